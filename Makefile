@@ -1,0 +1,87 @@
+# Every target sets up its own environment first; all that is needed beforehand is Python >= 3.11 and make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3 python3.13 python3.12 python3.11
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+EXTRAS := s3,ray,dev
+TORCH_VERSION := 2.13.0
+CHAOS_SECONDS ?= 300
+FAST := not ray and not s3 and not slow and not chaos
+
+export RAY_USAGE_STATS_ENABLED := 0
+
+# The first interpreter of $(PYTHON) that runs and is new enough.
+FIND_PYTHON = for python in $(PYTHON); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi
+
+.PHONY: help setup demo test check format chaos chaos-short bench demo-model lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv with the pinned dependencies (minutes the first time; all others do it too)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@if [ ! -x $(PY) ]; then $(FIND_PYTHON); "$$python" -m venv .venv; fi
+	@echo "installing the pinned dependencies into .venv (about 3 minutes the first time)"
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(INSTALLED) ## Make 200 synthetic interiors, break a few more, score them all on a local Ray
+	@rm -rf demo-out
+	@$(PY) -m iqa_core scenes --count 200 --seed 7 --format folder --output demo-out/corpus
+	@scene=$$(find demo-out/corpus -type f ! -name '*.csv' | sort | sed -n 1p); \
+	mkdir demo-out/corpus/broken; \
+	: > demo-out/corpus/broken/empty.jpg; \
+	echo '<!doctype html><title>404 Not Found</title>' > demo-out/corpus/broken/page.jpg; \
+	head -c 2000 "$$scene" > "demo-out/corpus/broken/cut.$${scene##*.}"
+	@$(PY) jobs/score_corpus.py --input demo-out/corpus --output demo-out/scores
+	@echo "images, three of them broken:  demo-out/corpus"
+	@echo "score table and run.json:      demo-out/scores"
+
+test: $(INSTALLED) ## Run all tests but the long fault tests
+	$(PY) -m pytest
+
+check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest -m "$(FAST)"
+
+format: $(INSTALLED) ## Format the code and mend what the linter can mend
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+chaos: $(INSTALLED) ## Run the long fault tests in full (by hand)
+	$(PY) -m pytest -m chaos --timeout 7200
+
+chaos-short: $(INSTALLED) ## Run the long fault tests for CHAOS_SECONDS (300)
+	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos --timeout 900 --session-timeout 900
+
+bench: $(INSTALLED) ## Run every benchmark; one JSON object per line
+	@for benchmark in $(sort $(wildcard benchmarks/*.py)); do $(PY) $$benchmark --json; done
+
+demo-model: $(INSTALLED) ## Train the small checkpoint that ships with the project anew
+	$(PY) -m iqa_core.demo.base --output iqa_core/demo/checkpoint
+
+lock: ## Make constraints.txt anew from a fresh environment
+	@$(FIND_PYTHON); rm -rf .venv-lock; "$$python" -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --disable-pip-version-check torch==$(TORCH_VERSION) -e '.[$(EXTRAS)]'
+	{ grep '^#' constraints.txt; .venv-lock/bin/python -m pip freeze --exclude-editable \
+	  | grep -Ev '^(nvidia-|cuda-|triton)' | sed -E 's/^(torch==[^+]+)\+.*/\1/'; } > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf .venv-lock
+
+clean: ## Remove the environment, caches and whatever demo and bench left behind
+	rm -rf .venv .venv-lock demo-out bench-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

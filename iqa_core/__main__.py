@@ -1,0 +1,70 @@
+"""`python -m iqa_core <command>` -> one door for the small commands, none of which needs Ray.
+
+A command is one entry of COMMANDS: a line of help, its flags, and what it does. Heavy imports stay inside the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iqa_core.errors import CallerError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One sub-command."""
+
+    summary: str
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def _scenes_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, help="folder, new or empty")
+    parser.add_argument("--count", type=int, default=500, help="number of images (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default %(default)s)")
+    parser.add_argument("--format", default="folder", help="folder, webdataset or parquet (default %(default)s)")
+    parser.add_argument("--size", type=int, default=112, help="pixels of a side (default %(default)s)")
+    parser.add_argument("--image-format", default="png", help="png or jpeg (default %(default)s)")
+
+
+def _scenes(flags: argparse.Namespace) -> None:
+    from iqa_core.demo.corpus import write_scenes
+
+    written = write_scenes(flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format)
+    print(
+        f"{written.images:,} scenes of {flags.size} x {flags.size} ({written.num_bytes / 1e6:.1f} MB of "
+        f"{flags.image_format}, {flags.format}) and annotations.csv in {flags.output}"
+    )
+
+
+COMMANDS = {
+    "scenes": Command("make a corpus of synthetic interior scenes with known quality", _scenes_flags, _scenes),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 2 the caller's mistake (one line on stderr)."""
+    parser = argparse.ArgumentParser(prog="python -m iqa_core", description="Small commands.", allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for name, command in COMMANDS.items():
+        command_parser = commands.add_parser(
+            name, help=command.summary, description=command.summary, allow_abbrev=False
+        )
+        command.add_flags(command_parser)
+        command_parser.set_defaults(run=command.run)
+    flags = parser.parse_args(argv)
+    try:
+        flags.run(flags)
+    except CallerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

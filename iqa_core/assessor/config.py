@@ -1,0 +1,28 @@
+"""Which assessor, and how it runs: the settings under `--assessor`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AssessorConfig(BaseModel):
+    """Settings of an assessor. The rubric is not among them: it belongs to the job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    checkpoint: str = "demo"
+    """Local folder, hub id (org/name), any fsspec URI (copied once per node), `demo`, or `fake:` (no model)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the model computes in; auto is what assessor.toml says, else config.json, never what the hardware likes."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is cuda where torch sees one, else cpu."""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """Pixels of the prepared image; larger ones are scaled down. None is what assessor.toml or the processor says."""
+    batch_tokens: int = Field(default=4096, ge=1)
+    """Tokens of one batch, all dimensions together: 4096 is about 18 images of the demo checkpoint; GPUs want more."""
+    timeout_s: float = Field(default=300, gt=0)
+    """Seconds that one batch may take before its process is ended and its images are tried one by one."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of torch per actor; None is the number of usable CPUs."""

@@ -1,0 +1,129 @@
+"""Prepared images -> deterministic assessments without a model: to try a pipeline, its faults and its speed.
+
+A checkpoint string `fake:?option=value&…`. Colours are hex RGB of an image's top-left pixel, such as `ff00ff`:
+
+    sleep_s=0.5           how long a batch takes
+    exit_on, raise_on, hang_on, nan_on
+                          an image of this colour ends the assessing process, raises, never returns, or has no score
+    prepare_exit_on, prepare_raise_on, prepare_hang_on
+                          the same where images are prepared
+
+Options say how it fails and how long it takes, not what an image scores, so they are not part of the fingerprint.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from iqa_core.errors import CallerError
+from iqa_core.records import LEVEL_SCORES, Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
+from iqa_core.rubrics import Rubric
+from iqa_core.scoring import assessment_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PREFIX = "fake:"
+TOKENS_PER_IMAGE = 256
+"""Whatever its size: a batch of 4096 tokens holds 16 images."""
+COLOUR = r"^[0-9a-f]{6}$"
+
+
+class FakeOptions(BaseModel):
+    """What a fake assessor does besides scoring."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sleep_s: float = Field(default=0, ge=0)
+    exit_on: str | None = Field(default=None, pattern=COLOUR)
+    raise_on: str | None = Field(default=None, pattern=COLOUR)
+    hang_on: str | None = Field(default=None, pattern=COLOUR)
+    nan_on: str | None = Field(default=None, pattern=COLOUR)
+    prepare_exit_on: str | None = Field(default=None, pattern=COLOUR)
+    prepare_raise_on: str | None = Field(default=None, pattern=COLOUR)
+    prepare_hang_on: str | None = Field(default=None, pattern=COLOUR)
+
+    @classmethod
+    def parse(cls, checkpoint: str) -> FakeOptions:
+        """From `fake:?a=b&c=d`. Raises CallerError on an option that is unknown, repeated or malformed."""
+        query = checkpoint.removeprefix(PREFIX)
+        pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True)
+        try:
+            if query and not query.startswith("?"):
+                raise ValueError(f"{query!r} does not begin with ?")
+            if len(dict(pairs)) != len(pairs):
+                raise ValueError("an option is given twice")
+            return cls.model_validate(dict(pairs))
+        except ValidationError as error:
+            faults = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
+            raise CallerError(f"{checkpoint}: {faults}; options are {', '.join(cls.model_fields)}") from None
+        except ValueError as error:
+            raise CallerError(f"{checkpoint}: {error}; write {PREFIX}?option=value&option=value") from None
+
+
+@dataclass(frozen=True, slots=True)
+class FakePreparer:
+    """Images as they are, at full size."""
+
+    limits: ImageLimits
+    options: FakeOptions
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        return PreparedShape(header.height, header.width, TOKENS_PER_IMAGE)
+
+    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        options = self.options
+        _misbehave(image.pixels_HWC, options.prepare_exit_on, options.prepare_raise_on, options.prepare_hang_on)
+        return np.ascontiguousarray(image.pixels_HWC)
+
+
+class FakeAssessor:
+    """Scores from the mean of pixels alone; obeys `iqa_core.assessor.protocol.Assessor`."""
+
+    def __init__(self, rubric: Rubric, preparer: FakePreparer) -> None:
+        self.rubric = rubric
+        self.preparer = preparer
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return {"device": "none", "numpy": np.__version__}
+
+    def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
+        options = self.preparer.options
+        if images:
+            time.sleep(options.sleep_s)
+        for pixels in images:
+            _misbehave(pixels, options.exit_on, options.raise_on, options.hang_on)
+        return [assessment_of(self._logits(pixels)) for pixels in images]
+
+    def _logits(self, pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Level logits, shape (K, L): each dimension prefers a level of its own, moved by red, green and blue."""
+        num_dimensions = len(self.rubric.dimensions)
+        if _colour(pixels_HWC) == self.preparer.options.nan_on:
+            return np.full((num_dimensions, len(LEVEL_SCORES)), np.nan)
+        red, green, blue = pixels_HWC.mean(axis=(0, 1), dtype=np.float64) / 255
+        turns_K = 0.61 * red + 0.83 * green + 1.07 * blue + np.arange(num_dimensions) / num_dimensions
+        targets_K = 3 + 2 * np.sin(2 * np.pi * turns_K)
+        return -((np.asarray(LEVEL_SCORES) - targets_K[:, None]) ** 2)
+
+
+def _colour(pixels_HWC: NDArray[np.uint8]) -> str:
+    return pixels_HWC[0, 0].tobytes().hex()
+
+
+def _misbehave(pixels_HWC: NDArray[np.uint8], exit_on: str | None, raise_on: str | None, hang_on: str | None) -> None:
+    colour = _colour(pixels_HWC)
+    if colour == exit_on:
+        os._exit(1)
+    if colour == raise_on:
+        raise RuntimeError(f"asked to raise on an image of colour {colour}")
+    while colour == hang_on:
+        time.sleep(1)

@@ -1,0 +1,39 @@
+"""Level words in their context -> the token ids whose logits are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from iqa_core.errors import CallerError
+
+
+class Tokenizer(Protocol):
+    """What the level check needs of a transformers tokenizer."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Any: ...
+
+
+def level_token_ids(tokenizer: Tokenizer, text_before: str, levels: Sequence[str]) -> list[int]:
+    """The first token of each level word where it stands, after `text_before` and a space: distinct ids, in order.
+
+    Raises CallerError naming the words when one changes the tokens before it, or when two begin with the same token:
+    their probabilities could not be told apart.
+    """
+    before = list(tokenizer.encode(text_before, add_special_tokens=False))
+    ids: dict[str, int] = {}
+    for word in levels:
+        tokens = list(tokenizer.encode(f"{text_before} {word}", add_special_tokens=False))
+        if tokens[: len(before)] != before or len(tokens) == len(before):
+            raise CallerError(
+                f"level word {word!r} does not begin a token of its own after {text_before[-40:]!r}: "
+                "the tokenizer merges it with the text before; change the rubric's answer_prefix or levels"
+            )
+        ids[word] = tokens[len(before)]
+    clashing = [word for word in levels if list(ids.values()).count(ids[word]) > 1]
+    if clashing:
+        raise CallerError(
+            f"level words {', '.join(map(repr, clashing))} begin with the same token after {text_before[-40:]!r}; "
+            "choose other level words, or a tokenizer that has them as words"
+        )
+    return list(ids.values())

@@ -1,0 +1,149 @@
+"""Settings -> what an assessor is (cheap, no torch) -> the assessor itself, loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from iqa_core.assessor.checkpoints import digests, materialise, portable_name, read_json
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.fake import PREFIX, FakeAssessor, FakeOptions, FakePreparer
+from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer, make_preparer
+from iqa_core.assessor.protocol import Assessor, AssessorSpec
+from iqa_core.errors import CallerError, RunError
+from iqa_core.records import ImageLimits
+from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.scoring import SCORING_VERSION
+
+FAKE_RUBRIC = "interior-v1"
+
+
+class CheckpointManifest(BaseModel):
+    """assessor.toml: what a checkpoint was trained for, lying beside its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    rubric: str
+    """Name of a rubric, or the name of a .toml file in the checkpoint's folder."""
+    prompt_version: int
+    """Of that rubric; another one is refused."""
+    dtype: Literal["float32", "bfloat16"]
+    """What the model computes in."""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """Pixels of the prepared image; None is the processor's own bound."""
+
+
+def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
+    """All that can be known of an assessor without loading it; fetches the checkpoint, loads no torch.
+
+    rubric: a name or a .toml path; None is what the checkpoint's assessor.toml says.
+    Raises CallerError when the checkpoint or the rubric is missing, incomplete, or they do not belong together.
+    """
+    if config.checkpoint.startswith(PREFIX):
+        return _describe_fake(config, rubric, limits)
+    folder = materialise(config.checkpoint)
+    manifest = read_manifest(folder)
+    chosen = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
+    max_pixels = config.max_pixels or (manifest.max_pixels if manifest else None)
+    found = digests(folder)
+    parts = _parts(
+        chosen, limits, found.weights, found.tokenizer, _dtype(config, manifest, folder), max_pixels or "processor"
+    )
+    preparer = make_preparer(folder, chosen, limits, max_pixels)
+    return AssessorSpec(portable_name(config.checkpoint), chosen, preparer, parts)
+
+
+def load(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
+    """The assessor that was described, ready to assess, on this node.
+
+    Raises CallerError when it cannot be loaded; RunError when the checkpoint changed since it was described.
+    """
+    if isinstance(spec.preparer, FakePreparer):
+        return FakeAssessor(spec.rubric, spec.preparer)
+    if not isinstance(spec.preparer, FullSizePreparer | SmartResizePreparer):
+        raise TypeError(f"no backend takes what {type(spec.preparer).__name__} prepares")
+    from iqa_core.assessor.transformers_backend import TransformersAssessor
+
+    folder = materialise(spec.checkpoint)
+    found = digests(folder)
+    if (found.weights, found.tokenizer) != (spec.fingerprint_parts["weights"], spec.fingerprint_parts["tokenizer"]):
+        raise RunError(f"checkpoint {spec.checkpoint} is not the one that the run began with; start the run again")
+    return TransformersAssessor.load(folder, spec.rubric, spec.preparer, spec.fingerprint_parts["dtype"], config)
+
+
+def fingerprint(parts: Mapping[str, str]) -> str:
+    """16 hex characters that stand for everything that determines a score."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> CheckpointManifest | None:
+    """A checkpoint's assessor.toml, or None when it has none. Raises CallerError when it is malformed."""
+    path = folder / "assessor.toml"
+    try:
+        return CheckpointManifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CallerError(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CallerError(f"{path}: {faults}") from None
+
+
+def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
+    chosen = load_rubric(rubric or FAKE_RUBRIC)
+    preparer = FakePreparer(limits, FakeOptions.parse(config.checkpoint))
+    return AssessorSpec(
+        config.checkpoint, chosen, preparer, _parts(chosen, limits, "fake", "none", "float32", "processor")
+    )
+
+
+def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> Rubric:
+    if manifest is None:
+        raise CallerError(
+            f"checkpoint {folder} has no assessor.toml, so its rubric is not known; name it with --rubric: "
+            "a model must be asked in the words that it was trained on"
+        )
+    rubric = load_rubric(str(folder / manifest.rubric) if manifest.rubric.endswith(".toml") else manifest.rubric)
+    if rubric.prompt_version != manifest.prompt_version:
+        raise CallerError(
+            f"checkpoint {folder} was trained on prompt version {manifest.prompt_version}, "
+            f"but rubric {rubric.id} has version {rubric.prompt_version}; correct assessor.toml or name a --rubric"
+        )
+    return rubric
+
+
+def _dtype(config: AssessorConfig, manifest: CheckpointManifest | None, folder: Path) -> str:
+    if config.dtype != "auto":
+        return config.dtype
+    if manifest is not None:
+        return manifest.dtype
+    model = read_json(folder / "config.json")
+    named = [source.get(key) for source in (model, model.get("text_config", {})) for key in ("dtype", "torch_dtype")]
+    dtype = next((name for name in named if name), "nothing")
+    if dtype not in ("float32", "bfloat16"):
+        raise CallerError(
+            f"checkpoint {folder} says {dtype} for its dtype; set --assessor.dtype to float32 or bfloat16"
+        )
+    return str(dtype)
+
+
+def _parts(
+    rubric: Rubric, limits: ImageLimits, weights: str, tokenizer: str, dtype: str, max_pixels: int | str
+) -> dict[str, str]:
+    return {
+        "weights": weights,
+        "tokenizer": tokenizer,
+        "rubric": rubric.digest,
+        "prompt_version": str(rubric.prompt_version),
+        "image_limits": f"min_side={limits.min_side} max_pixels={limits.max_pixels} max_bytes={limits.max_bytes}",
+        "max_pixels": str(max_pixels),
+        "dtype": dtype,
+        "scoring_version": str(SCORING_VERSION),
+    }

@@ -1,0 +1,172 @@
+"""A checkpoint's processor files -> what readers do to an image: its size from the header, then its pixels. No torch.
+
+An image costs K x (visual tokens + 16 of chat markup) plus one token per 4 bytes of every query and answer prefix,
+where K is the number of dimensions: each dimension is a forward pass of its own over the whole prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from iqa_core.assessor.checkpoints import read_json
+from iqa_core.errors import CallerError
+from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
+from iqa_core.rubrics import Rubric
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MARKUP_TOKENS = 16
+BYTES_PER_TOKEN = 4
+
+QWEN_MODEL_TYPES = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
+QWEN_PROCESSOR = "Qwen2VLImageProcessor"
+"""Also the beginning of its variants' names: ...Fast and ...Pil."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCost:
+    """Tokens of all prompts of one image."""
+
+    num_dimensions: int
+    text_tokens: int
+    """Of all dimensions together."""
+
+    @classmethod
+    def of(cls, rubric: Rubric) -> TokenCost:
+        """Estimated from the rubric's text, so that no tokenizer is needed where images are read."""
+        texts = [f"{rubric.system or ''}{d.query}{rubric.answer_start(d)}" for d in rubric.dimensions]
+        text_tokens = sum(MARKUP_TOKENS + math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts)
+        return cls(len(texts), text_tokens)
+
+    def total(self, visual_tokens: int) -> int:
+        return self.num_dimensions * visual_tokens + self.text_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class FullSizePreparer:
+    """For any model: the image travels as it is, or scaled down to `max_pixels`; its processor does the rest."""
+
+    limits: ImageLimits
+    cost: TokenCost
+    max_pixels: int | None
+    min_visual_tokens: int
+    """What the model spends on an image however small; with tiling it may spend more than is estimated."""
+
+    processor_resizes = True
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        height, width = scaled_down(header.height, header.width, self.max_pixels)
+        return PreparedShape(height, width, self.tokens(height, width))
+
+    def tokens(self, height: int, width: int) -> int:
+        """Estimated at one visual token per 28 x 28 pixels: patches of 14, merged two by two."""
+        return self.cost.total(max(self.min_visual_tokens, math.ceil(height * width / 28**2)))
+
+    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        target = self.shape(image.header)
+        return resized(image.pixels_HWC, target.height, target.width, Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True, slots=True)
+class SmartResizePreparer:
+    """For the Qwen2-VL family: sides become multiples of a patch group, the area stays inside two bounds.
+
+    This is all that the checkpoint's own processor does in 8 bits; in the actor it only normalises and cuts patches.
+    """
+
+    limits: ImageLimits
+    cost: TokenCost
+    factor: int
+    """Patch size x merge size, pixels: the side of what becomes one visual token."""
+    min_pixels: int
+    max_pixels: int
+    resample: int
+    """Pillow's number of the filter."""
+
+    processor_resizes = False
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        height, width = smart_size(header.height, header.width, self.factor, self.min_pixels, self.max_pixels)
+        return PreparedShape(height, width, self.tokens(height, width))
+
+    def tokens(self, height: int, width: int) -> int:
+        return self.cost.total(height * width // self.factor**2)
+
+    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        target = self.shape(image.header)
+        return resized(image.pixels_HWC, target.height, target.width, self.resample)
+
+
+def make_preparer(
+    folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels: int | None
+) -> FullSizePreparer | SmartResizePreparer:
+    """The preparer that a checkpoint's processor files ask for; max_pixels replaces the processor's own bound.
+
+    Raises CallerError when max_pixels is below what the processor allows.
+    """
+    model = read_json(folder / "config.json")
+    processor = read_json(folder / "processor_config.json")
+    vision = read_json(folder / "preprocessor_config.json") or processor.get("image_processor", {})
+    name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model.get("model_type") in QWEN_MODEL_TYPES else "")
+    if name.startswith(QWEN_PROCESSOR) and vision.get("do_resize", True):
+        return _smart_resize(vision, TokenCost.of(rubric), limits, max_pixels)
+    sources = (processor, model, model.get("text_config", {}))
+    counts = [source.get(key) for source in sources for key in ("image_seq_len", "image_seq_length")]
+    counts.append(model.get("mm_tokens_per_image"))
+    return FullSizePreparer(limits, TokenCost.of(rubric), max_pixels, max((c for c in counts if c), default=1))
+
+
+def _smart_resize(
+    vision: dict[str, Any], cost: TokenCost, limits: ImageLimits, max_pixels: int | None
+) -> SmartResizePreparer:
+    """Absent values are those of transformers' Qwen2VLImageProcessor."""
+    size = vision.get("size") or {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+    smallest = vision.get("min_pixels") or size["shortest_edge"]
+    largest = max_pixels or vision.get("max_pixels") or size["longest_edge"]
+    factor = vision.get("patch_size", 14) * vision.get("merge_size", 2)
+    if largest < max(smallest, factor**2):
+        raise CallerError(
+            f"max_pixels {largest} is below what the checkpoint's processor needs, {max(smallest, factor**2)}; raise it"
+        )
+    resample = vision.get("resample")
+    return SmartResizePreparer(limits, cost, factor, smallest, largest, 3 if resample is None else resample)
+
+
+def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Height and width as the Qwen2-VL family's processors choose them.
+
+    They refuse an image 200 times as long as wide; here its longer side is cut to what max_pixels allows instead.
+    """
+    h, w = round(height / factor) * factor, round(width / factor) * factor
+    if h * w > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        h, w = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
+    elif h * w < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        h, w = (math.ceil(side * grow / factor) * factor for side in (height, width))
+    if h * w > max_pixels:
+        longest = max_pixels // (min(h, w) * factor) * factor
+        h, w = min(h, longest), min(w, longest)
+    return h, w
+
+
+def scaled_down(height: int, width: int, max_pixels: int | None) -> tuple[int, int]:
+    """The largest size of the same shape inside max_pixels, at least one pixel wide and high."""
+    if max_pixels is None or height * width <= max_pixels:
+        return height, width
+    shrink = math.sqrt(max_pixels / (height * width))
+    return max(1, math.floor(height * shrink)), max(1, math.floor(width * shrink))
+
+
+def resized(pixels_HWC: NDArray[np.uint8], height: int, width: int, resample: int) -> NDArray[np.uint8]:
+    """Pixels of the given size, C-contiguous; unchanged when they have it already."""
+    if pixels_HWC.shape[:2] == (height, width):
+        return np.ascontiguousarray(pixels_HWC)
+    return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), resample=Image.Resampling(resample)))

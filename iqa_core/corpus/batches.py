@@ -1,0 +1,205 @@
+"""A chunk's images -> ready batches: what an assessor takes in one go, fixed from headers before anything is decoded.
+
+Fixed means: the same bytes give the same list of batches every time, since an engine that runs a dead reader again
+matches its outputs by position. A rejected image keeps its slot; every batch says which ordinals of how many it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from iqa_core.corpus.chunks import Content, Encoded
+from iqa_core.corpus.table import LOCATION
+from iqa_core.images import decode, read_header
+from iqa_core.records import ImageHeader, PreparedShape, Preparer, Reason, Rejection
+
+WINDOW_IMAGES = 256
+"""Images sorted by size together: enough to fill batches evenly, few enough that the first batch is soon ready."""
+
+WINDOW_BYTES = 256 * 2**20
+"""Encoded bytes held for that at most (one image more, if it is larger)."""
+
+BATCH_PIXEL_BYTES = 256 * 2**20
+"""Pixels of one batch at most: far below the 2 GiB that one Arrow value can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBounds:
+    """What one call of the assessor takes."""
+
+    tokens: int
+    """Sum of the prepared images' token costs; a single image may exceed it."""
+    images: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyBatch:
+    """Images of one chunk, prepared; `images` has one array (H, W, 3) uint8 per rejection that is None, in order."""
+
+    chunk: str
+    chunk_images: int
+    layout: str
+    damage: str | None
+    ordinals: tuple[int, ...]
+    facts: pa.Table
+    """LOCATION and carried columns, one row per ordinal."""
+    rejections: tuple[Rejection | None, ...]
+    images: tuple[NDArray[np.uint8], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    ordinal: int
+    encoded: Encoded
+    header: ImageHeader | None
+    shape: PreparedShape | None
+    rejection: Rejection | None
+
+
+def ready_batches(
+    chunk: str,
+    content: Content,
+    preparer: Preparer,
+    bounds: BatchBounds,
+    guard: Callable[[], AbstractContextManager[object]],
+    only: frozenset[int] | None = None,
+) -> Iterator[ReadyBatch]:
+    """All images of a chunk, or those with the ordinals in `only`, like sizes together.
+
+    guard: entered around the decoding of each image, to bound the time it takes.
+    """
+    layout = content.layout
+    if not content.keys:
+        yield _decoded(chunk, content, layout, [], preparer, guard)
+    for window in _windows(content, preparer, only):
+        for slots in _grouped(window, bounds):
+            yield _decoded(chunk, content, layout, slots, preparer, guard)
+
+
+def _windows(content: Content, preparer: Preparer, only: frozenset[int] | None) -> Iterator[list[_Slot]]:
+    window: list[_Slot] = []
+    size = 0
+    ordinals = range(len(content.keys)) if only is None else sorted(only)
+    for ordinal, encoded in zip(ordinals, content.images(ordinals), strict=True):
+        window.append(_probed(ordinal, encoded, preparer))
+        size += 0 if isinstance(encoded.data, Rejection) else len(encoded.data)
+        if len(window) == WINDOW_IMAGES or size >= WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
+    if isinstance(encoded.data, Rejection):
+        return _Slot(ordinal, encoded, None, None, encoded.data)
+    header = read_header(encoded.data, preparer.limits)
+    if isinstance(header, Rejection):
+        return _Slot(ordinal, encoded, header.header, None, header)
+    return _Slot(ordinal, encoded, header, preparer.shape(header), None)
+
+
+def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slot]]:
+    """Slots by size, in batches within the bounds; rejected ones cost nothing and stand first."""
+    batch: list[_Slot] = []
+    tokens = pixel_bytes = 0
+    for slot in sorted(window, key=_by_size):
+        cost = slot.shape.tokens if slot.shape else 0
+        size = slot.shape.height * slot.shape.width * 3 if slot.shape else 0
+        is_over = tokens + cost > bounds.tokens or pixel_bytes + size > BATCH_PIXEL_BYTES or len(batch) == bounds.images
+        if batch and is_over:
+            yield batch
+            batch, tokens, pixel_bytes = [], 0, 0
+        batch.append(slot)
+        tokens += cost
+        pixel_bytes += size
+    yield batch
+
+
+def _by_size(slot: _Slot) -> tuple[int, int, int, int]:
+    if slot.shape is None:
+        return (0, 0, 0, slot.ordinal)
+    return (slot.shape.tokens, slot.shape.height, slot.shape.width, slot.ordinal)
+
+
+def _decoded(
+    chunk: str,
+    content: Content,
+    layout: str,
+    slots: Sequence[_Slot],
+    preparer: Preparer,
+    guard: Callable[[], AbstractContextManager[object]],
+) -> ReadyBatch:
+    prepared = [_prepared(slot, preparer, guard) for slot in slots]
+    rejections = tuple(result if isinstance(result, Rejection) else None for result in prepared)
+    return ReadyBatch(
+        chunk=chunk,
+        chunk_images=len(content.keys),
+        layout=layout,
+        damage=content.damage,
+        ordinals=tuple(slot.ordinal for slot in slots),
+        facts=_facts(content, slots, rejections),
+        rejections=rejections,
+        images=tuple(result for result in prepared if not isinstance(result, Rejection)),
+    )
+
+
+def _prepared(
+    slot: _Slot, preparer: Preparer, guard: Callable[[], AbstractContextManager[object]]
+) -> NDArray[np.uint8] | Rejection:
+    if slot.rejection is not None:
+        return slot.rejection
+    assert not isinstance(slot.encoded.data, Rejection)
+    with guard():
+        try:
+            image = decode(slot.encoded.data, preparer.limits)
+            return image if isinstance(image, Rejection) else preparer.prepare(image)
+        except Exception as error:  # the image boundary: whatever an image does to a decoder is that image's fault
+            return Rejection(Reason.CORRUPT, f"preparing it failed with {type(error).__name__}", slot.header)
+
+
+def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Rejection | None]) -> pa.Table:
+    headers = [
+        slot.header or (rejection.header if rejection else None)
+        for slot, rejection in zip(slots, rejections, strict=True)
+    ]
+    data = [None if isinstance(slot.encoded.data, Rejection) else slot.encoded.data for slot in slots]
+    columns = {
+        "key": [content.keys[slot.ordinal] for slot in slots],
+        "source": [slot.encoded.source for slot in slots],
+        "sha256": [None if encoded is None else hashlib.sha256(encoded).hexdigest() for encoded in data],
+        "offset": [slot.encoded.offset for slot in slots],
+        "length": [slot.encoded.length for slot in slots],
+        "row": [slot.encoded.row for slot in slots],
+        "width": [header and header.width for header in headers],
+        "height": [header and header.height for header in headers],
+        "format": [header and header.format for header in headers],
+        "frames": [header and header.frames for header in headers],
+    }
+    table = pa.table(columns, schema=LOCATION)
+    carried = content.carried.take(pa.array([slot.ordinal for slot in slots], pa.int64()))
+    for name in carried.column_names:
+        table = table.append_column(carried.schema.field(name), carried.column(name))
+    return table
+
+
+def rejected_batch(chunk: str, content: Content, ordinal: int, encoded: Encoded, rejection: Rejection) -> ReadyBatch:
+    """One image that may not be decoded again, in its slot; its header is not read either."""
+    slot = _Slot(ordinal, encoded, None, None, rejection)
+    return ReadyBatch(
+        chunk=chunk,
+        chunk_images=len(content.keys),
+        layout=content.layout,
+        damage=content.damage,
+        ordinals=(ordinal,),
+        facts=_facts(content, [slot], [rejection]),
+        rejections=(rejection,),
+        images=(),
+    )

@@ -1,0 +1,114 @@
+"""The nouns of a corpus: a chunk as it is planned, and its content as a reader hands it over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING
+
+from iqa_core.corpus.sources import Kind
+from iqa_core.records import Rejection
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of one source: what one plan row says."""
+
+    source: str
+    key: str
+    size: int | None
+    etag: str
+    begin: int
+    """First byte of a tar or list, first row of a table; 0 for a loose image."""
+    end: int
+    """One past the last."""
+    images: int | None
+    """Exact number, or None for a tar that was not indexed (its reader counts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one reader task reads and one score file holds: many loose images, or one stretch of one container."""
+
+    name: str
+    kind: Kind
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def images(self) -> int | None:
+        """Number of images, None where only reading tells."""
+        counts = [stretch.images for stretch in self.stretches]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def to_bytes(self) -> bytes:
+        """Small enough to send to readers by the thousand: about 10 bytes per loose image."""
+        content = [self.name, self.kind, [list(astuple(stretch)) for stretch in self.stretches]]
+        return zlib.compress(json.dumps(content).encode(), 3)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Chunk:
+        name, kind, stretches = json.loads(zlib.decompress(data))
+        return cls(name, Kind(kind), tuple(Stretch(*values) for values in stretches))
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What planning needs to know of one source."""
+
+    stretches: tuple[Stretch, ...]
+    carried: pa.Schema
+    """Input columns that it would carry along, under their own names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How sources are cut into chunks and which of their columns mean what; fixed for the life of an output."""
+
+    chunk_images: int = 1024
+    chunk_bytes: int = 512 * 2**20
+    """Encoded bytes that a chunk holds at most, and so what a reader keeps in memory."""
+    image_column: str | None = None
+    uri_column: str | None = None
+    id_column: str | None = None
+    carry: Mapping[str, str] = field(default_factory=dict)
+    """Column name -> Arrow type name, for fields of JSON sidecars and columns of lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One image as it lies in its source; `data` is a rejection where the bytes could not be had."""
+
+    source: str
+    data: bytes | memoryview | Rejection
+    offset: int | None = None
+    length: int | None = None
+    row: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a chunk holds. Keys and carried columns are whole before the first image is handed out."""
+
+    keys: tuple[str, ...]
+    """By ordinal: the position of an image in its chunk, which is its row in the score file."""
+    carried: pa.Table
+    """Input columns under their own names, one row per ordinal (no columns at all where there are none)."""
+    images: Callable[[Sequence[int]], Iterator[Encoded]]
+    """The images with these ordinals (ascending), in that order; nothing else is fetched where that can be helped."""
+    damage: str | None = None
+    """Where the source became unreadable and why; what lies before it is in `keys`."""
+
+    @property
+    def layout(self) -> str:
+        """Digest of what the ordinals mean: results of two readings may be mixed only if it is the same."""
+        digest = hashlib.sha256()
+        for key in self.keys:
+            encoded = key.encode()
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        return digest.hexdigest()[:16]

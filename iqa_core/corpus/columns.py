@@ -1,0 +1,90 @@
+"""Input columns -> the carried columns of the score table: names that do not clash, one schema for all chunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from iqa_core.errors import CallerError
+
+TYPE_NAMES: Mapping[str, pa.DataType] = {
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+}
+"""Types that `--carry name:type` knows."""
+
+
+def parse_carry(values: Sequence[str]) -> dict[str, str]:
+    """`name:type` flags -> name -> type name. Raises CallerError on any other form."""
+    parsed = {}
+    for value in values:
+        name, separator, type_name = value.rpartition(":")
+        if not separator or not name or type_name not in TYPE_NAMES:
+            raise CallerError(f"--carry {value}: give it as name:type, with one of the types {', '.join(TYPE_NAMES)}")
+        parsed[name] = type_name
+    return parsed
+
+
+def carried_name(name: str, taken: Iterable[str]) -> str:
+    """The column's name in the score table: `input_<name>` where the table has a column of that name itself."""
+    return f"input_{name}" if name in set(taken) else name
+
+
+def unified(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
+    """One schema for all sources, given as (uri, schema). Raises CallerError naming column and source on a conflict."""
+    together = pa.schema([])
+    for uri, schema in schemas:
+        try:
+            together = pa.unify_schemas([together, schema.remove_metadata()], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise CallerError(
+                f"{uri}: a column has another type there than in the inputs before it ({error}); score it into an "
+                "output of its own, or give the column one type"
+            ) from error
+    return pa.schema([field.with_nullable(True).remove_metadata() for field in together])
+
+
+def empty_table(schema: pa.Schema, num_rows: int) -> pa.Table:
+    """All columns null."""
+    return pa.table({field.name: pa.nulls(num_rows, field.type) for field in schema}, schema=schema)
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table in exactly this schema: a column it lacks is null, a value that does not fit its type is null."""
+    arrays = {}
+    for field in schema:
+        if field.name not in table.column_names:
+            arrays[field.name] = pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+        else:
+            arrays[field.name] = _cast(table.column(field.name), field.type)
+    return pa.table(arrays, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if column.type == wanted:
+        return column
+    if not pa.types.is_string(wanted) or pa.types.is_large_string(column.type):
+        try:
+            return column.cast(wanted)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass  # value by value, so that one that does not fit costs itself only
+    return pa.chunked_array([pa.array([cast_value(value, wanted) for value in column.to_pylist()], wanted)])
+
+
+def cast_value(value: Any, wanted: pa.DataType) -> Any:
+    """One value as the wanted type, or None where it is not one: a field is never guessed."""
+    if value is None:
+        return None
+    if pa.types.is_string(wanted) and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        return pa.scalar(value).cast(wanted).as_py()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return None

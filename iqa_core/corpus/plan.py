@@ -1,0 +1,175 @@
+"""Sources -> an immutable plan of chunks, in numbered segments: new input is a new segment, boundaries never move.
+
+    plan/000000.json       what may not change during the life of an output (`Contract`), created first
+    plan/NNNNNN.parquet    one row per stretch of a source, sorted by source; chunk i of segment N is named NNNNNN-i
+
+All are put by create-if-absent: of two drivers that plan at once, one loses, reads what the other wrote and plans again.
+A segment may retire chunks of earlier ones (their sources changed); its metadata names them.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iqa_core.corpus.chunks import Chunk, Stretch
+from iqa_core.corpus.ledger import chunk_name
+from iqa_core.corpus.sources import Kind
+from iqa_core.corpus.storage import Storage, join
+
+RETIRED_KEY = b"retired"
+
+SEGMENT_SCHEMA = pa.schema(
+    [
+        ("chunk", pa.int32()),
+        ("kind", pa.string()),
+        ("source", pa.string()),
+        ("key", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("begin", pa.int64()),
+        ("end", pa.int64()),
+        ("images", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What all chunks of one output have in common. A run that would break it does not start."""
+
+    fingerprint: str
+    fingerprint_parts: Mapping[str, str]
+    chunk_images: int
+    probs: bool
+    dimensions: tuple[str, ...]
+    columns: Mapping[str, str]
+    """The flags that say which input column means what."""
+    carried: pa.Schema
+
+    def to_json(self) -> bytes:
+        content = {
+            "fingerprint": self.fingerprint,
+            "fingerprint_parts": dict(self.fingerprint_parts),
+            "chunk_images": self.chunk_images,
+            "probs": self.probs,
+            "dimensions": list(self.dimensions),
+            "columns": dict(self.columns),
+            "carried": {field.name: str(field.type) for field in self.carried},
+            "carried_schema": base64.b64encode(self.carried.serialize()).decode(),
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Contract:
+        content = json.loads(data)
+        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
+        return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema})
+
+    def differences(self, other: Contract) -> list[str]:
+        """What a run with `other` would do differently, one sentence each; carried columns may differ (missing = null)."""
+        found = []
+        parts = sorted({*self.fingerprint_parts, *other.fingerprint_parts})
+        for part in parts:
+            there, here = self.fingerprint_parts.get(part, "absent"), other.fingerprint_parts.get(part, "absent")
+            if there != here:
+                found.append(f"{part}: {there} there, {here} now")
+        for name in ("chunk_images", "probs", "dimensions", "columns"):
+            if getattr(self, name) != getattr(other, name):
+                found.append(f"{name}: {getattr(self, name)} there, {getattr(other, name)} now")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One row of a segment: a stretch and the chunk that it belongs to."""
+
+    chunk: str
+    kind: Kind
+    stretch: Stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The folder `<output>/plan`."""
+
+    storage: Storage
+    output: str
+
+    def contract(self) -> Contract | None:
+        """None where nothing was planned yet."""
+        uri = join(self._folder, "000000.json")
+        return None if self.storage.stat(uri) is None else Contract.from_json(self.storage.read(uri))
+
+    def create(self, contract: Contract) -> Contract:
+        """Lay the contract down; what counts afterwards is the one returned (another driver may have been first)."""
+        self.storage.create(join(self._folder, "000000.json"), contract.to_json())
+        found = self.contract()
+        assert found is not None
+        return found
+
+    def segments(self) -> list[int]:
+        return [
+            int(name.removesuffix(".parquet")) for name in self.storage.names(self._folder) if name.endswith(".parquet")
+        ]
+
+    def retired(self) -> frozenset[str]:
+        """Chunks that a later segment took the place of."""
+        names: set[str] = set()
+        for segment in self.segments():
+            metadata = self._file(segment).schema_arrow.metadata or {}
+            names.update(json.loads(metadata.get(RETIRED_KEY, b"[]")))
+        return frozenset(names)
+
+    def rows(self) -> Iterator[Planned]:
+        """All that is planned and not retired, sorted by source, as a stream."""
+        retired = self.retired()
+        streams = [self._segment_rows(segment) for segment in self.segments()]
+        for planned in heapq.merge(*streams, key=lambda row: row.stretch.source):
+            if planned.chunk not in retired:
+                yield planned
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks that are not retired, in order of their names, as a stream."""
+        retired = self.retired()
+        for segment in self.segments():
+            for name, rows in groupby(self._segment_rows(segment), key=lambda row: row.chunk):
+                if name not in retired:
+                    members = list(rows)
+                    yield Chunk(name, members[0].kind, tuple(row.stretch for row in members))
+
+    def add_segment(self, chunks: Sequence[tuple[Kind, Sequence[Stretch]]], retired: Iterable[str] = ()) -> bool:
+        """Append chunks as the next segment; False if another driver appended one first (read again, plan again)."""
+        segment = max(self.segments(), default=-1) + 1
+        rows = [
+            {"chunk": index, "kind": str(kind), **{name: getattr(stretch, name) for name in SEGMENT_SCHEMA.names[2:]}}
+            for index, (kind, stretches) in enumerate(chunks)
+            for stretch in stretches
+        ]
+        table = pa.Table.from_pylist(rows, SEGMENT_SCHEMA)
+        buffer = io.BytesIO()
+        described = table.replace_schema_metadata({RETIRED_KEY: json.dumps(sorted(retired))})
+        pq.write_table(described, buffer, compression="zstd", row_group_size=65_536)
+        return self.storage.create(join(self._folder, f"{segment:06d}.parquet"), buffer.getvalue())
+
+    @property
+    def _folder(self) -> str:
+        return join(self.output, "plan")
+
+    def _file(self, segment: int) -> pq.ParquetFile:
+        return pq.ParquetFile(io.BytesIO(self.storage.read(join(self._folder, f"{segment:06d}.parquet"))))
+
+    def _segment_rows(self, segment: int) -> Iterator[Planned]:
+        for batch in self._file(segment).iter_batches(8192):
+            for row in batch.to_pylist():
+                chunk = chunk_name(segment, row.pop("chunk"))
+                kind = Kind(row.pop("kind"))
+                yield Planned(chunk, kind, Stretch(**row))

@@ -1,0 +1,285 @@
+"""Inputs held against a plan -> a proposal: what to add, what changed; nothing is written until it is applied."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Literal
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
+from iqa_core.corpus.columns import carried_name, unified
+from iqa_core.corpus.plan import Contract, Plan, Planned
+from iqa_core.corpus.readers.tabular import NoImageColumn
+from iqa_core.corpus.reading import survey_source
+from iqa_core.corpus.sources import Kind, Listing, Source, list_sources
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.corpus.table import own_columns, table_schema
+from iqa_core.errors import CallerError
+
+SURVEY_THREADS = 16
+"""Sources whose headers are read at once."""
+
+SEGMENT_ROWS = 1_000_000
+"""Stretches in one segment at most, so that a driver reads a segment in about 300 MB."""
+
+CHANGES_SHOWN = 20
+
+OnChanged = Literal["stop", "ignore", "rescore"]
+NewChunk = tuple[Kind, tuple[Stretch, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A planned source that is no longer what it was."""
+
+    uri: str
+    what: str
+    chunks: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """How a plan would go on."""
+
+    contract: Contract
+    chunks: tuple[NewChunk, ...]
+    retired: frozenset[str] = frozenset()
+    """Chunks that `--on-changed rescore` takes back; what is left of their sources is in `chunks`."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Extension -> number of files that were passed over."""
+    left_out: frozenset[str] = frozenset()
+    """Columns of new input that the table, being fixed, does not have."""
+
+
+def propose(
+    plan: Plan,
+    wanted: Contract,
+    inputs: Sequence[str],
+    options: ReadOptions,
+    *,
+    limit: int | None,
+    on_changed: OnChanged,
+) -> Proposal:
+    """List the inputs, compare with the plan, and cut what is new.
+
+    wanted: the contract that this run would lay down; its carried columns are filled in from the inputs.
+    Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
+    there is nothing at all to score.
+    """
+    laid_down = checked_contract(plan, wanted)
+    changes: list[Change] = []
+    listing = Listing(Counter())
+    new = list(_unplanned(plan, inputs, listing, changes, frozenset()))
+    retired: frozenset[str] = frozenset()
+    if changes and on_changed == "stop":
+        raise CallerError(_changes_message(changes))
+    if changes and on_changed == "rescore":
+        retired = frozenset(chunk for change in changes for chunk in change.chunks)
+        listing = Listing(Counter())
+        new = list(_unplanned(plan, inputs, listing, [], retired))
+    surveyed = _readable(_surveyed(plan.storage, new, options, exact=limit is not None), listing)
+    schemas: list[tuple[str, pa.Schema]] = []
+    planned = _planned_images(plan, retired) if limit is not None else 0
+    chunks = []
+    for kind, stretches in _cut(_noting(surveyed, schemas), options):
+        if limit is not None and planned >= limit:
+            break
+        chunks.append((kind, stretches))
+        planned += sum(stretch.images or 0 for stretch in stretches)
+    contract, left_out = _with_columns(wanted, laid_down, schemas)
+    if laid_down is None and not chunks:
+        passed = ", ".join(f"{count} .{name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
+        raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
+    return Proposal(contract, tuple(chunks), retired, listing.ignored, left_out)
+
+
+def apply(plan: Plan, proposal: Proposal) -> bool:
+    """Write the proposal; False if another driver wrote in between (propose again).
+
+    Raises CallerError if that driver's contract is another one.
+    """
+    contract = plan.create(proposal.contract)
+    if differences := contract.differences(proposal.contract):
+        raise CallerError(_differences_message(plan, differences))
+    if not contract.carried.equals(proposal.contract.carried):
+        return False
+    waiting: list[NewChunk] = []
+    retired = proposal.retired
+    for is_last, chunk in _marked_last(proposal.chunks):
+        waiting.append(chunk)
+        if is_last or sum(len(stretches) for _, stretches in waiting) >= SEGMENT_ROWS:
+            if not plan.add_segment(waiting, retired):
+                return False
+            waiting, retired = [], frozenset()
+    return not retired or plan.add_segment([], retired)
+
+
+def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
+    """The contract of the output, None if there is none. Raises CallerError if this run would break it."""
+    laid_down = plan.contract()
+    if laid_down is not None and (differences := laid_down.differences(wanted)):
+        raise CallerError(_differences_message(plan, differences))
+    return laid_down
+
+
+def _unplanned(
+    plan: Plan, inputs: Sequence[str], listing: Listing, changes: list[Change], retired: frozenset[str]
+) -> Iterator[Source]:
+    """One pass over the sorted listing and the sorted plan: hands out what no chunk covers, notes what changed."""
+    roots = tuple(absolute(given) for given in inputs)
+    rows = (row for row in plan.rows() if row.chunk not in retired)
+    planned = groupby(rows, key=lambda row: row.stretch.source)
+    current = _next_planned(planned)
+    for source in list_sources(plan.storage, inputs, listing):
+        while current is not None and current[0].stretch.source < source.uri:
+            _note_vanished(current, roots, changes)
+            current = _next_planned(planned)
+        if current is None or current[0].stretch.source > source.uri:
+            yield source
+            continue
+        was = current[0].stretch
+        if (was.size, was.etag) != (source.size, source.etag):
+            what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
+            changes.append(Change(source.uri, what, _chunks_of(current)))
+        current = _next_planned(planned)
+    while current is not None:
+        _note_vanished(current, roots, changes)
+        current = _next_planned(planned)
+
+
+def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Planned] | None:
+    found = next(planned, None)
+    return None if found is None else list(found[1])
+
+
+def _note_vanished(rows: Sequence[Planned], roots: tuple[str, ...], changes: list[Change]) -> None:
+    """A source outside of this run's inputs is another run's; one under them that was not listed is gone."""
+    uri = rows[0].stretch.source
+    if any(uri == root or uri.startswith(root + "/") for root in roots):
+        changes.append(Change(uri, "vanished", _chunks_of(rows)))
+
+
+def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
+    return frozenset(row.chunk for row in rows)
+
+
+def _planned_images(plan: Plan, retired: frozenset[str]) -> int:
+    return sum(row.stretch.images or 0 for row in plan.rows() if row.chunk not in retired)
+
+
+def _surveyed(
+    storage: Storage, sources: Iterable[Source], options: ReadOptions, exact: bool
+) -> Iterator[tuple[Source, Future[Survey]]]:
+    """Each source with its survey, in order; containers' headers are read SURVEY_THREADS at a time."""
+    with ThreadPoolExecutor(SURVEY_THREADS) as pool:
+        pending: deque[tuple[Source, Future[Survey]]] = deque()
+        for source in sources:
+            pending.append((source, pool.submit(survey_source, storage, source, options, exact)))
+            if len(pending) > 4 * SURVEY_THREADS:
+                yield pending.popleft()
+        yield from pending
+
+
+def _readable(surveyed: Iterable[tuple[Source, Future[Survey]]], listing: Listing) -> Iterator[tuple[Source, Survey]]:
+    """Surveys that succeeded. A source that cannot be read at all is planned whole: its chunk stays unfinished."""
+    for source, future in surveyed:
+        try:
+            yield source, future.result()
+        except NoImageColumn:
+            if source.is_named:
+                raise
+            listing.ignored["parquet without an image column"] += 1
+        except (Missing, Forbidden, FetchFailed):
+            size = source.size or 0
+            yield source, Survey((Stretch(source.uri, source.key, size, source.etag, 0, size, None),), pa.schema([]))
+
+
+def _noting(
+    surveyed: Iterable[tuple[Source, Survey]], schemas: list[tuple[str, pa.Schema]]
+) -> Iterator[tuple[Source, Survey]]:
+    """Passes surveys on, and notes each schema that was not there before."""
+    for source, survey in surveyed:
+        if len(survey.carried) and not any(survey.carried.equals(known) for _, known in schemas):
+            schemas.append((source.uri, survey.carried))
+        yield source, survey
+
+
+def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Iterator[NewChunk]:
+    """Containers keep the stretches of their survey; loose images go together in order, up to the bounds.
+
+    Loose images on the two sides of a container are two chunks, so that a segment stays sorted by source.
+    """
+    loose: list[Stretch] = []
+    size = 0
+    for source, survey in surveyed:
+        is_loose = source.kind is Kind.IMAGE
+        is_full = len(loose) == options.chunk_images or size + (source.size or 0) > options.chunk_bytes
+        if loose and (not is_loose or is_full):
+            yield Kind.IMAGE, tuple(loose)
+            loose, size = [], 0
+        if is_loose:
+            loose += survey.stretches
+            size += source.size or 0
+        else:
+            yield from ((source.kind, (stretch,)) for stretch in survey.stretches)
+    if loose:
+        yield Kind.IMAGE, tuple(loose)
+
+
+def _with_columns(
+    wanted: Contract, laid_down: Contract | None, schemas: Sequence[tuple[str, pa.Schema]]
+) -> tuple[Contract, frozenset[str]]:
+    """The contract with its carried columns, and the columns that it has no place for.
+
+    Raises CallerError for a column whose type does not go into the one that is laid down.
+    """
+    taken = own_columns(wanted.dimensions)
+    renamed = [
+        (uri, pa.schema([field.with_name(carried_name(field.name, taken)) for field in schema]))
+        for uri, schema in schemas
+    ]
+    if laid_down is None:
+        carried = unified(renamed)
+        table_schema(wanted.dimensions, wanted.probs, carried)
+        return replace(wanted, carried=carried), frozenset()
+    left_out = set()
+    for uri, schema in renamed:
+        for column in schema:
+            if column.name not in laid_down.carried.names:
+                left_out.add(column.name)
+                continue
+            known = laid_down.carried.field(column.name).type
+            if known != column.type and not pa.types.is_string(known):
+                together = unified([("", pa.schema([(column.name, known)])), (uri, pa.schema([column]))])
+                if together.field(0).type != known:
+                    raise CallerError(
+                        f"{uri}: column {column.name} is {column.type} there, {known} in the score table; score it "
+                        "into an output of its own"
+                    )
+    return laid_down, frozenset(left_out)
+
+
+def _marked_last(chunks: Sequence[NewChunk]) -> Iterator[tuple[bool, NewChunk]]:
+    return ((index == len(chunks) - 1, chunk) for index, chunk in enumerate(chunks))
+
+
+def _changes_message(changes: Sequence[Change]) -> str:
+    shown = "\n".join(f"  {change.what}: {change.uri}" for change in changes[:CHANGES_SHOWN])
+    more = f"\n  and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
+    return (
+        f"{len(changes)} planned sources are no longer what they were:\n{shown}{more}\n"
+        "--on-changed rescore scores their chunks anew, --on-changed ignore keeps what is planned and scored"
+    )
+
+
+def _differences_message(plan: Plan, differences: Sequence[str]) -> str:
+    shown = "\n".join(f"  {difference}" for difference in differences)
+    return (
+        f"--output {plan.output} holds scores that were made in another way:\n{shown}\n"
+        "choose another --output, or run with what it was made with"
+    )

@@ -1,0 +1,70 @@
+"""The Arrow files of a saved Hugging Face data set (`save_to_disk`) -> images by row ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.range_file import RangeFile
+from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of
+from iqa_core.corpus.sources import Source
+from iqa_core.corpus.storage import FetchFailed, Storage, is_local, local_path
+from iqa_core.records import ImageLimits
+
+
+def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
+    """A local file is mapped and cut by rows. A remote one would be read whole for each cut, so it is one stretch."""
+    reader = _open(storage, source.uri, source.size or 0)
+    columns = choose_columns(reader.schema, options, source.uri)
+    carried = pa.schema([reader.schema.field(name) for name in columns.carried(reader.schema)])
+    num_rows = sum(batch.num_rows for batch in reader)
+    step = options.chunk_images if is_local(source.uri) else max(num_rows, 1)
+    stretches = tuple(
+        Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
+        for begin, end in ((begin, min(begin + step, num_rows)) for begin in range(0, num_rows, step))
+    )
+    return Survey(stretches, carried)
+
+
+def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
+    (stretch,) = chunk.stretches
+    count = stretch.end - stretch.begin
+    batches = list(_rows(_open(storage, stretch.source, stretch.size or 0), stretch))
+    table = pa.Table.from_batches(batches)
+    if table.num_rows != count:
+        raise FetchFailed(f"{stretch.source}: rows up to {stretch.end} were planned, it ends before")
+    columns = choose_columns(table.schema, options, stretch.source)
+    image = table.column(columns.image)
+    paths = image if columns.is_uri else None
+    if columns.has_path:
+        paths = pa.chunked_array([piece.field("path") for piece in image.chunks], pa.string())
+
+    def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
+        if columns.is_uri:
+            return images_from_uris(storage, stretch.source, image.to_pylist(), ordinals, limits)
+        return images_from_bytes(storage, stretch, image.chunks, ordinals, limits)
+
+    ids = table.column(columns.key) if columns.key is not None else None
+    keys = keys_of(ids, paths, stretch.begin, count)
+    return Content(keys, table.select(columns.carried(table.schema)), images)
+
+
+def _open(storage: Storage, uri: str, size: int) -> pa.RecordBatchReader:
+    file = pa.memory_map(str(local_path(uri))) if is_local(uri) else RangeFile(storage, uri, size)
+    try:
+        return pa.ipc.open_stream(file)
+    except pa.ArrowInvalid as error:
+        raise FetchFailed(f"{uri}: no Arrow stream ({error})") from error
+
+
+def _rows(reader: pa.RecordBatchReader, stretch: Stretch) -> Iterator[pa.RecordBatch]:
+    position = 0
+    for batch in reader:
+        begin, end = max(stretch.begin - position, 0), min(stretch.end - position, batch.num_rows)
+        if begin < end:
+            yield batch.slice(begin, end - begin)
+        position += batch.num_rows
+        if position >= stretch.end:
+            return

@@ -1,0 +1,119 @@
+"""Parquet files -> images by row ranges; small row groups go together, large ones are cut.
+
+A row group is the smallest thing Parquet reads, so a chunk that is a part of one re-reads the pages before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.range_file import RangeFile
+from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of
+from iqa_core.corpus.sources import Source
+from iqa_core.corpus.storage import FetchFailed, Storage
+from iqa_core.records import ImageLimits
+
+ROWS_PER_READ = 64
+"""Rows of the image column decoded from Parquet at a time."""
+
+
+def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
+    file = _open(storage, source.uri, source.size or 0)
+    schema = file.schema_arrow
+    columns = choose_columns(schema, options, source.uri)
+    carried = pa.schema([schema.field(name) for name in columns.carried(schema)])
+    stretches = tuple(
+        Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
+        for begin, end in _row_ranges(file.metadata, options)
+    )
+    return Survey(stretches, carried)
+
+
+def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
+    (stretch,) = chunk.stretches
+    file = _open(storage, stretch.source, stretch.size or 0)
+    columns = choose_columns(file.schema_arrow, options, stretch.source)
+    groups, skipped = _groups_of(file.metadata, stretch)
+    count = stretch.end - stretch.begin
+    names = columns.carried(file.schema_arrow)
+    # of a struct of bytes and path, the path alone: the bytes come later, a few at a time
+    path = [f"{columns.image}.path"] if columns.has_path else [columns.image] if columns.is_uri else []
+    try:
+        table = file.read_row_groups(groups, columns=[*names, *path]).slice(skipped, count)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise FetchFailed(f"{stretch.source}: row groups {groups} cannot be read ({error})") from error
+    paths = table.column(columns.image) if path else None
+    if paths is not None and columns.has_path:
+        paths = pa.chunked_array([piece.field(0) for piece in paths.chunks], pa.string())
+
+    def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
+        if columns.is_uri and paths is not None:
+            return images_from_uris(storage, stretch.source, paths.to_pylist(), ordinals, limits)
+        batches = _batches(file, columns.image, groups, skipped, count)
+        return images_from_bytes(storage, stretch, batches, ordinals, limits)
+
+    ids = table.column(columns.key) if columns.key is not None else None
+    return Content(keys_of(ids, paths, stretch.begin, count), table.select(names), images)
+
+
+def _open(storage: Storage, uri: str, size: int) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(RangeFile(storage, uri, size), pre_buffer=True)
+    except pa.ArrowInvalid as error:
+        raise FetchFailed(f"{uri}: no Parquet file ({error})") from error
+
+
+def _row_ranges(metadata: pq.FileMetaData, options: ReadOptions) -> Iterator[tuple[int, int]]:
+    begin = end = 0
+    size = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        if end > begin and (
+            end - begin + group.num_rows > options.chunk_images or size + group.total_byte_size > options.chunk_bytes
+        ):
+            yield begin, end
+            begin, size = end, 0
+        end += group.num_rows
+        size += group.total_byte_size
+        if end - begin > options.chunk_images:
+            yield from _cut_evenly(begin, end, options.chunk_images)
+            begin, size = end, 0
+    if end > begin:
+        yield begin, end
+
+
+def _cut_evenly(begin: int, end: int, at_most: int) -> Iterator[tuple[int, int]]:
+    pieces = -(-(end - begin) // at_most)
+    edges = [begin + (end - begin) * i // pieces for i in range(pieces + 1)]
+    yield from zip(edges, edges[1:], strict=False)
+
+
+def _groups_of(metadata: pq.FileMetaData, stretch: Stretch) -> tuple[list[int], int]:
+    """Row groups that overlap the stretch, and how many rows of the first lie before it."""
+    groups = []
+    first_row = skipped = 0
+    for index in range(metadata.num_row_groups):
+        last_row = first_row + metadata.row_group(index).num_rows
+        if first_row < stretch.end and last_row > stretch.begin:
+            if not groups:
+                skipped = stretch.begin - first_row
+            groups.append(index)
+        first_row = last_row
+    if first_row < stretch.end:
+        raise FetchFailed(f"{stretch.source}: it has {first_row} rows, the plan reads up to row {stretch.end}")
+    return groups, skipped
+
+
+def _batches(file: pq.ParquetFile, column: str, groups: list[int], skipped: int, count: int) -> Iterator[pa.Array]:
+    position = 0
+    for batch in file.iter_batches(ROWS_PER_READ, row_groups=groups, columns=[column]):
+        begin, end = max(skipped - position, 0), min(skipped + count - position, batch.num_rows)
+        if begin < end:
+            yield batch.column(0).slice(begin, end - begin)
+        position += batch.num_rows
+        if position >= skipped + count:
+            return

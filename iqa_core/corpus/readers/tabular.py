@@ -1,0 +1,145 @@
+"""Rows of a table -> images: what Parquet, Arrow and lists have in common.
+
+The image of a row is its bytes, a Hugging Face struct `{bytes, path}`, or a URI. A relative path is relative to the
+folder of the table's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import Encoded, ReadOptions, Stretch
+from iqa_core.corpus.fetching import fetch_all
+from iqa_core.corpus.storage import Storage, join
+from iqa_core.errors import CallerError
+from iqa_core.records import ImageLimits, Reason, Rejection
+
+URI_NAMES = ("uri", "url", "image", "image_uri", "image_url", "image_path", "file_name", "path")
+"""String columns that are taken for the image's URI when no flag names one; the first that is there."""
+
+
+class NoImageColumn(CallerError):
+    """A table in which no column can be the image, and none was named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column is what."""
+
+    image: str
+    is_uri: bool
+    has_path: bool
+    """The image column is a struct with a `path` beside its `bytes`."""
+    key: str | None
+
+    def carried(self, schema: pa.Schema) -> list[str]:
+        return [name for name in schema.names if name != self.image]
+
+
+def choose_columns(schema: pa.Schema, options: ReadOptions, uri: str) -> Columns:
+    """Raises CallerError for a column that was named and is not there or of no use, NoImageColumn if none fits."""
+    for flag, name in [("--image-column", options.image_column), ("--uri-column", options.uri_column)]:
+        if name is not None and name not in schema.names:
+            raise CallerError(f"{flag} {name}: {uri} has no such column; it has {', '.join(schema.names)}")
+    if options.id_column is not None and options.id_column not in schema.names:
+        raise CallerError(
+            f"--id-column {options.id_column}: {uri} has no such column; it has {', '.join(schema.names)}"
+        )
+    name, is_uri = _image_column(schema, options, uri)
+    return Columns(name, is_uri, _is_image_struct(schema.field(name).type), options.id_column)
+
+
+def _image_column(schema: pa.Schema, options: ReadOptions, uri: str) -> tuple[str, bool]:
+    if options.uri_column is not None:
+        if not _is_text(schema.field(options.uri_column).type):
+            raise CallerError(
+                f"--uri-column {options.uri_column}: it is {schema.field(options.uri_column).type} in {uri}"
+            )
+        return options.uri_column, True
+    if options.image_column is not None:
+        kind = schema.field(options.image_column).type
+        if not (_is_bytes(kind) or _is_image_struct(kind)):
+            raise CallerError(
+                f"--image-column {options.image_column}: it is {kind} in {uri}; bytes or a struct of bytes and path "
+                "is wanted (--uri-column names a column of URIs)"
+            )
+        return options.image_column, False
+    for is_wanted in (_is_image_struct, _is_bytes):
+        found = [field.name for field in schema if is_wanted(field.type)]
+        if len(found) == 1:
+            return found[0], False
+        if len(found) > 1:
+            raise CallerError(f"{uri}: {', '.join(found)} can all be the image; say which with --image-column")
+    for name in URI_NAMES:
+        if name in schema.names and _is_text(schema.field(name).type):
+            return name, True
+    raise NoImageColumn(
+        f"{uri}: no column can be the image (it has {', '.join(schema.names)}); name it with --image-column for bytes "
+        "or --uri-column for URIs"
+    )
+
+
+def keys_of(ids: pa.ChunkedArray | None, paths: pa.ChunkedArray | None, first_row: int, count: int) -> tuple[str, ...]:
+    """The id column if one was named, else the path or URI, else the row number: whichever is there for the row."""
+    sources = [column.to_pylist() for column in (ids, paths) if column is not None]
+    return tuple(
+        next((str(column[i]) for column in sources if column[i] is not None), str(first_row + i)) for i in range(count)
+    )
+
+
+def images_from_bytes(
+    storage: Storage, stretch: Stretch, batches: Iterable[pa.Array], ordinals: Sequence[int], limits: ImageLimits
+) -> Iterator[Encoded]:
+    """Images of these ordinals, from the batches of an image column of which the first row is `stretch.begin`."""
+    wanted = frozenset(ordinals)
+    for ordinal, scalar in enumerate(chain.from_iterable(batches)):
+        if ordinal in wanted:
+            yield _from_scalar(storage, stretch, stretch.begin + ordinal, scalar, limits)
+
+
+def images_from_uris(
+    storage: Storage, table: str, uris: Sequence[str | None], ordinals: Sequence[int], limits: ImageLimits
+) -> Iterator[Encoded]:
+    """One image per ordinal, from its URI; a null is `missing`."""
+    resolved = [None if (uri := uris[ordinal]) is None else resolve(uri, table) for ordinal in ordinals]
+    fetched = fetch_all(storage, ((uri, None) for uri in resolved if uri is not None), limits)
+    for uri in resolved:
+        if uri is None:
+            yield Encoded(table, Rejection(Reason.MISSING, "this row names no image"))
+        else:
+            yield Encoded(uri, next(fetched))
+
+
+def resolve(uri: str, table: str) -> str:
+    """An absolute URI or path as it is, a relative one from the folder of the table's file."""
+    return uri if "://" in uri or uri.startswith("/") else join(table.rsplit("/", 1)[0], uri)
+
+
+def _from_scalar(storage: Storage, stretch: Stretch, row: int, scalar: pa.Scalar, limits: ImageLimits) -> Encoded:
+    path = None
+    if isinstance(scalar, pa.StructScalar):
+        path = scalar["path"].as_py() if scalar.is_valid and "path" in scalar else None
+        scalar = scalar["bytes"] if scalar.is_valid else pa.scalar(None)
+    if scalar.is_valid:
+        data = memoryview(scalar.as_buffer())
+        return Encoded(stretch.source, data, length=len(data), row=row)
+    if path is None:
+        return Encoded(stretch.source, Rejection(Reason.MISSING, "this row holds no image"), row=row)
+    (data_or_rejection,) = fetch_all(storage, [(resolve(path, stretch.source), None)], limits)
+    return Encoded(stretch.source, data_or_rejection, row=row)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_image_struct(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and any(field.name == "bytes" and _is_bytes(field.type) for field in kind)

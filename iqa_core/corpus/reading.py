@@ -1,0 +1,58 @@
+"""A planned chunk -> its content, by the reader of its kind, in the plan's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
+from iqa_core.corpus.columns import carried_name, conformed
+from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
+from iqa_core.corpus.sources import Kind, Source
+from iqa_core.corpus.storage import Storage
+from iqa_core.records import ImageLimits
+
+READERS: Mapping[Kind, ModuleType] = {
+    Kind.IMAGE: loose,
+    Kind.WEBDATASET: webdataset,
+    Kind.PARQUET: parquet,
+    Kind.ARROW: arrow,
+    Kind.LIST: lists,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """What all readers of one output have in common; picklable."""
+
+    storage: Storage
+    options: ReadOptions
+    limits: ImageLimits
+    carried: pa.Schema
+    """Carried columns under their names in the score table."""
+    own_columns: frozenset[str]
+    """Names that belong to the score table itself."""
+
+
+def survey_source(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
+    """How a source is cut, and its input columns. exact: count the images of every tar, whatever it costs."""
+    found: Survey = READERS[source.kind].survey(storage, source, options, exact)
+    return found
+
+
+def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
+    """The chunk's keys and carried columns, and its images as they come.
+
+    Raises Missing, Forbidden or FetchFailed when its source as a whole cannot be read, RunError on bad credentials.
+    """
+    content: Content = READERS[chunk.kind].read(plan.storage, chunk, plan.options, plan.limits)
+    return replace(content, carried=in_table(content.carried, plan))
+
+
+def in_table(carried: pa.Table, plan: ReadPlan) -> pa.Table:
+    """A reader's columns as the score table has them: renamed where they clash, typed, null where missing."""
+    renamed = carried.rename_columns([carried_name(name, plan.own_columns) for name in carried.column_names])
+    return conformed(renamed, plan.carried)

@@ -1,0 +1,79 @@
+"""Rows of many chunks, in any order and perhaps twice -> chunks that are complete, each exactly once.
+
+The job commits a chunk only when its ordinals are exactly 0..n-1. Results of two readings of a chunk are put together
+only if both found the same images in the same order (`layout`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """What came back from the assessor for one ready batch; `rows` has the score table's columns."""
+
+    chunk: str
+    chunk_images: int
+    layout: str
+    damage: str | None
+    ordinals: tuple[int, ...]
+    rows: pa.Table
+    versions: str
+    """Device and libraries of the process that assessed it, as JSON."""
+
+
+@dataclass(slots=True)
+class OpenChunk:
+    """A chunk of which some rows have come."""
+
+    chunk_images: int
+    layout: str
+    damage: str | None
+    ordinals: list[int] = field(default_factory=list)
+    pieces: list[pa.Table] = field(default_factory=list)
+    versions: set[str] = field(default_factory=set)
+
+    def add(self, batch: ScoredBatch) -> None:
+        """Take the rows that are not there yet."""
+        self.versions.add(batch.versions)
+        known = set(self.ordinals)
+        new = [i for i, ordinal in enumerate(batch.ordinals) if ordinal not in known]
+        self.ordinals += [batch.ordinals[i] for i in new]
+        self.pieces.append(batch.rows if len(new) == len(batch.ordinals) else batch.rows.take(new))
+
+    @property
+    def missing(self) -> frozenset[int]:
+        return frozenset(range(self.chunk_images)) - frozenset(self.ordinals)
+
+    def rows(self) -> pa.Table:
+        """All rows in ordinal order."""
+        return pa.concat_tables(self.pieces).take(pa.array(np.argsort(self.ordinals)))
+
+
+@dataclass(slots=True)
+class Sink:
+    """Gathers batches by chunk and hands out each chunk when its last row has come."""
+
+    open: dict[str, list[OpenChunk]] = field(default_factory=dict)
+    """By name; more than one entry where a chunk was read twice with different content."""
+
+    def add(self, batch: ScoredBatch) -> OpenChunk | None:
+        """The chunk, if this batch completes it."""
+        readings = self.open.setdefault(batch.chunk, [])
+        reading = next((known for known in readings if known.layout == batch.layout), None)
+        if reading is None:
+            reading = OpenChunk(batch.chunk_images, batch.layout, batch.damage)
+            readings.append(reading)
+        reading.add(batch)
+        if reading.missing:
+            return None
+        del self.open[batch.chunk]
+        return reading
+
+    def partial(self, chunk: str, layout: str) -> OpenChunk | None:
+        """What has come of a chunk in this layout; None if nothing has."""
+        return next((known for known in self.open.get(chunk, []) if known.layout == layout), None)

@@ -1,0 +1,152 @@
+"""`--input` values -> one sorted stream of sources: what there is to score, and which reader it needs.
+
+A source is one file or object. What a folder holds beside images (tables of annotations, logs) is counted as ignored.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from iqa_core.corpus.storage import Entry, Storage, absolute, join
+from iqa_core.errors import CallerError
+
+IMAGE_EXTENSIONS = frozenset("jpg jpeg jpe jfif png webp gif bmp dib tif tiff avif avifs apng".split())
+"""Extensions of what is decoded."""
+
+UNSUPPORTED_IMAGE_EXTENSIONS = frozenset(
+    "heic heif jxl jp2 j2k svg psd ico icns tga pcx ppm pgm pbm pnm exr hdr dds eps raw cr2 cr3 nef arw dng orf rw2".split()
+)
+"""Extensions of what is an image, but not decoded: such a file gets its row (`unsupported_format`), not silence."""
+
+
+class Kind(StrEnum):
+    """Which reader a source needs."""
+
+    IMAGE = "image"
+    WEBDATASET = "webdataset"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file or object that holds one or many images."""
+
+    uri: str
+    kind: Kind
+    key: str
+    """Path relative to the input it was found under; the file's name for an input that is a file."""
+    size: int | None
+    etag: str
+    is_named: bool = False
+    """It is itself an input, not found in a folder: what cannot be read in it is an error, not something passed over."""
+
+
+def is_image_name(name: str) -> bool:
+    return extension(name) in IMAGE_EXTENSIONS or extension(name) in UNSUPPORTED_IMAGE_EXTENSIONS
+
+
+def extension(name: str) -> str:
+    """Lower-case extension without its dot; empty where there is none."""
+    return PurePosixPath(name).suffix[1:].lower()
+
+
+@dataclass(slots=True)
+class Listing:
+    """What was passed over while listing: extension -> number of files."""
+
+    ignored: Counter[str]
+
+
+def list_sources(storage: Storage, inputs: Sequence[str], listing: Listing) -> Iterator[Source]:
+    """All sources of all inputs, sorted by URI, each once: of overlapping inputs the first that has it names its key.
+
+    Raises CallerError for an input that is not there or cannot be read as anything.
+    """
+    streams = [
+        ((source.uri, position, source) for source in _sources_of(storage, absolute(given), listing))
+        for position, given in enumerate(inputs)
+    ]
+    previous = None
+    for uri, _, source in heapq.merge(*streams, key=lambda item: item[:2]):
+        if uri != previous:
+            yield source
+        previous = uri
+
+
+def _sources_of(storage: Storage, given: str, listing: Listing) -> Iterator[Source]:
+    entry = storage.stat(given)
+    if entry is not None:
+        yield _explicit(entry)
+        return
+    is_empty = True
+    for found, kind in _scorable(storage, storage.walk(given), listing):
+        is_empty = False
+        yield Source(found.uri, kind, _relative(found.uri, given), found.size, found.etag)
+    if is_empty:
+        passed = ", ".join(f"{count} .{name}" for name, count in listing.ignored.most_common(3))
+        raise CallerError(
+            f"--input {given}: nothing to score there"
+            + (f" (passed over: {passed})" if passed else "")
+            + "; it may be a folder or prefix with images, tars, Parquet or a saved data set, or one such file or a list"
+        )
+
+
+def _explicit(entry: Entry) -> Source:
+    """A file that was named by the user: lists are taken only so, since a folder of images often holds other tables."""
+    name = entry.uri.rsplit("/", 1)[1]
+    kinds = {"csv": Kind.LIST, "jsonl": Kind.LIST, "ndjson": Kind.LIST, "arrow": Kind.ARROW}
+    kind = kinds.get(extension(name)) or _kind_of(name)
+    if kind is None:
+        raise CallerError(
+            f"--input {entry.uri}: a .{extension(name)} file is none of the inputs that can be read: an image, .tar, "
+            ".parquet, .arrow, or a list of URIs as .csv or .jsonl"
+        )
+    return Source(entry.uri, kind, name, entry.size, entry.etag, is_named=True)
+
+
+def _kind_of(name: str) -> Kind | None:
+    if is_image_name(name):
+        return Kind.IMAGE
+    return {"tar": Kind.WEBDATASET, "parquet": Kind.PARQUET}.get(extension(name))
+
+
+def _scorable(storage: Storage, entries: Iterable[Entry], listing: Listing) -> Iterator[tuple[Entry, Kind]]:
+    """Entries with the reader they need. An `.arrow` file counts where a saved data set's `state.json` names it: others are caches."""
+    named: dict[str, frozenset[str]] = {}
+    for entry in entries:
+        folder, name = entry.uri.rsplit("/", 1)
+        kind = _kind_of(name)
+        if extension(name) == "arrow":
+            if folder not in named:
+                named[folder] = _arrow_files(storage, folder)
+            kind = Kind.ARROW if name in named[folder] else None
+        if kind is None:
+            listing.ignored[extension(name) or name] += 1
+        else:
+            yield entry, kind
+
+
+def _arrow_files(storage: Storage, folder: str) -> frozenset[str]:
+    state = join(folder, "state.json")
+    if storage.stat(state) is None:
+        return frozenset()
+    try:
+        return frozenset(file["filename"] for file in json.loads(storage.read(state))["_data_files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CallerError(f"{state}: not the state of a saved Hugging Face data set ({error!r})") from error
+
+
+def _relative(uri: str, folder: str) -> str:
+    for prefix in (folder, "file://" + quote(folder)):
+        if uri.startswith(prefix):
+            return uri.removeprefix(prefix).lstrip("/")
+    return uri.rsplit("/", 1)[1]

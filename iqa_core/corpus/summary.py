@@ -1,0 +1,109 @@
+"""Score files -> counts, reasons and distributions of the whole table, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from iqa_core.corpus.table import SCORED, counts_of
+
+BINS = 4000
+"""Histogram of 1..5: a quantile is right within 0.001."""
+
+_EDGES = np.linspace(1.0, 5.0, BINS + 1)
+
+
+@dataclass(slots=True)
+class Distribution:
+    """Scores of one dimension."""
+
+    count: int = 0
+    total: float = 0.0
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        self.count += len(values)
+        self.total += float(values.sum(dtype=np.float64))
+        self.histogram += np.histogram(np.clip(values, 1.0, 5.0), _EDGES)[0]
+
+    def mean(self) -> float | None:
+        return self.total / self.count if self.count else None
+
+    def quantile(self, fraction: float) -> float | None:
+        """Within one bin, 0.001; None where nothing was scored."""
+        if not self.count:
+            return None
+        index = int(np.searchsorted(np.cumsum(self.histogram), max(fraction * self.count, 1)))
+        return float((_EDGES[index] + _EDGES[index + 1]) / 2)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a score table holds; fed chunk by chunk."""
+
+    dimensions: Sequence[str]
+    chunks: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """Rejection code, or `scored` -> rows."""
+    damage: list[str] = field(default_factory=list)
+    """Damaged sources and where, as readers found them."""
+    distributions: dict[str, Distribution] = field(default_factory=dict)
+
+    def columns(self) -> list[str]:
+        """What `add` needs of a score file."""
+        return ["reason", *self.dimensions, "reward"]
+
+    def add(self, rows: pa.Table, damage: str | None) -> None:
+        self.chunks += 1
+        self.counts.update(counts_of(rows))
+        if damage is not None:
+            self.damage.append(damage)
+        for name in (*self.dimensions, "reward"):
+            values = rows.column(name).drop_null().to_numpy()
+            self.distributions.setdefault(name, Distribution()).add(values)
+
+    @property
+    def images(self) -> int:
+        return self.counts.total()
+
+    @property
+    def scored(self) -> int:
+        return self.counts[SCORED]
+
+    @property
+    def rejected(self) -> int:
+        return self.images - self.scored
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """Rejection code -> rows, most frequent first."""
+        return {reason: count for reason, count in self.counts.most_common() if reason != SCORED}
+
+    def statistics(self) -> dict[str, dict[str, float | None]]:
+        """Mean and quartiles by dimension, and of the reward."""
+        return {
+            name: {
+                "mean": distribution.mean(),
+                "q1": distribution.quantile(0.25),
+                "median": distribution.quantile(0.5),
+                "q3": distribution.quantile(0.75),
+            }
+            for name, distribution in self.distributions.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "scored": self.scored,
+            "rejected": self.rejected,
+            "rejected_by_reason": dict(self.reasons),
+            "chunks": self.chunks,
+            "damaged_sources": sorted(self.damage),
+            "scores": self.statistics(),
+        }

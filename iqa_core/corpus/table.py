@@ -1,0 +1,109 @@
+"""What is known of images, plus what the assessor said -> rows of the score table, in one fixed schema.
+
+The columns are a contract, see `docs/score-table.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights, fuse
+from iqa_core.records import RETRYABLE, Assessment, Rejection
+
+TABLE_VERSION = 1
+"""Raised by hand when a column changes its name, type or meaning."""
+
+LOCATION = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("sha256", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("row", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("frames", pa.int32()),
+    ]
+)
+"""What a reader knows of an image."""
+
+VERDICT = pa.schema([("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+
+SCORED, REJECTED = "scored", "rejected"
+
+
+def score_columns(dimensions: Sequence[str], probs: bool) -> pa.Schema:
+    fields = [(name, pa.float32()) for name in dimensions] + [(f"{name}_std", pa.float32()) for name in dimensions]
+    if probs:
+        fields += [(f"{name}_probs", pa.list_(pa.float32())) for name in dimensions]
+    return pa.schema([*fields, ("reward", pa.float32())])
+
+
+def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema) -> pa.Schema:
+    """All columns of a score table, in order. Raises CallerError if two of them have one name."""
+    fields = [*LOCATION, *VERDICT, *score_columns(dimensions, probs), *carried]
+    names = [field.name for field in fields]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise CallerError(
+            f"two columns of the score table would have the name {', '.join(doubled)}: rename the input's"
+        )
+    return pa.schema(fields)
+
+
+def own_columns(dimensions: Sequence[str]) -> frozenset[str]:
+    """Names that an input column may not have: it becomes `input_<name>`."""
+    return frozenset([*LOCATION.names, *VERDICT.names, *score_columns(dimensions, probs=True).names])
+
+
+def verdicts(
+    rejections: Sequence[Rejection | None],
+    results: Sequence[Assessment | Rejection],
+    dimensions: Sequence[str],
+    probs: bool,
+    weights: FusionWeights,
+) -> pa.Table:
+    """Status and score columns for images of which some were rejected before they could be assessed.
+
+    rejections: one per image, None where it was assessed; results: one per None, in order.
+    """
+    waiting = iter(results)
+    outcomes = [next(waiting) if rejection is None else rejection for rejection in rejections]
+    columns: dict[str, Any] = {
+        "status": [REJECTED if isinstance(outcome, Rejection) else SCORED for outcome in outcomes],
+        "reason": [str(outcome.reason) if isinstance(outcome, Rejection) else None for outcome in outcomes],
+        "detail": [outcome.detail if isinstance(outcome, Rejection) else None for outcome in outcomes],
+    }
+    assessed = [outcome for outcome in outcomes if isinstance(outcome, Assessment)]
+    place = np.cumsum([isinstance(outcome, Assessment) for outcome in outcomes]) - 1
+    gather = pa.array(place, pa.int64(), mask=np.array([isinstance(outcome, Rejection) for outcome in outcomes], bool))
+    scores_NK = np.array([outcome.scores_K for outcome in assessed], np.float32).reshape(-1, len(dimensions))
+    stds_NK = np.array([outcome.stds_K for outcome in assessed], np.float32).reshape(-1, len(dimensions))
+    scored: dict[str, pa.Array] = {}
+    for k, name in enumerate(dimensions):
+        scored[name] = pa.array(scores_NK[:, k], pa.float32())
+        scored[f"{name}_std"] = pa.array(stds_NK[:, k], pa.float32())
+        if probs:
+            scored[f"{name}_probs"] = pa.array([outcome.probs_KL[k] for outcome in assessed], pa.list_(pa.float32()))
+    scored["reward"] = pa.array(fuse(scores_NK, weights), pa.float32())
+    columns |= {name: array.take(gather) for name, array in scored.items()}
+    schema = pa.schema([*VERDICT, *score_columns(dimensions, probs)])
+    return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
+
+
+def counts_of(table: pa.Table) -> Mapping[str, int]:
+    """Rejection code -> number of rows; `scored` for the others."""
+    reasons = table.column("reason").fill_null(SCORED).value_counts()
+    return {entry["values"].as_py(): entry["counts"].as_py() for entry in reasons}
+
+
+def retryable_ordinals(table: pa.Table) -> list[int]:
+    """Ordinals of the rejected rows whose reason can change from one run to the next."""
+    return [i for i, reason in enumerate(table.column("reason").to_pylist()) if reason in RETRYABLE]

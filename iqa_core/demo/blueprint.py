@@ -1,0 +1,128 @@
+"""The project's own prompts -> tokenizer, image processor and configuration of the demo model, all untrained.
+
+A Qwen2.5-VL in small: the same classes, chat form and special tokens; 4.2 million parameters instead of 8 billion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from iqa_core.rubrics import Rubric
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2VLImageProcessorPil
+
+SIZE = 112
+"""Pixels of the square scenes that the model is trained on; other images are resized to about as many pixels."""
+PATCH, MERGE, FRAMES = 14, 2, 2
+VISUAL_TOKENS = (SIZE // PATCH // MERGE) ** 2
+VOCABULARY = 1536
+
+PROCESSOR_CLASS = "PaddleOCRVLProcessor"
+"""Does to images what Qwen2_5_VLProcessor does, but has no video part, which needs torchvision."""
+
+SPECIAL_TOKENS = {
+    "pad_token": "<|endoftext|>",
+    "turn_start_token": "<|im_start|>",
+    "turn_end_token": "<|im_end|>",
+    "vision_start_token": "<|vision_start|>",
+    "vision_end_token": "<|vision_end|>",
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+}
+
+CHAT_TEMPLATE = """\
+{% for message in messages %}<|im_start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}{% else %}\
+{% for part in message['content'] %}\
+{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}\
+{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def make_tokenizer(rubrics: Sequence[Rubric]) -> PreTrainedTokenizerBase:
+    """Byte-level BPE on the rubrics' prompts and a page about rooms; any other text falls apart into shorter pieces.
+
+    Raises ValueError unless each level word, with its leading space, is one token.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    page = resources.files("iqa_core.demo").joinpath("words.txt").read_text(encoding="utf-8")
+    prompts = [d.query + rubric.answer_start(d) for rubric in rubrics for d in rubric.dimensions]
+    levels = sorted({f" {word}" for rubric in rubrics for word in rubric.levels})
+    trained = Qwen2Tokenizer().train_new_from_iterator(
+        [page, *prompts, *levels * 200],  # so frequent that they are merged first
+        VOCABULARY,
+        new_special_tokens=list(SPECIAL_TOKENS.values())[1:],
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=trained.get_vocab(),
+        merges=[tuple(pair) for pair in merges],
+        eos_token=SPECIAL_TOKENS["turn_end_token"],
+        extra_special_tokens={name: token for name, token in SPECIAL_TOKENS.items() if name != "pad_token"},
+        chat_template=CHAT_TEMPLATE,
+        processor_class=PROCESSOR_CLASS,
+    )
+    split = [word for word in levels if len(tokenizer(word)["input_ids"]) != 1]
+    if split:
+        raise ValueError(f"level words {split} are not one token each in a vocabulary of {VOCABULARY}")
+    return tokenizer
+
+
+def make_image_processor() -> Qwen2VLImageProcessorPil:
+    """Qwen2-VL's, on Pillow; bounds keep an image of any size near the pixels of a scene."""
+    from transformers import Qwen2VLImageProcessorPil
+
+    return Qwen2VLImageProcessorPil(
+        patch_size=PATCH,
+        merge_size=MERGE,
+        temporal_patch_size=FRAMES,
+        min_pixels=SIZE * SIZE * 3 // 4,
+        max_pixels=SIZE * SIZE,
+    )
+
+
+def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
+    """Vision 5 layers x 160, text 4 layers x 192."""
+    from transformers import Qwen2_5_VLConfig
+
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in SPECIAL_TOKENS.items()}
+    return Qwen2_5_VLConfig(
+        vision_config={
+            "depth": 5,
+            "hidden_size": 160,
+            "intermediate_size": 384,
+            "num_heads": 4,
+            "patch_size": PATCH,
+            "spatial_merge_size": MERGE,
+            "temporal_patch_size": FRAMES,
+            "window_size": SIZE,
+            "out_hidden_size": 192,
+            "fullatt_block_indexes": [1, 4],
+        },
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 192,
+            "intermediate_size": 448,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 3,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+            "bos_token_id": ids["pad_token"],
+            "eos_token_id": ids["turn_end_token"],
+            "pad_token_id": ids["pad_token"],
+        },
+        image_token_id=ids["image_token"],
+        video_token_id=ids["video_token"],
+        vision_start_token_id=ids["vision_start_token"],
+        vision_end_token_id=ids["vision_end_token"],
+    )

@@ -1,0 +1,162 @@
+"""A seed and a count -> a corpus of scenes on disk and what is true of each, in any of three formats.
+
+    folder       scene-000000.png, scene-000001.png, ...
+    webdataset   scenes-00000.tar of 256 images, a .json sidecar beside each
+    parquet      scenes-00000.parquet of 1,024 images, in row groups of 128
+
+The same seed gives the same files, and an image has one name and the same bytes in all three formats.
+`annotations.csv` has one line per image and dimension.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from iqa_core.demo.scenes import make_scene
+from iqa_core.errors import CallerError
+
+IMAGES_PER_TAR = 256
+IMAGES_PER_PARQUET = 1024
+IMAGES_PER_ROW_GROUP = 128
+JPEG_QUALITY = 92
+
+_ENDINGS = {"png": "png", "jpeg": "jpg"}
+_STYLES = ("modern", "classic", "rustic", "minimal", "vintage")
+_ROOMS = ("living room", "study", "hall", "nursery", "reading room", "hotel lounge", "waiting room")
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFile:
+    """One scene as it lies on disk."""
+
+    name: str
+    data: bytes
+    prompt: str
+    seed: int
+    index: int
+    truths: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCorpus:
+    """What `write_scenes` has written."""
+
+    images: int
+    files: int
+    """Files that hold images: images themselves, tars or Parquet files."""
+    num_bytes: int
+    """Of the encoded images."""
+
+
+def write_scenes(
+    output: Path, count: int, seed: int, format: str = "folder", size: int = 112, image_format: str = "png"
+) -> WrittenCorpus:
+    """Writes `count` scenes and their annotations.csv into a new or empty folder.
+
+    Raises CallerError on a folder that is not empty, an unknown format, or a count, seed or size out of bounds.
+    """
+    if count < 1:
+        raise CallerError(f"a corpus of {count} scenes holds nothing; give --count 1 or more")
+    if format not in _WRITERS:
+        raise CallerError(f"no corpus format {format!r}; there are {', '.join(_WRITERS)}")
+    if image_format not in _ENDINGS:
+        raise CallerError(f"no image format {image_format!r}; there are {', '.join(_ENDINGS)}")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
+    make_scene(seed, 0, size)  # a seed or size out of bounds is found before the folder is made
+    output.mkdir(parents=True, exist_ok=True)
+    images_per_file, write = _WRITERS[format]
+    num_bytes, starts = 0, range(0, count, images_per_file)
+    with (output / "annotations.csv").open("w", encoding="utf-8", newline="") as file:
+        annotations = csv.writer(file, lineterminator="\n")
+        annotations.writerow(("image", "dimension", "mos"))
+        for number, start in enumerate(starts):
+            indices = range(start, min(start + images_per_file, count))
+            scenes = [encode_scene(seed, index, size, image_format) for index in indices]
+            write(output, number, scenes)
+            num_bytes += sum(len(scene.data) for scene in scenes)
+            for scene in scenes:
+                annotations.writerows((scene.name, name, f"{truth:.4f}") for name, truth in scene.truths.items())
+    return WrittenCorpus(images=count, files=len(starts), num_bytes=num_bytes)
+
+
+def encode_scene(seed: int, index: int, size: int, image_format: str) -> SceneFile:
+    """PNG without loss, or JPEG of quality 92; the prompt is what a person might have asked a generator for."""
+    scene = make_scene(seed, index, size)
+    buffer = io.BytesIO()
+    settings = {"quality": JPEG_QUALITY} if image_format == "jpeg" else {"compress_level": 6}
+    Image.fromarray(scene.pixels_HWC).save(buffer, format=image_format, **settings)
+    words = np.random.Generator(np.random.PCG64([seed, index, 1]))
+    style, room = _STYLES[words.integers(len(_STYLES))], _ROOMS[words.integers(len(_ROOMS))]
+    return SceneFile(
+        name=f"scene-{index:06d}.{_ENDINGS[image_format]}",
+        data=buffer.getvalue(),
+        prompt=f"a {style} {room} with five pieces of furniture and a window",
+        seed=seed,
+        index=index,
+        truths=scene.truths,
+    )
+
+
+def _write_folder(output: Path, _: int, scenes: Sequence[SceneFile]) -> None:
+    for scene in scenes:
+        (output / scene.name).write_bytes(scene.data)
+
+
+def _write_tar(output: Path, number: int, scenes: Sequence[SceneFile]) -> None:
+    with tarfile.open(output / f"scenes-{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in _members(scenes):
+            header = tarfile.TarInfo(name)  # its time, owner and group are 0, so that bytes repeat
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+
+
+def _members(scenes: Sequence[SceneFile]) -> Iterator[tuple[str, bytes]]:
+    for scene in scenes:
+        sidecar = {"seed": scene.seed, "index": scene.index, "prompt": scene.prompt}
+        yield scene.name, scene.data
+        yield f"{Path(scene.name).stem}.json", json.dumps(sidecar).encode()
+
+
+def _write_parquet(output: Path, number: int, scenes: Sequence[SceneFile]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        {
+            "id": pa.string(),
+            "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+            "prompt": pa.string(),
+            "seed": pa.int64(),
+            "index": pa.int64(),
+        }
+    )
+    rows = [
+        {
+            "id": scene.name,
+            "image": {"bytes": scene.data, "path": scene.name},
+            "prompt": scene.prompt,
+            "seed": scene.seed,
+            "index": scene.index,
+        }
+        for scene in scenes
+    ]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    pq.write_table(table, output / f"scenes-{number:05d}.parquet", row_group_size=IMAGES_PER_ROW_GROUP)
+
+
+_WRITERS: Mapping[str, tuple[int, Callable[[Path, int, Sequence[SceneFile]], None]]] = {
+    "folder": (1, _write_folder),
+    "webdataset": (IMAGES_PER_TAR, _write_tar),
+    "parquet": (IMAGES_PER_PARQUET, _write_parquet),
+}
+FORMATS = tuple(_WRITERS)

@@ -1,0 +1,152 @@
+"""A rubric's name or TOML file -> the questions an assessor asks, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import string
+import tomllib
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from iqa_core.errors import CallerError
+from iqa_core.records import LEVEL_SCORES
+
+RESERVED_NAMES = frozenset(
+    "key source sha256 offset length row width height format frames status reason detail reward json txt".split()
+)
+"""Columns of the score table that a dimension may not be called."""
+
+RESERVED_AFFIXES = re.compile(r"input_.*|.*_(std|probs)")
+"""Names that the score table derives from others: `input_<carried>`, `<dimension>_std`, `<dimension>_probs`."""
+
+
+def _free_column_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"{name!r} is not a lower-case identifier")
+    if name in RESERVED_NAMES or RESERVED_AFFIXES.fullmatch(name):
+        raise ValueError(f"{name!r} clashes with a column of the score table; choose another name")
+    return name
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _answer_prefix(template: str) -> str:
+    """A level word follows after one space, so the template itself ends without one."""
+    fields = [(name, spec, conversion) for _, name, spec, conversion in string.Formatter().parse(template)]
+    if any(field not in {(None, None, None), ("dimension", "", None)} for field in fields):
+        raise ValueError("{dimension} is the only placeholder; write { as {{")
+    if template != template.rstrip():
+        raise ValueError("must not end with white space: the level word brings its own")
+    return _text(template)
+
+
+Text = Annotated[str, AfterValidator(_text)]
+
+
+class RubricDimension(BaseModel):
+    """One quality that is judged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: Annotated[str, AfterValidator(_free_column_name)]
+    """Column of the score table, and what `{dimension}` stands for in the answer prefix."""
+    query: Text
+    """What the model is asked, verbatim; any tag such as `<lighting>` is part of it."""
+    description: str = ""
+    """One sentence for people; not shown to the model."""
+
+
+class Rubric(BaseModel):
+    """Dimensions, the questions about them, and the beginning of the answer that a level word completes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    id: Text
+    """Travels with every score."""
+    domain: Text
+    """Which images the rubric is meant for, in one line."""
+    prompt_version: int = Field(ge=1)
+    """Version of the wording within a family of rubrics."""
+    description: Text
+    """What the rubric is and where it comes from."""
+    system: str | None = None
+    """System prompt; None leaves it to the model's chat template."""
+    answer_prefix: Annotated[str, AfterValidator(_answer_prefix)]
+    """Beginning of the answer, up to the level word; `{dimension}` is replaced by the dimension's name."""
+    levels: tuple[Text, ...]
+    """Five words, worst to best, worth 1 to 5."""
+    dimensions: tuple[RubricDimension, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(self.levels) != len(LEVEL_SCORES) or len(set(self.levels)) != len(LEVEL_SCORES):
+            raise ValueError(f"levels must be {len(LEVEL_SCORES)} distinct words, worst to best, not {self.levels}")
+        if any(word != word.strip() for word in self.levels):
+            raise ValueError(f"levels must have no white space around them: {self.levels}")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"dimension names must differ: {self.names}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Dimension names, in order."""
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    def answer_start(self, dimension: RubricDimension) -> str:
+        """The forced beginning of the answer; a space and a level word complete it."""
+        return self.answer_prefix.format(dimension=dimension.name)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, hex, over what reaches the model or names a score; descriptions do not count."""
+        content = {
+            "system": self.system,
+            "answer_prefix": self.answer_prefix,
+            "levels": self.levels,
+            "dimensions": [(dimension.name, dimension.query) for dimension in self.dimensions],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def rubric_names() -> tuple[str, ...]:
+    """Names of the rubrics that ship with the package, sorted."""
+    files = resources.files("iqa_core.rubrics").iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
+
+
+def load_rubric(name_or_path: str) -> Rubric:
+    """A shipped rubric by its name, or any rubric by the path of its `.toml` file.
+
+    Raises CallerError when there is no such rubric, or when the file breaks a rule; the message says which.
+    """
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path).expanduser()
+        if not path.is_file():
+            raise CallerError(f"rubric file {name_or_path} does not exist")
+        return _parse(path.read_bytes(), name_or_path)
+    if name_or_path not in rubric_names():
+        raise CallerError(
+            f"no rubric {name_or_path!r}; there are {', '.join(rubric_names())}, or give a path that ends in .toml"
+        )
+    return _parse(resources.files("iqa_core.rubrics").joinpath(f"{name_or_path}.toml").read_bytes(), name_or_path)
+
+
+def _parse(data: bytes, origin: str) -> Rubric:
+    try:
+        content: dict[str, Any] = tomllib.loads(data.decode())
+        return Rubric.model_validate(content)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CallerError(f"rubric {origin} is not TOML: {error}") from None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'rubric'}: {e['msg']}" for e in error.errors())
+        raise CallerError(f"rubric {origin}: {faults}") from None

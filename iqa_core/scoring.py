@@ -1,0 +1,78 @@
+"""Logits of the five level words -> probabilities -> expected score and spread on the 1..5 scale.
+
+Shape suffixes: L levels (5, worst to best), K dimensions of the rubric, N any leading shape (images, or images and K).
+Q-Align (arXiv 2312.17090), section 3; SA-IQA (arXiv 2512.05098).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from iqa_core.records import LEVEL_SCORES, Assessment, Reason, Rejection
+
+SCORING_VERSION = 1
+"""Part of the fingerprint; raised by hand when the same checkpoint, rubric and image would get another score."""
+
+SUM_TOLERANCE = 1e-4
+"""How far probabilities may be from 1 in sum: five float32 roundings are below 1e-6, bfloat16 ones are not accepted."""
+
+_LEVELS_L = np.asarray(LEVEL_SCORES, dtype=np.float64)
+
+
+def level_probabilities(logits_NL: ArrayLike) -> NDArray[np.float32]:
+    """Softmax over the five level words, in float64, shape as given; each row sums to 1.
+
+    Raises ValueError on a logit that is not finite or a last axis that is not 5 long: a probability is never guessed.
+    """
+    logits = _levels_last(logits_NL)
+    if not np.isfinite(logits).all():
+        raise ValueError("a level logit is not finite")
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def expected_score(probs_NL: ArrayLike) -> NDArray[np.float32]:
+    """Mean opinion on the 1..5 scale, shape N; higher is better.
+
+    Raises ValueError on a row that is not a distribution: a score is never guessed.
+    """
+    return _mean(_distribution(probs_NL)).astype(np.float32)
+
+
+def score_std(probs_NL: ArrayLike) -> NDArray[np.float32]:
+    """Standard deviation of the level distribution in score units, shape N, 0 to 2.
+
+    Raises ValueError on a row that is not a distribution.
+    """
+    probs = _distribution(probs_NL)
+    distance = _LEVELS_L - _mean(probs)[..., None]
+    return np.sqrt((probs * distance**2).sum(axis=-1)).astype(np.float32)
+
+
+def assessment_of(logits_KL: ArrayLike) -> Assessment | Rejection:
+    """One image's level logits, all dimensions -> its assessment; `assessor_failed` when a logit is not finite."""
+    if not np.isfinite(_levels_last(logits_KL)).all():
+        return Rejection(Reason.ASSESSOR_FAILED, "the model returned a level logit that is not finite")
+    probs_KL = level_probabilities(logits_KL)
+    return Assessment(scores_K=expected_score(probs_KL), stds_K=score_std(probs_KL), probs_KL=probs_KL)
+
+
+def _levels_last(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0 or array.shape[-1] != len(LEVEL_SCORES):
+        raise ValueError(f"last axis must hold the {len(LEVEL_SCORES)} levels, worst to best; shape is {array.shape}")
+    return array
+
+
+def _distribution(probs_NL: ArrayLike) -> NDArray[np.float64]:
+    probs = _levels_last(probs_NL)
+    totals = probs.sum(axis=-1, keepdims=True)
+    if not ((probs >= 0).all() and (np.abs(totals - 1) <= SUM_TOLERANCE).all()):
+        raise ValueError("a row of level probabilities is negative, not finite, or does not sum to 1")
+    return probs / totals
+
+
+def _mean(probs_NL: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Not a matrix product: BLAS may sum in another order for another batch size.
+    return (probs_NL * _LEVELS_L).sum(axis=-1)

@@ -1,0 +1,100 @@
+"""Where the job runs: a Ray cluster that is there, or one started for it; and whether the work fits into it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.errors import CallerError
+
+OBJECT_STORE_BYTES = 512 * 2**20
+"""Of a Ray that is started here: a few dozen batches of pixels in flight, on a machine that others use as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How the cluster is shared between the assessor's actors and the readers."""
+
+    num_actors: int
+    actor_cpus: float
+    actor_gpus: float
+    reader_cpus: float
+    threads_per_actor: int
+
+    def describe(self) -> str:
+        gpus = f" and {self.actor_gpus:g} GPU" if self.actor_gpus else ""
+        return (
+            f"{self.num_actors} actors with {self.actor_cpus:g} CPU{gpus} each; readers with {self.reader_cpus:g} CPU"
+        )
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Inside: Ray, at this address, at RAY_ADDRESS (as in a submitted job), or started on this machine for the job."""
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # a task killed for memory is otherwise retried without end
+    os.environ.setdefault("RAY_task_oom_retries", "3")
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    options = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
+    if address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, **options)
+    else:
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def plan_pool(
+    config: AssessorConfig, num_actors: int | None, actor_cpus: float | None, num_gpus: float | None, reader_cpus: float
+) -> Pool:
+    """One actor per GPU; without GPUs one per CPU, with a quarter of each CPU left to readers."""
+    import ray
+
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    on_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:") and (num_gpus or gpus > 0)
+    gpus_each = (num_gpus or 1.0) if on_gpu else 0.0
+    cpus_each = actor_cpus or (1.0 if on_gpu else 0.75)
+    count = num_actors or max(1, int(gpus / gpus_each) if on_gpu else int(cpus))
+    return Pool(count, cpus_each, gpus_each, reader_cpus, config.threads or max(1, int(cpus / count)))
+
+
+def wait_until_it_fits(pool: Pool, wait_s: float) -> None:
+    """Return when the cluster holds the pool and at least one reader. Raises CallerError after wait_s."""
+    deadline = time.monotonic() + wait_s
+    while shortage := _shortage(pool):
+        if time.monotonic() >= deadline:
+            raise CallerError(
+                f"the cluster cannot hold the work: {shortage}. Lower --num-actors, --actor-cpus or --reader-cpus, "
+                "or let it grow and give --wait-for-resources-s"
+            )
+        time.sleep(min(2.0, wait_s))
+
+
+def _shortage(pool: Pool) -> str | None:
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    slots = sum(_slots(node, pool) for node in nodes)
+    if slots < pool.num_actors:
+        have = ", ".join(f"{node.get('CPU', 0):g} CPU + {node.get('GPU', 0):g} GPU" for node in nodes)
+        return f"{pool.describe()}, but there is room for {slots} of them ({have})"
+    cpus_left = sum(node.get("CPU", 0.0) for node in nodes) - pool.num_actors * pool.actor_cpus
+    if cpus_left < pool.reader_cpus - 1e-6:
+        return f"{pool.describe()}, but the actors leave {max(cpus_left, 0):g} CPU for reading"
+    return None
+
+
+def _slots(node: dict[str, float], pool: Pool) -> int:
+    by_cpu = int(node.get("CPU", 0.0) / pool.actor_cpus + 1e-6)
+    by_gpu = int(node.get("GPU", 0.0) / pool.actor_gpus + 1e-6) if pool.actor_gpus else by_cpu
+    return min(by_cpu, by_gpu)

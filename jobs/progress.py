@@ -1,0 +1,71 @@
+"""Counts of a run -> a bar on a terminal, a line every ten seconds anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+LINE_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """Images of one run; rate and ETA count what this run does, not what an earlier one did."""
+
+    total: int
+    """Images of the whole plan, as far as it is known."""
+    done_before: int
+    """Images that were finished when the run began."""
+    done: int = 0
+    rejected: int = 0
+    began: float = field(default_factory=time.monotonic)
+    _line_at: float = field(default_factory=time.monotonic)
+    _bar: Any = None
+
+    def __post_init__(self) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total, initial=self.done_before, unit="image", smoothing=0.05)
+
+    def add(self, images: int, rejected: int) -> None:
+        self.done += images
+        self.rejected += rejected
+        if self._bar is not None:
+            self._bar.update(images)
+            self._bar.set_postfix(rejected=self.rejected)
+        self.tick()
+
+    def tick(self) -> None:
+        """Print the line if it is time."""
+        now = time.monotonic()
+        if self._bar is None and now - self._line_at >= LINE_EVERY_S:
+            self._line_at = now
+            print(self.line(), flush=True)
+
+    def line(self) -> str:
+        finished = self.done_before + self.done
+        left = max(self.total - finished, 0)
+        eta = f"ETA {_duration(left / self.rate)}" if self.done else "ETA unknown"
+        return f"{finished:,} of {self.total:,} images, {self.rate:.1f} images/s, {self.rejected:,} rejected, {eta}"
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def rate(self) -> float:
+        """Images per second of this run."""
+        return self.done / self.seconds if self.done else 0.0
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

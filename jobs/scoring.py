@@ -1,0 +1,82 @@
+"""The scoring run: settings checked, plan made or extended, finished chunks struck out, the rest streamed and committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iqa_core.corpus.planning import Proposal, apply, propose
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
+from iqa_core.errors import CallerError, RunError
+from jobs.cluster_session import connected, plan_pool, wait_until_it_fits
+from jobs.command import DONE
+from jobs.isolation import Isolation
+from jobs.scoring_job import ScoringJob, prepare
+from jobs.scoring_run import ScoringRun
+from jobs.stream import guarded, stream, waves
+
+if TYPE_CHECKING:
+    from jobs.score_corpus import ScoreSettings
+
+PLAN_ATTEMPTS = 10
+"""Races with other drivers that planning may lose before it gives up."""
+
+
+def score(settings: ScoreSettings) -> int:
+    """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
+    try:
+        job = prepare(settings)
+        proposal = _proposal(job)
+    except (RunError, Missing, Forbidden, FetchFailed) as error:
+        raise CallerError(str(error)) from error
+    if settings.dry_run:
+        from jobs.dry_run import print_dry_run
+
+        print_dry_run(job, proposal)
+        return DONE
+    with connected(settings.ray_address):
+        pool = plan_pool(
+            settings.assessor, settings.num_actors, settings.actor_cpus, settings.actor_gpus, settings.reader_cpus
+        )
+        wait_until_it_fits(pool, settings.wait_for_resources_s)
+        contract = _applied(job, proposal)
+        run = ScoringRun(job, contract, proposal, pool.describe())
+        work = job.work(contract, pool.threads_per_actor)
+        isolation = Isolation(work, pool)
+        try:
+            for wave in waves(run.errands()):
+                for event in guarded(stream(wave, work, pool), settings.stall_timeout_s):
+                    run.take(event)
+                for errand in wave:
+                    if run.is_open(errand):
+                        for event in isolation.replay(errand.encoded, run.sink):
+                            run.take(event)
+            return run.conclude()
+        finally:
+            isolation.close()
+            run.close()
+
+
+def _proposal(job: ScoringJob) -> Proposal:
+    settings = job.settings
+    if settings.scan:
+        return propose(
+            job.plan, job.wanted, settings.input, job.options, limit=settings.limit, on_changed=settings.on_changed
+        )
+    contract = job.plan.contract()
+    if contract is None:
+        raise CallerError(f"--no-scan: {job.output} has no plan yet; run once without it")
+    return Proposal(contract, ())
+
+
+def _applied(job: ScoringJob, proposal: Proposal):
+    """Write the proposal; where another driver wrote in between, propose again."""
+    for _ in range(PLAN_ATTEMPTS):
+        try:
+            if apply(job.plan, proposal):
+                contract = job.plan.contract()
+                assert contract is not None
+                return contract
+        except (Missing, Forbidden, FetchFailed, OSError) as error:
+            raise CallerError(f"--output {job.output} cannot be written: {error}") from error
+        proposal = _proposal(job)
+    raise RunError(f"{job.output}: other drivers extended the plan {PLAN_ATTEMPTS} times; run the same command again")

@@ -1,0 +1,139 @@
+"""Settings -> everything a scoring run consists of, checked, before anything is read in earnest or written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from iqa_core.assessor.load import describe, fingerprint
+from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.corpus.batches import BatchBounds
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.columns import parse_carry
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.plan import Contract, Plan
+from iqa_core.corpus.planning import checked_contract
+from iqa_core.corpus.reading import ReadPlan
+from iqa_core.corpus.storage import Storage, absolute, is_local, local_path
+from iqa_core.corpus.table import own_columns
+from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights, load_fusion
+from iqa_core.records import ImageLimits
+from jobs.work import Work
+
+if TYPE_CHECKING:
+    from jobs.score_corpus import ScoreSettings
+
+PUBLIC_OPTIONS = frozenset({"anon", "endpoint_url", "profile", "region_name"})
+"""Storage options that may be shown; any other may be a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringJob:
+    """What does not change during a run."""
+
+    settings: ScoreSettings
+    output: str
+    storage: Storage
+    spec: AssessorSpec
+    weights: FusionWeights
+    limits: ImageLimits
+    options: ReadOptions
+    wanted: Contract
+    """The contract that this run would lay down, its carried columns still empty."""
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(self.storage, self.output)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.storage, self.output)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        return self.spec.rubric.names
+
+    def work(self, contract: Contract, threads: int) -> Work:
+        """What the processes of the cluster need."""
+        return Work(
+            spec=self.spec,
+            config=self.settings.assessor.model_copy(update={"threads": threads}),
+            read_plan=ReadPlan(self.storage, self.options, self.limits, contract.carried, own_columns(self.dimensions)),
+            bounds=BatchBounds(self.settings.assessor.batch_tokens),
+            weights=self.weights,
+            probs=self.settings.probs,
+            decode_timeout_s=self.settings.decode_timeout_s,
+        )
+
+    def shown_settings(self) -> dict[str, Any]:
+        """The resolved configuration as JSON values, without what may be secret."""
+        shown = self.settings.model_dump(mode="json")
+        shown["storage_options"] = {
+            name: value if name in PUBLIC_OPTIONS else "(not shown)"
+            for name, value in self.settings.storage_options.items()
+        }
+        return shown
+
+
+def prepare(settings: ScoreSettings) -> ScoringJob:
+    """Check what can be checked without reading the input. Raises CallerError."""
+    if settings.estimate and not settings.dry_run:
+        raise CallerError("--estimate belongs to --dry-run")
+    if settings.price_per_hour is not None and not settings.estimate:
+        raise CallerError("--price-per-hour belongs to --estimate")
+    if settings.image_column is not None and settings.uri_column is not None:
+        raise CallerError("--image-column and --uri-column exclude each other: an image is given in one way")
+    output = absolute(settings.output)
+    _check_output(output, settings.input)
+    limits = ImageLimits(settings.min_side, settings.max_image_pixels, settings.max_image_bytes)
+    spec = describe(settings.assessor, settings.rubric, limits)
+    dimensions = spec.rubric.names
+    weights = load_fusion(settings.fusion) if settings.fusion else FusionWeights.equal(dimensions)
+    options = ReadOptions(
+        chunk_images=settings.chunk_images,
+        image_column=settings.image_column,
+        uri_column=settings.uri_column,
+        id_column=settings.id_column,
+        carry=parse_carry(settings.carry),
+    )
+    columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column, **options.carry}
+    job = ScoringJob(
+        settings=settings,
+        output=output,
+        storage=Storage(settings.storage_options),
+        spec=spec,
+        weights=weights.ordered_as(dimensions),
+        limits=limits,
+        options=options,
+        wanted=Contract(
+            fingerprint=fingerprint(spec.fingerprint_parts),
+            fingerprint_parts=dict(spec.fingerprint_parts),
+            chunk_images=settings.chunk_images,
+            probs=settings.probs,
+            dimensions=dimensions,
+            columns={name: value for name, value in columns.items() if value is not None},
+            carried=pa.schema([]),
+        ),
+    )
+    checked_contract(job.plan, job.wanted)
+    return job
+
+
+def _check_output(output: str, inputs: list[str]) -> None:
+    for given in inputs:
+        root = absolute(given)
+        if output == root or output.startswith(root + "/"):
+            raise CallerError(f"--output {output} lies inside of --input {given}: its files would be taken for input")
+    if not is_local(output):
+        return
+    path = local_path(output)
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not existing.is_dir():
+        raise CallerError(f"--output {output}: {existing} is a file; give a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise CallerError(f"--output {output}: {existing} may not be written to; choose another folder")

@@ -1,0 +1,305 @@
+"""Batches that come back -> committed chunks, counts that add up, and run.json: the state of one run on the driver."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import Chunk
+from iqa_core.corpus.plan import Contract
+from iqa_core.corpus.planning import Proposal
+from iqa_core.corpus.sink import OpenChunk, Sink
+from iqa_core.corpus.storage import join
+from iqa_core.corpus.summary import Summary
+from iqa_core.corpus.table import TABLE_VERSION, counts_of, retryable_ordinals, table_schema
+from iqa_core.errors import RunError
+from iqa_core.records import Reason
+from jobs.command import DONE, FAILED
+from jobs.progress import Progress
+from jobs.scoring_job import ScoringJob
+from jobs.stream import Errand, Event
+from jobs.work import ChunkFailure
+
+LEDGER_THREADS = 32
+"""Score files read at once when a run begins."""
+
+COMMITS_WAITING = 16
+"""Complete chunks that wait to be written; beyond, the stream waits."""
+
+OUTAGE_SHARE = 0.2
+"""Share of a chunk that may be forbidden or not fetched; more is taken for an outage, and the chunk is not committed."""
+
+REJECT_RATE_AFTER = 1000
+"""Images of the table after which --max-reject-rate is looked at."""
+
+FAILURES_SHOWN = 10
+
+
+class ScoringRun:
+    """One run over one output. Everything that is known for sure lies in the ledger; this can be lost at any moment."""
+
+    def __init__(self, job: ScoringJob, contract: Contract, proposal: Proposal, pool: str) -> None:
+        self.sink = Sink()
+        self._job = job
+        self._schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
+        self._proposal = proposal
+        self._failures: dict[str, str] = {}
+        self._replayed: set[str] = set()
+        self._commits: deque[Future[None]] = deque()
+        self._writers = ThreadPoolExecutor(COMMITS_WAITING, thread_name_prefix="commit")
+        self._mine = Summary(job.dimensions)
+        self._table = Summary(job.dimensions)
+        self._finished = self._remove_retired(job.ledger.finished())
+        self._expected, total = self._considered()
+        self._retries = self._take_stock()
+        self._progress = Progress(total, self._table.images)
+        print(self._opening(total, pool), flush=True)
+
+    def errands(self) -> Iterator[Errand]:
+        """What is left to do, chunk by chunk."""
+        for chunk in self._chunks():
+            if chunk.name in self._retries:
+                self._preload(chunk)
+                yield Errand(chunk.name, chunk.to_bytes(), self._retries[chunk.name])
+            elif chunk.name not in self._finished:
+                yield Errand(chunk.name, chunk.to_bytes())
+
+    def take(self, event: Event | None) -> None:
+        """A batch that came back, a chunk that failed, or nothing for a second."""
+        if event is None:
+            self._progress.tick()
+        elif isinstance(event, ChunkFailure):
+            if event.is_fatal:
+                raise RunError(event.message)
+            self._failures[event.chunk] = event.message
+        else:
+            complete = self.sink.add(event)
+            if complete is not None:
+                self._complete(event.chunk, complete)
+
+    def is_open(self, errand: Errand) -> bool:
+        """Whether some of it neither came back nor failed for a known reason."""
+        is_open = errand.name not in self._finished and errand.name not in self._failures
+        if is_open:
+            self._replayed.add(errand.name)
+        return is_open
+
+    def conclude(self) -> int:
+        """Reconcile, write run.json, print the result; the exit code."""
+        while self._commits:
+            self._commits.popleft().result()
+        self._progress.close()
+        absent = self._expected - self._job.ledger.finished() - set(self._failures)
+        if absent:
+            raise RunError(f"{len(absent)} chunks were committed and are not there ({min(absent)}, …); run it again")
+        if self._table.images != self._table.scored + self._table.rejected or self._finished != (
+            self._expected - set(self._failures)
+        ):
+            raise RunError("images in and rows out do not agree; the table is not complete")
+        self._check_reject_rate(at_end=True)
+        self._job.storage.put(join(self._job.output, "run.json"), json.dumps(self._run_json(), indent=2).encode())
+        print(self._closing(), flush=True)
+        return FAILED if self._failures else DONE
+
+    def close(self) -> None:
+        """Let running writes end; what was not yet written is done again by the next run."""
+        self._progress.close()
+        self._writers.shutdown(wait=True, cancel_futures=True)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """Chunks of the plan that this run is about: all, or the first that hold --limit images."""
+        images = 0
+        limit = self._job.settings.limit
+        for chunk in self._job.plan.chunks():
+            if limit is not None and images >= limit:
+                return
+            images += chunk.images or 0
+            yield chunk
+
+    def _considered(self) -> tuple[set[str], int]:
+        """Names of all chunks of this run, and their images as far as they are known."""
+        names = set()
+        images = 0
+        for chunk in self._chunks():
+            names.add(chunk.name)
+            images += chunk.images or 0
+        return names, images
+
+    def _remove_retired(self, finished: set[str]) -> set[str]:
+        retired = self._job.plan.retired() & finished
+        for name in retired:
+            self._job.ledger.remove(name)
+        return finished - retired
+
+    def _take_stock(self) -> dict[str, tuple[int, ...]]:
+        """Count what is finished; chunk -> ordinals to be tried again, under --retry-rejected."""
+        retries: dict[str, tuple[int, ...]] = {}
+        self._finished &= self._expected
+        ledger = self._job.ledger
+        with ThreadPoolExecutor(LEDGER_THREADS) as pool:
+            names = sorted(self._finished)
+            for name, rows in zip(names, pool.map(lambda n: ledger.read(n, self._table.columns()), names), strict=True):
+                again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
+                if again:
+                    retries[name] = tuple(again)
+                else:
+                    self._table.add(rows, ledger.metadata(rows).get("damage"))
+        self._finished -= set(retries)
+        return retries
+
+    def _preload(self, chunk: Chunk) -> None:
+        """Put the rows that are kept of a committed chunk into the sink, as if they had come back."""
+        rows = self._job.ledger.read(chunk.name)
+        known = self._job.ledger.metadata(rows)
+        again = set(self._retries[chunk.name])
+        kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]
+        reading = OpenChunk(rows.num_rows, known["layout"], known["damage"], kept, [], set(known["versions"]))
+        reading.pieces.append(rows.take(pa.array(kept, pa.int64())).replace_schema_metadata(None))
+        self.sink.open[chunk.name] = [reading]
+
+    def _complete(self, name: str, chunk: OpenChunk) -> None:
+        rows = chunk.rows().select(self._schema.names).cast(self._schema)
+        counts = counts_of(rows)
+        outage = counts.get(Reason.FORBIDDEN, 0) + counts.get(Reason.FETCH_FAILED, 0)
+        if outage > OUTAGE_SHARE * rows.num_rows:
+            self._failures[name] = (
+                f"{outage} of {rows.num_rows} images were forbidden or could not be fetched: taken for an outage"
+            )
+            return
+        self._commit(name, rows, chunk)
+        self._finished.add(name)
+        self._mine.add(rows, chunk.damage)
+        self._table.add(rows, chunk.damage)
+        self._progress.add(rows.num_rows, rows.num_rows - counts.get("scored", 0))
+        self._check_reject_rate(at_end=False)
+
+    def _commit(self, name: str, rows: pa.Table, chunk: OpenChunk) -> None:
+        while len(self._commits) >= COMMITS_WAITING or (self._commits and self._commits[0].done()):
+            self._commits.popleft().result()
+        job = self._job
+        metadata = {
+            "chunk": name,
+            "layout": chunk.layout,
+            "damage": chunk.damage,
+            "versions": sorted(chunk.versions),
+            "table_version": TABLE_VERSION,
+            "fingerprint": job.wanted.fingerprint,
+            "fingerprint_parts": dict(job.wanted.fingerprint_parts),
+            "rubric": job.spec.rubric.id,
+            "fusion": {"source": job.weights.source, "digest": job.weights.digest},
+        }
+        self._commits.append(self._writers.submit(job.ledger.commit, name, rows, metadata))
+
+    def _check_reject_rate(self, at_end: bool) -> None:
+        images, rejected = self._table.images, self._table.rejected
+        bound = self._job.settings.max_reject_rate
+        if images and (at_end or images >= REJECT_RATE_AFTER) and rejected / images > bound:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self._table.reasons.items())
+            raise RunError(
+                f"{rejected} of {images} images are rejected ({reasons}), more than --max-reject-rate {bound:g}. What "
+                "is scored stays: put the cause right, or raise the bound, and run the same command"
+            )
+
+    def _opening(self, total: int, pool: str) -> str:
+        job, known = self._job, self._table.images
+        todo = len(self._expected) - len(self._finished)
+        lines = [
+            f"assessor   {job.settings.assessor.checkpoint}, rubric {job.spec.rubric.id}, "
+            f"fingerprint {job.wanted.fingerprint}",
+            f"output     {job.output}",
+            f"plan       {total:,} images in {len(self._expected):,} chunks; {known:,} images in "
+            f"{len(self._finished):,} chunks are finished, {todo:,} chunks to do",
+            f"pool       {pool}",
+        ]
+        if self._proposal.ignored:
+            ignored = ", ".join(f"{count:,} {name}" for name, count in self._proposal.ignored.most_common(5))
+            lines.append(f"ignored    {self._proposal.ignored.total():,} files that are no images: {ignored}")
+        if self._proposal.left_out:
+            lines.append(
+                f"left out   columns that this table does not have: {', '.join(sorted(self._proposal.left_out))}"
+            )
+        return "\n".join(lines)
+
+    def _closing(self) -> str:
+        table, job = self._table, self._job
+        lines = [
+            "",
+            f"images     {table.images:>10,}",
+            f"scored     {table.scored:>10,}",
+            f"rejected   {table.rejected:>10,}",
+            *(f"  {reason:<18}{count:>6,}" for reason, count in table.reasons.items()),
+            "",
+            f"{'':<14}{'mean':>8}{'q1':>8}{'median':>8}{'q3':>8}",
+        ]
+        for name, values in table.statistics().items():
+            shown = (f"{value:>8.3f}" if value is not None else f"{'-':>8}" for value in values.values())
+            lines.append(f"{name:<14}{''.join(shown)}")
+        lines += [
+            "",
+            f"this run   {self._mine.images:,} images in {self._progress.seconds:.1f} s, "
+            f"{self._progress.rate:.1f} images/s",
+            f"scores     {join(job.output, 'scores')}",
+            f"run.json   {join(job.output, 'run.json')}",
+        ]
+        lines += [f"damaged    {damage}" for damage in sorted(self._table.damage)]
+        if self._failures:
+            lines.append(f"unfinished {len(self._failures):,} chunks; the same command tries them again:")
+            shown_failures = sorted(self._failures.items())[:FAILURES_SHOWN]
+            lines += [f"  {name}: {message}" for name, message in shown_failures]
+        return "\n".join(lines)
+
+    def _run_json(self) -> dict[str, Any]:
+        job = self._job
+        return {
+            "complete": not self._failures,
+            "fingerprint": job.wanted.fingerprint,
+            "fingerprint_parts": dict(job.wanted.fingerprint_parts),
+            "table_version": TABLE_VERSION,
+            "rubric": job.spec.rubric.id,
+            "fusion": {
+                "source": job.weights.source,
+                "digest": job.weights.digest,
+                "weights": dict(zip(job.weights.dimensions, job.weights.weights, strict=True)),
+            },
+            **self._table.to_json(),
+            "unfinished": dict(sorted(self._failures.items())),
+            "ignored_files": dict(self._proposal.ignored.most_common()),
+            "this_run": {
+                **self._mine.to_json(),
+                "replayed_chunks": len(self._replayed),
+                "seconds": self._progress.seconds,
+                "images_per_second": self._progress.rate,
+            },
+            "config": job.shown_settings(),
+            "versions": _versions(),
+            "git_commit": _git_commit(),
+        }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("iqa-ray", "ray", "pyarrow", "pillow", "numpy", "torch", "transformers"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that runs; None where it is no checkout (an uploaded working directory)."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,135 @@
+"""Chunks -> scored batches, through Ray Data: readers, then a pool of actors that hold the assessor."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from iqa_core.corpus.sink import ScoredBatch
+from iqa_core.errors import RunError
+from jobs.cluster_session import Pool
+from jobs.work import AssessBatches, ChunkFailure, ReadChunks, Work, from_done
+
+WAVE_CHUNKS = 50_000
+"""Ray Data keeps 12 to 18 kB per chunk on the driver as long as a data set lives: 900 MB."""
+
+WAVE_BYTES = 256 * 2**20
+"""Descriptors of a wave, which lie in the object store."""
+
+READER_RETRIES = ACTOR_RETRIES = 2
+"""Ray's own are without end: a poisonous image would be tried for ever."""
+
+BLOCK_BYTES = 2**20
+"""Batches are handed on as soon as this much is ready, so that actors do not wait for a whole chunk."""
+
+TICK_S = 1.0
+
+Event = ScoredBatch | ChunkFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A chunk to be scored, or only some of its images."""
+
+    name: str
+    encoded: bytes
+    only: tuple[int, ...] | None = None
+
+
+def waves(errands: Iterable[Errand]) -> Iterator[list[Errand]]:
+    """Errands in groups that a driver can hold."""
+    wave: list[Errand] = []
+    size = 0
+    for errand in errands:
+        wave.append(errand)
+        size += len(errand.encoded)
+        if len(wave) == WAVE_CHUNKS or size >= WAVE_BYTES:
+            yield wave
+            wave, size = [], 0
+    if wave:
+        yield wave
+
+
+def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
+    """What comes back for a wave, in any order. What a dying process took with it does not come back."""
+    import ray.data
+    from ray.data import ActorPoolStrategy, DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1
+    context.target_max_block_size = BLOCK_BYTES
+    # the default of 2 has starved actors that take seconds per batch
+    context.downstream_capacity_backpressure_ratio = 10
+    tasks: dict[str, Any] = {"num_cpus": pool.actor_cpus}
+    if pool.actor_gpus:
+        tasks["num_gpus"] = pool.actor_gpus
+    rows = (
+        ray.data.from_arrow([_to_row(errand) for errand in wave])
+        .map_batches(
+            ReadChunks(work),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=pool.reader_cpus,
+            max_retries=READER_RETRIES,
+        )
+        .map_batches(
+            AssessBatches,
+            fn_constructor_args=(work,),
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(size=pool.num_actors, max_tasks_in_flight_per_actor=4),
+            max_restarts=-1,
+            max_task_retries=ACTOR_RETRIES,
+            **tasks,
+        )
+    )
+    for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4):
+        for i in range(table.num_rows):
+            yield from_done({name: table.column(name)[i] for name in table.column_names})
+
+
+def _to_row(errand: Errand) -> pa.Table:
+    only = pa.array([errand.only], pa.list_(pa.int64()))
+    return pa.table({"chunk": pa.array([errand.encoded], pa.binary()), "only": only})
+
+
+def guarded(events: Iterator[Event], stall_s: float) -> Iterator[Event | None]:
+    """The events, with a None each TICK_S in which none came. Raises RunError when nothing comes for stall_s."""
+    passing: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=64)
+
+    def pump() -> None:
+        try:
+            for event in events:
+                passing.put(event)
+            passing.put(None)
+        except BaseException as error:  # handed over to the thread that waits
+            passing.put(error)
+
+    threading.Thread(target=pump, name="stream", daemon=True).start()
+    quiet_s = 0.0
+    while True:
+        try:
+            event = passing.get(timeout=TICK_S)
+        except queue.Empty:
+            quiet_s += TICK_S
+            if quiet_s >= stall_s:
+                raise RunError(
+                    f"no batch came back for {stall_s:g} s (--stall-timeout-s); the same command goes on from here"
+                ) from None
+            yield None
+            continue
+        if event is None:
+            return
+        if isinstance(event, BaseException):
+            raise event
+        quiet_s = 0.0
+        yield event

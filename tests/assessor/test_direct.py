@@ -1,0 +1,73 @@
+"""Images as people have them -> assessments."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iqa_core.assessor.direct import assess_images, load_assessor
+from iqa_core.errors import CallerError
+from iqa_core.records import Assessment, Reason, Rejection
+from tests.assessor.tiny import make_images
+
+FAKE = load_assessor("fake:")
+PIXELS = make_images((40, 60))[0].pixels_HWC
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_the_same_image_in_every_form_gets_the_same_score(tmp_path: Path) -> None:
+    image = Image.fromarray(PIXELS)
+    path = tmp_path / "image.png"
+    path.write_bytes(png(image))
+    results = assess_images(FAKE, [path, str(path), path.read_bytes(), image, PIXELS])
+    scores = [result.scores_K.tolist() for result in results if isinstance(result, Assessment)]
+    assert scores == [scores[0]] * 5
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_pillow_images_of_any_mode_are_taken(mode: str) -> None:
+    [result] = assess_images(FAKE, [Image.fromarray(PIXELS).convert(mode)])
+    assert isinstance(result, Assessment)
+
+
+def test_a_rotated_photograph_is_turned_upright_in_either_form(tmp_path: Path) -> None:
+    image = Image.fromarray(PIXELS)
+    image.getexif()[274] = 6
+    path = tmp_path / "rotated.png"
+    image.save(path, exif=image.getexif())
+    corner = PIXELS[-1, 0].tobytes().hex()  # bottom left as stored is top left when upright
+    results = assess_images(load_assessor(f"fake:?nan_on={corner}"), [path, Image.open(path), PIXELS])
+    assert [type(result) for result in results] == [Rejection, Rejection, Assessment]
+
+
+def test_what_cannot_be_read_is_a_rejection_in_its_place(tmp_path: Path) -> None:
+    results = assess_images(FAKE, [b"", PIXELS, tmp_path / "none.png", b"<html>", tmp_path])
+    reasons = [result.reason if isinstance(result, Rejection) else None for result in results]
+    expected = [Reason.EMPTY, None, Reason.MISSING, Reason.UNSUPPORTED_FORMAT, Reason.FETCH_FAILED]
+    assert reasons == expected
+
+
+@pytest.mark.parametrize("array", [PIXELS[..., 0], PIXELS.astype(np.float32), PIXELS[..., :2]])
+def test_an_array_of_another_kind_is_the_callers_mistake(array: np.ndarray) -> None:
+    with pytest.raises(CallerError, match="uint8"):
+        assess_images(FAKE, [array])
+
+
+def test_a_real_model_scores_sizes_together(qwen: Path) -> None:
+    assessor = load_assessor(str(qwen), threads=1)
+    images = [image.pixels_HWC for image in make_images((64, 64), (90, 200), (33, 70))]
+    together = assess_images(assessor, images)
+    for pixels, result in zip(images, together, strict=True):
+        [alone] = assess_images(assessor, [pixels])
+        assert isinstance(alone, Assessment)
+        assert isinstance(result, Assessment)
+        np.testing.assert_allclose(alone.scores_K, result.scores_K, atol=1e-4)

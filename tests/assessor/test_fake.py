@@ -1,0 +1,106 @@
+"""The fake assessor: its scores, its faults, its options."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from iqa_core.assessor.direct import load_assessor
+from iqa_core.assessor.fake import FakeOptions
+from iqa_core.errors import CallerError
+from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
+
+MAGENTA = np.full((10, 10, 3), (255, 0, 255), dtype=np.uint8)
+GREY = np.full((10, 10, 3), 128, dtype=np.uint8)
+HEADER = ImageHeader(10, 10, "png", 1)
+
+
+def test_scores_depend_on_pixels_and_dimension_only() -> None:
+    first, second = load_assessor("fake:").assess([MAGENTA, GREY])
+    [again] = load_assessor("fake:?sleep_s=0.01&nan_on=000000").assess([MAGENTA])
+    assert isinstance(first, Assessment)
+    assert isinstance(second, Assessment)
+    assert isinstance(again, Assessment)
+    np.testing.assert_array_equal(again.scores_K, first.scores_K)
+    assert len({*first.scores_K.tolist(), *second.scores_K.tolist()}) == 8
+
+
+def test_it_takes_any_rubric() -> None:
+    assert load_assessor("fake:").rubric.id == "interior-v1"
+    [result] = load_assessor("fake:", "q-align").assess([GREY])
+    assert isinstance(result, Assessment)
+    assert result.scores_K.shape == (2,)
+
+
+def test_an_image_may_have_no_score() -> None:
+    bad, good = load_assessor("fake:?nan_on=ff00ff").assess([MAGENTA, GREY])
+    assert isinstance(bad, Rejection)
+    assert bad.reason is Reason.ASSESSOR_FAILED
+    assert isinstance(good, Assessment)
+
+
+def test_an_image_may_raise() -> None:
+    with pytest.raises(RuntimeError, match="ff00ff"):
+        load_assessor("fake:?raise_on=ff00ff").assess([GREY, MAGENTA])
+    preparer = load_assessor("fake:?prepare_raise_on=ff00ff").preparer
+    with pytest.raises(RuntimeError, match="ff00ff"):
+        preparer.prepare(RgbImage(MAGENTA, HEADER))
+    np.testing.assert_array_equal(preparer.prepare(RgbImage(GREY, HEADER)), GREY)
+
+
+def test_a_batch_takes_its_time() -> None:
+    assessor = load_assessor("fake:?sleep_s=0.2")
+    began = time.monotonic()
+    assessor.assess([GREY] * 3)
+    assert 0.2 <= time.monotonic() - began < 0.4
+    assert assessor.assess([]) == []
+
+
+SCRIPT = """
+import numpy as np
+from iqa_core.assessor.direct import load_assessor
+from iqa_core.records import ImageHeader, RgbImage
+assessor = load_assessor("fake:?{option}=ff00ff")
+pixels = np.full((9, 9, 3), (255, 0, 255), dtype=np.uint8)
+print("ready", flush=True)
+assessor.assess([assessor.preparer.prepare(RgbImage(pixels, ImageHeader(9, 9, "png", 1)))])
+print("survived")
+"""
+
+
+@pytest.mark.parametrize("option", ["exit_on", "prepare_exit_on"])
+def test_an_image_may_end_the_process(option: str) -> None:
+    command = [sys.executable, "-c", SCRIPT.format(option=option)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "ready\n", "")
+
+
+@pytest.mark.parametrize("option", ["hang_on", "prepare_hang_on"])
+def test_an_image_may_never_return(option: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(option=option)], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("fake:?slep_s=1", "slep_s: .*options are sleep_s, exit_on"),
+        ("fake:?sleep_s=long", "sleep_s"),
+        ("fake:?sleep_s=-1", "sleep_s"),
+        ("fake:?exit_on=red", "exit_on"),
+        ("fake:?exit_on=000000&exit_on=ffffff", "twice"),
+        ("fake:sleep_s=1", "does not begin with"),
+    ],
+)
+def test_a_wrong_option_is_the_callers_mistake(checkpoint: str, message: str) -> None:
+    with pytest.raises(CallerError, match=message):
+        FakeOptions.parse(checkpoint)

@@ -1,0 +1,123 @@
+"""Preparers against the checkpoint's own processor, and what holds for images of every shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+from iqa_core.assessor.preparers import (
+    FullSizePreparer,
+    SmartResizePreparer,
+    TokenCost,
+    make_preparer,
+    scaled_down,
+    smart_size,
+)
+from iqa_core.assessor.processors import load_processor
+from iqa_core.errors import CallerError
+from iqa_core.records import ImageHeader, ImageLimits, RgbImage
+from iqa_core.rubrics import load_rubric
+from tests.assessor.tiny import make_images
+
+RUBRIC = load_rubric("interior-v2")
+LIMITS = ImageLimits()
+SIDES = st.integers(1, 20_000)
+
+
+@given(SIDES, SIDES, st.sampled_from([28, 32]), st.sampled_from([(3136, 12544), (200_704, 2_408_448)]))
+def test_sizes_are_those_of_the_qwen_processors(height: int, width: int, factor: int, bounds: tuple[int, int]) -> None:
+    assume(max(height, width) <= 200 * min(height, width))
+    expected = smart_resize(height, width, factor, *bounds)
+    assume(expected[0] * expected[1] <= bounds[1])
+    assert smart_size(height, width, factor, *bounds) == expected
+
+
+@given(SIDES, SIDES)
+def test_sizes_stay_inside_their_bounds_whatever_the_shape(height: int, width: int) -> None:
+    h, w = smart_size(height, width, 28, 3136, 12544)
+    assert h % 28 == w % 28 == 0
+    assert 28 * 28 <= h * w <= 12544
+    assert smart_size(h, w, 28, 3136, 12544) == (h, w) or h * w < 3136
+
+
+@given(SIDES, SIDES, st.integers(1, 10**6))
+def test_scaling_down_keeps_the_bound_and_the_shape(height: int, width: int, max_pixels: int) -> None:
+    assume(min(height, width) ** 2 * max_pixels >= height * width)
+    h, w = scaled_down(height, width, max_pixels)
+    assert 1 <= h * w <= max_pixels
+    assert scaled_down(h, w, max_pixels) == (h, w)
+    assert abs(h * width - w * height) <= max(height, width)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (30, 200), (400, 123), (112, 112), (9, 9), (100, 101)])
+def test_prepared_images_become_the_processors_own_patches(qwen: Path, size: tuple[int, int]) -> None:
+    processor = load_processor(qwen).image_processor
+    [image] = make_images(size)
+    prepared = make_preparer(qwen, RUBRIC, LIMITS, None).prepare(image)
+    ours = processor(images=[Image.fromarray(prepared)], do_resize=False, return_tensors="np")
+    theirs = processor(images=[Image.fromarray(image.pixels_HWC)], return_tensors="np")
+    np.testing.assert_array_equal(ours["image_grid_thw"], theirs["image_grid_thw"])
+    np.testing.assert_allclose(ours["pixel_values"], theirs["pixel_values"], atol=1e-5)
+
+
+def test_max_pixels_replaces_the_processors_bound(qwen: Path) -> None:
+    preparer = make_preparer(qwen, RUBRIC, LIMITS, 56 * 84)
+    assert isinstance(preparer, SmartResizePreparer)
+    [image] = make_images((300, 200))
+    assert preparer.prepare(image).shape == (84, 56, 3)
+    with pytest.raises(CallerError, match=r"3135 is below .* 3136"):
+        make_preparer(qwen, RUBRIC, LIMITS, 3135)
+
+
+def test_tokens_grow_with_the_image_and_count_every_dimension(qwen: Path) -> None:
+    preparer = make_preparer(qwen, RUBRIC, LIMITS, None)
+    small, large = (preparer.shape(ImageHeader(side, side, "png", 1)) for side in (56, 112))
+    assert large.tokens - small.tokens == 4 * (16 - 4)
+    text = small.tokens - 4 * 4
+    assert text == TokenCost.of(RUBRIC).total(0)
+    processor = load_processor(qwen)
+    real = sum(len(processor.tokenizer(d.query + RUBRIC.answer_start(d))["input_ids"]) + 12 for d in RUBRIC.dimensions)
+    assert 0.5 < text / real < 2
+
+
+def test_another_model_gets_the_image_as_it_is_or_scaled_down(idefics: Path) -> None:
+    [image] = make_images((90, 60))
+    free, bounded = (make_preparer(idefics, RUBRIC, LIMITS, bound) for bound in (None, 1350))
+    assert isinstance(free, FullSizePreparer)
+    np.testing.assert_array_equal(free.prepare(image), image.pixels_HWC)
+    expected = Image.fromarray(image.pixels_HWC).resize((30, 45), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(bounded.prepare(image), np.asarray(expected))
+    assert free.min_visual_tokens == 4
+
+
+def test_a_view_is_made_contiguous(idefics: Path) -> None:
+    [image] = make_images((64, 64))
+    mirrored = RgbImage(image.pixels_HWC[:, ::-1], image.header)
+    assert make_preparer(idefics, RUBRIC, LIMITS, None).prepare(mirrored).flags.c_contiguous
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+@pytest.mark.parametrize("name", ["Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast", "Qwen2VLImageProcessorPil"])
+def test_the_processor_is_found_where_either_generation_writes_it(tmp_path: Path, file: str, name: str) -> None:
+    vision = {"image_processor_type": name, "patch_size": 16, "size": {"shortest_edge": 65536, "longest_edge": 131072}}
+    content = {"image_processor": vision} if file == "processor_config.json" else vision
+    (tmp_path / file).write_text(json.dumps(content))
+    preparer = make_preparer(tmp_path, RUBRIC, LIMITS, None)
+    assert isinstance(preparer, SmartResizePreparer)
+    assert (preparer.factor, preparer.min_pixels, preparer.max_pixels, preparer.resample) == (32, 65536, 131072, 3)
+
+
+def test_pixel_bounds_of_older_files_win_over_sizes(tmp_path: Path) -> None:
+    """Qwen2.5-VL's released files have min_pixels and max_pixels beside, or instead of, a size."""
+    vision = {"image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 3136, "max_pixels": 12845056}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(vision))
+    preparer = make_preparer(tmp_path, RUBRIC, LIMITS, None)
+    assert isinstance(preparer, SmartResizePreparer)
+    assert (preparer.min_pixels, preparer.max_pixels) == (3136, 12845056)

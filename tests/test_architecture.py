@@ -1,0 +1,292 @@
+"""The source tree -> the places where it breaks the picture in the README: who may import whom, and what may be heavy.
+
+The rules read source text, so they can be shown to fail on small made-up modules without breaking the tree.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCT = ("iqa_core", "jobs", "serve")
+
+ROW = {
+    "__init__": 0,
+    "records": 1,
+    "errors": 1,
+    "images": 2,
+    "rubrics": 2,
+    "scoring": 2,
+    "fusion": 2,
+    "agreement": 2,
+    "assessor": 3,
+    "corpus": 3,
+    "selection": 4,
+    "training": 4,
+    "report": 4,
+    "demo": 4,
+    "client": 4,
+    "__main__": 5,
+}
+"""Part of iqa_core -> its row in the picture; a part imports itself and the rows below its own."""
+
+MAY_NOT_SEE = {
+    "iqa_core": {"jobs", "serve", "tests", "benchmarks"},
+    "jobs": {"serve", "tests", "benchmarks"},
+    "serve": {"jobs", "tests", "benchmarks"},
+}
+
+HOMES = {
+    "ray": ("jobs/", "serve/"),
+    "deepspeed": ("iqa_core/training/",),
+    "trl": ("iqa_core/training/",),
+    "peft": ("iqa_core/training/",),
+}
+"""Library -> the only folders that may import it, at any depth of a function."""
+
+HEAVY = {"torch", "transformers"}
+HEAVY_AT_IMPORT = {"iqa_core/assessor/transformers_backend.py", "iqa_core/demo/base.py"}
+"""The only modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
+
+PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+DRAWERS = {"utils", "common", "helpers", "misc", "manager"}
+MAX_INIT_LINES = 20
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name, absolute and dotted."""
+
+    name: str
+    line: int
+    at_import: bool
+    """Whether importing the module runs it: not inside a function, not under TYPE_CHECKING."""
+
+    @property
+    def library(self) -> str:
+        return self.name.partition(".")[0]
+
+
+def imports_of(tree: ast.AST, package: tuple[str, ...], at_import: bool = True) -> Iterator[Import]:
+    """Every import below `tree`, a node of a module that lies in `package`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, at_import)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*above, *filter(None, [node.module])))
+            for alias in node.names:
+                yield Import(f"{base}.{alias.name}", node.lineno, at_import)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            yield from imports_of(ast.Module(node.body, []), package, at_import=False)
+            yield from imports_of(ast.Module(node.orelse, []), package, at_import)
+        else:
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports_of(node, package, at_import and not is_function)
+
+
+def part_of(path: PurePosixPath) -> str:
+    """iqa_core/assessor/levels.py -> assessor; iqa_core/records.py -> records."""
+    return PurePosixPath(path.parts[1]).stem
+
+
+def layer_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
+    """An import that does not point down."""
+    if imported.library in MAY_NOT_SEE[path.parts[0]]:
+        yield f"{path.parts[0]} may not import {imported.library}"
+    if path.parts[0] != "iqa_core" or not imported.name.startswith("iqa_core."):
+        return
+    own, other = part_of(path), imported.name.split(".")[1]
+    if own == other:
+        return
+    for part in (own, other):
+        if part not in ROW:
+            yield f"{part} has no row in the picture"
+            return
+    if ROW[other] >= ROW[own]:
+        yield f"{own} (row {ROW[own]}) may not import {other} (row {ROW[other]})"
+
+
+def library_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
+    """A library outside its home, or loaded where it should wait until it is needed."""
+    homes = HOMES.get(imported.library)
+    if homes and not str(path).startswith(homes):
+        yield f"{imported.library} belongs in {' and '.join(homes)}"
+    if imported.library in HEAVY and imported.at_import and str(path) not in HEAVY_AT_IMPORT:
+        yield f"{imported.library} is loaded by importing this module; import it in the function that needs it"
+    if imported.library in PICKLES:
+        yield f"{imported.library} runs code from data; write JSON, Parquet or safetensors"
+
+
+def shape_faults(path: PurePosixPath, source: str, tree: ast.Module) -> Iterator[str]:
+    """What a module looks like: a docstring, a name that says something, a short `__init__`."""
+    if path.name == "__init__.py":
+        if len(source.splitlines()) > MAX_INIT_LINES:
+            yield f"more than {MAX_INIT_LINES} lines in an __init__"
+    elif not ast.get_docstring(tree):
+        yield "no docstring"
+    if DRAWERS & {PurePosixPath(name).stem for name in path.parts}:
+        yield f"{path.stem} says nothing about what is inside"
+
+
+def remote_code_faults(tree: ast.Module) -> Iterator[str]:
+    """trust_remote_code with anything but a literal False."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) != "False":
+            yield f"line {node.value.lineno}: trust_remote_code runs code from a checkpoint"
+
+
+def faults(path: PurePosixPath, source: str) -> list[str]:
+    """Everything that is wrong with one module of the product."""
+    tree = ast.parse(source)
+    found = [*shape_faults(path, source, tree), *remote_code_faults(tree)]
+    for imported in imports_of(tree, path.parts[:-1]):
+        reasons = [*layer_faults(path, imported), *library_faults(path, imported)]
+        found += [f"line {imported.line}: {reason}" for reason in reasons]
+    return found
+
+
+def modules_of(*folders: str) -> list[PurePosixPath]:
+    return [
+        PurePosixPath(file.relative_to(ROOT)) for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))
+    ]
+
+
+def test_the_product_follows_the_picture() -> None:
+    modules = modules_of(*PRODUCT)
+    assert PurePosixPath("iqa_core/records.py") in modules
+    assert [f"{path}: {fault}" for path in modules for fault in faults(path, (ROOT / path).read_text("utf-8"))] == []
+
+
+def test_every_test_and_benchmark_says_what_it_is() -> None:
+    modules = modules_of("tests", "benchmarks")
+    sources = {path: (ROOT / path).read_text("utf-8") for path in modules}
+    found = [
+        f"{path}: {fault}" for path in modules for fault in shape_faults(path, sources[path], ast.parse(sources[path]))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "fault"),
+    [
+        ("iqa_core/records.py", "import iqa_core.errors", "records (row 1) may not import errors (row 1)"),
+        (
+            "iqa_core/images/decode.py",
+            "from iqa_core.corpus import plan",
+            "images (row 2) may not import corpus (row 3)",
+        ),
+        ("iqa_core/corpus/plan.py", "from iqa_core import assessor", "corpus (row 3) may not import assessor (row 3)"),
+        (
+            "iqa_core/corpus/plan.py",
+            "from ..assessor import protocol",
+            "corpus (row 3) may not import assessor (row 3)",
+        ),
+        (
+            "iqa_core/scoring.py",
+            "def f():\n    import iqa_core.fusion",
+            "scoring (row 2) may not import fusion (row 2)",
+        ),
+        ("iqa_core/scoring.py", "from iqa_core.attic import old", "attic has no row"),
+        ("iqa_core/attic.py", "import iqa_core.errors", "attic has no row"),
+        ("iqa_core/report/page.py", "import jobs.score_corpus", "iqa_core may not import jobs"),
+        ("jobs/score_corpus.py", "from serve import app", "jobs may not import serve"),
+        ("serve/app.py", "from jobs.actors import pool", "serve may not import jobs"),
+        ("jobs/score_corpus.py", "import tests.images", "jobs may not import tests"),
+        ("iqa_core/corpus/plan.py", "def f():\n    import ray.data", "ray belongs in jobs/ and serve/"),
+        ("iqa_core/assessor/load.py", "from peft import LoraConfig", "peft belongs in iqa_core/training/"),
+        ("jobs/train_sft.py", "import deepspeed", "deepspeed belongs in iqa_core/training/"),
+        ("iqa_core/assessor/config.py", "import torch.nn", "torch is loaded by importing"),
+        (
+            "iqa_core/assessor/config.py",
+            "try:\n    from transformers import x\nfinally: ...",
+            "transformers is loaded by",
+        ),
+        ("iqa_core/assessor/config.py", "class A:\n    import torch", "torch is loaded by importing"),
+        ("jobs/actors.py", "if True:\n    import torch", "torch is loaded by importing"),
+        ("iqa_core/corpus/ledger.py", "import pickle", "pickle runs code from data"),
+        ("iqa_core/assessor/load.py", "load(trust_remote_code=True)", "trust_remote_code runs code"),
+        ("iqa_core/assessor/load.py", "load(trust_remote_code=flag)", "trust_remote_code runs code"),
+        ("iqa_core/corpus/utils.py", "", "says nothing about what is inside"),
+        ("iqa_core/helpers/paths.py", "", "says nothing about what is inside"),
+    ],
+)
+def test_a_module_that_breaks_a_rule_is_found(path: str, line: str, fault: str) -> None:
+    [found] = faults(PurePosixPath(path), f'"""What -> why."""\n{line}\n')
+    assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("iqa_core/corpus/plan.py", "from iqa_core.corpus import chunks"),
+        ("iqa_core/corpus/plan.py", "from iqa_core.records import Reason"),
+        ("iqa_core/demo/scenes.py", "import iqa_core.assessor.protocol"),
+        ("iqa_core/__main__.py", "from iqa_core.demo import scenes"),
+        ("jobs/score_corpus.py", "import iqa_core.corpus\nfrom jobs import actors"),
+        ("jobs/score_corpus.py", "def main():\n    import ray"),
+        ("serve/app.py", "from ray import serve"),
+        ("iqa_core/training/trainer.py", "def train():\n    import deepspeed, torch"),
+        ("iqa_core/assessor/transformers_backend.py", "import torch\nimport transformers"),
+        ("iqa_core/assessor/config.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("iqa_core/assessor/config.py", "load = lambda: __import__('torch')"),
+        ("iqa_core/assessor/load.py", "load(trust_remote_code=False)"),
+    ],
+)
+def test_a_module_that_keeps_the_rules_passes(path: str, line: str) -> None:
+    assert faults(PurePosixPath(path), f'"""What -> why."""\n{line}\n') == []
+
+
+def test_a_type_checking_import_counts_for_the_layers() -> None:
+    source = '"""What -> why."""\nif TYPE_CHECKING:\n    from iqa_core.assessor import protocol\n'
+    assert faults(PurePosixPath("iqa_core/corpus/plan.py"), source) == [
+        "line 3: corpus (row 3) may not import assessor (row 3)"
+    ]
+
+
+def test_a_module_without_a_docstring_is_found() -> None:
+    assert faults(PurePosixPath("iqa_core/scoring.py"), "LEVELS = 5\n") == ["no docstring"]
+
+
+def test_an_init_may_be_empty_but_not_long() -> None:
+    path = PurePosixPath("iqa_core/corpus/__init__.py")
+    assert faults(path, "") == []
+    assert faults(path, "a = 1\n" * MAX_INIT_LINES) == []
+    assert faults(path, "a = 1\n" * (MAX_INIT_LINES + 1)) == ["more than 20 lines in an __init__"]
+
+
+FIRST_HEAVY_IMPORT = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    heavy = {"ray", "torch", "transformers"} & sys.modules.keys()
+    if heavy:
+        sys.exit(f"importing {name} loads {', '.join(sorted(heavy))}")
+"""
+
+
+def import_all(folder: Path, *names: str) -> str:
+    """Import modules of a folder one after another in a fresh interpreter; "" or what the first heavy one loads."""
+    command = [sys.executable, "-c", FIRST_HEAVY_IMPORT, *names]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False).stderr.strip()
+
+
+def test_importing_the_core_loads_no_heavy_library() -> None:
+    light = [path for path in modules_of("iqa_core") if str(path) not in HEAVY_AT_IMPORT]
+    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in light]
+    assert import_all(ROOT, *names) == ""
+
+
+def test_a_heavy_import_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").touch()
+    (tmp_path / "light.py").write_text("import json")
+    (tmp_path / "config.py").write_text("import torch")
+    assert import_all(tmp_path, "light", "config") == "importing config loads torch"
