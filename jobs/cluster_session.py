@@ -8,12 +8,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError
 
+ROOT = Path(__file__).resolve().parent.parent
+
 OBJECT_STORE_BYTES = 512 * 2**20
 """Of a Ray that is started here: a few dozen batches of pixels in flight, on a machine that others use as well."""
+
+
+RAY_ENVIRONMENT = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # a task killed for memory is otherwise retried without end
+    "RAY_task_oom_retries": "3",
+    # what a dying worker costs is found by ordinal and said in images; Ray's own lines say it per attempt
+    "RAY_enable_output_error_log_if_still_retry": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+"""Set before Ray is imported, where the caller has not set it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +51,35 @@ class Pool:
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """Inside: Ray, at this address, at RAY_ADDRESS (as in a submitted job), or started on this machine for the job."""
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    # a task killed for memory is otherwise retried without end
-    os.environ.setdefault("RAY_task_oom_retries", "3")
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
 
     logging.getLogger("ray").setLevel(logging.WARNING)
-    options = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": False}
-    if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address, **options)
-    else:
-        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+    there = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(
+            address=there or "local",
+            runtime_env=_runtime_env(is_elsewhere=bool(there)),
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            configure_logging=False,
+            **({} if there else options),
+        )
+    except (ConnectionError, ray.exceptions.RpcError) as error:
+        raise CallerError(f"no Ray cluster answers at {there} ({error})") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _runtime_env(is_elsewhere: bool) -> dict[str, Any]:
+    """How workers find this code: by its path, and on a cluster by a copy, which a submitted job has with it already."""
+    code = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    is_submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return code | {"working_dir": str(ROOT)} if is_elsewhere and not is_submitted else code
 
 
 def plan_pool(

@@ -176,10 +176,16 @@ class _Process:
 
     def _start(self) -> None:
         import ray
+        from ray.exceptions import RayActorError
 
-        if self._actor is None:
-            self._actor = ray.remote(self._kind).options(max_restarts=0, **self._resources).remote(self._work)
+        if self._actor is not None:
+            return
+        self._actor = ray.remote(self._kind).options(max_restarts=0, **self._resources).remote(self._work)
+        try:
             self._node = ray.get(self._actor.node.remote())
+        except RayActorError as error:
+            self.end()
+            raise RunError(f"a {self._kind.__name__} cannot be started: {error}") from error
 
 
 def _own_node() -> str:

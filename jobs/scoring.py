@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
 from iqa_core.errors import CallerError, RunError
@@ -11,7 +12,7 @@ from jobs.cluster_session import connected, plan_pool, wait_until_it_fits
 from jobs.command import DONE
 from jobs.isolation import Isolation
 from jobs.scoring_job import ScoringJob, prepare
-from jobs.scoring_run import ScoringRun
+from jobs.scoring_run import ScoringRun, considered_chunks
 from jobs.stream import guarded, stream, waves
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def score(settings: ScoreSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
     try:
         job = prepare(settings)
-        proposal = _proposal(job)
+        proposal = proposed(job)
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(str(error)) from error
     if settings.dry_run:
@@ -33,12 +34,14 @@ def score(settings: ScoreSettings) -> int:
 
         print_dry_run(job, proposal)
         return DONE
+    if not proposal.chunks and not proposal.retired and not _is_work_left(job):
+        return ScoringRun(job, applied(job, proposal), proposal, "none: nothing is left to do").conclude()
     with connected(settings.ray_address):
         pool = plan_pool(
             settings.assessor, settings.num_actors, settings.actor_cpus, settings.actor_gpus, settings.reader_cpus
         )
         wait_until_it_fits(pool, settings.wait_for_resources_s)
-        contract = _applied(job, proposal)
+        contract = applied(job, proposal)
         run = ScoringRun(job, contract, proposal, pool.describe())
         work = job.work(contract, pool.threads_per_actor)
         isolation = Isolation(work, pool)
@@ -56,7 +59,7 @@ def score(settings: ScoreSettings) -> int:
             run.close()
 
 
-def _proposal(job: ScoringJob) -> Proposal:
+def proposed(job: ScoringJob) -> Proposal:
     settings = job.settings
     if settings.scan:
         return propose(
@@ -68,7 +71,7 @@ def _proposal(job: ScoringJob) -> Proposal:
     return Proposal(contract, ())
 
 
-def _applied(job: ScoringJob, proposal: Proposal):
+def applied(job: ScoringJob, proposal: Proposal) -> Contract:
     """Write the proposal; where another driver wrote in between, propose again."""
     for _ in range(PLAN_ATTEMPTS):
         try:
@@ -78,5 +81,11 @@ def _applied(job: ScoringJob, proposal: Proposal):
                 return contract
         except (Missing, Forbidden, FetchFailed, OSError) as error:
             raise CallerError(f"--output {job.output} cannot be written: {error}") from error
-        proposal = _proposal(job)
+        proposal = proposed(job)
     raise RunError(f"{job.output}: other drivers extended the plan {PLAN_ATTEMPTS} times; run the same command again")
+
+
+def _is_work_left(job: ScoringJob) -> bool:
+    """Whether Ray is needed at all."""
+    finished = job.ledger.finished()
+    return job.settings.retry_rejected or any(chunk.name not in finished for chunk in considered_chunks(job))

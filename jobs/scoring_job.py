@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,5 +135,8 @@ def _check_output(output: str, inputs: list[str]) -> None:
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not existing.is_dir():
         raise CallerError(f"--output {output}: {existing} is a file; give a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise CallerError(f"--output {output}: {existing} may not be written to; choose another folder")
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # tried, since permissions do not tell of a read-only disk
+            pass
+    except OSError as error:
+        raise CallerError(f"--output {output}: {existing} cannot be written to ({error.strerror})") from error

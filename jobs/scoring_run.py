@@ -44,6 +44,16 @@ REJECT_RATE_AFTER = 1000
 FAILURES_SHOWN = 10
 
 
+def considered_chunks(job: ScoringJob) -> Iterator[Chunk]:
+    """Chunks of the plan that a run is about: all, or the first that hold --limit images."""
+    images = 0
+    for chunk in job.plan.chunks():
+        if job.settings.limit is not None and images >= job.settings.limit:
+            return
+        images += chunk.images or 0
+        yield chunk
+
+
 class ScoringRun:
     """One run over one output. Everything that is known for sure lies in the ledger; this can be lost at any moment."""
 
@@ -66,7 +76,7 @@ class ScoringRun:
 
     def errands(self) -> Iterator[Errand]:
         """What is left to do, chunk by chunk."""
-        for chunk in self._chunks():
+        for chunk in considered_chunks(self._job):
             if chunk.name in self._retries:
                 self._preload(chunk)
                 yield Errand(chunk.name, chunk.to_bytes(), self._retries[chunk.name])
@@ -91,6 +101,7 @@ class ScoringRun:
         is_open = errand.name not in self._finished and errand.name not in self._failures
         if is_open:
             self._replayed.add(errand.name)
+            print(f"chunk {errand.name}: some of its images did not come back; they are tried one by one", flush=True)
         return is_open
 
     def conclude(self) -> int:
@@ -115,21 +126,11 @@ class ScoringRun:
         self._progress.close()
         self._writers.shutdown(wait=True, cancel_futures=True)
 
-    def _chunks(self) -> Iterator[Chunk]:
-        """Chunks of the plan that this run is about: all, or the first that hold --limit images."""
-        images = 0
-        limit = self._job.settings.limit
-        for chunk in self._job.plan.chunks():
-            if limit is not None and images >= limit:
-                return
-            images += chunk.images or 0
-            yield chunk
-
     def _considered(self) -> tuple[set[str], int]:
         """Names of all chunks of this run, and their images as far as they are known."""
         names = set()
         images = 0
-        for chunk in self._chunks():
+        for chunk in considered_chunks(self._job):
             names.add(chunk.name)
             images += chunk.images or 0
         return names, images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,9 @@ WAVE_BYTES = 256 * 2**20
 READER_RETRIES = ACTOR_RETRIES = 2
 """Ray's own are without end: a poisonous image would be tried for ever."""
 
-BLOCK_BYTES = 2**20
-"""Batches are handed on as soon as this much is ready, so that actors do not wait for a whole chunk."""
+BLOCK_BYTES = 1
+"""So that each batch is a block of its own: actors are kept equally busy, and a death costs one batch. The driver hands
+out about 78 blocks/s, so large pools want large batches (`--assessor.batch-tokens`)."""
 
 TICK_S = 1.0
 
@@ -61,16 +63,17 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     import ray.data
     from ray.data import ActorPoolStrategy, DataContext
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # each death of a worker would be logged with its traceback; what it cost is found by ordinal, and said
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+    # Ray 2.60 has no other way to say how often a task is retried
+    warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
     context.target_max_block_size = BLOCK_BYTES
     # the default of 2 has starved actors that take seconds per batch
     context.downstream_capacity_backpressure_ratio = 10
-    tasks: dict[str, Any] = {"num_cpus": pool.actor_cpus}
-    if pool.actor_gpus:
-        tasks["num_gpus"] = pool.actor_gpus
     rows = (
         ray.data.from_arrow([_to_row(errand) for errand in wave])
         .map_batches(
@@ -78,7 +81,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=pool.reader_cpus,
-            max_retries=READER_RETRIES,
+            ray_remote_args_fn=_reader_faults,
         )
         .map_batches(
             AssessBatches,
@@ -87,14 +90,22 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ActorPoolStrategy(size=pool.num_actors, max_tasks_in_flight_per_actor=4),
-            max_restarts=-1,
-            max_task_retries=ACTOR_RETRIES,
-            **tasks,
+            num_cpus=pool.actor_cpus,
+            num_gpus=pool.actor_gpus or None,
+            ray_remote_args_fn=_actor_faults,
         )
     )
     for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4):
         for i in range(table.num_rows):
             yield from_done({name: table.column(name)[i] for name in table.column_names})
+
+
+def _reader_faults() -> dict[str, Any]:
+    return {"max_retries": READER_RETRIES}
+
+
+def _actor_faults() -> dict[str, Any]:
+    return {"max_restarts": -1, "max_task_retries": ACTOR_RETRIES}
 
 
 def _to_row(errand: Errand) -> pa.Table:

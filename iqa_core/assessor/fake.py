@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREFIX = "fake:"
-TOKENS_PER_IMAGE = 256
-"""Whatever its size: a batch of 4096 tokens holds 16 images."""
+TOKENS_PER_IMAGE = 512
+"""Whatever its size: a batch of 8192 tokens holds 16 images."""
 COLOUR = r"^[0-9a-f]{6}$"
 
 

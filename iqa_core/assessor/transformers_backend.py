@@ -1,8 +1,8 @@
 """Prepared images -> level logits -> assessments, by any image-text-to-text checkpoint that transformers knows.
 
 Each dimension is one forward pass over a batch of prompts (image, query, beginning of the answer). The output matrix
-is cut down to the rows of the level words, in float32: the model's own code applies its bias, scale or soft cap to
-them, and the logits of the rest of the vocabulary are never computed.
+is cut down to the rows of the level words (and their bias), in float32: the model's own forward applies its scale or
+soft cap to them, and the logits of the rest of the vocabulary are never computed.
 
 Shape suffixes: N images, K dimensions, L levels, V rows of the output matrix that are kept, D width of the model,
 T tokens of the longest prompt in the batch.

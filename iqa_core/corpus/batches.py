@@ -103,7 +103,10 @@ def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
     header = read_header(encoded.data, preparer.limits)
     if isinstance(header, Rejection):
         return _Slot(ordinal, encoded, header.header, None, header)
-    return _Slot(ordinal, encoded, header, preparer.shape(header), None)
+    try:
+        return _Slot(ordinal, encoded, header, preparer.shape(header), None)
+    except Exception as error:  # the image boundary, as in _prepared
+        return _Slot(ordinal, encoded, header, None, _unprepared(error, header))
 
 
 def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slot]]:
@@ -161,8 +164,14 @@ def _prepared(
         try:
             image = decode(slot.encoded.data, preparer.limits)
             return image if isinstance(image, Rejection) else preparer.prepare(image)
+        except MemoryError:  # the machine's state, not the image's fault
+            raise
         except Exception as error:  # the image boundary: whatever an image does to a decoder is that image's fault
-            return Rejection(Reason.CORRUPT, f"preparing it failed with {type(error).__name__}", slot.header)
+            return _unprepared(error, slot.header)
+
+
+def _unprepared(error: Exception, header: ImageHeader | None) -> Rejection:
+    return Rejection(Reason.CORRUPT, f"preparing it failed with {type(error).__name__}", header)
 
 
 def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Rejection | None]) -> pa.Table:

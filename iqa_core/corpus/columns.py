@@ -42,26 +42,31 @@ def unified(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
     together = pa.schema([])
     for uri, schema in schemas:
         try:
-            together = pa.unify_schemas([together, schema.remove_metadata()], promote_options="permissive")
+            together = pa.unify_schemas([together, plain(schema)], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise CallerError(
                 f"{uri}: a column has another type there than in the inputs before it ({error}); score it into an "
                 "output of its own, or give the column one type"
             ) from error
-    return pa.schema([field.with_nullable(True).remove_metadata() for field in together])
+    return together
 
 
-def empty_table(schema: pa.Schema, num_rows: int) -> pa.Table:
-    """All columns null."""
-    return pa.table({field.name: pa.nulls(num_rows, field.type) for field in schema}, schema=schema)
+def plain(schema: pa.Schema) -> pa.Schema:
+    """Names and types alone; a column of codes has the type of what they stand for: each file has its own codes."""
+    return pa.schema(
+        [(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type) for field in schema]
+    )
 
 
-def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table in exactly this schema: a column it lacks is null, a value that does not fit its type is null."""
+def conformed(table: pa.Table, schema: pa.Schema, num_rows: int) -> pa.Table:
+    """The table in exactly this schema: a column it lacks is null, a value that does not fit its type is null.
+
+    num_rows: stated, since a table without columns has none.
+    """
     arrays = {}
     for field in schema:
         if field.name not in table.column_names:
-            arrays[field.name] = pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+            arrays[field.name] = pa.chunked_array([pa.nulls(num_rows, field.type)])
         else:
             arrays[field.name] = _cast(table.column(field.name), field.type)
     return pa.table(arrays, schema=schema)
@@ -86,5 +91,5 @@ def cast_value(value: Any, wanted: pa.DataType) -> Any:
         return json.dumps(value, ensure_ascii=False, default=str)
     try:
         return pa.scalar(value).cast(wanted).as_py()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return None

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
+from iqa_core.corpus.remote import Oversized
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, cause_of
 from iqa_core.records import ImageLimits, Reason, Rejection
 
 FETCH_THREADS = 16
@@ -19,16 +20,18 @@ LOOKAHEAD = 32
 
 def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> bytes | Rejection:
     """The whole object; `size` where a listing told it, so that a short answer is seen as one."""
-    if size is not None and size > limits.max_bytes:
-        return Rejection(Reason.TOO_LARGE, f"{size} bytes encoded; the bound is {limits.max_bytes}")
     try:
-        return storage.read(uri, 0, size)
+        if size is not None and size > limits.max_bytes:
+            raise Oversized(size)
+        return storage.read(uri, 0, size, limits.max_bytes)
+    except Oversized as error:
+        return Rejection(Reason.TOO_LARGE, f"{error.size} bytes encoded; the bound is {limits.max_bytes}")
     except Missing:
         return Rejection(Reason.MISSING, "there is no such file")
     except Forbidden:
         return Rejection(Reason.FORBIDDEN, "access is denied")
     except FetchFailed as error:
-        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {type(error.__cause__).__name__}")
+        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {cause_of(error.__cause__)}")
 
 
 def fetch_all(

@@ -40,7 +40,7 @@ class Ledger:
         buffer = io.BytesIO()
         described = rows.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
         pq.write_table(described, buffer, compression="zstd")
-        self.storage.put(self._uri(chunk), buffer.getvalue())
+        self.storage.put(self._uri(chunk), buffer.getvalue(), scratch=join(self.output, ".tmp"))
 
     def read(self, chunk: str, columns: list[str] | None = None) -> pa.Table:
         """Rows of a committed chunk in ordinal order: row i is ordinal i."""

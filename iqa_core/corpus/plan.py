@@ -3,8 +3,8 @@
     plan/000000.json       what may not change during the life of an output (`Contract`), created first
     plan/NNNNNN.parquet    one row per stretch of a source, sorted by source; chunk i of segment N is named NNNNNN-i
 
-All are put by create-if-absent: of two drivers that plan at once, one loses, reads what the other wrote and plans again.
-A segment may retire chunks of earlier ones (their sources changed); its metadata names them.
+All are put by create-if-absent: of two drivers that plan at once, one loses, reads what the other wrote and plans
+again. A segment may retire chunks of earlier ones (their sources changed); its metadata names them.
 """
 
 from __future__ import annotations
@@ -75,17 +75,18 @@ class Contract:
         return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema})
 
     def differences(self, other: Contract) -> list[str]:
-        """What a run with `other` would do differently, one sentence each; carried columns may differ (missing = null)."""
+        """What a run with `other` would do differently, a sentence each; carried columns may differ."""
         found = []
         parts = sorted({*self.fingerprint_parts, *other.fingerprint_parts})
         for part in parts:
             there, here = self.fingerprint_parts.get(part, "absent"), other.fingerprint_parts.get(part, "absent")
             if there != here:
                 found.append(f"{part}: {there} there, {here} now")
-        for name in ("chunk_images", "probs", "dimensions", "columns"):
-            if getattr(self, name) != getattr(other, name):
-                found.append(f"{name}: {getattr(self, name)} there, {getattr(other, name)} now")
-        return found
+        return found + [
+            f"{name}: {getattr(self, name)} there, {getattr(other, name)} now"
+            for name in ("chunk_images", "probs", "dimensions", "columns")
+            if getattr(self, name) != getattr(other, name)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Plan:
 
     def create(self, contract: Contract) -> Contract:
         """Lay the contract down; what counts afterwards is the one returned (another driver may have been first)."""
-        self.storage.create(join(self._folder, "000000.json"), contract.to_json())
+        self._create("000000.json", contract.to_json())
         found = self.contract()
         assert found is not None
         return found
@@ -146,9 +147,17 @@ class Plan:
                     members = list(rows)
                     yield Chunk(name, members[0].kind, tuple(row.stretch for row in members))
 
-    def add_segment(self, chunks: Sequence[tuple[Kind, Sequence[Stretch]]], retired: Iterable[str] = ()) -> bool:
-        """Append chunks as the next segment; False if another driver appended one first (read again, plan again)."""
-        segment = max(self.segments(), default=-1) + 1
+    def next_segment(self) -> int:
+        """Number that the next segment would have; to be asked before the plan is read, see `add_segment`."""
+        return max(self.segments(), default=-1) + 1
+
+    def add_segment(
+        self, segment: int, chunks: Sequence[tuple[Kind, Sequence[Stretch]]], retired: Iterable[str] = ()
+    ) -> bool:
+        """Append chunks as this segment; False if another driver did so first (read again, plan again).
+
+        The number is what it was before the plan was read: else what another driver added since would be added twice.
+        """
         rows = [
             {"chunk": index, "kind": str(kind), **{name: getattr(stretch, name) for name in SEGMENT_SCHEMA.names[2:]}}
             for index, (kind, stretches) in enumerate(chunks)
@@ -158,11 +167,14 @@ class Plan:
         buffer = io.BytesIO()
         described = table.replace_schema_metadata({RETIRED_KEY: json.dumps(sorted(retired))})
         pq.write_table(described, buffer, compression="zstd", row_group_size=65_536)
-        return self.storage.create(join(self._folder, f"{segment:06d}.parquet"), buffer.getvalue())
+        return self._create(f"{segment:06d}.parquet", buffer.getvalue())
 
     @property
     def _folder(self) -> str:
         return join(self.output, "plan")
+
+    def _create(self, name: str, data: bytes) -> bool:
+        return self.storage.create(join(self._folder, name), data, scratch=join(self.output, ".tmp"))
 
     def _file(self, segment: int) -> pq.ParquetFile:
         return pq.ParquetFile(io.BytesIO(self.storage.read(join(self._folder, f"{segment:06d}.parquet"))))

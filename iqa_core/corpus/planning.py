@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from iqa_core.corpus.columns import carried_name, unified
 from iqa_core.corpus.plan import Contract, Plan, Planned
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
-from iqa_core.corpus.sources import Kind, Listing, Source, list_sources
+from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.errors import CallerError
@@ -54,6 +55,8 @@ class Proposal:
     """Extension -> number of files that were passed over."""
     left_out: frozenset[str] = frozenset()
     """Columns of new input that the table, being fixed, does not have."""
+    next_segment: int = 0
+    """Number of the first segment that it would add to the plan it was made from."""
 
 
 def propose(
@@ -71,6 +74,7 @@ def propose(
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
     there is nothing at all to score.
     """
+    next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     changes: list[Change] = []
     listing = Listing(Counter())
@@ -81,7 +85,8 @@ def propose(
     if changes and on_changed == "rescore":
         retired = frozenset(chunk for change in changes for chunk in change.chunks)
         listing = Listing(Counter())
-        new = list(_unplanned(plan, inputs, listing, [], retired))
+        again = _unplanned(plan, inputs, listing, [], retired)
+        new = list(heapq.merge(again, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri))
     surveyed = _readable(_surveyed(plan.storage, new, options, exact=limit is not None), listing)
     schemas: list[tuple[str, pa.Schema]] = []
     planned = _planned_images(plan, retired) if limit is not None else 0
@@ -93,9 +98,9 @@ def propose(
         planned += sum(stretch.images or 0 for stretch in stretches)
     contract, left_out = _with_columns(wanted, laid_down, schemas)
     if laid_down is None and not chunks:
-        passed = ", ".join(f"{count} .{name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
+        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
-    return Proposal(contract, tuple(chunks), retired, listing.ignored, left_out)
+    return Proposal(contract, tuple(chunks), retired, listing.ignored, left_out, next_segment)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -108,15 +113,26 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
         raise CallerError(_differences_message(plan, differences))
     if not contract.carried.equals(proposal.contract.carried):
         return False
-    waiting: list[NewChunk] = []
     retired = proposal.retired
-    for is_last, chunk in _marked_last(proposal.chunks):
-        waiting.append(chunk)
-        if is_last or sum(len(stretches) for _, stretches in waiting) >= SEGMENT_ROWS:
-            if not plan.add_segment(waiting, retired):
-                return False
-            waiting, retired = [], frozenset()
-    return not retired or plan.add_segment([], retired)
+    for number, chunks in enumerate(_segments(proposal), start=proposal.next_segment):
+        if not plan.add_segment(number, chunks, retired):
+            return False
+        retired = frozenset()
+    return True
+
+
+def _segments(proposal: Proposal) -> Iterator[list[NewChunk]]:
+    """New chunks in groups of about SEGMENT_ROWS stretches; one empty group where chunks are only retired."""
+    group: list[NewChunk] = []
+    rows = 0
+    for chunk in proposal.chunks:
+        if rows >= SEGMENT_ROWS:
+            yield group
+            group, rows = [], 0
+        group.append(chunk)
+        rows += len(chunk[1])
+    if group or proposal.retired:
+        yield group
 
 
 def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
@@ -131,13 +147,13 @@ def _unplanned(
     plan: Plan, inputs: Sequence[str], listing: Listing, changes: list[Change], retired: frozenset[str]
 ) -> Iterator[Source]:
     """One pass over the sorted listing and the sorted plan: hands out what no chunk covers, notes what changed."""
-    roots = tuple(absolute(given) for given in inputs)
+    roots = [absolute(given) for given in inputs]
     rows = (row for row in plan.rows() if row.chunk not in retired)
     planned = groupby(rows, key=lambda row: row.stretch.source)
     current = _next_planned(planned)
     for source in list_sources(plan.storage, inputs, listing):
         while current is not None and current[0].stretch.source < source.uri:
-            _note_vanished(current, roots, changes)
+            _note_vanished(plan.storage, current, roots, changes)
             current = _next_planned(planned)
         if current is None or current[0].stretch.source > source.uri:
             yield source
@@ -148,7 +164,7 @@ def _unplanned(
             changes.append(Change(source.uri, what, _chunks_of(current)))
         current = _next_planned(planned)
     while current is not None:
-        _note_vanished(current, roots, changes)
+        _note_vanished(plan.storage, current, roots, changes)
         current = _next_planned(planned)
 
 
@@ -157,11 +173,27 @@ def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Plan
     return None if found is None else list(found[1])
 
 
-def _note_vanished(rows: Sequence[Planned], roots: tuple[str, ...], changes: list[Change]) -> None:
-    """A source outside of this run's inputs is another run's; one under them that was not listed is gone."""
+def _note_vanished(storage: Storage, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
+    """A source outside of this run's inputs is another run's; one under them that was not listed is gone.
+
+    Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
+    """
     uri = rows[0].stretch.source
-    if any(uri == root or uri.startswith(root + "/") for root in roots):
+    is_named_only = rows[0].kind in (Kind.LIST, Kind.ARROW)
+    if _is_under(uri, roots) and not (is_named_only and storage.stat(uri) is not None):
         changes.append(Change(uri, "vanished", _chunks_of(rows)))
+
+
+def _is_under(uri: str, roots: Sequence[str]) -> bool:
+    return any(uri == root or relative(uri, root) is not None for root in roots)
+
+
+def _of_other_inputs(plan: Plan, inputs: Sequence[str], retired: frozenset[str]) -> Iterator[Source]:
+    """Loose images outside of this run's inputs that share a retired chunk with a changed one: kept as planned."""
+    roots = [absolute(given) for given in inputs]
+    for row in plan.rows():
+        if row.chunk in retired and row.kind is Kind.IMAGE and not _is_under(row.stretch.source, roots):
+            yield Source(row.stretch.source, row.kind, row.stretch.key, row.stretch.size, row.stretch.etag)
 
 
 def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
@@ -193,7 +225,7 @@ def _readable(surveyed: Iterable[tuple[Source, Future[Survey]]], listing: Listin
         except NoImageColumn:
             if source.is_named:
                 raise
-            listing.ignored["parquet without an image column"] += 1
+            listing.ignored["table without an image column"] += 1
         except (Missing, Forbidden, FetchFailed):
             size = source.size or 0
             yield source, Survey((Stretch(source.uri, source.key, size, source.etag, 0, size, None),), pa.schema([]))
@@ -239,10 +271,7 @@ def _with_columns(
     Raises CallerError for a column whose type does not go into the one that is laid down.
     """
     taken = own_columns(wanted.dimensions)
-    renamed = [
-        (uri, pa.schema([field.with_name(carried_name(field.name, taken)) for field in schema]))
-        for uri, schema in schemas
-    ]
+    renamed = [(uri, _as_in_table(uri, schema, taken)) for uri, schema in schemas]
     if laid_down is None:
         carried = unified(renamed)
         table_schema(wanted.dimensions, wanted.probs, carried)
@@ -264,8 +293,12 @@ def _with_columns(
     return laid_down, frozenset(left_out)
 
 
-def _marked_last(chunks: Sequence[NewChunk]) -> Iterator[tuple[bool, NewChunk]]:
-    return ((index == len(chunks) - 1, chunk) for index, chunk in enumerate(chunks))
+def _as_in_table(uri: str, schema: pa.Schema, taken: frozenset[str]) -> pa.Schema:
+    """A source's columns under their names in the score table."""
+    names = [carried_name(name, taken) for name in schema.names]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise CallerError(f"{uri}: two of its columns would be {', '.join(doubled)} in the score table; rename one")
+    return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
 
 def _changes_message(changes: Sequence[Change]) -> str:

@@ -12,7 +12,7 @@ from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
 from iqa_core.corpus.columns import carried_name, conformed
 from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
 from iqa_core.corpus.sources import Kind, Source
-from iqa_core.corpus.storage import Storage
+from iqa_core.corpus.storage import Missing, Storage
 from iqa_core.records import ImageLimits
 
 READERS: Mapping[Kind, ModuleType] = {
@@ -48,11 +48,10 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
 
     Raises Missing, Forbidden or FetchFailed when its source as a whole cannot be read, RunError on bad credentials.
     """
+    for stretch in chunk.stretches:
+        if chunk.kind is not Kind.IMAGE and stretch.size is None:
+            raise Missing(f"{stretch.source}: a link to nothing when it was listed")
     content: Content = READERS[chunk.kind].read(plan.storage, chunk, plan.options, plan.limits)
-    return replace(content, carried=in_table(content.carried, plan))
-
-
-def in_table(carried: pa.Table, plan: ReadPlan) -> pa.Table:
-    """A reader's columns as the score table has them: renamed where they clash, typed, null where missing."""
-    renamed = carried.rename_columns([carried_name(name, plan.own_columns) for name in carried.column_names])
-    return conformed(renamed, plan.carried)
+    names = [carried_name(name, plan.own_columns) for name in content.carried.column_names]
+    renamed = content.carried.rename_columns(names)
+    return replace(content, carried=conformed(renamed, plan.carried, len(content.keys)))

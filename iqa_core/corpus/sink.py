@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from iqa_core.errors import RunError
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
@@ -38,7 +40,9 @@ class OpenChunk:
     versions: set[str] = field(default_factory=set)
 
     def add(self, batch: ScoredBatch) -> None:
-        """Take the rows that are not there yet."""
+        """Take the rows that are not there yet. Raises RunError for an ordinal that the chunk cannot have."""
+        if any(not 0 <= ordinal < self.chunk_images for ordinal in batch.ordinals):
+            raise RunError(f"chunk {batch.chunk}: a row came back that its {self.chunk_images} images do not have")
         self.versions.add(batch.versions)
         known = set(self.ordinals)
         new = [i for i, ordinal in enumerate(batch.ordinals) if ordinal not in known]

@@ -21,7 +21,8 @@ IMAGE_EXTENSIONS = frozenset("jpg jpeg jpe jfif png webp gif bmp dib tif tiff av
 """Extensions of what is decoded."""
 
 UNSUPPORTED_IMAGE_EXTENSIONS = frozenset(
-    "heic heif jxl jp2 j2k svg psd ico icns tga pcx ppm pgm pbm pnm exr hdr dds eps raw cr2 cr3 nef arw dng orf rw2".split()
+    """heic heif jxl jp2 j2k svg psd ico icns tga pcx ppm pgm pbm pnm exr hdr dds eps
+    raw cr2 cr3 nef arw dng orf rw2""".split()
 )
 """Extensions of what is an image, but not decoded: such a file gets its row (`unsupported_format`), not silence."""
 
@@ -47,7 +48,7 @@ class Source:
     size: int | None
     etag: str
     is_named: bool = False
-    """It is itself an input, not found in a folder: what cannot be read in it is an error, not something passed over."""
+    """It is itself an input, not found in a folder: what cannot be read in it is an error, and not passed over."""
 
 
 def is_image_name(name: str) -> bool:
@@ -90,13 +91,13 @@ def _sources_of(storage: Storage, given: str, listing: Listing) -> Iterator[Sour
     is_empty = True
     for found, kind in _scorable(storage, storage.walk(given), listing):
         is_empty = False
-        yield Source(found.uri, kind, _relative(found.uri, given), found.size, found.etag)
+        yield Source(found.uri, kind, relative(found.uri, given) or found.uri, found.size, found.etag)
     if is_empty:
-        passed = ", ".join(f"{count} .{name}" for name, count in listing.ignored.most_common(3))
+        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3))
         raise CallerError(
             f"--input {given}: nothing to score there"
             + (f" (passed over: {passed})" if passed else "")
-            + "; it may be a folder or prefix with images, tars, Parquet or a saved data set, or one such file or a list"
+            + "; it may be a folder or prefix with images, tars, Parquet or a saved data set, one such file or a list"
         )
 
 
@@ -120,7 +121,10 @@ def _kind_of(name: str) -> Kind | None:
 
 
 def _scorable(storage: Storage, entries: Iterable[Entry], listing: Listing) -> Iterator[tuple[Entry, Kind]]:
-    """Entries with the reader they need. An `.arrow` file counts where a saved data set's `state.json` names it: others are caches."""
+    """Entries with the reader they need.
+
+    An `.arrow` file counts where a saved data set's `state.json` names it: others are caches.
+    """
     named: dict[str, frozenset[str]] = {}
     for entry in entries:
         folder, name = entry.uri.rsplit("/", 1)
@@ -130,7 +134,7 @@ def _scorable(storage: Storage, entries: Iterable[Entry], listing: Listing) -> I
                 named[folder] = _arrow_files(storage, folder)
             kind = Kind.ARROW if name in named[folder] else None
         if kind is None:
-            listing.ignored[extension(name) or name] += 1
+            listing.ignored[extension(name) or "without extension"] += 1
         else:
             yield entry, kind
 
@@ -145,8 +149,9 @@ def _arrow_files(storage: Storage, folder: str) -> frozenset[str]:
         raise CallerError(f"{state}: not the state of a saved Hugging Face data set ({error!r})") from error
 
 
-def _relative(uri: str, folder: str) -> str:
+def relative(uri: str, folder: str) -> str | None:
+    """Path of what lies in a folder, also of a name that had to be percent-encoded; None if it does not lie there."""
     for prefix in (folder, "file://" + quote(folder)):
-        if uri.startswith(prefix):
+        if uri.startswith(prefix.rstrip("/") + "/"):
             return uri.removeprefix(prefix).lstrip("/")
-    return uri.rsplit("/", 1)[1]
+    return None

@@ -1,32 +1,35 @@
 """URI -> bytes and back: ranges read whole or not at all, retries with back-off, atomic puts, create-if-absent.
 
-A path without a scheme is local. Everything else goes through fsspec (`s3://` through s3fs). This module is the one
-place that retries: botocore's own retries are turned off, so that a failing request is tried `ATTEMPTS` times and not
-`ATTEMPTS` times its library's number.
+A path without a scheme is local; everything else is a `remote.Store`. This module is the one place that retries: a
+failing request is tried `ATTEMPTS` times, and not `ATTEMPTS` times some library's own number.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from iqa_core.errors import CallerError, IqaError, RunError
+from fsspec import available_protocols
 
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
+from iqa_core.corpus.remote import Listed, Oversized, Shorter, Store, check_size, error_code, http_status, open_store
+from iqa_core.errors import CallerError, IqaError, RunError
 
 T = TypeVar("T")
 
 ATTEMPTS = 8
-"""Tries of one request; with the waits below they span about 30 s, which outlasts a burst of throttling."""
+"""Tries of one request; the waits between them are 24 s together at most, which outlasts a burst of throttling."""
 
 LOCAL_ATTEMPTS = 3
 """Tries of one local read: a disk answers the same every time, a network mount may not."""
@@ -43,13 +46,38 @@ _CREDENTIAL_CODES = frozenset(
         "ExpiredTokenException",
         "InvalidAccessKeyId",
         "InvalidClientTokenId",
+        "InvalidSecurity",
         "InvalidToken",
         "RequestExpired",
+        "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
     }
 )
 """Answers that are about who asks, not about what is asked for: they stop the run."""
+
+_CREDENTIAL_ERRORS = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
+)
+"""The same, found by the client before it asked."""
+
+_NO_SUCH_NAME = frozenset({"InvalidBucketName", "InvalidURI", "KeyTooLongError", "ParamValidationError"})
+"""Nothing can lie at such a URI."""
+
+_PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_PASSING_CODES = frozenset(
+    {
+        "BadDigest",
+        "IncompleteBody",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+"""Answers after which another try may succeed, though most of these codes come with status 400."""
 
 
 class Missing(IqaError):
@@ -61,7 +89,7 @@ class Forbidden(IqaError):
 
 
 class FetchFailed(IqaError):
-    """Reading failed again and again; another run may succeed."""
+    """Reading failed again and again, or for a reason that is neither of the above; another run may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +110,18 @@ class Storage:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Passed to fsspec for every URI that is not local (endpoint_url, key, secret, …)."""
 
-    def read(self, uri: str, begin: int = 0, end: int | None = None) -> bytes:
+    def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
         """Bytes begin..end of the object (its whole length when end is None), in one request.
 
         Raises Missing and Forbidden at once, FetchFailed after ATTEMPTS tries, RunError where the credentials are at
-        fault. A range that comes back short is a failed try, never a result.
+        fault, Oversized for a whole object of more than max_bytes. What comes back short is a failed try, not a result.
         """
         if end is not None and end <= begin:
             return b""
-
-        def once() -> bytes:
-            data = self._read_once(uri, begin, end)
-            if end is not None and len(data) != end - begin:
-                raise OSError(f"{len(data)} of {end - begin} bytes arrived")
-            return data
-
-        return _retried(once, uri)
+        if is_local(uri):
+            return _retried(lambda: _read_local(local_path(uri), begin, end, max_bytes), uri)
+        store, path = self._remote(uri)
+        return _retried(lambda: store.get(path, begin, end, max_bytes), uri)
 
     def read_large(self, uri: str, begin: int, end: int) -> bytes:
         """The same as `read`, in parallel requests of PART_BYTES where the URI is remote."""
@@ -107,53 +131,44 @@ class Storage:
         with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
             return b"".join(pool.map(lambda start: self.read(uri, start, min(start + PART_BYTES, end)), parts))
 
-    def put(self, uri: str, data: bytes) -> None:
-        """Replace the object with these bytes, in one atomic step."""
+    def put(self, uri: str, data: bytes, scratch: str | None = None) -> None:
+        """Replace the object with these bytes, in one atomic step.
+
+        scratch: for a local file, the folder on the same disk in which it lies until it is whole; `.tmp` beside it if
+        not given.
+        """
         if is_local(uri):
-            temporary = _write_temporary(local_path(uri), data)
-            os.replace(temporary, local_path(uri))
+            with _temporary(local_path(uri), data, scratch) as temporary:
+                os.replace(temporary, local_path(uri))
             _sync_directory(local_path(uri))
             return
-        filesystem, path = self._remote(uri)
-        _retried(lambda: filesystem.pipe_file(path, data), uri)
+        store, path = self._remote(uri)
+        _retried(lambda: store.put(path, data), uri)
 
-    def create(self, uri: str, data: bytes) -> bool:
-        """Put these bytes where nothing lies yet; False if something did (the other writer's bytes stay)."""
+    def create(self, uri: str, data: bytes, scratch: str | None = None) -> bool:
+        """Put these bytes where nothing lies yet; False if something else did (the other writer's bytes stay)."""
         if is_local(uri):
-            temporary = _write_temporary(local_path(uri), data)
-            try:
-                os.link(temporary, local_path(uri))
-            except FileExistsError:
-                return False
-            finally:
-                os.unlink(temporary)
-            _sync_directory(local_path(uri))
-            return True
-        filesystem, path = self._remote(uri)
+            return _create_local(local_path(uri), data, scratch)
+        store, path = self._remote(uri)
 
         def once() -> bool:
             try:
-                filesystem.pipe_file(path, data, mode="create")
+                store.create(path, data)
             except FileExistsError:
                 return False
-            except OSError as error:
-                if _response_code(error) in {"PreconditionFailed", "ConditionalRequestConflict"}:
-                    return False
-                raise
             return True
 
-        return _retried(once, uri)
+        # a try of which the answer was lost may have put them there: the next one finds them
+        return _retried(once, uri) or self.read(uri) == data
 
     def delete(self, uri: str) -> None:
         """Remove the object; nothing happens where there is none."""
-        try:
-            if is_local(uri):
-                local_path(uri).unlink()
-            else:
-                filesystem, path = self._remote(uri)
-                _retried(lambda: filesystem.rm_file(path), uri)
-        except (FileNotFoundError, Missing):
-            pass
+        if is_local(uri):
+            local_path(uri).unlink(missing_ok=True)
+            return
+        store, path = self._remote(uri)
+        with suppress(Missing):
+            _retried(lambda: store.delete(path), uri)
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files directly in a folder or prefix; empty where there is none."""
@@ -162,30 +177,28 @@ class Storage:
                 return sorted(entry.name for entry in os.scandir(local_path(folder)) if entry.is_file())
             except FileNotFoundError:
                 return []
-        filesystem, path = self._remote(folder)
         try:
-            found = _retried(lambda: filesystem.ls(path.rstrip("/") + "/", detail=True, refresh=True), folder)
+            return sorted(listed.path.rsplit("/", 1)[1] for listed in self._listed(folder, is_recursive=False))
         except Missing:
             return []
-        return sorted(item["name"].rsplit("/", 1)[1] for item in found if item["type"] == "file")
 
     def stat(self, uri: str) -> Entry | None:
         """The file or object at exactly this URI; None for a folder or nothing."""
         if is_local(uri):
-            path = local_path(uri)
-            return _local_entry(uri, path) if path.is_file() else None
-        filesystem, path = self._remote(uri)
-        try:
-            info = _retried(lambda: filesystem.info(path, refresh=True), uri)
-        except Missing:
-            return None
-        return _remote_entry(uri, info) if info["type"] == "file" else None
+            try:
+                return _local_entry(uri, local_path(uri)) if _retried(local_path(uri).exists, uri) else None
+            except Missing:
+                return None
+        store, path = self._remote(uri)
+        listed = _retried(lambda: store.stat(path), uri)
+        return None if listed is None else Entry(uri, listed.size, listed.etag)
 
     def walk(self, folder: str) -> Iterator[Entry]:
-        """Every file or object under a folder or prefix, sorted by URI.
+        """Every file or object under a folder or prefix, sorted by URI, as a stream.
 
         Locally, links are followed to files but not to folders; a dangling link is an entry without a size; what is
         neither file nor link (a pipe, a socket) is left out, since reading it may never end.
+        Raises CallerError where a store lists in another order, since listings are merged as they come.
         """
         if is_local(folder):
             # `file://` URIs (names that are no UTF-8) sort behind plain paths, so they are held back to the end
@@ -197,34 +210,36 @@ class Storage:
                     yield entry
             yield from sorted(escaped, key=lambda entry: entry.uri)
             return
-        filesystem, path = self._remote(folder)
-        root = path.rstrip("/") + "/"
-        found = _retried(lambda: filesystem.find(root, detail=True), folder)
         scheme = folder.split("://", 1)[0]
-        for name in sorted(found):
-            yield _remote_entry(f"{scheme}://{name.lstrip('/')}", found[name])
+        previous = ""
+        for listed in self._listed(folder, is_recursive=True):
+            entry = Entry(f"{scheme}://{listed.path.lstrip('/')}", listed.size, listed.etag)
+            if entry.uri <= previous:
+                raise CallerError(
+                    f"{folder}: its store does not list in order of names ({previous}, then {entry.uri}); give a .csv "
+                    "or .jsonl list of the URIs instead"
+                )
+            yield entry
+            previous = entry.uri
 
-    def _read_once(self, uri: str, begin: int, end: int | None) -> bytes:
-        if is_local(uri):
-            with local_path(uri).open("rb") as file:
-                file.seek(begin)
-                return file.read() if end is None else file.read(end - begin)
-        filesystem, path = self._remote(uri)
-        if begin == 0 and end is None:
-            # s3fs would first ask for the size, to read in parallel: one request more for every image of a list
-            whole: bytes = filesystem.cat_file(path, **({"max_concurrency": 1} if _is_s3(filesystem) else {}))
-            return whole
-        part: bytes = filesystem.cat_file(path, start=begin, end=end)
-        return part
+    def _listed(self, folder: str, is_recursive: bool) -> Iterator[Listed]:
+        """Page by page, each retried for itself: of 1,000 pages, some will fail."""
+        store, path = self._remote(folder)
+        token: str | None = None
+        while True:
+            found, token = _retried(partial(store.page, path, is_recursive, token), folder)
+            yield from found
+            if token is None:
+                return
 
-    def _remote(self, uri: str) -> tuple[AbstractFileSystem, str]:
-        from fsspec.core import url_to_fs
-
+    def _remote(self, uri: str) -> tuple[Store, str]:
+        scheme = uri.split("://", 1)[0]
+        if "::" not in scheme and scheme not in available_protocols():
+            raise Missing(f"{uri}: there is no storage of the kind {scheme}://")
         try:
-            filesystem, path = url_to_fs(uri, **_with_defaults(uri, self.options))
-        except (ValueError, ImportError) as error:
-            raise CallerError(f"{uri}: {error}") from error
-        return filesystem, path
+            return open_store(uri, self.options)
+        except (ImportError, KeyError, TypeError, ValueError) as error:
+            raise CallerError(f"{uri}: it cannot be opened with these --storage-options ({error})") from error
 
 
 def is_local(uri: str) -> bool:
@@ -266,38 +281,62 @@ def _walk_local(folder: bytes) -> Iterator[Entry]:
         if _is_folder(entry):
             yield from _walk_local(entry.path)
         elif entry.is_symlink() or entry.is_file():
-            path = Path(os.fsdecode(entry.path))
-            if path.is_file():
-                yield _local_entry(local_uri(entry.path), path)
-            elif not path.exists():
-                yield Entry(local_uri(entry.path), None, "")
+            found_entry = _local_entry(local_uri(entry.path), Path(os.fsdecode(entry.path)))
+            if found_entry is not None:
+                yield found_entry
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     return entry.is_dir(follow_symlinks=False)
 
 
-def _local_entry(uri: str, path: Path) -> Entry:
+def _local_entry(uri: str, path: Path) -> Entry | None:
+    """None for what is no file; without a size where it cannot be looked at (a link to nothing)."""
+    try:
+        status = path.stat()
+    except OSError:
+        return Entry(uri, None, "")
+    return Entry(uri, status.st_size, str(status.st_mtime_ns)) if stat.S_ISREG(status.st_mode) else None
+
+
+def _read_local(path: Path, begin: int, end: int | None, max_bytes: int | None) -> bytes:
     status = path.stat()
-    return Entry(uri, status.st_size, str(status.st_mtime_ns))
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "a pipe or a device may never end", str(path))
+    check_size(status.st_size, end, max_bytes)
+    with path.open("rb") as file:
+        file.seek(begin)
+        data = file.read() if end is None else file.read(end - begin)
+    if end is not None and len(data) != end - begin:
+        raise OSError(f"{len(data)} of {end - begin} bytes arrived")
+    return data
 
 
-def _remote_entry(uri: str, info: Mapping[str, Any]) -> Entry:
-    etag = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
-    return Entry(uri, info.get("size"), str(etag).strip('"'))
+def _create_local(path: Path, data: bytes, scratch: str | None) -> bool:
+    with _temporary(path, data, scratch) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    _sync_directory(path)
+    return True
 
 
-def _write_temporary(target: Path, data: bytes) -> Path:
-    """The bytes in a file of their own on the same disk, outside the target's folder, and synced."""
-    folder = target.parent.parent / ".tmp"
+@contextmanager
+def _temporary(target: Path, data: bytes, scratch: str | None) -> Iterator[Path]:
+    """The bytes in a file of their own, synced; it is gone afterwards, whatever happens."""
+    folder = local_path(scratch) if scratch is not None else target.parent / ".tmp"
     folder.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder / uuid.uuid4().hex
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sync_directory(target: Path) -> None:
@@ -308,54 +347,53 @@ def _sync_directory(target: Path) -> None:
         os.close(descriptor)
 
 
-def _is_s3(filesystem: AbstractFileSystem) -> bool:
-    return "s3" in filesystem.protocol
-
-
-def _with_defaults(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    if not uri.startswith(("s3://", "s3a://")):
-        return dict(options)
-    config = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
-    merged = {"use_listings_cache": False, **options}
-    merged["config_kwargs"] = {**config, **options.get("config_kwargs", {})}
-    return merged
-
-
 def _retried(once: Callable[[], T], uri: str) -> T:
     attempts = LOCAL_ATTEMPTS if is_local(uri) else ATTEMPTS
-    for attempt in range(attempts):
+    for attempt in range(1, attempts + 1):
         try:
             return once()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise Missing(f"{uri}: there is no such file") from error
-        except PermissionError as error:
-            code = _response_code(error)
-            if code in _CREDENTIAL_CODES:
-                raise RunError(
-                    f"{uri}: the credentials are refused ({code}); renew them and run the same command"
-                ) from error
-            raise Forbidden(f"{uri}: access is denied") from error
-        except Exception as error:
-            if _are_no_credentials(error):
-                raise RunError(f"{uri}: no usable credentials ({error}); set them and run the same command") from error
-            if attempt == attempts - 1:
-                raise FetchFailed(f"{uri}: {attempts} tries failed, the last with {type(error).__name__}") from error
+        except (IqaError, Oversized):
+            raise
+        except Exception as error:  # whatever a store or its client raises gets its meaning here
+            if (final := _final(error, uri)) is not None:
+                raise final from error
+            if attempt == attempts:
+                raise FetchFailed(f"{uri}: {attempts} tries failed, the last with {cause_of(error)}") from error
         # full jitter, so that many readers that were throttled together do not come back together
-        time.sleep(random.uniform(0, min(8.0, 0.25 * 2**attempt)))
+        time.sleep(random.uniform(0, min(8.0, 0.25 * 2 ** (attempt - 1))))
     raise AssertionError("unreachable")
 
 
-def _response_code(error: BaseException | None) -> str | None:
-    """The object store's own error code, wherever in the chain of causes it stands."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, Mapping):
-            return str(response.get("Error", {}).get("Code"))
-        error = error.__cause__
+def _final(error: Exception, uri: str) -> IqaError | None:
+    """What an error means if it will be the same next time; None if it may pass."""
+    code = error_code(error)
+    name = type(error).__name__
+    if code in _CREDENTIAL_CODES or name in _CREDENTIAL_ERRORS:
+        return RunError(f"{uri}: the credentials are refused ({code or error}); renew them and run the same command")
+    if _is_missing(error) or {code, name} & _NO_SUCH_NAME:
+        return Missing(f"{uri}: there is nothing at this place")
+    is_no_name = isinstance(error, ValueError) and is_local(uri)  # a zero byte in a path
+    if is_no_name or isinstance(error, UnicodeEncodeError) or getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        return Missing(f"{uri}: nothing can lie at such a place")
+    if isinstance(error, Shorter):
+        return FetchFailed(f"{uri}: {error}; it was replaced since it was listed")
+    if isinstance(error, TypeError):
+        return CallerError(f"{uri}: it cannot be opened with these --storage-options ({error})")
+    status = http_status(error)
+    if isinstance(error, PermissionError) or status in {401, 403}:
+        return Forbidden(f"{uri}: access is denied")
+    if status is not None and status not in _PASSING_STATUS and code not in _PASSING_CODES:
+        return FetchFailed(f"{uri}: the store answers {cause_of(error)}")
     return None
 
 
-def _are_no_credentials(error: BaseException) -> bool:
-    code = _response_code(error)
-    names = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
-    return type(error).__name__ in names or code in _CREDENTIAL_CODES
+def _is_missing(error: BaseException) -> bool:
+    """Whether nothing is there. fsspec's HTTP says so of whatever goes wrong, with what it was as the cause."""
+    cause = error.__cause__
+    is_sure = cause is None or isinstance(cause, LookupError | FileNotFoundError) or http_status(cause) in {404, 410}
+    return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) and is_sure
+
+
+def cause_of(error: BaseException | None) -> str:
+    """The store's own code for what went wrong, else the name of the error."""
+    return error_code(error) or type(error).__name__

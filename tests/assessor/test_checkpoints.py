@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import fsspec
@@ -171,18 +173,27 @@ def test_a_copy_that_was_cut_short_is_made_again(folder: Path) -> None:
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == FILES
 
 
-def _materialise_and_look(uri: str) -> tuple[str, int, int]:
+def _materialise_and_look(uri: str, start: Barrier, seen: Queue[tuple[str, int, int]]) -> None:
+    start.wait()
     path = materialise(uri)
     stat = (path / "model.safetensors").stat()
-    return str(path), stat.st_ino, stat.st_mtime_ns
+    seen.put((str(path), stat.st_ino, stat.st_mtime_ns))
 
 
 def test_many_processes_copy_once(folder: Path) -> None:
-    """Eight at once see one and the same file: a second copy would have another inode or time."""
-    (folder / "model.safetensors").write_bytes(bytes(20_000_000))
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        seen = pool.map(_materialise_and_look, [f"file://{folder}"] * 8, chunksize=1)
-    assert len(set(seen)) == 1
+    """All see one and the same file: a second copy would have another inode or time."""
+    (folder / "model.safetensors").write_bytes(bytes(100_000_000))
+    context = multiprocessing.get_context("spawn")
+    start, seen = context.Barrier(4), context.Queue()
+    processes = [
+        context.Process(target=_materialise_and_look, args=(f"file://{folder}", start, seen)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    found = [seen.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len(set(found)) == 1
     assert len(copies()) == 1
 
 

@@ -35,7 +35,7 @@ def open_assessor(folder: Path, **settings: Any) -> TransformersAssessor:
 
 
 @torch.inference_mode()
-def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.ndarray) -> np.ndarray:
+def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.ndarray, **images: bool) -> np.ndarray:
     """Level logits, shape (K, L), out of the whole vocabulary's logits of an untouched model."""
     model = AutoModelForImageTextToText.from_pretrained(folder)
     processor = load_processor(folder)
@@ -43,7 +43,7 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
     for dimension in assessor.rubric.dimensions:
         prompt = build_prompt(processor, assessor.rubric, dimension, None)
         ids = level_token_ids(processor.tokenizer, prompt, assessor.rubric.levels)
-        inputs = processor(text=[prompt], images=[[Image.fromarray(pixels)]], return_tensors="pt")
+        inputs = processor(text=[prompt], images=[[Image.fromarray(pixels)]], images_kwargs=images, return_tensors="pt")
         rows.append(model(**inputs).logits[0, -1, ids].numpy())
     return np.stack(rows)
 
@@ -59,8 +59,17 @@ def test_level_logits_are_those_of_the_models_own_forward(name: str, request: py
         np.testing.assert_allclose(logits_KL, plain_level_logits(folder, assessor, image.pixels_HWC), atol=1e-5)
 
 
-def test_a_soft_cap_and_a_bias_of_the_output_layer_are_honoured(qwen: Path) -> None:
-    """Whatever the model's code does after its output matrix happens to the level rows too."""
+def test_a_bound_above_the_processors_own_reaches_the_model(qwen: Path) -> None:
+    """The actor does not resize again what was prepared."""
+    assessor = open_assessor(qwen, max_pixels=168 * 168)
+    pixels = assessor.preparer.prepare(IMAGES[-1])
+    assert pixels.shape[0] * pixels.shape[1] > 112 * 112
+    [logits_KL] = assessor.level_logits([pixels])
+    np.testing.assert_allclose(logits_KL, plain_level_logits(qwen, assessor, pixels, do_resize=False), atol=1e-5)
+
+
+def test_a_bias_of_the_output_layer_is_honoured(qwen: Path) -> None:
+    """The rows of the level words bring theirs along."""
     assessor = open_assessor(qwen)
     pixels = [assessor.preparer.prepare(image) for image in IMAGES[:2]]
     model, processor = AutoModelForImageTextToText.from_pretrained(qwen), load_processor(qwen)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.range_file import RangeFile
-from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of
+from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
 from iqa_core.corpus.storage import FetchFailed, Storage, is_local, local_path
 from iqa_core.records import ImageLimits
@@ -16,10 +17,10 @@ from iqa_core.records import ImageLimits
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
     """A local file is mapped and cut by rows. A remote one would be read whole for each cut, so it is one stretch."""
-    reader = _open(storage, source.uri, source.size or 0)
-    columns = choose_columns(reader.schema, options, source.uri)
-    carried = pa.schema([reader.schema.field(name) for name in columns.carried(reader.schema)])
-    num_rows = sum(batch.num_rows for batch in reader)
+    with _stream(storage, source.uri, source.size or 0) as reader:
+        columns = choose_columns(reader.schema, options, source.uri)
+        carried = pa.schema([reader.schema.field(name) for name in columns.carried(reader.schema)])
+        num_rows = sum(batch.num_rows for batch in reader)
     step = options.chunk_images if is_local(source.uri) else max(num_rows, 1)
     stretches = tuple(
         Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
@@ -30,41 +31,44 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     (stretch,) = chunk.stretches
-    count = stretch.end - stretch.begin
-    batches = list(_rows(_open(storage, stretch.source, stretch.size or 0), stretch))
-    table = pa.Table.from_batches(batches)
-    if table.num_rows != count:
+    with _stream(storage, stretch.source, stretch.size or 0) as reader:
+        table = pa.Table.from_batches(_rows(reader, stretch), reader.schema)
+    if stretch.images is not None and table.num_rows != stretch.images:
         raise FetchFailed(f"{stretch.source}: rows up to {stretch.end} were planned, it ends before")
     columns = choose_columns(table.schema, options, stretch.source)
     image = table.column(columns.image)
-    paths = image if columns.is_uri else None
-    if columns.has_path:
-        paths = pa.chunked_array([piece.field("path") for piece in image.chunks], pa.string())
+    paths = paths_of(table, columns)
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri:
             return images_from_uris(storage, stretch.source, image.to_pylist(), ordinals, limits)
         return images_from_bytes(storage, stretch, image.chunks, ordinals, limits)
 
-    ids = table.column(columns.key) if columns.key is not None else None
-    keys = keys_of(ids, paths, stretch.begin, count)
+    keys = keys_of(table, columns, paths, range(stretch.begin, stretch.begin + table.num_rows))
     return Content(keys, table.select(columns.carried(table.schema)), images)
 
 
-def _open(storage: Storage, uri: str, size: int) -> pa.RecordBatchReader:
-    file = pa.memory_map(str(local_path(uri))) if is_local(uri) else RangeFile(storage, uri, size)
+@contextmanager
+def _stream(storage: Storage, uri: str, size: int) -> Iterator[pa.RecordBatchReader]:
+    """The batches of the file; what is wrong with it becomes FetchFailed, wherever it is met."""
     try:
-        return pa.ipc.open_stream(file)
-    except pa.ArrowInvalid as error:
-        raise FetchFailed(f"{uri}: no Arrow stream ({error})") from error
+        storage.read(uri, 0, min(size, 1))  # says why, where a memory map would only say that it cannot
+        yield pa.ipc.open_stream(
+            pa.memory_map(str(local_path(uri))) if is_local(uri) else RangeFile(storage, uri, size)
+        )
+    except (pa.ArrowInvalid, OSError) as error:
+        raise FetchFailed(f"{uri}: no whole Arrow stream ({error})") from error
 
 
 def _rows(reader: pa.RecordBatchReader, stretch: Stretch) -> Iterator[pa.RecordBatch]:
+    """Those of the stretch; all where it was planned without being read."""
     position = 0
     for batch in reader:
         begin, end = max(stretch.begin - position, 0), min(stretch.end - position, batch.num_rows)
-        if begin < end:
+        if stretch.images is None:
+            yield batch
+        elif begin < end:
             yield batch.slice(begin, end - begin)
         position += batch.num_rows
-        if position >= stretch.end:
+        if stretch.images is not None and position >= stretch.end:
             return

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -26,101 +28,122 @@ from iqa_core.records import ImageLimits
 READ_BYTES = 8 * 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One row of a list."""
+
+    values: Mapping[str, Any]
+    begin: int
+    """Offset of its first byte; of the blank lines before it, if there are any."""
+    end: int
+
+
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    edges = [_header_end(storage, source.uri, source.size or 0)]
-    images = [0]
-    types: dict[str, set[pa.DataType]] = {}
-    for record, end in _records(storage, source.uri, source.size or 0, 0, source.size or 0):
-        for name, value in record.items():
+    size = source.size or 0
+    header, begin = _header(storage, source.uri, size)
+    file = io.BufferedReader(RangeFile(storage, source.uri, size), READ_BYTES)
+    file.seek(begin)
+    edges, counts = [begin], [0]
+    types: dict[str, set[pa.DataType]] = {name: set() for name in header or ()}
+    for record in _records(file, source.uri, header, begin):
+        for name, value in record.values.items():
             types.setdefault(name, set()).add(_type_of(value))
-        if images[-1] == options.chunk_images:
-            images.append(0)
-        images[-1] += 1
-        edges[len(images) :] = [end]
+        if counts[-1] == options.chunk_images:
+            counts.append(0)
+        counts[-1] += 1
+        edges[len(counts) :] = [record.end]
     schema = pa.schema([(name, _one_type(name, found, options)) for name, found in types.items()])
-    if images == [0]:
+    if counts == [0]:
         return Survey((), schema)
     columns = choose_columns(schema, options, source.uri)
     stretches = tuple(
-        Stretch(source.uri, source.key, source.size, source.etag, begin, end, count)
-        for begin, end, count in zip(edges, edges[1:], images, strict=True)
+        Stretch(source.uri, source.key, source.size, source.etag, first, last, count)
+        for (first, last), count in zip(pairwise(edges), counts, strict=True)
     )
     return Survey(stretches, pa.schema([schema.field(name) for name in columns.carried(schema)]))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     (stretch,) = chunk.stretches
-    records = [record for record, _ in _records(storage, stretch.source, stretch.size or 0, stretch.begin, stretch.end)]
+    header, first = _header(storage, stretch.source, stretch.size or 0)
+    begin = max(stretch.begin, first)
+    data = storage.read_large(stretch.source, begin, stretch.end)
+    records = list(_records(io.BytesIO(data), stretch.source, header, begin))
     named = [name for name in (options.uri_column, options.id_column) if name is not None]
-    names = list(dict.fromkeys([*named, *(name for record in records for name in record)]))
+    names = dict.fromkeys([*named, *(header or ()), *(name for record in records for name in record.values)])
     schema = pa.schema(
-        [(name, _one_type(name, {_type_of(record.get(name)) for record in records}, options)) for name in names]
+        [(name, _one_type(name, {_type_of(record.values.get(name)) for record in records}, options)) for name in names]
     )
     columns = choose_columns(schema, options, stretch.source)
     table = pa.table(
         {
-            field.name: pa.array([cast_value(record.get(field.name), field.type) for record in records], field.type)
+            field.name: pa.array(
+                [cast_value(record.values.get(field.name), field.type) for record in records], field.type
+            )
             for field in schema
         }
     )
     uris = table.column(columns.image)
     locations = uris.to_pylist()
-    ids = table.column(columns.key) if columns.key is not None else None
     return Content(
-        keys=keys_of(ids, uris, 0, len(records)),
+        keys=keys_of(table, columns, uris, (record.begin for record in records)),
         carried=table.select(columns.carried(schema)),
         images=lambda ordinals: images_from_uris(storage, stretch.source, locations, ordinals, limits),
     )
 
 
-def _records(storage: Storage, uri: str, size: int, begin: int, end: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """(record, offset of the byte behind it) for each record between two byte offsets that lie between records."""
-    file = io.BufferedReader(RangeFile(storage, uri, end), READ_BYTES)
+def _header(storage: Storage, uri: str, size: int) -> tuple[list[str] | None, int]:
+    """Names of a CSV file's columns, None for JSON lines; and the offset of the first record."""
     if extension(uri) != "csv":
-        file.seek(begin)
-        yield from _json_records(file, uri, begin)
-        return
-    header_end = _header_end(storage, uri, size)
-    names = next(csv.reader(_text_lines(file, uri, [0])), [])
-    file.seek(max(begin, header_end))
-    yield from _csv_records(file, uri, names, max(begin, header_end))
-
-
-def _header_end(storage: Storage, uri: str, size: int) -> int:
-    """Offset of the first record: behind the header of a CSV file."""
-    if extension(uri) != "csv":
-        return 0
+        return None, 0
     position = [0]
-    next(csv.reader(_text_lines(io.BufferedReader(RangeFile(storage, uri, size), READ_BYTES), uri, position)), None)
-    return position[0]
+    lines = _text_lines(io.BufferedReader(RangeFile(storage, uri, size)), uri, position)
+    names = next(_rows(lines, uri, position), [])
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise CallerError(f"{uri}: its header has {', '.join(doubled)} more than once; rename all but one")
+    return names, position[0]
 
 
-def _csv_records(
-    file: io.BufferedReader, uri: str, names: list[str], begin: int
-) -> Iterator[tuple[dict[str, Any], int]]:
+def _records(file: Iterable[bytes], uri: str, header: list[str] | None, begin: int) -> Iterator[_Record]:
+    """All records of what lies behind byte `begin` of the list."""
     position = [begin]
-    for number, values in enumerate(csv.reader(_text_lines(file, uri, position)), start=1):
-        if not values:
-            continue
-        if len(values) != len(names):
+    lines = _text_lines(file, uri, position)
+    found = _json_objects(lines, uri, position) if header is None else _csv_objects(lines, uri, header, position)
+    for values in found:
+        yield _Record(values, begin, position[0])
+        begin = position[0]
+
+
+def _csv_objects(
+    lines: Iterator[str], uri: str, header: list[str], position: list[int]
+) -> Iterator[Mapping[str, str | None]]:
+    for values in _rows(lines, uri, position):
+        if len(values) != len(header):
             raise CallerError(
-                f"{uri}: record {number} behind byte {begin} has {len(values)} fields, the header {len(names)}"
+                f"{uri}: the record before byte {position[0]} has {len(values)} fields, the header {len(header)}"
             )
-        yield {name: value or None for name, value in zip(names, values, strict=True)}, position[0]
+        yield {name: value or None for name, value in zip(header, values, strict=True)}
 
 
-def _json_records(file: io.BufferedReader, uri: str, begin: int) -> Iterator[tuple[dict[str, Any], int]]:
-    position = [begin]
-    for line in _text_lines(file, uri, position):
+def _rows(lines: Iterator[str], uri: str, position: list[int]) -> Iterator[list[str]]:
+    """Rows that are not blank. Strict: a quote that is never closed would take in the rest of the file."""
+    try:
+        yield from filter(None, csv.reader(lines, strict=True))
+    except csv.Error as error:
+        raise CallerError(f"{uri}: the record before byte {position[0]} is no CSV ({error})") from error
+
+
+def _json_objects(lines: Iterator[str], uri: str, position: list[int]) -> Iterator[Mapping[str, Any]]:
+    for line in lines:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            values = json.loads(line)
         except ValueError as error:
             raise CallerError(f"{uri}: the line before byte {position[0]} is not JSON ({error})") from error
-        if not isinstance(record, dict):
+        if not isinstance(values, dict):
             raise CallerError(f"{uri}: the line before byte {position[0]} is no JSON object")
-        yield record, position[0]
+        yield values
 
 
 def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterator[str]:
@@ -137,6 +160,8 @@ def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterato
 def _type_of(value: Any) -> pa.DataType:
     if value is None:
         return pa.null()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return pa.string()  # a seed of 64 bits is carried as its text, not lost
     for kind, arrow in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
         if isinstance(value, kind):
             return arrow

@@ -6,13 +6,16 @@ A row group is the smallest thing Parquet reads, so a chunk that is a part of on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.range_file import RangeFile
-from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of
+from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
 from iqa_core.corpus.storage import FetchFailed, Storage
 from iqa_core.records import ImageLimits
@@ -36,35 +39,39 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     (stretch,) = chunk.stretches
     file = _open(storage, stretch.source, stretch.size or 0)
+    if stretch.images is None:  # planned whole, since it could not be read then
+        stretch = replace(stretch, begin=0, end=file.metadata.num_rows)
     columns = choose_columns(file.schema_arrow, options, stretch.source)
     groups, skipped = _groups_of(file.metadata, stretch)
     count = stretch.end - stretch.begin
     names = columns.carried(file.schema_arrow)
     # of a struct of bytes and path, the path alone: the bytes come later, a few at a time
     path = [f"{columns.image}.path"] if columns.has_path else [columns.image] if columns.is_uri else []
-    try:
+    with _faults_named(stretch.source):
         table = file.read_row_groups(groups, columns=[*names, *path]).slice(skipped, count)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise FetchFailed(f"{stretch.source}: row groups {groups} cannot be read ({error})") from error
-    paths = table.column(columns.image) if path else None
-    if paths is not None and columns.has_path:
-        paths = pa.chunked_array([piece.field(0) for piece in paths.chunks], pa.string())
+    paths = paths_of(table, columns)
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
             return images_from_uris(storage, stretch.source, paths.to_pylist(), ordinals, limits)
-        batches = _batches(file, columns.image, groups, skipped, count)
+        batches = _batches(file, stretch.source, columns.image, groups, skipped, count)
         return images_from_bytes(storage, stretch, batches, ordinals, limits)
 
-    ids = table.column(columns.key) if columns.key is not None else None
-    return Content(keys_of(ids, paths, stretch.begin, count), table.select(names), images)
+    keys = keys_of(table, columns, paths, range(stretch.begin, stretch.end))
+    return Content(keys, table.select(names), images)
 
 
 def _open(storage: Storage, uri: str, size: int) -> pq.ParquetFile:
+    with _faults_named(uri):
+        return pq.ParquetFile(RangeFile(storage, uri, size), pre_buffer=True, page_checksum_verification=True)
+
+
+@contextmanager
+def _faults_named(uri: str) -> Iterator[None]:
     try:
-        return pq.ParquetFile(RangeFile(storage, uri, size), pre_buffer=True)
-    except pa.ArrowInvalid as error:
-        raise FetchFailed(f"{uri}: no Parquet file ({error})") from error
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise FetchFailed(f"{uri}: it cannot be read as Parquet ({error})") from error
 
 
 def _row_ranges(metadata: pq.FileMetaData, options: ReadOptions) -> Iterator[tuple[int, int]]:
@@ -79,22 +86,23 @@ def _row_ranges(metadata: pq.FileMetaData, options: ReadOptions) -> Iterator[tup
             begin, size = end, 0
         end += group.num_rows
         size += group.total_byte_size
-        if end - begin > options.chunk_images:
-            yield from _cut_evenly(begin, end, options.chunk_images)
+        pieces = max(-(-(end - begin) // options.chunk_images), -(-size // options.chunk_bytes))
+        if pieces > 1:
+            yield from _cut_evenly(begin, end, pieces)
             begin, size = end, 0
     if end > begin:
         yield begin, end
 
 
-def _cut_evenly(begin: int, end: int, at_most: int) -> Iterator[tuple[int, int]]:
-    pieces = -(-(end - begin) // at_most)
-    edges = [begin + (end - begin) * i // pieces for i in range(pieces + 1)]
-    yield from zip(edges, edges[1:], strict=False)
+def _cut_evenly(begin: int, end: int, pieces: int) -> Iterator[tuple[int, int]]:
+    """At most so many ranges, none of them empty."""
+    edges = sorted({begin + (end - begin) * i // pieces for i in range(pieces + 1)})
+    yield from pairwise(edges)
 
 
 def _groups_of(metadata: pq.FileMetaData, stretch: Stretch) -> tuple[list[int], int]:
     """Row groups that overlap the stretch, and how many rows of the first lie before it."""
-    groups = []
+    groups: list[int] = []
     first_row = skipped = 0
     for index in range(metadata.num_row_groups):
         last_row = first_row + metadata.row_group(index).num_rows
@@ -108,12 +116,15 @@ def _groups_of(metadata: pq.FileMetaData, stretch: Stretch) -> tuple[list[int], 
     return groups, skipped
 
 
-def _batches(file: pq.ParquetFile, column: str, groups: list[int], skipped: int, count: int) -> Iterator[pa.Array]:
+def _batches(
+    file: pq.ParquetFile, uri: str, column: str, groups: list[int], skipped: int, count: int
+) -> Iterator[pa.Array]:
     position = 0
-    for batch in file.iter_batches(ROWS_PER_READ, row_groups=groups, columns=[column]):
-        begin, end = max(skipped - position, 0), min(skipped + count - position, batch.num_rows)
-        if begin < end:
-            yield batch.column(0).slice(begin, end - begin)
-        position += batch.num_rows
-        if position >= skipped + count:
-            return
+    with _faults_named(uri):
+        for batch in file.iter_batches(ROWS_PER_READ, row_groups=groups, columns=[column]):
+            begin, end = max(skipped - position, 0), min(skipped + count - position, batch.num_rows)
+            if begin < end:
+                yield batch.column(0).slice(begin, end - begin)
+            position += batch.num_rows
+            if position >= skipped + count:
+                return

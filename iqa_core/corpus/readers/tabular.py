@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from iqa_core.corpus.chunks import Encoded, ReadOptions, Stretch
-from iqa_core.corpus.fetching import fetch_all
+from iqa_core.corpus.fetching import fetch, fetch_all
 from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -42,6 +43,9 @@ class Columns:
 
 def choose_columns(schema: pa.Schema, options: ReadOptions, uri: str) -> Columns:
     """Raises CallerError for a column that was named and is not there or of no use, NoImageColumn if none fits."""
+    doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if doubled:
+        raise CallerError(f"{uri}: it has several columns named {', '.join(doubled)}; rename all but one")
     for flag, name in [("--image-column", options.image_column), ("--uri-column", options.uri_column)]:
         if name is not None and name not in schema.names:
             raise CallerError(f"{flag} {name}: {uri} has no such column; it has {', '.join(schema.names)}")
@@ -50,7 +54,9 @@ def choose_columns(schema: pa.Schema, options: ReadOptions, uri: str) -> Columns
             f"--id-column {options.id_column}: {uri} has no such column; it has {', '.join(schema.names)}"
         )
     name, is_uri = _image_column(schema, options, uri)
-    return Columns(name, is_uri, _is_image_struct(schema.field(name).type), options.id_column)
+    kind = schema.field(name).type
+    has_path = pa.types.is_struct(kind) and any(field.name == "path" and _is_text(field.type) for field in kind)
+    return Columns(name, is_uri, has_path, options.id_column)
 
 
 def _image_column(schema: pa.Schema, options: ReadOptions, uri: str) -> tuple[str, bool]:
@@ -83,11 +89,22 @@ def _image_column(schema: pa.Schema, options: ReadOptions, uri: str) -> tuple[st
     )
 
 
-def keys_of(ids: pa.ChunkedArray | None, paths: pa.ChunkedArray | None, first_row: int, count: int) -> tuple[str, ...]:
-    """The id column if one was named, else the path or URI, else the row number: whichever is there for the row."""
+def paths_of(table: pa.Table, columns: Columns) -> pa.ChunkedArray | None:
+    """URIs, or the paths beside the bytes; None where the image column is bytes alone."""
+    if columns.is_uri:
+        return table.column(columns.image)
+    return pc.struct_field(table.column(columns.image), "path") if columns.has_path else None
+
+
+def keys_of(
+    table: pa.Table, columns: Columns, paths: pa.ChunkedArray | None, positions: Iterable[int]
+) -> tuple[str, ...]:
+    """The id column if one was named, else the path or URI, else the row's position in its source: what there is."""
+    ids = table.column(columns.key) if columns.key is not None else None
     sources = [column.to_pylist() for column in (ids, paths) if column is not None]
     return tuple(
-        next((str(column[i]) for column in sources if column[i] is not None), str(first_row + i)) for i in range(count)
+        next((str(column[i]) for column in sources if column[i] is not None), str(position))
+        for i, position in enumerate(positions)
     )
 
 
@@ -125,12 +142,10 @@ def _from_scalar(storage: Storage, stretch: Stretch, row: int, scalar: pa.Scalar
         path = scalar["path"].as_py() if scalar.is_valid and "path" in scalar else None
         scalar = scalar["bytes"] if scalar.is_valid else pa.scalar(None)
     if scalar.is_valid:
-        data = memoryview(scalar.as_buffer())
-        return Encoded(stretch.source, data, length=len(data), row=row)
+        return Encoded(stretch.source, memoryview(scalar.as_buffer()), row=row)
     if path is None:
         return Encoded(stretch.source, Rejection(Reason.MISSING, "this row holds no image"), row=row)
-    (data_or_rejection,) = fetch_all(storage, [(resolve(path, stretch.source), None)], limits)
-    return Encoded(stretch.source, data_or_rejection, row=row)
+    return Encoded(stretch.source, fetch(storage, resolve(path, stretch.source), None, limits), row=row)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -138,6 +153,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 

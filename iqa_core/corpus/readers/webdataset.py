@@ -1,18 +1,17 @@
-"""WebDataset tars -> images with their sidecars; a damaged tail costs only what cannot be read.
+"""WebDataset tars -> images with their sidecars; damage costs only what cannot be read.
 
-A member is an image by its extension, whatever it is (several images may share a stem). The sidecars `<stem>.json` and
-`<stem>.txt`, before or after the image, are carried as text. A tar is cut between stems, never within one, so files of
-one stem must lie side by side in a tar that is large enough to be cut.
+A member is an image by its extension, whatever it is (several images may share a stem); a link is the member that it
+points to. The sidecars `<stem>.json` and `<stem>.txt`, before or after the image, are carried as text. A tar is cut
+between stems, never within one, so files of one stem must lie side by side in a tar that is large enough to be cut.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import re
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.range_file import RangeFile
+from iqa_core.corpus.readers.tar import BLOCK, Damage, Member, follow_links, scan
 from iqa_core.corpus.sources import Source, is_image_name
 from iqa_core.corpus.storage import FetchFailed, Storage, is_local
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -30,106 +30,92 @@ SAMPLE_BYTES = 2**20
 SIDECARS = ("json", "txt")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One file of a tar; offsets count from the beginning of what was scanned."""
-
-    name: str
-    header: int
-    offset: int
-    size: int
-
-    @property
-    def stem(self) -> str:
-        """Path up to the first dot of the file name: what WebDataset groups by."""
-        folder, _, name = self.name.rpartition("/")
-        return f"{folder}/{name.split('.', 1)[0]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    offset: int
-    what: str
-
-
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
     schema = pa.schema(
         [(name, pa.string()) for name in SIDECARS] + [(name, TYPE_NAMES[kind]) for name, kind in options.carry.items()]
     )
     size = source.size or 0
+    whole = (Stretch(source.uri, source.key, size, source.etag, 0, size, None),)
     if not exact and not is_local(source.uri) and not _is_worth_cutting(storage, source, size, options):
-        return Survey((Stretch(source.uri, source.key, size, source.etag, 0, size, None),), schema)
-    members, damage = scan(cast(BinaryIO, RangeFile(storage, source.uri, size)), size)
-    if damage is not None and not members:
-        return Survey((Stretch(source.uri, source.key, size, source.etag, 0, size, None),), schema)
-    return Survey(tuple(_cut(source, size, members, options)), schema)
+        return Survey(whole, schema)
+    members, damage = scan(_file(storage, source.uri, size), size)
+    if damage and not any(is_image_name(member.name) for member in members):
+        return Survey(whole, schema)
+    return Survey(tuple(_cut(source, size, members, damage, options)), schema)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     (stretch,) = chunk.stretches
-    data = storage.read_large(stretch.source, stretch.begin, stretch.end)
-    members, damage = scan(io.BytesIO(data), len(data))
-    images = [member for member in members if is_image_name(member.name)]
-    if damage is not None and not images:
-        raise FetchFailed(
-            f"{stretch.source}: {damage.what} at byte {stretch.begin + damage.offset}; nothing is readable"
-        )
+    tar = _open(storage, stretch)
+    images = [member for member in tar.members if is_image_name(member.name)]
+    if tar.damage is not None and not images and stretch.begin == 0:
+        raise FetchFailed(f"{tar.damage}; nothing is readable")
     return Content(
         keys=tuple(member.name for member in images),
-        carried=_sidecars(memoryview(data), members, images, options.carry),
-        images=lambda ordinals: _images(memoryview(data), [images[ordinal] for ordinal in ordinals], stretch),
-        damage=None if damage is None else f"{stretch.source}: {damage.what} at byte {stretch.begin + damage.offset}",
+        carried=_sidecars(tar, images, options.carry),
+        images=lambda ordinals: (tar.image(images[ordinal]) for ordinal in ordinals),
+        damage=tar.damage,
     )
 
 
-def scan(file: BinaryIO, size: int) -> tuple[list[Member], Damage | None]:
-    """Regular members in order, up to the end or to the first damage. Archives that were concatenated are read on.
+@dataclass(frozen=True, slots=True)
+class _Tar:
+    """A stretch of a tar in memory."""
 
-    A member whose data are cut is the last of the list; its `offset + size` then lies beyond `size`.
-    """
-    members: list[Member] = []
-    position = 0
-    while position < size:
-        file.seek(position)
-        try:
-            with tarfile.open(fileobj=file, mode="r:", format=tarfile.PAX_FORMAT) as tar:
-                for info in tar:
-                    if info.isreg():
-                        members.append(Member(_text(info.name), info.offset, info.offset_data, info.size))
-                position = tar.offset
-        except tarfile.TarError as error:
-            return members, _damage(members, size, error, position)
-        position = _next_content(file, position, size)
-    if size == 0:
-        return members, Damage(0, "a tar of 0 bytes")
-    return members, None
+    storage: Storage
+    stretch: Stretch
+    data: memoryview
+    members: Sequence[Member]
+    """Links followed, where they lead to something."""
+    damage: str | None
 
+    def image(self, member: Member) -> Encoded:
+        if member.link is not None:
+            return Encoded(self.stretch.source, Rejection(Reason.MISSING, "a link to what is not in the tar"))
+        return Encoded(
+            self.stretch.source, self.content(member), offset=self.stretch.begin + member.offset, length=member.size
+        )
 
-def _text(name: str) -> str:
-    """The name with bytes that are no UTF-8 written as \\xNN, since tables hold UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _damage(members: Sequence[Member], size: int, error: Exception, archive: int) -> Damage:
-    last_end = archive
-    if members and members[-1].header >= archive:
-        last = members[-1]
-        if last.offset + last.size > size:
-            return Damage(last.offset, f"member {last.name} is cut")
-        last_end = last.offset + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return Damage(last_end, f"not a tar header ({error})")
+    def content(self, member: Member) -> memoryview | Rejection:
+        """The member's bytes; only what a link points to may lie outside of the stretch."""
+        if member.is_sparse:
+            return Rejection(Reason.UNSUPPORTED_FORMAT, "the tar holds it as a sparse file")
+        begin, end = self.stretch.begin + member.offset, self.stretch.begin + member.end
+        if end > (self.stretch.size or 0):
+            have = (self.stretch.size or 0) - begin
+            return Rejection(Reason.TRUNCATED, f"the tar ends {have} bytes into a member of {member.size}")
+        if begin < self.stretch.begin or end > self.stretch.end:
+            return memoryview(self.storage.read_large(self.stretch.source, begin, end))
+        return self.data[member.offset : member.end]
 
 
-def _next_content(file: BinaryIO, position: int, size: int) -> int:
-    """Where the next archive begins behind an end-of-archive mark, or `size` if only zeros follow."""
-    while position < size:
-        file.seek(position)
-        block = file.read(min(2**16, size - position))
-        found = re.search(rb"[^\0]", block)
-        if found:
-            return position + found.start() // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
-        position += len(block)
-    return size
+def _open(storage: Storage, stretch: Stretch) -> _Tar:
+    size = stretch.size or 0
+    data = storage.read_large(stretch.source, stretch.begin, stretch.end)
+    members, damage = scan(io.BytesIO(data), len(data), has_end=stretch.end == size)
+    members = follow_links(members, members)
+    if len(data) < size and any(member.link is not None for member in members):
+        everything, _ = scan(_file(storage, stretch.source, size), size)
+        shifted = [replace(member, offset=member.offset - stretch.begin) for member in everything]
+        members = follow_links(members, shifted)
+    return _Tar(storage, stretch, memoryview(data), members, _damage_text(stretch, damage))
+
+
+def _file(storage: Storage, uri: str, size: int) -> BinaryIO:
+    return cast(BinaryIO, RangeFile(storage, uri, size))
+
+
+def _damage_text(stretch: Stretch, damage: Sequence[Damage]) -> str | None:
+    if not damage:
+        return None
+    more = f" (and at {len(damage) - 1} places behind it)" if len(damage) > 1 else ""
+    return f"{stretch.source}: {damage[0].what} at byte {stretch.begin + damage[0].offset}{more}"
+
+
+def _stem(member: Member) -> str:
+    """Path up to the first dot of the file name: what WebDataset groups by."""
+    folder, _, name = member.name.rpartition("/")
+    return f"{folder}/{name.split('.', 1)[0]}"
 
 
 def _is_worth_cutting(storage: Storage, source: Source, size: int, options: ReadOptions) -> bool:
@@ -142,40 +128,51 @@ def _is_worth_cutting(storage: Storage, source: Source, size: int, options: Read
     return images * size > 1.5 * options.chunk_images * sample
 
 
-def _cut(source: Source, size: int, members: Sequence[Member], options: ReadOptions) -> Iterator[Stretch]:
-    """Stretches of about chunk_images images and at most chunk_bytes bytes (or one stem), cut where the stem changes."""
-    begin = 0
+def _cut(
+    source: Source, size: int, members: Sequence[Member], damage: Sequence[Damage], options: ReadOptions
+) -> Iterator[Stretch]:
+    """Stretches that together hold all images, each of at most chunk_images images and chunk_bytes bytes, or one stem.
+
+    What lies between them holds no images. Garbage is read no further than to see that it is there.
+    """
+    groups = list(_groups(members, options))
+    edges = [0, *(group[0].header for group in groups[1:]), size]
+    for group, (begin, edge) in zip(groups, pairwise(edges), strict=False):
+        behind = [found.offset for found in damage if group[-1].end <= found.offset < edge]
+        end = min(edge, behind[0] + BLOCK) if behind else edge
+        images = sum(is_image_name(member.name) for member in group)
+        if images or any(begin <= found.offset < end for found in damage):
+            yield Stretch(source.uri, source.key, size, source.etag, begin, end, images)
+
+
+def _groups(members: Sequence[Member], options: ReadOptions) -> Iterator[list[Member]]:
+    """Runs of whole stems that fit into one chunk."""
+    group: list[Member] = []
     images = 0
-    stem = None
-    for member in members:
-        is_full = images >= options.chunk_images or member.offset + member.size - begin > options.chunk_bytes
-        if is_full and member.stem != stem and images:
-            yield Stretch(source.uri, source.key, size, source.etag, begin, member.header, images)
-            begin, images = member.header, 0
-        images += is_image_name(member.name)
-        stem = member.stem
-    yield Stretch(source.uri, source.key, size, source.etag, begin, size, images)
+    for _, run in groupby(members, key=_stem):
+        stem = list(run)
+        stem_images = sum(is_image_name(member.name) for member in stem)
+        is_over = images + stem_images > options.chunk_images or (
+            bool(group) and stem[-1].end - group[0].header > options.chunk_bytes
+        )
+        if group and is_over:
+            yield group
+            group, images = [], 0
+        group += stem
+        images += stem_images
+    if group:
+        yield group
 
 
-def _images(data: memoryview, images: Sequence[Member], stretch: Stretch) -> Iterator[Encoded]:
-    for member in images:
-        encoded: memoryview | Rejection = data[member.offset : member.offset + member.size]
-        if member.offset + member.size > len(data):
-            have = len(data) - member.offset
-            encoded = Rejection(Reason.TRUNCATED, f"the tar ends {have} bytes into a member of {member.size}")
-        yield Encoded(stretch.source, encoded, offset=stretch.begin + member.offset, length=member.size)
-
-
-def _sidecars(
-    data: memoryview, members: Sequence[Member], images: Sequence[Member], carry: Mapping[str, str]
-) -> pa.Table:
+def _sidecars(tar: _Tar, images: Sequence[Member], carry: Mapping[str, str]) -> pa.Table:
     texts: dict[str, dict[str, str]] = {}
-    for member in members:
+    for member in tar.members:
         kind = member.name.rpartition("/")[2].partition(".")[2].lower()
-        if kind in SIDECARS and member.offset + member.size <= len(data):
-            text = bytes(data[member.offset : member.offset + member.size]).decode("utf-8", errors="replace")
-            texts.setdefault(member.stem, {})[kind] = text
-    rows = [texts.get(member.stem, {}) for member in images]
+        if kind in SIDECARS and member.link is None:
+            content = tar.content(member)
+            if not isinstance(content, Rejection):
+                texts.setdefault(_stem(member), {})[kind] = bytes(content).decode("utf-8", errors="replace")
+    rows = [texts.get(_stem(member), {}) for member in images]
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in SIDECARS}
     fields = [_json_object(row.get("json")) for row in rows]
     for name, type_name in carry.items():

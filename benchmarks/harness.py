@@ -1,0 +1,107 @@
+"""What the benchmarks share: running the stream of the real job in this process, steady rates, and how results are said."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from iqa_core.corpus.sink import ScoredBatch  # noqa: E402
+from jobs.cluster_session import Pool  # noqa: E402
+from jobs.score_corpus import ScoreSettings  # noqa: E402
+from jobs.scoring import applied, proposed  # noqa: E402
+from jobs.scoring_job import prepare  # noqa: E402
+from jobs.scoring_run import considered_chunks  # noqa: E402
+from jobs.stream import Errand, stream  # noqa: E402
+
+
+def main(name: str, measure: Callable[[], Mapping[str, Any]]) -> None:
+    """Measure and print: a JSON line with --json, else a line per figure."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    as_json = parser.parse_args().json
+    record = {"benchmark": name, **measure(), "machine": machine()}
+    if as_json:
+        print(json.dumps(record), flush=True)
+        return
+    for key, value in record.items():
+        print(f"{key:<28}{value}")
+
+
+def machine() -> dict[str, Any]:
+    """Enough to know when two figures may be compared."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown"
+    )
+    return {
+        "cpu": model,
+        "cpus": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("ray", "torch", "transformers", "pyarrow")},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """When images came back: cumulative counts at times in seconds."""
+
+    times_s: list[float]
+    counts: list[int]
+
+    def steady_rate(self) -> float:
+        """Images per second between a fifth and nine tenths of them: without start and drain."""
+        first, last = (self._index(fraction * self.counts[-1]) for fraction in (0.2, 0.9))
+        return (self.counts[last] - self.counts[first]) / (self.times_s[last] - self.times_s[first])
+
+    def _index(self, count: float) -> int:
+        return next(i for i, reached in enumerate(self.counts) if reached >= count)
+
+
+def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
+    """The job's own plan and stream, without its sink, on the Ray that is connected."""
+    job = prepare(settings)
+    contract = applied(job, proposed(job))
+    errands = [Errand(chunk.name, chunk.to_bytes()) for chunk in considered_chunks(job)]
+    times: list[float] = []
+    counts: list[int] = []
+    for event in stream(errands, job.work(contract, pool.threads_per_actor), pool):
+        if not isinstance(event, ScoredBatch):
+            raise SystemExit(f"a chunk failed: {event}")
+        times.append(time.monotonic())
+        counts.append((counts[-1] if counts else 0) + len(event.ordinals))
+    return Arrivals(times, counts)
+
+
+@contextmanager
+def local_ray(num_cpus: int, object_store_bytes: int) -> Iterator[None]:
+    """A Ray of a stated size on this machine."""
+    from jobs.cluster_session import RAY_ENVIRONMENT
+
+    os.environ.update(RAY_ENVIRONMENT)
+    import ray
+
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        object_store_memory=object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env=environment,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()

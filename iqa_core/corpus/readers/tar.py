@@ -1,0 +1,195 @@
+"""A tar -> its members and where their bytes lie; damage costs only what cannot be read.
+
+The walk is done here and not by `tarfile`, which ends without a word at a header that it cannot read. Behind damage the
+next whole header is looked for, block by block.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+BLOCK = tarfile.BLOCKSIZE
+
+LINKS_FOLLOWED = 8
+"""Links to links, before a circle is assumed."""
+
+_WITH_DATA = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
+_WITHOUT_DATA = (*_LINKS, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a tar, or a link to one; offsets count from the beginning of what was scanned."""
+
+    name: str
+    header: int
+    """First byte of all that belongs to it, headers with its long name included."""
+    offset: int
+    size: int
+    link: str | None = None
+    """Name of the member whose bytes it stands for."""
+    is_sparse: bool = False
+    """Its bytes are not stored in one piece."""
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    offset: int
+    what: str
+
+
+def scan(file: BinaryIO, size: int, has_end: bool = True) -> tuple[list[Member], list[Damage]]:
+    """Files and links in order, and what could not be read. Archives that were concatenated are read on.
+
+    A member whose bytes are cut is the last of the list; its `end` then lies beyond `size`.
+    has_end: what is scanned reaches to the tar's end, so there should be an end-of-archive mark.
+    """
+    members: list[Member] = []
+    damage = [Damage(0, "a tar of 0 bytes")] if size == 0 and has_end else []
+    extended: dict[str, bytes] = {}
+    position = begin = 0
+    is_lost = has_mark = False
+    while position < size:
+        block = _read(file, position, min(position + BLOCK, size))
+        if not block.strip(b"\0"):
+            position = begin = _next_content(file, position, size)
+            has_mark = True
+            continue
+        header = _header(block, is_lost)
+        if header is None:
+            if not is_lost:
+                what = "a header is cut" if len(block) < BLOCK else "not a tar header"
+                damage.append(Damage(position, what))
+            is_lost, extended = True, {}
+            position = begin = position + BLOCK
+            continue
+        is_lost = False
+        offset = position + BLOCK
+        if header.type in _PAX or header.type in _LONG:
+            end = offset + header.size
+            try:
+                if end > size:
+                    raise ValueError("cut")
+                extended |= _extension(header.type, _read(file, offset, end))
+            except ValueError:
+                damage.append(Damage(position, "a header is cut" if end > size else "a header that makes no sense"))
+                is_lost, extended = True, {}
+        else:
+            offset += BLOCK * _sparse_map_blocks(file, header.type, block, offset, size)
+            member = _member(header, extended, begin, offset)
+            end = member.end
+            if header.type in (*_WITH_DATA, *_LINKS, tarfile.GNUTYPE_SPARSE):
+                members.append(member)
+            if end > size and header.type not in _WITHOUT_DATA:
+                damage.append(Damage(offset, f"member {member.name} is cut"))
+                return members, damage
+            extended = {}
+        position = -(-end // BLOCK) * BLOCK
+        if not extended:
+            begin = position
+    if has_end and not has_mark and not damage:
+        damage.append(Damage(size, "no end-of-archive mark: the tar may be cut"))
+    return members, damage
+
+
+def follow_links(members: Sequence[Member], among: Sequence[Member]) -> list[Member]:
+    """The members, links with the place of the bytes that they stand for; a link to nothing stays one."""
+    by_name = {posixpath.normpath(member.name): member for member in among}
+    followed = []
+    for member in members:
+        target: Member | None = member
+        for _ in range(LINKS_FOLLOWED):
+            if target is None or target.link is None:
+                break
+            target = by_name.get(target.link)
+        if member.link is not None and target is not None and target.link is None:
+            member = replace(member, offset=target.offset, size=target.size, link=None, is_sparse=target.is_sparse)
+        followed.append(member)
+    return followed
+
+
+def _header(block: bytes, is_lost: bool) -> tarfile.TarInfo | None:
+    """None where the block is no header. After damage only one with the mark of a modern tar is trusted."""
+    if is_lost and block[257:262] != b"ustar":
+        return None
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return None
+    return header if header.size >= 0 else None
+
+
+def _extension(kind: bytes, data: bytes) -> dict[str, bytes]:
+    """What a header says of the member behind it: keywords of pax. Raises ValueError where it makes no sense."""
+    if kind in _LONG:
+        return {_LONG[kind]: data.partition(b"\0")[0]}
+    found = {}
+    while data.strip(b"\0"):
+        digits, _, _ = data.partition(b" ")
+        length = int(digits)
+        if not len(digits) < length <= len(data):
+            raise ValueError(f"a record of {length} bytes")
+        keyword, _, value = data[len(digits) + 1 : length - 1].partition(b"=")
+        found[keyword.decode("utf-8", "replace")] = value
+        data = data[length:]
+    if "size" in found and int(found["size"]) < 0:
+        raise ValueError("a negative size")
+    return found
+
+
+def _member(header: tarfile.TarInfo, extended: Mapping[str, bytes], begin: int, offset: int) -> Member:
+    name = _text(extended.get("GNU.sparse.name", extended.get("path"))) or _text(header.name)
+    is_link = header.type in _LINKS
+    link = None
+    if is_link:
+        link = _text(extended.get("linkpath")) or _text(header.linkname)
+        if header.type == tarfile.SYMTYPE:
+            link = posixpath.join(posixpath.dirname(name), link)
+        link = posixpath.normpath(link)
+    size = 0 if header.type in _WITHOUT_DATA else int(extended.get("size", header.size))
+    is_sparse = header.type == tarfile.GNUTYPE_SPARSE or "GNU.sparse.major" in extended or "GNU.sparse.size" in extended
+    return Member(name, begin, offset, size, link, is_sparse)
+
+
+def _sparse_map_blocks(file: BinaryIO, kind: bytes, block: bytes, offset: int, size: int) -> int:
+    """Blocks of further map between an old GNU sparse header and its data."""
+    if kind != tarfile.GNUTYPE_SPARSE or not block[482]:
+        return 0
+    count = 1
+    while offset + BLOCK * count <= size and _read(file, offset + BLOCK * (count - 1), offset + BLOCK * count)[504]:
+        count += 1
+    return count
+
+
+def _text(name: str | bytes | None) -> str:
+    """The name with bytes that are no UTF-8 written as \\xNN, since tables hold UTF-8."""
+    raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name or b""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _read(file: BinaryIO, begin: int, end: int) -> bytes:
+    file.seek(begin)
+    return file.read(end - begin)
+
+
+def _next_content(file: BinaryIO, position: int, size: int) -> int:
+    """Where the next block that is not all zeros begins, or `size`."""
+    while position < size:
+        block = _read(file, position, min(position + 2**16, size))
+        found = re.search(rb"[^\0]", block)
+        if found:
+            return position + found.start() // BLOCK * BLOCK
+        position += len(block)
+    return size

@@ -1,0 +1,245 @@
+"""A URI with a scheme -> single requests to the store behind it, each tried once; an answer that is short is an error.
+
+S3 is spoken to request by request through s3fs: one GET per object without asking for its size first, one LIST per
+thousand names, one PUT per object. Every other scheme goes through fsspec's general interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fsspec import AbstractFileSystem, filesystem
+from fsspec.asyn import sync
+from fsspec.core import url_to_fs
+
+S3_SCHEMES = ("s3://", "s3a://")
+
+S3_CONFIG = {
+    "retries": {"total_max_attempts": 1},
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "max_pool_connections": 32,
+}
+"""Retrying is the caller's. Seconds for an answer to begin or go on. 10 connections, the default, hold readers up."""
+
+
+class Oversized(Exception):
+    """The object is larger than the caller can take; nothing of it was read."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes")
+        self.size = size
+
+
+class Shorter(Exception):
+    """The object ends before the range does: it is another one by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object of a listing."""
+
+    path: str
+    """Without the scheme."""
+    size: int | None
+    etag: str
+
+
+class Store(Protocol):
+    """One request per call. Raises whatever the library raises; FileNotFoundError and PermissionError as such."""
+
+    def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        """All bytes begin..end. Raises Shorter if it ends before, Oversized if max_bytes is given and it has more."""
+        ...
+
+    def put(self, path: str, data: bytes) -> None: ...
+
+    def create(self, path: str, data: bytes) -> None:
+        """Raises FileExistsError if something lies there."""
+        ...
+
+    def delete(self, path: str) -> None: ...
+
+    def stat(self, path: str) -> Listed | None: ...
+
+    def page(self, folder: str, is_recursive: bool, token: str | None) -> tuple[list[Listed], str | None]:
+        """Objects under a folder, or directly in it, and the token of the next page; sorted over all pages."""
+        ...
+
+
+def open_store(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
+    """The store of a URI, and the URI's path in it. Raises what fsspec raises on options that do not fit."""
+    if uri.startswith(S3_SCHEMES):
+        return S3Store(options, is_versioned="?versionId=" in uri), uri.split("://", 1)[1]
+    found, path = url_to_fs(uri, **options)
+    return FsspecStore(found), path
+
+
+class S3Store:
+    """Amazon S3 and what speaks like it."""
+
+    def __init__(self, options: Mapping[str, Any], is_versioned: bool) -> None:
+        versioned = {"version_aware": True} if is_versioned else {}
+        config = {**S3_CONFIG, **options.get("config_kwargs", {})}
+        merged = {"use_listings_cache": False, **versioned, **options, "config_kwargs": config}
+        self._s3 = filesystem("s3", **merged)
+        # s3fs has two loops of 5 tries around each request, inside of the caller's own
+        self._s3.retries = 1
+
+    def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        data: bytes = sync(self._s3.loop, self._get, path, begin, end, max_bytes)
+        return data
+
+    async def _get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        # a range even for the whole: only its answer says how long the object is, whatever became of the body
+        last = "" if end is None else end - 1
+        try:
+            answer = await self._s3._call_s3("get_object", Range=f"bytes={begin}-{last}", **self._at(path))
+        except OSError as error:
+            if error_code(error) in {"InvalidRange", "416"} and begin == 0 and end is None:
+                return b""  # an object of 0 bytes has no first one
+            raise
+        body = answer["Body"]
+        try:
+            size = _size_of(answer)
+            check_size(size, end, max_bytes)
+            data: bytes = await body.read()
+        finally:
+            body.close()
+        expected = (size if end is None else end) - begin
+        if len(data) != expected:
+            raise OSError(f"{len(data)} of {expected} bytes arrived")
+        return data
+
+    def put(self, path: str, data: bytes) -> None:
+        self._s3.call_s3("put_object", Body=data, **self._at(path))
+
+    def create(self, path: str, data: bytes) -> None:
+        try:
+            self._s3.call_s3("put_object", Body=data, IfNoneMatch="*", **self._at(path))
+        except OSError as error:
+            if error_code(error) in {"PreconditionFailed", "412"}:
+                raise FileExistsError(path) from error
+            raise
+
+    def delete(self, path: str) -> None:
+        self._s3.call_s3("delete_object", **self._at(path))
+
+    def stat(self, path: str) -> Listed | None:
+        if "/" not in path.rstrip("/"):
+            return None  # a bucket
+        try:
+            head = self._s3.call_s3("head_object", **self._at(path))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error_code(error) in {"400", "403"}:
+                self.get(path, 0, 1, None)  # an answer to HEAD has no body to say why; this raises with the reason
+            raise
+        return Listed(path, head["ContentLength"], head.get("ETag", "").strip('"'))
+
+    def page(self, folder: str, is_recursive: bool, token: str | None) -> tuple[list[Listed], str | None]:
+        bucket, key, _ = self._s3.split_path(folder)
+        within = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
+        if not is_recursive:
+            within["Delimiter"] = "/"
+        if token is not None:
+            within["ContinuationToken"] = token
+        answer = self._s3.call_s3("list_objects_v2", **within)
+        if "IsTruncated" not in answer:
+            raise OSError("the answer to a listing has no content")
+        found = [
+            Listed(f"{bucket}/{item['Key']}", item["Size"], item.get("ETag", "").strip('"'))
+            for item in answer.get("Contents", ())
+            if not item["Key"].endswith("/")  # the mark of an empty folder
+        ]
+        return found, answer.get("NextContinuationToken")
+
+    def _at(self, path: str) -> dict[str, str]:
+        bucket, key, version = self._s3.split_path(path)
+        return {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
+
+
+class FsspecStore:
+    """Any other store, through fsspec's general interface."""
+
+    def __init__(self, found: AbstractFileSystem) -> None:
+        self._files = found
+
+    def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        if end is None:
+            end = self._files.info(path)["size"]
+            check_size(end, None, max_bytes)
+        data: bytes = self._files.cat_file(path, start=begin, end=end)
+        if end is not None and len(data) != end - begin:
+            raise OSError(f"{len(data)} of {end - begin} bytes arrived")
+        return data
+
+    def put(self, path: str, data: bytes) -> None:
+        self._files.pipe_file(path, data)
+
+    def create(self, path: str, data: bytes) -> None:
+        self._files.pipe_file(path, data, mode="create")
+
+    def delete(self, path: str) -> None:
+        self._files.rm_file(path)
+
+    def stat(self, path: str) -> Listed | None:
+        self._files.invalidate_cache()
+        try:
+            return _listed(self._files.info(path))
+        except FileNotFoundError:
+            return None
+
+    def page(self, folder: str, is_recursive: bool, token: str | None) -> tuple[list[Listed], str | None]:
+        self._files.invalidate_cache()
+        files = self._files
+        infos = files.find(folder, detail=True).values() if is_recursive else files.ls(folder, detail=True)
+        found = [listed for info in infos if (listed := _listed(info)) is not None]
+        return sorted(found, key=lambda listed: listed.path), None
+
+
+def check_size(size: int | None, end: int | None, max_bytes: int | None) -> None:
+    """Raises Shorter or Oversized for an object of this size, of which the bytes up to `end` (None: all) are wanted."""
+    if size is not None and end is not None and size < end:
+        raise Shorter(f"it has {size} bytes, {end} were expected")
+    if size is not None and end is None and max_bytes is not None and size > max_bytes:
+        raise Oversized(size)
+
+
+def error_code(error: BaseException | None) -> str | None:
+    """The store's own code, wherever in the chain of causes it stands; None where no store has answered."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, Mapping):
+            return str(response.get("Error", {}).get("Code"))
+        error = error.__cause__
+    return None
+
+
+def http_status(error: BaseException | None) -> int | None:
+    """Status of the answer that an error stands for; None where none arrived."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, Mapping):
+            return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
+        if isinstance(status := getattr(error, "status", None), int):
+            return status
+        error = error.__cause__
+    return None
+
+
+def _size_of(answer: Mapping[str, Any]) -> int:
+    """Bytes of the whole object, of which the answer holds a range (or all, where a server ignores ranges)."""
+    whole = answer.get("ContentRange", "").rpartition("/")[2]
+    return int(whole) if whole.isdigit() else int(answer["ContentLength"])
+
+
+def _listed(info: Mapping[str, Any]) -> Listed | None:
+    """None for a folder."""
+    if info["type"] != "file":
+        return None
+    etag = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
+    return Listed(info["name"], info.get("size"), str(etag).strip('"'))

@@ -1,0 +1,65 @@
+"""What all tests share: a quiet environment in which nothing is written into the tree, and a real S3 server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
+
+from tests.faulty_proxy import FaultyProxy
+
+if TYPE_CHECKING:
+    from tests.s3_server import Bucket, S3Server
+
+QUIET = {
+    # since 2.59 a local Ray writes a token into the home folder unless it is told
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_OFFLINE": "1",
+    # no credentials but those that a test gives
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
+}
+
+FOREIGN = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.update(QUIET)
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    folder = tempfile.TemporaryDirectory(prefix="hypothesis-")
+    config.add_cleanup(folder.cleanup)
+    set_hypothesis_home_dir(folder.name)
+    hypothesis.settings.register_profile("tree", database=None)
+    hypothesis.settings.load_profile("tree")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One server for all tests; each has buckets of its own."""
+    from tests.s3_server import running_server  # here, not above: moto takes a second that most runs need not wait
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> Bucket:
+    """A fresh bucket."""
+    return s3_server.new_bucket()
+
+
+@pytest.fixture
+def s3_proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
+    """In front of the server: one request in ten meets a fault."""
+    with FaultyProxy(s3_server.endpoint).running() as proxy:
+        yield proxy

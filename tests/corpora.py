@@ -1,0 +1,110 @@
+"""Corpora for tests of the whole job: tiny images in every kind of source, and what each must score."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from iqa_core.assessor.boundary import assess_each
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.load import describe, load
+from iqa_core.images import decode
+from iqa_core.records import Assessment, ImageLimits, Rejection
+
+
+def tiny_png(seed: int, corner: tuple[int, int, int] = (1, 2, 3), size: int = 24) -> bytes:
+    """Noise around a mean of its own, so that each image scores differently; the corner is what poison is known by."""
+    rng = np.random.default_rng(seed)
+    base = rng.integers(40, 216, 3)
+    pixels = np.clip(rng.normal(base, 20, (size, size + seed % 9, 3)), 0, 255).astype(np.uint8)
+    pixels[0, 0] = corner
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_folder(folder: Path, images: Mapping[str, bytes]) -> None:
+    for name, data in images.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def write_tar(path: Path, images: Mapping[str, bytes]) -> None:
+    """Each image with a JSON sidecar that holds its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for index, (name, data) in enumerate(images.items()):
+            _add(tar, name, data)
+            _add(tar, f"{name.rsplit('.', 1)[0]}.json", json.dumps({"index": index}).encode())
+
+
+def write_parquet(path: Path, images: Mapping[str, bytes], rows_per_group: int = 16) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"image": {"bytes": data, "path": name}, "caption": f"picture {name}"} for name, data in images.items()]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=rows_per_group)
+
+
+def write_list(path: Path, uris: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"uri": uri, "seed": index}) + "\n" for index, uri in enumerate(uris)))
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+@dataclass(frozen=True, slots=True)
+class MixedCorpus:
+    """One corpus in four kinds of source; the keys are unique over all of them."""
+
+    inputs: tuple[str, ...]
+    images: Mapping[str, bytes]
+    """Key -> encoded bytes."""
+
+
+def write_mixed(root: Path, count: int, seed: int = 0) -> MixedCorpus:
+    """`count` images: two fifths loose, two fifths in two tars, the others in Parquet and behind a list."""
+    names = [f"picture-{index:05d}.png" for index in range(count)]
+    images = {name: tiny_png(seed * 100_000 + index) for index, name in enumerate(names)}
+    loose, first, second = (
+        names[: 2 * count // 5],
+        names[2 * count // 5 : 3 * count // 5],
+        names[3 * count // 5 : 4 * count // 5],
+    )
+    table, listed = names[4 * count // 5 : 9 * count // 10], names[9 * count // 10 :]
+    write_folder(root / "corpus" / "loose", {f"part{i % 3}/{name}": images[name] for i, name in enumerate(loose)})
+    write_tar(root / "corpus" / "a.tar", {name: images[name] for name in first})
+    write_tar(root / "corpus" / "z.tar", {name: images[name] for name in second})
+    write_parquet(root / "corpus" / "table.parquet", {name: images[name] for name in table})
+    write_folder(root / "elsewhere", {name: images[name] for name in listed})
+    write_list(root / "list.jsonl", [f"elsewhere/{name}" for name in listed])
+    by_key = {f"loose/part{i % 3}/{name}": images[name] for i, name in enumerate(loose)}
+    by_key |= {name: images[name] for name in (*first, *second, *table)}
+    by_key |= {f"elsewhere/{name}": images[name] for name in listed}
+    return MixedCorpus((str(root / "corpus"), str(root / "list.jsonl")), by_key)
+
+
+def assessed_alone(images: Mapping[str, bytes], checkpoint: str = "fake:") -> dict[str, Assessment | Rejection]:
+    """Each image by itself through decoder and assessor, without a job: what a score table must say."""
+    config = AssessorConfig(checkpoint=checkpoint)
+    spec = describe(config, None, ImageLimits())
+    assessor = load(spec, config)
+    results: dict[str, Assessment | Rejection] = {}
+    for key, data in images.items():
+        decoded = decode(data, spec.preparer.limits)
+        results[key] = (
+            decoded if isinstance(decoded, Rejection) else assess_each(assessor, [spec.preparer.prepare(decoded)])[0]
+        )
+    return results

@@ -1,0 +1,207 @@
+"""CSV and JSONL lists as people and programs write them: every record is one row, wherever a chunk ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.errors import CallerError
+from iqa_core.records import Reason
+from tests.corpus.planned import Output, data_of, read
+
+
+def listed(tmp_path: Path, content: bytes | str, name: str = "list.csv", **options: Any) -> list[dict[str, Any]]:
+    """Key and carried columns of each row."""
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return [{"key": image.key, **image.carried} for image in read(tmp_path / "out", path, **options)]
+
+
+def test_relative_absolute_and_null_uris(tmp_path: Path) -> None:
+    for name in ("a b.jpg", "sub/b%20.jpg", "ü.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    absolute = tmp_path / "a b.jpg"
+    uris = ["a b.jpg", "sub/b%20.jpg", str(absolute), f"file://{tmp_path}/%C3%BC.jpg", "gone.jpg", None, "sub"]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps({"uri": uri}) + "\n" for uri in uris))
+    images = read(tmp_path / "out", tmp_path / "list.jsonl")
+    assert data_of(images)[:4] == [b"a b.jpg", b"sub/b%20.jpg", b"a b.jpg", "ü.jpg".encode()]
+    assert [image.reason for image in images[4:]] == [Reason.MISSING] * 3
+    assert [image.key for image in images][:5] == uris[:5]
+    assert images[0].source == str(absolute)
+    assert images[5].source == str(tmp_path / "list.jsonl")
+
+
+def test_uris_that_nothing_can_be_fetched_from_cost_their_row_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"sound")
+    uris = ["nonsense://x/y.jpg", "a\0b.jpg", "n" * 5000 + ".jpg", "", "a.jpg"]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps({"uri": uri}) + "\n" for uri in uris))
+    images = read(tmp_path / "out", tmp_path / "list.jsonl", chunk_images=10)
+    assert images[-1].data == b"sound"
+    assert all(image.reason in (Reason.MISSING, Reason.FETCH_FAILED) for image in images[:-1])
+
+
+def test_rows_without_an_image_have_keys_of_their_own_whatever_the_chunks(tmp_path: Path) -> None:
+    content = "uri,n\n" + "".join(f",{i}\n" for i in range(6))
+    (tmp_path / "list.csv").write_text(content)
+    small, large = (
+        [image.key for image in read(tmp_path / f"out{size}", tmp_path / "list.csv", chunk_images=size)]
+        for size in (2, 6)
+    )
+    assert len(set(large)) == 6
+    assert small == large
+
+
+def test_csv_is_carried_as_text_and_typed_by_flag(tmp_path: Path) -> None:
+    content = "uri,seed,weight,note\na.jpg,007,1.50,\nb.jpg,x,,hello\n"
+    assert listed(tmp_path, content, carry={"seed": "int64"}) == [
+        {"key": "a.jpg", "seed": 7, "weight": "1.50", "note": None},
+        {"key": "b.jpg", "seed": None, "weight": None, "note": "hello"},
+    ]
+
+
+def test_quoted_newlines_commas_and_quotes(tmp_path: Path) -> None:
+    content = 'uri,caption\r\na.jpg,"one\r\ntwo, ""three"""\r\n\r\nb.jpg,"\n"\r\n'
+    assert listed(tmp_path, content, chunk_images=1) == [
+        {"key": "a.jpg", "caption": 'one\r\ntwo, "three"'},
+        {"key": "b.jpg", "caption": "\n"},
+    ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("last", [True, False])
+def test_marks_line_ends_and_blank_lines(end: str, mark: bytes, last: bool, tmp_path: Path) -> None:
+    lines = ["uri,n", "a.jpg,1", "", "b.jpg,2", "", "", "c.jpg,3"]
+    content = mark + (end.join(lines) + (end if last else "")).encode()
+    expected = [{"key": f"{name}.jpg", "n": str(i + 1)} for i, name in enumerate("abc")]
+    assert listed(tmp_path, content, chunk_images=1) == expected
+
+
+def test_blank_lines_before_the_header(tmp_path: Path) -> None:
+    assert listed(tmp_path, "\n\nuri,n\na.jpg,1\n", chunk_images=1) == [{"key": "a.jpg", "n": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"uri,n\na.jpg\n", "1 fields, the header 2"),
+        (b"uri,n\na.jpg,1,2\n", "3 fields, the header 2"),
+        (b'uri,n\na.jpg,"never closed\nb.jpg,2\n', "no CSV"),
+        (b"uri,n\na.jpg,1\nb\xff.jpg,2\n", "not UTF-8"),
+        (b"uri,n,n\na.jpg,1,2\n", " n "),
+        (b"uri\ra.jpg\rb.jpg\r", "no CSV"),
+        (b"name,n\na.jpg,1\n", "no column can be the image"),
+        (b"uri,n\n", "nothing to score"),
+        (b"", "nothing to score"),
+    ],
+)
+def test_a_csv_that_cannot_be_understood_is_refused_at_once(content: bytes, said: str, tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match=said) as caught:
+        listed(tmp_path, content)
+    assert "list.csv" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_field_longer_than_csv_allows_is_refused_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match=r"list\.csv.*byte"):
+        listed(tmp_path, f"uri,caption\na.jpg,{'x' * 200_000}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"uri": "a.jpg"}\n{"uri": "b.jp\n', "not JSON"),
+        (b'{"uri": "a.jpg"}\n["b.jpg"]\n', "no JSON object"),
+        (b'{"uri": "a\xff"}\n', "not UTF-8"),
+        (b'{"name": "a.jpg"}\n', "no column"),
+        (b'{"uri": 5}\n', "no column"),
+    ],
+)
+def test_a_jsonl_that_cannot_be_understood_is_refused_at_once(content: bytes, said: str, tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match=said) as caught:
+        listed(tmp_path, content, "list.jsonl")
+    assert "list.jsonl" in str(caught.value)
+
+
+def test_jsonl_columns_have_the_type_of_all_their_values_in_every_chunk(tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = [
+        {"uri": "a.jpg", "i": 1, "f": 1, "m": 1, "o": {"x": 1}, "big": 5, "b": True},
+        {"uri": "b.jpg", "i": None, "f": 2.5, "m": "two", "o": [1, 2], "big": 2**64 - 1, "b": None},
+        {"uri": "c.jpg", "i": -(2**63), "m": True, "late": "x"},
+        {"uri": "d.jpg", "m": 1.0, "big": None, "s": "\ud800"},
+    ]
+    content = "".join(json.dumps(record) + "\n" for record in records)
+    expected = [
+        {"i": 1, "f": 1.0, "m": "1", "o": '{"x": 1}', "big": "5", "b": True, "late": None},
+        {"i": None, "f": 2.5, "m": "two", "o": "[1, 2]", "big": str(2**64 - 1), "b": None, "late": None},
+        {"i": -(2**63), "f": None, "m": "true", "o": None, "big": None, "b": None, "late": "x"},
+        {"i": None, "f": None, "m": "1.0", "o": None, "big": None, "b": None, "late": None},
+    ]
+    for size in (1, 2, 4):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        rows = listed(folder, content, "list.jsonl", chunk_images=size)
+        assert [{k: v for k, v in row.items() if k not in ("key", "s")} for row in rows] == expected
+        assert [row["s"] for row in rows] == [None] * 4
+
+
+def test_flags_name_the_columns(tmp_path: Path) -> None:
+    content = "picture,id,uri\nreal.jpg,one,wrong.jpg\n"
+    assert listed(tmp_path, content, uri_column="picture", id_column="id") == [
+        {"key": "one", "id": "one", "uri": "wrong.jpg"}
+    ]
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_stretches_cover_the_file_exactly(name: str, tmp_path: Path) -> None:
+    records = [{"uri": f"{i}.jpg", "caption": "é\n" * (i % 4)} for i in range(23)]
+    path = tmp_path / name
+    if name.endswith("csv"):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["uri", "caption"])
+            writer.writeheader()
+            writer.writerows(records)
+    else:
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    output = Output(tmp_path / "out", ReadOptions(chunk_images=5))
+    output.extend(path)
+    stretches = [row.stretch for row in output.plan.rows()]
+    assert [stretch.images for stretch in stretches] == [5, 5, 5, 5, 3]
+    assert stretches[0].begin == (len("uri,caption\r\n") if name.endswith("csv") else 0)
+    assert [stretch.begin for stretch in stretches[1:]] == [stretch.end for stretch in stretches[:-1]]
+    assert stretches[-1].end == path.stat().st_size
+    assert [image.key for image in output.images()] == [record["uri"] for record in records]
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(st.tuples(texts, texts), min_size=1, max_size=12),
+    chunk_images=st.integers(1, 5),
+    end=st.sampled_from(["\n", "\r\n"]),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+)
+def test_what_was_written_is_read(
+    rows: list[tuple[str, str]],
+    chunk_images: int,
+    end: str,
+    quoting: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator=end, quoting=quoting)
+    writer.writerows([("uri", "caption"), *rows])
+    found = listed(tmp_path_factory.mktemp("list"), buffer.getvalue(), chunk_images=chunk_images)
+    assert [row["caption"] for row in found] == [caption or None for _, caption in rows]
+    assert [row["key"] for row, (uri, _) in zip(found, rows, strict=True) if uri] == [uri for uri, _ in rows if uri]

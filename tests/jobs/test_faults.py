@@ -1,0 +1,220 @@
+"""Processes, nodes and drivers that die: in the end the score table is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from iqa_core.rubrics import load_rubric
+from tests.corpora import MixedCorpus, assessed_alone, write_mixed
+from tests.jobs import running
+
+pytestmark = pytest.mark.ray
+
+IMAGES = 640
+DIMENSIONS = load_rubric("interior-v1").names
+SLOW = ("--assessor.checkpoint", "fake:?sleep_s=0.15", "--chunk-images", 20)
+"""About 5 s of work for 4 actors, in 33 chunks: time to die in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A corpus, how to score it, and the table of a run that nothing disturbed."""
+
+    corpus: MixedCorpus
+    arguments: tuple[str | Path | int, ...]
+    undisturbed: pa.Table
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> Scene:
+    root = tmp_path_factory.mktemp("faults")
+    corpus = write_mixed(root, IMAGES)
+    arguments = tuple(argument for given in corpus.inputs for argument in ("--input", given))
+    out = root / "undisturbed"
+    code, output = running.run(*arguments, *SLOW, "--output", out, address=ray_address)
+    assert code == 0, output
+    table = running.read_table(out)
+    running.assert_scores(table, assessed_alone(corpus.images), DIMENSIONS)
+    return Scene(corpus, arguments, table)
+
+
+def assert_undisturbed(scene: Scene, output: Path) -> None:
+    running.assert_same_tables(running.read_table(output), scene.undisturbed)
+    record = running.read_run(output)
+    assert record["complete"]
+    assert record["images"] == len(scene.corpus.images) == record["scored"] + record["rejected"]
+
+
+def wait_for(condition: Any, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for does not happen"
+        time.sleep(0.05)
+
+
+def committed(output: Path) -> int:
+    return len(list((output / "scores").glob("*.parquet")))
+
+
+def kill_drivers(scene: Scene, output: Path, moments: int, seed: int, address: str) -> int:
+    """Start the job and kill its driver, `moments` times; the number of drivers that were killed while at work."""
+    rng = random.Random(seed)
+    killed_at_work = 0
+    for moment in range(moments):
+        process = running.start(*scene.arguments, *SLOW, "--output", output, address=address)
+        if moment == 0:
+            time.sleep(rng.uniform(0.3, 5))  # anywhere in starting: planning, connecting
+        else:
+            done = committed(output) + rng.randrange(0, 6)
+            wait_for(lambda done=done, process=process: committed(output) > done or process.poll() is not None)
+            time.sleep(rng.uniform(0, 0.3))
+        killed_at_work += process.poll() is None
+        running.kill(process)
+    return killed_at_work
+
+
+def test_driver_killed_at_random_moments(scene: Scene, tmp_path: Path, ray_address: str) -> None:
+    seed = random.randrange(10_000)
+    print(f"seed {seed}")
+    assert kill_drivers(scene, tmp_path / "out", 3, seed, ray_address) == 3
+    code, output = running.run(*scene.arguments, *SLOW, "--output", tmp_path / "out", address=ray_address)
+    assert code == 0, output
+    assert_undisturbed(scene, tmp_path / "out")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_driver_killed_at_20_random_moments(scene: Scene, tmp_path: Path, ray_address: str) -> None:
+    """20 outputs, each killed once and finished, until the time box (IQA_CHAOS_SECONDS) ends; at least two."""
+    deadline = time.monotonic() + float(os.environ.get("IQA_CHAOS_SECONDS", "3600"))
+    for repeat in range(20):
+        if repeat >= 2 and time.monotonic() > deadline:
+            break
+        seed = random.randrange(10_000)
+        print(f"seed {seed}")
+        output = tmp_path / str(repeat)
+        kill_drivers(scene, output, 2, seed, ray_address)
+        code, text = running.run(*scene.arguments, *SLOW, "--output", output, address=ray_address)
+        assert code == 0, text
+        assert_undisturbed(scene, output)
+
+
+def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
+    """Live processes below this one, and no others, that Ray gave this title."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if title in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_actors_and_readers_killed(scene: Scene, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    process = running.start(*scene.arguments, *SLOW, "--output", output, address=None)
+    killed = []
+    for title in ("AssessBatches", "ReadChunks", "AssessBatches", "ReadChunks"):
+        wait_for(lambda title=title: descendants(process, title) or process.poll() is not None)
+        done = committed(output)
+        wait_for(lambda done=done: committed(output) > done or process.poll() is not None)
+        for victim in descendants(process, title)[:1]:
+            victim.send_signal(signal.SIGKILL)
+            killed.append(title)
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    assert "AssessBatches" in killed
+    assert "ReadChunks" in killed
+    assert_undisturbed(scene, output)
+
+
+def test_two_drivers_on_one_output(scene: Scene, tmp_path: Path, ray_address: str) -> None:
+    arguments = (*scene.arguments, *SLOW, "--output", tmp_path / "out", "--num-actors", 2)
+    drivers = [running.start(*arguments, address=ray_address) for _ in range(2)]
+    texts = [driver.communicate(timeout=240)[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], texts
+    assert_undisturbed(scene, tmp_path / "out")
+
+
+@dataclass(slots=True)
+class Nodes:
+    """A cluster of a head and two workers, on one machine."""
+
+    cluster: Any
+    workers: list[Any]
+    dashboard: str
+
+    def add_worker(self) -> None:
+        self.workers.append(self.cluster.add_node(num_cpus=2, object_store_memory=128 * 2**20))
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    # a node that was killed is seen after 3 s instead of 30
+    monkeypatch.setenv("RAY_health_check_initial_delay_ms", "1000")
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")
+    monkeypatch.setenv("RAY_health_check_timeout_ms", "1000")
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
+    from ray.cluster_utils import Cluster
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 1,
+            "include_dashboard": True,
+            "dashboard_host": "127.0.0.1",
+            "dashboard_port": port,
+            "object_store_memory": 128 * 2**20,
+        },
+    )
+    found = Nodes(cluster, [], f"http://127.0.0.1:{port}")
+    found.add_worker()
+    found.add_worker()
+    yield found
+    cluster.shutdown()
+
+
+def submit(nodes: Nodes, *arguments: str | Path | int) -> subprocess.Popen[str]:
+    """`ray job submit`, as the documentation says it."""
+    return subprocess.Popen(
+        [
+            *(str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", nodes.dashboard),
+            *("--working-dir", ".", "--", "python", "jobs/score_corpus.py", *map(str, arguments)),
+        ],
+        cwd=running.ROOT,
+        env=running.environment(None) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_submitted_job_with_a_node_killed_equals_the_local_run(scene: Scene, tmp_path: Path, nodes: Nodes) -> None:
+    output = tmp_path / "out"
+    process = submit(nodes, *scene.arguments, *SLOW, "--output", output, "--num-actors", 4)
+    wait_for(lambda: committed(output) >= 3 or process.poll() is not None, timeout_s=120)
+    assert process.poll() is None, process.communicate()[0]
+    nodes.cluster.remove_node(nodes.workers.pop(), allow_graceful=False)
+    nodes.add_worker()
+    text, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, text
+    assert_undisturbed(scene, output)

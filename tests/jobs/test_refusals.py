@@ -1,0 +1,177 @@
+"""The caller's mistakes: exit code 2, one clear message, nothing written. Ray is never started for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from iqa_core.errors import CallerError
+from jobs.command import parse
+from jobs.score_corpus import ScoreSettings
+from jobs.scoring import score
+from tests.corpora import tiny_png, write_folder, write_list
+from tests.jobs import running
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    write_folder(tmp_path / "in", {f"{index}.png": tiny_png(index) for index in range(3)})
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def refused(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The message of a run that must not begin; whatever lies in tmp_path stays as it was."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where nothing is: connecting would be another error
+
+    def message(*arguments: object, output: Path = tmp_path / "out", given: object = corpus) -> str:
+        flags = ["--input", str(given), "--output", str(output), "--assessor.checkpoint", "fake:"]
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        with pytest.raises(CallerError) as caught:
+            score(parse(ScoreSettings, [*flags, *map(str, arguments)]))
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is written"
+        return str(caught.value)
+
+    return message
+
+
+def test_as_a_process_it_is_one_message_and_exit_code_2(tmp_path: Path, corpus: Path) -> None:
+    code, output = running.run("--input", corpus, "--output", tmp_path / "out", "--rubric", "interior-v9")
+    assert code == 2
+    assert output.startswith("error: no rubric 'interior-v9'")
+    assert "Traceback" not in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags(refused: Callable[..., str]) -> None:
+    assert "--inptu" in refused("--inptu", "x")
+    assert "--assessor.chekpoint" in refused("--assessor.chekpoint", "x")
+    assert "--lim" in refused("--lim", "3"), "no abbreviations"
+    assert "--limit: Input should be greater than or equal to 1 (got '0')" in refused("--limit", "0")
+    assert "--on-changed" in refused("--on-changed", "maybe")
+    assert "--carry seed" in refused("--carry", "seed")
+    assert "--carry seed:int63" in refused("--carry", "seed:int63")
+    assert "--estimate belongs to --dry-run" in refused("--estimate")
+    assert "exclude each other" in refused("--image-column", "a", "--uri-column", "b")
+    with pytest.raises(CallerError, match="--input: is required; --output: is required"):
+        parse(ScoreSettings, [])
+
+
+def test_toml(tmp_path: Path, refused: Callable[..., str]) -> None:
+    config = tmp_path / "job.toml"
+    config.write_text("chunk-images = 7\n[assessor]\nbatch-token = 3\n")
+    assert "--assessor.batch-token: there is no such setting" in refused("--config", config)
+    config.write_text("chunk-images = ")
+    assert "job.toml" in refused("--config", config)
+    assert "absent.toml" in refused("--config", tmp_path / "absent.toml")
+
+
+def test_flags_override_toml_and_commas_belong_to_paths(tmp_path: Path) -> None:
+    config = tmp_path / "job.toml"
+    config.write_text('input = ["x"]\noutput = "y"\nprobs = true\n[assessor]\nbatch-tokens = 7\ndtype = "float32"\n')
+    found = parse(
+        ScoreSettings, ["--config", str(config), "--input", "a,b", "--input=c[1]", "--assessor.batch-tokens", "9"]
+    )
+    assert found.input == ["a,b", "c[1]"]
+    assert (found.output, found.probs, found.assessor.batch_tokens, found.assessor.dtype) == ("y", True, 9, "float32")
+
+
+def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMIT", "7")
+    monkeypatch.setenv("PROBS", "true")
+    found = parse(ScoreSettings, ["--input", "a", "--output", "b"])
+    assert (found.limit, found.probs) == (None, False)
+
+
+def test_assessor_and_rubric(tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert "no-such-folder" in refused("--assessor.checkpoint", tmp_path / "no-such-folder")
+    (tmp_path / "empty").mkdir()
+    assert "config.json" in refused("--assessor.checkpoint", tmp_path / "empty")
+    assert "interior-v9" in refused("--rubric", "interior-v9")
+    assert "unknown" in refused("--assessor.checkpoint", "fake:?unknown=1")
+    assert "weights.toml" in refused("--fusion", tmp_path / "weights.toml")
+
+
+def test_columns(tmp_path: Path, refused: Callable[..., str]) -> None:
+    table = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"picture": pa.array([tiny_png(1)], pa.binary()), "n": [1]}), table)
+    assert "--image-column pic" in refused("--image-column", "pic", given=table)
+    assert "--id-column name" in refused("--id-column", "name", given=table)
+    assert "--uri-column n" in refused("--uri-column", "n", given=table)
+    pq.write_table(pa.table({"n": [1]}), table)
+    assert "no column can be the image" in refused(given=table)
+
+
+def test_input(tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert "nowhere" in refused(given=tmp_path / "nowhere")
+    (tmp_path / "void").mkdir()
+    assert "nothing to score" in refused(given=tmp_path / "void")
+    (tmp_path / "void" / "notes.txt").write_text("x")
+    assert "passed over: 1 txt" in refused(given=tmp_path / "void")
+    (tmp_path / "list.json").write_text("[]")
+    assert ".json" in refused(given=tmp_path / "list.json")
+    (tmp_path / "list.jsonl").write_text("{oops\n")
+    assert "is not JSON" in refused(given=tmp_path / "list.jsonl")
+    write_list(tmp_path / "list.jsonl", [])
+    assert "nothing to score" in refused(given=tmp_path / "list.jsonl")
+
+
+def test_output(tmp_path: Path, corpus: Path, refused: Callable[..., str]) -> None:
+    assert "lies inside of --input" in refused(output=corpus / "scores")
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in refused(output=tmp_path / "file" / "out")
+    assert "cannot be written to" in refused(output=Path("/proc/scores"))
+    assert "no plan yet" in refused("--no-scan")
+
+
+def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refused: Callable[..., str]) -> None:
+    out = tmp_path / "out"
+    (out / "plan").mkdir(parents=True)
+    settings = parse(
+        ScoreSettings, ["--input", str(tmp_path / "in"), "--output", str(out), "--assessor.checkpoint", "fake:"]
+    )
+    from iqa_core.corpus.planning import apply
+    from jobs.scoring import proposed
+    from jobs.scoring_job import prepare
+
+    job = prepare(settings)
+    assert apply(job.plan, proposed(job))
+    assert "rubric: " in refused("--rubric", "interior-v3")
+    assert "image_limits: " in refused("--min-side", "9")
+    assert "chunk_images: 1024 there, 7 now" in refused("--chunk-images", "7")
+    assert "probs: False there, True now" in refused("--probs")
+
+
+def test_dry_run_writes_nothing_and_shows_no_secret(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "--input",
+        str(corpus),
+        "--output",
+        str(tmp_path / "out"),
+        "--assessor.checkpoint",
+        "fake:",
+        "--dry-run",
+    ]
+    secret = ["--storage-options", '{"secret": "hush", "endpoint_url": "http://127.0.0.1:1"}']
+    assert score(parse(ScoreSettings, [*arguments, *secret])) == 0
+    shown = capsys.readouterr().out
+    assert "3 images" in shown
+    assert "hush" not in shown
+    assert "http://127.0.0.1:1" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_estimate_times_images_and_says_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path / "many", {f"{index:03d}.png": tiny_png(index) for index in range(100)})
+    flags = ["--input", str(tmp_path / "many"), "--output", str(tmp_path / "out"), "--assessor.checkpoint", "fake:"]
+    assert score(parse(ScoreSettings, [*flags, "--dry-run", "--estimate", "--price-per-hour", "2"])) == 0
+    shown = capsys.readouterr().out
+    assert "64 images timed" in shown
+    assert "100 images take 0.00 h" in shown
+    assert "cost 0.00" in shown
