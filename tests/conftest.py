@@ -39,7 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="hypothesis-")
     config.add_cleanup(folder.cleanup)
     set_hypothesis_home_dir(folder.name)
-    hypothesis.settings.register_profile("tree", database=None)
+    # no deadline: a busy machine is no wrong answer
+    hypothesis.settings.register_profile("tree", database=None, deadline=None)
     hypothesis.settings.load_profile("tree")
 
 

@@ -164,13 +164,13 @@ def _prepared(
         try:
             image = decode(slot.encoded.data, preparer.limits)
             return image if isinstance(image, Rejection) else preparer.prepare(image)
-        except MemoryError:  # the machine's state, not the image's fault
-            raise
         except Exception as error:  # the image boundary: whatever an image does to a decoder is that image's fault
             return _unprepared(error, slot.header)
 
 
 def _unprepared(error: Exception, header: ImageHeader | None) -> Rejection:
+    if isinstance(error, MemoryError):  # the machine's state says nothing of the image
+        raise error
     return Rejection(Reason.CORRUPT, f"preparing it failed with {type(error).__name__}", header)
 
 

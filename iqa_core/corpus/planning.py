@@ -90,12 +90,12 @@ def propose(
     surveyed = _readable(_surveyed(plan.storage, new, options, exact=limit is not None), listing)
     schemas: list[tuple[str, pa.Schema]] = []
     planned = _planned_images(plan, retired) if limit is not None else 0
-    chunks = []
-    for kind, stretches in _cut(_noting(surveyed, schemas), options):
-        if limit is not None and planned >= limit:
+    chunks: list[NewChunk] = []
+    for chunk in _cut(_noting(surveyed, schemas), options):
+        if limit is not None and planned >= limit and not _goes_on(chunks, chunk):
             break
-        chunks.append((kind, stretches))
-        planned += sum(stretch.images or 0 for stretch in stretches)
+        chunks.append(chunk)
+        planned += sum(stretch.images or 0 for stretch in chunk[1])
     contract, left_out = _with_columns(wanted, laid_down, schemas)
     if laid_down is None and not chunks:
         passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
@@ -121,12 +121,17 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     return True
 
 
+def _goes_on(before: Sequence[NewChunk], chunk: NewChunk) -> bool:
+    """Whether the chunk holds more of the last one's source. Sources are planned whole: none is looked at again."""
+    return bool(before) and before[-1][1][-1].source == chunk[1][0].source
+
+
 def _segments(proposal: Proposal) -> Iterator[list[NewChunk]]:
     """New chunks in groups of about SEGMENT_ROWS stretches; one empty group where chunks are only retired."""
     group: list[NewChunk] = []
     rows = 0
     for chunk in proposal.chunks:
-        if rows >= SEGMENT_ROWS:
+        if rows >= SEGMENT_ROWS and not _goes_on(group, chunk):
             yield group
             group, rows = [], 0
         group.append(chunk)

@@ -47,7 +47,9 @@ class OpenChunk:
         known = set(self.ordinals)
         new = [i for i, ordinal in enumerate(batch.ordinals) if ordinal not in known]
         self.ordinals += [batch.ordinals[i] for i in new]
-        self.pieces.append(batch.rows if len(new) == len(batch.ordinals) else batch.rows.take(new))
+        self.pieces.append(
+            batch.rows if len(new) == len(batch.ordinals) else batch.rows.take(pa.array(new, pa.int64()))
+        )
 
     @property
     def missing(self) -> frozenset[int]:

@@ -373,7 +373,11 @@ def _final(error: Exception, uri: str) -> IqaError | None:
     if _is_missing(error) or {code, name} & _NO_SUCH_NAME:
         return Missing(f"{uri}: there is nothing at this place")
     is_no_name = isinstance(error, ValueError) and is_local(uri)  # a zero byte in a path
-    if is_no_name or isinstance(error, UnicodeEncodeError) or getattr(error, "errno", None) == errno.ENAMETOOLONG:
+    if (
+        is_no_name
+        or isinstance(error, UnicodeEncodeError)
+        or getattr(error, "errno", None) in {errno.ELOOP, errno.ENAMETOOLONG}
+    ):
         return Missing(f"{uri}: nothing can lie at such a place")
     if isinstance(error, Shorter):
         return FetchFailed(f"{uri}: {error}; it was replaced since it was listed")

@@ -13,6 +13,7 @@ from iqa_core.corpus.chunks import Chunk, Content, ReadOptions
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.reading import ReadPlan, open_chunk
+from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import own_columns
 from iqa_core.records import ImageLimits, Rejection
@@ -85,6 +86,9 @@ class Output:
     def images(self) -> list[Image]:
         """All images of all chunks."""
         return [image for content in self.contents().values() for image in images_of(content)]
+
+    def images_of_kind(self, kind: Kind) -> list[Image]:
+        return [image for chunk in self.plan.chunks() if chunk.kind is kind for image in images_of(self.open(chunk))]
 
     def planned_sources(self) -> list[str]:
         return [row.stretch.source for row in self.plan.rows()]

@@ -55,9 +55,7 @@ def test_too_large_is_said_before_anything_is_read(tmp_path: Path) -> None:
     assert fetch(Storage(), str(path), None, ImageLimits(max_bytes=101)) == bytes(101)
 
 
-def test_a_locked_file_is_forbidden(
-    tmp_path: Path, as_nobody: Callable[[Path], AbstractContextManager[None]]
-) -> None:
+def test_a_locked_file_is_forbidden(tmp_path: Path, as_nobody: Callable[[Path], AbstractContextManager[None]]) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"x")
     path.chmod(0)

@@ -59,7 +59,12 @@ def test_a_hidden_image_is_an_image(tmp_path: Path) -> None:
 def test_every_odd_name_is_read_under_a_key_of_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     files = {image.name: image.data for image in bad_images()}
-    files |= {"100%41.jpg": b"literal", "caf\udce9.jpg": b"latin", "fold\udcff/a.jpg": b"deep", "n" * 250 + ".webp"[:5]: b"n"}
+    files |= {
+        "100%41.jpg": b"literal",
+        "caf\udce9.jpg": b"latin",
+        "fold\udcff/a.jpg": b"deep",
+        "n" * 250 + ".webp"[:5]: b"n",
+    }
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)

@@ -160,12 +160,17 @@ class Nodes:
     dashboard: str
 
     def add_worker(self) -> None:
-        self.workers.append(self.cluster.add_node(num_cpus=2, object_store_memory=128 * 2**20))
+        node = self.cluster.add_node(
+            num_cpus=2, object_store_memory=128 * 2**20, dashboard_agent_listen_port=free_port()
+        )
+        self.workers.append(node)
 
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    # a job's `python` is the one that its cluster finds
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     # a node that was killed is seen after 3 s instead of 30
     monkeypatch.setenv("RAY_health_check_initial_delay_ms", "1000")
     monkeypatch.setenv("RAY_health_check_period_ms", "500")
@@ -173,9 +178,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
     from ray.cluster_utils import Cluster
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
@@ -183,14 +186,35 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
             "include_dashboard": True,
             "dashboard_host": "127.0.0.1",
             "dashboard_port": port,
+            # the agent is what starts jobs; on its default port it would lose to any other Ray on this machine
+            "dashboard_agent_listen_port": free_port(),
             "object_store_memory": 128 * 2**20,
         },
     )
     found = Nodes(cluster, [], f"http://127.0.0.1:{port}")
     found.add_worker()
     found.add_worker()
+    wait_for(lambda: _takes_jobs(found), timeout_s=90)
     yield found
     cluster.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _takes_jobs(nodes: Nodes) -> bool:
+    """The dashboard answers before the agent that starts jobs does."""
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        JobSubmissionClient(nodes.dashboard).submit_job(entrypoint="true")
+    except (ConnectionError, RuntimeError):
+        return False
+    return True
 
 
 def submit(nodes: Nodes, *arguments: str | Path | int) -> subprocess.Popen[str]:
@@ -201,7 +225,7 @@ def submit(nodes: Nodes, *arguments: str | Path | int) -> subprocess.Popen[str]:
             *("--working-dir", ".", "--", "python", "jobs/score_corpus.py", *map(str, arguments)),
         ],
         cwd=running.ROOT,
-        env=running.environment(None) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env=running.environment(None),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -39,7 +39,7 @@ def structs(*values: dict[str, Any] | None) -> pa.Array:
 # ---- Parquet: row groups
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     rows=st.integers(1, 60),
     group=st.integers(1, 30),
@@ -321,7 +321,10 @@ def test_lengths_that_make_no_sense_are_a_failed_fetch(tmp_path: Path) -> None:
 
 def test_what_could_not_be_read_when_it_was_planned_is_read_when_it_can_be(tmp_path: Path, as_nobody: Any) -> None:
     uncompressed(tmp_path / "a.parquet", rows=7)
-    with pa.OSFile(str(tmp_path / "b.arrow"), "wb") as file, pa.ipc.new_stream(file, pa.schema({"image": pa.binary()})) as w:
+    with (
+        pa.OSFile(str(tmp_path / "b.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, pa.schema({"image": pa.binary()})) as w,
+    ):
         w.write_table(pa.table({"image": [payload(i) for i in range(5)]}))
     for name in ("a.parquet", "b.arrow"):
         (tmp_path / name).chmod(0)

@@ -1,0 +1,45 @@
+"""A chunk travels as bytes; a layout tells two readings apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iqa_core.corpus.chunks import Chunk, Content, Stretch
+from iqa_core.corpus.sources import Kind
+
+names = st.text(st.characters(codec="utf-8"), max_size=20)
+counts = st.integers(0, 2**50)
+stretches = st.builds(Stretch, names, names, st.none() | counts, names, counts, counts, st.none() | counts)
+
+
+@given(chunk=st.builds(Chunk, names, st.sampled_from(Kind), st.lists(stretches, max_size=5).map(tuple)))
+def test_bytes_are_the_chunk_again(chunk: Chunk) -> None:
+    assert Chunk.from_bytes(chunk.to_bytes()) == chunk
+
+
+def test_a_chunk_of_a_thousand_files_is_small() -> None:
+    files = tuple(
+        Stretch(f"/data/images/{i:06d}.jpg", f"{i:06d}.jpg", 9_000 + i, str(10**18 + i), 0, 9_000, 1)
+        for i in range(1024)
+    )
+    assert len(Chunk("000000-000000", Kind.IMAGE, files).to_bytes()) < 40_000
+
+
+def test_images_are_known_only_if_each_part_knows() -> None:
+    known, unknown = (Stretch("a", "a", 1, "", 0, 1, images) for images in (3, None))
+    assert Chunk("c", Kind.IMAGE, (known, known)).images == 6
+    assert Chunk("c", Kind.IMAGE, (known, unknown)).images is None
+
+
+def layout(keys: Sequence[str]) -> str:
+    return Content(tuple(keys), pa.table({}), lambda _: iter(())).layout
+
+
+def test_a_layout_is_the_keys_in_their_order() -> None:
+    different = [["ab", "c"], ["a", "bc"], ["c", "ab"], ["ab", "c", ""], ["ab"], [], ["abc"]]
+    assert len({layout(keys) for keys in different}) == len(different)
+    assert layout(["ab", "c"]) == layout(["ab", "c"])

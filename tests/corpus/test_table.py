@@ -1,0 +1,93 @@
+"""Facts and verdicts -> rows of the score table, in the columns, types and order that others rely on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from iqa_core.corpus.table import counts_of, own_columns, retryable_ordinals, table_schema, verdicts
+from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights
+from iqa_core.records import Assessment, Reason, Rejection
+
+DIMENSIONS = ("layout", "harmony")
+WEIGHTS = FusionWeights.equal(DIMENSIONS)
+
+
+def assessment(layout: float, harmony: float) -> Assessment:
+    probs_KL = np.array([[0.1, 0.2, 0.3, 0.2, 0.2], [0, 0, 0, 0, 1]], np.float32)
+    return Assessment(np.array([layout, harmony], np.float32), np.array([0.5, 0.25], np.float32), probs_KL)
+
+
+def test_the_columns_are_the_contract() -> None:
+    schema = table_schema(DIMENSIONS, True, pa.schema({"prompt": pa.string(), "input_key": pa.int64()}))
+    assert [(field.name, str(field.type)) for field in schema] == [
+        ("key", "string"),
+        ("source", "string"),
+        ("sha256", "string"),
+        ("offset", "int64"),
+        ("length", "int64"),
+        ("row", "int64"),
+        ("width", "int32"),
+        ("height", "int32"),
+        ("format", "string"),
+        ("frames", "int32"),
+        ("status", "string"),
+        ("reason", "string"),
+        ("detail", "string"),
+        ("layout", "float"),
+        ("harmony", "float"),
+        ("layout_std", "float"),
+        ("harmony_std", "float"),
+        ("layout_probs", "list<item: float>"),
+        ("harmony_probs", "list<item: float>"),
+        ("reward", "float"),
+        ("prompt", "string"),
+        ("input_key", "int64"),
+    ]
+    assert "layout_probs" not in table_schema(DIMENSIONS, False, pa.schema([])).names
+
+
+def test_own_columns_are_all_that_an_input_may_not_have() -> None:
+    own = own_columns(DIMENSIONS)
+    assert own == set(table_schema(DIMENSIONS, True, pa.schema([])).names)
+    with pytest.raises(CallerError, match="prompt"):
+        table_schema(DIMENSIONS, False, pa.schema([("prompt", pa.string()), ("prompt", pa.string())]))
+
+
+@pytest.mark.parametrize("probs", [False, True])
+def test_scores_stand_in_the_rows_of_their_images(probs: bool) -> None:
+    missing = Rejection(Reason.MISSING, "gone")
+    failed = Rejection(Reason.ASSESSOR_FAILED, "not finite")
+    results: list[Assessment | Rejection] = [assessment(1.5, 2.5), failed, assessment(3, 5)]
+    table = verdicts([missing, None, None, missing, None], results, DIMENSIONS, probs, WEIGHTS)
+    assert table.column("status").to_pylist() == ["rejected", "scored", "rejected", "rejected", "scored"]
+    assert table.column("reason").to_pylist() == ["missing", None, "assessor_failed", "missing", None]
+    assert table.column("detail").to_pylist() == ["gone", None, "not finite", "gone", None]
+    assert table.column("layout").to_pylist() == [None, 1.5, None, None, 3.0]
+    assert table.column("harmony").to_pylist() == [None, 2.5, None, None, 5.0]
+    assert table.column("harmony_std").to_pylist() == [None, 0.25, None, None, 0.25]
+    assert table.column("reward").to_pylist() == [None, 2.0, None, None, 4.0]
+    if probs:
+        assert table.column("harmony_probs").to_pylist() == [None, [0, 0, 0, 0, 1], None, None, [0, 0, 0, 0, 1]]
+        assert table.column("layout_probs")[1].as_py() == pytest.approx([0.1, 0.2, 0.3, 0.2, 0.2])
+    schema = table_schema(DIMENSIONS, probs, pa.schema([]))
+    assert table.schema.equals(pa.schema(list(schema)[10:]))
+
+
+@pytest.mark.parametrize("probs", [False, True])
+@pytest.mark.parametrize("rejections", [[], [Rejection(Reason.EMPTY, "0 bytes")] * 3])
+def test_nothing_scored_has_the_same_columns(probs: bool, rejections: list[Rejection]) -> None:
+    table = verdicts(rejections, [], DIMENSIONS, probs, WEIGHTS)
+    assert table.num_rows == len(rejections)
+    assert table.schema.equals(verdicts([None], [assessment(1, 1)], DIMENSIONS, probs, WEIGHTS).schema)
+    assert counts_of(table) == ({"empty": 3} if rejections else {})
+
+
+def test_what_may_be_tried_again() -> None:
+    rejections = [Rejection(reason, "x") for reason in Reason]
+    table = verdicts([*rejections, None], [assessment(1, 1)], DIMENSIONS, False, WEIGHTS)
+    again = {table.column("reason")[i].as_py() for i in retryable_ordinals(table)}
+    assert again == {"missing", "forbidden", "fetch_failed", "assessor_failed"}
+    assert counts_of(table) == {**{str(reason): 1 for reason in Reason}, "scored": 1}
