@@ -12,6 +12,7 @@ INSTALLED := .venv/.installed
 EXTRAS := s3,ray,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 300
+BENCHMARKS ?= pipeline resume memory scaling
 FAST := not ray and not s3 and not slow and not chaos
 
 export RAY_USAGE_STATS_ENABLED := 0
@@ -69,7 +70,7 @@ chaos-short: $(INSTALLED) ## Run the long fault tests for CHAOS_SECONDS (300)
 	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos --timeout 900 --session-timeout 900
 
 bench: $(INSTALLED) ## Run every benchmark; one JSON object per line
-	@for benchmark in $(sort $(wildcard benchmarks/*.py)); do $(PY) $$benchmark --json; done
+	@for benchmark in $(BENCHMARKS); do $(PY) benchmarks/$$benchmark.py --json; done
 
 demo-model: $(INSTALLED) ## Train the small checkpoint that ships with the project anew
 	$(PY) -m iqa_core.demo.base --output iqa_core/demo/checkpoint

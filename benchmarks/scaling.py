@@ -28,7 +28,8 @@ def measure() -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory() as folder, local_ray(32, 512 * 2**20):
         for actors in ACTORS:
             corpus = Path(folder) / f"corpus-{actors}"
-            write_scenes(corpus, actors * BATCH * BATCHES_PER_ACTOR, seed=1, format="webdataset", size=64, image_format="jpeg")
+            images = actors * BATCH * BATCHES_PER_ACTOR
+            write_scenes(corpus, images, seed=1, format="webdataset", size=64, image_format="jpeg")
             given = ScoreSettings(
                 input=[str(corpus)],
                 output=str(Path(folder) / f"out-{actors}"),

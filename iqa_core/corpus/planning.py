@@ -232,8 +232,8 @@ def _readable(surveyed: Iterable[tuple[Source, Future[Survey]]], listing: Listin
                 raise
             listing.ignored["table without an image column"] += 1
         except (Missing, Forbidden, FetchFailed):
-            size = source.size or 0
-            yield source, Survey((Stretch(source.uri, source.key, size, source.etag, 0, size, None),), pa.schema([]))
+            stretch = Stretch(source.uri, source.key, source.size, source.etag, 0, source.size or 0, None)
+            yield source, Survey((stretch,), pa.schema([]))
 
 
 def _noting(

@@ -39,6 +39,7 @@ class ReadPlan:
 
 def survey_source(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
     """How a source is cut, and its input columns. exact: count the images of every tar, whatever it costs."""
+    _check_size(source.uri, source.kind, source.size)
     found: Survey = READERS[source.kind].survey(storage, source, options, exact)
     return found
 
@@ -49,9 +50,13 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
     Raises Missing, Forbidden or FetchFailed when its source as a whole cannot be read, RunError on bad credentials.
     """
     for stretch in chunk.stretches:
-        if chunk.kind is not Kind.IMAGE and stretch.size is None:
-            raise Missing(f"{stretch.source}: a link to nothing when it was listed")
+        _check_size(stretch.source, chunk.kind, stretch.size)
     content: Content = READERS[chunk.kind].read(plan.storage, chunk, plan.options, plan.limits)
     names = [carried_name(name, plan.own_columns) for name in content.carried.column_names]
     renamed = content.carried.rename_columns(names)
     return replace(content, carried=conformed(renamed, plan.carried, len(content.keys)))
+
+
+def _check_size(uri: str, kind: Kind, size: int | None) -> None:
+    if size is None and kind is not Kind.IMAGE:
+        raise Missing(f"{uri}: a link to nothing when it was listed")

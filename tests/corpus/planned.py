@@ -56,10 +56,11 @@ class Output:
 
     folder: Path
     options: ReadOptions = OPTIONS
+    storage: Storage = Storage()
 
     @property
     def plan(self) -> Plan:
-        return Plan(Storage(), str(self.folder))
+        return Plan(self.storage, str(self.folder))
 
     def proposal(self, *inputs: object, wanted: Contract = WANTED, **settings: Any) -> Proposal:
         settings = {"limit": None, "on_changed": "stop", **settings}
@@ -74,7 +75,7 @@ class Output:
     def read_plan(self) -> ReadPlan:
         contract = self.plan.contract()
         assert contract is not None
-        return ReadPlan(Storage(), self.options, ImageLimits(), contract.carried, own_columns(DIMENSIONS))
+        return ReadPlan(self.storage, self.options, ImageLimits(), contract.carried, own_columns(DIMENSIONS))
 
     def open(self, chunk: Chunk) -> Content:
         return open_chunk(chunk, self.read_plan())

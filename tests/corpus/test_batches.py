@@ -132,7 +132,7 @@ def test_like_sizes_go_together() -> None:
 
 
 def test_facts_are_those_of_the_encoded_image() -> None:
-    encoded = [png(40, 24), b"no image", Rejection(Reason.FORBIDDEN, "locked"), png(3, 3)]
+    encoded: list[bytes | Rejection] = [png(40, 24), b"no image", Rejection(Reason.FORBIDDEN, "locked"), png(3, 3)]
     found = batched(encoded, BatchBounds(tokens=1000))
     rows = {row["key"]: row for batch in found for row in batch.facts.to_pylist()}
     assert found[0].facts.schema.names == [*LOCATION.names, "n"]

@@ -6,16 +6,19 @@ import csv
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from iqa_core.corpus.storage import Storage
 from iqa_core.demo.corpus import write_scenes
 from tests.bad_images import sound_images
-from tests.corpus.planned import Image, read
+from tests.corpus.planned import OPTIONS, Image, Output, read
 from tests.corpus.tars import Entry, write_tar
+from tests.s3_server import Bucket, storage_options
 
 CORPUS = {
     **sound_images(),
@@ -182,3 +185,19 @@ def test_scenes_of_the_demo_are_the_same_in_all_three_formats(tmp_path: Path) ->
         found.append([(image.key, image.data) for image in images])
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 12
+
+
+@pytest.mark.s3
+def test_the_same_from_an_object_store(tmp_path: Path, s3: Bucket) -> None:
+    """Remote tars are sampled and not indexed, remote tables come in ranges; relative URIs stay in the bucket."""
+    for name, write in (("tar", webdataset), ("table", parquet_structs), ("list", csv_list), ("saved", saved_to_disk)):
+        root = tmp_path / name
+        root.mkdir()
+        given = write(root)
+        s3.put_tree(root)
+        options = replace(OPTIONS, carry={"name": "string", "seed": "int64"} if name in ("tar", "list") else {})
+        output = Output(tmp_path / f"out-{name}", options, Storage(storage_options(s3.server.endpoint)))
+        output.extend(s3.uri(str(given.relative_to(root))))
+        found = by_name(output.images())
+        assert {key: image.data for key, image in found.items()} == CORPUS
+        assert {key: image.carried["seed"] for key, image in found.items()} == SEEDS

@@ -182,7 +182,9 @@ def test_stretches_cover_the_file_exactly(name: str, tmp_path: Path) -> None:
     assert [image.key for image in output.images()] == [record["uri"] for record in records]
 
 
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)  # Python 3.11 writes a lone \r unquoted
+texts = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8
+)  # Python 3.11 writes a lone \r unquoted
 
 
 @settings(max_examples=25, deadline=None)
