@@ -1,4 +1,4 @@
-"""What the benchmarks share: running the stream of the real job in this process, steady rates, and how results are said."""
+"""What the benchmarks share: the stream of the real job in this process, steady rates, and how results are said."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,16 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from iqa_core.corpus.sink import ScoredBatch
+from jobs.cluster_session import Pool
+from jobs.score_corpus import ScoreSettings
+from jobs.scoring import applied, proposed
+from jobs.scoring_job import prepare
+from jobs.scoring_run import considered_chunks
+from jobs.stream import Errand, stream
 
-from iqa_core.corpus.sink import ScoredBatch  # noqa: E402
-from jobs.cluster_session import Pool  # noqa: E402
-from jobs.score_corpus import ScoreSettings  # noqa: E402
-from jobs.scoring import applied, proposed  # noqa: E402
-from jobs.scoring_job import prepare  # noqa: E402
-from jobs.scoring_run import considered_chunks  # noqa: E402
-from jobs.stream import Errand, stream  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(name: str, measure: Callable[[], Mapping[str, Any]]) -> None:
@@ -42,11 +42,9 @@ def main(name: str, measure: Callable[[], Mapping[str, Any]]) -> None:
 
 def machine() -> dict[str, Any]:
     """Enough to know when two figures may be compared."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown"
-    )
+    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return {
-        "cpu": model,
+        "cpu": models[0] if models else "unknown",
         "cpus": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         **{name: version(name) for name in ("ray", "torch", "transformers", "pyarrow")},

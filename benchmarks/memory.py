@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import ROOT, local_ray, main, stream_corpus
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.harness import ROOT, local_ray, main, stream_corpus
+from iqa_core.assessor.config import AssessorConfig
 from iqa_core.demo.corpus import write_scenes
 from jobs.cluster_session import Pool
 from jobs.score_corpus import ScoreSettings
@@ -96,7 +99,7 @@ def spilled_bytes(folder: Path) -> int:
             input=[str(folder / "slow")],
             output=str(folder / "out-slow"),
             chunk_images=256,
-            assessor={"checkpoint": "fake:?sleep_s=0.4"},
+            assessor=AssessorConfig(checkpoint="fake:?sleep_s=0.4"),
         )
         stream_corpus(given, Pool(2, actor_cpus=0.75, actor_gpus=0, reader_cpus=0.25, threads_per_actor=1))
         summary = memory_summary(stats_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from harness import local_ray, main, stream_corpus
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.harness import local_ray, main, stream_corpus
 from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ready_batches

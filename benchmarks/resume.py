@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, main
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.harness import ROOT, main
 from iqa_core.demo.corpus import write_scenes
 from tests.faulty_proxy import FaultyProxy
 from tests.s3_server import running_server, storage_options

@@ -6,13 +6,16 @@ is measured is how well the actors are kept busy.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import local_ray, main, stream_corpus
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.harness import local_ray, main, stream_corpus
+from iqa_core.assessor.config import AssessorConfig
 from iqa_core.demo.corpus import write_scenes
 from jobs.cluster_session import Pool
 from jobs.score_corpus import ScoreSettings
@@ -34,7 +37,7 @@ def measure() -> Mapping[str, Any]:
                 input=[str(corpus)],
                 output=str(Path(folder) / f"out-{actors}"),
                 chunk_images=8 * BATCH,
-                assessor={"checkpoint": f"fake:?sleep_s={SLEEP_S}"},
+                assessor=AssessorConfig(checkpoint=f"fake:?sleep_s={SLEEP_S}"),
             )
             pool = Pool(actors, actor_cpus=1, actor_gpus=0, reader_cpus=1, threads_per_actor=1)
             rate = stream_corpus(given, pool).steady_rate()

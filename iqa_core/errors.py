@@ -11,7 +11,7 @@ class IqaError(Exception):
 
 
 class CallerError(IqaError):
-    """The caller's mistake, found before anything ran: a wrong flag, path, rubric, checkpoint or column (exit code 2)."""
+    """The caller's mistake, found before anything ran: a wrong flag, path, rubric or column (exit code 2)."""
 
 
 class RunError(IqaError):

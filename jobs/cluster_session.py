@@ -76,7 +76,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _runtime_env(is_elsewhere: bool) -> dict[str, Any]:
-    """How workers find this code: by its path, and on a cluster by a copy, which a submitted job has with it already."""
+    """How workers find this code: by its path, and on a cluster by a copy, which a submitted job has already."""
     code = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     is_submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     return code | {"working_dir": str(ROOT)} if is_elsewhere and not is_submitted else code

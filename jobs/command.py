@@ -101,7 +101,7 @@ def run(settings_type: type[S], main: Callable[[S], int]) -> int:
 
 
 def _taken_first(settings_type: type[JobSettings], arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """`--config` and all repeatable flags, and what is left: pydantic-settings cuts values at commas, and paths have some."""
+    """`--config`, all repeatable flags, and the rest: pydantic-settings cuts values at commas, and paths have some."""
     parser = _Parser(add_help=False)
     parser.add_argument("--config", type=Path)
     for name, field in settings_type.model_fields.items():

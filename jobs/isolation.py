@@ -1,7 +1,7 @@
 """What did not come back -> the same, image by image, in processes of their own: poison is found, the rest is scored.
 
 One plain actor reads and prepares, another assesses. An image that ends its process twice, on nodes that are alive, is
-rejected: `corrupt` when it was the decoder, `assessor_failed` when it was the assessor. So is one that exceeds its time,
+rejected: `corrupt` when it was the decoder, `assessor_failed` when it was the assessor. So is one that takes too long,
 since a process ends itself at its time limit.
 """
 

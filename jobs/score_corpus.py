@@ -40,9 +40,9 @@ class ScoreSettings(JobSettings):
     """Column with URIs of images."""
     id_column: str | None = None
     """Column that becomes `key`."""
-    carry: list[str] = []
+    carry: list[str] = Field(default_factory=list)
     """name:type of a JSON sidecar's field, or of a list's column, to carry along typed; may be repeated."""
-    storage_options: dict[str, Any] = {}
+    storage_options: dict[str, Any] = Field(default_factory=dict)
     """JSON object passed to fsspec for URIs that are not local."""
     on_changed: Literal["stop", "ignore", "rescore"] = "stop"
     """What to do when a planned source was replaced or vanished."""

@@ -1,4 +1,4 @@
-"""The scoring run: settings checked, plan made or extended, finished chunks struck out, the rest streamed and committed."""
+"""Settings -> a scored corpus: plan made or extended, finished chunks struck out, the rest streamed and committed."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from iqa_core.corpus.planning import Proposal
 from iqa_core.corpus.sink import OpenChunk, Sink
 from iqa_core.corpus.storage import join
 from iqa_core.corpus.summary import Summary
-from iqa_core.corpus.table import TABLE_VERSION, counts_of, retryable_ordinals, table_schema
+from iqa_core.corpus.table import SCORED, TABLE_VERSION, counts_of, retryable_ordinals, table_schema
 from iqa_core.errors import RunError
 from iqa_core.records import Reason
 from jobs.command import DONE, FAILED
@@ -36,7 +36,7 @@ COMMITS_WAITING = 16
 """Complete chunks that wait to be written; beyond, the stream waits."""
 
 OUTAGE_SHARE = 0.2
-"""Share of a chunk that may be forbidden or not fetched; more is taken for an outage, and the chunk is not committed."""
+"""Share of a chunk that may be forbidden or not fetched; more is an outage, and the chunk is not committed."""
 
 REJECT_RATE_AFTER = 1000
 """Images of the table after which --max-reject-rate is looked at."""
@@ -92,6 +92,7 @@ class ScoringRun:
                 raise RunError(event.message)
             self._failures[event.chunk] = event.message
         else:
+            self._progress.add(event.rows.num_rows, event.rows.num_rows - counts_of(event.rows).get(SCORED, 0))
             complete = self.sink.add(event)
             if complete is not None:
                 self._complete(event.chunk, complete)
@@ -180,7 +181,6 @@ class ScoringRun:
         self._finished.add(name)
         self._mine.add(rows, chunk.damage)
         self._table.add(rows, chunk.damage)
-        self._progress.add(rows.num_rows, rows.num_rows - counts.get("scored", 0))
         self._check_reject_rate(at_end=False)
 
     def _commit(self, name: str, rows: pa.Table, chunk: OpenChunk) -> None:
@@ -214,11 +214,11 @@ class ScoringRun:
         job, known = self._job, self._table.images
         todo = len(self._expected) - len(self._finished)
         lines = [
-            f"assessor   {job.settings.assessor.checkpoint}, rubric {job.spec.rubric.id}, "
-            f"fingerprint {job.wanted.fingerprint}",
+            f"assessor   {job.settings.assessor.checkpoint}",
+            f"rubric     {job.spec.rubric.id}, fingerprint {job.wanted.fingerprint}",
             f"output     {job.output}",
-            f"plan       {total:,} images in {len(self._expected):,} chunks; {known:,} images in "
-            f"{len(self._finished):,} chunks are finished, {todo:,} chunks to do",
+            f"plan       {total:,} images in {len(self._expected):,} chunks",
+            f"finished   {known:,} images in {len(self._finished):,} chunks; {todo:,} chunks to do",
             f"pool       {pool}",
         ]
         if self._proposal.ignored:
@@ -231,7 +231,7 @@ class ScoringRun:
         return "\n".join(lines)
 
     def _closing(self) -> str:
-        table, job = self._table, self._job
+        table, job, seconds = self._table, self._job, self._progress.seconds
         lines = [
             "",
             f"images     {table.images:>10,}",
@@ -246,8 +246,7 @@ class ScoringRun:
             lines.append(f"{name:<14}{''.join(shown)}")
         lines += [
             "",
-            f"this run   {self._mine.images:,} images in {self._progress.seconds:.1f} s, "
-            f"{self._progress.rate:.1f} images/s",
+            f"this run   {self._mine.images:,} images in {seconds:.1f} s, {self._progress.rate:.1f} images/s",
             f"scores     {join(job.output, 'scores')}",
             f"run.json   {join(job.output, 'run.json')}",
         ]

@@ -95,7 +95,8 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             ray_remote_args_fn=_actor_faults,
         )
     )
-    for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4):
+    tables: Iterable[pa.Table] = rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4)
+    for table in tables:
         for i in range(table.num_rows):
             yield from_done({name: table.column(name)[i] for name in table.column_names})
 

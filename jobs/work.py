@@ -78,7 +78,7 @@ class ChunkFailure:
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """End this process if the block takes longer, even if it hangs in C code that holds the interpreter's lock."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
     try:
         yield
     finally:

@@ -32,6 +32,8 @@ WANTED = Contract(
 
 OPTIONS = ReadOptions(chunk_images=4)
 
+LOCAL = Storage()
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -56,7 +58,7 @@ class Output:
 
     folder: Path
     options: ReadOptions = OPTIONS
-    storage: Storage = Storage()
+    storage: Storage = LOCAL
 
     @property
     def plan(self) -> Plan:

@@ -190,13 +190,21 @@ def test_scenes_of_the_demo_are_the_same_in_all_three_formats(tmp_path: Path) ->
 @pytest.mark.s3
 def test_the_same_from_an_object_store(tmp_path: Path, s3: Bucket) -> None:
     """Remote tars are sampled and not indexed, remote tables come in ranges; relative URIs stay in the bucket."""
-    for name, write in (("tar", webdataset), ("table", parquet_structs), ("list", csv_list), ("saved", saved_to_disk)):
+    sources = (
+        ("tar", webdataset, 4),
+        ("whole tar", webdataset, 1000),
+        ("table", parquet_structs, 4),
+        ("list", csv_list, 4),
+        ("saved", saved_to_disk, 4),
+    )
+    for name, write, chunk_images in sources:
         root = tmp_path / name
         root.mkdir()
         given = write(root)
         s3.put_tree(root)
-        options = replace(OPTIONS, carry={"name": "string", "seed": "int64"} if name in ("tar", "list") else {})
-        output = Output(tmp_path / f"out-{name}", options, Storage(storage_options(s3.server.endpoint)))
+        carry = {"name": "string", "seed": "int64"} if write in (webdataset, csv_list) else {}
+        options = replace(OPTIONS, chunk_images=chunk_images, carry=carry)
+        output = Output(tmp_path / f"out-{name}", options, Storage(storage_options(s3.endpoint)))
         output.extend(s3.uri(str(given.relative_to(root))))
         found = by_name(output.images())
         assert {key: image.data for key, image in found.items()} == CORPUS

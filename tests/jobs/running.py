@@ -20,7 +20,7 @@ from iqa_core.records import Assessment, Rejection
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def command(*arguments: str | Path) -> list[str]:
+def command(*arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / "jobs" / "score_corpus.py"), *map(str, arguments)]
 
 
@@ -32,7 +32,7 @@ def environment(address: str | None) -> dict[str, str]:
     return found
 
 
-def start(*arguments: str | Path, address: str | None = None) -> subprocess.Popen[str]:
+def start(*arguments: object, address: str | None = None) -> subprocess.Popen[str]:
     """Its output is one text, errors included; it leads a process group of its own."""
     return subprocess.Popen(
         command(*arguments),
@@ -45,7 +45,7 @@ def start(*arguments: str | Path, address: str | None = None) -> subprocess.Pope
     )
 
 
-def run(*arguments: str | Path, address: str | None = None, timeout_s: float = 240) -> tuple[int, str]:
+def run(*arguments: object, address: str | None = None, timeout_s: float = 240) -> tuple[int, str]:
     """Exit code and output."""
     process = start(*arguments, address=address)
     try:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.ray
 
 IMAGES = 640
 DIMENSIONS = load_rubric("interior-v1").names
-SLOW = ("--assessor.checkpoint", "fake:?sleep_s=0.15", "--chunk-images", 20)
+SLOW = ("--assessor.checkpoint", "fake:?sleep_s=0.15", "--chunk-images", "20")
 """About 5 s of work for 4 actors, in 33 chunks: time to die in."""
 
 
@@ -35,7 +35,7 @@ class Scene:
     """A corpus, how to score it, and the table of a run that nothing disturbed."""
 
     corpus: MixedCorpus
-    arguments: tuple[str | Path | int, ...]
+    arguments: tuple[str | Path, ...]
     undisturbed: pa.Table
 
 
@@ -144,7 +144,7 @@ def test_actors_and_readers_killed(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_two_drivers_on_one_output(scene: Scene, tmp_path: Path, ray_address: str) -> None:
-    arguments = (*scene.arguments, *SLOW, "--output", tmp_path / "out", "--num-actors", 2)
+    arguments = (*scene.arguments, *SLOW, "--output", tmp_path / "out", "--num-actors", "2")
     drivers = [running.start(*arguments, address=ray_address) for _ in range(2)]
     texts = [driver.communicate(timeout=240)[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], texts
@@ -217,7 +217,7 @@ def _takes_jobs(nodes: Nodes) -> bool:
     return True
 
 
-def submit(nodes: Nodes, *arguments: str | Path | int) -> subprocess.Popen[str]:
+def submit(nodes: Nodes, *arguments: str | Path) -> subprocess.Popen[str]:
     """`ray job submit`, as the documentation says it."""
     return subprocess.Popen(
         [
@@ -234,7 +234,7 @@ def submit(nodes: Nodes, *arguments: str | Path | int) -> subprocess.Popen[str]:
 
 def test_submitted_job_with_a_node_killed_equals_the_local_run(scene: Scene, tmp_path: Path, nodes: Nodes) -> None:
     output = tmp_path / "out"
-    process = submit(nodes, *scene.arguments, *SLOW, "--output", output, "--num-actors", 4)
+    process = submit(nodes, *scene.arguments, *SLOW, "--output", output, "--num-actors", "4")
     wait_for(lambda: committed(output) >= 3 or process.poll() is not None, timeout_s=120)
     assert process.poll() is None, process.communicate()[0]
     nodes.cluster.remove_node(nodes.workers.pop(), allow_graceful=False)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.corpus.sources import is_image_name
-from iqa_core.records import Reason
+from iqa_core.records import Assessment, Reason
 from iqa_core.rubrics import load_rubric
 from tests.bad_images import bad_images
 from tests.corpora import assessed_alone, tiny_png, write_folder, write_mixed, write_tar
@@ -39,6 +39,7 @@ def test_mixed_inputs_score_as_each_image_does_alone(tmp_path: Path, ray_address
     running.assert_scores(table, assessed_alone(corpus.images), DIMENSIONS)
     rows = {row["key"]: row for row in table.to_pylist()}
     expected = assessed_alone({"one": corpus.images["picture-00050.png"]})["one"]
+    assert isinstance(expected, Assessment)
     assert rows["picture-00050.png"]["layout_probs"] == pytest.approx(expected.probs_KL[0].tolist())
     assert rows["picture-00050.png"]["index"] == 2, "carried from the sidecar"
     assert rows["picture-00100.png"]["caption"] == "picture picture-00100.png", "carried from Parquet"
@@ -151,9 +152,11 @@ def test_poison_costs_exactly_its_own_rows(tmp_path: Path, ray_address: str) -> 
     wanted = assessed_alone(images)
     images |= {f"{9 + 4 * i}-{name}.png": tiny_png(900 + i, corner) for i, (name, corner) in enumerate(poison.items())}
     write_folder(tmp_path / "in", images)
-    checkpoint = "fake:?exit_on=ff00ff&raise_on=00ffff&hang_on=ffff00&nan_on=090909&prepare_exit_on=ff0000&prepare_hang_on=0000ff"
+    options = (
+        "exit_on=ff00ff&raise_on=00ffff&hang_on=ffff00&nan_on=090909&prepare_exit_on=ff0000&prepare_hang_on=0000ff"
+    )
     code, output = running.run(
-        *("--input", tmp_path / "in", "--output", tmp_path / "out", "--assessor.checkpoint", checkpoint),
+        *("--input", tmp_path / "in", "--output", tmp_path / "out", "--assessor.checkpoint", f"fake:?{options}"),
         *("--assessor.timeout-s", 2, "--decode-timeout-s", 2, "--chunk-images", 16),
         address=ray_address,
     )
