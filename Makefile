@@ -11,7 +11,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 EXTRAS := s3,ray,dev
 TORCH_VERSION := 2.13.0
-CHAOS_SECONDS ?= 300
+CHAOS_SECONDS ?= 180
 BENCHMARKS ?= pipeline resume memory scaling
 FAST := not ray and not s3 and not slow and not chaos
 
@@ -66,7 +66,7 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 chaos: $(INSTALLED) ## Run the long fault tests in full (by hand)
 	$(PY) -m pytest -m chaos --timeout 7200
 
-chaos-short: $(INSTALLED) ## Run the long fault tests for CHAOS_SECONDS (300)
+chaos-short: $(INSTALLED) ## Run the long fault tests for CHAOS_SECONDS (180)
 	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos --timeout 900 --session-timeout 900
 
 bench: $(INSTALLED) ## Run every benchmark; one JSON object per line

@@ -119,7 +119,7 @@ class Isolation:
     def _score(self, encoded: bytes, ordinal: int) -> Event:
         batch = self._reader.call("prepare", encoded, ordinal)
         if batch is None:
-            rejection = Rejection(Reason.CORRUPT, f"decoding it ended its process {DEATHS_PER_IMAGE} times")
+            rejection = Rejection(Reason.CORRUPT, f"decoding it crashed or exceeded its time, {DEATHS_PER_IMAGE} times")
             batch = self._reader.call("reject", encoded, ordinal, rejection)
         if batch is None:
             return ChunkFailure(Chunk.from_bytes(encoded).name, "reading it ends its process", is_fatal=False)
@@ -131,7 +131,9 @@ class Isolation:
             if scored is not None:
                 assert isinstance(scored, ScoredBatch)
                 return scored
-            rejection = Rejection(Reason.ASSESSOR_FAILED, f"assessing it ended its process {DEATHS_PER_IMAGE} times")
+            rejection = Rejection(
+                Reason.ASSESSOR_FAILED, f"assessing it crashed or exceeded its time, {DEATHS_PER_IMAGE} times"
+            )
             batch = replace(batch, rejections=(rejection,), images=())
         return scored_batch(batch, [], self._work, versions="{}")
 

@@ -14,8 +14,8 @@ LINE_EVERY_S = 10.0
 class Progress:
     """Images of one run; rate and ETA count what this run does, not what an earlier one did."""
 
-    total: int
-    """Images of the whole plan, as far as it is known."""
+    total: int | None
+    """Images of this run's chunks; None where only reading tells how many there are."""
     done_before: int
     """Images that were finished when the run began."""
     done: int = 0
@@ -47,9 +47,12 @@ class Progress:
 
     def line(self) -> str:
         finished = self.done_before + self.done
-        left = max(self.total - finished, 0)
-        eta = f"ETA {_duration(left / self.rate)}" if self.done else "ETA unknown"
-        return f"{finished:,} of {self.total:,} images, {self.rate:.1f} images/s, {self.rejected:,} rejected, {eta}"
+        eta, of_total = "ETA unknown", ""
+        if self.total is not None:
+            of_total = f" of {self.total:,}"
+            if self.done:
+                eta = f"ETA {_duration(max(self.total - finished, 0) / self.rate)}"
+        return f"{finished:,}{of_total} images, {self.rate:.1f} images/s, {self.rejected:,} rejected, {eta}"
 
     @property
     def seconds(self) -> float:

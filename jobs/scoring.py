@@ -36,6 +36,8 @@ def score(settings: ScoreSettings) -> int:
         return DONE
     if not proposal.chunks and not proposal.retired and not _is_work_left(job):
         return ScoringRun(job, applied(job, proposal), proposal, "none: nothing is left to do").conclude()
+    from ray.exceptions import RayError
+
     with connected(settings.ray_address):
         pool = plan_pool(
             settings.assessor, settings.num_actors, settings.actor_cpus, settings.actor_gpus, settings.reader_cpus
@@ -54,6 +56,8 @@ def score(settings: ScoreSettings) -> int:
                         for event in isolation.replay(errand.encoded, run.sink):
                             run.take(event)
             return run.conclude()
+        except RayError as error:
+            raise RunError(f"Ray ended the run ({type(error).__name__}: {error}); the same command goes on") from error
         finally:
             isolation.close()
             run.close()

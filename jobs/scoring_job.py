@@ -115,6 +115,7 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
             chunk_images=settings.chunk_images,
             probs=settings.probs,
             dimensions=dimensions,
+            fusion=weights.digest,
             columns={name: value for name, value in columns.items() if value is not None},
             carried=pa.schema([]),
         ),

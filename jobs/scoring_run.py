@@ -69,9 +69,10 @@ class ScoringRun:
         self._mine = Summary(job.dimensions)
         self._table = Summary(job.dimensions)
         self._finished = self._remove_retired(job.ledger.finished())
-        self._expected, total = self._considered()
+        self._expected, total, has_unknown = self._considered()
+        self._kept = 0
         self._retries = self._take_stock()
-        self._progress = Progress(total, self._table.images)
+        self._progress = Progress(None if has_unknown else total, self._table.images + self._kept)
         print(self._opening(total, pool), flush=True)
 
     def errands(self) -> Iterator[Errand]:
@@ -113,10 +114,9 @@ class ScoringRun:
         absent = self._expected - self._job.ledger.finished() - set(self._failures)
         if absent:
             raise RunError(f"{len(absent)} chunks were committed and are not there ({min(absent)}, …); run it again")
-        if self._table.images != self._table.scored + self._table.rejected or self._finished != (
-            self._expected - set(self._failures)
-        ):
-            raise RunError("images in and rows out do not agree; the table is not complete")
+        undone = self._expected - set(self._failures) - self._finished
+        if undone or self._table.images != self._table.scored + self._table.rejected:
+            raise RunError(f"images in and rows out do not agree ({len(undone)} chunks are not done); run it again")
         self._check_reject_rate(at_end=True)
         self._job.storage.put(join(self._job.output, "run.json"), json.dumps(self._run_json(), indent=2).encode())
         print(self._closing(), flush=True)
@@ -127,14 +127,16 @@ class ScoringRun:
         self._progress.close()
         self._writers.shutdown(wait=True, cancel_futures=True)
 
-    def _considered(self) -> tuple[set[str], int]:
-        """Names of all chunks of this run, and their images as far as they are known."""
+    def _considered(self) -> tuple[set[str], int, bool]:
+        """Names of all chunks of this run, their images as far as they are known, and whether any are not."""
         names = set()
         images = 0
+        has_unknown = False
         for chunk in considered_chunks(self._job):
             names.add(chunk.name)
             images += chunk.images or 0
-        return names, images
+            has_unknown |= chunk.images is None
+        return names, images, has_unknown
 
     def _remove_retired(self, finished: set[str]) -> set[str]:
         retired = self._job.plan.retired() & finished
@@ -145,14 +147,15 @@ class ScoringRun:
     def _take_stock(self) -> dict[str, tuple[int, ...]]:
         """Count what is finished; chunk -> ordinals to be tried again, under --retry-rejected."""
         retries: dict[str, tuple[int, ...]] = {}
-        self._finished &= self._expected
+        self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
         ledger = self._job.ledger
         with ThreadPoolExecutor(LEDGER_THREADS) as pool:
             names = sorted(self._finished)
             for name, rows in zip(names, pool.map(lambda n: ledger.read(n, self._table.columns()), names), strict=True):
                 again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
-                if again:
+                if again and name in self._expected:
                     retries[name] = tuple(again)
+                    self._kept += rows.num_rows - len(again)
                 else:
                     self._table.add(rows, ledger.metadata(rows).get("damage"))
         self._finished -= set(retries)
@@ -174,12 +177,14 @@ class ScoringRun:
         outage = counts.get(Reason.FORBIDDEN, 0) + counts.get(Reason.FETCH_FAILED, 0)
         if outage > OUTAGE_SHARE * rows.num_rows:
             self._failures[name] = (
-                f"{outage} of {rows.num_rows} images were forbidden or could not be fetched: taken for an outage"
+                f"{outage} of {rows.num_rows} images were forbidden or could not be fetched: taken for an outage "
+                f"(the first: {_first_outage(rows)})"
             )
             return
         self._commit(name, rows, chunk)
         self._finished.add(name)
-        self._mine.add(rows, chunk.damage)
+        tried = self._retries.get(name)
+        self._mine.add(rows if tried is None else rows.take(pa.array(tried, pa.int64())), chunk.damage)
         self._table.add(rows, chunk.damage)
         self._check_reject_rate(at_end=False)
 
@@ -283,6 +288,13 @@ class ScoringRun:
             "versions": _versions(),
             "git_commit": _git_commit(),
         }
+
+
+def _first_outage(rows: pa.Table) -> str:
+    """Key, reason and detail of the first row that was forbidden or not fetched."""
+    reasons = rows.column("reason").to_pylist()
+    first = next(i for i, reason in enumerate(reasons) if reason in (Reason.FORBIDDEN, Reason.FETCH_FAILED))
+    return f"{rows.column('key')[first]}: {reasons[first]}, {rows.column('detail')[first]}"
 
 
 def _versions() -> dict[str, str]:

@@ -182,8 +182,8 @@ def _remote_listing(uri: str) -> tuple[Any, str, list[list[Any]]]:
         file_system, root = fsspec.core.url_to_fs(uri)
         file_system.invalidate_cache()
         found: Mapping[str, Mapping[str, Any]] = file_system.find(root, maxdepth=1, detail=True)
-    except (OSError, ImportError, ValueError) as error:
-        raise CallerError(f"checkpoint {uri} cannot be listed: {error}") from None
+    except Exception as error:  # each kind of store has errors of its own, and none of them is ours
+        raise CallerError(f"checkpoint {uri} cannot be listed: {type(error).__name__}: {error}") from error
     by_name = {Path(path).name: info for path, info in found.items()}
     listing = [
         [name, info["size"], next((str(info[key]) for key in VERSION_KEYS if info.get(key)), "")]

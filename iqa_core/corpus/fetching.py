@@ -38,16 +38,16 @@ def fetch_all(
     storage: Storage, wanted: Iterable[tuple[str, int | None]], limits: ImageLimits
 ) -> Iterator[bytes | Rejection]:
     """The same for many (uri, size), in order, at most LOOKAHEAD ahead of the consumer."""
-    with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
-        waiting = iter(wanted)
-        pending: deque[Future[bytes | Rejection]] = deque()
-        try:
-            while True:
-                for uri, size in islice(waiting, LOOKAHEAD - len(pending)):
-                    pending.append(pool.submit(fetch, storage, uri, size, limits))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+    waiting = iter(wanted)
+    pending: deque[Future[bytes | Rejection]] = deque()
+    try:
+        while True:
+            for uri, size in islice(waiting, LOOKAHEAD - len(pending)):
+                pending.append(pool.submit(fetch, storage, uri, size, limits))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        # an abandoned generator may be ended by the garbage collector amid the start of a thread: joining would hang
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -51,6 +51,8 @@ class Contract:
     chunk_images: int
     probs: bool
     dimensions: tuple[str, ...]
+    fusion: str
+    """Digest of the weights that `reward` is made with; other weights apply when reading."""
     columns: Mapping[str, str]
     """The flags that say which input column means what."""
     carried: pa.Schema
@@ -62,6 +64,7 @@ class Contract:
             "chunk_images": self.chunk_images,
             "probs": self.probs,
             "dimensions": list(self.dimensions),
+            "fusion": self.fusion,
             "columns": dict(self.columns),
             "carried": {field.name: str(field.type) for field in self.carried},
             "carried_schema": base64.b64encode(self.carried.serialize()).decode(),
@@ -84,7 +87,7 @@ class Contract:
                 found.append(f"{part}: {there} there, {here} now")
         return found + [
             f"{name}: {getattr(self, name)} there, {getattr(other, name)} now"
-            for name in ("chunk_images", "probs", "dimensions", "columns")
+            for name in ("chunk_images", "probs", "dimensions", "fusion", "columns")
             if getattr(self, name) != getattr(other, name)
         ]
 

@@ -87,19 +87,25 @@ def propose(
         listing = Listing(Counter())
         again = _unplanned(plan, inputs, listing, [], retired)
         new = list(heapq.merge(again, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri))
-    surveyed = _readable(_surveyed(plan.storage, new, options, exact=limit is not None), listing)
     schemas: list[tuple[str, pa.Schema]] = []
-    planned = _planned_images(plan, retired) if limit is not None else 0
     chunks: list[NewChunk] = []
-    for chunk in _cut(_noting(surveyed, schemas), options):
-        if limit is not None and planned >= limit and not _goes_on(chunks, chunk):
-            break
-        chunks.append(chunk)
-        planned += sum(stretch.images or 0 for stretch in chunk[1])
+    planned = _planned_images(plan, retired) if limit is not None else 0
+    pool = ThreadPoolExecutor(SURVEY_THREADS)
+    try:
+        surveyed = _readable(_surveyed(pool, plan.storage, new, options, exact=limit is not None), listing)
+        for chunk in _cut(_noting(surveyed, schemas), options):
+            if limit is not None and planned >= limit and not _goes_on(chunks, chunk):
+                break
+            chunks.append(chunk)
+            planned += sum(stretch.images or 0 for stretch in chunk[1])
+    finally:  # here and not in the generator, which may end whenever the garbage collector comes by
+        pool.shutdown(cancel_futures=True)
     contract, left_out = _with_columns(wanted, laid_down, schemas)
     if laid_down is None and not chunks:
         passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
+    if laid_down is None:
+        _check_flags_are_used(options, chunks, schemas)
     return Proposal(contract, tuple(chunks), retired, listing.ignored, left_out, next_segment)
 
 
@@ -119,6 +125,20 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
             return False
         retired = frozenset()
     return True
+
+
+def _check_flags_are_used(
+    options: ReadOptions, chunks: Sequence[NewChunk], schemas: Sequence[tuple[str, pa.Schema]]
+) -> None:
+    """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
+    columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
+    has_table = any(kind in (Kind.PARQUET, Kind.ARROW, Kind.LIST) for kind, _ in chunks)
+    for name, value in columns.items():
+        if value is not None and not has_table:
+            raise CallerError(f"--{name}-column {value}: none of the inputs is a table with columns")
+    for name in options.carry:
+        if not any(name in schema.names for _, schema in schemas):
+            raise CallerError(f"--carry {name}: none of the inputs has such a column or sidecar field")
 
 
 def _goes_on(before: Sequence[NewChunk], chunk: NewChunk) -> bool:
@@ -210,16 +230,15 @@ def _planned_images(plan: Plan, retired: frozenset[str]) -> int:
 
 
 def _surveyed(
-    storage: Storage, sources: Iterable[Source], options: ReadOptions, exact: bool
+    pool: ThreadPoolExecutor, storage: Storage, sources: Iterable[Source], options: ReadOptions, exact: bool
 ) -> Iterator[tuple[Source, Future[Survey]]]:
-    """Each source with its survey, in order; containers' headers are read SURVEY_THREADS at a time."""
-    with ThreadPoolExecutor(SURVEY_THREADS) as pool:
-        pending: deque[tuple[Source, Future[Survey]]] = deque()
-        for source in sources:
-            pending.append((source, pool.submit(survey_source, storage, source, options, exact)))
-            if len(pending) > 4 * SURVEY_THREADS:
-                yield pending.popleft()
-        yield from pending
+    """Each source with its survey, in order; the pool is a few sources ahead."""
+    pending: deque[tuple[Source, Future[Survey]]] = deque()
+    for source in sources:
+        pending.append((source, pool.submit(survey_source, storage, source, options, exact)))
+        if len(pending) > 4 * SURVEY_THREADS:
+            yield pending.popleft()
+    yield from pending
 
 
 def _readable(surveyed: Iterable[tuple[Source, Future[Survey]]], listing: Listing) -> Iterator[tuple[Source, Survey]]:

@@ -9,7 +9,7 @@ from types import ModuleType
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
-from iqa_core.corpus.columns import carried_name, conformed
+from iqa_core.corpus.columns import TYPE_NAMES, carried_name, conformed
 from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.corpus.storage import Missing, Storage
@@ -41,7 +41,11 @@ def survey_source(storage: Storage, source: Source, options: ReadOptions, exact:
     """How a source is cut, and its input columns. exact: count the images of every tar, whatever it costs."""
     _check_size(source.uri, source.kind, source.size)
     found: Survey = READERS[source.kind].survey(storage, source, options, exact)
-    return found
+    typed = [
+        field.with_type(TYPE_NAMES[options.carry[field.name]]) if field.name in options.carry else field
+        for field in found.carried
+    ]
+    return replace(found, carried=pa.schema(typed))
 
 
 def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:

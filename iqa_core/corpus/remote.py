@@ -73,7 +73,8 @@ def open_store(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
     """The store of a URI, and the URI's path in it. Raises what fsspec raises on options that do not fit."""
     if uri.startswith(S3_SCHEMES):
         return S3Store(options, is_versioned="?versionId=" in uri), uri.split("://", 1)[1]
-    found, path = url_to_fs(uri, **options)
+    # a list of images on the web beside an S3 output: a bucket's endpoint and keys are none of the web's business
+    found, path = url_to_fs(uri, **({} if uri.startswith(("http://", "https://")) else options))
     return FsspecStore(found), path
 
 

@@ -276,7 +276,8 @@ def _walk_local(folder: bytes) -> Iterator[Entry]:
     try:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name + (b"/" if _is_folder(entry) else b""))
     except OSError as error:
-        raise CallerError(f"{local_uri(folder)}: it cannot be listed ({error.strerror})") from error
+        what = "there is no such file or folder" if isinstance(error, FileNotFoundError) else error.strerror
+        raise CallerError(f"{local_uri(folder)}: {what}") from error
     for entry in found:
         if _is_folder(entry):
             yield from _walk_local(entry.path)

@@ -26,6 +26,7 @@ WANTED = Contract(
     chunk_images=4,
     probs=False,
     dimensions=DIMENSIONS,
+    fusion="equal",
     columns={},
     carried=pa.schema([]),
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.corpus.fetching import LOOKAHEAD, fetch, fetch_all
@@ -69,3 +72,22 @@ def test_a_detail_tells_no_path(tmp_path: Path) -> None:
         rejection = fetch(Storage(), str(tmp_path / name), size, ImageLimits())
         assert isinstance(rejection, Rejection)
         assert str(tmp_path) not in rejection.detail
+
+
+def test_a_consumer_that_turns_away_is_not_kept_waiting() -> None:
+    """A generator that joins threads when dropped hangs if the garbage collector drops it amid a thread's start."""
+    release = threading.Event()
+
+    @dataclass(frozen=True)
+    class Slow(Storage):
+        def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
+            if uri.endswith("slow"):
+                release.wait(20)
+            return b"x"
+
+    found = fetch_all(Slow(), [("a", 1), *[("slow", 1)] * LOOKAHEAD], ImageLimits())
+    next(found)
+    began = time.monotonic()
+    found.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 5
+    release.set()

@@ -102,6 +102,8 @@ def test_columns(tmp_path: Path, refused: Callable[..., str]) -> None:
     assert "--image-column pic" in refused("--image-column", "pic", given=table)
     assert "--id-column name" in refused("--id-column", "name", given=table)
     assert "--uri-column n" in refused("--uri-column", "n", given=table)
+    assert "--carry m" in refused("--carry", "m:int64", given=table)
+    assert "none of the inputs is a table" in refused("--image-column", "image")
     pq.write_table(pa.table({"n": [1]}), table)
     assert "no column can be the image" in refused(given=table)
 
@@ -144,6 +146,9 @@ def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refuse
     assert "image_limits: " in refused("--min-side", "9")
     assert "chunk_images: 1024 there, 7 now" in refused("--chunk-images", "7")
     assert "probs: False there, True now" in refused("--probs")
+    weights = tmp_path / "weights.toml"
+    weights.write_text('source = "by hand"\n[weights]\nlayout = 3\nharmony = 1\nlighting = 1\ndistortion = 1\n')
+    assert "fusion: " in refused("--fusion", weights)
 
 
 def test_dry_run_writes_nothing_and_shows_no_secret(

@@ -1,0 +1,199 @@
+"""The pages for people -> what in them is not so: links, flags, paths, columns, codes and examples against the code."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pydantic import BaseModel
+
+from iqa_core.__main__ import COMMANDS
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.load import CheckpointManifest, describe
+from iqa_core.corpus.columns import TYPE_NAMES
+from iqa_core.corpus.sources import IMAGE_EXTENSIONS, UNSUPPORTED_IMAGE_EXTENSIONS
+from iqa_core.corpus.table import table_schema
+from iqa_core.fusion import load_fusion
+from iqa_core.records import RETRYABLE, ImageLimits, Reason
+from iqa_core.rubrics import load_rubric, rubric_names
+from jobs.command import parse
+from jobs.score_corpus import ScoreSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted({*USER_PAGES, *ROOT.glob("*.md")})
+
+RAYS_OWN_FLAGS = frozenset({"--address", "--working-dir", "--runtime-env-json"})
+"""Of `ray job submit`."""
+
+REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|tests|benchmarks|docs|cluster|\.ci|\.github)/[\w./*-]*")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SPAN = re.compile(r"`([^`\n]+)`")
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+
+COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}
+DIMENSIONS = ("sharpness", "cleanness")
+
+
+def anchors(page: str) -> set[str]:
+    """Of headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    """Relative links of a page that lead to no file, or to no heading of it."""
+    for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        name, _, anchor = target.partition("#")
+        if "://" in name:
+            continue
+        file = page.parent / name if name else page
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text(encoding="utf-8"))):
+            yield target
+
+
+def flags_of(settings: type[BaseModel], prefix: str = "") -> set[str]:
+    """All flags of a job, as its command line has them."""
+    found = set()
+    for name, field in settings.model_fields.items():
+        kind, flag = field.annotation, prefix + name.replace("_", "-")
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= flags_of(kind, f"{flag}.")
+        else:
+            found |= {f"--{flag}", f"--no-{flag}"} if kind is bool else {f"--{flag}"}
+    return found
+
+
+def known_flags() -> set[str]:
+    small = argparse.ArgumentParser()
+    for command in COMMANDS.values():
+        command.add_flags(small)
+    flags = {flag for action in small._actions for flag in action.option_strings}
+    return flags_of(ScoreSettings) | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
+
+
+def code(page: str) -> str:
+    """Everything in a page that is set as code."""
+    return "\n".join([*(block for _, block in FENCE.findall(page)), *SPAN.findall(FENCE.sub("", page))])
+
+
+def table_below(page: str, heading: str) -> list[list[str]]:
+    """Cells of the first table below a heading, without its head."""
+    below = page.split(f"\n## {heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert lines is not None, heading
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+
+
+def fenced(page: str, language: str) -> list[str]:
+    return [block for found, block in FENCE.findall(page) if found == language]
+
+
+@pytest.fixture(scope="module")
+def score_table() -> str:
+    return (ROOT / "docs" / "score-table.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """A folder with the TOML examples of all pages, each under the name that its first line gives."""
+    for page in USER_PAGES:
+        for block in fenced(page.read_text(encoding="utf-8"), "toml"):
+            name = re.match(r"# ([\w-]+\.toml)\n", block)
+            assert name, f"{page.name}: an example says in its first line what the file is called:\n{block}"
+            assert not (tmp_path / name[1]).exists(), f"{name[1]} is shown twice"
+            (tmp_path / name[1]).write_text(block, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    assert list(broken_links(page)) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One two\n[a](#one-two) [b](#three) [c](none.md) [d](page.md#one-two) [e](https://x.org)\n")
+    assert list(broken_links(page)) == ["#three", "none.md"]
+
+
+@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+def test_flags_exist(page: Path) -> None:
+    named = set(FLAG.findall(code(page.read_text(encoding="utf-8"))))
+    assert named - known_flags() == set()
+
+
+def test_every_flag_of_the_job_is_in_the_docs() -> None:
+    named = {flag for page in USER_PAGES for flag in FLAG.findall(code(page.read_text(encoding="utf-8")))}
+    wanted = {flag for flag in flags_of(ScoreSettings) if f"--no-{flag[2:]}" not in named and "--no-" not in flag}
+    assert wanted - named == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    spans = SPAN.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    named = {span for span in spans if REPOSITORY_PATH.fullmatch(span)}
+    assert {span for span in named if not any(ROOT.glob(span.rstrip("/")))} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_exist(page: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"^make ([a-z-]+)", code(page.read_text(encoding="utf-8")), re.MULTILINE)) <= set(targets)
+
+
+def test_the_column_table_is_the_schema(score_table: str) -> None:
+    fields: list[pa.Field] = []
+    rows = [(name.strip("`"), COLUMN_TYPES[kind]) for name, kind, _ in table_below(score_table, "Columns")]
+    for name, kind in rows:
+        names = [name.replace("<dimension>", d) for d in DIMENSIONS] if "<dimension>" in name else [name]
+        fields += [pa.field(name, kind) for name in names]
+    assert pa.schema(fields) == table_schema(DIMENSIONS, probs=True, carried=pa.schema([]))
+
+
+def test_the_rejection_codes_are_all_there(score_table: str) -> None:
+    rows = [(name.strip("`"), retried) for name, _, retried in table_below(score_table, "Rejection codes")]
+    assert rows == [(str(reason), "yes" if reason in RETRYABLE else "no") for reason in Reason]
+
+
+def test_the_parts_of_the_fingerprint_are_all_there(score_table: str) -> None:
+    spec = describe(AssessorConfig(checkpoint="fake:"), None, ImageLimits())
+    parts = [name.strip("`") for name, _ in table_below(score_table, "Fingerprint")]
+    assert parts == list(spec.fingerprint_parts)
+
+
+def test_image_extensions() -> None:
+    page = (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")
+    decoded, others = (
+        set(re.findall(r"\.(\w+)", line)) for line in re.findall(r"`(\.[a-z][a-z0-9]+(?: \.[a-z][a-z0-9]+){9,})`", page)
+    )
+    assert decoded == IMAGE_EXTENSIONS
+    assert others < UNSUPPORTED_IMAGE_EXTENSIONS
+
+
+def test_shipped_rubrics_are_named() -> None:
+    page = (ROOT / "docs" / "assessors.md").read_text(encoding="utf-8")
+    families = {re.sub(r"-v\d+$", "", name) for name in rubric_names()}
+    assert families == {re.match(r"`(.+?)(?:-v\d+)?`", cells[0])[1] for cells in table_below(page, "Rubrics")}  # type: ignore[index]
+
+
+def test_the_toml_examples_are_valid(examples: Path) -> None:
+    assert {path.name for path in examples.iterdir()} == {"assessor.toml", "job.toml", "product.toml", "weights.toml"}
+    rubric = load_rubric(str(examples / "product.toml"))
+    load_fusion(examples / "weights.toml").ordered_as(rubric.names)
+    CheckpointManifest.model_validate(tomllib.loads((examples / "assessor.toml").read_text()))
+    parse(ScoreSettings, ["--config", str(examples / "job.toml")])
+
+
+@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+def test_python_examples_are_python_with_names_that_can_be_imported(page: Path) -> None:
+    for block in fenced(page.read_text(encoding="utf-8"), "python"):
+        compile(block, page.name, "exec")
+        for module, names in re.findall(r"^from (iqa_core[\w.]*) import (.+)$", block, re.MULTILINE):
+            exec(f"from {module} import {names}", {})
