@@ -18,7 +18,7 @@ from typing import Any
 
 from iqa_core.corpus.sink import ScoredBatch
 from jobs.cluster_session import Pool
-from jobs.score_corpus import ScoreSettings
+from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed
 from jobs.scoring_job import prepare
 from jobs.scoring_run import considered_chunks

@@ -25,7 +25,7 @@ from iqa_core.corpus.batches import ready_batches
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.demo.corpus import write_scenes
 from jobs.cluster_session import Pool
-from jobs.score_corpus import ScoreSettings
+from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed
 from jobs.scoring_job import prepare
 from jobs.scoring_run import considered_chunks

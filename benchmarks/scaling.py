@@ -18,7 +18,7 @@ from benchmarks.harness import local_ray, main, stream_corpus
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.demo.corpus import write_scenes
 from jobs.cluster_session import Pool
-from jobs.score_corpus import ScoreSettings
+from jobs.score_settings import ScoreSettings
 
 SLEEP_S = 0.5
 BATCH = 16

@@ -14,6 +14,7 @@ from iqa_core.corpus.batches import ReadyBatch, ready_batches
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.planning import Proposal
 from iqa_core.corpus.reading import open_chunk
+from jobs.progress import counted
 from jobs.scoring_job import ScoringJob
 
 TIMED_IMAGES = 64
@@ -27,11 +28,11 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
     images = sum(chunk.images or 0 for chunk in chunks)
     size = sum({s.source: s.size or 0 for chunk in chunks for s in chunk.stretches}.values())
     print(f"fingerprint  {job.wanted.fingerprint}")
-    print(f"plan         {images:,} images, {size / 2**20:,.1f} MiB, in {len(chunks):,} chunks")
-    print(f"new          {len(proposal.chunks):,} chunks, {len(proposal.retired):,} retired")
-    print(f"finished     {len(finished):,} chunks")
+    print(f"plan         {counted(images, 'image')}, {size / 2**20:,.1f} MiB, in {counted(len(chunks), 'chunk')}")
+    print(f"new          {counted(len(proposal.chunks), 'chunk')}, {len(proposal.retired):,} retired")
+    print(f"finished     {counted(len(finished), 'chunk')}")
     if proposal.ignored:
-        print(f"ignored      {proposal.ignored.total():,} files: {dict(proposal.ignored.most_common())}")
+        print(f"ignored      {counted(proposal.ignored.total(), 'file')}: {dict(proposal.ignored.most_common())}")
     if job.settings.estimate:
         left = [chunk for chunk in chunks if chunk.name not in finished]
         _print_estimate(job, proposal, left, sum(chunk.images or 0 for chunk in left))

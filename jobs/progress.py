@@ -68,6 +68,11 @@ class Progress:
             self._bar.close()
 
 
+def counted(count: int, noun: str) -> str:
+    """1 chunk, 2,000 chunks."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

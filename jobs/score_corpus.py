@@ -9,86 +9,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
 
 if __name__ == "__main__":  # run as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from iqa_core.assessor.config import AssessorConfig
-from iqa_core.records import ImageLimits
-from jobs.command import JobSettings, run
-
-
-class ScoreSettings(JobSettings):
-    """Score images along the dimensions of a rubric: one row per image, in Parquet. Resumable at any point."""
-
-    input: list[str] = Field(min_length=1)
-    """Folder, prefix, image, .tar, .parquet, saved data set, or a .csv / .jsonl list of URIs; may be repeated."""
-    output: str
-    """Folder or prefix for scores/, plan/ and run.json; the same output resumes."""
-    rubric: str | None = None
-    """Name of a rubric or path of its TOML; default: the one that the checkpoint was trained on."""
-    fusion: Path | None = None
-    """TOML with fusion weights; default: equal weights."""
-    assessor: AssessorConfig = AssessorConfig()
-
-    image_column: str | None = None
-    """Column with image bytes, or a struct of bytes and path."""
-    uri_column: str | None = None
-    """Column with URIs of images."""
-    id_column: str | None = None
-    """Column that becomes `key`."""
-    carry: list[str] = Field(default_factory=list)
-    """name:type of a JSON sidecar's field, or of a list's column, to carry along typed; may be repeated."""
-    storage_options: dict[str, Any] = Field(default_factory=dict)
-    """JSON object passed to fsspec for URIs that are not local."""
-    on_changed: Literal["stop", "ignore", "rescore"] = "stop"
-    """What to do when a planned source was replaced or vanished."""
-    scan: bool = True
-    """--no-scan trusts the plan as it is, without listing the input again."""
-
-    chunk_images: int = Field(default=1024, ge=1)
-    """Images per chunk, which is one score file; fixed for the life of an output."""
-    limit: int | None = Field(default=None, ge=1)
-    """Score whole chunks up to at least this many images; a later run goes on."""
-    probs: bool = False
-    """Also write the probabilities of the five levels."""
-    min_side: int = Field(default=ImageLimits().min_side, ge=1)
-    """Pixels of the shorter side below which an image is rejected."""
-    max_image_pixels: int = Field(default=ImageLimits().max_pixels, ge=1)
-    """Width x height above which an image is rejected."""
-    max_image_bytes: int = Field(default=ImageLimits().max_bytes, ge=1)
-    """Encoded size above which an image is rejected."""
-    max_reject_rate: float = Field(default=0.5, ge=0, le=1)
-    """Share of rejected images above which the run stops; looked at after 1,000 images and at the end."""
-    retry_rejected: bool = False
-    """Try again what was missing, forbidden, not fetched, or failed in the assessor."""
-
-    num_actors: int | None = Field(default=None, ge=1)
-    """Processes that hold the assessor; default: one per GPU, or one per CPU where there is none."""
-    actor_cpus: float | None = Field(default=None, gt=0)
-    """CPUs reserved per actor; default: 1 beside a GPU, 0.75 without."""
-    actor_gpus: float | None = Field(default=None, gt=0)
-    """GPUs reserved per actor; default: 1 where the cluster has any."""
-    reader_cpus: float = Field(default=0.25, gt=0)
-    """CPUs reserved per reading task."""
-    decode_timeout_s: float = Field(default=60, gt=0)
-    """Seconds that decoding one image may take."""
-    stall_timeout_s: float = Field(default=1800, gt=0)
-    """Seconds without any result after which the run ends, resumable."""
-    wait_for_resources_s: float = Field(default=0, ge=0)
-    """How long to wait for the cluster to hold the work."""
-    ray_address: str | None = None
-    """Ray cluster to run on; default: RAY_ADDRESS, else a Ray started for this run."""
-
-    dry_run: bool = False
-    """Print the resolved configuration and the plan; write nothing."""
-    estimate: bool = False
-    """With --dry-run: time 64 images here, and print hours and cost."""
-    price_per_hour: float | None = Field(default=None, gt=0)
-    """Of one actor's machine share, for --estimate."""
+from jobs.command import run
+from jobs.score_settings import ScoreSettings
 
 
 def main(settings: ScoreSettings) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
@@ -11,12 +9,10 @@ from iqa_core.errors import CallerError, RunError
 from jobs.cluster_session import connected, plan_pool, wait_until_it_fits
 from jobs.command import DONE
 from jobs.isolation import Isolation
+from jobs.score_settings import ScoreSettings
 from jobs.scoring_job import ScoringJob, prepare
 from jobs.scoring_run import ScoringRun, considered_chunks
 from jobs.stream import guarded, stream, waves
-
-if TYPE_CHECKING:
-    from jobs.score_corpus import ScoreSettings
 
 PLAN_ATTEMPTS = 10
 """Races with other drivers that planning may lose before it gives up."""

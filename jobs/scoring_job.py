@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,10 +22,8 @@ from iqa_core.corpus.table import own_columns
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import ImageLimits
+from jobs.score_settings import ScoreSettings
 from jobs.work import Work
-
-if TYPE_CHECKING:
-    from jobs.score_corpus import ScoreSettings
 
 PUBLIC_OPTIONS = frozenset({"anon", "endpoint_url", "profile", "region_name"})
 """Storage options that may be shown; any other may be a secret."""

@@ -24,7 +24,7 @@ from iqa_core.corpus.table import SCORED, TABLE_VERSION, counts_of, retryable_or
 from iqa_core.errors import RunError
 from iqa_core.records import Reason
 from jobs.command import DONE, FAILED
-from jobs.progress import Progress
+from jobs.progress import Progress, counted
 from jobs.scoring_job import ScoringJob
 from jobs.stream import Errand, Event
 from jobs.work import ChunkFailure
@@ -217,18 +217,18 @@ class ScoringRun:
 
     def _opening(self, total: int, pool: str) -> str:
         job, known = self._job, self._table.images
-        todo = len(self._expected) - len(self._finished)
+        todo = len(self._expected - self._finished)
         lines = [
             f"assessor   {job.settings.assessor.checkpoint}",
             f"rubric     {job.spec.rubric.id}, fingerprint {job.wanted.fingerprint}",
             f"output     {job.output}",
-            f"plan       {total:,} images in {len(self._expected):,} chunks",
-            f"finished   {known:,} images in {len(self._finished):,} chunks; {todo:,} chunks to do",
+            f"plan       {counted(total, 'image')} in {counted(len(self._expected), 'chunk')}",
+            f"finished   {counted(known, 'image')} in {counted(len(self._finished), 'chunk')}; to do: {todo:,}",
             f"pool       {pool}",
         ]
         if self._proposal.ignored:
             ignored = ", ".join(f"{count:,} {name}" for name, count in self._proposal.ignored.most_common(5))
-            lines.append(f"ignored    {self._proposal.ignored.total():,} files that are no images: {ignored}")
+            lines.append(f"ignored    {counted(self._proposal.ignored.total(), 'file')}, no images: {ignored}")
         if self._proposal.left_out:
             lines.append(
                 f"left out   columns that this table does not have: {', '.join(sorted(self._proposal.left_out))}"
@@ -257,7 +257,7 @@ class ScoringRun:
         ]
         lines += [f"damaged    {damage}" for damage in sorted(self._table.damage)]
         if self._failures:
-            lines.append(f"unfinished {len(self._failures):,} chunks; the same command tries them again:")
+            lines.append(f"unfinished {counted(len(self._failures), 'chunk')}, which the same command tries again:")
             shown_failures = sorted(self._failures.items())[:FAILURES_SHOWN]
             lines += [f"  {name}: {message}" for name, message in shown_failures]
         return "\n".join(lines)

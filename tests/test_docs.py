@@ -22,7 +22,7 @@ from iqa_core.fusion import load_fusion
 from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
 from jobs.command import parse
-from jobs.score_corpus import ScoreSettings
+from jobs.score_settings import ScoreSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -11,7 +11,7 @@ import pytest
 
 from iqa_core.errors import CallerError
 from jobs.command import parse
-from jobs.score_corpus import ScoreSettings
+from jobs.score_settings import ScoreSettings
 from jobs.scoring import score
 from tests.corpora import tiny_png, write_folder, write_list
 from tests.jobs import running
