@@ -19,11 +19,14 @@ LOOKAHEAD = 32
 
 
 def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> bytes | Rejection:
-    """The whole object; `size` where a listing told it, so that a short answer is seen as one."""
+    """The whole object as it is now, be it longer or shorter than when it was listed.
+
+    size: where a listing told it, so that what is too large is not asked for.
+    """
     try:
         if size is not None and size > limits.max_bytes:
             raise Oversized(size)
-        return storage.read(uri, 0, size, limits.max_bytes)
+        return storage.read(uri, max_bytes=limits.max_bytes)
     except Oversized as error:
         return Rejection(Reason.TOO_LARGE, f"{error.size} bytes encoded; the bound is {limits.max_bytes}")
     except Missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -18,8 +19,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from iqa_core.records import Assessment, Reason
 from iqa_core.rubrics import load_rubric
-from tests.corpora import MixedCorpus, assessed_alone, write_mixed
+from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
 from tests.jobs import running
 
 pytestmark = pytest.mark.ray
@@ -149,6 +151,37 @@ def test_two_drivers_on_one_output(scene: Scene, tmp_path: Path, ray_address: st
     texts = [driver.communicate(timeout=240)[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], texts
     assert_undisturbed(scene, tmp_path / "out")
+
+
+def test_a_reader_that_dies_and_reads_other_bytes_the_next_time(tmp_path: Path, ray_address: str) -> None:
+    """Sources change under a reader that a poisonous image ends again and again: each key keeps exactly one row, and
+    the row's score is that of the bytes which its sha256 names."""
+    versions = {f"{index:02d}.png": [tiny_png(index, size=24), tiny_png(700 + index, size=40)] for index in range(48)}
+    write_folder(tmp_path / "in", {name: pair[0] for name, pair in versions.items()})
+    write_folder(tmp_path / "in", {"poison.png": tiny_png(9, corner=(255, 0, 0), size=30)})
+    process = running.start(
+        *("--input", tmp_path / "in", "--output", tmp_path / "out", "--chunk-images", 49),
+        *("--assessor.checkpoint", "fake:?prepare_exit_on=ff0000"),
+        address=ray_address,
+    )
+    rng = random.Random(1)
+    wait_for(lambda: (tmp_path / "out" / "plan" / "000000.parquet").exists() or process.poll() is not None)
+    while process.poll() is None:
+        name = rng.choice(list(versions))
+        (tmp_path / "new").write_bytes(rng.choice(versions[name]))
+        (tmp_path / "new").rename(tmp_path / "in" / name)
+        time.sleep(0.02)
+    assert process.wait() == 0, process.communicate()[0]
+    rows = {row["key"]: row for row in running.read_table(tmp_path / "out").to_pylist()}
+    assert running.read_run(tmp_path / "out")["images"] == len(rows) == len(versions) + 1
+    assert rows.pop("poison.png")["reason"] == Reason.CORRUPT
+    alone = {hashlib.sha256(data).hexdigest(): data for pair in versions.values() for data in pair}
+    expected = assessed_alone(alone)
+    for name, row in rows.items():
+        assert alone[row["sha256"]] in versions[name]
+        assessment = expected[row["sha256"]]
+        assert isinstance(assessment, Assessment)
+        assert [row[dimension] for dimension in DIMENSIONS] == pytest.approx(assessment.scores_K.tolist(), abs=1e-6)
 
 
 @dataclass(slots=True)
