@@ -84,18 +84,6 @@ def test_faults_cost_no_row_and_spoil_none(
 def test_expired_credentials_and_outages_leave_a_run_that_goes_on(
     corpus: Corpus, s3_proxy: FaultyProxy, ray_address: str, tmp_path: Path
 ) -> None:
-    s3_proxy.refuse(r"GET .*\.png$", "ExpiredToken", 400, after=45)
-    code, output = score(corpus, "resumed", s3_proxy, ray_address)
-    assert code == 1, output
-    assert "failed: " in output
-    assert "credentials are refused (ExpiredToken); renew them and run the same command" in output
-    assert s3_proxy.refusals()["ExpiredToken"] > 0
-    early = table_of(corpus, "resumed", tmp_path / "early")
-    assert_same_rows(early, {key: corpus.table[key] for key in early})
-    assert len(early) < IMAGES
-
-    s3_proxy.relent()
-    s3_proxy.clear()
     outage = corpus.listed[: len(corpus.listed) // 2]
     for key in outage:
         s3_proxy.refuse(f"/{key}$")
@@ -107,8 +95,17 @@ def test_expired_credentials_and_outages_leave_a_run_that_goes_on(
     (unfinished,) = record["unfinished"]
     assert f"{unfinished}: " in output
     assert f"resumed/scores/{unfinished}.parquet" not in corpus.bucket.keys("resumed/scores/")
-    later = table_of(corpus, "resumed", tmp_path / "later")
-    assert_same_rows(later, {key: row for key, row in corpus.table.items() if key not in {*corpus.listed, MISSING}})
+    finished = {key: row for key, row in corpus.table.items() if key not in {*corpus.listed, MISSING}}
+    assert_same_rows(table_of(corpus, "resumed", tmp_path / "outage"), finished)
+
+    s3_proxy.relent()
+    s3_proxy.refuse(r"GET .*\.png$", "ExpiredToken", 400, after=10)
+    code, output = score(corpus, "resumed", s3_proxy, ray_address)
+    assert code == 1, output
+    assert "failed: " in output
+    assert "credentials are refused (ExpiredToken); renew them and run the same command" in output
+    assert s3_proxy.refusals()["ExpiredToken"] > 0
+    assert_same_rows(table_of(corpus, "resumed", tmp_path / "expired"), finished)
 
     s3_proxy.relent()
     s3_proxy.clear()
