@@ -20,6 +20,9 @@ OBJECT_STORE_BYTES = 512 * 2**20
 """Of a Ray that is started here: a few dozen batches of pixels in flight, on a machine that others use as well."""
 
 
+CPU_ACTOR_SHARE = 0.75
+"""Of each CPU, where there is no GPU: the rest is left to readers."""
+
 RAY_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # a task killed for memory is otherwise retried without end
@@ -86,20 +89,24 @@ def plan_pool(
     config: AssessorConfig, num_actors: int | None, actor_cpus: float | None, num_gpus: float | None, reader_cpus: float
 ) -> Pool:
     """One actor per GPU; without GPUs one per CPU, with a quarter of each CPU left to readers."""
-    import ray
-
-    resources = ray.cluster_resources()
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    on_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:") and (num_gpus or gpus > 0)
+    may_use_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:")
+    if num_gpus and not may_use_gpu:
+        raise CallerError(f"--actor-gpus {num_gpus:g}: this assessor runs on the CPU")
+    nodes = _nodes()
+    cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
+    on_gpu = may_use_gpu and (config.device == "cuda" or bool(num_gpus) or gpus > 0)
     gpus_each = (num_gpus or 1.0) if on_gpu else 0.0
-    cpus_each = actor_cpus or (1.0 if on_gpu else 0.75)
-    count = num_actors or max(1, int(gpus / gpus_each) if on_gpu else int(cpus))
-    return Pool(count, cpus_each, gpus_each, reader_cpus, config.threads or max(1, int(cpus / count)))
+    cpus_each = actor_cpus or (1.0 if on_gpu else CPU_ACTOR_SHARE)
+    count = num_actors or max(1, int(gpus / gpus_each) if on_gpu else int(CPU_ACTOR_SHARE * cpus / cpus_each))
+    most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=1.0)
+    return Pool(count, cpus_each, gpus_each, reader_cpus, config.threads or max(1, int(min(cpus / count, most_cpus))))
 
 
 def wait_until_it_fits(pool: Pool, wait_s: float) -> None:
     """Return when the cluster holds the pool and at least one reader. Raises CallerError after wait_s."""
     deadline = time.monotonic() + wait_s
+    if wait_s and _shortage(pool):
+        _ask_autoscaler(pool)
     while shortage := _shortage(pool):
         if time.monotonic() >= deadline:
             raise CallerError(
@@ -109,18 +116,33 @@ def wait_until_it_fits(pool: Pool, wait_s: float) -> None:
         time.sleep(min(2.0, wait_s))
 
 
-def _shortage(pool: Pool) -> str | None:
-    import ray
+def _ask_autoscaler(pool: Pool) -> None:
+    """Say what is needed: a cluster that grows does so on demand, and nothing has asked for anything yet."""
+    from ray.autoscaler.sdk import request_resources
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    actor = {"CPU": pool.actor_cpus} | ({"GPU": pool.actor_gpus} if pool.actor_gpus else {})
+    request_resources(bundles=[*[actor] * pool.num_actors, {"CPU": pool.reader_cpus}])
+
+
+def _shortage(pool: Pool) -> str | None:
+    nodes = _nodes()
     slots = sum(_slots(node, pool) for node in nodes)
     if slots < pool.num_actors:
         have = ", ".join(f"{node.get('CPU', 0):g} CPU + {node.get('GPU', 0):g} GPU" for node in nodes)
         return f"{pool.describe()}, but there is room for {slots} of them ({have})"
-    cpus_left = sum(node.get("CPU", 0.0) for node in nodes) - pool.num_actors * pool.actor_cpus
-    if cpus_left < pool.reader_cpus - 1e-6:
+    # a slot that no actor takes is room for readers, and so is what is left of a node beside its slots
+    has_spare_slot = slots > pool.num_actors and pool.actor_cpus >= pool.reader_cpus
+    cpus_left = max(node.get("CPU", 0.0) - _slots(node, pool) * pool.actor_cpus for node in nodes)
+    if not has_spare_slot and cpus_left < pool.reader_cpus - 1e-6:
         return f"{pool.describe()}, but the actors leave {max(cpus_left, 0):g} CPU for reading"
     return None
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Resources of each node that is alive."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _slots(node: dict[str, float], pool: Pool) -> int:

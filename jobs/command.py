@@ -27,6 +27,9 @@ from iqa_core.errors import CallerError, IqaError
 
 DONE, FAILED, REFUSED = 0, 1, 2
 
+SECRET_FIELDS = frozenset({"storage_options"})
+"""Settings whose values are never printed, and whose keys are not ours to rename."""
+
 
 class JobSettings(BaseSettings):
     """Base of every job's settings: kebab-case flags, nested with dots, documented by the fields' docstrings."""
@@ -121,7 +124,11 @@ def _toml(path: Path | None) -> dict[str, Any]:
 
 def _snake(table: dict[str, Any]) -> dict[str, Any]:
     """TOML keys may be written like the flags."""
-    return {key.replace("-", "_"): _snake(value) if isinstance(value, dict) else value for key, value in table.items()}
+    renamed = {key.replace("-", "_"): value for key, value in table.items()}
+    return {
+        key: _snake(value) if isinstance(value, dict) and key not in SECRET_FIELDS else value
+        for key, value in renamed.items()
+    }
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -138,4 +145,5 @@ def _flag(location: tuple[int | str, ...]) -> str:
 
 def _reason(fault: Any) -> str:
     reasons = {"missing": "is required", "extra_forbidden": "there is no such setting"}
-    return reasons.get(fault["type"]) or f"{fault['msg']} (got {fault['input']!r})"
+    shown = "" if fault["loc"][0] in SECRET_FIELDS else f" (got {fault['input']!r})"
+    return reasons.get(fault["type"]) or f"{fault['msg']}{shown}"

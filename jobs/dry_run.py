@@ -16,6 +16,8 @@ from iqa_core.corpus.planning import Proposal
 from iqa_core.corpus.reading import open_chunk
 from jobs.progress import counted
 from jobs.scoring_job import ScoringJob
+from jobs.scoring_run import within_limit
+from jobs.work import Work
 
 TIMED_IMAGES = 64
 
@@ -39,9 +41,10 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
 
 
 def _all_chunks(job: ScoringJob, proposal: Proposal) -> Iterator[Chunk]:
+    """What the plan would be, up to --limit images."""
     planned = (chunk for chunk in job.plan.chunks() if chunk.name not in proposal.retired)
     new = (Chunk(f"new-{index:06d}", kind, stretches) for index, (kind, stretches) in enumerate(proposal.chunks))
-    return chain(planned, new)
+    return within_limit(chain(planned, new), job.settings.limit)
 
 
 def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: list[Chunk], images: int) -> None:
@@ -49,7 +52,7 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: list[Chunk], im
     assessor = load(work.spec, work.config)
     timed = 0
     began: float | None = None
-    for batch in _batches(job, chunks, work):
+    for batch in _batches(chunks, work):
         assess_each(assessor, batch.images)
         if began is None:  # the first batch warms up and is not counted
             began = time.monotonic()
@@ -69,10 +72,7 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: list[Chunk], im
         print(f"             and cost {hours * actors * job.settings.price_per_hour:.2f} at the given price per hour")
 
 
-def _batches(job: ScoringJob, chunks: list[Chunk], work: object) -> Iterator[ReadyBatch]:
-    from jobs.work import Work
-
-    assert isinstance(work, Work)
+def _batches(chunks: list[Chunk], work: Work) -> Iterator[ReadyBatch]:
     for chunk in chunks:
         content = open_chunk(chunk, work.read_plan)
         yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)

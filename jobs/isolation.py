@@ -7,7 +7,7 @@ since a process ends itself at its time limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, reje
 from iqa_core.corpus.chunks import Chunk, Content
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.corpus.sink import ScoredBatch, Sink
+from iqa_core.corpus.sources import Kind
 from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
 from jobs.cluster_session import Pool
@@ -27,6 +28,9 @@ DEATHS_PER_IMAGE = 2
 LOST_NODES = 20
 """Nodes lost under one image before the run gives up: such a cluster is no place to go on."""
 
+FAILED_IN_A_ROW = 16
+"""Images whose assessing ends fresh processes, one after the other, before it is not the images that are suspected."""
+
 GRACE_S = 60.0
 """Beyond a process's own time limit, before it is killed from outside."""
 
@@ -34,8 +38,8 @@ GRACE_S = 60.0
 class SingleReader:
     """In a process of its own: one chunk, of which single images are prepared."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, given: Callable[[], Work]) -> None:
+        self._work = given()
         self._chunk = ""
         self._content: Content | None = None
 
@@ -66,17 +70,26 @@ class SingleReader:
         return rejected_batch(self._chunk, content, ordinal, next(content.images([ordinal])), rejection)
 
     def _opened(self, encoded: bytes) -> Content | ChunkFailure:
-        """The chunk's content, read once: a row group is not to be decoded again for each of its images."""
+        """The chunk's content, read once."""
         chunk = Chunk.from_bytes(encoded)
         if self._content is None or chunk.name != self._chunk:
             try:
-                content = open_chunk(chunk, self._work.read_plan)
-                images = list(content.images(range(len(content.keys))))
+                self._content = _held(chunk.kind, open_chunk(chunk, self._work.read_plan))
             except Exception as error:  # whatever a source does to its reader is the source's failure
                 return failure_of(chunk.name, error)
-            self._content = replace(content, images=lambda ordinals: iter([images[ordinal] for ordinal in ordinals]))
             self._chunk = chunk.name
         return self._content
+
+
+def _held(kind: Kind, content: Content) -> Content:
+    """Content whose images are all there: a row group is not to be decoded again for each of its images.
+
+    Loose and listed images stay where they are, since each is fetched by itself anyway.
+    """
+    if kind in (Kind.IMAGE, Kind.LIST):
+        return content
+    images = list(content.images(range(len(content.keys))))
+    return replace(content, images=lambda ordinals: iter([images[ordinal] for ordinal in ordinals]))
 
 
 class SingleAssessor(AssessBatches):
@@ -91,6 +104,7 @@ class Isolation:
 
     def __init__(self, work: Work, pool: Pool) -> None:
         self._work = work
+        self._failed_in_a_row = 0
         self._reader = _Process(SingleReader, work, {"num_cpus": pool.reader_cpus}, None)
         resources = {"num_cpus": pool.actor_cpus, "num_gpus": pool.actor_gpus}
         self._assessor = _Process(SingleAssessor, work, resources, work.config.timeout_s + GRACE_S)
@@ -108,7 +122,10 @@ class Isolation:
         images, layout = opened
         partial = sink.partial(chunk, layout)
         for ordinal in sorted(partial.missing if partial else range(images)):
-            yield self._score(encoded, ordinal)
+            event = self._score(encoded, ordinal)
+            yield event
+            if isinstance(event, ChunkFailure):
+                return
         if images == 0 and partial is None:
             yield ChunkFailure(chunk, "its readers ended before they said that it is empty", is_fatal=False)
 
@@ -130,7 +147,14 @@ class Isolation:
             scored = self._assessor.call("assess", batch)
             if scored is not None:
                 assert isinstance(scored, ScoredBatch)
+                self._failed_in_a_row = 0
                 return scored
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row == FAILED_IN_A_ROW:
+                raise RunError(
+                    f"{FAILED_IN_A_ROW} images in a row ended the assessor's process: the device, the driver or the "
+                    "model is at fault; put it right and run the same command"
+                )
             rejection = Rejection(
                 Reason.ASSESSOR_FAILED, f"assessing it crashed or exceeded its time, {DEATHS_PER_IMAGE} times"
             )
@@ -182,7 +206,7 @@ class _Process:
 
         if self._actor is not None:
             return
-        self._actor = ray.remote(self._kind).options(max_restarts=0, **self._resources).remote(self._work)
+        self._actor = ray.remote(self._kind).options(max_restarts=0, **self._resources).remote(lambda: self._work)
         try:
             self._node = ray.get(self._actor.node.remote())
         except RayActorError as error:

@@ -49,9 +49,12 @@ def score(settings: ScoreSettings) -> int:
                     run.take(event)
                 for errand in wave:
                     if run.is_open(errand):
-                        for event in isolation.replay(errand.encoded, run.sink):
+                        for event in guarded(isolation.replay(errand.encoded, run.sink), settings.stall_timeout_s):
                             run.take(event)
+                isolation.close()  # it would hold what the next wave's actors need
             return run.conclude()
+        except OSError as error:
+            raise RunError(f"{job.output} cannot be written ({error}); the same command goes on") from error
         except RayError as error:
             raise RunError(f"Ray ended the run ({type(error).__name__}: {error}); the same command goes on") from error
         finally:
@@ -63,7 +66,13 @@ def proposed(job: ScoringJob) -> Proposal:
     settings = job.settings
     if settings.scan:
         return propose(
-            job.plan, job.wanted, settings.input, job.options, limit=settings.limit, on_changed=settings.on_changed
+            job.plan,
+            job.wanted,
+            settings.input,
+            job.options,
+            limit=settings.limit,
+            on_changed=settings.on_changed,
+            exact=settings.estimate,
         )
     contract = job.plan.contract()
     if contract is None:

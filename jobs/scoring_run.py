@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,16 @@ FAILURES_SHOWN = 10
 
 def considered_chunks(job: ScoringJob) -> Iterator[Chunk]:
     """Chunks of the plan that a run is about: all, or the first that hold --limit images."""
+    return within_limit(job.plan.chunks(), job.settings.limit)
+
+
+def within_limit(chunks: Iterable[Chunk], limit: int | None) -> Iterator[Chunk]:
+    """Whole chunks up to at least `limit` images; one that nobody has counted is taken to hold a single image."""
     images = 0
-    for chunk in job.plan.chunks():
-        if job.settings.limit is not None and images >= job.settings.limit:
+    for chunk in chunks:
+        if limit is not None and images >= limit:
             return
-        images += chunk.images or 0
+        images += 1 if chunk.images is None else chunk.images
         yield chunk
 
 
@@ -70,16 +75,15 @@ class ScoringRun:
         self._table = Summary(job.dimensions)
         self._finished = self._remove_retired(job.ledger.finished())
         self._expected, total, has_unknown = self._considered()
-        self._kept = 0
+        self._done_before = 0
         self._retries = self._take_stock()
-        self._progress = Progress(None if has_unknown else total, self._table.images + self._kept)
+        self._progress = Progress(None if has_unknown else total, self._done_before)
         print(self._opening(total, pool), flush=True)
 
     def errands(self) -> Iterator[Errand]:
         """What is left to do, chunk by chunk."""
         for chunk in considered_chunks(self._job):
             if chunk.name in self._retries:
-                self._preload(chunk)
                 yield Errand(chunk.name, chunk.to_bytes(), self._retries[chunk.name])
             elif chunk.name not in self._finished:
                 yield Errand(chunk.name, chunk.to_bytes())
@@ -91,8 +95,9 @@ class ScoringRun:
         elif isinstance(event, ChunkFailure):
             if event.is_fatal:
                 raise RunError(event.message)
-            self._failures[event.chunk] = event.message
-        else:
+            self._fail(event.chunk, event.message)
+        elif event.chunk not in self._finished:  # what is complete may come again from a node that was thought lost
+            self._preload(event.chunk)
             self._progress.add(event.rows.num_rows, event.rows.num_rows - counts_of(event.rows).get(SCORED, 0))
             complete = self.sink.add(event)
             if complete is not None:
@@ -102,6 +107,7 @@ class ScoringRun:
         """Whether some of it neither came back nor failed for a known reason."""
         is_open = errand.name not in self._finished and errand.name not in self._failures
         if is_open:
+            self._preload(errand.name)
             self._replayed.add(errand.name)
             print(f"chunk {errand.name}: some of its images did not come back; they are tried one by one", flush=True)
         return is_open
@@ -111,12 +117,11 @@ class ScoringRun:
         while self._commits:
             self._commits.popleft().result()
         self._progress.close()
-        absent = self._expected - self._job.ledger.finished() - set(self._failures)
-        if absent:
-            raise RunError(f"{len(absent)} chunks were committed and are not there ({min(absent)}, …); run it again")
-        undone = self._expected - set(self._failures) - self._finished
-        if undone or self._table.images != self._table.scored + self._table.rejected:
-            raise RunError(f"images in and rows out do not agree ({len(undone)} chunks are not done); run it again")
+        # another driver may have retired chunks (--on-changed rescore) while this one was committing them
+        there = self._remove_retired(self._job.ledger.finished())
+        undone = self._expected - self._job.plan.retired() - set(self._failures) - (self._finished & there)
+        if undone:
+            raise RunError(f"{counted(len(undone), 'chunk')} not in the table ({min(undone)}, …); run it again")
         self._check_reject_rate(at_end=True)
         self._job.storage.put(join(self._job.output, "run.json"), json.dumps(self._run_json(), indent=2).encode())
         print(self._closing(), flush=True)
@@ -149,36 +154,53 @@ class ScoringRun:
         retries: dict[str, tuple[int, ...]] = {}
         self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
         ledger = self._job.ledger
-        with ThreadPoolExecutor(LEDGER_THREADS) as pool:
-            names = sorted(self._finished)
-            for name, rows in zip(names, pool.map(lambda n: ledger.read(n, self._table.columns()), names), strict=True):
-                again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
-                if again and name in self._expected:
-                    retries[name] = tuple(again)
-                    self._kept += rows.num_rows - len(again)
-                else:
-                    self._table.add(rows, ledger.metadata(rows).get("damage"))
+        for name, rows in self._read_all(sorted(self._finished)):
+            again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
+            if again and name in self._expected:
+                retries[name] = tuple(again)
+            else:
+                self._table.add(rows, ledger.metadata(rows).get("damage"))
+            if name in self._expected:
+                self._done_before += rows.num_rows - (len(again) if name in retries else 0)
         self._finished -= set(retries)
         return retries
 
-    def _preload(self, chunk: Chunk) -> None:
-        """Put the rows that are kept of a committed chunk into the sink, as if they had come back."""
-        rows = self._job.ledger.read(chunk.name)
+    def _read_all(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """What a summary needs of these chunks, LEDGER_THREADS at a time."""
+        columns = self._table.columns()
+        with ThreadPoolExecutor(LEDGER_THREADS) as pool:
+            for begin in range(0, len(names), LEDGER_THREADS):
+                some = names[begin : begin + LEDGER_THREADS]
+                yield from zip(some, pool.map(lambda name: self._job.ledger.read(name, columns), some), strict=True)
+
+    def _fail(self, name: str, message: str) -> None:
+        """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""
+        if name in self._retries and name not in self._failures:
+            rows = self._job.ledger.read(name, self._table.columns())
+            self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
+        self._failures[name] = message
+
+    def _preload(self, name: str) -> None:
+        """Before the first row of a chunk that is tried again: those that are kept, as if they had come back too."""
+        if name not in self._retries or name in self.sink.open:
+            return
+        rows = self._job.ledger.read(name)
         known = self._job.ledger.metadata(rows)
-        again = set(self._retries[chunk.name])
+        again = set(self._retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]
         reading = OpenChunk(rows.num_rows, known["layout"], known["damage"], kept, [], set(known["versions"]))
         reading.pieces.append(rows.take(pa.array(kept, pa.int64())).replace_schema_metadata(None))
-        self.sink.open[chunk.name] = [reading]
+        self.sink.open[name] = [reading]
 
     def _complete(self, name: str, chunk: OpenChunk) -> None:
         rows = chunk.rows().select(self._schema.names).cast(self._schema)
         counts = counts_of(rows)
         outage = counts.get(Reason.FORBIDDEN, 0) + counts.get(Reason.FETCH_FAILED, 0)
         if outage > OUTAGE_SHARE * rows.num_rows:
-            self._failures[name] = (
+            self._fail(
+                name,
                 f"{outage} of {rows.num_rows} images were forbidden or could not be fetched: taken for an outage "
-                f"(the first: {_first_outage(rows)})"
+                f"(the first: {_first_outage(rows)})",
             )
             return
         self._commit(name, rows, chunk)

@@ -26,6 +26,12 @@ WAVE_BYTES = 256 * 2**20
 READER_RETRIES = ACTOR_RETRIES = 2
 """Ray's own are without end: a poisonous image would be tried for ever."""
 
+READERS_PER_ACTOR = 8
+"""Readers at once, however many CPUs there are: each may hold a chunk of 512 MiB and a batch of 256 MiB of pixels."""
+
+CONSTRUCTOR_DEATHS = 3
+"""Actors in a row that may fail to load the assessor: a throttled copy of the checkpoint is no reason to end a run."""
+
 BLOCK_BYTES = 1
 """So that each batch is a block of its own: actors are kept equally busy, and a death costs one batch. The driver hands
 out about 78 blocks/s, so large pools want large batches (`--assessor.batch-tokens`)."""
@@ -61,7 +67,7 @@ def waves(errands: Iterable[Errand]) -> Iterator[list[Errand]]:
 def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     """What comes back for a wave, in any order. What a dying process took with it does not come back."""
     import ray.data
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
     # each death of a worker would be logged with its traceback; what it cost is found by ordinal, and said
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -71,6 +77,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
+    context.max_consecutive_actor_init_deaths = CONSTRUCTOR_DEATHS
     context.target_max_block_size = BLOCK_BYTES
     # the default of 2 has starved actors that take seconds per batch
     context.downstream_capacity_backpressure_ratio = 10
@@ -81,11 +88,12 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=pool.reader_cpus,
+            compute=TaskPoolStrategy(size=READERS_PER_ACTOR * pool.num_actors),
             ray_remote_args_fn=_reader_faults,
         )
         .map_batches(
             AssessBatches,
-            fn_constructor_args=(work,),
+            fn_constructor_args=(lambda: work,),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,

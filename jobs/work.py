@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -134,7 +134,9 @@ class ReadChunks:
 class AssessBatches:
     """The actors' side of the stream: holds the assessor; ready batches in, scored batches out."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, given: Callable[[], Work]) -> None:
+        """given: a callable, since Ray writes arguments that are dataclasses into its logs, secrets and all."""
+        work = given()
         self._work = work
         self._assessor = load(work.spec, work.config)
         self._versions = json.dumps(dict(self._assessor.versions), sort_keys=True)

@@ -73,22 +73,28 @@ def ready_batches(
 ) -> Iterator[ReadyBatch]:
     """All images of a chunk, or those with the ordinals in `only`, like sizes together.
 
-    guard: entered around the decoding of each image, to bound the time it takes.
+    guard: entered around whatever is done to the bytes of one image, to bound the time it takes.
     """
     layout = content.layout
     if not content.keys:
         yield _decoded(chunk, content, layout, [], preparer, guard)
-    for window in _windows(content, preparer, only):
+    for window in _windows(content, preparer, guard, only):
         for slots in _grouped(window, bounds):
             yield _decoded(chunk, content, layout, slots, preparer, guard)
 
 
-def _windows(content: Content, preparer: Preparer, only: frozenset[int] | None) -> Iterator[list[_Slot]]:
+def _windows(
+    content: Content,
+    preparer: Preparer,
+    guard: Callable[[], AbstractContextManager[object]],
+    only: frozenset[int] | None,
+) -> Iterator[list[_Slot]]:
     window: list[_Slot] = []
     size = 0
     ordinals = range(len(content.keys)) if only is None else sorted(only)
     for ordinal, encoded in zip(ordinals, content.images(ordinals), strict=True):
-        window.append(_probed(ordinal, encoded, preparer))
+        with guard():
+            window.append(_probed(ordinal, encoded, preparer))
         size += 0 if isinstance(encoded.data, Rejection) else len(encoded.data)
         if len(window) == WINDOW_IMAGES or size >= WINDOW_BYTES:
             yield window

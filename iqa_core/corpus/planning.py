@@ -67,10 +67,12 @@ def propose(
     *,
     limit: int | None,
     on_changed: OnChanged,
+    exact: bool = False,
 ) -> Proposal:
     """List the inputs, compare with the plan, and cut what is new.
 
     wanted: the contract that this run would lay down; its carried columns are filled in from the inputs.
+    exact: count the images of every tar, whatever it costs; a limit needs that anyway.
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
     there is nothing at all to score.
     """
@@ -92,7 +94,7 @@ def propose(
     planned = _planned_images(plan, retired) if limit is not None else 0
     pool = ThreadPoolExecutor(SURVEY_THREADS)
     try:
-        surveyed = _readable(_surveyed(pool, plan.storage, new, options, exact=limit is not None), listing)
+        surveyed = _readable(_surveyed(pool, plan.storage, new, options, exact=exact or limit is not None), listing)
         for chunk in _cut(_noting(surveyed, schemas), options):
             if limit is not None and planned >= limit and not _goes_on(chunks, chunk):
                 break

@@ -12,7 +12,7 @@ from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, carried_name, conformed
 from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
 from iqa_core.corpus.sources import Kind, Source
-from iqa_core.corpus.storage import Missing, Storage
+from iqa_core.corpus.storage import FetchFailed, Missing, Storage
 from iqa_core.records import ImageLimits
 
 READERS: Mapping[Kind, ModuleType] = {
@@ -56,6 +56,11 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
     for stretch in chunk.stretches:
         _check_size(stretch.source, chunk.kind, stretch.size)
     content: Content = READERS[chunk.kind].read(plan.storage, chunk, plan.options, plan.limits)
+    if chunk.images is not None and chunk.images != len(content.keys):
+        raise FetchFailed(
+            f"{chunk.stretches[0].source}: {chunk.images} images were planned there, {len(content.keys)} are found; it "
+            "was replaced since (--on-changed rescore plans it anew)"
+        )
     names = [carried_name(name, plan.own_columns) for name in content.carried.column_names]
     renamed = content.carried.rename_columns(names)
     return replace(content, carried=conformed(renamed, plan.carried, len(content.keys)))

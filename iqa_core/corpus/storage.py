@@ -107,7 +107,7 @@ class Entry:
 class Storage:
     """Access to every URI of one run. Picklable: readers on other nodes get a copy."""
 
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Passed to fsspec for every URI that is not local (endpoint_url, key, secret, …)."""
 
     def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:

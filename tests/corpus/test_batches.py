@@ -195,7 +195,7 @@ def test_a_machine_without_memory_is_no_fault_of_the_image(preparer: PatchPrepar
         batched([png(24, 16)], BatchBounds(tokens=100), preparer)
 
 
-def test_the_guard_is_entered_for_each_decoding_and_left() -> None:
+def test_the_guard_is_entered_for_each_header_and_each_decoding_and_left() -> None:
     depth, entered = 0, 0
 
     @contextmanager
@@ -208,7 +208,7 @@ def test_the_guard_is_entered_for_each_decoding_and_left() -> None:
     encoded = [png(16, 16), b"no image", png(24, 24)]
     for _ in ready_batches("c", content_of(encoded), PatchPreparer(), BatchBounds(tokens=1), guard):
         assert depth == 0
-    assert entered == 2
+    assert entered == 3 + 2
 
 
 def test_encoded_bytes_held_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -86,12 +88,13 @@ def test_loose_images_are_read_alone_or_all_together(
     output.extend(tmp_path / "in")
     (content,) = output.contents().values()
     (tmp_path / "in" / "2.jpg").unlink()
-    (tmp_path / "in" / "3.jpg").write_bytes(b"")
+    (tmp_path / "in" / "3.jpg").write_bytes(b"longer than it was")
     (tmp_path / "in" / "4.jpg").chmod(0)
     with as_nobody(tmp_path):
         images = list(images_of(content))
-    reasons = [None, None, Reason.MISSING, Reason.FETCH_FAILED, Reason.FORBIDDEN, None]
+    reasons = [None, None, Reason.MISSING, None, Reason.FORBIDDEN, None]
     assert [image.reason for image in images] == reasons
+    assert images[3].data == b"longer than it was", "as it is now"
     assert [image.key for image in images_of(content, [1, 5])] == ["1.jpg", "5.jpg"]
     assert {(image.offset, image.length, image.row) for image in images} == {(None, None, None)}
 
@@ -107,3 +110,22 @@ def test_columns_have_the_plans_names_and_types(tmp_path: Path) -> None:
     content = open_chunk(chunk, replace(output.read_plan(), carried=carried))
     assert content.carried.schema.equals(carried)
     assert content.carried.to_pylist() == [{"absent": None, "input_reward": "x", "n": 5}]
+
+
+def test_a_tar_that_was_replaced_by_one_of_the_same_size_is_not_taken_for_the_planned_one(tmp_path: Path) -> None:
+    def tar_of(count: int) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for index in range(count):
+                info = tarfile.TarInfo(f"{index}.png")
+                info.size = 100
+                tar.addfile(info, io.BytesIO(bytes(100)))
+        return buffer.getvalue().ljust(20480, b"\0")
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tar").write_bytes(tar_of(12))
+    output = Output(tmp_path / "out", ReadOptions(chunk_images=20))
+    output.extend(tmp_path / "in")
+    (tmp_path / "in" / "a.tar").write_bytes(tar_of(5))
+    with pytest.raises(FetchFailed, match="12 images were planned there, 5 are found"):
+        output.contents()
