@@ -30,7 +30,7 @@ from jobs.scoring import applied, proposed
 from jobs.scoring_job import prepare
 from jobs.scoring_run import considered_chunks
 
-IMAGES = int(os.environ.get("PIPELINE_IMAGES", "3000"))
+IMAGES = int(os.environ.get("PIPELINE_IMAGES", "2000"))
 CHUNK_IMAGES = 128
 CPUS = len(os.sched_getaffinity(0))
 

@@ -171,7 +171,8 @@ def test_a_reader_that_dies_and_reads_other_bytes_the_next_time(tmp_path: Path, 
         (tmp_path / "new").write_bytes(rng.choice(versions[name]))
         (tmp_path / "new").rename(tmp_path / "in" / name)
         time.sleep(0.02)
-    assert process.wait() == 0, process.communicate()[0]
+    text, _ = process.communicate()
+    assert process.returncode == 0, text
     rows = {row["key"]: row for row in running.read_table(tmp_path / "out").to_pylist()}
     assert running.read_run(tmp_path / "out")["images"] == len(rows) == len(versions) + 1
     assert rows.pop("poison.png")["reason"] == Reason.CORRUPT
