@@ -88,7 +88,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=pool.reader_cpus,
-            compute=TaskPoolStrategy(size=READERS_PER_ACTOR * pool.num_actors),
+            compute=TaskPoolStrategy(size=min(READERS_PER_ACTOR * pool.num_actors, len(wave))),
             ray_remote_args_fn=_reader_faults,
         )
         .map_batches(

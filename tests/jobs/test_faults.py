@@ -28,8 +28,8 @@ pytestmark = pytest.mark.ray
 
 IMAGES = 640
 DIMENSIONS = load_rubric("interior-v1").names
-SLOW = ("--assessor.checkpoint", "fake:?sleep_s=0.15", "--chunk-images", "20")
-"""About 5 s of work for 4 actors, in 33 chunks: time to die in."""
+SLOW = ("--assessor.checkpoint", "fake:?sleep_s=0.1", "--chunk-images", "20", "--num-actors", "2")
+"""About 4 s of work for two actors, in 35 chunks: time to die in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def test_actors_and_readers_killed(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_two_drivers_on_one_output(scene: Scene, tmp_path: Path, ray_address: str) -> None:
-    arguments = (*scene.arguments, *SLOW, "--output", tmp_path / "out", "--num-actors", "2")
+    arguments = (*scene.arguments, *SLOW, "--output", tmp_path / "out")
     drivers = [running.start(*arguments, address=ray_address) for _ in range(2)]
     texts = [driver.communicate(timeout=240)[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], texts
@@ -268,7 +268,7 @@ def submit(nodes: Nodes, *arguments: str | Path) -> subprocess.Popen[str]:
 
 def test_submitted_job_with_a_node_killed_equals_the_local_run(scene: Scene, tmp_path: Path, nodes: Nodes) -> None:
     output = tmp_path / "out"
-    process = submit(nodes, *scene.arguments, *SLOW, "--output", output, "--num-actors", "4")
+    process = submit(nodes, *scene.arguments, *SLOW, "--output", output)
     wait_for(lambda: committed(output) >= 3 or process.poll() is not None, timeout_s=120)
     assert process.poll() is None, process.communicate()[0]
     nodes.cluster.remove_node(nodes.workers.pop(), allow_graceful=False)

@@ -24,7 +24,9 @@ from tests.jobs import running
 pytestmark = pytest.mark.ray
 
 DIMENSIONS = load_rubric("interior-v1").names
-FAKE = ("--assessor.checkpoint", "fake:")
+NO_MODEL = ("--assessor.checkpoint", "fake:")
+FAKE = (*NO_MODEL, "--num-actors", "2")
+"""Two actors: each costs a second of CPU to start, on machines that have two cores."""
 
 
 def test_mixed_inputs_score_as_each_image_does_alone(tmp_path: Path, ray_address: str) -> None:
@@ -283,7 +285,7 @@ def test_the_demo_assessor_scores_and_a_ray_is_started_for_the_job(tmp_path: Pat
 
 def test_the_cluster_must_hold_pool_and_readers(tmp_path: Path, ray_address: str) -> None:
     write_folder(tmp_path / "in", {"one.png": tiny_png(1)})
-    arguments = ("--input", tmp_path / "in", "--output", tmp_path / "out", *FAKE)
+    arguments = ("--input", tmp_path / "in", "--output", tmp_path / "out", *NO_MODEL)
     code, output = running.run(*arguments, "--num-actors", 9, address=ray_address)
     assert code == 2
     assert "room for 5 of them" in output
