@@ -18,8 +18,8 @@ from jobs.cluster_session import Pool
 from jobs.work import AssessBatches, ChunkFailure, ReadChunks, Work, from_done
 
 WAVE_CHUNKS = 50_000
-"""Ray Data keeps what it knows of a wave on the driver as long as its data set lives: 380 kB per chunk were measured with
-64 blocks each (benchmarks/RESULTS.md), so this bound is too high for chunks of many small batches."""
+"""Ray Data keeps what it knows of a wave on the driver as long as its data set lives: 380 kB per chunk were measured
+with 64 blocks each (benchmarks/RESULTS.md), so this bound is too high for chunks of many small batches."""
 
 WAVE_BYTES = 256 * 2**20
 """Descriptors of a wave, which lie in the object store."""
