@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -59,7 +61,7 @@ def attend(q_THD: torch.Tensor, k_THD: torch.Tensor, v_THD: torch.Tensor, parts:
     """Softmax attention of every token to the tokens of its own part, (T, H, D)."""
     if parts.order_T is not None:
         q_THD, k_THD, v_THD = (t_THD[parts.order_T] for t_THD in (q_THD, k_THD, v_THD))
-    packed = packed_attention() if q_THD.is_cuda and q_THD.dtype in (torch.float16, torch.bfloat16) else None
+    packed = packed_attention() if _has_flash_kernel(q_THD) else None
     if packed is None:
         attended_THD = _by_length(q_THD, k_THD, v_THD, parts.groups)
     else:
@@ -68,13 +70,24 @@ def attend(q_THD: torch.Tensor, k_THD: torch.Tensor, v_THD: torch.Tensor, parts:
     return attended_THD if parts.back_T is None else attended_THD[parts.back_T]
 
 
+@cache
 def packed_attention() -> Callable[..., Any] | None:
-    """torch's attention over packed sequences, which it has since 2.10; None before."""
+    """torch's attention over packed sequences, summing in one order whatever else is in the batch.
+
+    None where torch is too old to have it or to promise that order: an image's score must not depend on its batch.
+    """
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn
+    return partial(varlen_attn, num_splits=1) if "num_splits" in signature(varlen_attn).parameters else None
+
+
+def _has_flash_kernel(q_THD: torch.Tensor) -> bool:
+    """On NVIDIA cards since Ampere, in half precision."""
+    if not q_THD.is_cuda or q_THD.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    return torch.cuda.get_device_capability(q_THD.device) >= (8, 0)
 
 
 def _by_length(

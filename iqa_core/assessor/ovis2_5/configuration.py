@@ -83,15 +83,16 @@ class Ovis2_5Config(PreTrainedConfig):
     sub_configs_defaults: ClassVar = {"vit_config": Ovis2_5VisionConfig, "llm_config": Qwen3Config}
     attribute_map: ClassVar = {"text_config": "llm_config", "vision_config": "vit_config"}
 
-    vit_config: dict[str, Any] | PreTrainedConfig | None = None
-    llm_config: dict[str, Any] | PreTrainedConfig | None = None
+    vit_config: Any = None
+    """As a dictionary when read, as an Ovis2_5VisionConfig afterwards; llm_config likewise as a Qwen3Config."""
+    llm_config: Any = None
     visual_vocab_size: int = 65536
     hidden_size: int = 4096
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        if self.hidden_size != self.llm_config.hidden_size:  # type: ignore[union-attr]
-            raise ValueError(f"hidden_size is {self.hidden_size}, but that of llm_config {self.llm_config.hidden_size}")  # type: ignore[union-attr]
+        if self.hidden_size != self.llm_config.hidden_size:
+            raise ValueError(f"hidden_size is {self.hidden_size}, but that of llm_config {self.llm_config.hidden_size}")
 
     @property
     def image_token_id(self) -> int:

@@ -101,7 +101,9 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         for token, row in ((IMAGE_START_ID, -NUM_INDICATORS), (IMAGE_END_ID, 1 - NUM_INDICATORS)):
             embeds_SLD = torch.where((input_ids == token)[..., None], self.vte.weight[row], embeds_SLD)
         places = input_ids == IMAGE_ID
-        visual = [] if pixel_values is None else self.get_image_features(pixel_values, grid_thws).pooler_output
+        visual: Any = ()
+        if pixel_values is not None and grid_thws is not None:
+            visual = self.get_image_features(pixel_values, grid_thws).pooler_output
         found, given = int(places.sum()), sum(map(len, visual))
         if found != given:
             raise ValueError(f"the prompts have {found} places for visual tokens, but the images have {given}")
@@ -127,7 +129,7 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
-        if inputs_embeds is None:
+        if input_ids is not None:
             inputs_embeds = self.get_inputs_embeds(input_ids, pixel_values, grid_thws)
         elif pixel_values is not None:
             raise ValueError("pixel_values go with input_ids; inputs_embeds have their images already")

@@ -10,6 +10,7 @@ H heads, B visual tokens of all images, V visual words.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -173,7 +174,8 @@ class VisionTower(nn.Module):
             windows = Parts.of(places.windows_T(self.config.window_blocks), patches_TF.device)
         rotation = rotations(places, self.config.hidden_size // self.config.num_attention_heads, patches_TF.device)
         hidden_TD: torch.Tensor = self.embeddings(patches_TF, places)
-        for index, layer in enumerate(self.encoder["layers"]):  # type: ignore[arg-type]
+        layers: Any = self.encoder["layers"]
+        for index, layer in enumerate(layers):
             hidden_TD = layer(hidden_TD, rotation, whole if index in full_layers else windows)
         return hidden_TD
 

@@ -48,9 +48,10 @@ def as_image(picture: Image.Image) -> RgbImage:
 
 
 def test_scores_are_the_golden_ones(assessor: TransformersAssessor, golden: Golden) -> None:
-    """Through the reader's preparer, the prompts of the rubric, and batches of unlike sizes."""
-    pixels = [assessor.preparer.prepare(as_image(picture)) for picture in golden.pictures]
-    for result, case in zip(assessor.assess(pixels), golden.cases, strict=True):
+    """Through the reader's preparer, the prompts of the rubric, a batch of unlike sizes; two of the four images."""
+    cases = (0, 3)
+    pixels = [assessor.preparer.prepare(as_image(golden.pictures[i])) for i in cases]
+    for result, case in zip(assessor.assess(pixels), [golden.cases[i] for i in cases], strict=True):
         assert isinstance(result, Assessment)
         k = DIMENSIONS.index(case["dimension"])
         np.testing.assert_allclose(result.scores_K[k], case["score"], atol=1e-4)
@@ -103,7 +104,7 @@ def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> N
 
 def test_bfloat16_stays_close(assessor: TransformersAssessor, folder: Path) -> None:
     rounded = load(spec_of(folder, dtype="bfloat16"), AssessorConfig(checkpoint=str(folder), threads=1))
-    pixels = [assessor.preparer.prepare(image) for image in make_images((448, 448), (448, 512))]
+    pixels = [assessor.preparer.prepare(image) for image in make_images((448, 448))]
     for exact, close in zip(assessor.assess(pixels), rounded.assess(pixels), strict=True):
         assert isinstance(exact, Assessment)
         assert isinstance(close, Assessment)

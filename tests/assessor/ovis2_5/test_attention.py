@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from iqa_core.assessor.ovis2_5.attention import Parts, attend
+from iqa_core.assessor.ovis2_5.attention import Parts, attend, packed_attention
 
 CPU = torch.device("cpu")
 
 
 def masked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, part_T: torch.Tensor) -> torch.Tensor:
     mask = part_T[:, None] == part_T[None]
-    heads_first = (t.transpose(0, 1) for t in (q, k, v))
-    return scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(0, 1)
+    q, k, v = (t.transpose(0, 1) for t in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(0, 1)
 
 
 def as_parts(numbers: list[int]) -> torch.Tensor:
@@ -50,10 +52,18 @@ def test_parts_out_of_order_are_moved_and_moved_back() -> None:
     assert parts.order_T[parts.back_T].tolist() == list(range(8))
 
 
+def test_the_installed_torch_has_the_packed_kernel_with_a_fixed_order_of_summation() -> None:
+    """Else a GPU would silently take the slower way."""
+    packed = packed_attention()
+    assert packed is not None
+    names = list(signature(packed.func).parameters)  # type: ignore[attr-defined]
+    assert names[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_the_packed_kernel_agrees_with_the_mask() -> None:
     device = torch.device("cuda")
     part_T = as_parts([0] * 100 + [1] * 36 + [2] * 100 + [3] * 7)
     q, k, v = torch.randn(3, len(part_T), 4, 72, device=device, dtype=torch.bfloat16)
-    expected = masked(*(t.float() for t in (q, k, v)), part_T.to(device))
+    expected = masked(q.float(), k.float(), v.float(), part_T.to(device))
     torch.testing.assert_close(attend(q, k, v, Parts.of(part_T, device)).float(), expected, atol=0.03, rtol=0)

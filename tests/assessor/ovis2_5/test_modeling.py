@@ -58,8 +58,7 @@ def test_every_stage_agrees_with_the_golden_values(golden: Golden, case: int) ->
 
 def test_four_images_of_four_sizes_at_once_equal_them_alone(golden: Golden) -> None:
     alone = np.concatenate([last_logits(golden, case) for case in ALL])
-    np.testing.assert_allclose(last_logits(golden, *ALL), alone, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(last_logits(golden, *ALL[::-1])[::-1], alone, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(last_logits(golden, 2, 0, 3, 1)[[1, 3, 0, 2]], alone, atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()

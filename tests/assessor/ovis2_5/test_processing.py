@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,8 +102,9 @@ def test_a_grey_picture_becomes_a_coloured_one(golden: Golden) -> None:
 
 @pytest.mark.parametrize("step", ["do_resize", "do_rescale", "do_normalize"])
 def test_a_step_that_is_switched_off_is_refused(step: str) -> None:
+    settings: dict[str, Any] = {step: False}
     with pytest.raises(ValueError, match=step):
-        Ovis2_5ImageProcessor(**{step: False})
+        Ovis2_5ImageProcessor(**settings)
 
 
 def test_bounds_may_stand_in_the_file(tmp_path: Path) -> None:
