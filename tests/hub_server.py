@@ -1,4 +1,4 @@
-"""A folder of repositories -> a Hugging Face Hub on a loopback port, as far as fetching files goes, and who asked for what.
+"""A folder of repositories -> a Hugging Face Hub on a loopback port, as far as fetching goes, and what was fetched.
 
 <root>/models/org/name/...      <root>/datasets/org/name/...
 """
@@ -33,7 +33,7 @@ class FakeHub:
     """Files whose bytes were sent, in order."""
 
     def run(self, script: str, home: Path) -> str:
-        """Standard output of a Python script that uses this hub: huggingface_hub reads its environment when imported."""
+        """What a script that uses this hub prints; in a process, as the environment is read when it is imported."""
         variables = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": self.endpoint, "HF_HUB_OFFLINE": "0"}
         return subprocess.run(
             [sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True, timeout=60

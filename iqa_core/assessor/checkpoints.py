@@ -142,7 +142,7 @@ def _is_known(model_type: str | None) -> bool:
 
 
 def _from_hub(checkpoint: str) -> Path:
-    """The hub's local copy of what lies directly in a repository, or in one of its folders: nothing below, or beside."""
+    """The hub's local copy of what lies directly in a repository, or in one folder of it; nothing below or beside."""
     name = HUB_NAME.fullmatch(checkpoint)
     assert name is not None
     prefix = f"{name['folder']}/" if name["folder"] else ""

@@ -1,4 +1,4 @@
-"""Scenes and their truths -> a data set laid out like SA-BENCH: images by dimension, CSV with raters, JSONL with prompts.
+"""Scenes and their truths -> annotations laid out like SA-BENCH: CSV with raters, JSONL with prompts.
 
     images/{dimension}/images/{id}.jpg
     annotations/{dimension}_{size}_{train|test|full}.csv

@@ -59,7 +59,7 @@ def rubric_of(place: str, prompt: int) -> Rubric:
         id=f"{KIND}-prompt{prompt}",
         domain="Interior rooms, generated or photographed.",
         prompt_version=prompt,
-        description=f"The questions and answers of SA-BENCH (arXiv 2512.05098), prompt version {prompt}, word for word.",
+        description=f"Questions and answers of SA-BENCH (arXiv 2512.05098), prompt version {prompt}, word for word.",
         system=next(iter(first.values())).system,
         answer_prefix=next(iter(templates.values())),
         levels=LEVELS,
