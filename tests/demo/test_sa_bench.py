@@ -1,4 +1,4 @@
-"""Scenes laid out like SA-BENCH: every image in one dimension, raters around the truth, the same words in every line."""
+"""Scenes laid out like SA-BENCH: an image in one dimension, raters around the truth, the same words in every line."""
 
 from __future__ import annotations
 
