@@ -76,13 +76,13 @@ def images_of(bench: Path) -> dict[str, Path]:
 def test_the_demo_assessor_on_a_data_set_of_sa_benchs_layout(
     bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    annotations, rubric = f"sa-bench:{bench}?split=full", f"sa-bench:{bench}/annotations?prompt=4"
+    annotations, rubric = f"sa-bench:{bench}?split=train", f"sa-bench:{bench}/annotations?prompt=4"
     found = evaluated(tmp_path, "--annotations", annotations, "--rubric", rubric, "--assessor.threads", 1)
     assert list(found["agreement"]) == [*DIMENSIONS, "overall"]
-    assert [found["agreement"][name]["scored"] for name in (*DIMENSIONS, "overall")] == [6, 6, 6, 6, 24]
+    assert [found["agreement"][name]["scored"] for name in (*DIMENSIONS, "overall")] == [4, 4, 4, 4, 16]
     assert found["agreement"]["overall"]["srcc"]["value"] > 0.9
     assert found["agreement"]["overall"]["failed"] == 0
-    assert found["ceiling"]["overall"]["images"] == 24
+    assert found["ceiling"]["overall"]["images"] == 16
     assert found["published"]["SA-IQA, prompt 4"]["layout"] == {"plcc": 0.843, "srcc": 0.848}
     assert (found["about"]["rubric"], found["config"]["rubric"]) == ("sa-bench-prompt4", rubric)
     printed = capsys.readouterr()
@@ -90,7 +90,7 @@ def test_the_demo_assessor_on_a_data_set_of_sa_benchs_layout(
     assert printed.out.startswith("# Agreement with people\n")
     assert f"{srcc:.3f} [" in printed.out
     assert "| SA-IQA, prompt 4 | 0.657 / 0.596 | 0.896 / 0.894 | 0.843 / 0.848 | 0.817 / 0.818 | 0.864" in printed.out
-    assert "24 of 24 images" in printed.err
+    assert "16 of 16 images" in printed.err
     assert "system      none given" in printed.err
 
 
