@@ -73,14 +73,14 @@ def images_of(bench: Path) -> dict[str, Path]:
     return {str(path.relative_to(bench)): path for path in sorted(bench.rglob("*.jpg"))}
 
 
-def test_the_demo_assessor_on_a_data_set_of_sa_benchs_layout(
+def test_figures_of_a_data_set_of_sa_benchs_layout_stand_beside_the_published_ones(
     bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     annotations, rubric = f"sa-bench:{bench}?split=train", f"sa-bench:{bench}/annotations?prompt=4"
-    found = evaluated(tmp_path, "--annotations", annotations, "--rubric", rubric, "--assessor.threads", 1)
+    flags = ("--annotations", annotations, "--rubric", rubric, "--assessor.checkpoint", "fake:")
+    found = evaluated(tmp_path, *flags)
     assert list(found["agreement"]) == [*DIMENSIONS, "overall"]
     assert [found["agreement"][name]["scored"] for name in (*DIMENSIONS, "overall")] == [4, 4, 4, 4, 16]
-    assert found["agreement"]["overall"]["srcc"]["value"] > 0.9
     assert found["agreement"]["overall"]["failed"] == 0
     assert found["ceiling"]["overall"]["images"] == 16
     assert found["published"]["SA-IQA, prompt 4"]["layout"] == {"plcc": 0.843, "srcc": 0.848}
