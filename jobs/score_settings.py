@@ -69,6 +69,8 @@ class ScoreSettings(JobSettings):
     """Seconds that decoding one image may take."""
     stall_timeout_s: float = Field(default=1800, gt=0)
     """Seconds without any result after which the run ends, resumable."""
+    wave_chunks: int = Field(default=50_000, ge=1)
+    """Chunks per stream of Ray Data, which keeps 13 kB of each on the driver; actors start anew for the next stream."""
     wait_for_resources_s: float = Field(default=0, ge=0)
     """How long to wait for the cluster to hold the work."""
     ray_address: str | None = None

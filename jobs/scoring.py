@@ -44,7 +44,7 @@ def score(settings: ScoreSettings) -> int:
         work = job.work(contract, pool.threads_per_actor)
         isolation = Isolation(work, pool)
         try:
-            for wave in waves(run.errands()):
+            for wave in waves(run.errands(), settings.wave_chunks):
                 for event in guarded(stream(wave, work, pool), settings.stall_timeout_s):
                     run.take(event)
                 for errand in wave:

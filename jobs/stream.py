@@ -17,10 +17,6 @@ from iqa_core.errors import RunError
 from jobs.cluster_session import Pool
 from jobs.work import AssessBatches, ChunkFailure, ReadChunks, Work, from_done
 
-WAVE_CHUNKS = 50_000
-"""Ray Data keeps what it knows of a wave on the driver as long as its data set lives: 380 kB per chunk were measured
-with 64 blocks each (benchmarks/RESULTS.md), so this bound is too high for chunks of many small batches."""
-
 WAVE_BYTES = 256 * 2**20
 """Descriptors of a wave, which lie in the object store."""
 
@@ -51,14 +47,14 @@ class Errand:
     only: tuple[int, ...] | None = None
 
 
-def waves(errands: Iterable[Errand]) -> Iterator[list[Errand]]:
-    """Errands in groups that a driver can hold."""
+def waves(errands: Iterable[Errand], max_chunks: int) -> Iterator[list[Errand]]:
+    """Errands in groups that a driver can hold: Ray Data keeps what it knows of each as long as a stream lives."""
     wave: list[Errand] = []
     size = 0
     for errand in errands:
         wave.append(errand)
         size += len(errand.encoded)
-        if len(wave) == WAVE_CHUNKS or size >= WAVE_BYTES:
+        if len(wave) == max_chunks or size >= WAVE_BYTES:
             yield wave
             wave, size = [], 0
     if wave:
@@ -82,6 +78,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     context.target_max_block_size = BLOCK_BYTES
     # the default of 2 has starved actors that take seconds per batch
     context.downstream_capacity_backpressure_ratio = 10
+    context.custom_execution_callback_classes = [_forgetful()]
     rows = (
         ray.data.from_arrow([_to_row(errand) for errand in wave])
         .map_batches(
@@ -108,6 +105,21 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     for table in tables:
         for i in range(table.num_rows):
             yield from_done({name: table.column(name)[i] for name in table.column_names})
+
+
+def _forgetful() -> type:
+    """Ray Data notes statistics of every block for a report at the end that nobody here reads: 2.5 kB each, 165 kB per
+    chunk of 64 batches, on the driver until the data set ends. Dropped at each step, the driver stays as it was."""
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+    from ray.data._internal.execution.operators.map_operator import MapOperator
+
+    class Forgetful(ExecutionCallback):
+        def on_execution_step(self, executor: Any) -> None:
+            for operator in executor._topology:
+                if isinstance(operator, MapOperator):
+                    operator._output_blocks_stats.clear()
+
+    return Forgetful
 
 
 def _reader_faults() -> dict[str, Any]:

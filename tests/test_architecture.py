@@ -55,7 +55,16 @@ HOMES = {
 """Library -> the only folders that may import it, at any depth of a function."""
 
 HEAVY = {"torch", "transformers"}
-HEAVY_AT_IMPORT = {"iqa_core/assessor/transformers_backend.py", "iqa_core/demo/base.py"}
+HEAVY_AT_IMPORT = {
+    "iqa_core/assessor/ovis2_5/attention.py",
+    "iqa_core/assessor/ovis2_5/configuration.py",
+    "iqa_core/assessor/ovis2_5/modeling.py",
+    "iqa_core/assessor/ovis2_5/patches.py",
+    "iqa_core/assessor/ovis2_5/processing.py",
+    "iqa_core/assessor/ovis2_5/vision.py",
+    "iqa_core/assessor/transformers_backend.py",
+    "iqa_core/demo/base.py",
+}
 """The only modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}

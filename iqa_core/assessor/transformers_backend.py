@@ -24,6 +24,7 @@ from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.levels import level_token_ids
+from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
 from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
 from iqa_core.assessor.processors import load_processor
 from iqa_core.assessor.prompts import build_prompt
@@ -166,6 +167,7 @@ def _rows(matrix: Any, ids_V: Sequence[int]) -> torch.Tensor:
 
 
 def _load_model(folder: Path, dtype: torch.dtype) -> Any:
+    register_ovis2_5()
     transformers.utils.logging.disable_progress_bar()  # one bar per actor would end up in the driver's log
     try:
         model, loading = AutoModelForImageTextToText.from_pretrained(

@@ -19,7 +19,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from iqa_core.records import Assessment, Reason
+from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
 from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
 from tests.jobs import running
@@ -101,18 +101,19 @@ def test_driver_killed_at_random_moments(scene: Scene, tmp_path: Path, ray_addre
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
 def test_driver_killed_at_20_random_moments(scene: Scene, tmp_path: Path, ray_address: str) -> None:
-    """20 outputs, each killed once and finished, until the time box (IQA_CHAOS_SECONDS) ends; at least two."""
+    """Ten outputs, two drivers killed over each, until the time box (IQA_CHAOS_SECONDS) ends; at least two outputs."""
     deadline = time.monotonic() + float(os.environ.get("IQA_CHAOS_SECONDS", "3600"))
-    for repeat in range(20):
+    for repeat in range(10):
         if repeat >= 2 and time.monotonic() > deadline:
             break
         seed = random.randrange(10_000)
         print(f"seed {seed}")
         output = tmp_path / str(repeat)
-        kill_drivers(scene, output, 2, seed, ray_address)
+        killed = kill_drivers(scene, output, 2, seed, ray_address)
         code, text = running.run(*scene.arguments, *SLOW, "--output", output, address=ray_address)
         assert code == 0, text
         assert_undisturbed(scene, output)
+        print(f"output {repeat}: {killed} of 2 drivers killed at work, table identical")
 
 
 def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
@@ -183,6 +184,22 @@ def test_a_reader_that_dies_and_reads_other_bytes_the_next_time(tmp_path: Path, 
         assessment = expected[row["sha256"]]
         assert isinstance(assessment, Assessment)
         assert [row[dimension] for dimension in DIMENSIONS] == pytest.approx(assessment.scores_K.tolist(), abs=1e-6)
+
+
+def test_waves_one_after_the_other_with_poison_in_each(tmp_path: Path, ray_address: str) -> None:
+    """What isolated the poison of one wave makes room for the next wave's actors, and holds the next one's poison."""
+    images = {f"{index:02d}.png": tiny_png(index, size=24) for index in range(24)}
+    poison = {f"{index:02d}-poison.png": tiny_png(index, corner=(255, 0, 0), size=30) for index in (3, 15)}
+    write_folder(tmp_path / "in", images | poison)
+    code, text = running.run(
+        *("--input", tmp_path / "in", "--output", tmp_path / "out", "--chunk-images", 4, "--wave-chunks", 3),
+        *("--assessor.checkpoint", "fake:?exit_on=ff0000", "--num-actors", 2),
+        address=ray_address,
+    )
+    assert code == 0, text
+    assert text.count("they are tried one by one") == 2
+    rejected = {name: Rejection(Reason.ASSESSOR_FAILED, "") for name in poison}
+    running.assert_scores(running.read_table(tmp_path / "out"), assessed_alone(images) | rejected, DIMENSIONS)
 
 
 @dataclass(slots=True)
