@@ -16,6 +16,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX, FakeAssessor, FakeOptions, FakePreparer
 from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer, make_preparer
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
+from iqa_core.assessor.system_prompt import system_prompt
 from iqa_core.errors import CallerError, RunError
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
@@ -42,21 +43,24 @@ class CheckpointManifest(BaseModel):
 def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
     """All that can be known of an assessor without loading it; fetches the checkpoint, loads no torch.
 
-    rubric: a name or a .toml path; None is what the checkpoint's assessor.toml says.
+    rubric: what `load_rubric` takes; None is what the checkpoint's assessor.toml says. The rubric that comes back has
+    the system prompt that is used: its own, else the one in args.json beside the weights.
     Raises CallerError when the checkpoint or the rubric is missing, incomplete, or they do not belong together.
     """
     if config.checkpoint.startswith(PREFIX):
         return _describe_fake(config, rubric, limits)
     folder = materialise(config.checkpoint)
     manifest = read_manifest(folder)
-    chosen = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
+    asked = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
+    system = system_prompt(asked, folder)
+    chosen = system.within(asked)
     max_pixels = config.max_pixels or (manifest.max_pixels if manifest else None)
     found = digests(folder)
     parts = _parts(
         chosen, limits, found.weights, found.tokenizer, _dtype(config, manifest, folder), max_pixels or "processor"
     )
     preparer = make_preparer(folder, chosen, limits, max_pixels)
-    return AssessorSpec(portable_name(config.checkpoint), chosen, preparer, parts)
+    return AssessorSpec(portable_name(config.checkpoint), chosen, system, preparer, parts)
 
 
 def load(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
@@ -99,9 +103,8 @@ def read_manifest(folder: Path) -> CheckpointManifest | None:
 def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
     chosen = load_rubric(rubric or FAKE_RUBRIC)
     preparer = FakePreparer(limits, FakeOptions.parse(config.checkpoint))
-    return AssessorSpec(
-        config.checkpoint, chosen, preparer, _parts(chosen, limits, "fake", "none", "float32", "processor")
-    )
+    parts = _parts(chosen, limits, "fake", "none", "float32", "processor")
+    return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
 
 
 def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> Rubric:
