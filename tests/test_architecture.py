@@ -32,6 +32,7 @@ ROW = {
     "training": 4,
     "report": 4,
     "demo": 4,
+    "inspection": 4,
     "client": 4,
     "__main__": 5,
 }

@@ -39,7 +39,7 @@ def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) ->
     if manifest is not None:
         _require_described(folder, manifest, found, None if rubric else chosen)
     parts = _parts(
-        chosen, limits, found.weights, found.tokenizer, _dtype(config, manifest, folder), max_pixels or "processor"
+        chosen, limits, found.weights, found.tokenizer, dtype_of(config, manifest, folder), max_pixels or "processor"
     )
     preparer = make_preparer(folder, chosen, limits, max_pixels)
     return AssessorSpec(portable_name(config.checkpoint), chosen, preparer, parts)
@@ -132,7 +132,8 @@ def _require_described(
             )
 
 
-def _dtype(config: AssessorConfig, manifest: CheckpointManifest | None, folder: Path) -> str:
+def dtype_of(config: AssessorConfig, manifest: CheckpointManifest | None, folder: Path) -> str:
+    """float32 or bfloat16, by the flag, else assessor.toml, else config.json. Raises CallerError on anything else."""
     if config.dtype != "auto":
         return config.dtype
     if manifest is not None:

@@ -14,7 +14,7 @@ from iqa_core.errors import CallerError
 
 
 def load_model(folder: Path, dtype: str, device: str, threads: int | None) -> Any:
-    """The image-text-to-text model of a complete checkpoint folder: safetensors only, none of its code, nothing fetched.
+    """The image-text-to-text model of a complete checkpoint folder: safetensors, none of its code, nothing fetched.
 
     dtype: float32 or bfloat16. device: auto, cpu or cuda. threads: of torch on the CPU; None is all that are usable.
     Raises CallerError when the checkpoint cannot be loaded whole, or there is no such device.

@@ -1,14 +1,12 @@
 """A name -> one of ten small rooms that ship with the package: what a checkpoint is tried on before it is trusted.
 
-Synthetic scenes (seed 2024, the number in the name is the index), chosen so that each of the four truths goes from bad to
-good. They are stored, not drawn anew: a golden score must not hang on a version of the library that draws.
+Synthetic scenes (seed 2024, the number in the name is the index), chosen so that each of the four truths goes from bad
+to good. They are stored, not drawn anew: a golden score must not hang on a version of the library that draws.
 """
 
 from __future__ import annotations
 
 from importlib import resources
-
-from PIL import Image
 
 from iqa_core.errors import CallerError
 from iqa_core.images import decode
@@ -29,8 +27,3 @@ def read_sample(name: str) -> RgbImage:
     image = decode(data, ImageLimits())
     assert isinstance(image, RgbImage)
     return image
-
-
-def picture(image: RgbImage) -> Image.Image:
-    """As Pillow has it."""
-    return Image.fromarray(image.pixels_HWC)

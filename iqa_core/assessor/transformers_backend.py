@@ -25,7 +25,7 @@ from iqa_core.assessor.levels import level_token_ids
 from iqa_core.assessor.models import load_model
 from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
 from iqa_core.assessor.processors import load_processor
-from iqa_core.assessor.prompts import build_prompt
+from iqa_core.assessor.prompts import adds_special_tokens, build_prompt
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import Rubric
 from iqa_core.scoring import assessment_of
@@ -143,18 +143,10 @@ class TransformersAssessor:
         return self._processor(
             text=[prompt] * len(pictures),
             images=[[picture] for picture in pictures],
-            text_kwargs={"padding": True, "add_special_tokens": self._adds_special_tokens(prompt)},
+            text_kwargs={"padding": True, "add_special_tokens": adds_special_tokens(self._processor.tokenizer, prompt)},
             images_kwargs={} if self.preparer.processor_resizes else {"do_resize": False},
             return_tensors="pt",
         )
-
-    def _adds_special_tokens(self, prompt: str) -> bool:
-        """Whether the tokenizer adds its own: not if the template began with it already, nor if one came last."""
-        tokenizer = self._processor.tokenizer
-        if tokenizer.bos_token and prompt.startswith(tokenizer.bos_token):
-            return False
-        plain = tokenizer.encode(prompt, add_special_tokens=False)
-        return bool(tokenizer.encode(prompt, add_special_tokens=True)[-len(plain) :] == plain)
 
 
 def _rows(matrix: Any, ids_V: Sequence[int]) -> torch.Tensor:
