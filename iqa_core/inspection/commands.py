@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from iqa_core.assessor.protocol import Assessor
 
 LADDER_IMAGES = 20
-"""Each is scored 36 times: about 10 s in all with the demo assessor on one core."""
+"""Each is scored 36 times."""
 
 
 def check_flags(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +97,8 @@ def probe(flags: argparse.Namespace) -> int:
 
 
 def _climb(assessor: Assessor, flags: argparse.Namespace) -> None:
+    if find_spec("matplotlib") is None:
+        raise CallerError("--ladder draws with matplotlib, which is not installed: pip install 'iqa-ray[plots]'")
     from iqa_core.inspection.ladder import climb, finest, images_in, read_bounded, table, write_scores
     from iqa_core.inspection.ladder_picture import draw
 
