@@ -35,6 +35,7 @@ ROW = {
     "training": 4,
     "report": 4,
     "demo": 4,
+    "inspection": 4,
     "client": 4,
     "__main__": 5,
 }
@@ -56,6 +57,7 @@ HOMES = {
 
 HEAVY = {"torch", "transformers"}
 HEAVY_AT_IMPORT = {
+    "iqa_core/assessor/models.py",
     "iqa_core/assessor/ovis2_5/attention.py",
     "iqa_core/assessor/ovis2_5/configuration.py",
     "iqa_core/assessor/ovis2_5/modeling.py",
@@ -64,6 +66,7 @@ HEAVY_AT_IMPORT = {
     "iqa_core/assessor/ovis2_5/vision.py",
     "iqa_core/assessor/transformers_backend.py",
     "iqa_core/demo/base.py",
+    "iqa_core/inspection/plain.py",
 }
 """The only modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 

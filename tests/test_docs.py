@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from iqa_core.__main__ import COMMANDS
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.load import CheckpointManifest, describe
+from iqa_core.assessor.load import describe
+from iqa_core.assessor.manifest import CheckpointManifest, read_manifest
 from iqa_core.corpus.columns import TYPE_NAMES
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, UNSUPPORTED_IMAGE_EXTENSIONS
 from iqa_core.corpus.table import table_schema
@@ -72,10 +73,11 @@ def flags_of(settings: type[BaseModel], prefix: str = "") -> set[str]:
 
 
 def known_flags() -> set[str]:
-    small = argparse.ArgumentParser()
+    flags = set()
     for command in COMMANDS.values():
-        command.add_flags(small)
-    flags = {flag for action in small._actions for flag in action.option_strings}
+        parser = argparse.ArgumentParser()
+        command.add_flags(parser)
+        flags |= {flag for action in parser._actions for flag in action.option_strings}
     return flags_of(ScoreSettings) | flags_of(EvaluateSettings) | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
 
 
@@ -186,10 +188,21 @@ def test_shipped_rubrics_are_named() -> None:
 
 
 def test_the_toml_examples_are_valid(examples: Path) -> None:
-    assert {path.name for path in examples.iterdir()} == {"assessor.toml", "job.toml", "product.toml", "weights.toml"}
+    assert {path.name for path in examples.iterdir()} == {
+        "assessor.toml",
+        "golden.toml",
+        "job.toml",
+        "product.toml",
+        "weights.toml",
+    }
     rubric = load_rubric(str(examples / "product.toml"))
     load_fusion(examples / "weights.toml").ordered_as(rubric.names)
     CheckpointManifest.model_validate(tomllib.loads((examples / "assessor.toml").read_text()))
+    golden = CheckpointManifest.model_validate(tomllib.loads((examples / "golden.toml").read_text()))
+    shipped = read_manifest(ROOT / "iqa_core" / "demo" / "checkpoint")
+    assert shipped is not None
+    assert golden.golden == shipped.golden[:1]
+    assert golden.fingerprint.items() <= shipped.fingerprint.items()
     parse(ScoreSettings, ["--config", str(examples / "job.toml")])
 
 
