@@ -52,7 +52,11 @@ HOMES = {
 """Library -> the only folders that may import it, at any depth of a function."""
 
 HEAVY = {"torch", "transformers"}
-HEAVY_AT_IMPORT = {"iqa_core/assessor/transformers_backend.py", "iqa_core/demo/base.py"}
+HEAVY_ASSESSOR = "transformers_backend encoding prefix_sharing packed_decoder packing vision_speed level_head".split()
+HEAVY_AT_IMPORT = {
+    *(f"iqa_core/assessor/{name}.py" for name in HEAVY_ASSESSOR),
+    "iqa_core/demo/base.py",
+}
 """The only modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
