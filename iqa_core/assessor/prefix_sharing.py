@@ -121,7 +121,7 @@ class CachedWay(Way):
         found = []
         for k in range(len(batch.prompts[0].suffixes)):
             found.append(self._continued(batch.prompts, k, mask_NT, cache))
-            cache.crop(mask_NT.shape[1])
+            cache.crop(-len(batch.prompts[0].suffixes[k]))
         return torch.stack(found, dim=1)
 
     def _prefixes(self, prompts: Sequence[PromptTokens]) -> dict[str, torch.Tensor]:

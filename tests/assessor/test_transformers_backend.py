@@ -23,7 +23,7 @@ from iqa_core.assessor.prompts import build_prompt
 from iqa_core.assessor.transformers_backend import TransformersAssessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
-from tests.assessor.tiny import make_images
+from tests.assessor.tiny import FAMILIES, make_images
 
 IMAGES = make_images((64, 64), (112, 56), (40, 150), (200, 180))
 
@@ -49,9 +49,10 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("name", ["qwen", "idefics"])
-def test_level_logits_are_those_of_the_models_own_forward(name: str, request: pytest.FixtureRequest) -> None:
-    """The plain way also resizes by itself, from the pixels that the decoder gave."""
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+@pytest.mark.parametrize("name", [*FAMILIES, "paligemma"])
+def test_levels_are_those_of_the_models_own_forward(name: str, request: pytest.FixtureRequest) -> None:
+    """Images of four sizes in one batch; the plain way also resizes by itself, from the pixels that the decoder gave."""
     folder: Path = request.getfixturevalue(name)
     assessor = open_assessor(folder)
     logits_NKL = assessor.level_logits([assessor.preparer.prepare(image) for image in IMAGES])
