@@ -57,6 +57,8 @@ HOMES = {
 
 HEAVY = {"torch", "transformers"}
 HEAVY_AT_IMPORT = {
+    "iqa_core/assessor/encoding.py",
+    "iqa_core/assessor/level_head.py",
     "iqa_core/assessor/models.py",
     "iqa_core/assessor/ovis2_5/attention.py",
     "iqa_core/assessor/ovis2_5/configuration.py",
@@ -64,7 +66,11 @@ HEAVY_AT_IMPORT = {
     "iqa_core/assessor/ovis2_5/patches.py",
     "iqa_core/assessor/ovis2_5/processing.py",
     "iqa_core/assessor/ovis2_5/vision.py",
+    "iqa_core/assessor/packed_decoder.py",
+    "iqa_core/assessor/packing.py",
+    "iqa_core/assessor/prefix_sharing.py",
     "iqa_core/assessor/transformers_backend.py",
+    "iqa_core/assessor/vision_speed.py",
     "iqa_core/demo/base.py",
     "iqa_core/inspection/plain.py",
 }
