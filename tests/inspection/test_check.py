@@ -118,7 +118,7 @@ def test_a_model_trained_on_levels_alone_need_not_say_the_sentence(speaking: Pat
 
 def test_the_whole_check_as_a_command(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It also holds the assessor against the plain forward."""
-    assert main(["check", "--checkpoint", str(speaking)]) == 0
+    assert main(["check", "--checkpoint", str(speaking), "--threads", "1"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^own answer +ok +said by itself: layout 10/10, lighting 10/10$", printed, re.MULTILINE)
     assert re.search(r"^short cuts +ok +at most 0\.0000\d\d from the plain forward", printed, re.MULTILINE)
@@ -137,12 +137,13 @@ def test_the_exit_code_is_1_for_a_fault_and_2_for_a_mistake(
     speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clashing = changed(speaking, tmp_path, "speaking.toml", '"bad", "poor"', '"good-", "good:"')
-    assert main(["check", "--checkpoint", str(clashing)]) == 1
+    assert main(["check", "--checkpoint", str(clashing), "--threads", "1"]) == 1
     assert capsys.readouterr().out.endswith("verdict        FAIL\n")
     mistakes = [
         (["--checkpoint", "fake:"], "no model"),
         (["--checkpoint", str(tmp_path)], "lacks config.json"),
         (["--checkpoint", str(speaking), "--rubric", "interior-v9"], "no rubric"),
+        (["--threads", "0"], "1 or more"),
         (["--output", str(tmp_path)], "belong to --ladder"),
         (["--ladder", str(tmp_path)], "needs --output"),
     ]

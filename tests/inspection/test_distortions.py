@@ -27,7 +27,8 @@ def test_each_step_is_further_from_the_image(kind: str) -> None:
 def test_shape_and_type_stay_and_it_can_be_repeated(kind: str) -> None:
     pixels = np.ascontiguousarray(ROOM[:57, :91])
     form = distort(pixels, kind, 3)
-    assert (form.shape, form.dtype) == (pixels.shape, np.uint8)
+    assert form.shape == pixels.shape
+    assert form.dtype == np.uint8
     assert np.array_equal(form, distort(pixels, kind, 3))
 
 

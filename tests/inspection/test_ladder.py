@@ -123,6 +123,7 @@ def test_files_and_table_say_the_same(ladder: Ladder, tmp_path: Path) -> None:
     assert line.endswith("quality")
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_row_per_distortion(ladder: Ladder, scenes: Path, tmp_path: Path) -> None:
     example = read_bounded(scenes / "scene-000000.png", ImageLimits())
     assert example is not None
@@ -157,7 +158,10 @@ def test_the_demo_answers_to_what_its_dimensions_are_about(tmp_path: Path) -> No
 def test_as_a_command_it_prints_the_table_and_writes_three_files(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["check", "--ladder", str(scenes), "--output", str(tmp_path / "out"), "--limit", "1"]) == 0
+    assert (
+        main(["check", "--ladder", str(scenes), "--output", str(tmp_path / "out"), "--limit", "1", "--threads", "1"])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "images         1" in printed
     assert all(kind in printed for kind in KINDS)

@@ -123,7 +123,7 @@ def test_as_a_command_it_prints_one_json_object(
     untuned: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--image", str(picture), "--user", USER.replace("\n", "\\n"), "--answer-prefix", ANSWER]
-    assert main(["probe", "--checkpoint", str(untuned), *flags]) == 0
+    assert main(["probe", "--checkpoint", str(untuned), "--threads", "1", *flags]) == 0
     assert json.loads(capsys.readouterr().out)["logits"] == pytest.approx(
         looked_at(untuned, picture)["logits"], abs=1e-6
     )
