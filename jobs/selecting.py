@@ -1,0 +1,109 @@
+"""Settings -> decisions, counts and exports: the flow of the selection job."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from iqa_core.corpus.engine import engine
+from iqa_core.errors import RunError
+from iqa_core.selection.decisions import decided, decision_schema, weighting
+from iqa_core.selection.rows import make_view
+from iqa_core.selection.rules import apply_rules, rules_of
+from iqa_core.selection.selection import Tally
+from jobs.command import DONE
+from jobs.progress import counted
+from jobs.select_job import SelectJob, prepare
+from jobs.select_settings import SelectSettings
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def select(settings: SelectSettings) -> int:
+    """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
+    job = prepare(settings)
+    print(_opening(job), flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="iqa-scores-") as scratch, opened(job, Path(scratch)) as connection:
+        if settings.dry_run:
+            tally = Tally()
+            for block in decisions(job, connection):
+                tally.add(block)
+            print(closing(tally.to_json()), flush=True)
+            return DONE
+        schema = decision_schema(job.rows.score_names)
+        record = job.selection.write(decisions(job, connection), schema, job.policy, _about(job))
+    print(closing(record), flush=True)
+    print(f"\ndecided    in {time.monotonic() - began:.1f} s")
+    print(f"decisions  {job.selection.output}/decisions")
+    print(f"policy     {job.selection.output}/selection.json", flush=True)
+    return DONE
+
+
+@contextmanager
+def opened(job: SelectJob, scratch: Path) -> Iterator[DuckDBPyConnection]:
+    """An engine with the view `scores`. Whatever it raises inside is about the data: RunError."""
+    import duckdb
+
+    files = [given.table.local_files(scratch / f"table{index}") for index, given in enumerate(job.rows.given)]
+    folders = sorted({file.parent for paths in files for file in paths})
+    try:
+        with engine(folders, job.settings.memory_gib) as connection:
+            make_view(connection, job.rows, files, job.condition, job.policy.fusion)
+            yield connection
+    except duckdb.Error as error:
+        message = str(error).split("\n\n")[0].replace("\n", " ")
+        raise RunError(f"the engine stopped: {message}") from error
+
+
+def decisions(job: SelectJob, connection: DuckDBPyConnection, carried: Sequence[str] = ()) -> Iterator[pa.Table]:
+    """The decision table in blocks, with further columns of the score table behind it."""
+    survivors = list(apply_rules(connection, rules_of(job.policy)))
+    weights = weighting(connection, survivors, job.policy.temperature)
+    yield from decided(connection, survivors, weights, job.rows.score_names, carried)
+
+
+def _about(job: SelectJob) -> dict[str, Any]:
+    """What selection.json says of the scores."""
+    return {
+        "scores": [
+            {
+                "uri": given.table.uri,
+                **({"name": given.name} if given.name else {}),
+                "fingerprint": given.table.contract.fingerprint,
+                "chunks": len(given.table.chunks),
+                "planned_chunks": given.table.planned,
+            }
+            for given in job.rows.given
+        ],
+        "dimensions": list(job.rows.dimensions),
+    }
+
+
+def _opening(job: SelectJob) -> str:
+    lines = []
+    for given in job.rows.given:
+        table = given.table
+        lines.append(f"scores     {table.uri}, fingerprint {table.contract.fingerprint}")
+        if len(table.chunks) < table.planned:
+            lines.append(f"           only {len(table.chunks):,} of {counted(table.planned, 'chunk')} are scored yet")
+    shown = {name: value for name, value in job.policy.to_json().items() if value and name != "order"}
+    return "\n".join([*lines, f"policy     {job.policy.digest} {json.dumps(shown, ensure_ascii=False)}"])
+
+
+def closing(counts: dict[str, Any]) -> str:
+    """Counts as a table."""
+    lines = ["", f"images     {counts['images']:>12,}", f"kept       {counts['kept']:>12,}"]
+    if counts["kept"] and round(counts["effective_images"]) != counts["kept"]:
+        lines.append(f"  as many as {counts['effective_images']:>10,.1f} of equal weight")
+    lines.append(f"dropped    {counts['dropped']:>12,}")
+    lines += [f"  {reason:<28}{count:>9,}" for reason, count in counts["dropped_by_reason"].items()]
+    return "\n".join(lines)
