@@ -1,4 +1,4 @@
-"""Parquet files of this machine -> a DuckDB connection that can read them, and nothing else of the machine or network."""
+"""Parquet files of this machine -> a DuckDB connection that can read them, and nothing else."""
 
 from __future__ import annotations
 

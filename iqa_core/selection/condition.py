@@ -25,9 +25,10 @@ NODES = frozenset("BETWEEN CASE CAST COLUMN_REF COMPARISON CONJUNCTION CONSTANT 
 FUNCTIONS = frozenset(
     """+ - * / // % ** ^ || ~~ !~~ ~~* !~~* ~~~ -> ->>
     abs ceil ceiling exp floor greatest isnan least ln log10 pow power round sign sqrt
-    coalesce contains ends_with ilike_escape instr json_extract json_extract_string json_valid left length like_escape lower
-    not_ilike_escape not_like_escape nullif prefix regexp_full_match regexp_matches replace right starts_with strip_accents substring
-    suffix trim upper list_contains array_extract struct_extract""".split()
+    array_extract coalesce contains ends_with ilike_escape instr left length like_escape list_contains lower
+    not_ilike_escape not_like_escape nullif prefix regexp_full_match regexp_matches replace right starts_with
+    strip_accents struct_extract substring suffix trim upper
+    json_extract json_extract_string json_valid""".split()
 )
 """What it may call; all give the same for the same row."""
 

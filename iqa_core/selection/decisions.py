@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from iqa_core.corpus.engine import quoted
 from iqa_core.corpus.table import SCORED
 from iqa_core.errors import RunError
+from iqa_core.records import Reason
 from iqa_core.selection.policy import reason
 from iqa_core.selection.rows import PASSES, POSITION
 from iqa_core.selection.rules import Survivors
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BLOCK_ROWS = 65_536
-"""Rows that pass by at once, at least: a score file holds about 1,024, and a block of those costs more than its rows."""
+"""Rows that pass by at once, at least: of 1,024, as in a score file, the calls cost more than the rows."""
+
+ELSEWHERE = "elsewhere"
+"""In place of a rejection code, where it is not the first of joined tables that rejects the image."""
 
 
 def decision_schema(score_names: Sequence[str]) -> pa.Schema:
-    """Columns of the decision table."""
+    """Columns of the decision table; in memory, reasons are codes."""
     fields = [
         ("key", pa.string()),
         ("source", pa.string()),
         ("kept", pa.bool_()),
-        ("reason", pa.string()),
+        ("reason", pa.dictionary(pa.int32(), pa.string())),
         ("weight", pa.float64()),
     ]
     return pa.schema([*fields, *((name, pa.float32()) for name in score_names)])
@@ -82,13 +86,14 @@ def decided(
     query = f"SELECT {columns}, status AS iqa_status FROM scores"
     schema = decision_schema(score_names)
     positions = [_Positions(connection, item.table) for item in survivors]
+    reasons = _Reasons(survivors)
     last = -1
     for block in _blocks(connection, query):
         place = block.column(POSITION).to_numpy()
         if place[0] <= last or np.any(np.diff(place) <= 0):
             raise RunError("the engine handed the score rows over in another order than they lie in their files")
         last = int(place[-1])
-        kept, why = _verdicts(block, [found.among(place) for found in positions], survivors)
+        kept, why = reasons.verdicts(block, [found.among(place) for found in positions])
         rewards = block.column("reward").fill_null(np.nan).to_numpy()
         own = {"kept": pa.array(kept), "reason": why, "weight": pa.array(weights.weights(rewards, kept))}
         arrays = {
@@ -114,21 +119,45 @@ def _blocks(connection: DuckDBPyConnection, query: str) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting).combine_chunks()
 
 
-def _verdicts(
-    block: pa.Table, left: Sequence[NDArray[np.bool_]], survivors: Sequence[Survivors]
-) -> tuple[NDArray[np.bool_], pa.Array]:
-    """What is kept, and of the rest the first rule in order that dropped it."""
-    is_scored = pc.equal(block.column("iqa_status"), SCORED).combine_chunks()
-    kept = pc.and_(is_scored, block.column(PASSES)).combine_chunks().to_numpy(zero_copy_only=False)
-    # last rule first, so that the first that dropped an image is what remains
-    why = pa.nulls(block.num_rows, pa.string())
-    for mask, item in reversed(list(zip(left, survivors, strict=True))):
-        why = pc.if_else(pa.array(mask), why, item.reason)
-        kept = kept & mask
-    why = pc.if_else(block.column(PASSES).combine_chunks(), why, reason("where"))
-    codes = pc.fill_null(block.column("iqa_reason").combine_chunks(), "elsewhere")
-    rejected = pc.binary_join_element_wise(reason("rejected"), codes, ":")
-    return kept, pc.if_else(is_scored, why, rejected)
+class _Reasons:
+    """Every reason that a selection can give, and its code: the place in `words`."""
+
+    def __init__(self, survivors: Sequence[Survivors]) -> None:
+        rejected = [*(str(code) for code in Reason), ELSEWHERE]
+        words = [
+            *(reason("rejected", code) for code in rejected),
+            reason("where"),
+            *(item.reason for item in survivors),
+        ]
+        self.words = pa.array(words, pa.string())
+        self._rejected = pa.array(rejected, pa.string())
+        self._where = len(rejected)
+
+    def verdicts(self, block: pa.Table, left: Sequence[NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], pa.Array]:
+        """What is kept, and of the rest the first rule in order that dropped it (null where kept).
+
+        left: by rule, which rows it left.
+        """
+        codes = np.full(block.num_rows, -1, np.int32)
+        for step in reversed(range(len(left))):  # so that the first rule that dropped an image has the last word
+            codes[~left[step]] = self._where + 1 + step
+        passes = block.column(PASSES).chunk(0).to_numpy(zero_copy_only=False)
+        codes[~passes] = self._where
+        is_scored = pc.equal(block.column("iqa_status"), SCORED).chunk(0).to_numpy(zero_copy_only=False)
+        unscored = np.flatnonzero(~is_scored)
+        if len(unscored):
+            codes[unscored] = self._rejections(block.column("iqa_reason").take(pa.array(unscored)))
+        kept = codes < 0
+        return kept, pa.DictionaryArray.from_arrays(pa.array(codes, mask=kept), self.words)
+
+    def _rejections(self, found: pa.ChunkedArray) -> NDArray[np.int32]:
+        """Codes of rejected rows; null is a row that only a joined table rejects."""
+        codes = pc.index_in(found.fill_null(ELSEWHERE), self._rejected)
+        if codes.null_count:
+            unknown = found.filter(pc.is_null(codes))[0]
+            raise RunError(f"the score table has the rejection code {unknown}, which this version does not know")
+        places: NDArray[np.int32] = codes.to_numpy()
+        return places
 
 
 class _Positions:

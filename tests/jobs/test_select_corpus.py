@@ -1,4 +1,4 @@
-"""The selection job: what it refuses, what it writes, and that the same policy on the same scores gives the same bytes."""
+"""The selection job: what it refuses, what it writes, and that it writes the same bytes every time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A selection over 20 million rows of scores, against the bare DuckDB query that writes the same decision table.
 
-Synthetic scores in files of 1,024 rows, as the scoring job leaves them; `--where`, then `--best-of 1 --per prompt`, with
-four images per prompt. Both run in processes of their own, one after the other, in turn; `ratio` is the median of the
-job's seconds over the query's, process start included. Their decision tables are compared row by row. Peak memory is
-sampled from outside; `growth` is that of the job over a tenth of the rows.
+Synthetic scores in files of 1,024 rows, as the scoring job leaves them; `--where`, then `--best-of 1 --per prompt` with
+four images per prompt. Both run in processes of their own, in turn; `ratio` is the median of the job's seconds over the
+query's, process start included. Their decision tables are compared row by row. `growth` is the job's peak resident
+memory over that of the same job on a tenth of the rows.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ connection.execute(f\"\"\"COPY (
                        WHEN ({where}) IS NOT TRUE THEN '2:where' END AS dropped
         FROM read_parquet('{{scores}}/scores/*.parquet')
     ), ranked AS (
-        SELECT *, row_number() OVER (PARTITION BY prompt, dropped IS NULL ORDER BY reward DESC, key) AS place FROM judged
+        SELECT *, row_number() OVER (PARTITION BY prompt, dropped IS NULL ORDER BY reward DESC, key) AS place
+        FROM judged
     )
     SELECT key, source, dropped IS NULL AND place = 1 AS kept,
            coalesce(dropped, CASE WHEN place > 1 THEN '5:best_of' END) AS reason,
@@ -171,4 +172,4 @@ def check_same(decisions: Path, bare: Path) -> None:
 
 
 if __name__ == "__main__":
-    main("select", measure)
+    main("select_corpus", measure)
