@@ -89,7 +89,7 @@ def synthetic_rows(rng: np.random.Generator, index: int, start: int, count: int,
     """One image in a hundred is rejected; prompts are spread over the whole table."""
     digests = rng.bytes(32 * count).hex()
     rejected = rng.random(count) < 0.01
-    scores = {name: rng.uniform(1, 5, count).astype(np.float32) for name in DIMENSIONS}
+    scores: dict[str, Any] = {name: rng.uniform(1, 5, count).astype(np.float32) for name in DIMENSIONS}
     scores["reward"] = np.mean(list(scores.values()), axis=0, dtype=np.float64).astype(np.float32)
     columns: dict[str, Any] = {
         "key": [f"{position:09d}.jpg" for position in range(start, start + count)],

@@ -4,27 +4,52 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import CallerError, RunError
 from iqa_core.fusion import load_fusion
+from iqa_core.records import ImageLimits
 from iqa_core.selection.condition import Condition, check_condition
 from iqa_core.selection.policy import Policy, parse_per, parse_quantiles
 from iqa_core.selection.rows import Combined, Given, combined
 from iqa_core.selection.rules import check_columns
 from iqa_core.selection.selection import Selection
+from jobs.export_work import WRITERS, ExportWork
 from jobs.select_settings import SelectSettings
+
+FORMATS = (*WRITERS, "list")
+
+MAX_BYTES = 2**32
+"""Of an original: it was scored, so it lay within the bound that was set then."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectJob:
     """What does not change during a run."""
 
+    storage: Storage
+
     settings: SelectSettings
     policy: Policy
     condition: Condition | None
     rows: Combined
     selection: Selection
+
+    def export_work(self, format: str) -> ExportWork:
+        """What tasks need to know to export in this format."""
+        contract = self.rows.given[0].table.contract
+        return ExportWork(
+            storage=self.storage,
+            output=self.selection.output,
+            format=format,
+            options=ReadOptions(image_column=contract.columns.get("image"), uri_column=contract.columns.get("uri")),
+            limits=ImageLimits(max_bytes=MAX_BYTES),
+            caption=self.settings.caption_column,
+            allow_missing=self.settings.allow_missing,
+        )
 
 
 def prepare(settings: SelectSettings) -> SelectJob:
@@ -49,7 +74,33 @@ def prepare(settings: SelectSettings) -> SelectJob:
             f"--output {output}: it holds a selection by another policy ({before['policy_digest']} there, "
             f"{policy.digest} now); give another folder"
         )
-    return SelectJob(settings, policy, condition, rows, selection)
+    job = SelectJob(storage, settings, policy, condition, rows, selection)
+    _check_exports(job)
+    return job
+
+
+def _check_exports(job: SelectJob) -> None:
+    settings = job.settings
+    for format in settings.export:
+        if format not in FORMATS:
+            raise CallerError(f"--export {format}: there is no such format; there are {', '.join(FORMATS)}")
+    if settings.export and settings.dry_run:
+        raise CallerError("--export: a --dry-run writes nothing; leave one of them out")
+    exported = {"caption_column", "shard_images", "allow_missing", "ray_address", "stall_timeout_s"}
+    for name in sorted(exported & settings.model_fields_set):
+        if not settings.export:
+            raise CallerError(f"--{name.replace('_', '-')} belongs to --export")
+    column = settings.caption_column
+    if column is not None:
+        schema = job.rows.schema
+        if column not in schema.names:
+            raise CallerError(f"--caption-column {column}: no such column; there are {', '.join(schema.names)}")
+        if not pa.types.is_string(schema.field(column).type):
+            raise CallerError(f"--caption-column {column}: it is {schema.field(column).type}, not text")
+    columns = [given.table.contract.columns for given in job.rows.given if not job.rows.is_join]
+    images = {(mapping.get("image"), mapping.get("uri")) for mapping in columns}
+    if settings.export and len(images) > 1:
+        raise CallerError("--export: the tables were scored from differently named image columns; export each alone")
 
 
 def policy_of(settings: SelectSettings) -> Policy:

@@ -48,6 +48,19 @@ class SelectSettings(JobSettings):
     temperature: float = Field(default=0.5, gt=0)
     """Of --sampling-weights, in units of the reward; lower favours the best more."""
 
+    export: list[str] = Field(default_factory=list)
+    """What to write of what is kept: webdataset, imagefolder, parquet or list; may be repeated."""
+    caption_column: str | None = None
+    """Carried column that is the caption: .txt of webdataset, `caption` of list."""
+    shard_images: int = Field(default=1000, ge=1)
+    """Images of one exported file or folder."""
+    allow_missing: bool = False
+    """Export without the originals that were moved, deleted or changed since they were scored."""
+    ray_address: str | None = None
+    """Ray cluster to export on; default: RAY_ADDRESS, else a Ray started for this run."""
+    stall_timeout_s: float = Field(default=1800, gt=0)
+    """Seconds without any shard after which an export ends, resumable."""
+
     memory_gib: float = Field(default=4.0, gt=0)
     """Memory of the engine; beyond, it spills to the temporary folder."""
     dry_run: bool = False

@@ -7,18 +7,21 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from iqa_core.corpus.engine import engine
+from iqa_core.corpus.table import VERDICT
 from iqa_core.errors import RunError
-from iqa_core.selection.decisions import decided, decision_schema, weighting
+from iqa_core.selection.decisions import Weighting, decided, decision_schema, weighting
 from iqa_core.selection.rows import make_view
-from iqa_core.selection.rules import apply_rules, rules_of
+from iqa_core.selection.rules import Survivors, apply_rules, rules_of
 from iqa_core.selection.selection import Tally
 from jobs.command import DONE
+from jobs.exporting import export
 from jobs.progress import counted
 from jobs.select_job import SelectJob, prepare
 from jobs.select_settings import SelectSettings
@@ -32,25 +35,67 @@ def select(settings: SelectSettings) -> int:
     job = prepare(settings)
     print(_opening(job), flush=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="iqa-scores-") as scratch, opened(job, Path(scratch)) as connection:
+    with tempfile.TemporaryDirectory(prefix="iqa-scores-") as scratch, opened(job, Path(scratch)) as decided_rows:
         if settings.dry_run:
             tally = Tally()
-            for block in decisions(job, connection):
+            for block in decided_rows.blocks():
                 tally.add(block)
             print(closing(tally.to_json()), flush=True)
             return DONE
         schema = decision_schema(job.rows.score_names)
-        record = job.selection.write(decisions(job, connection), schema, job.policy, _about(job))
-    print(closing(record), flush=True)
-    print(f"\ndecided    in {time.monotonic() - began:.1f} s")
-    print(f"decisions  {job.selection.output}/decisions")
-    print(f"policy     {job.selection.output}/selection.json", flush=True)
-    return DONE
+        record = job.selection.write(decided_rows.blocks(), schema, job.policy, _about(job))
+        print(closing(record), flush=True)
+        print(f"\ndecided    in {time.monotonic() - began:.1f} s")
+        print(f"decisions  {job.selection.output}/decisions")
+        print(f"policy     {job.selection.output}/selection.json", flush=True)
+        return max([DONE, *(_exported(job, format, decided_rows, record) for format in settings.export)])
+
+
+def _exported(job: SelectJob, format: str, rows: DecidedRows, record: dict[str, Any]) -> int:
+    settings = job.settings
+    return export(
+        job.export_work(format),
+        rows.kept,
+        rows.kept_schema,
+        record,
+        settings.shard_images,
+        settings.ray_address,
+        settings.stall_timeout_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedRows:
+    """What was decided, held by the engine; it can be read as often as is wanted."""
+
+    job: SelectJob
+    connection: DuckDBPyConnection
+    survivors: Sequence[Survivors]
+    weights: Weighting
+
+    def blocks(self, carried: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """The decision table in blocks, with further columns of the score table behind it."""
+        return decided(self.connection, self.survivors, self.weights, self.job.rows.score_names, carried)
+
+    @property
+    def kept_schema(self) -> pa.Schema:
+        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict."""
+        own = decision_schema(self.job.rows.score_names)
+        fields = [field for field in own if field.name not in {"kept", "reason"}]
+        known = {*own.names, *VERDICT.names}
+        return pa.schema([*fields, *(field for field in self.job.rows.schema if field.name not in known)])
+
+    def kept(self) -> Iterator[pa.Table]:
+        """Rows of what is kept, in order."""
+        schema = self.kept_schema
+        carried = [name for name in schema.names if name not in decision_schema(self.job.rows.score_names).names]
+        for block in self.blocks(carried):
+            yield block.filter(block.column("kept")).select(schema.names).cast(schema)
 
 
 @contextmanager
-def opened(job: SelectJob, scratch: Path) -> Iterator[DuckDBPyConnection]:
-    """An engine with the view `scores`. Whatever it raises inside is about the data: RunError."""
+def opened(job: SelectJob, scratch: Path) -> Iterator[DecidedRows]:
+    """An engine in which the policy's rules have run. Whatever it raises from here on is about the data: RunError."""
     import duckdb
 
     files = [given.table.local_files(scratch / f"table{index}") for index, given in enumerate(job.rows.given)]
@@ -58,17 +103,11 @@ def opened(job: SelectJob, scratch: Path) -> Iterator[DuckDBPyConnection]:
     try:
         with engine(folders, job.settings.memory_gib) as connection:
             make_view(connection, job.rows, files, job.condition, job.policy.fusion)
-            yield connection
+            survivors = list(apply_rules(connection, rules_of(job.policy)))
+            yield DecidedRows(job, connection, survivors, weighting(connection, survivors, job.policy.temperature))
     except duckdb.Error as error:
         message = str(error).split("\n\n")[0].replace("\n", " ")
         raise RunError(f"the engine stopped: {message}") from error
-
-
-def decisions(job: SelectJob, connection: DuckDBPyConnection, carried: Sequence[str] = ()) -> Iterator[pa.Table]:
-    """The decision table in blocks, with further columns of the score table behind it."""
-    survivors = list(apply_rules(connection, rules_of(job.policy)))
-    weights = weighting(connection, survivors, job.policy.temperature)
-    yield from decided(connection, survivors, weights, job.rows.score_names, carried)
 
 
 def _about(job: SelectJob) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def engine(folders: Sequence[Path] = (), memory_gib: float = MEMORY_GIB) -> Iter
     except ImportError as error:
         raise CallerError("this needs DuckDB: pip install 'iqa-ray[select]'") from error
     with tempfile.TemporaryDirectory(prefix="iqa-engine-") as scratch:
-        settings = {
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "temp_directory": scratch,
             "memory_limit": f"{memory_gib * 1024:.0f}MiB",
             "autoinstall_known_extensions": False,
