@@ -11,7 +11,6 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,6 @@ from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
 from iqa_core.selection.exports.samples import Form, value_schema
-from jobs.cluster_session import connected
 from jobs.command import DONE, FAILED
 from jobs.export_work import MANIFEST, ExportShards, ExportWork, ShardDone
 from jobs.progress import Progress, counted
@@ -72,7 +70,7 @@ def export(
     schema: pa.Schema,
     record: Mapping[str, Any],
     shard_images: int,
-    ray_address: str | None,
+    connect: Callable[[], None],
     stall_timeout_s: float,
 ) -> int:
     """Write or finish one export; the exit code. Raises CallerError where the folder holds one of other decisions."""
@@ -84,13 +82,10 @@ def export(
     outcome = Outcome()
     progress = Progress(record["kept"], 0)
     try:
-        with ExitStack() as session:
-            todo = _unfinished(shards(kept(), shard_images), finished, planned, progress)
-            for number, wave in enumerate(_waves(todo)):
-                if not number:  # where nothing is left to do, Ray is not needed
-                    session.enter_context(connected(ray_address))
-                for event in guarded(_streamed(wave, work), stall_timeout_s):
-                    _take(event, outcome, progress, work.allow_missing)
+        for wave in _waves(_unfinished(shards(kept(), shard_images), finished, planned, progress)):
+            connect()
+            for event in guarded(_streamed(wave, work), stall_timeout_s):
+                _take(event, outcome, progress, work.allow_missing)
     finally:
         progress.close()
     return _conclude(work, record, schema, planned, outcome)

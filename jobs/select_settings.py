@@ -61,6 +61,8 @@ class SelectSettings(JobSettings):
     stall_timeout_s: float = Field(default=1800, gt=0)
     """Seconds without any shard after which an export ends, resumable."""
 
+    report: bool = True
+    """Write report.html; --no-report leaves it out."""
     memory_gib: float = Field(default=4.0, gt=0)
     """Memory of the engine; beyond, it spills to the temporary folder."""
     dry_run: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,17 @@ import pyarrow as pa
 from iqa_core.corpus.engine import engine
 from iqa_core.corpus.table import VERDICT
 from iqa_core.errors import RunError
+from iqa_core.report.gathered import group_columns
+from iqa_core.report.selection_report import CARRIED, selection_report
 from iqa_core.selection.decisions import Weighting, decided, decision_schema, weighting
 from iqa_core.selection.rows import make_view
 from iqa_core.selection.rules import Survivors, apply_rules, rules_of
 from iqa_core.selection.selection import Tally
+from jobs.cluster_session import connected_on_demand
 from jobs.command import DONE
 from jobs.exporting import export
 from jobs.progress import counted
+from jobs.reporting import written
 from jobs.select_job import SelectJob, prepare
 from jobs.select_settings import SelectSettings
 
@@ -48,10 +52,16 @@ def select(settings: SelectSettings) -> int:
         print(f"\ndecided    in {time.monotonic() - began:.1f} s")
         print(f"decisions  {job.selection.output}/decisions")
         print(f"policy     {job.selection.output}/selection.json", flush=True)
-        return max([DONE, *(_exported(job, format, decided_rows, record) for format in settings.export)])
+        if settings.report:
+            written("selection", job.storage, job.selection.output, lambda: _report(job, decided_rows, record))
+        with connected_on_demand(settings.ray_address) as connect:
+            codes = [_exported(job, format, decided_rows, record, connect) for format in settings.export]
+        return max([DONE, *codes])
 
 
-def _exported(job: SelectJob, format: str, rows: DecidedRows, record: dict[str, Any]) -> int:
+def _exported(
+    job: SelectJob, format: str, rows: DecidedRows, record: dict[str, Any], connect: Callable[[], None]
+) -> int:
     settings = job.settings
     return export(
         job.export_work(format),
@@ -59,9 +69,16 @@ def _exported(job: SelectJob, format: str, rows: DecidedRows, record: dict[str, 
         rows.kept_schema,
         record,
         settings.shard_images,
-        settings.ray_address,
+        connect,
         settings.stall_timeout_s,
     )
+
+
+def _report(job: SelectJob, rows: DecidedRows, record: dict[str, Any]) -> bytes:
+    table = job.rows.given[0].table
+    names = job.rows.score_names
+    groups = [name for name in group_columns(table.contract.carried) if name not in CARRIED]
+    return selection_report(rows.blocks([*CARRIED, *groups]), names, groups, record, table)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ LOCATOR = ("source", "offset", "length", "row", "sha256")
 GAP_BYTES = 256 * 2**10
 """Bytes between two wanted members of a tar that are read along: cheaper than another request."""
 
+GAP_ROWS = 64
+"""Rows of a table between two wanted ones that are read along."""
+
 READ_BYTES = 64 * 2**20
 """Of one read of a tar at most (one image more, if it is larger)."""
 
@@ -115,9 +118,22 @@ def _cells(
 ) -> Iterator[bytes | Rejection]:
     """Cells of the image column of one table, by the reader that scored them."""
     rows = [place.row for place in run if place.row is not None]
-    found = _answer(lambda: _read_cells(storage, kind, source, sorted(set(rows)), options, limits))
+    found: dict[int, bytes | Rejection] = {}
+    for near in _near_rows(sorted(set(rows))):
+        cells = _answer(lambda near=near: _read_cells(storage, kind, source, near, options, limits))  # type: ignore[misc]
+        found |= dict.fromkeys(near, cells) if isinstance(cells, Rejection) else cells
+    yield from (found[row] for row in rows)
+
+
+def _near_rows(rows: Sequence[int]) -> Iterator[list[int]]:
+    """Ascending rows in runs that are worth one read each."""
+    near: list[int] = []
     for row in rows:
-        yield found if isinstance(found, Rejection) else found[row]
+        if near and row - near[-1] > GAP_ROWS:
+            yield near
+            near = []
+        near.append(row)
+    yield near
 
 
 def _read_cells(

@@ -92,9 +92,8 @@ def test_webdataset_reads_back_the_original_bytes_with_sidecars_and_scores(
 
 @pytest.mark.slow
 def test_a_caption_column_becomes_the_text_of_a_sample(corpus: ScoredCorpus, tmp_path: Path) -> None:
-    rows = exported(
-        corpus, tmp_path / "out", "webdataset", "--export", "webdataset", "--caption-column", "caption"
-    ).to_pylist()
+    flags = ("--export", "webdataset", "--caption-column", "caption")
+    rows = exported(corpus, tmp_path / "out", "webdataset", *flags).to_pylist()
     found = read_webdataset(tmp_path / "out" / "webdataset")
     texts = [sample.get("txt", b"").decode() or None for sample in found]
     assert texts == [row["caption"] for row in rows]

@@ -27,12 +27,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def select(corpus: ScoredCorpus, output: Path, *flags: object, address: str | None) -> tuple[int, str]:
     arguments = ("--scores", corpus.scores, "--output", output, "--where", "reward > 1", "--shard-images", 5)
-    return running.run(*arguments, *flags, address=address, job="select_corpus")
+    return running.run(*arguments, *flags, address=address, timeout_s=400, job="select_corpus")
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_an_export_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path: Path, ray_address: str) -> None:
-    corpus = write_scored_corpus(tmp_path, 80)
+    corpus = write_scored_corpus(tmp_path, 60)
     code, output = select(corpus, tmp_path / "whole", *EVERY, address=ray_address)
     assert code == 0, output
     expected = files_of(tmp_path / "whole")
@@ -72,9 +73,8 @@ def test_missing_originals_are_listed_and_exit_1_unless_allowed(tmp_path: Path, 
     assert "missing    1 original" in output
     assert f"{key}: missing, there is no such file" in output
     assert "unfinished 1 shard, which the same command tries again" in output
-    listed = [
-        json.loads(line) for line in (tmp_path / "out/manifests/webdataset/missing.jsonl").read_text().splitlines()
-    ]
+    lines = (tmp_path / "out" / "manifests" / "webdataset" / "missing.jsonl").read_text().splitlines()
+    listed = [json.loads(line) for line in lines]
     assert [row["key"] for row in listed] == [key]
     assert not (tmp_path / "out" / "webdataset" / "README.md").exists()
 
