@@ -14,8 +14,7 @@ def written(what: str, storage: Storage, output: str, make: Callable[[], bytes])
     try:
         storage.put(uri, make(), scratch=join(output, ".tmp"))
     except Exception as error:  # whatever images, stores or numbers do to it: the run itself is done and committed
-        print(
-            f"error: the report of this {what} could not be written ({type(error).__name__}: {error})", file=sys.stderr
-        )
+        why = f"{type(error).__name__}: {error}"
+        print(f"error: the report of this {what} could not be written ({why})", file=sys.stderr)
         return
     print(f"report     {uri}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.originals import Place
 from iqa_core.corpus.score_tables import ScoreTable
+from iqa_core.corpus.storage import join
 from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare
 from iqa_core.report.gathered import Gathered, group_columns
@@ -35,6 +37,16 @@ def scoring_report(
             moved=moved,
         )
     )
+
+
+def progress_of(table: ScoreTable) -> list[list[float]]:
+    """(seconds, images) of the run that finished last; nothing where none has."""
+    uri = join(table.uri, "run.json")
+    if table.storage.stat(uri) is None:
+        return []
+    run = json.loads(table.storage.read(uri))
+    found: list[list[float]] = run.get("this_run", {}).get("progress", [])
+    return found
 
 
 def gather(table: ScoreTable) -> Gathered:

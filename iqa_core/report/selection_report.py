@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def selection_report(
         ("as many as", f"{record['effective_images']:,.1f} images of equal weight"),
         ("dropped", f"{record['dropped']:,}"),
         ("policy", record["policy_digest"]),
-        *[(name, str(value)) for name, value in record["policy"].items() if value and name != "order"],
+        *[(name, _told(value)) for name, value in record["policy"].items() if value and name != "order"],
         *[("scores", f"{scores['uri']}, fingerprint {scores['fingerprint']}") for scores in record["scores"]],
     ]
     return render(
@@ -54,13 +55,16 @@ def selection_report(
     )
 
 
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _as_scored(block: pa.Table) -> pa.Table:
     """With the status and the rejection codes of the score table, out of the reasons of the decisions."""
     reasons = block.column("reason").cast(pa.string())
     is_rejected = pc.fill_null(pc.starts_with(reasons, "1:rejected:"), False)
-    codes = pc.if_else(
-        is_rejected, pc.replace_substring_regex(reasons, "^1:rejected:", ""), pa.scalar(None, pa.string())
-    )
+    codes = pc.replace_substring_regex(reasons, "^1:rejected:", "")
+    codes = pc.if_else(is_rejected, codes, pa.scalar(None, pa.string()))
     place = block.column_names.index("reason")
     return block.set_column(place, "reason", codes).append_column("status", pc.if_else(is_rejected, REJECTED, SCORED))
 
