@@ -109,7 +109,7 @@ def synthetic_rows(rng: np.random.Generator, index: int, start: int, count: int,
 
 def run_job(scores: Path, output: Path) -> tuple[float, int]:
     """Seconds and peak bytes of the real job."""
-    flags = ["--where", WHERE, "--best-of", "1", "--per", "prompt", "--memory-gib", str(MEMORY_GIB)]
+    flags = ["--where", WHERE, "--best-of", "1", "--per", "prompt", "--memory-gib", str(MEMORY_GIB), "--no-report"]
     job = str(ROOT / "jobs" / "select_corpus.py")
     return timed([sys.executable, job, "--scores", str(scores), "--output", str(output), *flags])
 

@@ -72,10 +72,11 @@ def flags_of(settings: type[BaseModel], prefix: str = "") -> set[str]:
 
 
 def known_flags() -> set[str]:
-    small = argparse.ArgumentParser()
+    flags = set()
     for command in COMMANDS.values():
+        small = argparse.ArgumentParser()
         command.add_flags(small)
-    flags = {flag for action in small._actions for flag in action.option_strings}
+        flags |= {flag for action in small._actions for flag in action.option_strings}
     return flags_of(ScoreSettings) | flags_of(SelectSettings) | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
+import io
 import random
 import re
 from pathlib import Path
@@ -11,14 +13,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from iqa_core.__main__ import main
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.originals import Place
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
+from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare
 from iqa_core.report.gathered import MAX_THUMBNAILS, Gathered
 from iqa_core.report.scoring_report import gather, scoring_report
+from iqa_core.report.thumbnails import thumbnails
 from jobs.command import parse
 from jobs.select_settings import SelectSettings
 from jobs.selecting import select
@@ -172,3 +179,13 @@ def test_a_report_that_cannot_be_written_costs_nobody_the_selection(
     assert select(parse(SelectSettings, ["--scores", str(scores), "--output", str(tmp_path / "out")])) == 0
     assert "error: the report of this selection could not be written" in capsys.readouterr().err
     assert (tmp_path / "out" / "selection.json").exists()
+
+
+def test_a_page_full_of_noise_stays_under_ten_megabytes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    (tmp_path / "a.png").write_bytes(buffer.getvalue())
+    place = Place(str(tmp_path / "a.png"), None, None, None, hashlib.sha256(buffer.getvalue()).hexdigest())
+    [worst] = thumbnails(Storage(), [place], ReadOptions(), ImageLimits()).values()
+    assert len(worst) * MAX_THUMBNAILS < 9e6, "nothing compresses worse than noise"

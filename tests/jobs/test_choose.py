@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from iqa_core.demo.corpus import write_scenes
+from tests.jobs import running
 from tests.s3_server import KEY, SECRET, S3Server
 from tests.test_docs import ROOT, fenced
 
@@ -29,14 +29,14 @@ def commands() -> list[tuple[str, str]]:
 @pytest.mark.ray
 @pytest.mark.s3
 @pytest.mark.timeout(1200)
-def test_the_page_does_what_it_says(tmp_path: Path, s3_server: S3Server, ray_address: str) -> None:
+def test_the_page_does_what_it_says(tmp_path: Path, s3_server: S3Server) -> None:
+    """On a Ray of each job's own, whose workers have its environment and with that the credentials."""
     rooms = tmp_path / "rooms"
     write_scenes(rooms, 60, seed=7, format="webdataset")
     bucket = s3_server.named_bucket("pictures")
     bucket.put_all({f"rooms/{path.name}": path.read_bytes() for path in rooms.glob("*.tar")})
     environment = {
-        **os.environ,
-        "RAY_ADDRESS": ray_address,
+        **running.environment(None),
         "PYTHONPATH": str(ROOT),
         "AWS_ENDPOINT_URL": s3_server.endpoint,
         "AWS_ACCESS_KEY_ID": KEY,
