@@ -80,6 +80,8 @@ class ScoreSettings(JobSettings):
     ray_address: str | None = None
     """Ray cluster to run on; default: RAY_ADDRESS, else a Ray started for this run."""
 
+    report: bool = True
+    """Write report.html at the end; --no-report leaves it out."""
     dry_run: bool = False
     """Print the resolved configuration and the plan; write nothing."""
     estimate: bool = False

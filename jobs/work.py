@@ -159,7 +159,7 @@ class AssessBatches:
         if row.column("failure")[0].is_valid:
             rows = pa.nulls(1, pa.binary())
         else:
-            rows = pa.array([_to_ipc(self.assess(from_row(row)).rows)], pa.binary())
+            rows = pa.array([to_ipc(self.assess(from_row(row)).rows)], pa.binary())
         return pa.table([*kept, rows, pa.array([self._versions])], schema=DONE)
 
 
@@ -187,7 +187,7 @@ def to_row(batch: ReadyBatch | ChunkFailure) -> pa.Table:
         pa.array([batch.layout]),
         pa.array([batch.damage], pa.string()),
         pa.array([batch.ordinals], pa.list_(pa.int64())),
-        pa.array([_to_ipc(batch.facts)], pa.binary()),
+        pa.array([to_ipc(batch.facts)], pa.binary()),
         pa.array([_rejections_to_json(batch.rejections)]),
         pa.array([[side for image in batch.images for side in image.shape[:2]]], pa.list_(pa.int32())),
         pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(pixels)]),
@@ -205,7 +205,7 @@ def from_row(row: pa.Table) -> ReadyBatch:
         layout=value["layout"].as_py(),
         damage=value["damage"].as_py(),
         ordinals=tuple(value["ordinals"].as_py()),
-        facts=_from_ipc(value["facts"]),
+        facts=from_ipc(value["facts"]),
         rejections=_rejections_from_json(value["rejections"].as_py()),
         images=tuple(_images(value["pixels"].as_buffer(), list(zip(shapes[::2], shapes[1::2], strict=True)))),
     )
@@ -222,7 +222,7 @@ def from_done(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
         layout=row["layout"].as_py(),
         damage=row["damage"].as_py(),
         ordinals=tuple(row["ordinals"].as_py()),
-        rows=_from_ipc(row["rows"]),
+        rows=from_ipc(row["rows"]),
         versions=row["versions"].as_py(),
     )
 
@@ -235,14 +235,16 @@ def _images(buffer: pa.Buffer, shapes: list[tuple[int, int]]) -> Iterator[NDArra
         begin += height * width * 3
 
 
-def _to_ipc(table: pa.Table) -> bytes:
+def to_ipc(table: pa.Table) -> bytes:
+    """A table as one value of a column."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
 
-def _from_ipc(scalar: pa.Scalar) -> pa.Table:
+def from_ipc(scalar: pa.Scalar) -> pa.Table:
+    """Its rows are not copied."""
     return pa.ipc.open_stream(scalar.as_buffer()).read_all()
 
 

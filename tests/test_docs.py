@@ -25,8 +25,10 @@ from iqa_core.rubrics import load_rubric, rubric_names
 from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.score_settings import ScoreSettings
+from jobs.select_settings import SelectSettings
 
 ROOT = Path(__file__).resolve().parent.parent
+JOBS = (ScoreSettings, EvaluateSettings, SelectSettings)
 USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PAGES = sorted({*USER_PAGES, *ROOT.glob("*.md")})
 
@@ -78,7 +80,7 @@ def known_flags() -> set[str]:
         parser = argparse.ArgumentParser()
         command.add_flags(parser)
         flags |= {flag for action in parser._actions for flag in action.option_strings}
-    return flags_of(ScoreSettings) | flags_of(EvaluateSettings) | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
+    return flags.union({"--config", "--help"}, RAYS_OWN_FLAGS, *map(flags_of, JOBS))
 
 
 def code(page: str) -> str:
@@ -132,7 +134,7 @@ def test_flags_exist(page: Path) -> None:
     assert named - known_flags() == set()
 
 
-@pytest.mark.parametrize("settings", [ScoreSettings, EvaluateSettings])
+@pytest.mark.parametrize("settings", JOBS)
 def test_every_flag_of_a_job_is_in_the_docs(settings: type[BaseModel]) -> None:
     named = {flag for page in USER_PAGES for flag in FLAG.findall(code(page.read_text(encoding="utf-8")))}
     wanted = {flag for flag in flags_of(settings) if f"--no-{flag[2:]}" not in named and "--no-" not in flag}
