@@ -66,7 +66,7 @@ class Way(ABC):
         self.count = TokenCount()
         return self
 
-    def undo(self) -> None:
+    def undo(self) -> None:  # noqa: B027  (most ways replace nothing)
         """Give back whatever was replaced in the model."""
 
     @abstractmethod
@@ -128,7 +128,9 @@ class CachedWay(Way):
         lengths = [len(prompt.prefix) for prompt in prompts]
         self.count.real += sum(lengths) + sum(len(end) for prompt in prompts for end in prompt.suffixes)
         self.count.padding += max(lengths) * len(lengths) - sum(lengths)
-        rows = {name: [prompt.types[name] for prompt in prompts] for name in prompts[0].types}
+        rows: dict[str, Sequence[Sequence[int]]] = {
+            name: [prompt.types[name] for prompt in prompts] for name in prompts[0].types
+        }
         rows |= {"input_ids": [prompt.prefix for prompt in prompts], "attention_mask": [[1] * n for n in lengths]}
         tokens = {name: self._padded(row, side="left") for name, row in rows.items()}
         width = max(lengths)
@@ -146,15 +148,19 @@ class CachedWay(Way):
         positions = firsts_N[:, None] + torch.arange(ids_NT.shape[1], device=ids_NT.device)
         if prompts[0].positions is not None:
             positions = positions.expand(len(prompts[0].positions), -1, -1)
-        return self._model(
-            input_ids=ids_NT,
-            position_ids=positions,
-            attention_mask=torch.cat([mask_NT, torch.ones_like(ids_NT)], dim=1),
-            **{name: torch.zeros_like(ids_NT) for name in prompts[0].types},
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1].cpu()
+        return (
+            self._model(
+                input_ids=ids_NT,
+                position_ids=positions,
+                attention_mask=torch.cat([mask_NT, torch.ones_like(ids_NT)], dim=1),
+                **{name: torch.zeros_like(ids_NT) for name in prompts[0].types},
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .cpu()
+        )
 
 
 class PackedWay(Way):

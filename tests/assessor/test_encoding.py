@@ -65,7 +65,9 @@ def test_a_processors_prompts_are_split_the_same_for_every_image(name: str, requ
     prompts = [build_prompt(processor, rubric, dimension, None) for dimension in rubric.dimensions]
     model = AutoModelForImageTextToText.from_pretrained(folder)
     images = [np.zeros(shape, np.uint8) for shape in ((50, 150, 3), (130, 90, 3))]
-    for pixels, ours in zip(images, ProcessorEncoder(processor, prompts, model, resizes=True)(images).prompts, strict=True):
+    for pixels, ours in zip(
+        images, ProcessorEncoder(processor, prompts, model, resizes=True)(images).prompts, strict=True
+    ):
         for k, prompt in enumerate(prompts):
             theirs = processor(text=[prompt], images=[[Image.fromarray(pixels)]], return_tensors="pt")
             assert theirs["input_ids"][0].tolist() == [*ours.prefix, *ours.suffixes[k]]

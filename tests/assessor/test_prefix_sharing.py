@@ -67,7 +67,9 @@ def test_a_model_that_looks_back_is_noticed_and_said(paligemma: Path, caplog: py
     assert "one forward per prompt" in caplog.messages[0]
 
 
-def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(qwen: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
+    qwen: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Such as one whose MLP a later transformers computes otherwise: noticed by trying, and nothing stays replaced."""
     model, encoder, images = parts(qwen)
     batch = encoder(images)
