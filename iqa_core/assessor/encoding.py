@@ -128,7 +128,7 @@ class PatchEncoder:
         )
 
     def patches(self, pixels_HWC: NDArray[np.uint8]) -> torch.Tensor:
-        """Normalised patches (P, C * frames * side * side), float32, in the order in which groups of them are merged."""
+        """Normalised patches (P, C * frames * side * side), float32; those that will be merged are neighbours."""
         side, merge = self._patch, self._merge
         rows, columns = (length // (side * merge) for length in pixels_HWC.shape[:2])
         image = torch.from_numpy(np.require(pixels_HWC, requirements="W")).to(self._scale_C.device)

@@ -22,7 +22,6 @@ def load_model(folder: Path, dtype: str, device: str, threads: int | None) -> An
     """
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))  # Ray sets OMP_NUM_THREADS=1 in actors
     _forbid_reduced_precision()
-    torch.set_flush_denormal(True)  # softmax's tiny weights took attention on a CPU from 13 to 118 ms
     where = _device(device)
     register_ovis2_5()
     transformers.utils.logging.disable_progress_bar()  # one bar per actor would end up in the driver's log

@@ -131,7 +131,8 @@ def packing_of(images: tuple[PromptLengths, ...], device: torch.device) -> Packi
 class JaggedIndex:
     """The flat sequence as one of many: a prefix, and each suffix, is a sequence of queries with keys of its own."""
 
-    key_rows: torch.Tensor
+    key_rows: torch.Tensor | None
+    """None: keys stand in the order of the queries."""
     query_ends: torch.Tensor
     key_ends: torch.Tensor
     longest_query: int
@@ -149,10 +150,18 @@ def jagged_index(packing: Packing) -> JaggedIndex:
         key_sizes += [image.prefix, *(image.prefix + size for size in image.suffixes)]
         for last, size in zip(image.lasts, image.suffixes, strict=True):
             keys += [*prefix, *range(begin + last + 1 - size, begin + last + 1)]
-    ends = [
-        torch.tensor([0, *sizes], device=packing.device).cumsum(0).to(torch.int32) for sizes in (query_sizes, key_sizes)
-    ]
-    return JaggedIndex(torch.tensor(keys, device=packing.device), *ends, max(query_sizes), max(key_sizes))
+    return JaggedIndex(
+        torch.tensor(keys, device=packing.device),
+        ends_of(query_sizes, packing.device),
+        ends_of(key_sizes, packing.device),
+        max(query_sizes),
+        max(key_sizes),
+    )
+
+
+def ends_of(sizes: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Where parts of these sizes begin and end, one after another: 32-bit, one more than there are parts."""
+    return torch.tensor([0, *sizes], device=device).cumsum(0).to(torch.int32)
 
 
 def attend(
@@ -160,7 +169,7 @@ def attend(
 ) -> torch.Tensor:
     """Attention of every token to its own prompt up to itself, shape (S, H, E)."""
     if takes_jagged(query_SHE):
-        return _attend_jagged(packing.jagged, query_SHE, key_SGE, value_SGE, scale)
+        return attend_jagged(packing.jagged, query_SHE, key_SGE, value_SGE, scale, is_causal=True)
     parts = [
         part
         for begin, image in zip(packing.begins, packing.images, strict=False)
@@ -180,26 +189,34 @@ def _has_varlen() -> bool:
         from torch.nn.attention import varlen
     except ImportError:
         return False
-    return "window_size" in varlen.varlen_attn.__kwdefaults__
+    return "window_size" in (varlen.varlen_attn.__kwdefaults__ or {})
 
 
-def _attend_jagged(
-    index: JaggedIndex, query_SHE: torch.Tensor, key_SGE: torch.Tensor, value_SGE: torch.Tensor, scale: float
+def attend_jagged(
+    index: JaggedIndex,
+    query_SHE: torch.Tensor,
+    key_SGE: torch.Tensor,
+    value_SGE: torch.Tensor,
+    scale: float,
+    *,
+    is_causal: bool,
 ) -> torch.Tensor:
+    """One call for sequences of many lengths, shape (S, H, E); causality is counted from the ends of their keys."""
     from torch.nn.attention.varlen import varlen_attn
 
-    attended: torch.Tensor = varlen_attn(
+    attended = varlen_attn(
         query_SHE.contiguous(),
-        key_SGE[index.key_rows],
-        value_SGE[index.key_rows],
+        (key_SGE if index.key_rows is None else key_SGE[index.key_rows]).contiguous(),
+        (value_SGE if index.key_rows is None else value_SGE[index.key_rows]).contiguous(),
         index.query_ends,
         index.key_ends,
         index.longest_query,
         index.longest_key,
         scale=scale,
-        window_size=(-1, 0),  # causal, counted from the ends of queries and keys
-        enable_gqa=True,
+        window_size=(-1, 0) if is_causal else (-1, -1),
+        enable_gqa=query_SHE.shape[1] != key_SGE.shape[1],
     )
+    assert isinstance(attended, torch.Tensor)
     return attended
 
 
@@ -248,7 +265,7 @@ def attend_last(
     row = 0
     for begin, image in zip(packing.begins, packing.images, strict=False):
         index = suffix_index(image, query_RHE.device)
-        num_suffixes, longest = index.queries_KT.shape
+        num_suffixes = len(index.queries_KT)
         lasts_K = index.real_KT.sum(dim=1) - 1
         own = slice(begin, begin + image.total)
         attended_KHTE = functional.scaled_dot_product_attention(

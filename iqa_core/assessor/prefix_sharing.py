@@ -66,7 +66,7 @@ class Way(ABC):
         self.count = TokenCount()
         return self
 
-    def undo(self) -> None:
+    def undo(self) -> None:  # noqa: B027  (most ways replace nothing)
         """Give back whatever was replaced in the model."""
 
     @abstractmethod
@@ -128,7 +128,9 @@ class CachedWay(Way):
         lengths = [len(prompt.prefix) for prompt in prompts]
         self.count.real += sum(lengths) + sum(len(end) for prompt in prompts for end in prompt.suffixes)
         self.count.padding += max(lengths) * len(lengths) - sum(lengths)
-        rows = {name: [prompt.types[name] for prompt in prompts] for name in prompts[0].types}
+        rows: dict[str, Sequence[Sequence[int]]] = {
+            name: [prompt.types[name] for prompt in prompts] for name in prompts[0].types
+        }
         rows |= {"input_ids": [prompt.prefix for prompt in prompts], "attention_mask": [[1] * n for n in lengths]}
         tokens = {name: self._padded(row, side="left") for name, row in rows.items()}
         width = max(lengths)

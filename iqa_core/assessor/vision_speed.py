@@ -23,7 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from iqa_core.assessor.packed_decoder import Norm, gated_mlp, pairs_together, turned, turns_of
-from iqa_core.assessor.packing import takes_jagged
+from iqa_core.assessor.packing import JaggedIndex, attend_jagged, ends_of, takes_jagged
 
 FAMILY = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
 """Model types whose towers `PackedTower` computes. Equality is checked when a checkpoint is loaded."""
@@ -176,22 +176,22 @@ class Group:
 class Segments:
     """Windows or images as parts of the flat sequence of patches."""
 
-    lengths: tuple[int, ...]
-    ends: torch.Tensor
+    jagged: JaggedIndex
     groups: tuple[Group, ...]
 
 
 @lru_cache(maxsize=128)
 def segments_of(lengths: tuple[int, ...], device: torch.device) -> Segments:
-    ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    begins_of_all = torch.tensor([0, *lengths]).cumsum(0)[:-1]
     groups = []
     for length in sorted(set(lengths)):
-        begins = ends[:-1][torch.tensor(lengths) == length].long()
+        begins = begins_of_all[torch.tensor(lengths) == length]
         rows = (begins[:, None] + torch.arange(length)).flatten()
         is_run = bool((rows == torch.arange(len(rows)) + rows[0]).all())
         run = slice(int(rows[0]), int(rows[0]) + len(rows)) if is_run else None
         groups.append(Group(length, run, rows.to(device)))
-    return Segments(lengths, ends.to(device), tuple(groups))
+    ends = ends_of(lengths, device)
+    return Segments(JaggedIndex(None, ends, ends, max(lengths), max(lengths)), tuple(groups))
 
 
 def attend_segments(
@@ -199,12 +199,7 @@ def attend_segments(
 ) -> torch.Tensor:
     """Attention inside each segment, shape (S, H, E): one call per distinct length, or one in all on a GPU."""
     if takes_jagged(query_SHE):
-        from torch.nn.attention.varlen import varlen_attn
-
-        longest = max(segments.lengths)
-        parts = (part.contiguous() for part in (query_SHE, key_SHE, value_SHE))
-        jagged: torch.Tensor = varlen_attn(*parts, segments.ends, segments.ends, longest, longest, scale=scale)
-        return jagged
+        return attend_jagged(segments.jagged, query_SHE, key_SHE, value_SHE, scale, is_causal=False)
     if len(segments.groups) == 1:
         return _attend_group(segments.groups[0], query_SHE, key_SHE, value_SHE, scale)
     attended = torch.empty_like(value_SHE, memory_format=torch.contiguous_format)
@@ -216,7 +211,9 @@ def attend_segments(
 def _attend_group(
     group: Group, query_SHE: torch.Tensor, key_SHE: torch.Tensor, value_SHE: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    parts = (part[group.run or group.rows_S] for part in (query_SHE, key_SHE, value_SHE))
-    heads_BHLE = (part.unflatten(0, (-1, group.length)).transpose(1, 2) for part in parts)
-    attended_BHLE = functional.scaled_dot_product_attention(*heads_BHLE, scale=scale)
+    query_BHLE, key_BHLE, value_BHLE = (
+        part[group.run or group.rows_S].unflatten(0, (-1, group.length)).transpose(1, 2)
+        for part in (query_SHE, key_SHE, value_SHE)
+    )
+    attended_BHLE = functional.scaled_dot_product_attention(query_BHLE, key_BHLE, value_BHLE, scale=scale)
     return attended_BHLE.transpose(1, 2).flatten(0, 1)

@@ -45,8 +45,9 @@ def test_every_token_sees_its_own_prompt_up_to_itself(images: tuple[PromptLength
     packing = packing_of(images, CPU)
     heads = heads_of(packing)
     expected = plain_attention(packing, heads)
-    torch.testing.assert_close(attend(packing, *heads, 0.5), expected, atol=1e-5, rtol=0)
-    last = attend_last(packing, heads[0][packing.read_R], *heads[1:], 0.5)
+    query, key, value = heads
+    torch.testing.assert_close(attend(packing, query, key, value, 0.5), expected, atol=1e-5, rtol=0)
+    last = attend_last(packing, query[packing.read_R], key, value, 0.5)
     torch.testing.assert_close(last, expected[packing.read_R], atol=1e-5, rtol=0)
 
 
@@ -61,10 +62,11 @@ def test_the_index_for_one_call_holds_the_same_prompts(images: tuple[PromptLengt
     for (q0, q1), (k0, k1) in zip(
         index.query_ends.unfold(0, 2, 1).tolist(), index.key_ends.unfold(0, 2, 1).tolist(), strict=True
     ):
+        assert index.key_rows is not None
         rows = index.key_rows[k0:k1]
         seen = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - (q1 - q0))
-        parts = (part.transpose(0, 1)[None] for part in (query[q0:q1], key[rows], value[rows]))
-        found = scaled_dot_product_attention(*parts, attn_mask=seen, scale=0.5, enable_gqa=True)
+        own, keys, values = (part.transpose(0, 1)[None] for part in (query[q0:q1], key[rows], value[rows]))
+        found = scaled_dot_product_attention(own, keys, values, attn_mask=seen, scale=0.5, enable_gqa=True)
         attended[q0:q1] = found[0].transpose(0, 1)
         assert q1 - q0 <= index.longest_query
         assert k1 - k0 <= index.longest_key

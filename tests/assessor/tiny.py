@@ -1,4 +1,4 @@
-"""Random numbers -> images, and checkpoints of many architectures, some hundred kilobytes each, saved like real ones."""
+"""Random numbers -> images, and checkpoints of ten architectures, some hundred kilobytes each, saved like real ones."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def save_llava_onevision(folder: Path) -> Path:
 
 
 def save_gemma3(folder: Path) -> Path:
-    """Gemma 3: image tokens that see each other both ways, and windows shorter than the prompt in every second layer."""
+    """Gemma 3: image tokens that see each other both ways, windows shorter than the prompt in every second layer."""
     import torch
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessorPil
 
