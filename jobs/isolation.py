@@ -20,7 +20,7 @@ from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
 from jobs.cluster_session import Pool
 from jobs.stream import Event
-from jobs.work import AssessBatches, ChunkFailure, Work, deadline, failure_of, scored_batch
+from jobs.work import AssessBatches, ChunkFailure, Work, failure_of, scored_batch
 
 DEATHS_PER_IMAGE = 2
 """One may be another's fault (a neighbour that takes all memory); two in fresh processes are the image's."""
