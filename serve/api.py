@@ -184,7 +184,8 @@ def build(api: Api) -> FastAPI:
     for path, endpoint in get.items():
         app.get(path, response_class=Response)(endpoint)
     app.get("/", include_in_schema=False, response_class=Response)(api.page)
-    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(Refusal, _refused)
     describe_bodies(app)
     return app
 
@@ -203,6 +204,11 @@ def page_policy(page: bytes) -> str:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return error.response
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
     """404 and 405 in the form of all errors."""
     assert isinstance(error, HTTPException)
     return Refusal(error.status_code, str(error.detail), error.headers).response

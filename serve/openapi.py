@@ -15,9 +15,8 @@ from serve.errors import CODES, JSON
 
 REF = "#/components/schemas/"
 
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGNkYGD4z4AHMOGTHDoSAB4xAQ8gZ4mLAAAAAElFTkSuQmCC"
-)
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mOMqpjGgA0wMeAAg1MCAB1LAXh3sACQAAAAAElFTkSuQmCC"
+"""The smallest that is scored: 8 x 8 pixels of one colour."""
 
 
 class Result(BaseModel):
@@ -71,7 +70,7 @@ def question_body() -> dict[str, Any]:
             **fields,
         },
     }
-    example = {"images": [{"data": f"data:image/png;base64,{PIXEL}"}], "probs": True}
+    example = {"images": [{"data": f"data:image/png;base64,{PICTURE}"}], "probs": True}
     content = {
         JSON: {"schema": {"$ref": f"{REF}Question"}, "example": example},
         "multipart/form-data": {"schema": form},
