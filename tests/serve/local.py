@@ -6,12 +6,16 @@ What Serve's handle does to a call, the handle here does too: the call runs as a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
 
 from iqa_core.assessor.load import describe
 from serve.api import Api, build
@@ -22,6 +26,8 @@ from serve.settings import ServeSettings, token_digest
 from serve.tally import Counts, Tally
 
 FAKE = {"checkpoint": "fake:"}
+
+UNEVEN = Path(__file__).with_name("uneven.toml")
 
 
 class LocalMethod:
@@ -60,7 +66,7 @@ class LocalEndpoint:
 
 def local_endpoint(*tokens: str, **settings: Any) -> LocalEndpoint:
     """Must be made inside the event loop that will use it."""
-    chosen = ServeSettings.model_validate({"assessor": FAKE, **settings})
+    chosen = ServeSettings.model_validate({"assessor": FAKE, "fusion": UNEVEN, **settings})
     tally = Tally()
     counts = LocalHandle(Counts())
     replicas = LocalHandle(AssessorReplica(chosen, counts))
@@ -78,3 +84,29 @@ async def asking(*tokens: str, **settings: Any) -> AsyncIterator[httpx2.AsyncCli
     endpoint = local_endpoint(*tokens, **settings)
     async with endpoint.client(token=tokens[0] if tokens else None) as client:
         yield client
+
+
+@contextmanager
+def listening(*tokens: str, **settings: Any) -> Iterator[str]:
+    """The base URL of an endpoint that answers real HTTP on loopback, from a thread of its own."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(256)
+        stop = threading.Event()
+
+        async def serve() -> None:
+            config = uvicorn.Config(local_endpoint(*tokens, **settings).gate, log_level="error", lifespan="off")
+            server = uvicorn.Server(config)
+            server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+            running = asyncio.create_task(server.serve([listener]))
+            await asyncio.to_thread(stop.wait)
+            server.should_exit = True
+            await running
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            stop.set()
+            thread.join()

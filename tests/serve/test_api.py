@@ -39,6 +39,10 @@ def expected(data: bytes) -> Assessment:
     return found
 
 
+def fused(assessment: Assessment) -> float:
+    return float(assessment.scores_K @ [0.1, 0.2, 0.3, 0.4])
+
+
 def test_images_come_as_base64_as_data_uri_and_as_multipart() -> None:
     image = tiny_png(3)
     wanted = expected(image)
@@ -60,7 +64,7 @@ def test_images_come_as_base64_as_data_uri_and_as_multipart() -> None:
                 assert list(result["scores"]) == DIMENSIONS
                 np.testing.assert_allclose(list(result["scores"].values()), wanted.scores_K, atol=1e-5)
                 np.testing.assert_allclose(list(result["std"].values()), wanted.stds_K, atol=1e-5)
-                np.testing.assert_allclose(result["reward"], wanted.scores_K.mean(), atol=1e-5)
+                np.testing.assert_allclose(result["reward"], fused(wanted), atol=1e-5)
                 if "probs" in result:
                     np.testing.assert_allclose(list(result["probs"].values()), wanted.probs_KL, atol=1e-5)
         assert ["probs" in answer.json()["results"][0] for answer in answers] == [True, False, True]
@@ -75,7 +79,7 @@ def test_dimensions_are_shown_as_asked_and_the_reward_stays_that_of_all() -> Non
         asked = {"images": [{"data": b64(image)}], "dimensions": ["lighting"], "request_id": "r7", "prompt": "a hall"}
         body = (await client.post("/v1/assess", json=asked)).json()
         assert list(body["results"][0]["scores"]) == list(body["results"][0]["std"]) == ["lighting"]
-        np.testing.assert_allclose(body["results"][0]["reward"], expected(image).scores_K.mean(), atol=1e-5)
+        np.testing.assert_allclose(body["results"][0]["reward"], fused(expected(image)), atol=1e-5)
         assert (body["request_id"], body["prompt"]) == ("r7", "a hall")
 
     ask(test)
@@ -116,6 +120,7 @@ def test_ranking_is_by_reward_and_leaves_out_what_has_none() -> None:
         body = (await client.post("/v1/rank", files=[("images", data) for data in images])).json()
         assert body["rewards"][1] is None
         assert sorted(body["order"]) == [0, 2, 3]
+        assert len({*body["rewards"]}) == 4
         ranked = [body["rewards"][i] for i in body["order"]]
         assert ranked == sorted(ranked, reverse=True)
         assert body["best"] == body["order"][0]
@@ -300,7 +305,7 @@ def test_readyz_says_when_no_assessor_answers() -> None:
 
 def replaced(endpoint: LocalEndpoint, **settings: Any) -> None:
     """Another model behind the same handle, as in the middle of a rolling update."""
-    endpoint.replicas.target = local_endpoint(**settings).replicas.target
+    endpoint.replicas.target = local_endpoint(fusion=None, **settings).replicas.target
 
 
 @pytest.mark.parametrize("other", [{"rubric": "q-align"}, {"rubric": "interior-v2"}, {"min_side": 16}])
@@ -308,7 +313,7 @@ def test_an_answer_names_the_model_that_gave_it_also_while_another_takes_over(ot
     image = tiny_png(1)
 
     async def test() -> None:
-        endpoint = local_endpoint()
+        endpoint = local_endpoint(fusion=None)
         async with endpoint.client() as client:
             before = (await client.post("/v1/assess", files=[("images", image)])).json()
             replaced(endpoint, assessor=FAKE, **other)
@@ -320,9 +325,21 @@ def test_an_answer_names_the_model_that_gave_it_also_while_another_takes_over(ot
     asyncio.run(test())
 
 
-def test_a_question_about_the_old_rubric_is_not_answered_by_the_new_one() -> None:
+def test_weights_that_do_not_fit_the_new_model_make_no_reward() -> None:
     async def test() -> None:
         endpoint = local_endpoint()
+        async with endpoint.client() as client:
+            replaced(endpoint, assessor=FAKE, rubric="q-align")
+            answer = await client.post("/v1/assess", files=[("images", tiny_png(1))])
+            assert answer.status_code == 503
+            assert "retry-after" in answer.headers
+
+    asyncio.run(test())
+
+
+def test_a_question_about_the_old_rubric_is_not_answered_by_the_new_one() -> None:
+    async def test() -> None:
+        endpoint = local_endpoint(fusion=None)
         async with endpoint.client() as client:
             replaced(endpoint, assessor=FAKE, rubric="q-align")
             asked = {"images": [IMAGE], "rubric": "interior-v1"}
