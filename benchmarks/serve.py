@@ -27,11 +27,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import httpx2
 import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import main
 from iqa_core.assessor.boundary import assess_each
@@ -41,6 +40,7 @@ from iqa_core.demo.corpus import write_scenes
 from iqa_core.images import decode
 from iqa_core.records import ImageLimits, Rejection
 
+ROOT = Path(__file__).resolve().parent.parent
 IMAGES = int(os.environ.get("SERVE_IMAGES", "400"))
 REPEATS = int(os.environ.get("SERVE_REPEATS", "3"))
 CALLERS = 32
@@ -194,7 +194,8 @@ def plain_server() -> Iterator[psutil.Process]:
 @contextmanager
 def endpoint() -> Iterator[psutil.Process]:
     """`serve run` on a Ray of its own."""
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "180"}
+    quiet["PYTHONPATH"] = str(ROOT)
     code = (
         "import ray, time; from ray import serve; from serve.app import app;"
         "ray.init(address='local', include_dashboard=False, object_store_memory=256 * 2**20, log_to_driver=False);"

@@ -16,6 +16,7 @@ from iqa_core.corpus.chunks import Chunk, Content
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.corpus.sink import ScoredBatch, Sink
 from iqa_core.corpus.sources import Kind
+from iqa_core.deadline import deadline
 from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
 from jobs.cluster_session import Pool

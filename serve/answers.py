@@ -43,7 +43,9 @@ def reward(outcome: Assessment | Rejection, model: Model) -> float | None:
 
 def ranking(rewards: Sequence[float | None]) -> dict[str, Any]:
     """Places of the images, best first; equal rewards keep their order, and who has none is not ranked."""
-    order = sorted((place for place, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0))
+    order = sorted(
+        (place for place, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0)
+    )
     return {"order": order, "best": order[0] if order else None, "rewards": list(rewards)}
 
 

@@ -114,7 +114,9 @@ class Api:
 
     async def page(self) -> Response:
         """The playground: one page that talks to this endpoint only."""
-        return Response(self._page, media_type="text/html", headers={"Content-Security-Policy": page_policy(self._page)})
+        return Response(
+            self._page, media_type="text/html", headers={"Content-Security-Policy": page_policy(self._page)}
+        )
 
     async def _answered(self, request: Request) -> tuple[Asked, Model, list[Judged]]:
         body = await request.body()
@@ -169,7 +171,9 @@ def build(api: Api) -> FastAPI:
     post: dict[str, Callable[..., Any]] = {"/v1/assess": api.assess, "/v1/rank": api.rank}
     for path, endpoint in post.items():
         app.post(path, openapi_extra=question_body(), response_class=Response)(endpoint)
-    app.post("/score", openapi_extra=json_body("UniRlBody"), response_class=Response, tags=["dialects"])(api.unirl_score)
+    app.post("/score", openapi_extra=json_body("UniRlBody"), response_class=Response, tags=["dialects"])(
+        api.unirl_score
+    )
     app.post("/compute", openapi_extra=json_body("FlowFactoryBody"), response_class=Response, tags=["dialects"])(
         api.flow_factory_compute
     )

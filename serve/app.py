@@ -1,8 +1,8 @@
 """`serve run serve.app:app`, or `serve deploy serve/config.yaml` -> the endpoint on Ray Serve.
 
-    Ingress    CPU: who may ask, how much; decodes and prepares; answers
-    Assessor   holds the model; batches the images of all callers
-    Counts     adds up what both of them count
+Ingress    CPU: who may ask, how much; decodes and prepares; answers
+Assessor   holds the model; batches the images of all callers
+Counts     adds up what both of them count
 """
 
 from __future__ import annotations

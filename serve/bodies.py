@@ -111,7 +111,9 @@ def from_base64(text: str, place: object) -> bytes:
         if not comma or not head.lower().endswith(";base64"):
             raise Refusal(422, f"images.{place}.data: a data URI must have ;base64, before its content")
     try:
-        return base64.b64decode(text if text.isascii() and not text[:80].count("\n") else _unwrapped(text), validate=True)
+        return base64.b64decode(
+            text if text.isascii() and not text[:80].count("\n") else _unwrapped(text), validate=True
+        )
     except (binascii.Error, ValueError):
         raise Refusal(422, f"images.{place}.data: not base64") from None
 

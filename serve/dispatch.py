@@ -32,7 +32,7 @@ DEATHS_ALONE = 2
 """Of replicas, with nothing but one image in hand, after which that image is rejected."""
 
 MODEL_CHANGES = 4
-"""Times that one request is begun anew while another model takes over; each time the replica asked may be old or new."""
+"""Times that one request is begun anew while another model takes over: the replica asked may be an old one or a new."""
 
 DIED = (RayActorError, WorkerCrashedError)
 
@@ -117,9 +117,7 @@ class Dispatcher:
                 judged[place] = Judged(_sound(probed[place]).header, outcome)
         return next(iter(models.values())), [judged[place] for place in range(len(images))]
 
-    async def _judge_group(
-        self, images: Sequence[Probed], model: Model
-    ) -> tuple[Model, list[Assessment | Rejection]]:
+    async def _judge_group(self, images: Sequence[Probed], model: Model) -> tuple[Model, list[Assessment | Rejection]]:
         async with self._pixels.held(sum(image.pixels for image in images)) as hold:
             preparer = model.spec.preparer
             prepared = await self.in_thread(lambda: [prepare(image, preparer) for image in images])

@@ -1,4 +1,4 @@
-"""The models of bodies and answers -> OpenAPI, where FastAPI cannot see them: bodies are read before it gets to them."""
+"""Models of bodies and answers -> OpenAPI, where FastAPI cannot see them: bodies are read before it gets to them."""
 
 from __future__ import annotations
 

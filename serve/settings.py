@@ -1,7 +1,7 @@
 """Configuration -> validated settings of the endpoint; secrets from the environment alone.
 
-The keys stand under `args:` of an application in a Serve config file, or behind `serve run serve.app:app` as `key=value`
-(`assessor.checkpoint=…` for nested ones). Unknown keys are errors.
+The keys stand under `args:` of an application in a Serve config file, or behind `serve run serve.app:app` as
+`key=value` (`assessor.checkpoint=…` for nested ones). Unknown keys are errors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIN_TOKEN_CHARACTERS = 16
 
 
 class ServeSettings(BaseModel):
-    """Everything about an endpoint but its secrets, its replicas (see `deployments:` in config.yaml) and its address."""
+    """Everything about an endpoint but its secrets, its address, and its replicas (`deployments:` in config.yaml)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -21,6 +21,7 @@ ROW = {
     "__init__": 0,
     "records": 1,
     "errors": 1,
+    "deadline": 1,
     "images": 2,
     "rubrics": 2,
     "scoring": 2,
@@ -33,6 +34,7 @@ ROW = {
     "report": 4,
     "demo": 4,
     "client": 4,
+    "adapters": 5,
     "__main__": 5,
 }
 """Part of iqa_core -> its row in the picture; a part imports itself and the rows below its own."""

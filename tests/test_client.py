@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_paths_pillow_images_and_arrays_score_like_the_file(url: str, tmp_path: 
     picture = Image.open(BytesIO(data))
     with RewardClient(url, TOKEN) as client:
         scores = client.assess([data, path, str(path), picture, np.asarray(picture)])
-    assert len(set(score.reward for score in scores)) == 1
+    assert len({score.reward for score in scores}) == 1
 
 
 def test_files_are_sent_as_they_are_and_pixels_without_loss(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_files_are_sent_as_they_are_and_pixels_without_loss(tmp_path: Path) -> N
 class Script(BaseHTTPRequestHandler):
     """Answers with the statuses of a script, one after the other; None breaks the connection."""
 
-    statuses: list[int | None] = []
-    times: list[float] = []
+    statuses: ClassVar[list[int | None]] = []
+    times: ClassVar[list[float]] = []
 
     def do_POST(self) -> None:
         self.times.append(time.monotonic())

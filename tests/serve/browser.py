@@ -51,7 +51,9 @@ class Page:
         """The first value of an expression that is true."""
         deadline = time.monotonic() + within_s
         while not (value := self.eval(expression)):
-            assert time.monotonic() < deadline, f"{expression} does not come true; {self.eval('document.body.innerText')}"
+            assert time.monotonic() < deadline, (
+                f"{expression} does not come true; {self.eval('document.body.innerText')}"
+            )
             time.sleep(0.1)
         return value
 

@@ -224,9 +224,7 @@ def test_a_malformed_body_is_refused(content: bytes, kind: str, status: int) -> 
 def test_ten_thousand_tiny_images_are_refused_quickly() -> None:
     async def test(client: httpx2.AsyncClient) -> None:
         as_json = await client.post("/v1/assess", json={"images": [{"data": "AAAA"}] * 10_000})
-        parts = b"".join(
-            b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\nx\r\n' for _ in range(10_000)
-        )
+        parts = b"".join(b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\nx\r\n' for _ in range(10_000))
         form = await client.post(
             "/v1/assess", content=parts + b"--b--\r\n", headers={"Content-Type": "multipart/form-data; boundary=b"}
         )

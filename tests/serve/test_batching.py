@@ -1,3 +1,5 @@
+"""Images of many callers: who shares a batch with whom, and what each gets back."""
+
 from __future__ import annotations
 
 import asyncio
@@ -126,9 +128,7 @@ def test_a_full_queue_turns_callers_away_and_recovers() -> None:
 def test_a_failure_reaches_those_of_its_batch_only() -> None:
     async def test() -> None:
         batcher = Batcher(Recorder(), max_tokens=1, max_waiting=100)
-        bad, good = await asyncio.gather(
-            batcher.submit([-1], [1]), batcher.submit([7], [1]), return_exceptions=True
-        )
+        bad, good = await asyncio.gather(batcher.submit([-1], [1]), batcher.submit([7], [1]), return_exceptions=True)
         assert isinstance(bad, RuntimeError)
         assert isinstance(good, list)
         assert numbers(good) == [7]

@@ -1,3 +1,5 @@
+"""A budget that is never exceeded, and comes back whole."""
+
 from __future__ import annotations
 
 import asyncio

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import numpy as np
 import pytest
 
 from iqa_core.client import RewardClient, Score
@@ -52,7 +53,7 @@ def replica_pid(app: str) -> int:
 
 @contextmanager
 def under_load(url: str, callers: int) -> Iterator[Callable[[], list[list[Score]]]]:
-    """Callers who ask one after another until the block ends; what it yields waits for them, and raises what they met."""
+    """Callers who ask again and again until the block ends; what it yields waits for them, and raises what they met."""
     stop = Event()
     pool = ThreadPoolExecutor(callers)
 
@@ -124,6 +125,8 @@ def test_more_callers_than_places_meet_429_with_retry_after_and_nothing_else(cro
         return statuses, accepted_s
 
     statuses, accepted_s = asyncio.run(crowd())
+    # 16 images wait at most, in batches of 4 of 0.05 s each: the rest is what a busy machine adds
+    assert np.percentile(accepted_s, 99) < 15
     assert set(statuses) <= {200, 429, 503}
     assert statuses[200] > 0
     assert statuses[429] > 0

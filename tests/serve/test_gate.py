@@ -122,7 +122,14 @@ def test_without_a_token_only_this_machine_is_served(peer: str, headers: dict[st
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False), ("", False)],
+    [
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),
+        ("", False),
+    ],
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
@@ -210,6 +217,7 @@ def test_callers_beyond_the_places_are_turned_away_and_served_as_soon_as_there_i
         slow = {"checkpoint": "fake:?sleep_s=0.05"}
         endpoint = local_endpoint(assessor=slow, max_requests=4, max_waiting_images=2)
         async with endpoint.client() as client:
+
             async def ask() -> Any:
                 return await client.post("/v1/assess", files=[("images", IMAGE)])
 

@@ -67,7 +67,7 @@ def test_a_dropped_image_shows_its_scores_and_distributions(page: Page, url: str
     assert numbers == [f"{score.scores[name]:.2f} ± {score.std[name]:.2f}" for name in score.scores]
     assert page.eval("document.querySelectorAll('.levels rect').length") == 5 * len(score.scores)
     assert page.eval("document.querySelector('#cards img').naturalWidth") > 0
-    assert "bad " in page.eval("document.querySelector('.levels').getAttribute('aria-label')")
+    assert "1 (worst) " in page.eval("document.querySelector('.levels').getAttribute('aria-label')")
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+"""Settings and tokens: what is taken, and what is refused by name."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -48,7 +50,12 @@ def test_tokens_come_from_the_environment_and_from_a_file(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("short", "at least 16"), ("ein-schlüssel-der-lang-genug-ist", "ASCII"), ("\n", "holds no token"), (None, "cannot be read")],
+    [
+        ("short", "at least 16"),
+        ("ein-schlüssel-der-lang-genug-ist", "ASCII"),
+        ("\n", "holds no token"),
+        (None, "cannot be read"),
+    ],
 )
 def test_bad_tokens_are_refused_without_being_named(tmp_path: Path, content: str | None, said: str) -> None:
     path = tmp_path / "tokens"

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -21,7 +22,7 @@ LIMITS = ImageLimits(max_bytes=100_000)
 class Site(BaseHTTPRequestHandler):
     """Notes what it is asked for."""
 
-    asked: list[str] = []
+    asked: ClassVar[list[str]] = []
     image = tiny_png(1)
 
     def do_GET(self) -> None:
