@@ -53,9 +53,8 @@ def app(args: dict[str, str]) -> Application:
     settings = parse(args)
     # a checkpoint, rubric or weights that do not fit are told here, not by a replica
     Model.of(describe(settings.assessor, settings.rubric, settings.limits), settings)
-    counts = serve.deployment(Counts, name="Counts", ray_actor_options={"num_cpus": 0}, logging_config=QUIET).bind()
+    counts = serve.deployment(name="Counts", ray_actor_options={"num_cpus": 0}, logging_config=QUIET)(Counts).bind()
     assessor = serve.deployment(
-        AssessorReplica,
         name="Assessor",
         ray_actor_options={"num_cpus": 0.5},
         # an answer is due while others gather for the next batch: far more than one batch at a time
@@ -64,9 +63,8 @@ def app(args: dict[str, str]) -> Application:
         health_check_period_s=5,
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         logging_config=QUIET,
-    ).bind(settings, counts)
+    )(AssessorReplica).bind(settings, counts)
     ingress = serve.deployment(
-        serve.ingress()(Ingress),
         name="Ingress",
         ray_actor_options={"num_cpus": 0.25},
         # the gate turns callers away itself, with a body that says why; this is the second line
@@ -75,7 +73,7 @@ def app(args: dict[str, str]) -> Application:
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=settings.retry_after_s),
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         logging_config=QUIET,
-    )
+    )(serve.ingress()(Ingress))
     return ingress.bind(settings, token_digests(), assessor, counts)
 
 

@@ -123,7 +123,7 @@ def exposition(tally: Tally, gauges: list[Mapping[str, float]]) -> str:
                 yield GaugeMetricFamily(f"iqa_{name}", text, value=sum(values))
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Source())  # type: ignore[arg-type]
+    registry.register(Source())
     return generate_latest(registry).decode()
 
 

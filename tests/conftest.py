@@ -71,7 +71,7 @@ def s3_proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """Address of a real cluster of one node that all tests share: starting one costs five seconds. Harm your own only."""
+    """Address of a real cluster of one node that all tests share: starting one costs seconds. Harm your own only."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster
 

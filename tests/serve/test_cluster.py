@@ -45,7 +45,8 @@ def replica_pid(app: str) -> int:
     """Of the process that holds the assessor."""
     from ray import serve
 
-    details = serve.context._get_global_client().get_serve_details()
+    client: Any = serve.context._get_global_client()
+    details = client.get_serve_details()
     [replica] = details["applications"][app]["deployments"]["Assessor"]["replicas"]
     pid: int = replica["pid"]
     return pid
@@ -58,7 +59,7 @@ def under_load(url: str, callers: int) -> Iterator[Callable[[], list[list[Score]
     pool = ThreadPoolExecutor(callers)
 
     def call(number: int) -> list[list[Score]]:
-        found = []
+        found: list[list[Score]] = []
         with RewardClient(url, TOKEN, timeout_s=60) as client:
             while not stop.is_set():
                 found.append(client.assess([IMAGES[(number + len(found)) % 16]]))

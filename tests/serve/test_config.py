@@ -78,7 +78,8 @@ def test_the_deployments_are_those_of_the_application(config: dict[str, Any]) ->
 
     [application] = config["applications"]
     ingress = app(application["args"])._bound_deployment
-    bound = [ingress, *(argument._bound_deployment for argument in ingress.init_args[2:])]
+    inner: list[Any] = list(ingress.init_args[2:])
+    bound = [ingress, *(one._bound_deployment for one in inner)]
     assert {one.name for one in bound} == {one["name"] for one in application["deployments"]}
 
 

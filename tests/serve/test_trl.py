@@ -18,7 +18,8 @@ STEPS = 2
 
 def test_grpo_steps_are_rewarded_by_a_live_endpoint(demo_url: str, tmp_path: Path) -> None:
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     model, tokenizer = tiny_qwen2()
     asked: list[int] = []
