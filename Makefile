@@ -51,7 +51,7 @@ demo: $(INSTALLED) ## Make 200 synthetic interiors, break a few more, score them
 	@echo "score table and run.json:      demo-out/scores"
 
 serve: $(INSTALLED) ## Serve the demo assessor on http://127.0.0.1:8000 until interrupted
-	@RAY_AUTH_MODE=disabled .venv/bin/serve run serve.app:app
+	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 .venv/bin/serve run serve.app:app
 
 test: $(INSTALLED) ## Run all tests but the long fault tests
 	$(PY) -m pytest

@@ -195,7 +195,8 @@ def plain_server() -> Iterator[psutil.Process]:
 def endpoint() -> Iterator[psutil.Process]:
     """`serve run` on a Ray of its own."""
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "180"}
-    quiet["PYTHONPATH"] = str(ROOT)
+    # Ray starts workers at niceness 15, and the bare loop runs at 0
+    quiet |= {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
     code = (
         "import ray, time; from ray import serve; from serve.app import app;"
         "ray.init(address='local', include_dashboard=False, object_store_memory=256 * 2**20, log_to_driver=False);"

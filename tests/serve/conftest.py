@@ -48,23 +48,14 @@ def deploy(serve_url: str) -> Deploy:
 
     from serve.app import app
 
-    def deployed(name: str, settings: Mapping[str, Any], tokens: str = "", **assessor_options: Any) -> str:
+    def deployed(name: str, settings: Mapping[str, Any], tokens: str = "") -> str:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("IQA_API_TOKENS", tokens)
             application = app(dict(settings))
-        if assessor_options:
-            application = _with_options(application, assessor_options)
         serve.run(application, name=name, route_prefix=f"/{name}", logging_config=None)
         return f"{serve_url}/{name}"
 
     return deployed
-
-
-def _with_options(application: Any, options: Mapping[str, Any]) -> Any:
-    """As `deployments:` of a config file does."""
-    assessor = application._bound_deployment.init_args[2]
-    assessor._bound_deployment = assessor._bound_deployment.options(**options)
-    return application
 
 
 @pytest.fixture(scope="session")

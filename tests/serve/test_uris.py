@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -15,6 +15,9 @@ from iqa_core.records import ImageLimits, Reason, Rejection
 from serve.fetching import NOT_ALLOWED, fetch_allowed, is_public
 from serve.uris import FetchableUri, UriRule
 from tests.corpora import tiny_png
+
+if TYPE_CHECKING:
+    from tests.s3_server import Bucket
 
 LIMITS = ImageLimits(max_bytes=100_000)
 
@@ -180,7 +183,25 @@ def test_public_addresses(address: str, expected: bool) -> None:
     assert is_public(address) is expected
 
 
-def test_s3_is_fetched_where_a_rule_allows_it(tmp_path: object) -> None:
+@pytest.mark.s3
+def test_an_object_is_fetched_where_a_rule_allows_it(s3: Bucket) -> None:
+    from tests.s3_server import storage_options  # here, not above: moto takes a second
+
+    image = tiny_png(2)
+    s3.put_all({"made/a.png": image, "made-by-others/a.png": image, "made/huge.png": bytes(200_000)})
+    rules = (UriRule.parse(f"s3://{s3.name}/made/"),)
+    storage = Storage(storage_options(s3.endpoint))
+
+    def found(key: str) -> bytes | Rejection:
+        return fetch_allowed(s3.uri(key), rules, LIMITS, storage, 5)
+
+    assert found("made/a.png") == image
+    assert reason(found("made/none.png")) == Reason.MISSING
+    assert reason(found("made/huge.png")) == Reason.TOO_LARGE
+    assert found("made-by-others/a.png") == NOT_ALLOWED
+
+
+def test_the_uri_of_an_object_is_a_bucket_and_a_key() -> None:
     assert FetchableUri.parse("s3://bucket/made/a.png") == FetchableUri("s3", "bucket", 0, "/made/a.png")
     assert FetchableUri.parse("s3://bucket:1/made/a.png") is None
     assert FetchableUri.parse("s3://bucket/made/a.png?versionId=1") is None
