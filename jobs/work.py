@@ -5,13 +5,11 @@ Everything here travels as rows of Arrow tables, one row per batch, pixels in on
 
 from __future__ import annotations
 
-import faulthandler
 import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +25,7 @@ from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.corpus.sink import ScoredBatch
 from iqa_core.corpus.table import LOCATION, verdicts
+from iqa_core.deadline import deadline
 from iqa_core.errors import IqaError, RunError
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
@@ -73,16 +72,6 @@ class ChunkFailure:
     message: str
     is_fatal: bool
     """Nothing else can be read either (credentials): the run stops."""
-
-
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer, even if it hangs in C code that holds the interpreter's lock."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def read_chunk(chunk: Chunk, work: Work, only: frozenset[int] | None = None) -> Iterator[ReadyBatch | ChunkFailure]:

@@ -23,6 +23,7 @@ ROW = {
     "errors": 1,
     "addresses": 1,
     "hub": 1,
+    "deadline": 1,
     "images": 2,
     "rubrics": 2,
     "scoring": 2,
@@ -37,6 +38,7 @@ ROW = {
     "demo": 4,
     "inspection": 4,
     "client": 4,
+    "adapters": 5,
     "__main__": 5,
 }
 """Part of iqa_core -> its row in the picture; a part imports itself and the rows below its own."""

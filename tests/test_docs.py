@@ -35,7 +35,7 @@ PAGES = sorted({*USER_PAGES, *ROOT.glob("*.md")})
 RAYS_OWN_FLAGS = frozenset({"--address", "--working-dir", "--runtime-env-json"})
 """Of `ray job submit`."""
 
-REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|tests|benchmarks|docs|cluster|\.ci|\.github)/[\w./*-]*")
+REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|serve|tests|benchmarks|docs|cluster|\.ci|\.github)/[\w./*-]*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
