@@ -28,7 +28,7 @@ from jobs.score_settings import ScoreSettings
 from jobs.select_settings import SelectSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-JOBS = (ScoreSettings, EvaluateSettings, SelectSettings)
+JOBS: tuple[type[BaseModel], ...] = (ScoreSettings, EvaluateSettings, SelectSettings)
 USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PAGES = sorted({*USER_PAGES, *ROOT.glob("*.md")})
 
