@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, IqaError
+from iqa_core.inspection.commands import check, check_flags, probe, probe_flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Command:
 
     summary: str
     add_flags: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int]
+    """The exit code."""
 
 
 def _scenes_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +34,7 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-format", default="png", help="png or jpeg (default %(default)s)")
 
 
-def _scenes(flags: argparse.Namespace) -> None:
+def _scenes(flags: argparse.Namespace) -> int:
     from iqa_core.demo.corpus import write_scenes
 
     written = write_scenes(flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format)
@@ -40,15 +42,18 @@ def _scenes(flags: argparse.Namespace) -> None:
         f"{written.images:,} scenes of {flags.size} x {flags.size} ({written.num_bytes / 1e6:.1f} MB of "
         f"{flags.image_format}, {flags.format}) and annotations.csv in {flags.output}"
     )
+    return 0
 
 
 COMMANDS = {
     "scenes": Command("make a corpus of synthetic interior scenes with known quality", _scenes_flags, _scenes),
+    "check": Command("look for faults that give plausible scores and no error", check_flags, check),
+    "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, probe),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 2 the caller's mistake (one line on stderr)."""
+    """Exit code: 0 done, 1 failed (`check` found a fault), 2 the caller's mistake (one line on stderr)."""
     parser = argparse.ArgumentParser(prog="python -m iqa_core", description="Small commands.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, command in COMMANDS.items():
@@ -59,11 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command_parser.set_defaults(run=command.run)
     flags = parser.parse_args(argv)
     try:
-        flags.run(flags)
+        code: int = flags.run(flags)
     except CallerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    except IqaError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    return code
 
 
 if __name__ == "__main__":

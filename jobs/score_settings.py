@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.records import ImageLimits
 from jobs.command import JobSettings
 
 
@@ -46,12 +45,12 @@ class ScoreSettings(JobSettings):
     """Score whole chunks up to at least this many images; a later run goes on."""
     probs: bool = False
     """Also write the probabilities of the five levels."""
-    min_side: int = Field(default=ImageLimits().min_side, ge=1)
-    """Pixels of the shorter side below which an image is rejected."""
-    max_image_pixels: int = Field(default=ImageLimits().max_pixels, ge=1)
-    """Width x height above which an image is rejected."""
-    max_image_bytes: int = Field(default=ImageLimits().max_bytes, ge=1)
-    """Encoded size above which an image is rejected."""
+    min_side: int | None = Field(default=None, ge=1)
+    """Pixels of the shorter side below which an image is rejected; default: the checkpoint's, else 8."""
+    max_image_pixels: int | None = Field(default=None, ge=1)
+    """Width x height above which an image is rejected; default: the checkpoint's, else 100 million."""
+    max_image_bytes: int | None = Field(default=None, ge=1)
+    """Encoded size above which an image is rejected; default: the checkpoint's, else 256 MiB."""
     max_reject_rate: float = Field(default=0.5, ge=0, le=1)
     """Share of rejected images above which the run stops; looked at after 1,000 images and at the end."""
     retry_rejected: bool = False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.assessor.load import describe, fingerprint
+from iqa_core.assessor.load import describe, fingerprint, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds
 from iqa_core.corpus.chunks import ReadOptions
@@ -87,7 +87,7 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
         raise CallerError("--image-column and --uri-column exclude each other: an image is given in one way")
     output = absolute(settings.output)
     _check_output(output, settings.input)
-    limits = ImageLimits(settings.min_side, settings.max_image_pixels, settings.max_image_bytes)
+    limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits)
     dimensions = spec.rubric.names
     weights = load_fusion(settings.fusion) if settings.fusion else FusionWeights.equal(dimensions)
@@ -120,6 +120,16 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     )
     checked_contract(job.plan, job.wanted)
     return job
+
+
+def _limits(settings: ScoreSettings) -> ImageLimits:
+    """The checkpoint's own, but for those that were given."""
+    given = {
+        "min_side": settings.min_side,
+        "max_pixels": settings.max_image_pixels,
+        "max_bytes": settings.max_image_bytes,
+    }
+    return replace(own_limits(settings.assessor), **{name: value for name, value in given.items() if value is not None})
 
 
 def _check_output(output: str, inputs: list[str]) -> None:

@@ -32,6 +32,7 @@ ROW = {
     "training": 4,
     "report": 4,
     "demo": 4,
+    "inspection": 4,
     "client": 4,
     "__main__": 5,
 }
@@ -52,7 +53,12 @@ HOMES = {
 """Library -> the only folders that may import it, at any depth of a function."""
 
 HEAVY = {"torch", "transformers"}
-HEAVY_AT_IMPORT = {"iqa_core/assessor/transformers_backend.py", "iqa_core/demo/base.py"}
+HEAVY_AT_IMPORT = {
+    "iqa_core/assessor/models.py",
+    "iqa_core/assessor/transformers_backend.py",
+    "iqa_core/demo/base.py",
+    "iqa_core/inspection/plain.py",
+}
 """The only modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.load import describe, load
+from iqa_core.assessor.load import describe, load, own_limits
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.errors import CallerError
 from iqa_core.images import decode
-from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
+from iqa_core.records import Assessment, Reason, Rejection
 
 ImageLike = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
@@ -31,7 +31,7 @@ ImageLike = str | Path | bytes | Image.Image | NDArray[np.uint8]
 def load_assessor(checkpoint: str = "demo", rubric: str | None = None, **settings: Any) -> Assessor:
     """An assessor by the name of its checkpoint; settings are those of AssessorConfig. Raises CallerError."""
     config = AssessorConfig(checkpoint=checkpoint, **settings)
-    return load(describe(config, rubric, ImageLimits()), config)
+    return load(describe(config, rubric, own_limits(config)), config)
 
 
 def assess_images(assessor: Assessor, images: Iterable[ImageLike]) -> list[Assessment | Rejection]:

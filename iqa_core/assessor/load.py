@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from iqa_core.assessor.checkpoints import digests, materialise, portable_name, read_json
+from iqa_core.assessor.checkpoints import CheckpointDigests, digests, materialise, portable_name, read_json
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX, FakeAssessor, FakeOptions, FakePreparer
+from iqa_core.assessor.golden import require_golden
+from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, read_manifest
 from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer, make_preparer
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.errors import CallerError, RunError
@@ -22,21 +21,6 @@ from iqa_core.rubrics import Rubric, load_rubric
 from iqa_core.scoring import SCORING_VERSION
 
 FAKE_RUBRIC = "interior-v1"
-
-
-class CheckpointManifest(BaseModel):
-    """assessor.toml: what a checkpoint was trained for, lying beside its weights."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    rubric: str
-    """Name of a rubric, or the name of a .toml file in the checkpoint's folder."""
-    prompt_version: int
-    """Of that rubric; another one is refused."""
-    dtype: Literal["float32", "bfloat16"]
-    """What the model computes in."""
-    max_pixels: int | None = Field(default=None, ge=1)
-    """Pixels of the prepared image; None is the processor's own bound."""
 
 
 def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
@@ -52,18 +36,36 @@ def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) ->
     chosen = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
     max_pixels = config.max_pixels or (manifest.max_pixels if manifest else None)
     found = digests(folder)
+    if manifest is not None:
+        _require_described(folder, manifest, found, None if rubric else chosen)
     parts = _parts(
-        chosen, limits, found.weights, found.tokenizer, _dtype(config, manifest, folder), max_pixels or "processor"
+        chosen, limits, found.weights, found.tokenizer, dtype_of(config, manifest, folder), max_pixels or "processor"
     )
     preparer = make_preparer(folder, chosen, limits, max_pixels)
     return AssessorSpec(portable_name(config.checkpoint), chosen, preparer, parts)
 
 
+def own_limits(config: AssessorConfig) -> ImageLimits:
+    """Bounds on encoded images that the checkpoint was made with: what assessor.toml says, else the defaults."""
+    if config.checkpoint.startswith(PREFIX):
+        return ImageLimits()
+    manifest = read_manifest(materialise(config.checkpoint))
+    return manifest.image_limits if manifest else ImageLimits()
+
+
 def load(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
     """The assessor that was described, ready to assess, on this node.
 
-    Raises CallerError when it cannot be loaded; RunError when the checkpoint changed since it was described.
+    Raises CallerError when it cannot be loaded, or does not give its golden scores; RunError when the checkpoint
+    changed since it was described.
     """
+    assessor = load_unverified(spec, config)
+    require_golden(assessor, golden_of(spec), spec.fingerprint_parts["dtype"], spec.checkpoint)
+    return assessor
+
+
+def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
+    """As `load`, but its golden scores are not looked at."""
     if isinstance(spec.preparer, FakePreparer):
         return FakeAssessor(spec.rubric, spec.preparer)
     if not isinstance(spec.preparer, FullSizePreparer | SmartResizePreparer):
@@ -77,23 +79,20 @@ def load(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
     return TransformersAssessor.load(folder, spec.rubric, spec.preparer, spec.fingerprint_parts["dtype"], config)
 
 
+def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
+    """The golden scores that hold for this description: none unless all that they were made with is the same here."""
+    if isinstance(spec.preparer, FakePreparer):
+        return ()
+    manifest = read_manifest(materialise(spec.checkpoint))
+    if manifest is None:
+        return ()
+    written = {name: value for name, value in manifest.fingerprint.items() if name != "image_limits"}
+    return manifest.golden if written.items() <= spec.fingerprint_parts.items() else ()
+
+
 def fingerprint(parts: Mapping[str, str]) -> str:
     """16 hex characters that stand for everything that determines a score."""
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def read_manifest(folder: Path) -> CheckpointManifest | None:
-    """A checkpoint's assessor.toml, or None when it has none. Raises CallerError when it is malformed."""
-    path = folder / "assessor.toml"
-    try:
-        return CheckpointManifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CallerError(f"{path} is not TOML: {error}") from None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise CallerError(f"{path}: {faults}") from None
 
 
 def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
@@ -119,7 +118,22 @@ def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> Rubric:
     return rubric
 
 
-def _dtype(config: AssessorConfig, manifest: CheckpointManifest | None, folder: Path) -> str:
+def _require_described(
+    folder: Path, manifest: CheckpointManifest, found: CheckpointDigests, own_rubric: Rubric | None
+) -> None:
+    """Raises CallerError when assessor.toml was written for other files than those that lie beside it."""
+    here = asdict(found) | ({"rubric": own_rubric.digest} if own_rubric else {})
+    for name, digest in here.items():
+        written = manifest.fingerprint.get(name, digest)
+        if written != digest:
+            raise CallerError(
+                f"checkpoint {folder}: its {name} is not the one that its assessor.toml was written for "
+                f"(SHA-256 {written[:16]}… there, {digest[:16]}… here); fetch it again, or write assessor.toml anew"
+            )
+
+
+def dtype_of(config: AssessorConfig, manifest: CheckpointManifest | None, folder: Path) -> str:
+    """float32 or bfloat16, by the flag, else assessor.toml, else config.json. Raises CallerError on anything else."""
     if config.dtype != "auto":
         return config.dtype
     if manifest is not None:

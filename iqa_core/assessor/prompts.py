@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from iqa_core.errors import CallerError
@@ -25,10 +26,17 @@ def build_prompt(processor: ChatTemplate, rubric: Rubric, dimension: RubricDimen
     placeholder for it, once. A space and a level word would complete the text.
     Raises CallerError when the checkpoint has no chat template.
     """
-    messages = [_message("user", {"type": "image"}, _text(f"\n{dimension.query}"))]
+    return render_prompt(processor, [None, f"\n{dimension.query}"], rubric.answer_start(dimension), system)
+
+
+def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> str:
+    """Chat markup with the user's turn, where None is the image, and the beginning of the answer.
+
+    Raises CallerError when the checkpoint has no chat template.
+    """
+    messages = [_message("user", *({"type": "image"} if part is None else _text(part) for part in user))]
     if system is not None:
         messages.insert(0, _message("system", _text(system)))
-    answer = rubric.answer_start(dimension)
     asked = _render(processor, messages, add_generation_prompt=True)
     answered = _render(processor, [*messages, _message("assistant", _text(answer))], add_generation_prompt=False)
     return asked + _gap(asked, answered, answer) + answer
@@ -58,3 +66,11 @@ def _message(role: str, *content: dict[str, str]) -> dict[str, Any]:
 
 def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
+
+
+def adds_special_tokens(tokenizer: Any, prompt: str) -> bool:
+    """Whether the tokenizer is to add its own: not if the template began with it already, nor if one came last."""
+    if tokenizer.bos_token and prompt.startswith(tokenizer.bos_token):
+        return False
+    plain = tokenizer.encode(prompt, add_special_tokens=False)
+    return bool(tokenizer.encode(prompt, add_special_tokens=True)[-len(plain) :] == plain)

@@ -10,7 +10,6 @@ T tokens of the longest prompt in the batch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,13 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.levels import level_token_ids
+from iqa_core.assessor.models import load_model
 from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
 from iqa_core.assessor.processors import load_processor
-from iqa_core.assessor.prompts import build_prompt
-from iqa_core.errors import CallerError
+from iqa_core.assessor.prompts import adds_special_tokens, build_prompt
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import Rubric
 from iqa_core.scoring import assessment_of
@@ -87,10 +85,8 @@ class TransformersAssessor:
 
         dtype: float32 or bfloat16. Raises CallerError when the checkpoint cannot be loaded whole.
         """
-        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))  # Ray sets OMP_NUM_THREADS=1 in actors
-        _forbid_reduced_precision()
         processor = load_processor(folder)
-        model = _load_model(folder, getattr(torch, dtype)).to(_device(config.device))
+        model = load_model(folder, dtype, config.device, config.threads)
         return cls(model, processor, rubric, preparer, config.batch_tokens)
 
     @property
@@ -147,53 +143,11 @@ class TransformersAssessor:
         return self._processor(
             text=[prompt] * len(pictures),
             images=[[picture] for picture in pictures],
-            text_kwargs={"padding": True, "add_special_tokens": self._adds_special_tokens(prompt)},
+            text_kwargs={"padding": True, "add_special_tokens": adds_special_tokens(self._processor.tokenizer, prompt)},
             images_kwargs={} if self.preparer.processor_resizes else {"do_resize": False},
             return_tensors="pt",
         )
 
-    def _adds_special_tokens(self, prompt: str) -> bool:
-        """Whether the tokenizer adds its own: not if the template began with it already, nor if one came last."""
-        tokenizer = self._processor.tokenizer
-        if tokenizer.bos_token and prompt.startswith(tokenizer.bos_token):
-            return False
-        plain = tokenizer.encode(prompt, add_special_tokens=False)
-        return bool(tokenizer.encode(prompt, add_special_tokens=True)[-len(plain) :] == plain)
-
 
 def _rows(matrix: Any, ids_V: Sequence[int]) -> torch.Tensor:
     return matrix.detach()[list(ids_V)].float().clone()
-
-
-def _load_model(folder: Path, dtype: torch.dtype) -> Any:
-    transformers.utils.logging.disable_progress_bar()  # one bar per actor would end up in the driver's log
-    try:
-        model, loading = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError) as error:
-        raise CallerError(f"checkpoint {folder} cannot be loaded: {error}") from None
-    absent = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
-    if absent:
-        raise CallerError(
-            f"checkpoint {folder} lacks {len(absent)} of the model's weights, {absent[0]} among them; "
-            "they would be random numbers"
-        )
-    return model
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise CallerError("--assessor.device is cuda, but torch sees no CUDA device; choose cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def _forbid_reduced_precision() -> None:
-    """float32 means float32, and the same kernels are chosen every time."""
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

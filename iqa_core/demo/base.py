@@ -29,6 +29,7 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
+from iqa_core.assessor.sealing import write_manifest
 from iqa_core.demo.blueprint import (
     FRAMES,
     MERGE,
@@ -218,17 +219,12 @@ def train_base(output: Path, scenes: int, vision_steps: int, text_steps: int, se
     train_text(model, processor, prompts, corpus, text_steps)
     for part in (model.to(torch.bfloat16), tokenizer, processor):
         part.save_pretrained(output)
-    _write_manifest(output, rubrics[-1])
+    # float32, since the demo's scores are to be the same on every machine; the weights themselves are bfloat16
+    write_manifest(output, RUBRICS[-1], "float32", trained_on="level", threads=torch.get_num_threads())
     reloaded = AutoModelForImageTextToText.from_pretrained(output, dtype=torch.float32)
     for name, asked in zip(RUBRICS, prompts, strict=True):
         found = agreement(reloaded, processor, asked)
         print(name, " ".join(f"{dimension} {value:.3f}" for dimension, value in found.items()), flush=True)
-
-
-def _write_manifest(output: Path, rubric: Rubric) -> None:
-    """float32, since the demo's scores are to be the same on every machine; the weights themselves are bfloat16."""
-    lines = [f'rubric = "{rubric.id}"', f"prompt_version = {rubric.prompt_version}", 'dtype = "float32"']
-    (output / "assessor.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main(argv: Iterable[str] | None = None) -> None:

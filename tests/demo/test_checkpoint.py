@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -15,10 +16,13 @@ from PIL import Image
 from scipy.stats import spearmanr
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from iqa_core.assessor.manifest import read_manifest
+from iqa_core.assessor.samples import FEW, SAMPLES
+from iqa_core.assessor.sealing import write_manifest
 from iqa_core.demo.base import Prompts, level_targets, see
 from iqa_core.demo.cpu_speed import attend_within_images, speed_up
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import LEVEL_SCORES, ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
 
 FOLDER = Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
@@ -60,8 +64,23 @@ def test_the_folder_is_small_and_holds_no_code() -> None:
 
 
 def test_the_manifest_names_a_rubric_in_the_version_it_was_trained_on(rubric: Rubric) -> None:
-    manifest = tomllib.loads((FOLDER / "assessor.toml").read_text())
-    assert manifest == {"rubric": rubric.id, "prompt_version": rubric.prompt_version, "dtype": "float32"}
+    manifest = read_manifest(FOLDER)
+    assert manifest is not None
+    assert (manifest.rubric, manifest.prompt_version, manifest.dtype) == (rubric.id, rubric.prompt_version, "float32")
+    assert (manifest.trained_on, manifest.image_limits) == ("level", ImageLimits())
+    assert [entry.image for entry in manifest.golden] == list(SAMPLES[:FEW])
+
+
+def test_the_manifest_is_what_the_checkpoint_would_get_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    again = write_manifest(
+        Path(shutil.copytree(FOLDER, tmp_path / "demo")), "interior-v4", "float32", trained_on="level"
+    )
+    manifest = read_manifest(FOLDER)
+    assert manifest is not None
+    assert again.model_copy(update={"golden": ()}) == manifest.model_copy(update={"golden": ()})
+    for entry, written in zip(again.golden, manifest.golden, strict=True):
+        assert entry.scores == pytest.approx(written.scores, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["interior-v1", "interior-v2", "interior-v3", "interior-v4"])

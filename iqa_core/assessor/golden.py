@@ -1,0 +1,57 @@
+"""Bundled images -> an assessor's scores of them, and where these differ from the ones that its checkpoint promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from iqa_core.assessor.manifest import GoldenScores
+from iqa_core.assessor.protocol import Assessor
+from iqa_core.assessor.samples import read_sample
+from iqa_core.errors import CallerError
+from iqa_core.records import Rejection
+
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
+"""Score units, by dtype: ten times what batches, threads and processors have made of one image (rule: 1e-4 and .02 for
+nearly all images), and far less than what another prompt or image processing makes of it."""
+
+Scores = Mapping[str, float]
+"""Dimension -> score."""
+
+
+def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores | Rejection]:
+    """What the assessor gives to bundled images, by their names."""
+    prepared = [assessor.preparer.prepare(read_sample(name)) for name in names]
+    dimensions = assessor.rubric.names
+    return {
+        name: result
+        if isinstance(result, Rejection)
+        else dict(zip(dimensions, map(float, result.scores_K), strict=True))
+        for name, result in zip(names, assessor.assess(prepared), strict=True)
+    }
+
+
+def differences(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], dtype: str) -> Iterator[str]:
+    """What is not as promised, in words: image, dimension, both scores."""
+    tolerance = TOLERANCE[dtype]
+    for entry in golden:
+        scores = found[entry.image]
+        if isinstance(scores, Rejection):
+            yield f"{entry.image} is rejected ({scores.detail})"
+            continue
+        if set(entry.scores) != set(scores):
+            yield f"{entry.image} has golden scores of {', '.join(entry.scores)}, not of {', '.join(scores)}"
+            continue
+        for name, expected in entry.scores.items():
+            if not abs(scores[name] - expected) <= tolerance:
+                yield f"{entry.image}: {name} is {scores[name]:.4f}, expected {expected:.4f} within {tolerance:g}"
+
+
+def require_golden(assessor: Assessor, golden: Sequence[GoldenScores], dtype: str, checkpoint: str) -> None:
+    """Raises CallerError that names every score that is not the golden one."""
+    found = sample_scores(assessor, [entry.image for entry in golden])
+    if faults := list(differences(golden, found, dtype)):
+        raise CallerError(
+            f"checkpoint {checkpoint} does not give the scores that its assessor.toml promises: {'; '.join(faults)}. "
+            "Its files, this machine's libraries or this code differ from what it was made with; "
+            f"`python -m iqa_core check --checkpoint {checkpoint}` looks closer"
+        )

@@ -1,0 +1,103 @@
+"""assessor.toml beside a checkpoint's weights <-> what the checkpoint was trained for, and which scores it gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from iqa_core.errors import CallerError
+from iqa_core.records import LEVEL_SCORES, ImageLimits
+
+FILE = "assessor.toml"
+
+Score = Annotated[float, Field(ge=LEVEL_SCORES[0], le=LEVEL_SCORES[-1])]
+
+
+class GoldenScores(BaseModel):
+    """What one bundled image scores."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    image: str
+    """One of `iqa_core.assessor.samples.SAMPLES`."""
+    scores: dict[str, Score]
+    """Dimension -> expected score."""
+
+
+class CheckpointManifest(BaseModel):
+    """assessor.toml: what a checkpoint was trained for, lying beside its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    rubric: str
+    """Name of a rubric, or the name of a .toml file in the checkpoint's folder."""
+    prompt_version: int
+    """Of that rubric; another one is refused."""
+    dtype: Literal["float32", "bfloat16"]
+    """What the model computes in."""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """Pixels of the prepared image; None is the processor's own bound."""
+    trained_on: Literal["sentence", "level"] = "sentence"
+    """The whole answer sentence, or only the level word behind a sentence that is begun for the model: `check` expects
+    no more of it."""
+    limits: dict[Literal["min_side", "max_pixels", "max_bytes"], Annotated[int, Field(ge=1)]] = {}
+    """Bounds on the encoded image where they are not the default ones (`iqa_core.records.ImageLimits`)."""
+    fingerprint: dict[str, str] = {}
+    """Parts of the fingerprint that the checkpoint had when this was written; loading compares what belongs to it."""
+    golden: tuple[GoldenScores, ...] = ()
+    """Loading compares them, unless a flag changed a part of the fingerprint that they were made with."""
+
+    @model_validator(mode="after")
+    def _golden_scores_have_an_origin(self) -> Self:
+        if self.golden and not self.fingerprint:
+            raise ValueError("golden scores need the [fingerprint] that they were made with")
+        return self
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        return ImageLimits(**self.limits)
+
+    def to_toml(self) -> str:
+        """Text of the file."""
+        return "\n".join(_lines(self)) + "\n"
+
+
+def read_manifest(folder: Path) -> CheckpointManifest | None:
+    """A checkpoint's assessor.toml, or None when it has none. Raises CallerError when it is malformed."""
+    path = folder / FILE
+    try:
+        return CheckpointManifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CallerError(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CallerError(f"{path}: {faults}") from None
+
+
+def save_manifest(folder: Path, manifest: CheckpointManifest) -> None:
+    """Written in one step: a reader sees the old file or the new one."""
+    temporary = folder / f"{FILE}.{os.getpid()}"
+    temporary.write_text(manifest.to_toml(), encoding="utf-8")
+    temporary.replace(folder / FILE)
+
+
+def _lines(manifest: CheckpointManifest) -> Iterator[str]:
+    """What is at its default is left out; a JSON string is a TOML string."""
+    values = manifest.model_dump(mode="json", exclude_defaults=True)
+    tables = {name: values.pop(name, None) for name in ("limits", "fingerprint")}
+    golden = values.pop("golden", [])
+    yield from (f"{name} = {json.dumps(value)}" for name, value in values.items())
+    for name, table in tables.items():
+        if table:
+            yield from ("", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+    for entry in golden:
+        scores = ", ".join(f"{name} = {score:.4f}" for name, score in entry["scores"].items())
+        yield from ("", "[[golden]]", f"image = {json.dumps(entry['image'])}", f"scores = {{ {scores} }}")

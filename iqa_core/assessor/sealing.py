@@ -1,0 +1,66 @@
+"""A checkpoint folder -> the same with an assessor.toml: its rubric, its fingerprint, its scores of bundled images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.golden import sample_scores
+from iqa_core.assessor.load import describe, load_unverified
+from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, save_manifest
+from iqa_core.assessor.samples import FEW, SAMPLES
+from iqa_core.errors import RunError
+from iqa_core.records import ImageLimits, Rejection
+from iqa_core.rubrics import load_rubric
+
+
+def write_manifest(
+    folder: Path,
+    rubric: str,
+    dtype: Literal["float32", "bfloat16"],
+    *,
+    max_pixels: int | None = None,
+    trained_on: Literal["sentence", "level"] = "sentence",
+    limits: ImageLimits | None = None,
+    images: Sequence[str] = SAMPLES[:FEW],
+    **running: Any,
+) -> CheckpointManifest:
+    """Write assessor.toml into a complete checkpoint folder, replacing any other, and return it.
+
+    rubric: name of a shipped one, or of a .toml file in the folder. dtype: what the model is to compute in.
+    running: how the model runs meanwhile (device, threads), as in AssessorConfig.
+    Raises CallerError when the folder cannot be loaded, RunError when it gives no score.
+    """
+    own = load_rubric(str(folder / rubric) if rubric.endswith(".toml") else rubric)
+    plain = CheckpointManifest(
+        rubric=rubric,
+        prompt_version=own.prompt_version,
+        dtype=dtype,
+        max_pixels=max_pixels,
+        trained_on=trained_on,
+        limits={name: value for name, value in asdict(limits or ImageLimits()).items() if value != _DEFAULTS[name]},
+    )
+    save_manifest(folder, plain)
+    config = AssessorConfig(checkpoint=str(folder), **running)
+    spec = describe(config, None, plain.image_limits)
+    scores = sample_scores(load_unverified(spec, config), images)
+    manifest = CheckpointManifest.model_validate(
+        plain.model_dump()
+        | {"fingerprint": dict(spec.fingerprint_parts), "golden": [_golden(name, scores[name]) for name in images]}
+    )
+    save_manifest(folder, manifest)
+    return manifest
+
+
+_DEFAULTS = asdict(ImageLimits())
+
+
+def _golden(image: str, scores: Mapping[str, float] | Rejection) -> GoldenScores:
+    if isinstance(scores, Rejection):
+        raise RunError(
+            f"{image} gets no score: {scores.detail}; the checkpoint has an assessor.toml without golden ones"
+        )
+    return GoldenScores(image=image, scores={name: round(score, 4) for name, score in scores.items()})

@@ -1,0 +1,279 @@
+"""A described checkpoint -> findings about the faults that give plausible scores and no error.
+
+A wrong chat template, an untuned model, a tokenizer that splits a level word, an image that never reaches the model:
+each yields numbers between 1 and 5. So the model is asked what it would say by itself, on images that ship with this
+project, and its scores are held against those that it should give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iqa_core.assessor.checkpoints import materialise
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.fake import PREFIX
+from iqa_core.assessor.golden import TOLERANCE, Scores, differences, sample_scores
+from iqa_core.assessor.levels import level_token_ids
+from iqa_core.assessor.load import golden_of, load_unverified
+from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, read_manifest
+from iqa_core.assessor.prompts import build_prompt
+from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
+from iqa_core.errors import CallerError
+from iqa_core.records import Rejection, RgbImage
+from iqa_core.rubrics import Rubric
+from iqa_core.scoring import assessment_of
+
+if TYPE_CHECKING:
+    from iqa_core.inspection.plain import PlainModel
+
+SAID_SHARE = 0.9
+"""Of the images, per dimension, on which the model must say the answer by itself: 9 of 10."""
+MASS_OK, MASS_LEAST = 0.9, 0.5
+"""Mean probability of the five level words in the whole vocabulary; below the second the model would say others."""
+SPREAD_OK, SPREAD_LEAST = 0.1, 0.01
+"""Largest minus smallest score over images from awful to fine; below the second the image does not reach the model."""
+SHOWN_CHARACTERS = 60
+SHOWN_FAULTS = 4
+
+
+class Verdict(StrEnum):
+    """How a finding is to be taken."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAIL = "FAIL"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    said: str
+    """What was found, with its numbers, in one line."""
+    forbids_loading: bool = False
+    """Whether an assessor of this checkpoint refuses to load for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the model would say of one image about one dimension."""
+
+    says_it: bool
+    """By itself: the beginning of the answer and a level word; of a model trained on levels alone, the level word."""
+    mass: float
+    """Probability of the five level words together, behind the beginning of the answer."""
+    score: float
+
+
+def check(spec: AssessorSpec, config: AssessorConfig, images: Sequence[str] = SAMPLES) -> list[Finding]:
+    """All findings: those of `quick_check`, and the assessor's own scores held against them.
+
+    Raises CallerError when the checkpoint cannot be loaded, or is no model.
+    """
+    findings, plain = _look(spec, config, images)
+    if not plain:
+        return findings
+    own = sample_scores(load_unverified(spec, config), images)
+    dtype = spec.fingerprint_parts["dtype"]
+    return [*findings, _same_as_plain(plain, own, TOLERANCE[dtype]), _golden(golden_of(spec), own, dtype)]
+
+
+def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
+    """What a job looks at before it starts: few images, and one model in memory.
+
+    Raises CallerError when the checkpoint cannot be loaded, or is no model.
+    """
+    images = SAMPLES[:FEW]
+    findings, plain = _look(spec, config, images)
+    golden = tuple(entry for entry in golden_of(spec) if entry.image in images)
+    return [*findings, _golden(golden, plain, spec.fingerprint_parts["dtype"])] if plain else findings
+
+
+def _look(
+    spec: AssessorSpec, config: AssessorConfig, images: Sequence[str]
+) -> tuple[list[Finding], dict[str, Scores | Rejection]]:
+    """Findings of the untouched model, and its scores of the images; none where level words cannot be told apart."""
+    if spec.checkpoint.startswith(PREFIX):
+        raise CallerError(f"{spec.checkpoint} has no model that could be checked; give a checkpoint")
+    from iqa_core.assessor.processors import load_processor
+    from iqa_core.inspection.plain import PlainModel
+
+    folder = materialise(spec.checkpoint)
+    manifest = read_manifest(folder)
+    first = [_rubric(spec, manifest), _level_words(load_processor(folder), spec.rubric)]
+    if failed(first):
+        return first, {}
+    is_level_only = manifest is not None and manifest.trained_on == "level"
+    bound = spec.fingerprint_parts["max_pixels"]
+    model = PlainModel.load(
+        folder, spec.fingerprint_parts["dtype"], config, None if bound == "processor" else int(bound)
+    )
+    answers = {
+        dimension.name: [_answer(model, spec.rubric, k, read_sample(image), is_level_only) for image in images]
+        for k, dimension in enumerate(spec.rubric.dimensions)
+    }
+    own_answer = _own_answer(model, spec.rubric, answers, images, is_level_only)
+    return [*first, own_answer, _mass(answers), _spread(answers)], {
+        image: {name: answers[name][i].score for name in spec.rubric.names} for i, image in enumerate(images)
+    }
+
+
+def _rubric(spec: AssessorSpec, manifest: CheckpointManifest | None) -> Finding:
+    """Whether the model is asked in the words that it was trained on, as far as that is known."""
+    trained_on = manifest.fingerprint.get("rubric") if manifest else None
+    if manifest is None or trained_on is None:
+        return Finding(
+            "rubric", Verdict.OK, f"{spec.rubric.id}; no assessor.toml says by digest what it was trained on"
+        )
+    if trained_on != spec.rubric.digest:
+        said = f"{spec.rubric.id}, but its assessor.toml says {manifest.rubric}: other words than it was trained on"
+        return Finding("rubric", Verdict.WARNING, said)
+    return Finding("rubric", Verdict.OK, f"{spec.rubric.id}, the one that it was trained on")
+
+
+def _level_words(processor: Any, rubric: Rubric) -> Finding:
+    """Whether each level word begins a token of its own behind each beginning of an answer."""
+    name, split = "level words", set[str]()
+    for dimension in rubric.dimensions:
+        prompt = build_prompt(processor, rubric, dimension, rubric.system)
+        try:
+            level_token_ids(processor.tokenizer, prompt, rubric.levels)
+        except CallerError as error:
+            return Finding(name, Verdict.FAIL, f"{dimension.name}: {error}", forbids_loading=True)
+        tokens = len(processor.tokenizer.encode(prompt, add_special_tokens=False))
+        split |= {
+            word
+            for word in rubric.levels
+            if len(processor.tokenizer.encode(f"{prompt} {word}", add_special_tokens=False)) > tokens + 1
+        }
+    if split:
+        return Finding(name, Verdict.WARNING, f"{', '.join(sorted(split))}: several tokens, of which the first is read")
+    return Finding(name, Verdict.OK, f"{', '.join(rubric.levels)}: one token each, all different")
+
+
+def _answer(model: PlainModel, rubric: Rubric, k: int, image: RgbImage, is_level_only: bool) -> _Answer:
+    """One forward pass: each token of the answer must be the likeliest behind those before it."""
+    prompt = build_prompt(model.processor, rubric, rubric.dimensions[k], rubric.system)
+    levels = level_token_ids(model.processor.tokenizer, prompt, rubric.levels)
+    answer = [] if is_level_only else _answer_tokens(model.processor.tokenizer, prompt, _asked(prompt, rubric, k))
+    logits_PV = model.read(prompt, image, len(answer) + 1).logits_PV.astype(np.float64)
+    likeliest = logits_PV.argmax(axis=1).tolist()
+    last_V = logits_PV[-1]
+    mass = np.exp(last_V[levels] - last_V.max()).sum() / np.exp(last_V - last_V.max()).sum()
+    assessed = assessment_of(last_V[levels][None])
+    score = math.nan if isinstance(assessed, Rejection) else float(assessed.scores_K[0])
+    return _Answer(likeliest[:-1] == answer and likeliest[-1] in levels, float(mass), score)
+
+
+def _asked(prompt: str, rubric: Rubric, k: int) -> str:
+    """The prompt without the beginning of the answer; white space before that is the answer's."""
+    return prompt.removesuffix(rubric.answer_start(rubric.dimensions[k])).rstrip(" ")
+
+
+def _answer_tokens(tokenizer: Any, prompt: str, asked: str) -> list[int]:
+    """The tokens of the prompt that come after what it has in common with the question alone."""
+    whole, question = (list(tokenizer.encode(text, add_special_tokens=False)) for text in (prompt, asked))
+    common = next((i for i, (a, b) in enumerate(zip(whole, question, strict=False)) if a != b), len(question))
+    return whole[common:]
+
+
+def _own_answer(
+    model: PlainModel,
+    rubric: Rubric,
+    answers: Mapping[str, Sequence[_Answer]],
+    images: Sequence[str],
+    is_level_only: bool,
+) -> Finding:
+    """Whether the model answers like this of its own accord, and if not, what it says instead."""
+    needed = math.ceil(SAID_SHARE * len(images))
+    counts = {name: sum(answer.says_it for answer in found) for name, found in answers.items()}
+    told = ", ".join(f"{name} {count}/{len(images)}" for name, count in counts.items())
+    what = "a level word behind its beginning (all that it was trained on)" if is_level_only else "by itself"
+    failing = [k for k, count in enumerate(counts.values()) if count < needed]
+    if not failing:
+        return Finding("own answer", Verdict.OK, f"said {what}: {told}")
+    k = failing[0]
+    dimension = rubric.dimensions[k]
+    prompt = build_prompt(model.processor, rubric, dimension, rubric.system)
+    begun = prompt if is_level_only else _asked(prompt, rubric, k)
+    image = next(i for i, answer in enumerate(answers[dimension.name]) if not answer.says_it)
+    wanted = len(_answer_tokens(model.processor.tokenizer, prompt, begun)) + 4
+    instead = model.say(begun, read_sample(images[image]), wanted).strip()[:SHOWN_CHARACTERS]
+    return Finding(
+        "own answer",
+        Verdict.FAIL,
+        f"said {what}: {told}; of {images[image]} it says {instead!r} about {dimension.name} instead of "
+        f"{rubric.answer_start(dimension)!r} and a level word: another template or rubric than it was trained on, or "
+        "an untuned model",
+    )
+
+
+def _mass(answers: Mapping[str, Sequence[_Answer]]) -> Finding:
+    means = {name: float(np.mean([answer.mass for answer in found])) for name, found in answers.items()}
+    told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+    return Finding("level mass", _graded(min(means.values()), MASS_OK, MASS_LEAST), f"of 1: {told}")
+
+
+def _spread(answers: Mapping[str, Sequence[_Answer]]) -> Finding:
+    scores = {name: [answer.score for answer in found] for name, found in answers.items()}
+    told = ", ".join(f"{name} {min(found):.2f} to {max(found):.2f}" for name, found in scores.items())
+    smallest = min(max(found) - min(found) for found in scores.values())
+    return Finding("spread", _graded(smallest, SPREAD_OK, SPREAD_LEAST), told)
+
+
+def _graded(value: float, ok_from: float, least: float) -> Verdict:
+    """A value that is not a number fails."""
+    if value >= ok_from:
+        return Verdict.OK
+    return Verdict.WARNING if value >= least else Verdict.FAIL
+
+
+def _same_as_plain(
+    plain: Mapping[str, Scores | Rejection], own: Mapping[str, Scores | Rejection], tolerance: float
+) -> Finding:
+    """Whether the assessor, with all its short cuts, computes what the untouched model does."""
+    gap = max(_gap(plain[image], own[image]) for image in plain)
+    verdict = Verdict.OK if gap <= tolerance else Verdict.FAIL
+    return Finding("short cuts", verdict, f"at most {gap:.6f} from the plain forward, {tolerance:g} allowed")
+
+
+def _gap(plain: Scores | Rejection, own: Scores | Rejection) -> float:
+    if isinstance(plain, Rejection) or isinstance(own, Rejection):
+        return math.inf
+    gaps = [abs(plain[name] - own[name]) for name in plain]
+    return math.inf if any(map(math.isnan, gaps)) else max(gaps)
+
+
+def _golden(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], dtype: str) -> Finding:
+    name = "golden scores"
+    if not golden:
+        return Finding(name, Verdict.SKIPPED, "assessor.toml has none that were made with these settings")
+    if faults := list(differences(golden, found, dtype)):
+        more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+        return Finding(name, Verdict.FAIL, "; ".join(faults[:SHOWN_FAULTS]) + more, forbids_loading=True)
+    count = sum(len(entry.scores) for entry in golden)
+    return Finding(name, Verdict.OK, f"{count} scores of {len(golden)} images within {TOLERANCE[dtype]:g}")
+
+
+def failed(findings: Sequence[Finding]) -> bool:
+    """Whether any finding is a failure."""
+    return any(finding.verdict is Verdict.FAIL for finding in findings)
+
+
+def table(findings: Sequence[Finding]) -> Iterator[str]:
+    """One line per finding, and the verdict."""
+    for finding in findings:
+        yield f"{finding.name:<14} {finding.verdict:<8} {finding.said}"
+    warned = sum(finding.verdict is Verdict.WARNING for finding in findings)
+    yield ""
+    yield "verdict        " + ("FAIL" if failed(findings) else f"pass, {warned} warnings" if warned else "pass")

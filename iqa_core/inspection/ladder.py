@@ -1,0 +1,164 @@
+"""An assessor and images without labels -> how each of its dimensions falls as the images are spoilt, step by step.
+
+No opinions are needed: whatever an image is worth, it is worth less when it is blurred, and less still when it is
+blurred more. A dimension that does not fall where it should, or falls where it should not, has learnt something else.
+
+Shape suffixes: N images, D kinds of distortion, S strengths (0 is the image itself), K dimensions of the rubric.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from iqa_core.assessor.preparers import resized, scaled_down
+from iqa_core.assessor.protocol import Assessor
+from iqa_core.corpus.sources import IMAGE_EXTENSIONS, extension
+from iqa_core.errors import CallerError, RunError
+from iqa_core.images import decode
+from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
+from iqa_core.records import Assessment, ImageHeader, ImageLimits, Rejection, RgbImage
+
+MAX_PIXELS = 1024 * 1024
+"""A larger image is scaled down before it is spoilt: noise on 12 megapixels is gone when a model sees one of them."""
+
+ANSWERS_TAU, ANSWERS_FALL = 0.4, 0.25
+"""From where on a dimension answers to a distortion: seven pairs of ten in order, and a quarter of a point lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Scores of every image at every strength of every distortion."""
+
+    images: tuple[str, ...]
+    rejected: tuple[str, ...]
+    """Images that could not be read, or of which a spoilt form got no score; they are not among `images`."""
+    dimensions: tuple[str, ...]
+    scores_NDSK: NDArray[np.float32]
+
+    def falls_NDK(self) -> NDArray[np.float64]:
+        """Kendall's tau of strength and loss, per image: 1 falls at each step, 0 has no order or stays, -1 rises.
+
+        Tau-a: steps that are equal count as no order, so that a score that never moves gets 0.
+        """
+        pairs = list(combinations(range(STRENGTHS + 1), 2))
+        signs = [np.sign(self.scores_NDSK[:, :, weak] - self.scores_NDSK[:, :, strong]) for weak, strong in pairs]
+        return np.asarray(np.mean(signs, axis=0, dtype=np.float64))
+
+    def changes_NDK(self) -> NDArray[np.float64]:
+        """Score at the greatest strength less that of the image itself."""
+        return np.asarray(self.scores_NDSK[:, :, -1] - self.scores_NDSK[:, :, 0], dtype=np.float64)
+
+    def answers(self, kind: str) -> list[str]:
+        """Dimensions that fall with this distortion, the one that falls most first."""
+        d = KINDS.index(kind)
+        taus_K, changes_K = self.falls_NDK()[:, d].mean(axis=0), self.changes_NDK()[:, d].mean(axis=0)
+        order = np.argsort(changes_K, kind="stable")
+        return [self.dimensions[k] for k in order if taus_K[k] >= ANSWERS_TAU and -changes_K[k] >= ANSWERS_FALL]
+
+
+def images_in(folder: Path, limit: int) -> list[Path]:
+    """At most `limit` images below a folder, evenly from the sorted list. Raises CallerError when there is none."""
+    if not folder.is_dir():
+        raise CallerError(f"--ladder {folder} is no folder")
+    if limit < 1:
+        raise CallerError(f"--limit {limit} leaves no image; give 1 or more")
+    found = sorted(path for path in folder.rglob("*") if extension(path.name) in IMAGE_EXTENSIONS)
+    if not found:
+        raise CallerError(f"--ladder {folder} holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+    picks = np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int)
+    return [found[i] for i in picks]
+
+
+def climb(assessor: Assessor, paths: Sequence[Path], progress: Callable[[int], None] = lambda done: None) -> Ladder:
+    """Score each image as it is and in all its spoilt forms, one image after the other.
+
+    Raises RunError when no image at all could be scored.
+    """
+    names, rejected, scores = list[str](), list[str](), list[NDArray[np.float32]]()
+    for done, path in enumerate(paths, start=1):
+        pixels_HWC = read_bounded(path, assessor.preparer.limits)
+        scores_DSK = None if pixels_HWC is None else _scores(assessor, pixels_HWC)
+        if scores_DSK is None:
+            rejected.append(str(path))
+        else:
+            names.append(str(path))
+            scores.append(scores_DSK)
+        progress(done)
+    if not scores:
+        raise RunError(f"none of {len(paths)} images could be read and scored, {paths[0]} among them")
+    return Ladder(tuple(names), tuple(rejected), assessor.rubric.names, np.stack(scores))
+
+
+def read_bounded(path: Path, limits: ImageLimits) -> Pixels | None:
+    """The image, scaled down to MAX_PIXELS; None when it cannot be read."""
+    try:
+        image = decode(path.read_bytes(), limits)
+    except OSError:
+        return None
+    if isinstance(image, Rejection):
+        return None
+    pixels_HWC = image.pixels_HWC
+    height, width = scaled_down(*pixels_HWC.shape[:2], MAX_PIXELS)
+    return resized(pixels_HWC, height, width, Image.Resampling.BICUBIC)
+
+
+def _scores(assessor: Assessor, pixels_HWC: Pixels) -> NDArray[np.float32] | None:
+    """Shape (D, S, K), or None when any of them gets no score. The image itself is scored once."""
+    forms = [pixels_HWC, *(distort(pixels_HWC, kind, step + 1) for kind in KINDS for step in range(STRENGTHS))]
+    header = ImageHeader(pixels_HWC.shape[1], pixels_HWC.shape[0], "png", 1)
+    results = assessor.assess([assessor.preparer.prepare(RgbImage(form, header)) for form in forms])
+    scored = [result.scores_K for result in results if isinstance(result, Assessment)]
+    if len(scored) < len(forms):
+        return None
+    spoilt_DSK = np.stack(scored[1:]).reshape(len(KINDS), STRENGTHS, -1)
+    return np.concatenate([np.broadcast_to(scored[0], (len(KINDS), 1, len(scored[0]))), spoilt_DSK], axis=1)
+
+
+def finest(ladder: Ladder) -> Path:
+    """The image with the highest scores: on it one sees best what spoiling does."""
+    return Path(ladder.images[int(ladder.scores_NDSK[:, 0, 0].mean(axis=-1).argmax())])
+
+
+def table(ladder: Ladder) -> Iterator[str]:
+    """Per distortion and dimension: mean tau, and mean change at the greatest strength; then who answers."""
+    taus_DK, changes_DK = ladder.falls_NDK().mean(axis=0), ladder.changes_NDK().mean(axis=0)
+    width = max(14, *(len(name) + 2 for name in ladder.dimensions))
+    yield f"{'':<14}" + "".join(f"{name:<{width}}" for name in ladder.dimensions) + "answers"
+    for d, kind in enumerate(KINDS):
+        cells = (f"{taus_DK[d, k]:+.2f} {changes_DK[d, k]:+.2f}" for k in range(len(ladder.dimensions)))
+        yield (
+            f"{kind:<14}" + "".join(f"{cell:<{width}}" for cell in cells) + (", ".join(ladder.answers(kind)) or "none")
+        )
+
+
+def write_scores(ladder: Ladder, folder: Path) -> None:
+    """ladder.csv with every score, and ladder.json with the table."""
+    with (folder / "ladder.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "distortion", "strength", *ladder.dimensions])
+        for n, d, s in np.ndindex(*ladder.scores_NDSK.shape[:3]):
+            scores = (f"{score:.5f}" for score in ladder.scores_NDSK[n, d, s])
+            writer.writerow([ladder.images[n], KINDS[d], s, *scores])
+    taus_DK, changes_DK = ladder.falls_NDK().mean(axis=0), ladder.changes_NDK().mean(axis=0)
+    content = {
+        "images": len(ladder.images),
+        "rejected": list(ladder.rejected),
+        "distortions": {
+            kind: {
+                "answers": ladder.answers(kind),
+                "kendall": dict(zip(ladder.dimensions, taus_DK[d].round(4).tolist(), strict=True)),
+                "change": dict(zip(ladder.dimensions, changes_DK[d].round(4).tolist(), strict=True)),
+            }
+            for d, kind in enumerate(KINDS)
+        },
+    }
+    (folder / "ladder.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
