@@ -29,7 +29,9 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder, new or empty")
     parser.add_argument("--count", type=int, default=500, help="number of images (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default %(default)s)")
-    parser.add_argument("--format", default="folder", help="folder, webdataset or parquet (default %(default)s)")
+    parser.add_argument(
+        "--format", default="folder", help="folder, webdataset, parquet or sa-bench (default %(default)s)"
+    )
     parser.add_argument("--size", type=int, default=112, help="pixels of a side (default %(default)s)")
     parser.add_argument("--image-format", default="png", help="png or jpeg (default %(default)s)")
 
@@ -40,7 +42,7 @@ def _scenes(flags: argparse.Namespace) -> int:
     written = write_scenes(flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format)
     print(
         f"{written.images:,} scenes of {flags.size} x {flags.size} ({written.num_bytes / 1e6:.1f} MB of "
-        f"{flags.image_format}, {flags.format}) and annotations.csv in {flags.output}"
+        f"{flags.image_format}, {flags.format}) and their annotations in {flags.output}"
     )
     return 0
 

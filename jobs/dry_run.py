@@ -30,6 +30,7 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
     images = sum(chunk.images or 0 for chunk in chunks)
     size = sum({s.source: s.size or 0 for chunk in chunks for s in chunk.stretches}.values())
     print(f"fingerprint  {job.wanted.fingerprint}")
+    print(f"system       {job.spec.system.describe()}")
     print(f"plan         {counted(images, 'image')}, {size / 2**20:,.1f} MiB, in {counted(len(chunks), 'chunk')}")
     print(f"new          {counted(len(proposal.chunks), 'chunk')}, {len(proposal.retired):,} retired")
     print(f"finished     {counted(len(finished), 'chunk')}")

@@ -19,7 +19,7 @@ class ScoreSettings(JobSettings):
     output: str
     """Folder or prefix for scores/, plan/ and run.json; the same output resumes."""
     rubric: str | None = None
-    """Name of a rubric or path of its TOML; default: the one that the checkpoint was trained on."""
+    """Name, path of a TOML, or sa-bench:<annotations>?prompt=4; default: the one that the checkpoint was trained on."""
     fusion: Path | None = None
     """TOML with fusion weights; default: equal weights."""
     assessor: AssessorConfig = AssessorConfig()

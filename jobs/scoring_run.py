@@ -243,6 +243,7 @@ class ScoringRun:
         lines = [
             f"assessor   {job.settings.assessor.checkpoint}",
             f"rubric     {job.spec.rubric.id}, fingerprint {job.wanted.fingerprint}",
+            f"system     {job.spec.system.describe()}",
             f"output     {job.output}",
             f"plan       {counted(total, 'image')} in {counted(len(self._expected), 'chunk')}",
             f"finished   {counted(known, 'image')} in {counted(len(self._finished), 'chunk')}; to do: {todo:,}",

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.errors import CallerError, RunError
+from iqa_core.hub import HUB_NAME, fetch_from_hub
 
 WEIGHTS = ("*.safetensors", "config.json")
 TOKENIZER = tuple(
@@ -28,8 +28,6 @@ FETCHED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.toml")
 
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 """Where fsspec file systems keep what changes when a file is replaced by one of the same size; the first counts."""
-
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,8 @@ def cache_dir() -> Path:
 def materialise(checkpoint: str) -> Path:
     """The local folder of a checkpoint, fetched once per node if it is elsewhere, and complete.
 
-    checkpoint: `demo`, a local folder, a hub id `org/name`, or an fsspec URI such as `s3://bucket/folder`.
+    checkpoint: `demo`, a local folder, a hub id `org/name` or `org/name/folder`, or an fsspec URI such as
+    `s3://bucket/folder`.
     Raises CallerError when there is no such checkpoint or something is missing in it.
     """
     folder = _locate(checkpoint)
@@ -114,10 +113,11 @@ def _locate(checkpoint: str) -> Path:
     folder = Path(checkpoint).expanduser()
     if checkpoint and folder.is_dir():
         return folder.absolute()
-    if HUB_ID.fullmatch(checkpoint) and not checkpoint.startswith("."):
+    if HUB_NAME.fullmatch(checkpoint):
         return _from_hub(checkpoint)
     raise CallerError(
-        f"no checkpoint {checkpoint!r}: neither a local folder, nor a hub id (org/name), nor a URI, nor `demo`"
+        f"no checkpoint {checkpoint!r}: neither a local folder, nor a hub id (org/name or org/name/folder), nor a URI, "
+        "nor `demo`"
     )
 
 
@@ -141,15 +141,19 @@ def _is_known(model_type: str | None) -> bool:
     return model_type in CONFIG_MAPPING_NAMES
 
 
-def _from_hub(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+def _from_hub(checkpoint: str) -> Path:
+    """The hub's local copy of what lies directly in a repository, or in one folder of it; nothing below or beside."""
+    name = HUB_NAME.fullmatch(checkpoint)
+    assert name is not None
+    prefix = f"{name['folder']}/" if name["folder"] else ""
+    wanted, below = [f"{prefix}{pattern}" for pattern in FETCHED], [f"{prefix}*/*"]
     try:
-        # fnmatch's * crosses folders, so sub-folders are ignored by name
-        return Path(snapshot_download(repository, allow_patterns=list(FETCHED), ignore_patterns=["*/*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CallerError(f"checkpoint {repository!r} cannot be had from the hub: {error}") from None
+        folder = fetch_from_hub(name["repository"], "model", wanted, below) / prefix
+    except OSError as error:
+        raise CallerError(f"checkpoint {checkpoint!r} is no local folder, and {error}") from None
+    if not folder.is_dir():
+        raise CallerError(f"checkpoint {checkpoint!r}: {name['repository']} has no folder {name['folder']} on the hub")
+    return folder
 
 
 def _copy_once(uri: str) -> Path:

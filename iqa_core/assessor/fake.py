@@ -18,11 +18,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from iqa_core.addresses import parse_address
 from iqa_core.errors import CallerError
 from iqa_core.records import LEVEL_SCORES, Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
@@ -54,14 +54,11 @@ class FakeOptions(BaseModel):
     @classmethod
     def parse(cls, checkpoint: str) -> FakeOptions:
         """From `fake:?a=b&c=d`. Raises CallerError on an option that is unknown, repeated or malformed."""
-        query = checkpoint.removeprefix(PREFIX)
-        pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True)
         try:
-            if query and not query.startswith("?"):
-                raise ValueError(f"{query!r} does not begin with ?")
-            if len(dict(pairs)) != len(pairs):
-                raise ValueError("an option is given twice")
-            return cls.model_validate(dict(pairs))
+            address = parse_address(checkpoint, frozenset({PREFIX.rstrip(":")}))
+            if address.place:
+                raise ValueError(f"{address.place!r} does not begin with ?")
+            return cls.model_validate(address.options)
         except ValidationError as error:
             faults = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
             raise CallerError(f"{checkpoint}: {faults}; options are {', '.join(cls.model_fields)}") from None

@@ -15,6 +15,7 @@ from iqa_core.assessor.golden import require_golden
 from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, read_manifest
 from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer, make_preparer
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
+from iqa_core.assessor.system_prompt import system_prompt
 from iqa_core.errors import CallerError, RunError
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
@@ -26,14 +27,17 @@ FAKE_RUBRIC = "interior-v1"
 def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
     """All that can be known of an assessor without loading it; fetches the checkpoint, loads no torch.
 
-    rubric: a name or a .toml path; None is what the checkpoint's assessor.toml says.
+    rubric: what `load_rubric` takes; None is what the checkpoint's assessor.toml says. The rubric that comes back has
+    the system prompt that is used: its own, else the one in args.json beside the weights.
     Raises CallerError when the checkpoint or the rubric is missing, incomplete, or they do not belong together.
     """
     if config.checkpoint.startswith(PREFIX):
         return _describe_fake(config, rubric, limits)
     folder = materialise(config.checkpoint)
     manifest = read_manifest(folder)
-    chosen = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
+    asked = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
+    system = system_prompt(asked, folder)
+    chosen = system.within(asked)
     max_pixels = config.max_pixels or (manifest.max_pixels if manifest else None)
     found = digests(folder)
     if manifest is not None:
@@ -42,7 +46,7 @@ def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) ->
         chosen, limits, found.weights, found.tokenizer, dtype_of(config, manifest, folder), max_pixels or "processor"
     )
     preparer = make_preparer(folder, chosen, limits, max_pixels)
-    return AssessorSpec(portable_name(config.checkpoint), chosen, preparer, parts)
+    return AssessorSpec(portable_name(config.checkpoint), chosen, system, preparer, parts)
 
 
 def own_limits(config: AssessorConfig) -> ImageLimits:
@@ -98,9 +102,8 @@ def fingerprint(parts: Mapping[str, str]) -> str:
 def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
     chosen = load_rubric(rubric or FAKE_RUBRIC)
     preparer = FakePreparer(limits, FakeOptions.parse(config.checkpoint))
-    return AssessorSpec(
-        config.checkpoint, chosen, preparer, _parts(chosen, limits, "fake", "none", "float32", "processor")
-    )
+    parts = _parts(chosen, limits, "fake", "none", "float32", "processor")
+    return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
 
 
 def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> Rubric:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from iqa_core.assessor.system_prompt import SystemPrompt
 from iqa_core.records import Assessment, Preparer, Rejection
 from iqa_core.rubrics import Rubric
 
@@ -53,6 +54,8 @@ class AssessorSpec:
     checkpoint: str
     """Local folder, hub id, fsspec URI, `demo`, or `fake:...`."""
     rubric: Rubric
+    """With the system prompt that is used, wherever that comes from."""
+    system: SystemPrompt
     preparer: Preparer
     fingerprint_parts: Mapping[str, str]
     """Part name -> value; what determines a score (see `fingerprint`)."""

@@ -1,11 +1,12 @@
-"""A seed and a count -> a corpus of scenes on disk and what is true of each, in any of three formats.
+"""A seed and a count -> a corpus of scenes on disk and what is true of each, in any of four formats.
 
     folder       scene-000000.png, scene-000001.png, ...
     webdataset   scenes-00000.tar of 256 images, a .json sidecar beside each
     parquet      scenes-00000.parquet of 1,024 images, in row groups of 128
+    sa-bench     images/layout/images/scene-000000.jpg, ..., annotations/ (see sa_bench)
 
-The same seed gives the same files, and an image has one name and the same bytes in all three formats.
-`annotations.csv` has one line per image and dimension.
+The same seed gives the same files, and an image has one name and the same bytes in the first three formats.
+`annotations.csv` has one line per image and dimension; in sa-bench, annotations/ stands in its place.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from iqa_core.demo import sa_bench
 from iqa_core.demo.scenes import make_scene
 from iqa_core.errors import CallerError
 
@@ -28,6 +30,7 @@ IMAGES_PER_TAR = 256
 IMAGES_PER_PARQUET = 1024
 IMAGES_PER_ROW_GROUP = 128
 JPEG_QUALITY = 92
+SA_BENCH = "sa-bench"
 
 _ENDINGS = {"png": "png", "jpeg": "jpg"}
 _STYLES = ("modern", "classic", "rustic", "minimal", "vintage")
@@ -60,20 +63,24 @@ class WrittenCorpus:
 def write_scenes(
     output: Path, count: int, seed: int, format: str = "folder", size: int = 112, image_format: str = "png"
 ) -> WrittenCorpus:
-    """Writes `count` scenes and their annotations.csv into a new or empty folder.
+    """Writes `count` scenes and their annotations into a new or empty folder.
 
     Raises CallerError on a folder that is not empty, an unknown format, or a count, seed or size out of bounds.
     """
     if count < 1:
         raise CallerError(f"a corpus of {count} scenes holds nothing; give --count 1 or more")
-    if format not in _WRITERS:
-        raise CallerError(f"no corpus format {format!r}; there are {', '.join(_WRITERS)}")
+    if format not in (*FORMATS, SA_BENCH):
+        raise CallerError(f"no corpus format {format!r}; there are {', '.join((*FORMATS, SA_BENCH))}")
     if image_format not in _ENDINGS:
         raise CallerError(f"no image format {image_format!r}; there are {', '.join(_ENDINGS)}")
+    if format == SA_BENCH and image_format != "jpeg":
+        raise CallerError(f"the images of {SA_BENCH} are .jpg files; add --image-format jpeg")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
     make_scene(seed, 0, size)  # a seed or size out of bounds is found before the folder is made
     output.mkdir(parents=True, exist_ok=True)
+    if format == SA_BENCH:
+        return _write_sa_bench(output, count, seed, size)
     images_per_file, write = _WRITERS[format]
     num_bytes, starts = 0, range(0, count, images_per_file)
     with (output / "annotations.csv").open("w", encoding="utf-8", newline="") as file:
@@ -87,6 +94,21 @@ def write_scenes(
             for scene in scenes:
                 annotations.writerows((scene.name, name, f"{truth:.4f}") for name, truth in scene.truths.items())
     return WrittenCorpus(images=count, files=len(starts), num_bytes=num_bytes)
+
+
+def _write_sa_bench(output: Path, count: int, seed: int, size: int) -> WrittenCorpus:
+    num_bytes = 0
+    truths = []
+    for index in range(count):
+        scene = encode_scene(seed, index, size, "jpeg")
+        id = Path(scene.name).stem
+        path = output / sa_bench.image_path(index, id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(scene.data)
+        num_bytes += len(scene.data)
+        truths.append((id, scene.truths))
+    sa_bench.write_annotations(output, seed, truths)
+    return WrittenCorpus(images=count, files=count, num_bytes=num_bytes)
 
 
 def encode_scene(seed: int, index: int, size: int, image_format: str) -> SceneFile:
@@ -160,3 +182,4 @@ _WRITERS: Mapping[str, tuple[int, Callable[[Path, int, Sequence[SceneFile]], Non
     "parquet": (IMAGES_PER_PARQUET, _write_parquet),
 }
 FORMATS = tuple(_WRITERS)
+"""Those in which every image has an opinion on every dimension."""

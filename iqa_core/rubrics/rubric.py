@@ -1,4 +1,4 @@
-"""A rubric's name or TOML file -> the questions an assessor asks, checked."""
+"""What a rubric is: the questions an assessor asks, and the rules that they keep."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import hashlib
 import json
 import re
 import string
-import tomllib
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from iqa_core.errors import CallerError
 from iqa_core.records import LEVEL_SCORES
 
 RESERVED_NAMES = frozenset(
@@ -116,37 +112,3 @@ class Rubric(BaseModel):
             "dimensions": [(dimension.name, dimension.query) for dimension in self.dimensions],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
-
-
-def rubric_names() -> tuple[str, ...]:
-    """Names of the rubrics that ship with the package, sorted."""
-    files = resources.files("iqa_core.rubrics").iterdir()
-    return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
-
-
-def load_rubric(name_or_path: str) -> Rubric:
-    """A shipped rubric by its name, or any rubric by the path of its `.toml` file.
-
-    Raises CallerError when there is no such rubric, or when the file breaks a rule; the message says which.
-    """
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path).expanduser()
-        if not path.is_file():
-            raise CallerError(f"rubric file {name_or_path} does not exist")
-        return _parse(path.read_bytes(), name_or_path)
-    if name_or_path not in rubric_names():
-        raise CallerError(
-            f"no rubric {name_or_path!r}; there are {', '.join(rubric_names())}, or give a path that ends in .toml"
-        )
-    return _parse(resources.files("iqa_core.rubrics").joinpath(f"{name_or_path}.toml").read_bytes(), name_or_path)
-
-
-def _parse(data: bytes, origin: str) -> Rubric:
-    try:
-        content: dict[str, Any] = tomllib.loads(data.decode())
-        return Rubric.model_validate(content)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CallerError(f"rubric {origin} is not TOML: {error}") from None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'rubric'}: {e['msg']}" for e in error.errors())
-        raise CallerError(f"rubric {origin}: {faults}") from None

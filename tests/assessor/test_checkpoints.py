@@ -99,7 +99,7 @@ def test_a_broken_configuration_is_the_callers_mistake(folder: Path, content: st
         materialise(str(folder))
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "./none", "nothing", "", "a/b/c"])
+@pytest.mark.parametrize("name", ["./none", "nothing", "", "../a/b"])
 def test_a_name_that_is_nothing_is_refused(name: str) -> None:
     with pytest.raises(CallerError, match="no checkpoint"):
         materialise(name)

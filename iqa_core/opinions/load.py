@@ -1,0 +1,48 @@
+"""`--annotations` -> opinions: the one door to every format.
+
+sa-bench:<folder>?split=test      deqa:<file>.json      q-align:<file>.json?worst=0&best=100
+spaq:<file>.csv                   pyiqa:<file>.csv?set=koniq10k
+<file>.csv, .jsonl or .parquet    our own: image, dimension, mos[, std, count, group]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from iqa_core.addresses import parse_address
+from iqa_core.errors import CallerError
+from iqa_core.opinions import deqa, pyiqa, q_align, sa_bench, spaq, table
+from iqa_core.opinions.opinion import Opinion, Opinions, collected
+from iqa_core.opinions.options import FileOptions, parsed
+
+Reader = Callable[[Path, Any], Iterator[Opinion | str]]
+
+FORMATS: Mapping[str, tuple[type[FileOptions], Reader]] = {
+    "": (table.TableOptions, table.read),
+    "sa-bench": (sa_bench.SaBenchOptions, sa_bench.read),
+    "deqa": (deqa.DeqaOptions, deqa.read),
+    "pyiqa": (pyiqa.PyiqaOptions, pyiqa.read),
+    "q-align": (q_align.QAlignOptions, q_align.read),
+    "spaq": (spaq.SpaqOptions, spaq.read),
+}
+"""What stands before the colon -> its options and its reader; nothing is our own table."""
+
+
+def load_opinions(addresses: Sequence[str]) -> Opinions:
+    """All opinions of these annotation files, on 1..5.
+
+    Raises CallerError when a file is missing or malformed, an option is unknown, a value lies outside of its range, or
+    there is not a single opinion.
+    """
+    return collected((row for address in addresses for row in _rows(address)), ", ".join(addresses))
+
+
+def _rows(text: str) -> Iterator[Opinion | str]:
+    try:
+        address = parse_address(text, frozenset(FORMATS) - {""})
+    except ValueError as error:
+        raise CallerError(f"annotations {text}: {error}") from None
+    options_type, read = FORMATS[address.kind]
+    yield from read(Path(address.place).expanduser(), parsed(options_type, address.options, text))

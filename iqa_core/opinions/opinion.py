@@ -1,0 +1,113 @@
+"""What people thought of images: one opinion per image and dimension, always on 1 (worst) to 5 (best)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from iqa_core.errors import CallerError
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The range of a data set's numbers, and which end of it is good."""
+
+    worst: float
+    best: float
+    """Below `worst` where lower is better."""
+
+    def mos(self, value: float, place: str) -> float:
+        """On 1..5. Raises CallerError, with `place`, when the value is outside of the range."""
+        position = (value - self.worst) / (self.best - self.worst)
+        if not -1e-9 <= position <= 1 + 1e-9:
+            raise CallerError(
+                f"{place}: {value:g} is outside of {self.worst:g} (worst) to {self.best:g} (best); give the data set's "
+                "own range, as in ?worst=0&best=100"
+            )
+        return 1 + 4 * min(max(position, 0.0), 1.0)
+
+    def std(self, value: float) -> float:
+        """A standard deviation in units of 1..5."""
+        return 4 * value / abs(self.best - self.worst)
+
+
+ONE_TO_FIVE = Scale(1, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What people thought of one image in one respect."""
+
+    image: str
+    """As the annotation file names it."""
+    path: Path
+    """Where the image lies; it need not exist."""
+    dimension: str
+    mos: float
+    """Mean opinion, 1 (worst) to 5 (best)."""
+    dataset: str
+    std: float | None = None
+    """Standard deviation of single opinions, in the same units; None where it is not known."""
+    num_raters: int | None = None
+    """None where it is not known."""
+    raters: tuple[float, ...] = ()
+    """Single opinions on 1..5; empty where only the mean is known."""
+    group: str | None = None
+    """What must not be split between training and test, such as the generator or the content; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinions:
+    """All opinions of one or more annotation files, and what was left out of them."""
+
+    rows: tuple[Opinion, ...]
+    dropped: Mapping[str, int]
+    """Reason -> rows of the files that gave no opinion."""
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """In the order in which they come first."""
+        return tuple(dict.fromkeys(row.dimension for row in self.rows))
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Every image once, in order."""
+        return tuple(dict.fromkeys(row.path for row in self.rows))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row.dataset for row in self.rows))
+
+
+SECOND_OPINION = "a second opinion on the same image and dimension"
+
+
+def collected(found: Iterable[Opinion | str], origin: str) -> Opinions:
+    """Opinions, and for each row without one the reason; the first opinion on an image and dimension counts.
+
+    Raises CallerError when there is not a single opinion.
+    """
+    rows: dict[tuple[Path, str], Opinion] = {}
+    dropped: Counter[str] = Counter()
+    for row in found:
+        if isinstance(row, str):
+            dropped[row] += 1
+        elif (row.path, row.dimension) in rows:
+            dropped[SECOND_OPINION] += 1
+        else:
+            rows[row.path, row.dimension] = row
+    if not rows:
+        reasons = ", ".join(f"{count} with {reason}" for reason, count in dropped.items()) or "no rows"
+        raise CallerError(f"{origin} holds no opinion ({reasons})")
+    return Opinions(tuple(rows.values()), dict(dropped))
+
+
+def spread_of(ratings: tuple[float, ...]) -> float | None:
+    """Sample standard deviation; None of fewer than two ratings."""
+    if len(ratings) < 2:
+        return None
+    mean = sum(ratings) / len(ratings)
+    return math.sqrt(sum((rating - mean) ** 2 for rating in ratings) / (len(ratings) - 1))

@@ -1,0 +1,56 @@
+"""SPAQ's table as CSV -> opinions on quality and on five attributes per image, 0 to 100 each.
+
+Its columns are `Image name`, `MOS`, `Brightness`, `Colorfulness`, `Contrast`, `Noisiness`, `Sharpness`, in any case.
+The attributes are taken as they are: more of one need not be better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import Opinion, Scale
+from iqa_core.opinions.options import FileOptions
+from iqa_core.opinions.rows import NO_OPINION, Row, read_rows
+
+COLUMNS = {
+    "mos": "quality",
+    "brightness": "brightness",
+    "colorfulness": "colorfulness",
+    "contrast": "contrast",
+    "noisiness": "noisiness",
+    "sharpness": "sharpness",
+}
+"""Column, in lower case -> dimension."""
+
+IMAGE = "image name"
+SCALE = Scale(0, 100)
+
+
+class SpaqOptions(FileOptions):
+    """`spaq:annotations.csv?images=TestImage`."""
+
+
+def read(path: Path, options: SpaqOptions) -> Iterator[Opinion | str]:
+    """Opinions in the file's order, up to six per image. Raises CallerError when no column is one of SPAQ's."""
+    folder = options.images or path.absolute().parent
+    for found in read_rows(path):
+        row = Row(found.place, {name.strip().lower(): value for name, value in found.values.items()})
+        columns = [name for name in COLUMNS if name in row.values]
+        if IMAGE not in row.values or not columns:
+            raise CallerError(f"{path}: its columns are {', '.join(found.values)}; SPAQ's are Image name, MOS, …")
+        image = row.text(IMAGE)
+        for name in columns:
+            value = row.number(name)
+            yield (
+                NO_OPINION
+                if value is None
+                else Opinion(
+                    image=image,
+                    path=folder / image,
+                    dimension=COLUMNS[name],
+                    mos=SCALE.mos(value, f"{row.place}: {name}"),
+                    dataset=options.dataset or "SPAQ",
+                )
+            )

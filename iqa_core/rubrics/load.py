@@ -1,0 +1,77 @@
+"""A rubric's name, TOML file or annotation files -> the questions an assessor asks, checked."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from iqa_core.addresses import Address, parse_address
+from iqa_core.errors import CallerError
+from iqa_core.rubrics import sa_bench
+from iqa_core.rubrics.rubric import Rubric
+
+
+def rubric_names() -> tuple[str, ...]:
+    """Names of the rubrics that ship with the package, sorted."""
+    files = resources.files("iqa_core.rubrics").iterdir()
+    return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
+
+
+def load_rubric(name: str) -> Rubric:
+    """A shipped rubric by its name, any rubric by the path of its `.toml` file, or the words of annotation files.
+
+    name: such as `interior-v4`, `rooms.toml` or `sa-bench:SA-BENCH/annotations?prompt=4`.
+    Raises CallerError when there is no such rubric, or when a file breaks a rule; the message says which.
+    """
+    address = _address(name)
+    if address.kind:
+        return _from_annotations(name, address)
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise CallerError(f"rubric file {name} does not exist")
+        return _parse(path.read_bytes(), name)
+    if name not in rubric_names():
+        raise CallerError(
+            f"no rubric {name!r}; there are {', '.join(rubric_names())}, or give a path that ends in .toml, "
+            f"or {sa_bench.KIND}:<annotation folder>?prompt=4"
+        )
+    return _parse(resources.files("iqa_core.rubrics").joinpath(f"{name}.toml").read_bytes(), name)
+
+
+def _address(name: str) -> Address:
+    try:
+        return parse_address(name, frozenset({sa_bench.KIND}))
+    except ValueError as error:
+        raise CallerError(f"rubric {name}: {error}") from None
+
+
+def _from_annotations(name: str, address: Address) -> Rubric:
+    prompt = address.options.get("prompt", "")
+    if set(address.options) != {"prompt"} or not re.fullmatch(r"[1-9]\d*", prompt):
+        raise CallerError(
+            f"rubric {name}: say which prompt version, as in {sa_bench.KIND}:<annotation folder>?prompt=4"
+        )
+    try:
+        return sa_bench.rubric_of(address.place, int(prompt))
+    except ValidationError as error:
+        raise CallerError(f"rubric {name}: {_faults(error)}") from None
+
+
+def _parse(data: bytes, origin: str) -> Rubric:
+    try:
+        content: dict[str, Any] = tomllib.loads(data.decode())
+        return Rubric.model_validate(content)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CallerError(f"rubric {origin} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise CallerError(f"rubric {origin}: {_faults(error)}") from None
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'rubric'}: {e['msg']}" for e in error.errors())
