@@ -83,7 +83,9 @@ def _require_parts(model: torch.nn.Module, modes: dict[Part, PartMode]) -> None:
     if not wanted:
         raise CallerError("all parts are frozen, so there is nothing to train; set --language, --aligner or --vision")
     for part in sorted(wanted - there):
-        raise CallerError(f"this model has no {part} part that could be told by its weights' names; set --{part} frozen")
+        raise CallerError(
+            f"this model has no {part} part that could be told by its weights' names; set --{part} frozen"
+        )
 
 
 def _linear_layers(model: Any, modes: dict[Part, PartMode]) -> Iterator[str]:

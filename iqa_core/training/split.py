@@ -12,9 +12,7 @@ from iqa_core.opinions.opinion import Opinion
 SplitBy = Literal["image", "group"]
 
 
-def split(
-    opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int
-) -> tuple[list[Opinion], list[Opinion]]:
+def split(opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int) -> tuple[list[Opinion], list[Opinion]]:
     """Training and validation opinions, in order; `fraction` of the images (or groups) go to validation.
 
     The part of an image hangs on its name and the seed alone: more data later moves no image from one part to another.
