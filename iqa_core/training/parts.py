@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iqa_core.errors import CallerError
@@ -44,6 +45,20 @@ def prepare_parts(model: torch.nn.Module, recipe: Recipe) -> None:
     for name, parameter in model.named_parameters():
         mode = modes[part_of(name)]
         parameter.requires_grad = mode == "full" or (mode == "lora" and ADAPTER in name)
+
+
+def require_trainable(folder: Path, recipe: Recipe) -> None:
+    """Look at a checkpoint's model without its weights. Raises CallerError as `prepare_parts` would."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise CallerError(f"checkpoint {folder} is of no model that could be trained: {error}") from None
+    _require_parts(model, _modes(recipe))
 
 
 def set_training(model: torch.nn.Module) -> None:

@@ -43,8 +43,10 @@ class Job:
 
 
 def run_jobs(folder: Path, num_workers: int, jobs: Sequence[Job]) -> dict[str, list[dict[str, float]]]:
-    """Rank 0's reports by job; checkpoints lie in `folder/<job>/step-<n>`. Jobs follow each other in one set of workers:
-    starting one costs ten seconds."""
+    """Rank 0's reports by job; checkpoints lie in `folder/<job>/step-<n>`.
+
+    Jobs follow each other in one set of workers: starting one costs ten seconds.
+    """
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     processes = [
@@ -53,12 +55,19 @@ def run_jobs(folder: Path, num_workers: int, jobs: Sequence[Job]) -> dict[str, l
     ]
     for process in processes:
         process.start()
-    found = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
-    for rank, result in found:
-        assert not isinstance(result, str), f"worker {rank}: {result}"
-    return next(result for rank, result in found if rank == 0)
+    try:
+        found = dict(_result(results) for _ in processes)
+    finally:
+        for process in processes:  # one that failed leaves the others waiting for it
+            process.terminate()
+            process.join()
+    return found[0]
+
+
+def _result(results: Any) -> tuple[int, dict[str, list[dict[str, float]]]]:
+    rank, result = results.get()
+    assert not isinstance(result, str), f"worker {rank}: {result}"
+    return rank, result
 
 
 def weights(folder: Path, job: str, step: int) -> dict[str, Any]:
