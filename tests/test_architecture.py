@@ -58,9 +58,17 @@ HOMES = {
 HEAVY = {"torch", "transformers"}
 HEAVY_AT_IMPORT = {
     "iqa_core/assessor/models.py",
+    "iqa_core/assessor/ovis2_5/attention.py",
+    "iqa_core/assessor/ovis2_5/configuration.py",
+    "iqa_core/assessor/ovis2_5/modeling.py",
+    "iqa_core/assessor/ovis2_5/patches.py",
+    "iqa_core/assessor/ovis2_5/processing.py",
+    "iqa_core/assessor/ovis2_5/vision.py",
     "iqa_core/assessor/transformers_backend.py",
     "iqa_core/demo/base.py",
     "iqa_core/inspection/plain.py",
+    "iqa_core/training/engine.py",
+    "iqa_core/training/loop.py",
 }
 """The only modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 

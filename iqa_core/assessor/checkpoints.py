@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE as OVIS2_5
 from iqa_core.errors import CallerError, RunError
 from iqa_core.hub import HUB_NAME, fetch_from_hub
 
@@ -138,7 +139,7 @@ def _missing(folder: Path) -> Iterator[str]:
 def _is_known(model_type: str | None) -> bool:
     from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES  # half a second, and no torch
 
-    return model_type in CONFIG_MAPPING_NAMES
+    return model_type == OVIS2_5 or model_type in CONFIG_MAPPING_NAMES
 
 
 def _from_hub(checkpoint: str) -> Path:

@@ -10,6 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForImageTextToText
 
+from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
 from iqa_core.errors import CallerError
 
 
@@ -22,6 +23,7 @@ def load_model(folder: Path, dtype: str, device: str, threads: int | None) -> An
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))  # Ray sets OMP_NUM_THREADS=1 in actors
     _forbid_reduced_precision()
     where = _device(device)
+    register_ovis2_5()
     transformers.utils.logging.disable_progress_bar()  # one bar per actor would end up in the driver's log
     try:
         model, loading = AutoModelForImageTextToText.from_pretrained(

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from iqa_core.assessor.checkpoints import read_json
+from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 from iqa_core.rubrics import Rubric
@@ -28,6 +29,15 @@ BYTES_PER_TOKEN = 4
 QWEN_MODEL_TYPES = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
 QWEN_PROCESSOR = "Qwen2VLImageProcessor"
 """Also the beginning of its variants' names: ...Fast and ...Pil."""
+
+OVIS2_5_DEFAULTS = {
+    "patch_size": ovis2_5.PATCH,
+    "merge_size": ovis2_5.MERGE,
+    "min_pixels": ovis2_5.MIN_PIXELS,
+    "max_pixels": ovis2_5.MAX_PIXELS,
+    "resample": ovis2_5.RESAMPLE,
+}
+"""Its released files name a bilinear filter and nothing else of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,16 @@ class SmartResizePreparer:
         return resized(image.pixels_HWC, target.height, target.width, self.resample)
 
 
+class Ovis2_5Preparer(SmartResizePreparer):
+    """The same for Ovis2.5, which rounds in its own way."""
+
+    __slots__ = ()
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        height, width = ovis2_5.image_size(header.height, header.width, self.min_pixels, self.max_pixels)
+        return PreparedShape(height, width, self.tokens(height, width))
+
+
 def make_preparer(
     folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels: int | None
 ) -> FullSizePreparer | SmartResizePreparer:
@@ -114,6 +134,9 @@ def make_preparer(
     model = read_json(folder / "config.json")
     processor = read_json(folder / "processor_config.json")
     vision = read_json(folder / "preprocessor_config.json") or processor.get("image_processor", {})
+    if model.get("model_type") == ovis2_5.MODEL_TYPE:
+        settings = {**OVIS2_5_DEFAULTS, **vision}
+        return _smart_resize(settings, TokenCost.of(rubric), limits, max_pixels, Ovis2_5Preparer)
     name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model.get("model_type") in QWEN_MODEL_TYPES else "")
     if name.startswith(QWEN_PROCESSOR) and vision.get("do_resize", True):
         return _smart_resize(vision, TokenCost.of(rubric), limits, max_pixels)
@@ -124,7 +147,11 @@ def make_preparer(
 
 
 def _smart_resize(
-    vision: dict[str, Any], cost: TokenCost, limits: ImageLimits, max_pixels: int | None
+    vision: dict[str, Any],
+    cost: TokenCost,
+    limits: ImageLimits,
+    max_pixels: int | None,
+    kind: type[SmartResizePreparer] = SmartResizePreparer,
 ) -> SmartResizePreparer:
     """Absent values are those of transformers' Qwen2VLImageProcessor."""
     size = vision.get("size") or {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
@@ -136,7 +163,7 @@ def _smart_resize(
             f"max_pixels {largest} is below what the checkpoint's processor needs, {max(smallest, factor**2)}; raise it"
         )
     resample = vision.get("resample")
-    return SmartResizePreparer(limits, cost, factor, smallest, largest, 3 if resample is None else resample)
+    return kind(limits, cost, factor, smallest, largest, 3 if resample is None else resample)
 
 
 def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.assessor.checkpoints import read_json
+from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
 from iqa_core.errors import CallerError
 
 
@@ -17,12 +18,12 @@ def load_processor(folder: Path) -> Any:
     Padding on the right needs no position shift: a causal model's real tokens never see it.
     Raises CallerError when the checkpoint has no such processor.
     """
-    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
         processor_class = _image_and_text_only(_processor_class(folder))
         parts = {
-            "image_processor": AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True),
+            "image_processor": _image_processor(folder),
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
         }
         settings, _ = processor_class.get_processor_dict(folder, local_files_only=True)
@@ -38,6 +39,10 @@ def load_processor(folder: Path) -> Any:
 
 def _processor_class(folder: Path) -> Any:
     """The class that the checkpoint's files name, else the one of its model type."""
+    if _is_ovis2_5(folder):
+        from iqa_core.assessor.ovis2_5.processing import Ovis2_5Processor
+
+        return Ovis2_5Processor
     import transformers
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
@@ -48,6 +53,21 @@ def _processor_class(folder: Path) -> Any:
     if type(config) not in PROCESSOR_MAPPING:
         raise ValueError(f"model type {config.model_type} has no processor of images and text")
     return PROCESSOR_MAPPING[type(config)]
+
+
+def _image_processor(folder: Path) -> Any:
+    """The one that the checkpoint's files name; those of Ovis2.5 name one that knows nothing of patches."""
+    if _is_ovis2_5(folder):
+        from iqa_core.assessor.ovis2_5.processing import Ovis2_5ImageProcessor
+
+        return Ovis2_5ImageProcessor.from_pretrained(folder, local_files_only=True)
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+
+
+def _is_ovis2_5(folder: Path) -> bool:
+    return read_json(folder / "config.json").get("model_type") == MODEL_TYPE
 
 
 def _image_and_text_only(processor_class: Any) -> Any:

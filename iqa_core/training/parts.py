@@ -52,6 +52,9 @@ def require_trainable(folder: Path, recipe: Recipe) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
+    from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
+
+    register_ovis2_5()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         with torch.device("meta"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -51,13 +51,20 @@ class Damage:
 
 
 def scan(file: BinaryIO, size: int, has_end: bool = True) -> tuple[list[Member], list[Damage]]:
+    """All that `walk` finds: members, and what could not be read."""
+    found = list(walk(file, size, has_end))
+    return [item for item in found if isinstance(item, Member)], [item for item in found if isinstance(item, Damage)]
+
+
+def walk(file: BinaryIO, size: int, has_end: bool = True) -> Iterator[Member | Damage]:
     """Files and links in order, and what could not be read. Archives that were concatenated are read on.
 
-    A member whose bytes are cut is the last of the list; its `end` then lies beyond `size`.
-    has_end: what is scanned reaches to the tar's end, so there should be an end-of-archive mark.
+    A member whose bytes are cut is the last; its `end` then lies beyond `size`.
+    has_end: what is walked reaches to the tar's end, so there should be an end-of-archive mark.
     """
-    members: list[Member] = []
-    damage = [Damage(0, "a tar of 0 bytes")] if size == 0 and has_end else []
+    is_damaged = size == 0 and has_end
+    if is_damaged:
+        yield Damage(0, "a tar of 0 bytes")
     extended: dict[str, bytes] = {}
     position = begin = 0
     is_lost = has_mark = False
@@ -71,8 +78,8 @@ def scan(file: BinaryIO, size: int, has_end: bool = True) -> tuple[list[Member],
         if header is None:
             if not is_lost:
                 what = "a header is cut" if len(block) < BLOCK else "not a tar header"
-                damage.append(Damage(position, what))
-            is_lost, extended = True, {}
+                yield Damage(position, what)
+            is_lost, is_damaged, extended = True, True, {}
             position = begin = position + BLOCK
             continue
         is_lost = False
@@ -84,24 +91,23 @@ def scan(file: BinaryIO, size: int, has_end: bool = True) -> tuple[list[Member],
                     raise ValueError("cut")
                 extended |= _extension(header.type, _read(file, offset, end))
             except ValueError:
-                damage.append(Damage(position, "a header is cut" if end > size else "a header that makes no sense"))
-                is_lost, extended = True, {}
+                yield Damage(position, "a header is cut" if end > size else "a header that makes no sense")
+                is_lost, is_damaged, extended = True, True, {}
         else:
             offset += BLOCK * _sparse_map_blocks(file, header.type, block, offset, size)
             member = _member(header, extended, begin, offset)
             end = member.end
             if header.type in (*_WITH_DATA, *_LINKS, tarfile.GNUTYPE_SPARSE):
-                members.append(member)
+                yield member
             if end > size and header.type not in _WITHOUT_DATA:
-                damage.append(Damage(offset, f"member {member.name} is cut"))
-                return members, damage
+                yield Damage(offset, f"member {member.name} is cut")
+                return
             extended = {}
         position = -(-end // BLOCK) * BLOCK
         if not extended:
             begin = position
-    if has_end and not has_mark and not damage:
-        damage.append(Damage(size, "no end-of-archive mark: the tar may be cut"))
-    return members, damage
+    if has_end and not has_mark and not is_damaged:
+        yield Damage(size, "no end-of-archive mark: the tar may be cut")
 
 
 def follow_links(members: Sequence[Member], among: Sequence[Member]) -> list[Member]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import BinaryIO, cast
@@ -19,7 +19,7 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.range_file import RangeFile
-from iqa_core.corpus.readers.tar import BLOCK, Damage, Member, follow_links, scan
+from iqa_core.corpus.readers.tar import BLOCK, Damage, Member, follow_links, scan, walk
 from iqa_core.corpus.sources import Source, is_image_name
 from iqa_core.corpus.storage import FetchFailed, Storage, is_local
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -38,10 +38,12 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
     whole = (Stretch(source.uri, source.key, size, source.etag, 0, size, None),)
     if not exact and not is_local(source.uri) and not _is_worth_cutting(storage, source, size, options):
         return Survey(whole, schema)
-    members, damage = scan(_file(storage, source.uri, size), size)
-    if damage and not any(is_image_name(member.name) for member in members):
+    damage: list[Damage] = []
+    members = _members(walk(_file(storage, source.uri, size), size), damage)
+    runs = list(_runs(members, options))
+    if damage and not any(run.images for run in runs):
         return Survey(whole, schema)
-    return Survey(tuple(_cut(source, size, members, damage, options)), schema)
+    return Survey(tuple(_cut(source, size, runs, damage)), schema)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
@@ -128,40 +130,52 @@ def _is_worth_cutting(storage: Storage, source: Source, size: int, options: Read
     return images * size > 1.5 * options.chunk_images * sample
 
 
-def _cut(
-    source: Source, size: int, members: Sequence[Member], damage: Sequence[Damage], options: ReadOptions
-) -> Iterator[Stretch]:
-    """Stretches that together hold all images, each of at most chunk_images images and chunk_bytes bytes, or one stem.
+def _members(found: Iterable[Member | Damage], damage: list[Damage]) -> Iterator[Member]:
+    """The members as they pass by, damage put aside: the index of a tar of millions is never held."""
+    for item in found:
+        if isinstance(item, Member):
+            yield item
+        else:
+            damage.append(item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Members side by side that fit into one chunk, or a single stem."""
+
+    begin: int
+    end: int
+    images: int
+
+
+def _runs(members: Iterator[Member], options: ReadOptions) -> Iterator[_Run]:
+    """Whole stems, as many as a chunk holds: at most chunk_images images and chunk_bytes bytes."""
+    run: _Run | None = None
+    for _, group in groupby(members, key=_stem):
+        files = list(group)
+        stem = _Run(files[0].header, files[-1].end, sum(is_image_name(member.name) for member in files))
+        if run is None:
+            run = stem
+        elif run.images + stem.images > options.chunk_images or stem.end - run.begin > options.chunk_bytes:
+            yield run
+            run = stem
+        else:
+            run = _Run(run.begin, stem.end, run.images + stem.images)
+    if run is not None:
+        yield run
+
+
+def _cut(source: Source, size: int, runs: Sequence[_Run], damage: Sequence[Damage]) -> Iterator[Stretch]:
+    """Stretches that together hold all images, one per run that has any.
 
     What lies between them holds no images. Garbage is read no further than to see that it is there.
     """
-    groups = list(_groups(members, options))
-    edges = [0, *(group[0].header for group in groups[1:]), size]
-    for group, (begin, edge) in zip(groups, pairwise(edges), strict=False):
-        behind = [found.offset for found in damage if group[-1].end <= found.offset < edge]
+    edges = [0, *(run.begin for run in runs[1:]), size]
+    for run, (begin, edge) in zip(runs, pairwise(edges), strict=False):
+        behind = [found.offset for found in damage if run.end <= found.offset < edge]
         end = min(edge, behind[0] + BLOCK) if behind else edge
-        images = sum(is_image_name(member.name) for member in group)
-        if images or any(begin <= found.offset < end for found in damage):
-            yield Stretch(source.uri, source.key, size, source.etag, begin, end, images)
-
-
-def _groups(members: Sequence[Member], options: ReadOptions) -> Iterator[list[Member]]:
-    """Runs of whole stems that fit into one chunk."""
-    group: list[Member] = []
-    images = 0
-    for _, run in groupby(members, key=_stem):
-        stem = list(run)
-        stem_images = sum(is_image_name(member.name) for member in stem)
-        is_over = images + stem_images > options.chunk_images or (
-            bool(group) and stem[-1].end - group[0].header > options.chunk_bytes
-        )
-        if group and is_over:
-            yield group
-            group, images = [], 0
-        group += stem
-        images += stem_images
-    if group:
-        yield group
+        if run.images or any(begin <= found.offset < end for found in damage):
+            yield Stretch(source.uri, source.key, size, source.etag, begin, end, run.images)
 
 
 def _sidecars(tar: _Tar, images: Sequence[Member], carry: Mapping[str, str]) -> pa.Table:
