@@ -23,6 +23,7 @@ from iqa_core.fusion import load_fusion
 from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
 from jobs.command import parse
+from jobs.evaluate_settings import EvaluateSettings
 from jobs.score_settings import ScoreSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +77,7 @@ def known_flags() -> set[str]:
     for command in COMMANDS.values():
         command.add_flags(small)
     flags = {flag for action in small._actions for flag in action.option_strings}
-    return flags_of(ScoreSettings) | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
+    return flags_of(ScoreSettings) | flags_of(EvaluateSettings) | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
 
 
 def code(page: str) -> str:
@@ -130,9 +131,10 @@ def test_flags_exist(page: Path) -> None:
     assert named - known_flags() == set()
 
 
-def test_every_flag_of_the_job_is_in_the_docs() -> None:
+@pytest.mark.parametrize("settings", [ScoreSettings, EvaluateSettings])
+def test_every_flag_of_a_job_is_in_the_docs(settings: type[BaseModel]) -> None:
     named = {flag for page in USER_PAGES for flag in FLAG.findall(code(page.read_text(encoding="utf-8")))}
-    wanted = {flag for flag in flags_of(ScoreSettings) if f"--no-{flag[2:]}" not in named and "--no-" not in flag}
+    wanted = {flag for flag in flags_of(settings) if f"--no-{flag[2:]}" not in named and "--no-" not in flag}
     assert wanted - named == set()
 
 

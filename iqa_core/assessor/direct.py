@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load, own_limits
 from iqa_core.assessor.protocol import Assessor
@@ -35,7 +36,7 @@ def load_assessor(checkpoint: str = "demo", rubric: str | None = None, **setting
 
 
 def assess_images(assessor: Assessor, images: Iterable[ImageLike]) -> list[Assessment | Rejection]:
-    """One result per image, in order; an image that cannot be read is a Rejection in its place.
+    """One result per image, in order; an image that cannot be read or assessed is a Rejection in its place.
 
     An image gets the score that it gets in a job: it goes through the same decoder. Arrays are (H, W, 3) uint8.
     All prepared images are in memory at once, a few megabytes each.
@@ -45,7 +46,7 @@ def assess_images(assessor: Assessor, images: Iterable[ImageLike]) -> list[Asses
         data = _encoded(image)
         found = data if isinstance(data, Rejection) else decode(data, assessor.preparer.limits)
         prepared.append(found if isinstance(found, Rejection) else assessor.preparer.prepare(found))
-    assessed = iter(assessor.assess([pixels for pixels in prepared if not isinstance(pixels, Rejection)]))
+    assessed = iter(assess_each(assessor, [pixels for pixels in prepared if not isinstance(pixels, Rejection)]))
     return [found if isinstance(found, Rejection) else next(assessed) for found in prepared]
 
 

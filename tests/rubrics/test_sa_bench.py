@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def annotations(made: Path, tmp_path: Path) -> Path:
+def copied(made: Path, tmp_path: Path) -> Path:
     """A copy to be spoilt."""
     return Path(shutil.copytree(made / "annotations", tmp_path / "annotations"))
 
@@ -49,40 +49,40 @@ def test_the_words_are_those_that_the_annotations_were_written_with(version: int
     assert found.names == tuple(sorted(origin.names))
 
 
-def test_the_annotation_folder_itself_and_any_of_its_splits_give_the_same(made: Path, annotations: Path) -> None:
+def test_the_annotation_folder_itself_and_any_of_its_splits_give_the_same(made: Path, copied: Path) -> None:
     whole = load_rubric(f"sa-bench:{made}?prompt=4")
-    assert load_rubric(f"sa-bench:{annotations}?prompt=4") == whole
-    for path in annotations.iterdir():
+    assert load_rubric(f"sa-bench:{copied}?prompt=4") == whole
+    for path in copied.iterdir():
         if "_test_" not in path.name:
             path.unlink()
-    assert load_rubric(f"sa-bench:{annotations}?prompt=4").digest == whole.digest
+    assert load_rubric(f"sa-bench:{copied}?prompt=4").digest == whole.digest
 
 
-def test_it_is_a_value_that_outlives_its_files(annotations: Path) -> None:
-    rubric = load_rubric(f"sa-bench:{annotations}?prompt=2")
+def test_it_is_a_value_that_outlives_its_files(copied: Path) -> None:
+    rubric = load_rubric(f"sa-bench:{copied}?prompt=2")
     packed = pickle.dumps(rubric)
-    shutil.rmtree(annotations)
+    shutil.rmtree(copied)
     assert pickle.loads(packed) == rubric
-    assert str(annotations).encode() not in packed
+    assert str(copied).encode() not in packed
 
 
-def test_a_query_is_kept_to_the_letter(annotations: Path) -> None:
-    for path in annotations.glob("layout_*_prompt1.jsonl"):
+def test_a_query_is_kept_to_the_letter(copied: Path) -> None:
+    for path in copied.glob("layout_*_prompt1.jsonl"):
         for line in range(1, len(path.read_text("utf-8").splitlines()) + 1):
             change(path, line, query="<image>\n <layout> Wie gut? {x}\u2028 ")
-    assert load_rubric(f"sa-bench:{annotations}?prompt=1").dimensions[2].query == "\n <layout> Wie gut? {x}\u2028 "
+    assert load_rubric(f"sa-bench:{copied}?prompt=1").dimensions[2].query == "\n <layout> Wie gut? {x}\u2028 "
 
 
-def test_a_system_prompt_in_all_lines_is_the_rubrics(annotations: Path) -> None:
-    for path in annotations.glob("*_prompt1.jsonl"):
+def test_a_system_prompt_in_all_lines_is_the_rubrics(copied: Path) -> None:
+    for path in copied.glob("*_prompt1.jsonl"):
         lines = [json.loads(line) | {"system": "You judge."} for line in path.read_text("utf-8").splitlines()]
         path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    assert load_rubric(f"sa-bench:{annotations}?prompt=1").system == "You judge."
-    change(annotations / "harmony_4_test_prompt1.jsonl", 1, system="You do not.")
+    assert load_rubric(f"sa-bench:{copied}?prompt=1").system == "You judge."
+    change(copied / "harmony_4_test_prompt1.jsonl", 1, system="You do not.")
     with pytest.raises(
         CallerError, match=r"harmony_4_test_prompt1.jsonl, line 1 has 'You do not.', but .* 'You judge.'"
     ):
-        load_rubric(f"sa-bench:{annotations}?prompt=1")
+        load_rubric(f"sa-bench:{copied}?prompt=1")
 
 
 @pytest.mark.parametrize(
@@ -106,27 +106,27 @@ def test_a_system_prompt_in_all_lines_is_the_rubrics(annotations: Path) -> None:
     ],
 )
 def test_a_line_that_says_something_else_is_shown(
-    values: dict[str, str | Callable[[str], str]], said: str, annotations: Path
+    values: dict[str, str | Callable[[str], str]], said: str, copied: Path
 ) -> None:
-    change(annotations / "layout_4_full_prompt4.jsonl", 3, **values)
+    change(copied / "layout_4_full_prompt4.jsonl", 3, **values)
     with pytest.raises(CallerError, match=said):
-        load_rubric(f"sa-bench:{annotations}?prompt=4")
-    assert load_rubric(f"sa-bench:{annotations}?prompt=3").prompt_version == 3, "only this version's files are read"
+        load_rubric(f"sa-bench:{copied}?prompt=4")
+    assert load_rubric(f"sa-bench:{copied}?prompt=3").prompt_version == 3, "only this version's files are read"
 
 
-def test_answers_that_differ_in_more_than_the_dimension_cannot_be_one_template(annotations: Path) -> None:
-    for path in annotations.glob("layout_*_prompt4.jsonl"):
+def test_answers_that_differ_in_more_than_the_dimension_cannot_be_one_template(copied: Path) -> None:
+    for path in copied.glob("layout_*_prompt4.jsonl"):
         path.write_text(path.read_text("utf-8").replace("quality level of this image", "level"))
     with pytest.raises(CallerError, match="the answer is not the same everywhere"):
-        load_rubric(f"sa-bench:{annotations}?prompt=4")
+        load_rubric(f"sa-bench:{copied}?prompt=4")
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"query": "<image>a"}', '"text"'])
-def test_a_line_that_is_no_example_is_named(line: str, annotations: Path) -> None:
-    with (annotations / "layout_4_test_prompt4.jsonl").open("a") as file:
+def test_a_line_that_is_no_example_is_named(line: str, copied: Path) -> None:
+    with (copied / "layout_4_test_prompt4.jsonl").open("a") as file:
         file.write(f"\n{line}\n")
     with pytest.raises(CallerError, match=r"layout_4_test_prompt4.jsonl, line 3: no JSON object with"):
-        load_rubric(f"sa-bench:{annotations}?prompt=4")
+        load_rubric(f"sa-bench:{copied}?prompt=4")
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ def test_a_version_that_is_not_named_or_not_there_is_refused(options: str, said:
         load_rubric(f"sa-bench:{made}{options}")
 
 
-def test_files_without_a_line_hold_no_rubric(annotations: Path) -> None:
-    for path in annotations.glob("layout_*_prompt4.jsonl"):
+def test_files_without_a_line_hold_no_rubric(copied: Path) -> None:
+    for path in copied.glob("layout_*_prompt4.jsonl"):
         path.write_text("\n")
     with pytest.raises(CallerError, match="no lines"):
-        load_rubric(f"sa-bench:{annotations}?prompt=4")
+        load_rubric(f"sa-bench:{copied}?prompt=4")
 
 
 @pytest.mark.parametrize("place", ["", "nowhere", "./org/name", "org/name/folder"])

@@ -1,0 +1,34 @@
+"""The flags of the evaluation, documented where they are defined; light to import, so that --help is quick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from iqa_core.assessor.config import AssessorConfig
+from jobs.command import JobSettings
+
+
+class EvaluateSettings(JobSettings):
+    """Hold scores against people's opinions: correlations with intervals, per dimension and overall."""
+
+    annotations: list[str] = Field(min_length=1)
+    """Opinions: sa-bench:<folder>?split=test, a .csv, .jsonl or .parquet, or another format; may be repeated."""
+    scores: str | None = None
+    """Output of the scoring job, to be judged as it is; default: the images are scored here, in this process."""
+    storage_options: dict[str, Any] = Field(default_factory=dict)
+    """JSON object passed to fsspec for a score table that is not local."""
+    assessor: AssessorConfig = AssessorConfig()
+    rubric: str | None = None
+    """Name, path of a TOML, or sa-bench:<annotations>?prompt=4; default: the one that the checkpoint was trained on."""
+    dimension: list[str] = Field(default_factory=list)
+    """Dimensions of the annotations to look at; may be repeated; default: all."""
+    limit: int | None = Field(default=None, ge=1)
+    """Look at this many of the images, drawn at random."""
+    seed: int = Field(default=0, ge=0)
+    """For --limit and for the intervals."""
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples behind each interval; 0 for none."""
+    output: str | None = None
+    """JSON file for all figures; the table for people goes to standard output."""

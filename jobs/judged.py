@@ -1,0 +1,185 @@
+"""Opinions -> the scores that stand against them: from an assessor in this process, or out of a score table."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.direct import assess_images
+from iqa_core.assessor.load import describe, fingerprint, load
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.storage import Storage, absolute, is_local, local_path
+from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import Opinion, Opinions
+from iqa_core.records import Assessment, ImageLimits, Rejection
+from jobs.progress import Progress
+
+WINDOW = 64
+"""Images in memory at once: enough for batches of like sizes, some hundred megabytes of photographs."""
+
+NOT_IN_TABLE = "not in the score table"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One score per opinion, in the opinions' order."""
+
+    about: Mapping[str, str]
+    """Which assessor it was, for people and for the JSON."""
+    scores_N: NDArray[np.float64]
+    """1 to 5; NaN where there is none."""
+    spreads_N: NDArray[np.float64]
+    failures: Mapping[str, int]
+    """Rejection code -> opinions that have no score for it."""
+
+
+def judged_by_assessor(opinions: Opinions, config: AssessorConfig, rubric: str | None) -> Judged:
+    """Score every image once, with all dimensions of the rubric.
+
+    Raises CallerError before the model is loaded: an unknown dimension, no image where the annotations say.
+    """
+    spec = describe(config, rubric, ImageLimits())
+    _require_dimensions(opinions, spec.rubric.names, f"rubric {spec.rubric.id}")
+    if not any(path.is_file() for path in opinions.images):
+        raise CallerError(
+            f"none of {len(opinions.images):,} images is where the annotations say, {opinions.images[0]} to begin "
+            "with; name the folder that they are relative to with ?images=FOLDER behind the annotations"
+        )
+    about = {
+        "assessor": config.checkpoint,
+        "rubric": spec.rubric.id,
+        "system": spec.system.describe(),
+        "fingerprint": fingerprint(spec.fingerprint_parts),
+    }
+    for name, value in about.items():
+        print(f"{name:<12}{value}", flush=True)
+    assessor = load(spec, config)
+    results = dict(_assessed(lambda images: assess_images(assessor, images), opinions.images))
+    columns = {name: k for k, name in enumerate(spec.rubric.names)}
+
+    def verdict(opinion: Opinion) -> tuple[float, float] | str:
+        result = results[opinion.path]
+        if isinstance(result, Rejection):
+            return str(result.reason)
+        return float(result.scores_K[columns[opinion.dimension]]), float(result.stds_K[columns[opinion.dimension]])
+
+    return _judged(about, opinions.rows, verdict)
+
+
+def judged_by_table(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judged:
+    """Look every image up in the output of a scoring job.
+
+    An image is found by its path if it is a loose file, else by its key, or by the end of its path if that is a key.
+    Raises CallerError when there is no such table, it lacks a dimension, none of the images is in it, or one could be
+    several.
+    """
+    table, about = _read_table(opinions, absolute(scores), Storage(storage_options))
+    rows = [_find(opinion, table) for opinion in opinions.rows]
+    if not any(rows):
+        raise CallerError(
+            f"--scores {scores}: none of {len(opinions.images):,} images of the annotations is in it; its keys are "
+            f"like {next(iter(table.by_key), 'none')}, and the annotations say {opinions.rows[0].image}"
+        )
+    found = dict(zip(opinions.rows, rows, strict=True))
+
+    def verdict(opinion: Opinion) -> tuple[float, float] | str:
+        row = found[opinion]
+        if row is None:
+            return NOT_IN_TABLE
+        if row["reason"] is not None:
+            return str(row["reason"])
+        return row[opinion.dimension], row[f"{opinion.dimension}_std"]
+
+    return _judged(about, opinions.rows, verdict)
+
+
+def _judged(
+    about: Mapping[str, str], rows: Sequence[Opinion], verdict: Callable[[Opinion], tuple[float, float] | str]
+) -> Judged:
+    verdicts = [verdict(row) for row in rows]
+    values = [(math.nan, math.nan) if isinstance(found, str) else found for found in verdicts]
+    failures = Counter(found for found in verdicts if isinstance(found, str))
+    scores_N, spreads_N = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
+    return Judged(about, scores_N, spreads_N, dict(failures.most_common()))
+
+
+def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -> None:
+    unknown = [name for name in opinions.dimensions if name not in known]
+    if unknown:
+        raise CallerError(
+            f"the annotations are about {', '.join(unknown)}, but {origin} has {', '.join(known)}; choose with "
+            "--dimension, or name another --rubric"
+        )
+
+
+def _assessed(
+    assess: Callable[[Sequence[Path]], list[Assessment | Rejection]], images: Sequence[Path]
+) -> Iterator[tuple[Path, Assessment | Rejection]]:
+    progress = Progress(len(images), 0)
+    for start in range(0, len(images), WINDOW):
+        window = images[start : start + WINDOW]
+        results = assess(window)
+        progress.add(len(results), sum(isinstance(result, Rejection) for result in results))
+        yield from zip(window, results, strict=True)
+    progress.close()
+    print(progress.line(), flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    by_path: Mapping[Path, dict[str, Any]]
+    """Loose local files alone: a tar or Parquet file is the source of many images."""
+    by_key: Mapping[str, list[dict[str, Any]]]
+    by_name: Mapping[str, list[dict[str, Any]]]
+    """Rows whose key has this last part."""
+
+
+def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Table, dict[str, str]]:
+    ledger = Ledger(storage, output)
+    names = sorted(ledger.finished())
+    if not names:
+        raise CallerError(f"--scores {output} has no scores/*.parquet; give the --output of a scoring job")
+    by_path: dict[Path, dict[str, Any]] = {}
+    by_key: dict[str, list[dict[str, Any]]] = {}
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    metadata: dict[str, Any] = {}
+    scored = [f"{name}{end}" for name in opinions.dimensions for end in ("", "_std")]
+    for name in names:
+        rows = ledger.read(name)
+        metadata = ledger.metadata(rows)
+        _require_dimensions(opinions, rows.column_names, f"the score table {output}")
+        for row in rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist():
+            by_key.setdefault(row["key"], []).append(row)
+            by_name.setdefault(PurePosixPath(row["key"]).name, []).append(row)
+            if row["offset"] is None and row["row"] is None and is_local(row["source"]):
+                by_path[local_path(row["source"])] = row
+    about = {"scores": output, "rubric": str(metadata.get("rubric")), "fingerprint": str(metadata.get("fingerprint"))}
+    return _Table(by_path, by_key, by_name), about
+
+
+def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:
+    if (row := table.by_path.get(opinion.path.absolute())) is not None:
+        return row
+    found = table.by_key.get(opinion.image) or [
+        row
+        for row in table.by_name.get(PurePosixPath(opinion.image).name, [])
+        if _ends_alike(PurePosixPath(row["key"]).parts, PurePosixPath(opinion.image).parts)
+    ]
+    if len(found) > 1:
+        places = ", ".join(f"{row['key']} in {row['source']}" for row in found[:2])
+        raise CallerError(f"{opinion.image} of the annotations could be {len(found)} images of the table: {places}, …")
+    return found[0] if found else None
+
+
+def _ends_alike(key: tuple[str, ...], image: tuple[str, ...]) -> bool:
+    """Whether the shorter path is the end of the longer one."""
+    shared = min(len(key), len(image))
+    return key[-shared:] == image[-shared:]
