@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from iqa_core.errors import CallerError
 from iqa_core.training.targets import TargetKind
 
 PartMode = Literal["frozen", "lora", "full"]
+
+
+def _from_flag(value: Any) -> Any:
+    """A command line has texts; a literal number is none."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+ZeroStage = Annotated[Literal[0, 2, 3], BeforeValidator(_from_flag)]
 
 
 class Recipe(BaseModel):
@@ -36,7 +44,7 @@ class Recipe(BaseModel):
     """How many answer tokens the level token counts for."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16 multiplies in bfloat16 and keeps float32 weights in the optimizer."""
-    zero_stage: Literal[0, 2, 3] = 2
+    zero_stage: ZeroStage = 2
     """What DeepSpeed spreads over the workers: nothing; optimizer and gradients; these and the weights."""
     gradient_checkpointing: bool = True
     """Compute activations twice instead of keeping them."""
