@@ -65,9 +65,9 @@ def _recipe(task: TrainingTask) -> Iterator[str]:
     recipe = task.recipe
     yield from ("## Training", "")
     yield (
-        f"Vision {recipe.vision}, aligner {recipe.aligner}, language model {recipe.language}; {recipe.targets} targets; "
-        f"{recipe.steps(len(task.train)):,} steps of {recipe.global_batch} samples; AdamW, learning rate "
-        f"{recipe.learning_rate:g}, warm-up {recipe.warmup_ratio:g}, cosine, weight decay {recipe.weight_decay:g}; "
+        f"Vision {recipe.vision}, aligner {recipe.aligner}, language model {recipe.language}; "
+        f"{recipe.targets} targets; {recipe.steps(len(task.train)):,} steps of {recipe.global_batch} samples; "
+        f"AdamW, learning rate {recipe.learning_rate:g}, warm-up {recipe.warmup_ratio:g}, cosine, weight decay {recipe.weight_decay:g}; "
         f"{recipe.precision}, DeepSpeed ZeRO {recipe.zero_stage}; seed {recipe.seed}. "
         "All settings are in `training.json`."
     )

@@ -51,7 +51,7 @@ def test_another_seed_chooses_other_images() -> None:
 
 
 def test_an_empty_part_is_refused() -> None:
-    with pytest.raises(CallerError, match="validation part is empty: 1 images at --validation-fraction 0.001"):
+    with pytest.raises(CallerError, match="the validation part is empty: 1 images"):
         split(opinions(1), 0.001, "image", seed=0)
 
 
