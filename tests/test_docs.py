@@ -25,6 +25,7 @@ from iqa_core.rubrics import load_rubric, rubric_names
 from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.score_settings import ScoreSettings
+from jobs.train_settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -77,7 +78,8 @@ def known_flags() -> set[str]:
     for command in COMMANDS.values():
         command.add_flags(small)
     flags = {flag for action in small._actions for flag in action.option_strings}
-    return flags_of(ScoreSettings) | flags_of(EvaluateSettings) | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
+    jobs = flags_of(ScoreSettings) | flags_of(EvaluateSettings) | flags_of(TrainSettings)
+    return jobs | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
 
 
 def code(page: str) -> str:
@@ -131,7 +133,7 @@ def test_flags_exist(page: Path) -> None:
     assert named - known_flags() == set()
 
 
-@pytest.mark.parametrize("settings", [ScoreSettings, EvaluateSettings])
+@pytest.mark.parametrize("settings", [ScoreSettings, EvaluateSettings, TrainSettings])
 def test_every_flag_of_a_job_is_in_the_docs(settings: type[BaseModel]) -> None:
     named = {flag for page in USER_PAGES for flag in FLAG.findall(code(page.read_text(encoding="utf-8")))}
     wanted = {flag for flag in flags_of(settings) if f"--no-{flag[2:]}" not in named and "--no-" not in flag}

@@ -67,8 +67,9 @@ def _recipe(task: TrainingTask) -> Iterator[str]:
     yield (
         f"Vision {recipe.vision}, aligner {recipe.aligner}, language model {recipe.language}; "
         f"{recipe.targets} targets; {recipe.steps(len(task.train)):,} steps of {recipe.global_batch} samples; "
-        f"AdamW, learning rate {recipe.learning_rate:g}, warm-up {recipe.warmup_ratio:g}, cosine, weight decay {recipe.weight_decay:g}; "
-        f"{recipe.precision}, DeepSpeed ZeRO {recipe.zero_stage}; seed {recipe.seed}. "
+        f"AdamW, learning rate {recipe.learning_rate:g}, warm-up {recipe.warmup_ratio:g}, cosine, "
+        f"weight decay {recipe.weight_decay:g}; {recipe.precision}, DeepSpeed ZeRO {recipe.zero_stage}; "
+        f"seed {recipe.seed}. "
         "All settings are in `training.json`."
     )
     yield ""

@@ -39,6 +39,7 @@ class Engine:
             config=_config(recipe, num_workers),
             dist_init_required=False,
         )
+        self._engine.checkpoint_engine = _safe_reading(self._engine.checkpoint_engine)
         self._scale = recipe.accumulation(num_workers) * num_workers
 
     @property
@@ -94,6 +95,20 @@ class Engine:
                 if wanted:
                     found[name] = parameter.detach().to("cpu", copy=True).contiguous()
         return found
+
+
+def _safe_reading(checkpoint_engine: Any) -> Any:
+    """DeepSpeed's own reads any pickle, which runs code; this one takes tensors, plain values and three known classes."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    def load(path: str, map_location: Any = None) -> Any:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            return torch.load(path, map_location=map_location, weights_only=True)
+
+    checkpoint_engine.load = load
+    return checkpoint_engine
 
 
 def _whole(parameter: torch.nn.Parameter) -> Any:

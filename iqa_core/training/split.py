@@ -15,11 +15,12 @@ SplitBy = Literal["image", "group"]
 def split(opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int) -> tuple[list[Opinion], list[Opinion]]:
     """Training and validation opinions, in order; `fraction` of the images (or groups) go to validation.
 
-    The part of an image hangs on its name and the seed alone: more data later moves no image from one part to another.
+    They are the first in an order that hangs on names and the seed alone, not on the order of the rows.
     Raises CallerError when a part is empty, or an opinion has no group to split by.
     """
     keys = [_key(opinion, by) for opinion in opinions]
-    chosen = {key for key in set(keys) if _position(key, seed) < fraction}
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
+    chosen = set(ordered[: round(fraction * len(ordered))])
     parts = [
         [opinion for opinion, key in zip(opinions, keys, strict=True) if (key in chosen) == wanted]
         for wanted in (False, True)
@@ -49,9 +50,3 @@ def _key(opinion: Opinion, by: SplitBy) -> str:
     if opinion.group is None:
         raise CallerError(f"--split-by group: {opinion.image} of {opinion.dataset} has no group")
     return f"{opinion.dataset}\0{opinion.group}"
-
-
-def _position(key: str, seed: int) -> float:
-    """In [0, 1), as good as random."""
-    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
