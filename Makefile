@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 EXTRAS := s3,ray,train,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 180
-BENCHMARKS ?= pipeline resume memory scaling
+BENCHMARKS ?= pipeline resume memory scaling training
 FAST := not ray and not s3 and not slow and not chaos
 
 export RAY_USAGE_STATS_ENABLED := 0

@@ -32,6 +32,7 @@ ROW = {
     "corpus": 3,
     "opinions": 3,
     "selection": 4,
+    "preferences": 4,
     "training": 4,
     "report": 4,
     "demo": 4,

@@ -24,6 +24,7 @@ from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
 from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
+from jobs.fusion_settings import FusionSettings
 from jobs.score_settings import ScoreSettings
 from jobs.train_settings import TrainSettings
 
@@ -39,6 +40,8 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+
+JOBS = (ScoreSettings, EvaluateSettings, TrainSettings, FusionSettings)
 
 COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}
 DIMENSIONS = ("sharpness", "cleanness")
@@ -74,11 +77,11 @@ def flags_of(settings: type[BaseModel], prefix: str = "") -> set[str]:
 
 
 def known_flags() -> set[str]:
-    small = argparse.ArgumentParser()
+    small = argparse.ArgumentParser(conflict_handler="resolve")  # commands may share a flag
     for command in COMMANDS.values():
         command.add_flags(small)
     flags = {flag for action in small._actions for flag in action.option_strings}
-    jobs = flags_of(ScoreSettings) | flags_of(EvaluateSettings) | flags_of(TrainSettings)
+    jobs = set().union(*map(flags_of, JOBS))
     return jobs | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
 
 
@@ -133,7 +136,7 @@ def test_flags_exist(page: Path) -> None:
     assert named - known_flags() == set()
 
 
-@pytest.mark.parametrize("settings", [ScoreSettings, EvaluateSettings, TrainSettings])
+@pytest.mark.parametrize("settings", JOBS)
 def test_every_flag_of_a_job_is_in_the_docs(settings: type[BaseModel]) -> None:
     named = {flag for page in USER_PAGES for flag in FLAG.findall(code(page.read_text(encoding="utf-8")))}
     wanted = {flag for flag in flags_of(settings) if f"--no-{flag[2:]}" not in named and "--no-" not in flag}

@@ -98,7 +98,7 @@ class Engine:
 
 
 def _safe_reading(checkpoint_engine: Any) -> Any:
-    """DeepSpeed's own reads any pickle, which runs code; this one takes tensors, plain values and three known classes."""
+    """DeepSpeed's own takes any pickle, which runs code; this one tensors, plain values and three known classes."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
