@@ -9,10 +9,10 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3 python3.13 python3.12 python3.11
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-EXTRAS := s3,plots,select,serve,client,ray,dev
+EXTRAS := s3,plots,select,serve,client,train,ray,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 180
-BENCHMARKS ?= assessor invariance pipeline resume memory scaling select_corpus serve
+BENCHMARKS ?= assessor invariance pipeline resume memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 
 export RAY_USAGE_STATS_ENABLED := 0

@@ -164,3 +164,8 @@ def _slots(node: dict[str, float], pool: Pool) -> int:
     by_cpu = int(node.get("CPU", 0.0) / pool.actor_cpus + 1e-6)
     by_gpu = int(node.get("GPU", 0.0) / pool.actor_gpus + 1e-6) if pool.actor_gpus else by_cpu
     return min(by_cpu, by_gpu)
+
+
+def room_for(cpus: float, gpus: float) -> int:
+    """How many processes with so many CPUs and GPUs each the living nodes hold, if nothing else runs there."""
+    return sum(_slots(node, Pool(1, cpus, gpus, 0.0, 1)) for node in _nodes())

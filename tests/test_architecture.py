@@ -33,6 +33,7 @@ ROW = {
     "corpus": 3,
     "opinions": 3,
     "selection": 4,
+    "preferences": 4,
     "training": 4,
     "report": 4,
     "demo": 4,
@@ -75,6 +76,8 @@ HEAVY_AT_IMPORT = {
     "iqa_core/assessor/vision_speed.py",
     "iqa_core/demo/base.py",
     "iqa_core/inspection/plain.py",
+    "iqa_core/training/engine.py",
+    "iqa_core/training/loop.py",
 }
 """The only modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 

@@ -24,11 +24,12 @@ from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
 from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
+from jobs.fusion_settings import FusionSettings
 from jobs.score_settings import ScoreSettings
 from jobs.select_settings import SelectSettings
+from jobs.train_settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-JOBS: tuple[type[BaseModel], ...] = (ScoreSettings, EvaluateSettings, SelectSettings)
 USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PAGES = sorted({*USER_PAGES, *ROOT.glob("*.md")})
 
@@ -40,6 +41,14 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+
+JOBS: tuple[type[BaseModel], ...] = (
+    ScoreSettings,
+    EvaluateSettings,
+    SelectSettings,
+    TrainSettings,
+    FusionSettings,
+)
 
 COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}
 DIMENSIONS = ("sharpness", "cleanness")

@@ -54,7 +54,7 @@ def _encoded(image: ImageLike) -> bytes | Rejection:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
-        return _read(Path(image))
+        return read_file(Path(image))
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise CallerError(f"an image array must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
@@ -64,7 +64,8 @@ def _encoded(image: ImageLike) -> bytes | Rejection:
     return buffer.getvalue()
 
 
-def _read(path: Path) -> bytes | Rejection:
+def read_file(path: Path) -> bytes | Rejection:
+    """The bytes of a local file, or why there are none."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -42,6 +42,18 @@ def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: s
     return asked + _gap(asked, answered, answer) + answer
 
 
+def turn_end(processor: ChatTemplate, system: str | None) -> str:
+    """What the chat template puts behind an answer, without white space: the token that ends the turn, if it has one.
+
+    Raises CallerError when the checkpoint has no chat template.
+    """
+    answer = "good"
+    messages = [_message("user", {"type": "image"}, _text("?")), _message("assistant", _text(answer))]
+    if system is not None:
+        messages.insert(0, _message("system", _text(system)))
+    return _render(processor, messages, add_generation_prompt=False).rpartition(answer)[2].strip()
+
+
 def _gap(asked: str, answered: str, answer: str) -> str:
     """White space that a template puts before an answer but not after its generation prompt (`Assistant:` has one)."""
     end = answered.rfind(answer)

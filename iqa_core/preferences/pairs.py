@@ -1,0 +1,104 @@
+"""Preference files -> pairs of images of which people preferred one, or neither.
+
+hpd:<file>          HPDv2: `prompt`, `image_path` (a list), `rank` (1 is best) of each
+image-reward:<file> ImageReward: `prompt`, `generations` (a list), `ranking` (1 is best) of each
+pick-a-pic:<file>   Pick-a-Pic, Parquet: `jpg_0`, `jpg_1` (bytes), `label_0` (.5 is a tie), `caption`
+<file>              our own CSV, JSONL or Parquet: `first`, `second`, `preferred` (first, second, tie), maybe `group`
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from iqa_core.addresses import parse_address
+from iqa_core.errors import CallerError
+from iqa_core.opinions.rows import Row, read_rows
+
+SHARES = {"first": 1.0, "tie": 0.5, "second": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two images of one group."""
+
+    first: str
+    """Key of the score table, or SHA-256 (hex) of the encoded image."""
+    second: str
+    share: float
+    """1: the first is preferred; 0: the second; .5: a tie."""
+    group: str
+    """What must not be split between fitting and judging, such as the prompt; empty where it is not known."""
+
+
+def load_pairs(addresses: Sequence[str], group_column: str = "group") -> list[Preference]:
+    """All pairs of these files, in order.
+
+    group_column: of our own files. Raises CallerError when a file is missing or malformed, or there is no pair.
+    """
+    found = [pair for address in addresses for pair in _pairs(address, group_column)]
+    if not found:
+        raise CallerError(f"{', '.join(addresses)}: there is no pair in it")
+    return found
+
+
+def pairs_of_ranking(images: Sequence[str], ranks: Sequence[float], group: str) -> Iterator[Preference]:
+    """Every two images of a ranking; 1 is best, equal ranks are ties."""
+    for (first, a), (second, b) in combinations(zip(images, ranks, strict=True), 2):
+        yield Preference(first, second, 0.5 if a == b else float(a < b), group)
+
+
+def _pairs(text: str, group_column: str) -> Iterator[Preference]:
+    try:
+        address = parse_address(text, frozenset(_READERS) - {""})
+    except ValueError as error:
+        raise CallerError(f"pairs {text}: {error}") from None
+    if address.options:
+        raise CallerError(f"pairs {text}: there are no options; {', '.join(address.options)} would be ignored")
+    for row in read_rows(Path(address.place).expanduser()):
+        yield from _READERS[address.kind](row, group_column)
+
+
+def _own(row: Row, group_column: str) -> Iterator[Preference]:
+    preferred = row.text("preferred")
+    if preferred not in SHARES:
+        raise CallerError(f"{row.place}: preferred is {preferred!r}; first, second or tie is wanted")
+    yield Preference(row.text("first"), row.text("second"), SHARES[preferred], str(row.values.get(group_column) or ""))
+
+
+def _ranking(images: str, ranks: str) -> Callable[[Row, str], Iterator[Preference]]:
+    def read(row: Row, _: str) -> Iterator[Preference]:
+        names, numbers = row.values.get(images), row.values.get(ranks)
+        if not (isinstance(names, list) and isinstance(numbers, list) and len(names) == len(numbers)):
+            raise CallerError(f"{row.place}: {images} and {ranks} are two lists of one length")
+        yield from pairs_of_ranking([str(name) for name in names], [float(n) for n in numbers], row.text("prompt"))
+
+    return read
+
+
+def _pick_a_pic(row: Row, _: str) -> Iterator[Preference]:
+    """Its images have no names, so they are found by their bytes."""
+    share = row.number("label_0")
+    if share not in SHARES.values():
+        raise CallerError(f"{row.place}: label_0 is {share}; 0, .5 or 1 is wanted")
+    first, second = (_digest(row, name) for name in ("jpg_0", "jpg_1"))
+    assert share is not None
+    yield Preference(first, second, share, row.text("caption"))
+
+
+def _digest(row: Row, name: str) -> str:
+    data = row.values.get(name)
+    if not isinstance(data, bytes):
+        raise CallerError(f"{row.place}: {name} is no image's bytes")
+    return hashlib.sha256(data).hexdigest()
+
+
+_READERS: Mapping[str, Callable[[Row, str], Iterator[Preference]]] = {
+    "": _own,
+    "hpd": _ranking("image_path", "rank"),
+    "image-reward": _ranking("generations", "ranking"),
+    "pick-a-pic": _pick_a_pic,
+}

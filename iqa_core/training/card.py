@@ -1,0 +1,81 @@
+"""A training task and its best figures -> a model card: what it is, what it was trained on, how good it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from iqa_core.training.task import TrainingTask
+
+CARD = "README.md"
+
+
+def model_card(task: TrainingTask, figures: Mapping[str, float]) -> str:
+    """Markdown with the fields that the hub reads in front."""
+    return "\n".join([*_head(task), *_data(task), *_numbers(task, figures), *_recipe(task), *_use(task)]) + "\n"
+
+
+def _head(task: TrainingTask) -> Iterator[str]:
+    yield from ("---", "library_name: transformers", "pipeline_tag: image-text-to-text", "---", "")
+    yield f"# Assessor for {', '.join(task.rubric.names)}"
+    yield ""
+    yield (
+        f"Fine-tuned from `{_base_name(task)}` to answer the questions of rubric `{task.rubric.id}` "
+        f"(prompt version {task.rubric.prompt_version}) with one of five level words; the score is their expectation, "
+        "1 (worst) to 5 (best). The licence of the base and of the data apply."
+    )
+    yield ""
+
+
+def _base_name(task: TrainingTask) -> str:
+    """No path of the machine it was made on."""
+    return task.base.rstrip("/").rpartition("/")[2] if task.base.startswith("/") else task.base
+
+
+def _data(task: TrainingTask) -> Iterator[str]:
+    yield from ("## Data", "", "| data set | training samples | validation samples |", "|---|---|---|")
+    train, validation = (Counter(sample.dataset for sample in part) for part in (task.train, task.validation))
+    for name in sorted(train | validation):
+        yield f"| {name} | {train[name]:,} | {validation[name]:,} |"
+    yield ""
+    yield "No image is in both parts, and neither is a test set: figures below chose the checkpoint."
+    yield ""
+
+
+def _numbers(task: TrainingTask, figures: Mapping[str, float]) -> Iterator[str]:
+    yield f"## Validation, step {figures['step']:.0f} of {figures['steps']:.0f}"
+    yield ""
+    rows = [
+        (name or "mean", figures.get(f"plcc{suffix}"), figures.get(f"srcc{suffix}"))
+        for name, suffix in [*((name, f"_{name}") for name in task.rubric.names), ("", "")]
+    ]
+    if any(plcc is not None for _, plcc, _ in rows):
+        yield from ("| dimension | PLCC | SRCC |", "|---|---|---|")
+        yield from (f"| {name} | {_shown(plcc)} | {_shown(srcc)} |" for name, plcc, srcc in rows)
+        yield ""
+    yield f"Loss {figures['loss']:.4f} in training, {figures['validation_loss']:.4f} in validation."
+    yield ""
+
+
+def _shown(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _recipe(task: TrainingTask) -> Iterator[str]:
+    recipe = task.recipe
+    yield from ("## Training", "")
+    yield (
+        f"Vision {recipe.vision}, aligner {recipe.aligner}, language model {recipe.language}; "
+        f"{recipe.targets} targets; {recipe.steps(len(task.train)):,} steps of {recipe.global_batch} samples; "
+        f"AdamW, learning rate {recipe.learning_rate:g}, warm-up {recipe.warmup_ratio:g}, cosine, "
+        f"weight decay {recipe.weight_decay:g}; {recipe.precision}, DeepSpeed ZeRO {recipe.zero_stage}; "
+        f"seed {recipe.seed}. "
+        "All settings are in `training.json`."
+    )
+    yield ""
+
+
+def _use(task: TrainingTask) -> Iterator[str]:
+    yield from ("## Use", "", "```", "python jobs/score_corpus.py --input photos/ --output scores/ \\")
+    yield from ("    --assessor.checkpoint <this folder>", "```", "")
+    yield f"Meant for: {task.rubric.domain} Scores of other images say nothing."

@@ -1,0 +1,129 @@
+"""Samples -> those that can be trained on, and how many were left out for which reason. Nothing has run by then."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.records import ImageHeader, Rejection
+from iqa_core.training.encoding import SampleEncoder, read_image
+from iqa_core.training.samples import TrainingSample
+
+READERS = 8
+"""Threads that decode images; Pillow lets others run meanwhile."""
+FEW_RATERS, WIDE = "fewer raters than asked for", "a standard deviation above the bound"
+TOO_LONG = "too long"
+SHRUNK = "shrunk to fit"
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """Samples that can be trained on."""
+
+    samples: tuple[TrainingSample, ...]
+    """In order, each with its number of tokens."""
+    counts: Mapping[str, int]
+    """Reason -> samples that were left out, or (`shrunk to fit`) changed."""
+
+
+def reliable(
+    opinions: Sequence[Opinion], min_raters: int | None, max_std: float | None
+) -> tuple[list[Opinion], Counter[str]]:
+    """Opinions of enough raters who agree well enough, and reason -> how many were left out.
+
+    An opinion of which that number is not known is kept. Raises CallerError when nothing is left.
+    """
+    dropped: Counter[str] = Counter()
+    kept = []
+    for opinion in opinions:
+        if min_raters is not None and opinion.num_raters is not None and opinion.num_raters < min_raters:
+            dropped[FEW_RATERS] += 1
+        elif max_std is not None and opinion.std is not None and opinion.std > max_std:
+            dropped[WIDE] += 1
+        else:
+            kept.append(opinion)
+    if opinions and not kept:
+        raise CallerError(f"no opinion is left of {len(opinions)} ({dict(dropped)}); loosen --min-raters or --max-std")
+    return kept, dropped
+
+
+def usable(
+    samples: Sequence[TrainingSample],
+    encoder: SampleEncoder,
+    *,
+    max_tokens: int | None = None,
+    too_long: Literal["drop", "shrink"] = "drop",
+    skip_unreadable: bool = False,
+) -> Usable:
+    """Every image is decoded once, every text encoded once.
+
+    Raises CallerError that names the first images at fault unless they are to be skipped, when the tokenizer cannot
+    tell an answer from its question, and when nothing is left.
+    """
+    headers = _headers(list(dict.fromkeys(sample.image for sample in samples)), encoder)
+    faults = {path: found for path, found in headers.items() if isinstance(found, Rejection)}
+    if faults and not skip_unreadable:
+        raise CallerError(_complaint(faults))
+    counts: Counter[str] = Counter()
+    kept = []
+    for sample in samples:
+        header = headers[sample.image]
+        if isinstance(header, Rejection):
+            counts[f"image {header.reason}"] += 1
+            continue
+        fitting = _fitting(sample, header, encoder, max_tokens, too_long)
+        if fitting is None:
+            counts[TOO_LONG] += 1
+            continue
+        counts[SHRUNK] += fitting.max_pixels is not None
+        kept.append(fitting)
+    if not kept:
+        raise CallerError(f"no sample is left of {len(samples)}: {dict(+counts)}")
+    return Usable(tuple(kept), dict(+counts))
+
+
+def _headers(paths: Sequence[Path], encoder: SampleEncoder) -> dict[Path, ImageHeader | Rejection]:
+    def read(path: Path) -> ImageHeader | Rejection:
+        found = read_image(path, encoder.preparer)
+        return found if isinstance(found, Rejection) else found.header
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(paths, pool.map(read, paths), strict=True))
+
+
+def _complaint(faults: Mapping[Path, Rejection]) -> str:
+    shown = "; ".join(f"{path}: {found.reason} ({found.detail})" for path, found in list(faults.items())[:SHOWN])
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"images cannot be read: {shown}{more}. Mend the files, or leave them out with --skip-unreadable"
+
+
+def _fitting(
+    sample: TrainingSample,
+    header: ImageHeader,
+    encoder: SampleEncoder,
+    max_tokens: int | None,
+    too_long: Literal["drop", "shrink"],
+) -> TrainingSample | None:
+    """The sample with its length, its image shrunk where it must be; None when it cannot be made to fit."""
+    tokens = encoder.tokens(sample, header)
+    if max_tokens is None or tokens <= max_tokens:
+        return replace(sample, tokens=tokens)
+    if too_long == "drop":
+        return None
+    shape = encoder.preparer.shape(header)
+    visual = tokens - encoder.text(sample).text_tokens + 1
+    room = max_tokens - (tokens - visual)
+    pixels = math.floor(shape.height * shape.width * room / visual)
+    if pixels < getattr(encoder.preparer, "min_pixels", 1):
+        return None
+    smaller = replace(sample, max_pixels=pixels)
+    tokens = encoder.tokens(smaller, header)
+    return replace(smaller, tokens=tokens) if tokens <= max_tokens else None

@@ -1,0 +1,182 @@
+"""Samples -> what a model takes, and which of its tokens carry loss: those of the answer, and no others.
+
+Answers stand at the end of their rows, and padding behind them, so that places are counted from a row's last token.
+Shape suffixes: N samples, T tokens of the longest row, L levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from iqa_core.assessor.direct import read_file
+from iqa_core.assessor.levels import level_token_ids
+from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
+from iqa_core.assessor.prompts import adds_special_tokens, render_prompt, turn_end
+from iqa_core.errors import CallerError, RunError
+from iqa_core.images import decode
+from iqa_core.records import ImageHeader, Rejection
+from iqa_core.rubrics import Rubric
+from iqa_core.training.samples import TrainingSample
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from iqa_core.records import RgbImage
+
+IGNORED = -100
+"""The label of a token that carries no loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """Question and answer of a sample, as text and as places counted from the row's end."""
+
+    text: str
+    """Chat markup with the image's placeholder, the answer, and the end of the turn."""
+    text_tokens: int
+    """Before the placeholder is replaced by visual tokens."""
+    answer_ids: tuple[int, ...]
+    """The last tokens of the row; these carry loss."""
+    level_at: int | None
+    """Which of them is the level token."""
+    level_ids: tuple[int, ...] | None
+    """Tokens that could stand there, worst to best."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one forward pass."""
+
+    inputs: dict[str, Any]
+    """Arguments of the model's forward."""
+    labels_NT: torch.Tensor
+    """The token itself where it carries cross-entropy, else IGNORED; the level token has a loss of its own."""
+    level_rows: torch.Tensor
+    """Rows that have a level token, and below in the same order: its place, the tokens it may be, its target."""
+    level_places: torch.Tensor
+    level_ids_NL: torch.Tensor
+    targets_NL: torch.Tensor
+    weights_N: torch.Tensor
+    real_tokens: int
+    """Without padding."""
+
+
+class SampleEncoder:
+    """A checkpoint's processor and rubric, ready to encode samples."""
+
+    def __init__(self, processor: Any, rubric: Rubric, preparer: FullSizePreparer | SmartResizePreparer) -> None:
+        self.rubric = rubric
+        self.preparer = preparer
+        self._processor = processor
+        self._turn_end = turn_end(processor, rubric.system)
+        self._known: dict[tuple[str, str, str | None], EncodedText] = {}
+
+    def text(self, sample: TrainingSample) -> EncodedText:
+        """Encoded once for all samples that ask and answer the same.
+
+        Raises CallerError when the tokenizer merges the answer, or the level word, with what stands before it.
+        """
+        start = sample.level.answer_start if sample.level else None
+        key = (sample.query, sample.answer, start)
+        if key not in self._known:
+            self._known[key] = self._encode(*key)
+        return self._known[key]
+
+    def tokens(self, sample: TrainingSample, header: ImageHeader) -> int:
+        """Of the whole row: exact for models whose images are prepared to their size, else estimated."""
+        return self.text(sample).text_tokens - 1 + visual_tokens(self.preparer_of(sample), header)
+
+    def preparer_of(self, sample: TrainingSample) -> FullSizePreparer | SmartResizePreparer:
+        return self.preparer if sample.max_pixels is None else replace(self.preparer, max_pixels=sample.max_pixels)
+
+    def pixels(self, sample: TrainingSample) -> NDArray[np.uint8]:
+        """The image as scoring would prepare it. Raises RunError when it cannot be read any more."""
+        image = read_image(sample.image, self.preparer)
+        if isinstance(image, Rejection):
+            raise RunError(f"{sample.image} was readable when the run began, but now: {image.reason} ({image.detail})")
+        return self.preparer_of(sample).prepare(image)
+
+    def batch(self, samples: Sequence[TrainingSample]) -> Batch:
+        """Rows padded on the right to the longest."""
+        import torch
+
+        texts = [self.text(sample) for sample in samples]
+        inputs = self._processed([text.text for text in texts], [self.pixels(sample) for sample in samples])
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        labels_NT = torch.full_like(inputs["input_ids"], IGNORED)
+        levels = []
+        for row, (text, sample, length) in enumerate(zip(texts, samples, lengths, strict=True)):
+            begin = length - len(text.answer_ids)
+            _require_same(inputs["input_ids"][row, begin:length].tolist(), text)
+            labels_NT[row, begin:length] = inputs["input_ids"][row, begin:length]
+            if text.level_at is not None and sample.level is not None:
+                labels_NT[row, begin + text.level_at] = IGNORED
+                levels.append((row, begin + text.level_at, text.level_ids, sample.level.target))
+        return Batch(
+            inputs=inputs,
+            labels_NT=labels_NT,
+            level_rows=torch.tensor([level[0] for level in levels], dtype=torch.long),
+            level_places=torch.tensor([level[1] for level in levels], dtype=torch.long),
+            level_ids_NL=torch.tensor([level[2] for level in levels], dtype=torch.long),
+            targets_NL=torch.tensor([level[3] for level in levels], dtype=torch.float32),
+            weights_N=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
+            real_tokens=int(sum(lengths)),
+        )
+
+    def _encode(self, query: str, answer: str, start: str | None) -> EncodedText:
+        tokenizer = self._processor.tokenizer
+        whole = render_prompt(self._processor, [None, f"\n{query}"], answer, self.rubric.system)
+        asked, text = whole[: len(whole) - len(answer)], whole + self._turn_end
+        ids, asked_ids = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (text, asked))
+        if ids[: len(asked_ids)] != asked_ids or len(ids) == len(asked_ids):
+            raise CallerError(
+                f"the tokenizer merges the answer {answer[:40]!r} with what stands before it, so it is not clear which "
+                "tokens carry loss; change the chat template or the rubric's answer_prefix"
+            )
+        level_at, level_ids = None, None
+        if start is not None:
+            level_ids = tuple(level_token_ids(tokenizer, asked + start, self.rubric.levels))
+            level_at = len(tokenizer.encode(asked + start, add_special_tokens=False)) - len(asked_ids)
+            if ids[len(asked_ids) + level_at] not in level_ids:
+                raise CallerError(f"no level word stands behind {start!r} in the answer {answer!r}")
+        return EncodedText(text, len(ids), tuple(ids[len(asked_ids) :]), level_at, level_ids)
+
+    def _processed(self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+        special = adds_special_tokens(self._processor.tokenizer, texts[0])
+        inputs = self._processor(
+            text=list(texts),
+            images=[[Image.fromarray(pixels)] for pixels in images],
+            text_kwargs={"padding": True, "add_special_tokens": special},
+            images_kwargs={} if self.preparer.processor_resizes else {"do_resize": False},
+            return_tensors="pt",
+        )
+        inputs.pop("labels", None)  # PaliGemma's processor makes some of its own
+        return dict(inputs)
+
+
+def visual_tokens(preparer: FullSizePreparer | SmartResizePreparer, header: ImageHeader) -> int:
+    """Of a prepared image; one per 28 x 28 pixels where the model's own processor decides."""
+    shape = preparer.shape(header)
+    if isinstance(preparer, SmartResizePreparer):
+        return shape.height * shape.width // preparer.factor**2
+    return max(preparer.min_visual_tokens, math.ceil(shape.height * shape.width / 28**2))
+
+
+def read_image(path: Path, preparer: FullSizePreparer | SmartResizePreparer) -> RgbImage | Rejection:
+    """A decoded file, inside the limits of scoring."""
+    data = read_file(path)
+    return data if isinstance(data, Rejection) else decode(data, preparer.limits)
+
+
+def _require_same(found: list[int], text: EncodedText) -> None:
+    """The processor must have left the answer alone, or labels would lie on other tokens."""
+    if tuple(found) != text.answer_ids:
+        raise RunError(f"the processor changed the tokens of an answer: {found} instead of {list(text.answer_ids)}")

@@ -1,0 +1,160 @@
+"""A model and a recipe -> weights that learn: DeepSpeed with AdamW, at ZeRO stage 0, 2 or 3.
+
+The process group is there already: whoever starts the workers makes it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iqa_core.training.encoding import Batch
+from iqa_core.training.objective import Losses, losses
+from iqa_core.training.parts import trainable
+from iqa_core.training.recipe import Recipe
+
+STATE = "state"
+"""Folder of a checkpoint with every worker's share of weights and optimizer."""
+
+CPU_EXTENSIONS = ("deepspeed_shm_comm",)
+"""DeepSpeed would build it with a compiler at first use, in 20 to 30 s; gloo does the same work."""
+
+
+class Engine:
+    """Forward, backward, step; every worker calls everything equally often."""
+
+    def __init__(self, model: Any, recipe: Recipe, num_workers: int) -> None:
+        """Takes the model over; which of its weights learn is decided already."""
+        self.recipe = recipe
+        self.device = next(model.parameters()).device
+        deepspeed = _deepspeed(self.device)
+        self.trained = trainable(model)
+        self._engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=_optimizer(self.trained, recipe, self.device),
+            config=_config(recipe, num_workers),
+            dist_init_required=False,
+        )
+        self._engine.checkpoint_engine = _safe_reading(self._engine.checkpoint_engine)
+        self._scale = recipe.accumulation(num_workers) * num_workers
+
+    @property
+    def module(self) -> Any:
+        """The model itself."""
+        return self._engine.module
+
+    def losses(self, batch: Batch) -> Losses:
+        """Of a batch on this device."""
+        with torch.autocast(self.device.type, torch.bfloat16) if self.recipe.autocasts else nullcontext():
+            return losses(self._engine, batch, self.recipe.level_weight)
+
+    def learn(self, weighted_sum: torch.Tensor, total_weight: float) -> None:
+        """One forward pass's share of a step; the last of a step's changes the weights.
+
+        weighted_sum: of this pass. total_weight: of all samples of the step on all workers. DeepSpeed takes the mean
+        over passes and workers, so the sum is scaled up to make it a mean over samples.
+        """
+        self._engine.backward(weighted_sum * (self._scale / total_weight))
+        self._engine.step()
+
+    def set_learning_rate(self, value: float) -> None:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = value
+
+    def gradient_norm(self) -> float | None:
+        """Of the last step, before clipping."""
+        norm = self._engine.get_global_grad_norm()
+        return None if norm is None else float(norm)
+
+    def save(self, folder: Path, step: int) -> None:
+        """This worker's share, into a folder of its own or one that all share."""
+        self._engine.save_checkpoint(
+            str(folder),
+            tag=STATE,
+            client_state={"trained_steps": step},
+            save_latest=False,
+            exclude_frozen_parameters=True,
+        )
+        for script in folder.glob("*.py"):  # DeepSpeed adds converters, and a checkpoint holds no code
+            script.unlink()
+
+    def restore(self, folder: Path) -> int:
+        """Go on from a folder with all workers' shares; the number of steps done."""
+        _, state = self._engine.load_checkpoint(str(folder), tag=STATE, load_module_strict=False)
+        return int(state["trained_steps"])
+
+    def weights(self, *, wanted: bool) -> dict[str, torch.Tensor]:
+        """Name -> value on the CPU of all that is trained; empty where it is not wanted (but all must call)."""
+        found = {}
+        for name, parameter in self.trained.items():
+            with _whole(parameter):
+                if wanted:
+                    found[name] = parameter.detach().to("cpu", copy=True).contiguous()
+        return found
+
+
+def _safe_reading(checkpoint_engine: Any) -> Any:
+    """DeepSpeed's own takes any pickle, which runs code; this one tensors, plain values and three known classes."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    def load(path: str, map_location: Any = None) -> Any:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            return torch.load(path, map_location=map_location, weights_only=True)
+
+    checkpoint_engine.load = load
+    return checkpoint_engine
+
+
+def _whole(parameter: torch.nn.Parameter) -> Any:
+    """Inside, a parameter that ZeRO 3 has spread over the workers is whole on each."""
+    if not hasattr(parameter, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([parameter])
+
+
+def _deepspeed(device: torch.device) -> Any:
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when it is imported
+    import deepspeed
+
+    if device.type == "cpu":
+        deepspeed.ops.__compatible_ops__.update(dict.fromkeys(CPU_EXTENSIONS, False))
+    return deepspeed
+
+
+def _optimizer(parameters: dict[str, torch.nn.Parameter], recipe: Recipe, device: torch.device) -> Any:
+    """AdamW; biases and norms (one axis) do not decay."""
+    groups = [
+        {"params": [p for p in parameters.values() if (p.ndim > 1) == decays], "weight_decay": decay}
+        for decays, decay in ((True, recipe.weight_decay), (False, 0.0))
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=recipe.learning_rate,
+        betas=(recipe.beta1, recipe.beta2),
+        fused=device.type == "cuda",
+    )
+
+
+def _config(recipe: Recipe, num_workers: int) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": recipe.zero_stage}
+    if recipe.zero_stage == 2:
+        zero["overlap_comm"] = torch.cuda.is_available()
+    return {
+        "train_batch_size": recipe.global_batch,
+        "train_micro_batch_size_per_gpu": recipe.micro_batch,
+        "gradient_accumulation_steps": recipe.accumulation(num_workers),
+        "gradient_clipping": recipe.clip_norm,
+        "bf16": {"enabled": recipe.weights_dtype == "bfloat16"},
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,  # the loop reports
+    }

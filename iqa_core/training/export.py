@@ -1,0 +1,109 @@
+"""A base and the weights of a checkpoint -> a folder that `--assessor.checkpoint` takes as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+from iqa_core.assessor.checkpoints import TOKENIZER, materialise
+from iqa_core.assessor.manifest import CheckpointManifest, read_manifest
+from iqa_core.assessor.sealing import write_manifest
+from iqa_core.errors import RunError
+from iqa_core.rubrics import Rubric, load_rubric, rubric_names
+from iqa_core.training.card import CARD, model_card
+from iqa_core.training.parts import merge_adapters, prepare_parts, trainable
+from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
+
+Dtype = Literal["float32", "bfloat16"]
+
+RUBRIC_FILE = "rubric.toml"
+CONFIG_FILE = "training.json"
+"""In the exported folder: everything that the training was started with."""
+SHARD = "4GB"
+
+
+def export(
+    task: TrainingTask, checkpoint: Path, output: Path, config: Mapping[str, Any], weights: Dtype | None = None
+) -> CheckpointManifest:
+    """Write the checkpoint's weights, in the layout of its base, with all that scoring needs, into an empty folder.
+
+    checkpoint: folder of a training checkpoint. config: resolved settings, for people. weights: what they are stored
+    in, by default what they were trained in. What the model computes in is what the base says, else the same.
+    assessor.toml is written last: its existence means that the folder is complete.
+    Raises RunError when the weights are not those of this base.
+    """
+    base = materialise(task.base)
+    model = _trained_model(task, base, checkpoint)
+    dtype = weights or task.recipe.weights_dtype
+    output.mkdir(parents=True, exist_ok=True)
+    _save(model, dtype, output)
+    _copy_texts(base, output)
+    figures = json.loads((checkpoint / PROGRESS).read_text())
+    (output / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (output / CARD).write_text(model_card(task, figures), encoding="utf-8")
+    manifest = read_manifest(base)
+    return write_manifest(
+        output,
+        _rubric_name(task.rubric, output),
+        manifest.dtype if manifest else dtype,
+        max_pixels=getattr(task.preparer, "max_pixels", None),
+        limits=task.preparer.limits,
+        device="cpu",
+        threads=task.threads,
+    )
+
+
+def _trained_model(task: TrainingTask, base: Path, checkpoint: Path) -> Any:
+    import torch
+    from safetensors.torch import load_file
+
+    from iqa_core.assessor.models import load_model
+
+    model = load_model(base, task.recipe.weights_dtype, "cpu", task.threads)
+    prepare_parts(model, task.recipe)
+    parameters, values = trainable(model), load_file(checkpoint / WEIGHTS)
+    if parameters.keys() != values.keys():
+        differing = sorted(parameters.keys() ^ values.keys())
+        raise RunError(
+            f"checkpoint {checkpoint} was not trained from {task.base}: {differing[0]} is only in one of them"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(values[name])
+    merge_adapters(model)
+    return model
+
+
+def _save(model: Any, dtype: Dtype, output: Path) -> None:
+    import torch
+
+    model.to(getattr(torch, dtype)).save_pretrained(output, max_shard_size=SHARD)
+
+
+def _copy_texts(base: Path, output: Path) -> None:
+    """Tokenizer, chat template and image processor, byte by byte."""
+    for file in sorted(base.iterdir()):
+        if file.is_file() and any(fnmatch(file.name, pattern) for pattern in TOKENIZER):
+            shutil.copyfile(file, output / file.name)
+
+
+def _rubric_name(rubric: Rubric, output: Path) -> str:
+    """Of a shipped rubric; any other one goes into the folder, with the system prompt that was used."""
+    if rubric.id in rubric_names() and load_rubric(rubric.id).digest == rubric.digest:
+        return rubric.id
+    (output / RUBRIC_FILE).write_text("\n".join(_toml_lines(rubric)) + "\n", encoding="utf-8")
+    return RUBRIC_FILE
+
+
+def _toml_lines(rubric: Rubric) -> Iterator[str]:
+    """A JSON string is a TOML string, and so is a list of them."""
+    values = rubric.model_dump(mode="json", exclude_none=True)
+    dimensions = values.pop("dimensions")
+    yield from (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
+    for dimension in dimensions:
+        yield from ("", "[[dimensions]]")
+        yield from (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in dimension.items())

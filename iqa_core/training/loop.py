@@ -1,0 +1,253 @@
+"""A training task -> trained weights, on this worker among its equals; what reports and restores is handed in.
+
+Every worker runs the same loop on its share of each step. The step number is all that a restart needs to know.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from iqa_core.assessor.checkpoints import materialise
+from iqa_core.assessor.models import load_model
+from iqa_core.assessor.processors import load_processor
+from iqa_core.errors import RunError
+from iqa_core.training.encoding import Batch, SampleEncoder
+from iqa_core.training.engine import Engine
+from iqa_core.training.parts import prepare_parts, set_training
+from iqa_core.training.schedule import Schedule
+from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
+from iqa_core.training.validation import Prediction, figures
+
+AHEAD = 2
+"""Batches that are decoded while the model computes."""
+
+Figures = Mapping[str, float]
+
+
+class Host(Protocol):
+    """Who runs the loop: keeps what it reports, and hands back the last checkpoint after a restart."""
+
+    def restored(self) -> AbstractContextManager[Path | None]:
+        """A local folder with the last checkpoint of all workers, or None at the very beginning."""
+        ...
+
+    def report(self, figures: Figures, checkpoint: Path | None) -> None:
+        """Called by all workers equally often; a checkpoint is this worker's share."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this worker stands among its equals."""
+
+    rank: int
+    num_workers: int
+    device: torch.device
+
+    @classmethod
+    def here(cls) -> Place:
+        """Of the process group; the device is the one that was chosen for this process."""
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        return cls(dist.get_rank(), dist.get_world_size(), device)
+
+
+class Training:
+    """One worker's model, data and place."""
+
+    def __init__(self, task: TrainingTask, place: Place) -> None:
+        folder = materialise(task.base)
+        self.task, self.place, self.recipe = task, place, task.recipe
+        self.encoder = SampleEncoder(load_processor(folder), task.rubric, task.preparer)
+        model = load_model(folder, task.recipe.weights_dtype, str(place.device.type), task.threads).to(place.device)
+        prepare_parts(model, task.recipe)
+        if task.recipe.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.engine = Engine(model, task.recipe, place.num_workers)
+        self.schedule = Schedule(task.recipe, [sample.tokens for sample in task.train])
+
+    def run(self, host: Host) -> None:
+        """From the last checkpoint to the last step; figures and checkpoints go to the host."""
+        with host.restored() as folder:
+            done = 0 if folder is None else self.engine.restore(folder)
+        meter = Meter(self.place)
+        with ThreadPoolExecutor(1) as pool:
+            batches = self._batches(done, pool)
+            for step in range(done, self.schedule.steps):
+                self._learn(step, batches, meter)
+                is_last = step + 1 == self.schedule.steps
+                if is_last or (step + 1) % self.recipe.every == 0:
+                    self._conclude(step + 1, meter, host)
+                elif (step + 1) % self.recipe.log_every == 0:
+                    host.report(meter.read(step + 1, self.schedule.steps), None)
+
+    def _learn(self, step: int, batches: Iterator[Batch], meter: Meter) -> None:
+        torch.manual_seed(self._seed(step))
+        set_training(self.engine.module)
+        rate = self.schedule.learning_rate(step)
+        self.engine.set_learning_rate(rate)
+        total_weight = sum(self.task.train[i].weight for i in self.schedule.batch(step))
+        loss = 0.0
+        for _ in range(self.recipe.accumulation(self.place.num_workers)):
+            batch = next(batches)
+            found = self.engine.losses(batch)
+            self.engine.learn(found.weighted_sum, total_weight)
+            loss += float(found.weighted_sum.detach()) / total_weight
+            meter.count(batch)
+        meter.add(loss, rate, self.engine.gradient_norm())
+
+    def _batches(self, first_step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        """Of all steps that are left, made a few ahead of use."""
+        pieces = (
+            piece
+            for step in range(first_step, self.schedule.steps)
+            for piece in self.schedule.micro_batches(step, self.place.rank, self.place.num_workers)
+        )
+        made = (pool.submit(self._batch, piece) for piece in pieces)
+        ahead = list(islice(made, AHEAD))
+        while ahead:
+            yield on_device(ahead.pop(0).result(), self.place.device, self.engine.module.dtype)
+            ahead += islice(made, 1)
+
+    def _batch(self, indices: NDArray[np.int64]) -> Batch:
+        return self.encoder.batch([self.task.train[i] for i in indices])
+
+    def _conclude(self, step: int, meter: Meter, host: Host) -> None:
+        """Validate, and hand over a checkpoint with what was found."""
+        values = meter.read(step, self.schedule.steps)
+        values |= figures(self.task.validation, self._predictions())
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            began = time.monotonic()
+            self.engine.save(folder, step)
+            weights = self.engine.weights(wanted=self.place.rank == 0)
+            if self.place.rank == 0:
+                save_file(weights, folder / WEIGHTS)
+                (folder / PROGRESS).write_text(json.dumps(values))
+            host.report(values | {"checkpoint_s": time.monotonic() - began}, folder)
+        meter.restart()
+
+    @torch.no_grad()
+    def _predictions(self) -> list[Prediction]:
+        """Of the whole validation part, on every worker. All workers make as many passes, for ZeRO 3's sake."""
+        self.engine.module.eval()
+        size = 2 * self.recipe.micro_batch
+        order = sorted(range(len(self.task.validation)), key=lambda i: self.task.validation[i].tokens)
+        pieces = [order[at : at + size] for at in range(0, len(order), size)]
+        passes = -(-len(pieces) // self.place.num_workers)
+        own = [*pieces[self.place.rank :: self.place.num_workers], order[:size]][:passes]
+        found = [prediction for piece in own for prediction in self._predict(piece)]
+        gathered: list[list[Prediction]] = [[] for _ in range(self.place.num_workers)]
+        dist.all_gather_object(gathered, found)
+        return [prediction for each in gathered for prediction in each]
+
+    def _predict(self, indices: Sequence[int]) -> Iterator[Prediction]:
+        samples = [self.task.validation[i] for i in indices]
+        batch = on_device(self.encoder.batch(samples), self.place.device, self.engine.module.dtype)
+        found = self.engine.losses(batch)
+        scores = dict(zip(batch.level_rows.tolist(), found.scores.tolist(), strict=True))
+        for row, (index, loss) in enumerate(zip(indices, found.samples_N.tolist(), strict=True)):
+            yield Prediction(index, loss, scores.get(row))
+
+    def _seed(self, step: int) -> int:
+        """Of dropout: the same whenever a step is done again, another for each worker."""
+        entropy = np.random.SeedSequence([self.recipe.seed, step, self.place.rank])
+        return int(entropy.generate_state(1)[0])
+
+
+class Meter:
+    """Figures of the steps since they were read last; samples per second are of all workers together."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.restart()
+
+    def restart(self) -> None:
+        """What was done in between (validation, a checkpoint) is not counted."""
+        self._began = time.monotonic()
+        self._losses: list[float] = []
+        self._rate = 0.0
+        self._norm: float | None = None
+        self._samples = self._real = self._padded = 0
+
+    def count(self, batch: Batch) -> None:
+        self._samples += len(batch.weights_N)
+        self._real += batch.real_tokens
+        self._padded += batch.labels_NT.numel()
+
+    def add(self, loss: float, rate: float, norm: float | None) -> None:
+        """Loss: this worker's share of a step's."""
+        self._losses.append(loss)
+        self._rate, self._norm = rate, norm
+
+    def read(self, step: int, steps: int) -> dict[str, float]:
+        """Figures by name. Raises RunError when the loss is no number any more."""
+        sums = torch.tensor(
+            [sum(self._losses), self._samples, self._real, self._padded], dtype=torch.float64, device=self._place.device
+        )
+        dist.all_reduce(sums)
+        loss, samples, real, padded = sums.tolist()
+        loss /= len(self._losses)
+        seconds = time.monotonic() - self._began
+        if not np.isfinite(loss):
+            raise RunError(f"the loss is {loss} at step {step}; lower --learning-rate, or train in fp32")
+        values = {
+            "step": step,
+            "steps": steps,
+            "loss": loss,
+            "learning_rate": self._rate,
+            "samples_per_s": samples / seconds,
+            "tokens_per_s": real / seconds,
+            "padding": 1 - real / padded,
+            "memory_gib": _memory_gib(self._place.device),
+        }
+        if self._norm is not None:
+            values["gradient_norm"] = self._norm
+        self.restart()
+        return values
+
+
+def train(task: TrainingTask, host: Host) -> None:
+    """Run the loop here; the process group is there already."""
+    Training(task, Place.here()).run(host)
+
+
+def on_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
+    """The same batch where the model is; pixels in the model's dtype."""
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+    kept = ("targets_NL", "weights_N")
+    tensors = {name: moved(value) for name, value in vars(batch).items() if name not in {*kept, "inputs"}}
+    return replace(
+        batch,
+        inputs={name: moved(value) for name, value in batch.inputs.items()},
+        **tensors,
+        **{name: getattr(batch, name).to(device) for name in kept},
+    )
+
+
+def _memory_gib(device: torch.device) -> float:
+    """Highest so far: allocated on the GPU, else resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

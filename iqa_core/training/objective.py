@@ -1,0 +1,94 @@
+"""Logits of a batch -> its loss: cross-entropy on the answer's tokens, five-way divergence on the level token.
+
+Shape suffixes: N samples, T tokens of the longest row, P places whose next token carries loss, V vocabulary, L levels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from iqa_core.training.encoding import IGNORED, Batch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one batch."""
+
+    weighted_sum: torch.Tensor
+    """Over samples, of weight x mean loss of the sample's answer tokens; has the gradient."""
+    samples_N: torch.Tensor
+    """Mean loss of each sample's answer tokens."""
+    divergence: torch.Tensor
+    """Kullback-Leibler divergence of target and five-way distribution, one per sample with a level."""
+    scores: torch.Tensor
+    """Expected score of each of these, 1..5."""
+
+
+def losses(model: Any, batch: Batch, level_weight: float) -> Losses:
+    """One forward pass. The level token counts for `level_weight` answer tokens.
+
+    Its loss is KL(target || softmax over the five level words) - log(probability of all five together): the five-way
+    divergence of DeQA-Score (arXiv 2501.11561), and what keeps the model saying a level word at all. With a hard target
+    this is plain cross-entropy.
+    """
+    places_P, logits_NPV = _answer_logits(model, batch)
+    sums_N, counts_N = _cross_entropy(logits_NPV, batch.labels_NT[:, places_P + 1])
+    if not len(batch.level_rows):
+        return _losses(batch, sums_N / counts_N, sums_N.new_zeros(0), sums_N.new_zeros(0))
+    logits_NV = logits_NPV[batch.level_rows, (places_P[None] == batch.level_places[:, None] - 1).int().argmax(1)]
+    level, divergence, scores = _level_loss(logits_NV, batch)
+    sums_N = sums_N.index_add(0, batch.level_rows, level_weight * level)
+    counts_N = counts_N.index_add(0, batch.level_rows, level_weight * counts_N.new_ones(len(level)))
+    return _losses(batch, sums_N / counts_N, divergence, scores)
+
+
+def _losses(batch: Batch, samples_N: torch.Tensor, divergence: torch.Tensor, scores: torch.Tensor) -> Losses:
+    return Losses((batch.weights_N * samples_N).sum(), samples_N.detach(), divergence.detach(), scores.detach())
+
+
+def _answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, P, V) at the places before tokens that carry loss in any row: the others are never computed.
+
+    A vocabulary of 150,000 at 2,400 places takes 1.4 GB a row in float32; an answer has about 14 places.
+    """
+    carries_NT = batch.labels_NT != IGNORED
+    carries_NT[batch.level_rows, batch.level_places] = True
+    places_P = carries_NT.any(dim=0).nonzero().squeeze(1) - 1
+    settings = {"use_cache": False}
+    if takes_places(model):
+        return places_P, model(**batch.inputs, **settings, logits_to_keep=places_P).logits
+    return places_P, model(**batch.inputs, **settings).logits[:, places_P]
+
+
+def takes_places(model: Any) -> bool:
+    """Whether the model's forward computes logits only where it is told to."""
+    return "logits_to_keep" in inspect.signature(getattr(model, "module", model).forward).parameters
+
+
+def _cross_entropy(logits_NPV: torch.Tensor, labels_NP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum over each row's labels (N,), and how many there are."""
+    from torch.nn import functional
+
+    each_NP = functional.cross_entropy(
+        logits_NPV.float().transpose(1, 2), labels_NP, ignore_index=IGNORED, reduction="none"
+    )
+    return each_NP.sum(dim=1), (labels_NP != IGNORED).sum(dim=1).to(each_NP.dtype)
+
+
+def _level_loss(logits_NV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss, divergence and expected score, one each per level token."""
+    import torch
+
+    from iqa_core.records import LEVEL_SCORES
+
+    logits_NL = logits_NV.float().gather(1, batch.level_ids_NL)
+    log_probs_NL = logits_NL.log_softmax(dim=1)
+    log_mass_N = logits_NL.logsumexp(dim=1) - logits_NV.float().logsumexp(dim=1)
+    divergence = (torch.xlogy(batch.targets_NL, batch.targets_NL) - batch.targets_NL * log_probs_NL).sum(dim=1)
+    levels = torch.tensor(LEVEL_SCORES, dtype=log_probs_NL.dtype, device=log_probs_NL.device)
+    return divergence - log_mass_N, divergence, log_probs_NL.exp() @ levels

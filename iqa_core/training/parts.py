@@ -1,0 +1,127 @@
+"""A model -> its vision encoder, aligner and language model, each frozen, trained by low-rank updates, or in full."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from iqa_core.errors import CallerError
+from iqa_core.training.recipe import PartMode, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+Part = Literal["vision", "aligner", "language"]
+
+ALIGNER = re.compile(
+    r"(^|\.)(merger|deepstack_merger_list|connector|multi_modal_projector|mm_projector|projector|aligner|vte"
+    r"|embed_vision|visual_tokenizer\.head|qformer|language_projection|resampler|perceiver)(\.|$)"
+)
+VISION = re.compile(r"(^|\.)(visual|visual_tokenizer|vision_model|vision_tower|vision_encoder|image_encoder)(\.|$)")
+"""Names of modules in transformers' image-text-to-text models; what neither matches is the language model."""
+
+ADAPTER = "lora_"
+"""In the names of all weights that peft adds."""
+
+
+def part_of(name: str) -> Part:
+    """Of a parameter or module, by its name in the model."""
+    if ALIGNER.search(name):
+        return "aligner"
+    return "vision" if VISION.search(name) else "language"
+
+
+def prepare_parts(model: torch.nn.Module, recipe: Recipe) -> None:
+    """Freeze what is frozen, and put low-rank updates where they are asked for.
+
+    Raises CallerError when the model has no part of a name that is to be trained, or nothing is trained at all.
+    """
+    modes = _modes(recipe)
+    _require_parts(model, modes)
+    if targets := sorted(_linear_layers(model, modes)):
+        _add_adapters(model, targets, recipe)
+    for name, parameter in model.named_parameters():
+        mode = modes[part_of(name)]
+        parameter.requires_grad = mode == "full" or (mode == "lora" and ADAPTER in name)
+
+
+def require_trainable(folder: Path, recipe: Recipe) -> None:
+    """Look at a checkpoint's model without its weights. Raises CallerError as `prepare_parts` would."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
+
+    register_ovis2_5()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise CallerError(f"checkpoint {folder} is of no model that could be trained: {error}") from None
+    _require_parts(model, _modes(recipe))
+
+
+def set_training(model: torch.nn.Module) -> None:
+    """Training mode for what is trained; what is frozen stays as it is when it scores."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+
+
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Name -> parameter, of all that is trained."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def merge_adapters(model: torch.nn.Module) -> None:
+    """Add low-rank updates to the weights that they belong to, so that the model is one of its own kind again."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def _modes(recipe: Recipe) -> dict[Part, PartMode]:
+    return {"vision": recipe.vision, "aligner": recipe.aligner, "language": recipe.language}
+
+
+def _require_parts(model: torch.nn.Module, modes: dict[Part, PartMode]) -> None:
+    there = {part_of(name) for name, _ in model.named_parameters()}
+    wanted = {part for part, mode in modes.items() if mode != "frozen"}
+    if not wanted:
+        raise CallerError("all parts are frozen, so there is nothing to train; set --language, --aligner or --vision")
+    for part in sorted(wanted - there):
+        raise CallerError(
+            f"this model has no {part} part that could be told by its weights' names; set --{part} frozen"
+        )
+
+
+def _linear_layers(model: Any, modes: dict[Part, PartMode]) -> Iterator[str]:
+    """Names of the layers that get an update: all linear ones of the part but the output matrix."""
+    import torch
+
+    head = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module is not head and modes[part_of(name)] == "lora":
+            yield name
+
+
+def _add_adapters(model: Any, targets: list[str], recipe: Recipe) -> None:
+    import torch
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout, target_modules=targets
+    )
+    torch.manual_seed(recipe.seed)  # the same start on every worker
+    inject_adapter_in_model(config, model)

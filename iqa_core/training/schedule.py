@@ -1,0 +1,65 @@
+"""A seed and sizes -> which samples each worker takes in each step, and the learning rate. A pure function of the step.
+
+So a run that goes on from a checkpoint needs to know nothing but its step, and two workers take together exactly what
+one worker takes alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_core.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Of one run."""
+
+    recipe: Recipe
+    tokens: Sequence[int]
+    """Length of each sample."""
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.steps(len(self.tokens))
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Indices of the samples of one step: consecutive pieces of one shuffled round after another."""
+        n, size = len(self.tokens), self.recipe.global_batch
+        first, last = step * size // n, ((step + 1) * size - 1) // n
+        rounds = np.concatenate([self._round(number) for number in range(first, last + 1)])
+        start = step * size - first * n
+        return rounds[start : start + size]
+
+    def micro_batches(self, step: int, rank: int, num_workers: int) -> list[NDArray[np.int64]]:
+        """What one worker takes in one step; samples of like length go together, so that little is padded."""
+        batch = self.batch(step)
+        by_length = batch[np.argsort([self.tokens[i] for i in batch], kind="stable")]
+        pieces = by_length.reshape(-1, self.recipe.micro_batch)
+        return list(pieces[rank::num_workers])
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero after the last step; `step` counts from 0."""
+        warm = math.ceil(self.recipe.warmup_ratio * self.steps)
+        if step < warm:
+            return self.recipe.learning_rate * (step + 1) / warm
+        position = (step - warm) / max(1, self.steps - warm)
+        return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * position))
+
+    def padding(self) -> float:
+        """Share of tokens that are padding, over the whole run."""
+        real = padded = 0
+        for step in range(self.steps):
+            for piece in self.micro_batches(step, 0, 1):
+                lengths = [self.tokens[i] for i in piece]
+                real += sum(lengths)
+                padded += max(lengths) * len(lengths)
+        return 1 - real / padded
+
+    def _round(self, number: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.recipe.seed, number]).permutation(len(self.tokens))

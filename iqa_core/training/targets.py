@@ -1,0 +1,84 @@
+"""A mean opinion and its spread -> probabilities of the five levels that a model is trained towards.
+
+All targets are (5,) float64, worst to best, and sum to 1. Mean and standard deviation are on the 1..5 scale.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_core.errors import CallerError
+from iqa_core.records import LEVEL_SCORES
+
+TargetKind = Literal["hard", "linear", "gaussian", "gaussian-cdf"]
+Target = NDArray[np.float64]
+
+NARROW_STD = 0.2
+"""Below it a density sampled at whole numbers says nothing of where between them the mean lies."""
+MAX_MEAN_SHIFT = 0.1
+"""How far the corrected density's mean may be from the opinion; beyond it the correction has failed."""
+
+_LEVELS = np.asarray(LEVEL_SCORES, dtype=np.float64)
+
+
+def level_target(kind: TargetKind, mos: float, std: float | None) -> Target:
+    """The target of one opinion. Raises CallerError when a Gaussian one has no spread."""
+    if kind == "hard":
+        return hard_target(mos)
+    if kind == "linear":
+        return linear_target(mos)
+    if std is None:
+        raise CallerError(
+            f"{kind} targets need the standard deviation of every opinion, and one of {mos:g} has none; "
+            "use --targets linear"
+        )
+    return gaussian_target(mos, std, "cdf" if kind == "gaussian-cdf" else "pdf")
+
+
+def nearest_level(mos: float) -> int:
+    """Index 0 (worst) to 4 of the level word that says a mean opinion; halves go up."""
+    return min(max(math.floor(mos + 0.5), LEVEL_SCORES[0]), LEVEL_SCORES[-1]) - 1
+
+
+def hard_target(mos: float) -> Target:
+    """All on the nearest level."""
+    return np.eye(len(LEVEL_SCORES))[nearest_level(mos)]
+
+
+def linear_target(mos: float) -> Target:
+    """Shared between the two neighbouring levels so that the expected score is the opinion: 3.6 -> .4 fair, .6 good."""
+    return np.maximum(1 - np.abs(_LEVELS - mos), 0.0)
+
+
+def gaussian_target(mos: float, std: float, density: Literal["pdf", "cdf"] = "pdf") -> Target:
+    """A normal distribution over the levels, corrected linearly to keep its mean (DeQA-Score, arXiv 2501.11561).
+
+    density: read at the levels (pdf), or its mass half a level around each (cdf). Negative probabilities are cut off
+    and the rest sums to 1 again. The linear target is used where the spread is below .2, or the mean is off by .1.
+    """
+    if std < NARROW_STD:
+        return linear_target(mos)
+    found = _corrected(_density(mos, std, density), mos)
+    found = found / found.sum()
+    return linear_target(mos) if abs(float(found @ _LEVELS) - mos) > MAX_MEAN_SHIFT else found
+
+
+def _density(mos: float, std: float, density: Literal["pdf", "cdf"]) -> Target:
+    if density == "pdf":
+        return np.exp(-(((_LEVELS - mos) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
+    edges = np.append(_LEVELS - 0.5, _LEVELS[-1] + 0.5)
+    mass = np.array([0.5 * (1 + math.erf((edge - mos) / (std * math.sqrt(2)))) for edge in edges])
+    return np.diff(mass)
+
+
+def _corrected(raw: Target, mos: float) -> Target:
+    """alpha raw + beta with the mean kept, cut off at 0; its sum may be above 1."""
+    total, first = float(raw.sum()), float(raw @ _LEVELS)
+    skew = first - 3 * total
+    alpha = 1 / total if abs(skew) < 1e-6 else (mos - 3) / skew
+    beta = (1 - alpha * total) / len(_LEVELS)
+    return np.maximum(alpha * raw + beta, 0.0)

@@ -1,0 +1,62 @@
+"""Predictions on the validation part -> figures, and the one figure that tells which checkpoint is best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from iqa_core.agreement import pearson, spearman
+from iqa_core.training.samples import TrainingSample
+
+RANK = "rank_by"
+"""The figure by which checkpoints are compared; higher is better."""
+NO_CORRELATION = -2.0
+"""Its value where scores are all equal, so that there is no correlation: below every one that there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Of one validation sample, by its index."""
+
+    index: int
+    loss: float
+    score: float | None
+    """Expected score, 1..5; None of a sample without a level word."""
+
+
+def figures(samples: Sequence[TrainingSample], predictions: Iterable[Prediction]) -> dict[str, float]:
+    """Loss, and PLCC and SRCC per dimension and as means over dimensions; what is not defined is left out."""
+    found = {prediction.index: prediction for prediction in predictions}
+    values = {"validation_loss": float(np.mean([prediction.loss for prediction in found.values()]))}
+    correlations: dict[str, list[float]] = {"plcc": [], "srcc": []}
+    for dimension, (scores, opinions) in _pairs(samples, found).items():
+        for name, measure in (("plcc", pearson), ("srcc", spearman)):
+            value = measure(np.asarray(scores), np.asarray(opinions))
+            correlations[name].append(value)
+            if math.isfinite(value):
+                values[f"{name}_{dimension}"] = value
+    for name, each in correlations.items():
+        if each and all(map(math.isfinite, each)):
+            values[name] = float(np.mean(each))
+    return values | {RANK: _rank(values, bool(correlations["srcc"]))}
+
+
+def _rank(values: Mapping[str, float], has_levels: bool) -> float:
+    """Mean SRCC; without level words there is only the loss."""
+    return values.get("srcc", NO_CORRELATION) if has_levels else -values["validation_loss"]
+
+
+def _pairs(
+    samples: Sequence[TrainingSample], found: Mapping[int, Prediction]
+) -> dict[str, tuple[list[float], list[float]]]:
+    pairs: dict[str, tuple[list[float], list[float]]] = {}
+    for index, prediction in sorted(found.items()):
+        level = samples[index].level
+        if level is not None and prediction.score is not None:
+            scores, opinions = pairs.setdefault(level.dimension, ([], []))
+            scores.append(prediction.score)
+            opinions.append(level.mos)
+    return pairs

@@ -1,0 +1,169 @@
+"""The training job on a real Ray: trained and exported, whatever was killed in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from iqa_core.assessor.direct import assess_images, load_assessor
+from tests.assessor.tiny import save_qwen2_5_vl
+from tests.jobs.running import ROOT, environment
+from tests.s3_server import Bucket, storage_options
+from tests.training.tasks import write_opinions
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+STEPS = 12
+FLAGS = (
+    "--num-workers 2 --worker-cpus 0.5 --threads 1 --global-batch 4 --micro-batch 1 --every 4 --log-every 1 "
+    f"--max-steps {STEPS} --learning-rate 1e-3 --precision fp32 --zero-stage 2 --targets linear "
+    "--validation-fraction 0.4 --no-gradient-checkpointing"
+).split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "base").mkdir()
+    save_qwen2_5_vl(folder / "base")
+    write_opinions(folder / "scenes", 12)
+    return folder
+
+
+def start(data: Path, output: object, *more: object) -> subprocess.Popen[str]:
+    given = ["--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", output]
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "jobs" / "train_sft.py"), *map(str, [*given, *FLAGS, *more])],
+        env=environment(None),
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def figures(output: Path) -> list[dict[str, Any]]:
+    file = output / "figures.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 240) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    return output
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Ray's training workers, among what this job started; each runs the loop in `RayTrainWorker`."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in below if any("RayTrainWorker" in part for part in child.cmdline())]
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path) -> tuple[Path, str]:
+    """A run that nothing disturbed, and what it printed."""
+    return data / "whole", ended(start(data, data / "whole"))
+
+
+def test_a_run_trains_validates_and_exports(whole: tuple[Path, str], data: Path) -> None:
+    output, printed = whole
+    records = figures(output)
+    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert [record["step"] for record in records if "validation_loss" in record] == [4, 8, 12]
+    assert f"step {STEPS}/{STEPS}" in printed
+    assert "exported" in printed
+    assert list((output / "tensorboard").iterdir())
+    assessor = load_assessor(str(output / "checkpoint"), threads=1)
+    [found] = assess_images(assessor, [data / "scenes" / "scene-000000.png"])
+    assert all(1 <= score <= 5 for score in found.scores_K)  # type: ignore[union-attr]
+
+
+def test_the_best_and_the_last_checkpoint_are_kept(whole: tuple[Path, str]) -> None:
+    kept = sorted((whole[0] / "ray").glob("checkpoint_*/progress.json"))
+    steps = {json.loads(file.read_text())["step"] for file in kept}
+    validated = [record for record in figures(whole[0]) if "validation_loss" in record]
+    best = max(validated, key=lambda record: record["rank_by"])
+    assert steps == {STEPS, best["step"]}
+
+
+def test_the_same_command_again_finds_nothing_to_do(whole: tuple[Path, str], data: Path) -> None:
+    before = (whole[0] / "figures.jsonl").stat().st_mtime_ns
+    assert "is there already" in ended(start(data, whole[0]))
+    assert (whole[0] / "figures.jsonl").stat().st_mtime_ns == before
+
+
+def last_weights(output: Path) -> dict[str, torch.Tensor]:
+    """What was trained, in the checkpoint of the last step."""
+    [last] = [
+        file.parent
+        for file in (output / "ray").glob("checkpoint_*/progress.json")
+        if json.loads(file.read_text())["step"] == STEPS
+    ]
+    return load_file(last / "trained.safetensors")
+
+
+def assert_ends_like(output: Path, whole: Path) -> None:
+    """The same number of steps, and the same weights."""
+    assert [record["step"] for record in figures(output)] == list(range(1, STEPS + 1))
+    found, wanted = last_weights(output), last_weights(whole)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_killed_worker_changes_nothing(whole: tuple[Path, str], data: Path) -> None:
+    process = start(data, data / "worker")
+    wait_for(lambda: any(record["step"] > 4 for record in figures(data / "worker")), process)
+    victims = workers_of(process)
+    assert len(victims) == 2
+    victims[1].kill()
+    ended(process)
+    assert_ends_like(data / "worker", whole[0])
+
+
+def test_a_killed_driver_goes_on_with_the_same_command(whole: tuple[Path, str], data: Path) -> None:
+    process = start(data, data / "driver")
+    wait_for(lambda: any(record["step"] > 4 for record in figures(data / "driver")), process)
+    started = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    psutil.wait_procs(started, timeout=60)
+    seen = len(figures(data / "driver"))
+    printed = ended(start(data, data / "driver"))
+    assert "step 1/" not in printed, "it went on from the checkpoint of step 4 or later"
+    assert seen >= 5
+    assert_ends_like(data / "driver", whole[0])
+
+
+@pytest.mark.s3
+def test_checkpoints_and_the_export_lie_in_s3(data: Path, s3: Bucket, tmp_path: Path) -> None:
+    options = json.dumps(storage_options(s3.endpoint))
+    printed = ended(start(data, s3.uri("run"), "--storage-options", options, "--max-steps", 2, "--every", 1))
+    assert f"exported   {s3.uri('run')}/checkpoint" in printed
+    keys = s3.keys("run/")
+    assert any(key.startswith("run/tensorboard/") for key in keys)
+    assert any(key.startswith("run/ray/checkpoint_") and key.endswith("/trained.safetensors") for key in keys)
+    s3.fetch_tree("run/checkpoint/", tmp_path / "checkpoint")
+    assert load_assessor(str(tmp_path / "checkpoint"), threads=1).rubric.id == "interior-v2"

@@ -1,0 +1,57 @@
+"""Scenes and a checkpoint -> small training tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.load import describe
+from iqa_core.assessor.processors import load_processor
+from iqa_core.demo.corpus import write_scenes
+from iqa_core.opinions.load import load_opinions
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.records import ImageLimits
+from iqa_core.training.checking import usable
+from iqa_core.training.encoding import SampleEncoder
+from iqa_core.training.recipe import Recipe
+from iqa_core.training.samples import level_samples
+from iqa_core.training.task import TrainingTask
+
+SHORT = {
+    "max_steps": 20,
+    "global_batch": 4,
+    "micro_batch": 1,
+    "learning_rate": 1e-3,
+    "precision": "fp32",
+    "every": 10,
+    "log_every": 1,
+    "gradient_checkpointing": False,
+    "targets": "linear",
+}
+
+
+def write_opinions(folder: Path, count: int, seed: int = 11) -> Path:
+    """The CSV of `count` scenes."""
+    write_scenes(folder, count, seed)
+    return folder / "annotations.csv"
+
+
+def scene_opinions(folder: Path, count: int, seed: int = 11) -> list[Opinion]:
+    return list(load_opinions([str(write_opinions(folder, count, seed))]).rows)
+
+
+def make_encoder(checkpoint: Path, rubric: str | None = None) -> SampleEncoder:
+    spec = describe(AssessorConfig(checkpoint=str(checkpoint)), rubric, ImageLimits())
+    return SampleEncoder(load_processor(checkpoint), spec.rubric, spec.preparer)  # type: ignore[arg-type]
+
+
+def make_task(checkpoint: Path, opinions: list[Opinion], **settings: Any) -> TrainingTask:
+    """A quarter of the images, the last, is for validation."""
+    recipe = Recipe.model_validate({**SHORT, **settings})
+    encoder = make_encoder(checkpoint)
+    samples = usable(level_samples(opinions, encoder.rubric, recipe.targets, {}), encoder).samples
+    cut = len(samples) * 3 // 4
+    return TrainingTask(
+        str(checkpoint), encoder.rubric, encoder.preparer, recipe, samples[:cut], samples[cut:], threads=1
+    )

@@ -1,0 +1,122 @@
+"""Samples -> rows and labels: exactly the answer's tokens carry loss, on checkpoints of two architectures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from iqa_core.assessor.prompts import build_prompt
+from iqa_core.errors import CallerError, RunError
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.training.encoding import IGNORED, SampleEncoder, read_image
+from iqa_core.training.samples import TrainingSample, level_samples
+from tests.training.tasks import make_encoder
+
+
+@pytest.fixture(params=["qwen", "idefics"])
+def encoder(request: pytest.FixtureRequest) -> SampleEncoder:
+    return make_encoder(request.getfixturevalue(request.param))
+
+
+def samples_of(encoder: SampleEncoder, opinions: list[Opinion]) -> list[TrainingSample]:
+    return level_samples(opinions, encoder.rubric, "linear", {})
+
+
+def test_only_answer_tokens_carry_loss(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+    samples = samples_of(encoder, opinions[:6])
+    tokenizer = encoder._processor.tokenizer
+    batch = encoder.batch(samples)
+    for row, sample in enumerate(samples):
+        labels = batch.labels_NT[row]
+        place = int(batch.level_places[row])
+        assert labels[place] == IGNORED, "the level token has a loss of its own"
+        carrying = labels != IGNORED
+        carrying[place] = True
+        said = tokenizer.decode(batch.inputs["input_ids"][row][carrying])
+        assert said == sample.answer + encoder._turn_end
+        assert (labels[carrying][torch.arange(int(carrying.sum())) != int(place - carrying.nonzero()[0])] >= 0).all()
+        assert (batch.inputs["attention_mask"][row][carrying] == 1).all(), "padding carries no loss"
+
+
+def test_the_level_token_stands_where_scoring_reads_it(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+    [sample] = samples_of(encoder, opinions[:1])
+    batch = encoder.batch([sample])
+    place = int(batch.level_places[0])
+    tokenizer = encoder._processor.tokenizer
+    prompt = build_prompt(encoder._processor, encoder.rubric, encoder.rubric.dimensions[0], None)
+    tail = tokenizer.encode(prompt, add_special_tokens=False)[-8:]
+    assert batch.inputs["input_ids"][0][place - 8 : place].tolist() == tail
+    assert sample.level is not None
+    words = [tokenizer.decode([token]).strip() for token in batch.level_ids_NL[0].tolist()]
+    assert words == list(encoder.rubric.levels)
+    assert batch.targets_NL[0].tolist() == pytest.approx(sample.level.target)
+
+
+def test_descriptions_carry_loss_on_all_of_their_words(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+    text = TrainingSample(opinions[0].path, "What is wrong?", "The sofa floats above the floor.", "words")
+    batch = encoder.batch([text, *samples_of(encoder, opinions[:1])])
+    assert batch.level_rows.tolist() == [1]
+    labels = batch.labels_NT[0]
+    tokenizer = encoder._processor.tokenizer
+    assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder._turn_end
+
+
+def test_padding_stands_behind_and_is_counted(qwen: Path, opinions: list[Opinion]) -> None:
+    encoder = make_encoder(qwen)
+    short = TrainingSample(opinions[0].path, "?", "No.", "words")
+    long = TrainingSample(opinions[0].path, "What is wrong with this room?", "Nothing at all is wrong.", "words")
+    batch = encoder.batch([short, long])
+    assert batch.real_tokens == int(batch.inputs["attention_mask"].sum())
+    assert batch.real_tokens < batch.labels_NT.numel()
+    lengths = batch.inputs["attention_mask"].sum(1).tolist()
+    for sample, length in zip([short, long], lengths, strict=True):
+        image = read_image(sample.image, encoder.preparer)
+        assert encoder.tokens(sample, image.header) == length, "counted from the header alone"  # type: ignore[arg-type]
+
+
+def test_a_shrunk_image_has_fewer_tokens(qwen: Path, opinions: list[Opinion]) -> None:
+    encoder = make_encoder(qwen)
+    [sample] = samples_of(encoder, opinions[:1])
+    shrunk = replace(sample, max_pixels=84 * 84)
+    assert encoder.batch([shrunk]).real_tokens == encoder.batch([sample]).real_tokens - 16 + 9
+
+
+def test_an_answer_that_merges_with_the_prompt_is_refused(qwen: Path, tmp_path: Path) -> None:
+    encoder = make_encoder(qwen)
+    template = (
+        "{% for m in messages %}{% for part in m.content %}{{ part.text or '<|image_pad|>' }}{% endfor %}{% endfor %}"
+    )
+    encoder._processor.chat_template = template
+    merging = next(
+        word
+        for word in encoder._processor.tokenizer.get_vocab()
+        if len(word) == 2 and word.isascii() and word.isalpha()
+    )
+    sample = TrainingSample(tmp_path / "x.png", merging[0], merging[1], "words")
+    with pytest.raises(CallerError, match="merges the answer"):
+        encoder.text(sample)
+
+
+def test_an_image_that_vanished_stops_the_run(qwen: Path, tmp_path: Path) -> None:
+    sample = TrainingSample(tmp_path / "gone.png", "?", "No.", "words")
+    with pytest.raises(RunError, match=r"gone.png was readable when the run began, but now: missing"):
+        make_encoder(qwen).batch([sample])
+
+
+def test_a_processor_that_changes_answers_is_found_out(qwen: Path, opinions: list[Opinion]) -> None:
+    encoder = make_encoder(qwen)
+    [sample] = samples_of(encoder, opinions[:1])
+    known = encoder.text(sample)
+    encoder._known = {key: replace(known, answer_ids=(1, *known.answer_ids[1:])) for key in encoder._known}
+    with pytest.raises(RunError, match="changed the tokens of an answer"):
+        encoder.batch([sample])
+
+
+def test_the_chat_template_says_how_a_turn_ends(qwen: Path, idefics: Path) -> None:
+    assert make_encoder(qwen)._turn_end == "<|im_end|>"
+    assert make_encoder(idefics)._turn_end == "<end_of_utterance>"
+    assert json.loads((qwen / "config.json").read_text())["model_type"] == "qwen2_5_vl"

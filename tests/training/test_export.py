@@ -1,0 +1,100 @@
+"""A checkpoint -> a folder that scoring takes: the same scores, frozen weights to the bit, a card with the figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from iqa_core.assessor.direct import assess_images, load_assessor
+from iqa_core.assessor.models import load_model
+from iqa_core.errors import RunError
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.records import Assessment
+from iqa_core.training.export import export
+from iqa_core.training.objective import losses
+from iqa_core.training.parts import part_of, prepare_parts, trainable
+from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
+from tests.training.tasks import make_encoder, make_task
+
+FIGURES = {"step": 20, "steps": 20, "loss": 0.7, "validation_loss": 0.8, "srcc": 0.91, "plcc": 0.9, "srcc_layout": 0.9}
+
+
+def trained(task: TrainingTask, folder: Path) -> tuple[Any, Path]:
+    """A model of which every trained weight was moved, and its checkpoint."""
+    model = load_model(Path(task.base), "float32", "cpu", 1)
+    prepare_parts(model, task.recipe)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in trainable(model).values():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    folder.mkdir()
+    save_file({name: p.detach().clone() for name, p in trainable(model).items()}, folder / WEIGHTS)
+    (folder / PROGRESS).write_text(json.dumps(FIGURES))
+    return model, folder
+
+
+@pytest.mark.parametrize("modes", [{}, {"language": "lora", "vision": "full"}], ids=["full", "lora"])
+def test_the_exported_folder_scores_as_the_trained_model_did(
+    modes: dict[str, Any], qwen: Path, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    task = make_task(qwen, opinions[:16], **modes)
+    model, checkpoint = trained(task, tmp_path / "checkpoint")
+    export(task, checkpoint, tmp_path / "out", {"seed": 0})
+    assessor = load_assessor(str(tmp_path / "out"), threads=1)  # its golden scores are compared here
+    encoder = make_encoder(qwen)
+    with torch.no_grad():
+        wanted = losses(model, encoder.batch(task.train[:4]), 1.0).scores.numpy()
+    [found] = assess_images(assessor, [task.train[0].image])
+    assert isinstance(found, Assessment)
+    assert len({sample.image for sample in task.train[:4]}) == 1, "one image, four dimensions"
+    np.testing.assert_allclose(found.scores_K, wanted, atol=1e-5)
+
+
+def test_frozen_weights_are_the_bases_bit_by_bit(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
+    task = make_task(qwen, opinions[:16])
+    _, checkpoint = trained(task, tmp_path / "checkpoint")
+    export(task, checkpoint, tmp_path / "out", {})
+    before, after = (load_file(folder / "model.safetensors") for folder in (qwen, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {part_of(name) for name in changed} == {"language"}
+    assert {name for name in before if part_of(name) == "language"} == changed
+
+
+def test_the_folder_says_what_it_is(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
+    task = make_task(qwen, opinions[:16])
+    _, checkpoint = trained(task, tmp_path / "checkpoint")
+    manifest = export(task, checkpoint, tmp_path / "out", {"train": ["a.csv"]}, "bfloat16")
+    assert (manifest.rubric, manifest.prompt_version, manifest.dtype) == ("interior-v2", 2, "float32")
+    assert len(manifest.golden) == 3
+    assert json.loads((tmp_path / "out" / "training.json").read_text()) == {"train": ["a.csv"]}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| layout | not defined | 0.900 |" in card
+    assert "| mean | 0.900 | 0.910 |" in card
+    assert str(tmp_path) not in card
+    assert next(iter(load_file(tmp_path / "out" / "model.safetensors").values())).dtype == torch.bfloat16
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (qwen / "tokenizer.json").read_bytes()
+
+
+def test_a_rubric_of_ones_own_travels_in_the_folder(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
+    task = make_task(qwen, opinions[:16])
+    rubric = type(task.rubric).model_validate(
+        task.rubric.model_dump() | {"id": "mine", "system": 'Say "good" or “bad”.'}
+    )
+    task = TrainingTask(**{**vars(task), "rubric": rubric})
+    _, checkpoint = trained(task, tmp_path / "checkpoint")
+    export(task, checkpoint, tmp_path / "out", {})
+    assert load_assessor(str(tmp_path / "out"), threads=1).rubric == rubric
+
+
+def test_weights_of_another_base_are_refused(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
+    task = make_task(qwen, opinions[:16])
+    _, checkpoint = trained(make_task(qwen, opinions[:16], language="lora"), tmp_path / "checkpoint")
+    with pytest.raises(RunError, match="was not trained from"):
+        export(task, checkpoint, tmp_path / "out", {})

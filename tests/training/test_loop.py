@@ -1,0 +1,142 @@
+"""Real workers over gloo: any number of them, at any ZeRO stage, from any checkpoint, train the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from iqa_core.assessor.models import load_model
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.training.parts import part_of
+from iqa_core.training.validation import RANK
+from tests.training.tasks import make_task
+from tests.training.workers import Job, run_jobs, weights
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def alone(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
+    """One worker. The restored run begins from what the first one left after 10 steps."""
+    (runs / "alone").mkdir()
+    task = make_task(qwen, opinions, zero_stage=0)
+    jobs = [
+        Job("zero-0", task),
+        Job("restored", task, restored_from=runs / "alone" / "zero-0" / "step-10"),
+        Job("parts", make_task(qwen, opinions, zero_stage=2, vision="lora", aligner="full", language="lora")),
+        Job("checkpointed", make_task(qwen, opinions, zero_stage=0, gradient_checkpointing=True, max_steps=3)),
+        Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
+        Job("autocast", make_task(qwen, opinions, zero_stage=0, precision="bf16")),
+    ]
+    return run_jobs(runs / "alone", 1, jobs)
+
+
+@pytest.fixture(scope="module")
+def together(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
+    """Two workers, with half of the accumulation each."""
+    (runs / "together").mkdir()
+    jobs = [Job(f"zero-{stage}", make_task(qwen, opinions, zero_stage=stage)) for stage in (0, 2, 3)]
+    restored_from = runs / "together" / "zero-3" / "step-10"
+    jobs.append(Job("restored", make_task(qwen, opinions, zero_stage=3), restored_from))
+    return run_jobs(runs / "together", 2, jobs)
+
+
+def curve(reports: list[dict[str, float]]) -> list[float]:
+    return [report["loss"] for report in reports]
+
+
+def assert_same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(
+            found[name], value, atol=tolerance, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_the_loss_falls(alone: dict[str, Any]) -> None:
+    losses = curve(alone["zero-0"])
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_two_workers_are_one_with_twice_the_accumulation(
+    runs: Path, alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    assert curve(together["zero-0"]) == pytest.approx(curve(alone["zero-0"]), abs=1e-4)
+    assert_same(weights(runs / "together", "zero-0", 20), weights(runs / "alone", "zero-0", 20), 1e-4)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_what_zero_spreads_changes_nothing(runs: Path, together: dict[str, Any], stage: int) -> None:
+    assert curve(together[f"zero-{stage}"]) == pytest.approx(curve(together["zero-0"]), abs=1e-3)
+    assert_same(weights(runs / "together", f"zero-{stage}", 20), weights(runs / "together", "zero-0", 20), 1e-3)
+
+
+@pytest.mark.parametrize(("workers", "whole"), [("alone", "zero-0"), ("together", "zero-3")])
+def test_a_restored_run_ends_with_the_same_weights(
+    runs: Path, request: pytest.FixtureRequest, workers: str, whole: str
+) -> None:
+    reports = request.getfixturevalue(workers)
+    assert [report["step"] for report in reports["restored"]] == list(range(11, 21))
+    assert_same(weights(runs / workers, "restored", 20), weights(runs / workers, whole, 20), 1e-4)
+
+
+def test_validation_figures_do_not_hang_on_the_number_of_workers(
+    alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    for step in (9, 19):
+        one, two = alone["zero-0"][step], together["zero-3"][step]
+        assert one["validation_loss"] == pytest.approx(two["validation_loss"], abs=1e-3)
+        assert one[RANK] == pytest.approx(two[RANK], abs=0.05)
+        assert one["srcc_layout"] == pytest.approx(two["srcc_layout"], abs=0.05)
+
+
+def test_frozen_weights_are_in_no_checkpoint_and_so_unchanged(runs: Path, alone: dict[str, Any], qwen: Path) -> None:
+    """What is not trained is not stored: scoring takes it from the base, bit by bit (see test_export)."""
+    base = dict(load_model(qwen, "float32", "cpu", 1).named_parameters())
+    trained = weights(runs / "alone", "zero-0", 20)
+    assert {part_of(name) for name in trained} == {"language"}
+    assert trained.keys() == {name for name in base if part_of(name) == "language"}
+    assert all((trained[name] != base[name]).any() for name in trained)
+
+
+def test_low_rank_parts_learn_only_their_updates(runs: Path, alone: dict[str, Any]) -> None:
+    trained = weights(runs / "alone", "parts", 20)
+    by_part = {part: [n for n in trained if part_of(n) == part] for part in ("vision", "aligner", "language")}
+    assert all("lora_" in name for name in by_part["vision"] + by_part["language"])
+    assert by_part["aligner"]
+    assert not any("lora_" in name for name in by_part["aligner"])
+    updates = [name for name in trained if "lora_B" in name]
+    assert all(trained[name].any() for name in updates), "all of them began at zero"
+    assert curve(alone["parts"])[-1] < curve(alone["parts"])[0]
+
+
+def test_recomputed_activations_give_the_same_steps(alone: dict[str, Any]) -> None:
+    # learning rates of three steps are not those of twenty: the first loss is before any step
+    assert curve(alone["checkpointed"])[0] == pytest.approx(curve(alone["zero-0"])[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("job", ["bf16", "autocast"])
+def test_bfloat16_learns_nearly_the_same(runs: Path, alone: dict[str, Any], job: str) -> None:
+    assert curve(alone[job])[-5:] == pytest.approx(curve(alone["zero-0"])[-5:], rel=0.1)
+    dtype = next(iter(weights(runs / "alone", job, 20).values())).dtype
+    assert dtype == {"bf16": torch.bfloat16, "autocast": torch.float32}[job]
+
+
+def test_reports_have_what_a_person_wants_to_know(together: dict[str, Any]) -> None:
+    report = together["zero-2"][4]
+    assert report["steps"] == 20
+    assert report["samples_per_s"] > 0
+    assert report["tokens_per_s"] > 10 * report["samples_per_s"]
+    assert 0 <= report["padding"] < 0.1
+    assert report["memory_gib"] > 0.1
+    assert report["gradient_norm"] > 0
+    assert "checkpoint_s" in together["zero-2"][9]

@@ -1,0 +1,100 @@
+"""Logits -> loss: cross-entropy by hand, five-way divergence by hand, and logits only where they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from iqa_core.assessor.models import load_model
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.training.encoding import IGNORED, Batch
+from iqa_core.training.objective import losses
+from iqa_core.training.samples import level_samples
+from iqa_core.training.targets import TargetKind
+from tests.training.tasks import make_encoder
+
+
+@pytest.fixture(scope="module")
+def model(qwen: Path) -> Any:
+    return load_model(qwen, "float32", "cpu", 1)
+
+
+def batch_of(folder: Path, opinions: list[Opinion], targets: TargetKind) -> Batch:
+    encoder = make_encoder(folder)
+    return encoder.batch(level_samples(opinions, encoder.rubric, targets, {"layout": 2.0}))
+
+
+def by_hand(model: Any, batch: Batch, row: int, level_weight: float) -> float:
+    """Mean over the answer's tokens, one after another."""
+    logits = model(**batch.inputs, use_cache=False).logits[row].double()
+    total, count = 0.0, 0.0
+    for place in (batch.labels_NT[row] != IGNORED).nonzero().flatten().tolist():
+        total += float(functional.cross_entropy(logits[place - 1], batch.labels_NT[row, place]))
+        count += 1
+    log_probs = logits[int(batch.level_places[row]) - 1].log_softmax(0)[batch.level_ids_NL[row]]
+    target = batch.targets_NL[row].double()
+    # -sum q log p over the whole vocabulary, less the entropy of q: 0 for a model that says exactly q
+    divergence = float(torch.xlogy(target, target).sum() - (target * log_probs).sum())
+    return (total + level_weight * divergence) / (count + level_weight)
+
+
+@pytest.mark.parametrize("level_weight", [1.0, 5.0])
+def test_the_loss_is_what_it_is_by_hand(model: Any, qwen: Path, opinions: list[Opinion], level_weight: float) -> None:
+    batch = batch_of(qwen, opinions[:3], "linear")
+    with torch.no_grad():
+        found = losses(model, batch, level_weight)
+        expected = [by_hand(model, batch, row, level_weight) for row in range(3)]
+    assert found.samples_N.tolist() == pytest.approx(expected, rel=1e-5)
+    assert batch.weights_N.tolist() == [2, 1, 1]
+    assert float(found.weighted_sum) == pytest.approx(2 * expected[0] + expected[1] + expected[2], rel=1e-5)
+
+
+def test_hard_targets_make_it_plain_cross_entropy(model: Any, qwen: Path, opinions: list[Opinion]) -> None:
+    batch = batch_of(qwen, opinions[:2], "hard")
+    rows, places = batch.level_rows, batch.level_places
+    labels = batch.labels_NT.index_put((rows, places), batch.inputs["input_ids"][rows, places])
+    with torch.no_grad():
+        logits = model(**batch.inputs, use_cache=False).logits
+        for row in range(2):
+            expected = functional.cross_entropy(logits[row, :-1], labels[row, 1:], ignore_index=IGNORED)
+            assert float(losses(model, batch, 1.0).samples_N[row]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_scores_are_those_of_scoring(model: Any, qwen: Path, opinions: list[Opinion]) -> None:
+    batch = batch_of(qwen, opinions[:2], "linear")
+    with torch.no_grad():
+        logits = model(**batch.inputs, use_cache=False).logits
+        for row, score in enumerate(losses(model, batch, 1.0).scores.tolist()):
+            probs = logits[row, int(batch.level_places[row]) - 1][batch.level_ids_NL[row]].softmax(0)
+            assert score == pytest.approx(float(probs @ torch.arange(1.0, 6.0)), abs=1e-5)
+
+
+class WholeLogits:
+    """A model whose forward cannot be told which logits to compute; it keeps them, for their gradient."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def forward(self, **inputs: Any) -> Any:
+        found = self._model(**inputs)
+        self.logits = found.logits
+        self.logits.retain_grad()
+        return found
+
+    __call__ = forward
+
+
+def test_only_places_before_answer_tokens_get_a_gradient(model: Any, qwen: Path, opinions: list[Opinion]) -> None:
+    whole, batch = WholeLogits(model), batch_of(qwen, opinions[:3], "linear")
+    found = losses(whole, batch, 1.0)
+    found.weighted_sum.backward()
+    with torch.no_grad():
+        assert torch.allclose(found.samples_N, losses(model, batch, 1.0).samples_N, atol=1e-5)
+    learns = whole.logits.grad.abs().sum(dim=2) > 0
+    carries = batch.labels_NT != IGNORED
+    carries[batch.level_rows, batch.level_places] = True
+    assert learns[:, :-1].tolist() == carries[:, 1:].tolist()

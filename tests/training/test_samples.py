@@ -1,0 +1,64 @@
+"""Opinions and descriptions -> samples: questions, answers, targets, weights, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.rubrics import load_rubric
+from iqa_core.training.samples import level_samples, require_known_weights, text_samples
+
+RUBRIC = load_rubric("interior-v2")
+
+
+def opinion(dimension: str = "layout", mos: float = 3.6, dataset: str = "a") -> Opinion:
+    return Opinion(image="x.png", path=Path("/data/x.png"), dimension=dimension, mos=mos, dataset=dataset)
+
+
+def test_an_opinion_becomes_the_rubrics_question_and_its_sentence() -> None:
+    [sample] = level_samples([opinion()], RUBRIC, "linear", {})
+    assert sample.query == RUBRIC.dimensions[0].query
+    assert sample.answer == "The spatial aesthetic layout quality level of this image is good."
+    assert sample.level is not None
+    assert sample.level.target == pytest.approx((0, 0, 0.4, 0.6, 0))
+
+
+def test_weights_of_data_set_and_dimension_multiply() -> None:
+    weights = {"a": 2.0, "harmony": 3.0}
+    found = level_samples([opinion(), opinion("harmony"), opinion("harmony", dataset="b")], RUBRIC, "hard", weights)
+    assert [sample.weight for sample in found] == [2, 6, 3]
+
+
+def test_a_dimension_that_the_rubric_does_not_have_is_refused() -> None:
+    with pytest.raises(CallerError, match="opinions on sharpness, but rubric interior-v2 asks for layout"):
+        level_samples([opinion("sharpness")], RUBRIC, "hard", {})
+
+
+def test_weights_of_nothing_are_refused() -> None:
+    samples = level_samples([opinion()], RUBRIC, "hard", {})
+    with pytest.raises(CallerError, match="--weight layuot"):
+        require_known_weights({"layuot": 2.0}, samples)
+    with pytest.raises(CallerError, match="above 0"):
+        require_known_weights({"layout": 0.0}, samples)
+
+
+def test_descriptions_are_samples_without_a_level(tmp_path: Path) -> None:
+    lines = [
+        {"query": "<image>What is wrong?", "response": "The chair floats.", "images": ["a.png"]},
+        {"query": "<image>\nDescribe it.", "response": "A room.", "image": "b.png"},
+    ]
+    (tmp_path / "words.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    first, second = text_samples([tmp_path / "words.jsonl"], {"words": 0.5})
+    assert (first.query, first.answer, first.level, first.weight) == ("What is wrong?", "The chair floats.", None, 0.5)
+    assert (second.query, second.image) == ("Describe it.", tmp_path / "b.png")
+
+
+def test_a_description_of_two_images_is_refused(tmp_path: Path) -> None:
+    line = {"query": "<image>Compare.", "response": "The first.", "images": ["a.png", "b.png"]}
+    (tmp_path / "words.jsonl").write_text(json.dumps(line))
+    with pytest.raises(CallerError, match=r"words.jsonl, line 1: images is .* a list of one path"):
+        text_samples([tmp_path / "words.jsonl"], {})

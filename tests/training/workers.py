@@ -1,0 +1,98 @@
+"""Tasks -> what training them reports, by real worker processes over gloo, as many as wanted, without Ray."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iqa_core.training.task import WEIGHTS, TrainingTask
+
+
+@dataclass
+class Recorder:
+    """A host that keeps every report, and all workers' shares of every checkpoint in one folder each."""
+
+    folder: Path
+    restored_from: Path | None = None
+    reports: list[dict[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def restored(self) -> Iterator[Path | None]:
+        yield self.restored_from
+
+    def report(self, figures: Mapping[str, float], checkpoint: Path | None) -> None:
+        self.reports.append(dict(figures))
+        if checkpoint is not None:
+            shutil.copytree(checkpoint, self.folder / f"step-{figures['step']}", dirs_exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    name: str
+    task: TrainingTask
+    restored_from: Path | None = None
+
+
+def run_jobs(folder: Path, num_workers: int, jobs: Sequence[Job]) -> dict[str, list[dict[str, float]]]:
+    """Rank 0's reports by job; checkpoints lie in `folder/<job>/step-<n>`.
+
+    Jobs follow each other in one set of workers: starting one costs ten seconds.
+    """
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [
+        context.Process(target=_work, args=(folder, rank, num_workers, list(jobs), results))
+        for rank in range(num_workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        found = dict(_result(results) for _ in processes)
+    finally:
+        for process in processes:  # one that failed leaves the others waiting for it
+            process.terminate()
+            process.join()
+    return found[0]
+
+
+def _result(results: Any) -> tuple[int, dict[str, list[dict[str, float]]]]:
+    rank, result = results.get()
+    assert not isinstance(result, str), f"worker {rank}: {result}"
+    return rank, result
+
+
+def weights(folder: Path, job: str, step: int) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / job / f"step-{step}" / WEIGHTS)
+
+
+def _work(folder: Path, rank: int, num_workers: int, jobs: Sequence[Job], results: Any) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_workers), LOCAL_SIZE=str(num_workers))
+    import torch
+    import torch.distributed as dist
+
+    from iqa_core.training.loop import train
+
+    torch.set_num_threads(1)
+    try:
+        store = dist.FileStore(str(folder / f"store-{num_workers}-{jobs[0].name}"), num_workers)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=num_workers)
+        reports = {}
+        for job in jobs:
+            host = Recorder(folder / job.name, job.restored_from)
+            train(job.task, host)
+            reports[job.name] = host.reports
+        dist.destroy_process_group()
+        results.put((rank, reports))
+    except BaseException:
+        results.put((rank, traceback.format_exc()))
