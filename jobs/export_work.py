@@ -6,9 +6,11 @@ the shard is whole. A task that is done twice puts the same bytes twice.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
 
@@ -58,6 +60,23 @@ class ExportWork:
     limits: ImageLimits
     caption: str | None
     allow_missing: bool
+    shard_images: int
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What may not change during the life of an export, beside the decisions."""
+        return {"shard_images": self.shard_images, "caption_column": self.caption}
+
+    @property
+    def begun_uri(self) -> str:
+        return join(join(join(self.output, "manifests"), self.format), "export.json")
+
+    def begun(self) -> dict[str, Any] | None:
+        """What was laid down when the export was begun; None where none was."""
+        if self.storage.stat(self.begun_uri) is None:
+            return None
+        found: dict[str, Any] = json.loads(self.storage.read(self.begun_uri))
+        return found
 
     @property
     def ledger(self) -> Ledger:

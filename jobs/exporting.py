@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from iqa_core.corpus.ledger import chunk_name
 from iqa_core.corpus.storage import join
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import RunError
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
@@ -69,12 +69,11 @@ def export(
     kept: Blocks,
     schema: pa.Schema,
     record: Mapping[str, Any],
-    shard_images: int,
     connect: Callable[[], None],
     stall_timeout_s: float,
 ) -> int:
-    """Write or finish one export; the exit code. Raises CallerError where the folder holds one of other decisions."""
-    check_begun(work, record, shard_images)
+    """Write or finish one export; the exit code."""
+    _begin(work, record)
     if work.format == "list":
         return _export_list(work, kept, schema, record)
     finished = work.ledger.finished()
@@ -82,7 +81,7 @@ def export(
     outcome = Outcome()
     progress = Progress(record["kept"], 0)
     try:
-        for wave in _waves(_unfinished(shards(kept(), shard_images), finished, planned, progress)):
+        for wave in _waves(_unfinished(shards(kept(), work.shard_images), finished, planned, progress)):
             connect()
             for event in guarded(_streamed(wave, work), stall_timeout_s):
                 _take(event, outcome, progress, work.allow_missing)
@@ -91,25 +90,17 @@ def export(
     return _conclude(work, record, schema, planned, outcome)
 
 
-def check_begun(work: ExportWork, record: Mapping[str, Any], shard_images: int) -> None:
-    """An export goes on only with the decisions, shard size and caption that it was begun with."""
+def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
+    """Lay down what the export is of; it goes on only with the same decisions."""
     parts = [part["sha256"] for part in record["decisions"]]
-    begun = {
-        "decisions": hashlib.sha256("".join(parts).encode()).hexdigest(),
-        "shard_images": shard_images,
-        "caption_column": work.caption,
-    }
-    data = json.dumps(begun, indent=2).encode()
-    uri = join(join(join(work.output, "manifests"), work.format), "export.json")
-    if work.storage.create(uri, data, scratch=join(work.output, ".tmp")):
-        return
-    there = json.loads(work.storage.read(uri))
-    differing = [name for name in begun if there.get(name) != begun[name]]
-    if differing:
-        raise CallerError(
-            f"--output {work.output}: its {work.format} export was begun with other {' and '.join(differing)} (images "
-            "may have been scored since); give another folder"
-        )
+    begun = {"decisions": hashlib.sha256("".join(parts).encode()).hexdigest(), **work.terms}
+    if not work.storage.create(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp")):
+        there = work.begun()
+        if there != begun:
+            raise RunError(
+                f"{work.output}: its {work.format} export was begun with other decisions: rows were scored anew since. "
+                "Select into another folder"
+            )
 
 
 def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:

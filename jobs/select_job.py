@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -49,6 +50,7 @@ class SelectJob:
             limits=ImageLimits(max_bytes=MAX_BYTES),
             caption=self.settings.caption_column,
             allow_missing=self.settings.allow_missing,
+            shard_images=self.settings.shard_images,
         )
 
 
@@ -76,6 +78,7 @@ def prepare(settings: SelectSettings) -> SelectJob:
         )
     job = SelectJob(storage, settings, policy, condition, rows, selection)
     _check_exports(job)
+    _check_begun(job, before)
     return job
 
 
@@ -101,6 +104,24 @@ def _check_exports(job: SelectJob) -> None:
     images = {(mapping.get("image"), mapping.get("uri")) for mapping in columns}
     if settings.export and len(images) > 1:
         raise CallerError("--export: the tables were scored from differently named image columns; export each alone")
+
+
+def _check_begun(job: SelectJob, before: dict[str, Any] | None) -> None:
+    """An export that was begun here is of the decisions that are here, so these may not change under it."""
+    chunks = [len(given.table.chunks) for given in job.rows.given]
+    for format in FORMATS:
+        work = job.export_work(format)
+        begun = work.begun()
+        if begun is None:
+            continue
+        differing = [name for name, value in work.terms.items() if begun[name] != value]
+        if format in job.settings.export and differing:
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in differing)
+            raise CallerError(f"--output: its {format} export was begun with another {flags}; give another folder")
+        if before is not None and [table["chunks"] for table in before["scores"]] != chunks:
+            raise CallerError(
+                f"--output: its {format} export was begun before more images were scored; give another folder"
+            )
 
 
 def policy_of(settings: SelectSettings) -> Policy:

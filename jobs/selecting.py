@@ -68,7 +68,6 @@ def _exported(
         rows.kept,
         rows.kept_schema,
         record,
-        settings.shard_images,
         connect,
         settings.stall_timeout_s,
     )

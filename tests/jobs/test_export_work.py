@@ -42,7 +42,9 @@ def exported(corpus: ScoredCorpus, output: Path, format: str, *flags: str, allow
     arguments = ["--scores", str(corpus.scores), "--output", str(output), "--where", "reward > 1", *flags]
     job = prepare(parse(SelectSettings, arguments))
     caption = job.settings.caption_column
-    work = ExportWork(Storage(), str(output), format, ReadOptions(), ImageLimits(), caption, allow_missing)
+    work = ExportWork(
+        Storage(), str(output), format, ReadOptions(), ImageLimits(), caption, allow_missing, SHARD_IMAGES
+    )
     rows: list[pa.Table] = []
     with opened(job, output / "scratch") as decided:
         for shard in shards(decided.kept(), SHARD_IMAGES):

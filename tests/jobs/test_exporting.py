@@ -96,6 +96,7 @@ def test_missing_originals_are_listed_and_exit_1_unless_allowed(tmp_path: Path, 
     assert (tmp_path / "out" / "webdataset" / "README.md").exists()
 
 
+@pytest.mark.slow
 def test_a_list_needs_no_ray_and_has_the_columns_that_simpletuner_reads(tmp_path: Path) -> None:
     corpus = write_scored_corpus(tmp_path)
     flags = ("--export", "list", "--caption-column", "caption")
@@ -112,15 +113,16 @@ def test_a_list_needs_no_ray_and_has_the_columns_that_simpletuner_reads(tmp_path
     assert any(line.startswith(f"{tmp_path}/corpus/a.tar\t") for line in lines)
 
 
+@pytest.mark.slow
 def test_an_export_of_other_decisions_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path / "in", {f"{index}.png": tiny_png(index) for index in range(4)})
     corpus = ScoredCorpus(score(tmp_path / "scores", tmp_path / "in"), {})
     assert select(corpus, tmp_path / "out", "--export", "list", address=None)[0] == 0
     code, output = select(corpus, tmp_path / "out", "--export", "list", "--caption-column", "format", address=None)
     assert code == 2
-    assert "begun with other caption_column" in output
+    assert "begun with another --caption-column" in output
     write_folder(tmp_path / "in", {f"new{index}.png": tiny_png(index) for index in range(4, 9)})
     score(tmp_path / "scores", tmp_path / "in")
     code, output = select(corpus, tmp_path / "out", "--export", "list", address=None)
     assert code == 2
-    assert "begun with other decisions" in output
+    assert "begun before more images were scored" in output
