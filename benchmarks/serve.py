@@ -215,7 +215,7 @@ def endpoint() -> Iterator[psutil.Process]:
 
 
 def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             if httpx2.get(url, timeout=5).status_code == 200:
