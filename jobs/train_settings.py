@@ -12,7 +12,7 @@ from iqa_core.training.split import SplitBy
 from jobs.command import JobSettings
 
 
-class TrainSettings(Recipe, JobSettings):
+class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionaries of one kind
     """Fine-tune an assessor on people's opinions. Resumable at any point; exports what --assessor.checkpoint takes."""
 
     train: list[str] = Field(min_length=1)

@@ -33,7 +33,7 @@ class Recipe(BaseModel):
     """The language model with its output matrix."""
     lora_rank: int = Field(default=16, ge=1)
     """Of the low-rank update of each linear layer, where a part is `lora`."""
-    lora_alpha: float = Field(default=32, gt=0)
+    lora_alpha: int = Field(default=32, ge=1)
     """The update is scaled by alpha / rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of inputs of the update that are dropped in training."""

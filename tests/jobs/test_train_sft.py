@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from tests.jobs.running import ROOT, environment
 from tests.s3_server import Bucket, storage_options
 from tests.training.tasks import write_opinions
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+Start = Callable[..., subprocess.Popen[str]]
 
 STEPS = 12
 FLAGS = (
@@ -42,7 +44,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(data: Path, output: object, *more: object) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def start(data: Path) -> Iterator[Start]:
+    """Starts the job with this output and these flags more; whatever still runs at the end is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(output: object, *more: object) -> subprocess.Popen[str]:
+        started.append(_start(data, output, *more))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def _start(data: Path, output: object, *more: object) -> subprocess.Popen[str]:
     given = ["--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", output]
     return subprocess.Popen(
         [sys.executable, str(ROOT / "jobs" / "train_sft.py"), *map(str, [*given, *FLAGS, *more])],
@@ -60,7 +78,7 @@ def figures(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 240) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 400) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -69,7 +87,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], time
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     return output
 
@@ -81,9 +99,9 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path) -> tuple[Path, str]:
+def whole(data: Path, start: Start) -> tuple[Path, str]:
     """A run that nothing disturbed, and what it printed."""
-    return data / "whole", ended(start(data, data / "whole"))
+    return data / "whole", ended(start(data / "whole"))
 
 
 def test_a_run_trains_validates_and_exports(whole: tuple[Path, str], data: Path) -> None:
@@ -108,9 +126,9 @@ def test_the_best_and_the_last_checkpoint_are_kept(whole: tuple[Path, str]) -> N
     assert steps == {STEPS, best["step"]}
 
 
-def test_the_same_command_again_finds_nothing_to_do(whole: tuple[Path, str], data: Path) -> None:
+def test_the_same_command_again_finds_nothing_to_do(whole: tuple[Path, str], start: Start) -> None:
     before = (whole[0] / "figures.jsonl").stat().st_mtime_ns
-    assert "is there already" in ended(start(data, whole[0]))
+    assert "is there already" in ended(start(whole[0]))
     assert (whole[0] / "figures.jsonl").stat().st_mtime_ns == before
 
 
@@ -133,8 +151,8 @@ def assert_ends_like(output: Path, whole: Path) -> None:
         torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_a_killed_worker_changes_nothing(whole: tuple[Path, str], data: Path) -> None:
-    process = start(data, data / "worker")
+def test_a_killed_worker_changes_nothing(whole: tuple[Path, str], data: Path, start: Start) -> None:
+    process = start(data / "worker")
     wait_for(lambda: any(record["step"] > 4 for record in figures(data / "worker")), process)
     victims = workers_of(process)
     assert len(victims) == 2
@@ -143,24 +161,24 @@ def test_a_killed_worker_changes_nothing(whole: tuple[Path, str], data: Path) ->
     assert_ends_like(data / "worker", whole[0])
 
 
-def test_a_killed_driver_goes_on_with_the_same_command(whole: tuple[Path, str], data: Path) -> None:
-    process = start(data, data / "driver")
+def test_a_killed_driver_goes_on_with_the_same_command(whole: tuple[Path, str], data: Path, start: Start) -> None:
+    process = start(data / "driver")
     wait_for(lambda: any(record["step"] > 4 for record in figures(data / "driver")), process)
     started = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     psutil.wait_procs(started, timeout=60)
     seen = len(figures(data / "driver"))
-    printed = ended(start(data, data / "driver"))
+    printed = ended(start(data / "driver"))
     assert "step 1/" not in printed, "it went on from the checkpoint of step 4 or later"
     assert seen >= 5
     assert_ends_like(data / "driver", whole[0])
 
 
 @pytest.mark.s3
-def test_checkpoints_and_the_export_lie_in_s3(data: Path, s3: Bucket, tmp_path: Path) -> None:
+def test_checkpoints_and_the_export_lie_in_s3(start: Start, s3: Bucket, tmp_path: Path) -> None:
     options = json.dumps(storage_options(s3.endpoint))
-    printed = ended(start(data, s3.uri("run"), "--storage-options", options, "--max-steps", 2, "--every", 1))
+    printed = ended(start(s3.uri("run"), "--storage-options", options, "--max-steps", 2, "--every", 1))
     assert f"exported   {s3.uri('run')}/checkpoint" in printed
     keys = s3.keys("run/")
     assert any(key.startswith("run/tensorboard/") for key in keys)

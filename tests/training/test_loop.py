@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from iqa_core.assessor.checkpoints import materialise
 from iqa_core.assessor.models import load_model
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.parts import part_of
 from iqa_core.training.validation import RANK
-from tests.training.tasks import make_task
+from tests.training.tasks import make_encoder, make_task, scene_opinions
 from tests.training.workers import Job, run_jobs, weights
 
 pytestmark = pytest.mark.slow
@@ -140,3 +142,31 @@ def test_reports_have_what_a_person_wants_to_know(together: dict[str, Any]) -> N
     assert report["memory_gib"] > 0.1
     assert report["gradient_norm"] > 0
     assert "checkpoint_s" in together["zero-2"][9]
+
+
+@pytest.fixture(scope="module")
+def backwards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo assessor with its level words the wrong way round: what it finds excellent it calls bad."""
+    folder = tmp_path_factory.mktemp("backwards") / "base"
+    shutil.copytree(materialise("demo"), folder)
+    (folder / "assessor.toml").write_text('rubric = "interior-v1"\nprompt_version = 1\ndtype = "float32"\n')
+    encoder, model = make_encoder(folder), load_model(folder, "float32", "cpu", 1)
+    tokens = [encoder._processor.tokenizer.encode(f" {word}")[0] for word in encoder.rubric.levels]
+    with torch.no_grad():
+        model.lm_head.weight[tokens] = model.lm_head.weight[tokens[::-1]]
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_short_fine_tuning_of_the_demo_raises_agreement(backwards: Path, tmp_path: Path) -> None:
+    """Two workers, 40 steps of 16 samples, vision frozen; in full it is `jobs/train_sft.py --base demo`."""
+    opinions = scene_opinions(tmp_path / "scenes", 80)
+    settings = {"zero_stage": 0, "global_batch": 16, "micro_batch": 8, "every": 40, "level_weight": 10.0}
+    jobs = [
+        Job("before", make_task(backwards, opinions, **settings, max_steps=1, learning_rate=1e-12)),
+        Job("after", make_task(backwards, opinions, **settings, max_steps=40)),
+    ]
+    reports = run_jobs(tmp_path, 2, jobs)
+    before, after = (reports[name][-1]["srcc"] for name in ("before", "after"))
+    assert after >= before + 0.3
+    assert after > 0.6
