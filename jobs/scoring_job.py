@@ -90,7 +90,7 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     output = absolute(settings.output)
     _check_output(output, settings.input)
     limits = _limits(settings)
-    spec = describe(settings.assessor, settings.rubric, limits)
+    spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
     dimensions = spec.rubric.names
     weights = load_fusion(settings.fusion) if settings.fusion else FusionWeights.equal(dimensions)
     options = ReadOptions(
@@ -131,7 +131,8 @@ def _limits(settings: ScoreSettings) -> ImageLimits:
         "max_pixels": settings.max_image_pixels,
         "max_bytes": settings.max_image_bytes,
     }
-    return replace(own_limits(settings.assessor), **{name: value for name, value in given.items() if value is not None})
+    own = own_limits(settings.assessor, settings.storage_options)
+    return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 
 def _check_output(output: str, inputs: list[str]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE as OVIS2_5
@@ -46,14 +47,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iqa-ray"
 
 
-def materialise(checkpoint: str) -> Path:
+def materialise(checkpoint: str, storage_options: Mapping[str, Any] = MappingProxyType({})) -> Path:
     """The local folder of a checkpoint, fetched once per node if it is elsewhere, and complete.
 
     checkpoint: `demo`, a local folder, a hub id `org/name` or `org/name/folder`, or an fsspec URI such as
     `s3://bucket/folder`.
     Raises CallerError when there is no such checkpoint or something is missing in it.
     """
-    folder = _locate(checkpoint)
+    folder = _locate(checkpoint, storage_options)
     require_complete(folder)
     return folder
 
@@ -106,11 +107,11 @@ def digests(folder: Path) -> CheckpointDigests:
     return found
 
 
-def _locate(checkpoint: str) -> Path:
+def _locate(checkpoint: str, storage_options: Mapping[str, Any]) -> Path:
     if checkpoint == "demo":
         return Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
     if "://" in checkpoint:
-        return _copy_once(checkpoint)
+        return _copy_once(checkpoint, storage_options)
     folder = Path(checkpoint).expanduser()
     if checkpoint and folder.is_dir():
         return folder.absolute()
@@ -157,13 +158,13 @@ def _from_hub(checkpoint: str) -> Path:
     return folder
 
 
-def _copy_once(uri: str) -> Path:
+def _copy_once(uri: str, storage_options: Mapping[str, Any]) -> Path:
     """The local copy of a remote folder; made by one process per node while the others wait.
 
     It is keyed by the remote listing, so that a changed remote is copied anew. The manifest beside it is written last:
     its existence means that the copy is complete.
     """
-    file_system, root, listing = _remote_listing(uri)
+    file_system, root, listing = _remote_listing(uri, storage_options)
     folder = cache_dir() / "checkpoints" / _digest([uri, listing])[:32]
     manifest = folder.with_suffix(".json")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -179,12 +180,13 @@ def _copy_once(uri: str) -> Path:
     return folder
 
 
-def _remote_listing(uri: str) -> tuple[Any, str, list[list[Any]]]:
+def _remote_listing(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, str, list[list[Any]]]:
     """File system, path, and (name, size, version) of every wanted file directly in the folder, sorted."""
     import fsspec
 
     try:
-        file_system, root = fsspec.core.url_to_fs(uri)
+        options = {} if uri.startswith(("http://", "https://", "file://")) else storage_options  # as for images
+        file_system, root = fsspec.core.url_to_fs(uri, **options)
         file_system.invalidate_cache()
         found: Mapping[str, Mapping[str, Any]] = file_system.find(root, maxdepth=1, detail=True)
     except Exception as error:  # each kind of store has errors of its own, and none of them is ours

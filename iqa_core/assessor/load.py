@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from iqa_core.assessor.checkpoints import CheckpointDigests, digests, materialise, portable_name, read_json
 from iqa_core.assessor.config import AssessorConfig
@@ -24,16 +26,22 @@ from iqa_core.scoring import SCORING_VERSION
 FAKE_RUBRIC = "interior-v1"
 
 
-def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
+def describe(
+    config: AssessorConfig,
+    rubric: str | None,
+    limits: ImageLimits,
+    storage_options: Mapping[str, Any] = MappingProxyType({}),
+) -> AssessorSpec:
     """All that can be known of an assessor without loading it; fetches the checkpoint, loads no torch.
 
     rubric: what `load_rubric` takes; None is what the checkpoint's assessor.toml says. The rubric that comes back has
     the system prompt that is used: its own, else the one in args.json beside the weights.
+    storage_options: for fsspec, where the checkpoint is a URI.
     Raises CallerError when the checkpoint or the rubric is missing, incomplete, or they do not belong together.
     """
     if config.checkpoint.startswith(PREFIX):
         return _describe_fake(config, rubric, limits)
-    folder = materialise(config.checkpoint)
+    folder = materialise(config.checkpoint, storage_options)
     manifest = read_manifest(folder)
     asked = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
     system = system_prompt(asked, folder)
@@ -46,14 +54,15 @@ def describe(config: AssessorConfig, rubric: str | None, limits: ImageLimits) ->
         chosen, limits, found.weights, found.tokenizer, dtype_of(config, manifest, folder), max_pixels or "processor"
     )
     preparer = make_preparer(folder, chosen, limits, max_pixels)
-    return AssessorSpec(portable_name(config.checkpoint), chosen, system, preparer, parts)
+    name = portable_name(config.checkpoint)
+    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options))
 
 
-def own_limits(config: AssessorConfig) -> ImageLimits:
+def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = MappingProxyType({})) -> ImageLimits:
     """Bounds on encoded images that the checkpoint was made with: what assessor.toml says, else the defaults."""
     if config.checkpoint.startswith(PREFIX):
         return ImageLimits()
-    manifest = read_manifest(materialise(config.checkpoint))
+    manifest = read_manifest(materialise(config.checkpoint, storage_options))
     return manifest.image_limits if manifest else ImageLimits()
 
 
@@ -76,7 +85,7 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
         raise TypeError(f"no backend takes what {type(spec.preparer).__name__} prepares")
     from iqa_core.assessor.transformers_backend import TransformersAssessor
 
-    folder = materialise(spec.checkpoint)
+    folder = materialise(spec.checkpoint, spec.storage_options)
     found = digests(folder)
     if (found.weights, found.tokenizer) != (spec.fingerprint_parts["weights"], spec.fingerprint_parts["tokenizer"]):
         raise RunError(f"checkpoint {spec.checkpoint} is not the one that the run began with; start the run again")
@@ -87,7 +96,7 @@ def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
     """The golden scores that hold for this description: none unless all that they were made with is the same here."""
     if isinstance(spec.preparer, FakePreparer):
         return ()
-    manifest = read_manifest(materialise(spec.checkpoint))
+    manifest = read_manifest(materialise(spec.checkpoint, spec.storage_options))
     if manifest is None:
         return ()
     written = {name: value for name, value in manifest.fingerprint.items() if name != "image_limits"}

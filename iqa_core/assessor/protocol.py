@@ -9,8 +9,8 @@ Assessor.assess(pixels) -> one Assessment or Rejection per image, in order
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from iqa_core.assessor.system_prompt import SystemPrompt
 from iqa_core.records import Assessment, Preparer, Rejection
@@ -59,3 +59,5 @@ class AssessorSpec:
     preparer: Preparer
     fingerprint_parts: Mapping[str, str]
     """Part name -> value; what determines a score (see `fingerprint`)."""
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """For fsspec, where the checkpoint is a URI; may hold secrets."""

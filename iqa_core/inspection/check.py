@@ -108,7 +108,7 @@ def _look(
     from iqa_core.assessor.processors import load_processor
     from iqa_core.inspection.plain import PlainModel
 
-    folder = materialise(spec.checkpoint)
+    folder = materialise(spec.checkpoint, spec.storage_options)
     manifest = read_manifest(folder)
     first = [_rubric(spec, manifest), _level_words(load_processor(folder), spec.rubric)]
     if failed(first):

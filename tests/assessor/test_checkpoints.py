@@ -244,6 +244,19 @@ def test_an_object_store_is_copied_and_its_changes_are_seen(bucket: str) -> None
     assert (materialise(f"s3://{bucket}/one") / "model.safetensors").read_bytes() == b"WEIGHTS"
 
 
+@pytest.mark.s3
+def test_options_reach_the_object_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = fsspec.filesystem("s3")
+    for name, content in FILES.items():
+        s3.pipe_file(f"{bucket}/two/{name}", content)
+    options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"], "key": "key", "secret": "secret"}
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    folder = materialise(f"s3://{bucket}/two", options)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+
+
 def test_digests_are_of_contents(folder: Path, tmp_path: Path) -> None:
     first = digests(folder)
     assert digests(Path(shutil.copytree(folder, tmp_path / "copy"))) == first
