@@ -227,8 +227,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     }.items():
         monkeypatch.setenv(name, value)
     s3 = fsspec.filesystem("s3")
-    s3.mkdir("models")
-    yield "models"
+    name = f"models-{port}"  # the servers of a process share their buckets
+    s3.mkdir(name)
+    yield name
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     server.stop()
 
