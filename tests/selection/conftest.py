@@ -29,7 +29,8 @@ def chosen(tmp_path: Path) -> Chosen:
         scores = tmp_path / f"scores{len(list(tmp_path.iterdir()))}"
         write_score_table(scores, rows, carried)
         output = scores.with_name(scores.name + "-chosen")
-        assert select(parse(SelectSettings, ["--scores", str(scores), "--output", str(output), *map(str, flags)])) == 0
+        given = ["--scores", str(scores), "--output", str(output), "--no-report"]
+        assert select(parse(SelectSettings, [*given, *map(str, flags)])) == 0
         return {row["key"]: row["reason"] for row in decisions(output).to_pylist()}
 
     return run
