@@ -28,6 +28,9 @@ from serve.tally import Counts, Tally, report_to
 QUIET = LoggingConfig(enable_access_log=False)
 """What is asked is counted (see tally); a line per request would cost more than the request's own parsing."""
 
+TURNED_AWAY_AT_ONCE = 1024
+"""Callers beyond `max_requests` who are being told so by one ingress: it takes a millisecond each."""
+
 
 class Ingress:
     """The Serve deployment `Ingress`: one ASGI application behind a gate."""
@@ -67,9 +70,9 @@ def app(args: dict[str, str]) -> Application:
     ingress = serve.deployment(
         name="Ingress",
         ray_actor_options={"num_cpus": 0.25},
-        # the gate turns callers away itself, with a body that says why; this is the second line
-        max_ongoing_requests=2 * settings.max_requests,
-        max_queued_requests=2 * settings.max_requests,
+        # the gate turns callers away itself, with a body that says why; beyond these, Serve does so in plain text
+        max_ongoing_requests=settings.max_requests + TURNED_AWAY_AT_ONCE,
+        max_queued_requests=TURNED_AWAY_AT_ONCE,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=settings.retry_after_s),
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         logging_config=QUIET,

@@ -120,7 +120,7 @@ def test_more_callers_than_places_meet_429_with_retry_after_and_nothing_else(cro
                         assert answer.json()["results"][0]["status"] == "scored"
                     else:
                         assert int(answer.headers["retry-after"]) >= 1
-                        assert answer.json()["error"]["code"] in ("overloaded", "unavailable")
+                        assert answer.json()["error"]["code"] == "overloaded"
 
             await asyncio.gather(*(call(number) for number in range(200)))
         return statuses, accepted_s
@@ -128,9 +128,7 @@ def test_more_callers_than_places_meet_429_with_retry_after_and_nothing_else(cro
     statuses, accepted_s = asyncio.run(crowd())
     # 16 images wait at most, in batches of 4 of 0.05 s each: the rest is what a busy machine adds
     assert np.percentile(accepted_s, 99) < 15
-    assert set(statuses) <= {200, 429, 503}
-    assert statuses[200] > 0
-    assert statuses[429] > 0
+    assert set(statuses) == {200, 429}
     assert sum(statuses.values()) == 400
     with RewardClient(crowd_url, TOKEN, patience_s=5) as client:  # at once whole again
         assert client.assess([IMAGES[0]])[0].reason is None

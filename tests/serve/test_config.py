@@ -33,7 +33,7 @@ def misspelt(given: dict[str, Any], model: type[BaseModel], where: str = "") -> 
 
 
 def faults(config: dict[str, Any]) -> list[str]:
-    from ray.serve.config import AutoscalingConfig
+    from ray.serve.config import AutoscalingConfig, BackpressureConfig
     from ray.serve.schema import (
         DeploymentSchema,
         HTTPOptionsSchema,
@@ -50,6 +50,7 @@ def faults(config: dict[str, Any]) -> list[str]:
             found += misspelt(deployment, DeploymentSchema, name)
             found += misspelt(deployment.get("autoscaling_config", {}), AutoscalingConfig, name)
             found += misspelt(deployment.get("ray_actor_options", {}), RayActorOptionsSchema, name)
+            found += misspelt(deployment.get("backpressure_config", {}), BackpressureConfig, name)
     ServeDeploySchema.model_validate(config)
     return found
 
