@@ -60,7 +60,7 @@ check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -m "$(FAST)"
+	$(PY) -m pytest -m "$(FAST)" -n auto --dist loadfile
 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(PY) -m ruff check --fix .
