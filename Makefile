@@ -9,10 +9,10 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3 python3.13 python3.12 python3.11
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-EXTRAS := s3,ray,train,dev
+EXTRAS := s3,plots,select,serve,client,train,ray,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 180
-BENCHMARKS ?= pipeline resume memory scaling training
+BENCHMARKS ?= assessor invariance pipeline resume memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 
 export RAY_USAGE_STATS_ENABLED := 0
@@ -25,7 +25,7 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo test check format chaos chaos-short bench demo-model lock clean
+.PHONY: help setup demo serve test check format chaos chaos-short bench demo-model lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ demo: $(INSTALLED) ## Make 200 synthetic interiors, break a few more, score them
 	@$(PY) jobs/score_corpus.py --input demo-out/corpus --output demo-out/scores
 	@echo "images, three of them broken:  demo-out/corpus"
 	@echo "score table and run.json:      demo-out/scores"
+
+serve: $(INSTALLED) ## Serve the demo assessor on http://127.0.0.1:8000 until interrupted
+	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 .venv/bin/serve run serve.app:app
 
 test: $(INSTALLED) ## Run all tests but the long fault tests
 	$(PY) -m pytest

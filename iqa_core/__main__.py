@@ -47,10 +47,36 @@ def _scenes(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _report_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scores", required=True, help="output of a scoring run")
+    parser.add_argument("--against", help="output of another run over the same images, to compare with")
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="HTML file (default %(default)s)")
+    parser.add_argument("--storage-options", default="{}", help="JSON object passed to fsspec")
+
+
+def _report(flags: argparse.Namespace) -> int:
+    import json
+
+    from iqa_core.corpus.score_tables import open_score_table
+    from iqa_core.corpus.storage import Storage
+    from iqa_core.report.scoring_report import progress_of, scoring_report
+
+    try:
+        storage = Storage(json.loads(flags.storage_options))
+    except ValueError as error:
+        raise CallerError(f"--storage-options {flags.storage_options}: it is no JSON ({error})") from error
+    table = open_score_table(storage, flags.scores)
+    against = None if flags.against is None else open_score_table(storage, flags.against)
+    flags.output.write_bytes(scoring_report(table, progress_of(table), against))
+    print(f"report of {len(table.chunks):,} of {table.planned:,} chunks in {flags.output}")
+    return 0
+
+
 COMMANDS = {
     "scenes": Command("make a corpus of synthetic interior scenes with known quality", _scenes_flags, _scenes),
     "check": Command("look for faults that give plausible scores and no error", check_flags, check),
     "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, probe),
+    "report": Command("write the report of a score table, and compare it with another", _report_flags, _report),
 }
 
 

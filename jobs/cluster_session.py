@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,21 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def connected_on_demand(address: str | None) -> Iterator[Callable[[], None]]:
+    """A function that connects when it is called first; where nothing is left to do, nothing is started."""
+    with ExitStack() as session:
+        is_connected = False
+
+        def connect() -> None:
+            nonlocal is_connected
+            if not is_connected:
+                session.enter_context(connected(address))
+                is_connected = True
+
+        yield connect
 
 
 def _runtime_env(is_elsewhere: bool) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from iqa_core.corpus.chunks import Chunk, Content
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.corpus.sink import ScoredBatch, Sink
 from iqa_core.corpus.sources import Kind
+from iqa_core.deadline import deadline
 from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
 from jobs.cluster_session import Pool
 from jobs.stream import Event
-from jobs.work import AssessBatches, ChunkFailure, Work, deadline, failure_of, scored_batch
+from jobs.work import AssessBatches, ChunkFailure, Work, failure_of, scored_batch
 
 DEATHS_PER_IMAGE = 2
 """One may be another's fault (a neighbour that takes all memory); two in fresh processes are the image's."""

@@ -9,6 +9,9 @@ from typing import Any
 
 LINE_EVERY_S = 10.0
 
+MOMENTS = 240
+"""Points of the line of progress that a report shows."""
+
 
 @dataclass(slots=True)
 class Progress:
@@ -20,9 +23,12 @@ class Progress:
     """Images that were finished when the run began."""
     done: int = 0
     rejected: int = 0
+    history: list[tuple[float, int]] = field(default_factory=list)
+    """Seconds since the run began, images that were back by then: at most MOMENTS of them, evenly thinned out."""
     began: float = field(default_factory=time.monotonic)
     _line_at: float = field(default_factory=time.monotonic)
     _bar: Any = None
+    _moment_s: float = 1.0
 
     def __post_init__(self) -> None:
         if sys.stderr.isatty():
@@ -33,10 +39,18 @@ class Progress:
     def add(self, images: int, rejected: int) -> None:
         self.done += images
         self.rejected += rejected
+        self._remember()
         if self._bar is not None:
             self._bar.update(images)
             self._bar.set_postfix(rejected=self.rejected)
         self.tick()
+
+    def _remember(self) -> None:
+        if not self.history or self.seconds - self.history[-1][0] >= self._moment_s:
+            self.history.append((round(self.seconds, 1), self.done))
+        if len(self.history) > MOMENTS:
+            del self.history[1::2]
+            self._moment_s *= 2
 
     def tick(self) -> None:
         """Print the line if it is time."""
@@ -53,6 +67,11 @@ class Progress:
             if self.done:
                 eta = f"ETA {_duration(max(self.total - finished, 0) / self.rate)}"
         return f"{finished:,}{of_total} images, {self.rate:.1f} images/s, {self.rejected:,} rejected, {eta}"
+
+    def moments(self) -> list[tuple[float, int]]:
+        """Seconds since the run began and images that were back by then, the last of them included."""
+        last = [(round(self.seconds, 1), self.done)] if self.done and self.history[-1][1] < self.done else []
+        return [*self.history, *last]
 
     @property
     def seconds(self) -> float:

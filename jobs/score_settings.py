@@ -24,6 +24,11 @@ class ScoreSettings(JobSettings):
     """TOML with fusion weights; default: equal weights."""
     assessor: AssessorConfig = AssessorConfig()
 
+    check: bool = True
+    """Look for silent faults of the checkpoint on a few bundled images first; --no-check saves some seconds."""
+    strict_check: bool = False
+    """Refuse to start when that finds a fault, instead of a warning."""
+
     image_column: str | None = None
     """Column with image bytes, or a struct of bytes and path."""
     uri_column: str | None = None
@@ -75,6 +80,8 @@ class ScoreSettings(JobSettings):
     ray_address: str | None = None
     """Ray cluster to run on; default: RAY_ADDRESS, else a Ray started for this run."""
 
+    report: bool = True
+    """Write report.html at the end; --no-report leaves it out."""
     dry_run: bool = False
     """Print the resolved configuration and the plan; write nothing."""
     estimate: bool = False

@@ -9,6 +9,7 @@ from iqa_core.errors import CallerError, RunError
 from jobs.cluster_session import connected, plan_pool, wait_until_it_fits
 from jobs.command import DONE
 from jobs.isolation import Isolation
+from jobs.precheck import precheck
 from jobs.score_settings import ScoreSettings
 from jobs.scoring_job import ScoringJob, prepare
 from jobs.scoring_run import ScoringRun, considered_chunks
@@ -39,6 +40,8 @@ def score(settings: ScoreSettings) -> int:
             settings.assessor, settings.num_actors, settings.actor_cpus, settings.actor_gpus, settings.reader_cpus
         )
         wait_until_it_fits(pool, settings.wait_for_resources_s)
+        if settings.check:
+            precheck(job.spec, settings.assessor, pool, settings.strict_check)
         contract = applied(job, proposal)
         run = ScoringRun(job, contract, proposal, pool.describe())
         work = job.work(contract, pool.threads_per_actor)

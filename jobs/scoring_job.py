@@ -81,6 +81,8 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     """Check what can be checked without reading the input. Raises CallerError."""
     if settings.estimate and not settings.dry_run:
         raise CallerError("--estimate belongs to --dry-run")
+    if settings.strict_check and not settings.check:
+        raise CallerError("--strict-check and --no-check exclude each other")
     if settings.price_per_hour is not None and not settings.estimate:
         raise CallerError("--price-per-hour belongs to --estimate")
     if settings.image_column is not None and settings.uri_column is not None:

@@ -17,14 +17,17 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal
+from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.sink import OpenChunk, Sink
 from iqa_core.corpus.storage import join
 from iqa_core.corpus.summary import Summary
 from iqa_core.corpus.table import SCORED, TABLE_VERSION, counts_of, retryable_ordinals, table_schema
 from iqa_core.errors import RunError
 from iqa_core.records import Reason
+from iqa_core.report.scoring_report import scoring_report
 from jobs.command import DONE, FAILED
 from jobs.progress import Progress, counted
+from jobs.reporting import written
 from jobs.scoring_job import ScoringJob
 from jobs.stream import Errand, Event
 from jobs.work import ChunkFailure
@@ -125,7 +128,13 @@ class ScoringRun:
         self._check_reject_rate(at_end=True)
         self._job.storage.put(join(self._job.output, "run.json"), json.dumps(self._run_json(), indent=2).encode())
         print(self._closing(), flush=True)
+        if self._job.settings.report:
+            written("scoring", self._job.storage, self._job.output, self._report)
         return FAILED if self._failures else DONE
+
+    def _report(self) -> bytes:
+        table = open_score_table(self._job.storage, self._job.output)
+        return scoring_report(table, self._progress.moments())
 
     def close(self) -> None:
         """Let running writes end; what was not yet written is done again by the next run."""
@@ -306,6 +315,7 @@ class ScoringRun:
                 "replayed_chunks": len(self._replayed),
                 "seconds": self._progress.seconds,
                 "images_per_second": self._progress.rate,
+                "progress": self._progress.moments(),
             },
             "config": job.shown_settings(),
             "versions": _versions(),

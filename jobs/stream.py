@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -36,6 +36,8 @@ out about 78 blocks/s, so large pools want large batches (`--assessor.batch-toke
 TICK_S = 1.0
 
 Event = ScoredBatch | ChunkFailure
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,9 @@ def _to_row(errand: Errand) -> pa.Table:
     return pa.table({"chunk": pa.array([errand.encoded], pa.binary()), "only": only})
 
 
-def guarded(events: Iterator[Event], stall_s: float) -> Iterator[Event | None]:
+def guarded(events: Iterator[T], stall_s: float) -> Iterator[T | None]:
     """The events, with a None each TICK_S in which none came. Raises RunError when nothing comes for stall_s."""
-    passing: queue.Queue[Event | BaseException | None] = queue.Queue(maxsize=64)
+    passing: queue.Queue[T | BaseException | None] = queue.Queue(maxsize=64)
 
     def pump() -> None:
         try:

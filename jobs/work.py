@@ -5,13 +5,11 @@ Everything here travels as rows of Arrow tables, one row per batch, pixels in on
 
 from __future__ import annotations
 
-import faulthandler
 import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +25,7 @@ from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.corpus.sink import ScoredBatch
 from iqa_core.corpus.table import LOCATION, verdicts
+from iqa_core.deadline import deadline
 from iqa_core.errors import IqaError, RunError
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
@@ -73,16 +72,6 @@ class ChunkFailure:
     message: str
     is_fatal: bool
     """Nothing else can be read either (credentials): the run stops."""
-
-
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer, even if it hangs in C code that holds the interpreter's lock."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def read_chunk(chunk: Chunk, work: Work, only: frozenset[int] | None = None) -> Iterator[ReadyBatch | ChunkFailure]:
@@ -159,7 +148,7 @@ class AssessBatches:
         if row.column("failure")[0].is_valid:
             rows = pa.nulls(1, pa.binary())
         else:
-            rows = pa.array([_to_ipc(self.assess(from_row(row)).rows)], pa.binary())
+            rows = pa.array([to_ipc(self.assess(from_row(row)).rows)], pa.binary())
         return pa.table([*kept, rows, pa.array([self._versions])], schema=DONE)
 
 
@@ -187,7 +176,7 @@ def to_row(batch: ReadyBatch | ChunkFailure) -> pa.Table:
         pa.array([batch.layout]),
         pa.array([batch.damage], pa.string()),
         pa.array([batch.ordinals], pa.list_(pa.int64())),
-        pa.array([_to_ipc(batch.facts)], pa.binary()),
+        pa.array([to_ipc(batch.facts)], pa.binary()),
         pa.array([_rejections_to_json(batch.rejections)]),
         pa.array([[side for image in batch.images for side in image.shape[:2]]], pa.list_(pa.int32())),
         pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(pixels)]),
@@ -205,7 +194,7 @@ def from_row(row: pa.Table) -> ReadyBatch:
         layout=value["layout"].as_py(),
         damage=value["damage"].as_py(),
         ordinals=tuple(value["ordinals"].as_py()),
-        facts=_from_ipc(value["facts"]),
+        facts=from_ipc(value["facts"]),
         rejections=_rejections_from_json(value["rejections"].as_py()),
         images=tuple(_images(value["pixels"].as_buffer(), list(zip(shapes[::2], shapes[1::2], strict=True)))),
     )
@@ -222,7 +211,7 @@ def from_done(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
         layout=row["layout"].as_py(),
         damage=row["damage"].as_py(),
         ordinals=tuple(row["ordinals"].as_py()),
-        rows=_from_ipc(row["rows"]),
+        rows=from_ipc(row["rows"]),
         versions=row["versions"].as_py(),
     )
 
@@ -235,14 +224,16 @@ def _images(buffer: pa.Buffer, shapes: list[tuple[int, int]]) -> Iterator[NDArra
         begin += height * width * 3
 
 
-def _to_ipc(table: pa.Table) -> bytes:
+def to_ipc(table: pa.Table) -> bytes:
+    """A table as one value of a column."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
 
-def _from_ipc(scalar: pa.Scalar) -> pa.Table:
+def from_ipc(scalar: pa.Scalar) -> pa.Table:
+    """Its rows are not copied."""
     return pa.ipc.open_stream(scalar.as_buffer()).read_all()
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: a quiet environment in which nothing is written into the tree, and a real S3 server."""
+"""What all tests share: a quiet environment in which nothing is written into the tree, a real S3 server, a real Ray."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ QUIET = {
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
 }
+
+CLUSTER_CPUS = 4
+"""Logical, so that a job with its two actors and its readers fits whatever the machine has."""
 
 FOREIGN = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 
@@ -64,3 +67,21 @@ def s3_proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
     """In front of the server: one request in ten meets a fault."""
     with FaultyProxy(s3_server.endpoint).running() as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """Address of a real cluster of one node that all tests share: starting one costs seconds. Harm your own only."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": CLUSTER_CPUS,
+            "include_dashboard": False,
+            "object_store_memory": 256 * 2**20,
+        },
+    )
+    yield cluster.address
+    cluster.shutdown()

@@ -42,7 +42,9 @@ class S3Server:
         )
 
     def new_bucket(self) -> Bucket:
-        name = f"bucket-{uuid.uuid4().hex}"
+        return self.named_bucket(f"bucket-{uuid.uuid4().hex}")
+
+    def named_bucket(self, name: str) -> Bucket:
         self._client.create_bucket(Bucket=name)
         return Bucket(self, name, self._client)
 

@@ -23,6 +23,7 @@ ROW = {
     "errors": 1,
     "addresses": 1,
     "hub": 1,
+    "deadline": 1,
     "images": 2,
     "rubrics": 2,
     "scoring": 2,
@@ -38,6 +39,7 @@ ROW = {
     "demo": 4,
     "inspection": 4,
     "client": 4,
+    "adapters": 5,
     "__main__": 5,
 }
 """Part of iqa_core -> its row in the picture; a part imports itself and the rows below its own."""
@@ -58,6 +60,8 @@ HOMES = {
 
 HEAVY = {"torch", "transformers"}
 HEAVY_AT_IMPORT = {
+    "iqa_core/assessor/encoding.py",
+    "iqa_core/assessor/level_head.py",
     "iqa_core/assessor/models.py",
     "iqa_core/assessor/ovis2_5/attention.py",
     "iqa_core/assessor/ovis2_5/configuration.py",
@@ -65,7 +69,11 @@ HEAVY_AT_IMPORT = {
     "iqa_core/assessor/ovis2_5/patches.py",
     "iqa_core/assessor/ovis2_5/processing.py",
     "iqa_core/assessor/ovis2_5/vision.py",
+    "iqa_core/assessor/packed_decoder.py",
+    "iqa_core/assessor/packing.py",
+    "iqa_core/assessor/prefix_sharing.py",
     "iqa_core/assessor/transformers_backend.py",
+    "iqa_core/assessor/vision_speed.py",
     "iqa_core/demo/base.py",
     "iqa_core/inspection/plain.py",
     "iqa_core/training/engine.py",

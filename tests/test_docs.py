@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from iqa_core.__main__ import COMMANDS
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe
-from iqa_core.assessor.manifest import CheckpointManifest
+from iqa_core.assessor.manifest import CheckpointManifest, read_manifest
 from iqa_core.corpus.columns import TYPE_NAMES
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, UNSUPPORTED_IMAGE_EXTENSIONS
 from iqa_core.corpus.table import table_schema
@@ -26,22 +26,22 @@ from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.fusion_settings import FusionSettings
 from jobs.score_settings import ScoreSettings
+from jobs.select_settings import SelectSettings
 from jobs.train_settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
+JOBS: tuple[type[BaseModel], ...] = (ScoreSettings, EvaluateSettings, SelectSettings, TrainSettings, FusionSettings)
 USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PAGES = sorted({*USER_PAGES, *ROOT.glob("*.md")})
 
 RAYS_OWN_FLAGS = frozenset({"--address", "--working-dir", "--runtime-env-json"})
 """Of `ray job submit`."""
 
-REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|tests|benchmarks|docs|cluster|\.ci|\.github)/[\w./*-]*")
+REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|serve|tests|benchmarks|docs|cluster|\.ci|\.github)/[\w./*-]*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
-
-JOBS = (ScoreSettings, EvaluateSettings, TrainSettings, FusionSettings)
 
 COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}
 DIMENSIONS = ("sharpness", "cleanness")
@@ -77,12 +77,12 @@ def flags_of(settings: type[BaseModel], prefix: str = "") -> set[str]:
 
 
 def known_flags() -> set[str]:
-    small = argparse.ArgumentParser(conflict_handler="resolve")  # commands may share a flag
+    flags = set()
     for command in COMMANDS.values():
-        command.add_flags(small)
-    flags = {flag for action in small._actions for flag in action.option_strings}
-    jobs = set().union(*map(flags_of, JOBS))
-    return jobs | flags | {"--config", "--help"} | RAYS_OWN_FLAGS
+        parser = argparse.ArgumentParser()
+        command.add_flags(parser)
+        flags |= {flag for action in parser._actions for flag in action.option_strings}
+    return flags.union({"--config", "--help"}, RAYS_OWN_FLAGS, *map(flags_of, JOBS))
 
 
 def code(page: str) -> str:
@@ -192,10 +192,21 @@ def test_shipped_rubrics_are_named() -> None:
 
 
 def test_the_toml_examples_are_valid(examples: Path) -> None:
-    assert {path.name for path in examples.iterdir()} == {"assessor.toml", "job.toml", "product.toml", "weights.toml"}
+    assert {path.name for path in examples.iterdir()} == {
+        "assessor.toml",
+        "golden.toml",
+        "job.toml",
+        "product.toml",
+        "weights.toml",
+    }
     rubric = load_rubric(str(examples / "product.toml"))
     load_fusion(examples / "weights.toml").ordered_as(rubric.names)
     CheckpointManifest.model_validate(tomllib.loads((examples / "assessor.toml").read_text()))
+    golden = CheckpointManifest.model_validate(tomllib.loads((examples / "golden.toml").read_text()))
+    shipped = read_manifest(ROOT / "iqa_core" / "demo" / "checkpoint")
+    assert shipped is not None
+    assert golden.golden == shipped.golden[:1]
+    assert golden.fingerprint.items() <= shipped.fingerprint.items()
     parse(ScoreSettings, ["--config", str(examples / "job.toml")])
 
 

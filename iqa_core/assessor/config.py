@@ -21,7 +21,7 @@ class AssessorConfig(BaseModel):
     max_pixels: int | None = Field(default=None, ge=1)
     """Pixels of the prepared image; larger ones are scaled down. None is what assessor.toml or the processor says."""
     batch_tokens: int = Field(default=8192, ge=1)
-    """Tokens of one batch, all dimensions together: 8192 is 14 images of the demo checkpoint. GPUs want more."""
+    """Tokens of one batch, all dimensions together: 8192 is 16 images of the demo checkpoint. GPUs want more."""
     timeout_s: float = Field(default=300, gt=0)
     """Seconds that one batch may take before its process is ended and its images are tried one by one."""
     threads: int | None = Field(default=None, ge=1)

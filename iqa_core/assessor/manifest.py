@@ -16,6 +16,7 @@ from iqa_core.records import LEVEL_SCORES, ImageLimits
 
 FILE = "assessor.toml"
 
+LimitName = Literal["min_side", "max_pixels", "max_bytes"]
 Score = Annotated[float, Field(ge=LEVEL_SCORES[0], le=LEVEL_SCORES[-1])]
 
 
@@ -46,7 +47,7 @@ class CheckpointManifest(BaseModel):
     trained_on: Literal["sentence", "level"] = "sentence"
     """The whole answer sentence, or only the level word behind a sentence that is begun for the model: `check` expects
     no more of it."""
-    limits: dict[Literal["min_side", "max_pixels", "max_bytes"], Annotated[int, Field(ge=1)]] = {}
+    limits: dict[LimitName, Annotated[int, Field(ge=1)]] = {}
     """Bounds on the encoded image where they are not the default ones (`iqa_core.records.ImageLimits`)."""
     fingerprint: dict[str, str] = {}
     """Parts of the fingerprint that the checkpoint had when this was written; loading compares what belongs to it."""

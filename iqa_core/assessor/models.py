@@ -27,7 +27,12 @@ def load_model(folder: Path, dtype: str, device: str, threads: int | None) -> An
     transformers.utils.logging.disable_progress_bar()  # one bar per actor would end up in the driver's log
     try:
         model, loading = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise CallerError(f"checkpoint {folder} cannot be loaded: {error}") from None

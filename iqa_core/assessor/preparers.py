@@ -1,7 +1,7 @@
 """A checkpoint's processor files -> what readers do to an image: its size from the header, then its pixels. No torch.
 
-An image costs K x (visual tokens + 16 of chat markup) plus one token per 4 bytes of every query and answer prefix,
-where K is the number of dimensions: each dimension is a forward pass of its own over the whole prompt.
+An image costs its visual tokens and 16 of chat markup once, and one token per 4 bytes of every query and answer prefix:
+what the dimensions' prompts begin with goes through the model once for all of them.
 """
 
 from __future__ import annotations
@@ -42,21 +42,19 @@ OVIS2_5_DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class TokenCost:
-    """Tokens of all prompts of one image."""
+    """Tokens that an image's prompts take together."""
 
-    num_dimensions: int
     text_tokens: int
-    """Of all dimensions together."""
+    """Of all dimensions."""
 
     @classmethod
     def of(cls, rubric: Rubric) -> TokenCost:
         """Estimated from the rubric's text, so that no tokenizer is needed where images are read."""
-        texts = [f"{rubric.system or ''}{d.query}{rubric.answer_start(d)}" for d in rubric.dimensions]
-        text_tokens = sum(MARKUP_TOKENS + math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts)
-        return cls(len(texts), text_tokens)
+        texts = [rubric.system or "", *(f"{d.query}{rubric.answer_start(d)}" for d in rubric.dimensions)]
+        return cls(MARKUP_TOKENS + sum(math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts))
 
     def total(self, visual_tokens: int) -> int:
-        return self.num_dimensions * visual_tokens + self.text_tokens
+        return visual_tokens + self.text_tokens
 
 
 @dataclass(frozen=True, slots=True)

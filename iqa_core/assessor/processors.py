@@ -20,11 +20,14 @@ def load_processor(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
+
+    register_ovis2_5()  # before anything reads config.json, whose auto_map would make transformers ask what to run
     try:
         processor_class = _image_and_text_only(_processor_class(folder))
         parts = {
             "image_processor": _image_processor(folder),
-            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
         }
         settings, _ = processor_class.get_processor_dict(folder, local_files_only=True)
         arguments = [parts.get(name) for name in processor_class.get_attributes()]
@@ -49,7 +52,7 @@ def _processor_class(folder: Path) -> Any:
     for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         if name := read_json(folder / file).get("processor_class"):
             return getattr(transformers, name)
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if type(config) not in PROCESSOR_MAPPING:
         raise ValueError(f"model type {config.model_type} has no processor of images and text")
     return PROCESSOR_MAPPING[type(config)]
@@ -63,7 +66,7 @@ def _image_processor(folder: Path) -> Any:
         return Ovis2_5ImageProcessor.from_pretrained(folder, local_files_only=True)
     from transformers import AutoImageProcessor
 
-    return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+    return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
 
 
 def _is_ovis2_5(folder: Path) -> bool:

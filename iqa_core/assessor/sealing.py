@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.golden import sample_scores
 from iqa_core.assessor.load import describe, load_unverified
-from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, save_manifest
+from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, LimitName, save_manifest
 from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.errors import RunError
 from iqa_core.records import ImageLimits, Rejection
@@ -24,7 +23,7 @@ def write_manifest(
     *,
     max_pixels: int | None = None,
     trained_on: Literal["sentence", "level"] = "sentence",
-    limits: ImageLimits | None = None,
+    limits: ImageLimits = ImageLimits(),
     images: Sequence[str] = SAMPLES[:FEW],
     **running: Any,
 ) -> CheckpointManifest:
@@ -41,7 +40,7 @@ def write_manifest(
         dtype=dtype,
         max_pixels=max_pixels,
         trained_on=trained_on,
-        limits={name: value for name, value in asdict(limits or ImageLimits()).items() if value != _DEFAULTS[name]},
+        limits=_other_than_default(limits),
     )
     save_manifest(folder, plain)
     config = AssessorConfig(checkpoint=str(folder), **running)
@@ -55,7 +54,9 @@ def write_manifest(
     return manifest
 
 
-_DEFAULTS = asdict(ImageLimits())
+def _other_than_default(limits: ImageLimits) -> dict[LimitName, int]:
+    names: tuple[LimitName, ...] = get_args(LimitName)
+    return {name: getattr(limits, name) for name in names if getattr(limits, name) != getattr(ImageLimits(), name)}
 
 
 def _golden(image: str, scores: Mapping[str, float] | Rejection) -> GoldenScores:

@@ -29,10 +29,12 @@ class Ledger:
 
     storage: Storage
     output: str
+    folder: str = "scores"
+    """Another one for chunks of another kind: exports have one per format."""
 
     def finished(self) -> set[str]:
         """Names of the chunks that are committed."""
-        matches = (_CHUNK_FILE.fullmatch(name) for name in self.storage.names(join(self.output, "scores")))
+        matches = (_CHUNK_FILE.fullmatch(name) for name in self.storage.names(join(self.output, self.folder)))
         return {match[1] for match in matches if match}
 
     def commit(self, chunk: str, rows: pa.Table, metadata: Mapping[str, Any]) -> None:
@@ -56,4 +58,4 @@ class Ledger:
         self.storage.delete(self._uri(chunk))
 
     def _uri(self, chunk: str) -> str:
-        return join(join(self.output, "scores"), f"{chunk}.parquet")
+        return join(join(self.output, self.folder), f"{chunk}.parquet")

@@ -275,5 +275,6 @@ def table(findings: Sequence[Finding]) -> Iterator[str]:
     for finding in findings:
         yield f"{finding.name:<14} {finding.verdict:<8} {finding.said}"
     warned = sum(finding.verdict is Verdict.WARNING for finding in findings)
+    warnings = f", {warned} warning{'s' * (warned > 1)}" if warned else ""
     yield ""
-    yield "verdict        " + ("FAIL" if failed(findings) else f"pass, {warned} warnings" if warned else "pass")
+    yield f"verdict        {'FAIL' if failed(findings) else 'pass' + warnings}"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iqa_core.errors import CallerError
 
 if TYPE_CHECKING:
+    from iqa_core.assessor.config import AssessorConfig
     from iqa_core.assessor.protocol import Assessor
 
 LADDER_IMAGES = 20
-"""Each is scored 36 times: about 10 s in all with the demo assessor on one core."""
+"""Each is scored 36 times."""
 
 
 def check_flags(parser: argparse.ArgumentParser) -> None:
@@ -56,18 +58,26 @@ def _assessor_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="default %(default)s")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default %(default)s")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: all usable CPUs)")
+
+
+def _config(flags: argparse.Namespace) -> AssessorConfig:
+    from iqa_core.assessor.config import AssessorConfig
+
+    if flags.threads is not None and flags.threads < 1:
+        raise CallerError(f"--threads {flags.threads}: give 1 or more")
+    return AssessorConfig(checkpoint=flags.checkpoint, dtype=flags.dtype, device=flags.device, threads=flags.threads)
 
 
 def check(flags: argparse.Namespace) -> int:
     """Print findings and a verdict; 0 pass, 1 fail. With --ladder, print and write how scores fall instead."""
-    from iqa_core.assessor.config import AssessorConfig
     from iqa_core.assessor.load import describe, fingerprint, own_limits
     from iqa_core.inspection.check import check as look
     from iqa_core.inspection.check import failed, table
 
     if flags.ladder is None and (flags.output or flags.limit):
         raise CallerError("--output and --limit belong to --ladder")
-    config = AssessorConfig(checkpoint=flags.checkpoint, dtype=flags.dtype, device=flags.device)
+    config = _config(flags)
     spec = describe(config, flags.rubric, own_limits(config))
     print(f"checkpoint     {flags.checkpoint}, {spec.fingerprint_parts['dtype']}")
     print(f"fingerprint    {fingerprint(spec.fingerprint_parts)}", flush=True)
@@ -85,10 +95,9 @@ def check(flags: argparse.Namespace) -> int:
 
 def probe(flags: argparse.Namespace) -> int:
     """Print one JSON object."""
-    from iqa_core.assessor.config import AssessorConfig
     from iqa_core.inspection.probe import probe as look
 
-    config = AssessorConfig(checkpoint=flags.checkpoint, dtype=flags.dtype, device=flags.device)
+    config = _config(flags)
     levels = flags.levels.split(",")
     found = look(config, flags.image, flags.user, flags.answer_prefix, levels, flags.system)
     print(json.dumps(found, indent=2, ensure_ascii=False))
@@ -96,6 +105,8 @@ def probe(flags: argparse.Namespace) -> int:
 
 
 def _climb(assessor: Assessor, flags: argparse.Namespace) -> None:
+    if find_spec("matplotlib") is None:
+        raise CallerError("--ladder draws with matplotlib, which is not installed: pip install 'iqa-ray[plots]'")
     from iqa_core.inspection.ladder import climb, finest, images_in, read_bounded, table, write_scores
     from iqa_core.inspection.ladder_picture import draw
 

@@ -107,7 +107,7 @@ def read_bounded(path: Path, limits: ImageLimits) -> Pixels | None:
     if isinstance(image, Rejection):
         return None
     pixels_HWC = image.pixels_HWC
-    height, width = scaled_down(*pixels_HWC.shape[:2], MAX_PIXELS)
+    height, width = scaled_down(pixels_HWC.shape[0], pixels_HWC.shape[1], MAX_PIXELS)
     return resized(pixels_HWC, height, width, Image.Resampling.BICUBIC)
 
 

@@ -18,7 +18,7 @@ DOTS_PER_INCH = 110
 
 
 def draw(ladder: Ladder, example: Pixels, title: str, path: Path) -> None:
-    """A PNG with a row per distortion: the example at each strength, then the mean change of score, quartiles shaded."""
+    """A PNG, a row per distortion: the example at each strength, then the mean change of score, quartiles shaded."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,7 +27,7 @@ def draw(ladder: Ladder, example: Pixels, title: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         len(KINDS), STRENGTHS + 2, width_ratios=[1] * (STRENGTHS + 1) + [2.6], wspace=0.06, hspace=0.28,
-        left=0.02, right=0.985, top=1 - 0.75 / height, bottom=0.35 / height,
+        left=0.02, right=0.965, top=1 - 0.75 / height, bottom=0.35 / height,
     )  # fmt: skip
     changes_NDSK = ladder.scores_NDSK - ladder.scores_NDSK[:, :, :1]
     quartiles = np.quantile(changes_NDSK, (0.25, 0.75), axis=0)

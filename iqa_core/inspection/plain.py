@@ -28,14 +28,13 @@ from iqa_core.records import RgbImage
 class ExactHead(torch.nn.Module):
     """An output matrix, multiplied in float32 whatever the model computes in."""
 
-    def __init__(self, head: torch.nn.Module) -> None:
+    def __init__(self, head: Any) -> None:
         super().__init__()
         self.head = head
 
     @property
-    def weight(self) -> torch.Tensor:
-        weight: torch.Tensor = self.head.weight
-        return weight
+    def weight(self) -> Any:
+        return self.head.weight
 
     def forward(self, hidden_TD: torch.Tensor) -> torch.Tensor:
         bias = getattr(self.head, "bias", None)
@@ -103,7 +102,7 @@ class PlainModel:
         picture, settings = Image.fromarray(image.pixels_HWC), {}
         vision = self.processor.image_processor
         if self._max_pixels is not None and type(vision).__name__.startswith(QWEN_PROCESSOR):
-            settings = {"size": {**vision.size, "longest_edge": self._max_pixels}}
+            settings = {"size": {"shortest_edge": vision.size["shortest_edge"], "longest_edge": self._max_pixels}}
         elif self._max_pixels is not None:
             height, width = scaled_down(picture.height, picture.width, self._max_pixels)
             picture = picture.resize((width, height), Image.Resampling.BICUBIC)

@@ -20,5 +20,40 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_qwen2_vl(tmp_path_factory.mktemp("qwen2"))
+
+
+@pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_qwen3_vl(tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.fixture(scope="session")
+def internvl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_internvl(tmp_path_factory.mktemp("internvl"))
+
+
+@pytest.fixture(scope="session")
+def ovis2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_ovis2(tmp_path_factory.mktemp("ovis2"))
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_llava_onevision(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_gemma3(tmp_path_factory.mktemp("gemma3"))
+
+
+@pytest.fixture(scope="session")
+def paligemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_paligemma(tmp_path_factory.mktemp("paligemma"))
+
+
+@pytest.fixture(scope="session")
 def idefics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_idefics3(tmp_path_factory.mktemp("idefics"))

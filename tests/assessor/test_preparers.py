@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from iqa_core.assessor.encoding import split_prompts
 from iqa_core.assessor.preparers import (
     FullSizePreparer,
     SmartResizePreparer,
-    TokenCost,
     make_preparer,
     scaled_down,
     smart_size,
 )
 from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.prompts import build_prompt
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, RgbImage
 from iqa_core.rubrics import load_rubric
@@ -76,15 +77,16 @@ def test_max_pixels_replaces_the_processors_bound(qwen: Path) -> None:
         make_preparer(qwen, RUBRIC, LIMITS, 3135)
 
 
-def test_tokens_grow_with_the_image_and_count_every_dimension(qwen: Path) -> None:
+def test_an_image_is_counted_once_and_every_question_once(qwen: Path) -> None:
+    """The estimate is within a third of what goes through the model."""
     preparer = make_preparer(qwen, RUBRIC, LIMITS, None)
     small, large = (preparer.shape(ImageHeader(side, side, "png", 1)) for side in (56, 112))
-    assert large.tokens - small.tokens == 4 * (16 - 4)
-    text = small.tokens - 4 * 4
-    assert text == TokenCost.of(RUBRIC).total(0)
-    processor = load_processor(qwen)
-    real = sum(len(processor.tokenizer(d.query + RUBRIC.answer_start(d))["input_ids"]) + 12 for d in RUBRIC.dimensions)
-    assert 0.5 < text / real < 2
+    assert large.tokens - small.tokens == 16 - 4
+    tokenizer = load_processor(qwen).tokenizer
+    prompts = [build_prompt(load_processor(qwen), RUBRIC, dimension, None) for dimension in RUBRIC.dimensions]
+    split = split_prompts([tokenizer.encode(prompt) for prompt in prompts])
+    real = 3 + len(split.prefix) + sum(map(len, split.suffixes))
+    assert 2 / 3 < small.tokens / real < 3 / 2
 
 
 def test_another_model_gets_the_image_as_it_is_or_scaled_down(idefics: Path) -> None:

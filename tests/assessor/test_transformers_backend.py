@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from scipy.special import softmax
 from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.config import AssessorConfig
@@ -22,7 +25,7 @@ from iqa_core.assessor.prompts import build_prompt
 from iqa_core.assessor.transformers_backend import TransformersAssessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
-from tests.assessor.tiny import make_images
+from tests.assessor.tiny import FAMILIES, make_images
 
 IMAGES = make_images((64, 64), (112, 56), (40, 150), (200, 180))
 
@@ -48,15 +51,17 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("name", ["qwen", "idefics"])
-def test_level_logits_are_those_of_the_models_own_forward(name: str, request: pytest.FixtureRequest) -> None:
-    """The plain way also resizes by itself, from the pixels that the decoder gave."""
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+@pytest.mark.parametrize("name", [*FAMILIES, "paligemma"])
+def test_levels_are_those_of_the_models_own_forward(name: str, request: pytest.FixtureRequest) -> None:
+    """Images of four sizes in one batch. The plain way also resizes by itself, from the decoder's pixels."""
     folder: Path = request.getfixturevalue(name)
     assessor = open_assessor(folder)
     logits_NKL = assessor.level_logits([assessor.preparer.prepare(image) for image in IMAGES])
     assert logits_NKL.dtype == np.float32
     for image, logits_KL in zip(IMAGES, logits_NKL, strict=True):
-        np.testing.assert_allclose(logits_KL, plain_level_logits(folder, assessor, image.pixels_HWC), atol=1e-5)
+        plain_KL = plain_level_logits(folder, assessor, image.pixels_HWC)
+        np.testing.assert_allclose(softmax(logits_KL, axis=1), softmax(plain_KL, axis=1), atol=1e-5)
 
 
 def test_a_bound_above_the_processors_own_reaches_the_model(qwen: Path) -> None:
@@ -65,7 +70,8 @@ def test_a_bound_above_the_processors_own_reaches_the_model(qwen: Path) -> None:
     pixels = assessor.preparer.prepare(IMAGES[-1])
     assert pixels.shape[0] * pixels.shape[1] > 112 * 112
     [logits_KL] = assessor.level_logits([pixels])
-    np.testing.assert_allclose(logits_KL, plain_level_logits(qwen, assessor, pixels, do_resize=False), atol=1e-5)
+    plain_KL = plain_level_logits(qwen, assessor, pixels, do_resize=False)
+    np.testing.assert_allclose(softmax(logits_KL, axis=1), softmax(plain_KL, axis=1), atol=1e-5)
 
 
 def test_a_bias_of_the_output_layer_is_honoured(qwen: Path) -> None:
@@ -102,6 +108,49 @@ def test_any_budget_gives_the_same_scores(qwen: Path, batch_tokens: int) -> None
         np.testing.assert_allclose(result.scores_K, expected.scores_K, atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def alone(qwen: Path) -> tuple[TransformersAssessor, list[np.ndarray], np.ndarray]:
+    """An assessor, images of many sizes, and what each scores by itself, (N, K)."""
+    assessor = open_assessor(qwen)
+    images = make_images(*((56 + 28 * (i % 3), 40 + 31 * (i % 5)) for i in range(12)))
+    prepared = [assessor.preparer.prepare(image) for image in images]
+    return assessor, prepared, scores_of(assessor, prepared, one_by_one=True)
+
+
+def scores_of(assessor: TransformersAssessor, prepared: list[np.ndarray], one_by_one: bool = False) -> np.ndarray:
+    batches = [[pixels] for pixels in prepared] if one_by_one else [prepared]
+    results = [result for batch in batches for result in assessor.assess(batch)]
+    assert all(isinstance(result, Assessment) for result in results)
+    return np.stack([result.scores_K for result in results if isinstance(result, Assessment)])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 11), min_size=1, max_size=12), st.sampled_from([1, 300, 700, 10_000]))
+def test_a_score_does_not_depend_on_company_order_or_budget(
+    alone: tuple[TransformersAssessor, list[np.ndarray], np.ndarray], chosen: list[int], batch_tokens: int
+) -> None:
+    assessor, prepared, expected = alone
+    assessor._batch_tokens = batch_tokens
+    found = scores_of(assessor, [prepared[i] for i in chosen])
+    np.testing.assert_allclose(found, expected[chosen], atol=1e-4)
+
+
+def test_bfloat16_moves_little_in_company(qwen: Path) -> None:
+    """At most 0.02 of the scale for nearly all; the random weights here exaggerate."""
+    assessor = open_assessor(qwen, dtype="bfloat16")
+    prepared = [assessor.preparer.prepare(image) for image in make_images((64, 64), (112, 56), (40, 150), (90, 90))]
+    apart = np.abs(scores_of(assessor, prepared) - scores_of(assessor, prepared, one_by_one=True))
+    assert np.quantile(apart, 0.99) <= 0.02
+
+
+def test_images_from_small_to_four_megapixels_waste_no_padding(qwen: Path) -> None:
+    assessor = open_assessor(qwen, max_pixels=448 * 448)
+    sizes = [(256, 256), (512, 384), (1024, 768), (2048, 2048)]
+    assessor.assess([assessor.preparer.prepare(image) for image in make_images(*sizes)])
+    assert assessor.tokens.real > 1000
+    assert assessor.tokens.waste <= 0.05
+
+
 def fail_above(largest_batch: int, seen: list[int]) -> Callable[..., None]:
     """A hook that runs out of memory as a device with room for so many images would."""
 
@@ -117,7 +166,7 @@ def test_out_of_memory_halves_the_batch(qwen: Path) -> None:
     assessor = open_assessor(qwen)
     pixels = [assessor.preparer.prepare(image) for image in IMAGES]
     expected, seen = assessor.assess(pixels), list[int]()
-    assessor._model.register_forward_pre_hook(fail_above(1, seen), with_kwargs=True)
+    assessor.model.register_forward_pre_hook(fail_above(1, seen), with_kwargs=True)
     for before, after in zip(expected, assessor.assess(pixels), strict=True):
         assert isinstance(before, Assessment)
         assert isinstance(after, Assessment)
@@ -127,7 +176,7 @@ def test_out_of_memory_halves_the_batch(qwen: Path) -> None:
 
 def test_an_image_that_does_not_fit_alone_is_a_rejection(qwen: Path) -> None:
     assessor = open_assessor(qwen)
-    assessor._model.register_forward_pre_hook(fail_above(0, []), with_kwargs=True)
+    assessor.model.register_forward_pre_hook(fail_above(0, []), with_kwargs=True)
     results = assessor.assess([assessor.preparer.prepare(image) for image in IMAGES[:3]])
     assert [result.reason for result in results if isinstance(result, Rejection)] == [Reason.ASSESSOR_FAILED] * 3
 
@@ -135,7 +184,7 @@ def test_an_image_that_does_not_fit_alone_is_a_rejection(qwen: Path) -> None:
 def test_logits_that_are_not_finite_are_a_rejection(qwen: Path) -> None:
     assessor = open_assessor(qwen)
     with torch.no_grad():
-        assessor._model.get_output_embeddings().weight_VD[0] = torch.nan
+        assessor.model.get_output_embeddings().weight_VD[0] = torch.nan
     [result] = assessor.assess([assessor.preparer.prepare(IMAGES[0])])
     assert isinstance(result, Rejection)
     assert result.reason is Reason.ASSESSOR_FAILED

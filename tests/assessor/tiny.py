@@ -1,4 +1,4 @@
-"""Random numbers -> images, and checkpoints of two architectures, some hundred kilobytes each, saved like real ones."""
+"""Random numbers -> images, and checkpoints of ten architectures, some hundred kilobytes each, saved like real ones."""
 
 from __future__ import annotations
 
@@ -28,8 +28,31 @@ IDEFICS_TOKENS = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_
 ]
 
 
-def make_tokenizer(special_tokens: list[str]) -> Any:
-    """Byte-level BPE over the words of the shipped rubrics."""
+INTERNVL_TOKENS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+OVIS_TOKENS = ["<image>", "<IMG_ATOM>", "<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"]
+LLAVA_TOKENS = {"image_token": "<image>", "video_token": "<video>"}
+GEMMA_TOKENS = {
+    "image_token": "<image_soft_token>",
+    "boi_token": "<start_of_image>",
+    "eoi_token": "<end_of_image>",
+}
+CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
+FAMILIES = ("qwen", "qwen2", "qwen3", "internvl", "ovis2", "llava", "idefics", "gemma3")
+"""Fixtures with a checkpoint each, of models whose prompts can share an image's prefix."""
+
+
+def chatml_with(image: str) -> str:
+    """The same chat markup around another placeholder."""
+    return CHATML.replace("<|vision_start|><|image_pad|><|vision_end|>", image)
+
+
+def make_tokenizer(special_tokens: list[str], named: dict[str, str] | None = None) -> Any:
+    """Byte-level BPE over the words of the shipped rubrics; named tokens become attributes."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -40,11 +63,14 @@ def make_tokenizer(special_tokens: list[str]) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special_tokens = [*special_tokens, *(named or {}).values()]
     trainer = trainers.BpeTrainer(
         vocab_size=700, special_tokens=["<pad>", *special_tokens], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts + levels, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", extra_special_tokens=special_tokens)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", extra_special_tokens=named or special_tokens
+    )
 
 
 def save_qwen2_5_vl(folder: Path) -> Path:
@@ -53,7 +79,6 @@ def save_qwen2_5_vl(folder: Path) -> Path:
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
     tokenizer = make_tokenizer(QWEN_TOKENS)
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in QWEN_TOKENS}
     config = Qwen2_5_VLConfig(
         vision_config={
             "depth": 2,
@@ -66,14 +91,200 @@ def save_qwen2_5_vl(folder: Path) -> Path:
             "fullatt_block_indexes": [1],
         },
         text_config={**_text_config(tokenizer), "rope_parameters": _mrope()},
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **_qwen_ids(tokenizer),
     )
     torch.manual_seed(0)
     _save(folder, Qwen2_5_VLForConditionalGeneration(config), tokenizer, CHATML)
     Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=112 * 112).save_pretrained(folder)
+    return folder
+
+
+def save_qwen2_vl(folder: Path) -> Path:
+    """Qwen2-VL: attention over whole images, layer norms and a plain MLP in the tower."""
+    import torch
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil
+
+    tokenizer = make_tokenizer(QWEN_TOKENS)
+    vision = {"depth": 2, "embed_dim": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 14, "hidden_size": 48}
+    text = {**_text_config(tokenizer), "rope_parameters": _mrope()}
+    torch.manual_seed(0)
+    config = Qwen2VLConfig(vision_config=vision, text_config=text, **_qwen_ids(tokenizer))
+    _save(folder, Qwen2VLForConditionalGeneration(config), tokenizer, CHATML)
+    Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=112 * 112).save_pretrained(folder)
+    return folder
+
+
+def save_qwen3_vl(folder: Path) -> Path:
+    """Qwen3-VL: learned positions resampled to the grid, visual features added in several layers, interleaved axes."""
+    import torch
+    from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    tokenizer = make_tokenizer(QWEN_TOKENS)
+    config = Qwen3VLConfig(
+        vision_config={
+            "depth": 3,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "patch_size": 16,
+            "out_hidden_size": 48,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0, 1],
+        },
+        text_config={**_text_config(tokenizer), "num_hidden_layers": 3, "head_dim": 12, "rope_parameters": _mrope()},
+        **_qwen_ids(tokenizer),
+    )
+    torch.manual_seed(0)
+    _save(folder, Qwen3VLForConditionalGeneration(config), tokenizer, CHATML)
+    Qwen2VLImageProcessorPil(patch_size=16, min_pixels=64 * 64, max_pixels=128 * 128).save_pretrained(folder)
+    return folder
+
+
+def save_internvl(folder: Path) -> Path:
+    """InternVL: up to four tiles of 56 x 56 and an overview."""
+    import torch
+    from transformers import GotOcr2ImageProcessorPil, InternVLConfig, InternVLForConditionalGeneration
+
+    tokenizer = make_tokenizer(CHAT_TOKENS, INTERNVL_TOKENS)
+    config = InternVLConfig(
+        vision_config={**_vision_config(), "image_size": 56, "patch_size": 14},
+        text_config={"model_type": "qwen2", **_text_config(tokenizer)},
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+    )
+    torch.manual_seed(0)
+    _save(folder, InternVLForConditionalGeneration(config), tokenizer, chatml_with("<IMG_CONTEXT>"))
+    GotOcr2ImageProcessorPil(
+        size={"height": 56, "width": 56}, crop_to_patches=True, max_patches=4, image_mean=[0.485, 0.456, 0.406]
+    ).save_pretrained(folder)
+    _name_processor(folder, "InternVLProcessor", image_seq_length=4)
+    return folder
+
+
+def save_ovis2(folder: Path) -> Path:
+    """Ovis2: tiles in a grid that tokens describe, visual tokens as mixtures of a visual vocabulary."""
+    import torch
+    from transformers import Ovis2Config, Ovis2ForConditionalGeneration, Ovis2ImageProcessorPil
+
+    tokenizer = make_tokenizer([*CHAT_TOKENS, *OVIS_TOKENS])
+    config = Ovis2Config(
+        vision_config={
+            **_vision_config(),
+            "image_size": 56,
+            "patch_size": 14,
+            "vocab_size": 40,
+            "hidden_stride": 2,
+            "initializer_range": 0.3,
+        },
+        text_config={"model_type": "qwen2", **_text_config(tokenizer)},
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_ATOM>"),
+        visual_indicator_token_ids=tokenizer.convert_tokens_to_ids(OVIS_TOKENS[2:]),
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+    )
+    torch.manual_seed(0)
+    _save(folder, Ovis2ForConditionalGeneration(config), tokenizer, chatml_with("<image>"))
+    Ovis2ImageProcessorPil(size={"height": 56, "width": 56}, crop_to_patches=True, max_patches=4).save_pretrained(
+        folder
+    )
+    _name_processor(folder, "Ovis2Processor", image_seq_length=4)
+    return folder
+
+
+def save_llava_onevision(folder: Path) -> Path:
+    """LLaVA-OneVision: tiles on a padded canvas, visual tokens of the padding dropped, a token at each row's end."""
+    import torch
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    tokenizer = make_tokenizer(CHAT_TOKENS, LLAVA_TOKENS)
+    canvases = [[56, 56], [56, 112], [112, 56], [112, 112]]
+    config = LlavaOnevisionConfig(
+        vision_config={
+            "model_type": "siglip_vision_model",
+            **_vision_config(),
+            "image_size": 56,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        text_config={"model_type": "qwen2", **_text_config(tokenizer)},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=canvases,
+    )
+    torch.manual_seed(0)
+    _save(folder, LlavaOnevisionForConditionalGeneration(config), tokenizer, chatml_with("<image>"))
+    LlavaOnevisionImageProcessorPil(size={"height": 56, "width": 56}, image_grid_pinpoints=canvases).save_pretrained(
+        folder
+    )
+    _name_processor(folder, "LlavaOnevisionProcessor", num_image_tokens=16, vision_feature_select_strategy="full")
+    return folder
+
+
+def save_gemma3(folder: Path) -> Path:
+    """Gemma 3: image tokens that see each other both ways, windows shorter than the prompt in every second layer."""
+    import torch
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessorPil
+
+    tokenizer = make_tokenizer(CHAT_TOKENS, GEMMA_TOKENS)
+    config = Gemma3Config(
+        vision_config={
+            "model_type": "siglip_vision_model",
+            **_vision_config(),
+            "image_size": 56,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        text_config={
+            **_text_config(tokenizer),
+            "head_dim": 12,
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "final_logit_softcapping": 20.0,
+            "query_pre_attn_scalar": 12,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+        boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+        eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+        mm_tokens_per_image=4,
+    )
+    torch.manual_seed(0)
+    model = Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # zeros, if left alone
+    _save(folder, model, tokenizer, chatml_with("<start_of_image>"))
+    Gemma3ImageProcessorPil(size={"height": 56, "width": 56}, do_convert_rgb=True).save_pretrained(folder)
+    _name_processor(folder, "Gemma3Processor", image_seq_length=4)
+    return folder
+
+
+def save_paligemma(folder: Path) -> Path:
+    """PaliGemma: every token of the prompt sees every other, so nothing can be shared between two prompts."""
+    import torch
+    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, SiglipImageProcessorPil
+
+    tokenizer = make_tokenizer(CHAT_TOKENS, {"image_token": "<image>"})
+    tokenizer.bos_token = "<|im_start|>"
+    config = PaliGemmaConfig(
+        vision_config={
+            "model_type": "siglip_vision_model",
+            **_vision_config(),
+            "image_size": 56,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        text_config={"model_type": "gemma", **_text_config(tokenizer), "head_dim": 12},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vocab_size=len(tokenizer),
+        projection_dim=48,
+        hidden_size=48,
+    )
+    torch.manual_seed(0)
+    _save(folder, PaliGemmaForConditionalGeneration(config), tokenizer, chatml_with("<image>"))
+    SiglipImageProcessorPil(size={"height": 56, "width": 56}, image_seq_length=16).save_pretrained(folder)
+    _name_processor(folder, "PaliGemmaProcessor")
     return folder
 
 
@@ -100,9 +311,7 @@ def save_idefics3(folder: Path) -> Path:
     torch.manual_seed(0)
     _save(folder, Idefics3ForConditionalGeneration(config), tokenizer, USER_ASSISTANT)
     Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56}).save_pretrained(folder)
-    (folder / "processor_config.json").write_text(
-        json.dumps({"processor_class": "Idefics3Processor", "image_seq_len": 4})
-    )
+    _name_processor(folder, "Idefics3Processor", image_seq_len=4)
     return folder
 
 
@@ -132,6 +341,24 @@ def _text_config(tokenizer: Any) -> dict[str, Any]:
         "pad_token_id": tokenizer.pad_token_id,
         "tie_word_embeddings": False,
     }
+
+
+def _vision_config() -> dict[str, Any]:
+    return {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def _qwen_ids(tokenizer: Any) -> dict[str, int]:
+    names = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    return {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+
+
+def _name_processor(folder: Path, name: str, **settings: Any) -> None:
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": name, **settings}))
 
 
 def _mrope() -> dict[str, Any]:

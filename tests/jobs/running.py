@@ -20,8 +20,8 @@ from iqa_core.records import Assessment, Rejection
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, str(ROOT / "jobs" / "score_corpus.py"), *map(str, arguments)]
+def command(*arguments: object, job: str = "score_corpus") -> list[str]:
+    return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, arguments)]
 
 
 def environment(address: str | None) -> dict[str, str]:
@@ -32,10 +32,10 @@ def environment(address: str | None) -> dict[str, str]:
     return found
 
 
-def start(*arguments: object, address: str | None = None) -> subprocess.Popen[str]:
+def start(*arguments: object, address: str | None = None, job: str = "score_corpus") -> subprocess.Popen[str]:
     """Its output is one text, errors included; it leads a process group of its own."""
     return subprocess.Popen(
-        command(*arguments),
+        command(*arguments, job=job),
         env=environment(address),
         cwd="/",
         stdout=subprocess.PIPE,
@@ -45,9 +45,11 @@ def start(*arguments: object, address: str | None = None) -> subprocess.Popen[st
     )
 
 
-def run(*arguments: object, address: str | None = None, timeout_s: float = 240) -> tuple[int, str]:
+def run(
+    *arguments: object, address: str | None = None, timeout_s: float = 240, job: str = "score_corpus"
+) -> tuple[int, str]:
     """Exit code and output."""
-    process = start(*arguments, address=address)
+    process = start(*arguments, address=address, job=job)
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

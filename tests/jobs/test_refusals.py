@@ -56,6 +56,7 @@ def test_flags(refused: Callable[..., str]) -> None:
     assert "--carry seed" in refused("--carry", "seed")
     assert "--carry seed:int63" in refused("--carry", "seed:int63")
     assert "--estimate belongs to --dry-run" in refused("--estimate")
+    assert "exclude each other" in refused("--strict-check", "--no-check")
     assert "exclude each other" in refused("--image-column", "a", "--uri-column", "b")
     with pytest.raises(CallerError, match="--input: is required; --output: is required"):
         parse(ScoreSettings, [])

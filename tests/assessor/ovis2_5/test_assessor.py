@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, RgbImage
 from tests.assessor.ovis2_5.golden import DIMENSIONS, FOLDER, Golden, rubric_toml
 from tests.assessor.tiny import make_images
+
+ROOT = FOLDER.parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +77,7 @@ def test_readers_prepare_what_the_processor_would(folder: Path, golden: Golden) 
 def test_tokens_are_counted_by_blocks_of_32_pixels(folder: Path) -> None:
     preparer = spec_of(folder).preparer
     small, large = (preparer.shape(ImageHeader(side, side, "png", 1)).tokens for side in (448, 512))
-    assert large - small == 4 * (256 - 196)
+    assert large - small == 256 - 196
 
 
 def test_max_pixels_replaces_the_bound(folder: Path) -> None:
@@ -128,3 +132,19 @@ def test_a_checkpoint_of_another_make_is_refused(
     (other / file).write_text(json.dumps(content))
     with pytest.raises(CallerError, match=message):
         load(spec_of(other), AssessorConfig(checkpoint=str(other), threads=1))
+
+
+@pytest.mark.slow
+def test_code_that_lies_in_the_checkpoint_is_neither_run_nor_asked_about(folder: Path, tmp_path: Path) -> None:
+    """In a process of its own: what another test registered must not help."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "evil.py").write_text("raise SystemExit('this code was run')")
+    lines = f"from iqa_core.assessor.direct import load_assessor; load_assessor({str(copy)!r}, threads=1)"
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr
+    assert "custom code" not in done.stdout + done.stderr

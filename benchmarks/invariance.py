@@ -1,0 +1,67 @@
+"""The largest difference between two scores of one image: alone, in company, in any order, in any size of batch.
+
+The demo assessor on scenes of many sizes, in float32 and in bfloat16.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.harness import main
+from iqa_core.assessor.direct import load_assessor
+from iqa_core.demo.scenes import make_scene
+from iqa_core.records import Assessment, ImageHeader, RgbImage
+
+IMAGES, SEED = 32, 616
+
+
+def images() -> list[RgbImage]:
+    """Scenes, cut to many shapes."""
+    rng = np.random.default_rng(SEED)
+    found = []
+    for index in range(IMAGES):
+        height, width = rng.integers(28, 113, 2)
+        pixels = np.ascontiguousarray(make_scene(SEED, index).pixels_HWC[:height, :width])
+        found.append(RgbImage(pixels, ImageHeader(int(width), int(height), "png", 1)))
+    return found
+
+
+def scores(assessor: Any, prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    results = assessor.assess(prepared)
+    assert all(isinstance(result, Assessment) for result in results)
+    return np.stack([result.scores_K for result in results])
+
+
+def differences(dtype: str) -> dict[str, float]:
+    """Against every image alone."""
+    assessor: Any = load_assessor("demo", dtype=dtype, threads=1)
+    prepared = [assessor.preparer.prepare(image) for image in images()]
+    alone = np.concatenate([scores(assessor, [one]) for one in prepared])
+    order = np.random.default_rng(SEED).permutation(IMAGES)
+    shuffled = np.empty_like(alone)
+    shuffled[order] = scores(assessor, [prepared[i] for i in order])
+    companies = {"together": scores(assessor, prepared), "shuffled": shuffled}
+    for tokens in (700, 4096, 65536):
+        other: Any = load_assessor("demo", dtype=dtype, batch_tokens=tokens, threads=1)
+        companies[f"batch_tokens_{tokens}"] = scores(other, prepared)
+    apart = {name: np.abs(found - alone) for name, found in companies.items()}
+    over = float(np.mean([(part.max(axis=1) > 0.02).mean() for part in apart.values()]))
+    return {**{name: float(part.max()) for name, part in apart.items()}, "images_above_0.02": over}
+
+
+def measure() -> Mapping[str, Any]:
+    found = {dtype: differences(dtype) for dtype in ("float32", "bfloat16")}
+    largest = {f"largest_{dtype}": max(list(part.values())[:-1]) for dtype, part in found.items()}
+    return {"images": IMAGES, **largest, **found}
+
+
+if __name__ == "__main__":
+    main("invariance", measure)

@@ -1,0 +1,41 @@
+"""A model's output matrix -> the rows of the level words, in float32.
+
+The model's own forward applies its scale or soft cap to them; the rest of the vocabulary is never computed.
+Shape suffixes: N images, K dimensions, L levels, V rows that are kept, D width of the model, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+class LevelHead(torch.nn.Module):
+    """A few rows of an output matrix, in float32 whatever the model computes in."""
+
+    def __init__(self, head: torch.nn.Module, ids_V: Sequence[int]) -> None:
+        super().__init__()
+        bias = getattr(head, "bias", None)
+        self.weight_VD = torch.nn.Parameter(_rows(head.weight, ids_V), requires_grad=False)
+        self.bias_V = None if bias is None else torch.nn.Parameter(_rows(bias, ids_V), requires_grad=False)
+
+    def forward(self, hidden_NTD: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(hidden_NTD.float(), self.weight_VD, self.bias_V)
+
+
+class LevelColumns:
+    """Which of the kept rows are the levels of which dimension."""
+
+    def __init__(self, ids_KL: Sequence[Sequence[int]]) -> None:
+        self.ids_V = sorted({token for ids in ids_KL for token in ids})
+        self._columns_KL = torch.tensor([[self.ids_V.index(token) for token in ids] for ids in ids_KL])
+
+    def of(self, logits_NKV: torch.Tensor) -> torch.Tensor:
+        """Logits of each dimension's own levels, worst to best, shape (N, K, L)."""
+        return logits_NKV.gather(2, self._columns_KL.expand(len(logits_NKV), -1, -1))
+
+
+def _rows(matrix: Any, ids_V: Sequence[int]) -> torch.Tensor:
+    return matrix.detach()[list(ids_V)].float().clone()

@@ -1,0 +1,164 @@
+"""Rows of a score table -> the encoded bytes of their images, by the locator columns, in few large reads.
+
+What cannot be had is a rejection in its place. Nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import Chunk, ReadOptions, Stretch
+from iqa_core.corpus.fetching import fetch_all
+from iqa_core.corpus.reading import READERS
+from iqa_core.corpus.sources import Kind, extension
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, cause_of
+from iqa_core.records import ImageLimits, Reason, Rejection
+
+T = TypeVar("T")
+
+LOCATOR = ("source", "offset", "length", "row", "sha256")
+"""Columns of the score table that this needs."""
+
+GAP_BYTES = 256 * 2**10
+"""Bytes between two wanted members of a tar that are read along: cheaper than another request."""
+
+GAP_ROWS = 64
+"""Rows of a table between two wanted ones that are read along."""
+
+READ_BYTES = 64 * 2**20
+"""Of one read of a tar at most (one image more, if it is larger)."""
+
+CHANGED = "its bytes are no longer those that were scored"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image lies."""
+
+    source: str
+    offset: int | None
+    length: int | None
+    row: int | None
+    sha256: str | None
+
+    @property
+    def kind(self) -> Kind:
+        if self.row is not None:
+            return Kind.ARROW if extension(self.source) == "arrow" else Kind.PARQUET
+        return Kind.IMAGE if self.offset is None else Kind.WEBDATASET
+
+
+def places(rows: pa.Table) -> list[Place]:
+    """Of a table that has the columns of LOCATOR."""
+    return [Place(**row) for row in rows.select(LOCATOR).to_pylist()]
+
+
+def originals(
+    storage: Storage, wanted: Sequence[Place], options: ReadOptions, limits: ImageLimits
+) -> Iterator[bytes | Rejection]:
+    """One per place, in order: bytes with the digest that the table has, or why not.
+
+    options: which columns of tables were the image when it was scored. Raises RunError where credentials are at fault.
+    """
+    for (kind, source), group in groupby(
+        wanted, key=lambda place: (place.kind, place.source if _is_shared(place) else "")
+    ):
+        run = list(group)
+        if kind is Kind.IMAGE:
+            found = fetch_all(storage, ((place.source, None) for place in run), limits)
+        elif kind is Kind.WEBDATASET:
+            found = _members(storage, source, run)
+        else:
+            found = _cells(storage, kind, source, run, options, limits)
+        yield from (_checked(data, place) for data, place in zip(found, run, strict=True))
+
+
+def _is_shared(place: Place) -> bool:
+    """Whether the source may hold other images as well."""
+    return place.kind is not Kind.IMAGE
+
+
+def _checked(data: bytes | Rejection, place: Place) -> bytes | Rejection:
+    if isinstance(data, Rejection) or hashlib.sha256(data).hexdigest() == place.sha256:
+        return data
+    return Rejection(Reason.MISSING, CHANGED)
+
+
+def _members(storage: Storage, source: str, run: Sequence[Place]) -> Iterator[bytes | Rejection]:
+    """Members of one tar; neighbours in one read."""
+    for near in _near(run):
+        begin = min(offset for offset, _ in near)
+        end = max(last for _, last in near)
+        data = _answer(lambda begin=begin, end=end: storage.read_large(source, begin, end))  # type: ignore[misc]
+        for offset, last in near:
+            yield data if isinstance(data, Rejection) else data[offset - begin : last - begin]
+
+
+def _near(run: Sequence[Place]) -> Iterator[list[tuple[int, int]]]:
+    """Byte ranges in order, those together that follow one another closely."""
+    near: list[tuple[int, int]] = []
+    for place in run:
+        begin = place.offset or 0
+        end = begin + (place.length or 0)
+        if near and not (0 <= begin - near[-1][1] <= GAP_BYTES and end - near[0][0] <= READ_BYTES):
+            yield near
+            near = []
+        near.append((begin, end))
+    yield near
+
+
+def _cells(
+    storage: Storage, kind: Kind, source: str, run: Sequence[Place], options: ReadOptions, limits: ImageLimits
+) -> Iterator[bytes | Rejection]:
+    """Cells of the image column of one table, by the reader that scored them."""
+    rows = [place.row for place in run if place.row is not None]
+    found: dict[int, bytes | Rejection] = {}
+    for near in _near_rows(sorted(set(rows))):
+        cells = _answer(lambda near=near: _read_cells(storage, kind, source, near, options, limits))  # type: ignore[misc]
+        found |= dict.fromkeys(near, cells) if isinstance(cells, Rejection) else cells
+    yield from (found[row] for row in rows)
+
+
+def _near_rows(rows: Sequence[int]) -> Iterator[list[int]]:
+    """Ascending rows in runs that are worth one read each."""
+    near: list[int] = []
+    for row in rows:
+        if near and row - near[-1] > GAP_ROWS:
+            yield near
+            near = []
+        near.append(row)
+    yield near
+
+
+def _read_cells(
+    storage: Storage, kind: Kind, source: str, rows: Sequence[int], options: ReadOptions, limits: ImageLimits
+) -> dict[int, bytes | Rejection]:
+    entry = storage.stat(source)
+    if entry is None:
+        raise Missing(source)
+    begin, end = rows[0], rows[-1] + 1
+    stretch = Stretch(source, "", entry.size, entry.etag, begin, end, end - begin)
+    content = READERS[kind].read(storage, Chunk("", kind, (stretch,)), options, limits)
+    images = content.images([row - begin for row in rows])
+    return {
+        row: image.data if isinstance(image.data, Rejection) else bytes(image.data)
+        for row, image in zip(rows, images, strict=True)
+    }
+
+
+def _answer(once: Callable[[], T]) -> T | Rejection:
+    """What it returns, or the rejection that its error stands for."""
+    try:
+        return once()
+    except Missing:
+        return Rejection(Reason.MISSING, "there is no such file")
+    except Forbidden:
+        return Rejection(Reason.FORBIDDEN, "access is denied")
+    except FetchFailed as error:
+        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {cause_of(error.__cause__)}")

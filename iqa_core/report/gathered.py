@@ -1,0 +1,206 @@
+"""Blocks of scored rows -> what a report shows of them, in memory that does not grow with their number.
+
+Histograms, moments, counts and a few rows at each end of each dimension; a block is forgotten when it has been added.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from iqa_core.corpus.originals import LOCATOR
+from iqa_core.corpus.table import SCORED, counts_of
+
+BINS = 40
+"""Of the histograms shown, a tenth of a level each."""
+
+MIDDLE = 3.0
+"""The middle of the scale, fair: what lies next to it is borderline."""
+
+MAX_THUMBNAILS = 300
+
+SHEET_IMAGES = 12
+"""Images of one contact sheet at most."""
+
+SHEETS = ("best", "worst", "borderline")
+
+MAX_GROUPS = 24
+"""A carried column with more values than this is no group."""
+
+MAX_GROUP_COLUMNS = 4
+
+REJECT_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One image of a contact sheet."""
+
+    values: Mapping[str, Any]
+    """key, the locator columns, and the scores."""
+    rank: float
+    """What it was chosen by; smaller is further in front."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Sums over the images of one value of a column."""
+
+    images: int
+    totals_K: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Everything that a report shows of one table. Columns of `add`: those of `columns`."""
+
+    names: Sequence[str]
+    """Dimensions, then the reward."""
+    groups: Sequence[str] = ()
+    """Carried columns that may be groups."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Rejection code, or `scored` -> rows."""
+    histograms: NDArray[np.int64] = field(init=False)
+    """Rows of names, columns of bins, for what is kept and what is dropped: (2, K, BINS); all of it is kept where
+    nothing was selected."""
+    moments: NDArray[np.float64] = field(init=False)
+    """Sums of products of (1, scores): (K + 1, K + 1)."""
+    sheets: dict[tuple[str, str], list[Shown]] = field(default_factory=dict)
+    """(name, sheet) -> images, the first in front."""
+    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Rejection code -> a few of its rows."""
+    by_group: dict[str, dict[Any, Group]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        self.histograms = np.zeros((2, count, BINS), np.int64)
+        self.moments = np.zeros((count + 1, count + 1))
+        self.by_group = {name: {} for name in self.groups}
+
+    @property
+    def columns(self) -> list[str]:
+        """What `add` needs of a score table."""
+        return list(dict.fromkeys(["key", *LOCATOR, "status", "reason", "detail", *self.names, *self.groups]))
+
+    @property
+    def sheet_images(self) -> int:
+        """Per sheet, so that all together, and one sheet of another run, are at most MAX_THUMBNAILS."""
+        return min(SHEET_IMAGES, (MAX_THUMBNAILS - SHEET_IMAGES) // (len(SHEETS) * len(self.names)))
+
+    def add(self, rows: pa.Table, kept: NDArray[np.bool_] | None = None) -> None:
+        """kept: which rows a selection keeps; None where nothing was selected."""
+        self.reasons.update(counts_of(rows))
+        is_scored = pc.equal(rows.column("status"), SCORED)
+        self._add_examples(rows.filter(pc.invert(is_scored)))
+        if kept is not None:
+            kept = kept[is_scored.combine_chunks().to_numpy(zero_copy_only=False)]
+        scored = rows.filter(is_scored)
+        if not scored.num_rows:
+            return
+        scores_NK = np.stack([scored.column(name).to_numpy() for name in self.names], axis=1).astype(np.float64)
+        whole = np.isfinite(scores_NK).all(axis=1)  # of joined tables, some images have no score from the other
+        ones = np.column_stack([np.ones(whole.sum()), scores_NK[whole]])
+        self.moments += ones.T @ ones
+        self._add_histograms(scores_NK, kept)
+        for k, name in enumerate(self.names):
+            self._add_sheets(name, scores_NK[:, k], scored, kept)
+        for name in list(self.by_group):
+            self._add_groups(name, scored.column(name), scores_NK)
+
+    @property
+    def scored(self) -> int:
+        return self.reasons[SCORED]
+
+    @property
+    def images(self) -> int:
+        return self.reasons.total()
+
+    def means(self) -> NDArray[np.float64]:
+        """Per name, shape (K,); NaN where nothing is scored."""
+        count = self.moments[0, 0]
+        return self.moments[0, 1:] / count if count else np.full(len(self.names), np.nan)
+
+    def correlations(self) -> NDArray[np.float64]:
+        """Pearson's, shape (K, K); NaN where one of the two does not vary."""
+        count = self.moments[0, 0]
+        if count < 2:
+            return np.full((len(self.names),) * 2, np.nan)
+        mean = self.moments[0, 1:] / count
+        covariance = self.moments[1:, 1:] / count - np.outer(mean, mean)
+        spread = np.sqrt(np.clip(np.diag(covariance), 0, None))
+        spread[spread < 1e-6] = np.nan
+        return np.clip(covariance / np.outer(spread, spread), -1, 1)
+
+    def shown(self) -> list[Shown]:
+        """Images of all sheets; one may be on several."""
+        return [image for sheet in self.sheets.values() for image in sheet]
+
+    def _add_histograms(self, scores_NK: NDArray[np.float64], kept: NDArray[np.bool_] | None) -> None:
+        edges = np.linspace(1.0, 5.0, BINS + 1)
+        masks = [np.ones(len(scores_NK), bool)] if kept is None else [kept, ~kept]
+        for side, mask in enumerate(masks):
+            for k in range(len(self.names)):
+                values = scores_NK[mask, k]
+                self.histograms[side, k] += np.histogram(np.clip(values[np.isfinite(values)], 1, 5), edges)[0]
+
+    def _add_sheets(
+        self, name: str, scores_N: NDArray[np.float64], rows: pa.Table, kept: NDArray[np.bool_] | None
+    ) -> None:
+        """Of a selection: the best and the worst that are kept, and the best that are dropped."""
+        inside = np.isfinite(scores_N) & (True if kept is None else kept)
+        border = np.abs(scores_N - MIDDLE) if kept is None else -scores_N
+        outside = np.isfinite(scores_N) & (True if kept is None else ~kept)
+        for sheet, ranks, mask in (
+            ("best", -scores_N, inside),
+            ("worst", scores_N, inside),
+            ("borderline", border, outside),
+        ):
+            self._add_sheet((name, sheet), np.where(mask, ranks, np.inf), rows)
+
+    def _add_sheet(self, which: tuple[str, str], ranks_N: NDArray[np.float64], rows: pa.Table) -> None:
+        held = self.sheets.setdefault(which, [])
+        count = self.sheet_images
+        bound = held[-1].rank if len(held) == count else np.inf
+        better = np.flatnonzero(ranks_N < bound)
+        front = better[np.argsort(ranks_N[better], kind="stable")[:count]]
+        if not len(front):
+            return
+        columns = ["key", *LOCATOR, *self.names]
+        found = rows.select(columns).take(pa.array(front)).to_pylist()
+        new = [Shown(values, float(ranks_N[i])) for values, i in zip(found, front, strict=True)]
+        self.sheets[which] = sorted([*held, *new], key=lambda image: image.rank)[:count]
+
+    def _add_examples(self, rejected: pa.Table) -> None:
+        for code in pc.unique(rejected.column("reason")).to_pylist():
+            held = self.examples.setdefault(code, [])
+            if len(held) < REJECT_EXAMPLES:
+                found = rejected.filter(pc.equal(rejected.column("reason"), code)).select(["key", "source", "detail"])
+                held += found.slice(0, REJECT_EXAMPLES - len(held)).to_pylist()
+
+    def _add_groups(self, name: str, column: pa.ChunkedArray, scores_NK: NDArray[np.float64]) -> None:
+        """A column that turns out to have too many values is forgotten."""
+        encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+        values = encoded.dictionary.to_pylist()
+        held = self.by_group[name]
+        if len({*held, *values}) > MAX_GROUPS:
+            del self.by_group[name]
+            return
+        places = encoded.indices.to_numpy()
+        for index, value in enumerate(values):
+            scores = scores_NK[places == index]
+            group = held.setdefault(value, Group(0, np.zeros(len(self.names))))
+            group.images += len(scores)
+            group.totals_K += np.nansum(scores, axis=0)
+
+
+def group_columns(carried: pa.Schema) -> list[str]:
+    """Carried columns that may be groups: texts, whole numbers and yes or no."""
+    wanted = (pa.types.is_string, pa.types.is_integer, pa.types.is_boolean)
+    return [field.name for field in carried if any(is_wanted(field.type) for is_wanted in wanted)]

@@ -1,0 +1,125 @@
+"""What was gathered, and thumbnails -> one HTML file that needs nothing else: no network, no script, no font."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from iqa_core.corpus.originals import LOCATOR, Place
+from iqa_core.corpus.table import SCORED
+from iqa_core.report.charts import histogram, progress_line
+from iqa_core.report.gathered import SHEETS, Gathered, Shown
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+
+SHEET_TITLES = {
+    False: {"best": "best", "worst": "worst", "borderline": "borderline: nearest to 3"},
+    True: {"best": "best kept", "worst": "worst kept", "borderline": "best of what is dropped"},
+}
+"""Of a scoring run, and of a selection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How another run's scores of the same images differ: this run's minus the other's."""
+
+    uri: str
+    images: int
+    """In both, scored in both."""
+    rows: Sequence[Mapping[str, Any]]
+    """By dimension: name, mean_here, mean_there, drift, spread, correlation."""
+    most: Sequence[Mapping[str, Any]]
+    """Images that moved most: key, locator columns, reward_here, reward_there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of a page."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    """What is to be said first, line by line."""
+    gathered: Gathered
+    thumbnails: Mapping[Place, str]
+    is_selection: bool = False
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    progress: Sequence[Sequence[float]] = ()
+    """(seconds, images) of the run."""
+    moved: Moved | None = None
+
+
+def place_of(values: Mapping[str, Any]) -> Place:
+    return Place(**{name: values[name] for name in LOCATOR})
+
+
+def render(report: Report) -> bytes:
+    """The page; whatever comes from the data is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    gathered = report.gathered
+    text = template.render(
+        report=report,
+        gathered=gathered,
+        histograms=[_histogram(report, k) for k in range(len(gathered.names))],
+        progress=progress_line(report.progress) if len(report.progress) > 1 else None,
+        correlations=_cells(gathered),
+        sheets=[(name, _sheets(report, name)) for name in gathered.names],
+        rejects=[(code, count) for code, count in gathered.reasons.most_common() if code != SCORED],
+        groups=_groups(gathered),
+        moved=[_tile(report, values, _change(values)) for values in report.moved.most] if report.moved else [],
+    )
+    return text.encode()
+
+
+def _histogram(report: Report, k: int) -> Markup:
+    gathered = report.gathered
+    labels = ("kept", "dropped") if report.is_selection else ("images",)
+    return histogram(gathered.names[k], gathered.histograms[: len(labels), k], float(gathered.means()[k]), labels)
+
+
+def _cells(gathered: Gathered) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Name -> (text, strength 0 to 9) by column."""
+    return [
+        (name, [("–", 0) if np.isnan(r) else (f"{r:.2f}", round(abs(r) * 9)) for r in row])
+        for name, row in zip(gathered.names, gathered.correlations(), strict=True)
+    ]
+
+
+def _sheets(report: Report, name: str) -> list[tuple[str, list[dict[str, str]]]]:
+    titles = SHEET_TITLES[report.is_selection]
+    found = []
+    for sheet in SHEETS:
+        images: Sequence[Shown] = report.gathered.sheets.get((name, sheet), ())
+        tiles = [_tile(report, image.values, f"{image.values[name]:.2f}") for image in images]
+        found.append((titles[sheet], [tile for tile in tiles if tile["src"]]))
+    return found
+
+
+def _tile(report: Report, values: Mapping[str, Any], text: str) -> dict[str, str]:
+    """src is empty where the image could not be had."""
+    return {"src": report.thumbnails.get(place_of(values), ""), "key": str(values["key"]), "text": text}
+
+
+def _change(values: Mapping[str, Any]) -> str:
+    return f"{values['reward_there']:.2f} → {values['reward_here']:.2f}"
+
+
+def _groups(gathered: Gathered) -> list[tuple[str, list[tuple[str, int, list[str]]]]]:
+    """Column -> (value, images, means), the largest group first; a column of one value says nothing."""
+    found = []
+    for column, values in gathered.by_group.items():
+        if len(values) < 2:
+            continue
+        ordered = sorted(values.items(), key=lambda item: (-item[1].images, str(item[0])))
+        rows = [
+            (str(value), group.images, [f"{mean:.2f}" for mean in group.totals_K / group.images])
+            for value, group in ordered
+        ]
+        found.append((column, rows))
+    return found

@@ -1,0 +1,74 @@
+"""Decided rows and the selection's record -> its report as bytes: what is kept against what is dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from iqa_core.corpus.score_tables import ScoreTable
+from iqa_core.corpus.table import REJECTED, SCORED
+from iqa_core.report.gathered import Gathered
+from iqa_core.report.page import Report, render
+from iqa_core.report.scoring_report import sheet_thumbnails
+
+CARRIED = ("sha256", "offset", "length", "row", "detail")
+"""What is needed of the score table beside decisions and groups."""
+
+
+def selection_report(
+    blocks: Iterable[pa.Table],
+    names: Sequence[str],
+    groups: Sequence[str],
+    record: Mapping[str, Any],
+    table: ScoreTable,
+) -> bytes:
+    """blocks: of the decision table, with CARRIED and the groups behind; names: its score columns, the reward last.
+
+    record: selection.json; table: where image columns of tables are described.
+    """
+    gathered = Gathered(tuple(names), tuple(groups))
+    for block in blocks:
+        gathered.add(_as_scored(block), _mask(block.column("kept")))
+    facts = [
+        ("images", f"{record['images']:,}"),
+        ("kept", f"{record['kept']:,}"),
+        ("as many as", f"{record['effective_images']:,.1f} images of equal weight"),
+        ("dropped", f"{record['dropped']:,}"),
+        ("policy", record["policy_digest"]),
+        *[(name, _told(value)) for name, value in record["policy"].items() if value and name != "order"],
+        *[("scores", f"{scores['uri']}, fingerprint {scores['fingerprint']}") for scores in record["scores"]],
+    ]
+    return render(
+        Report(
+            title=f"Selection {record['policy_digest']}",
+            facts=facts,
+            gathered=gathered,
+            thumbnails=sheet_thumbnails(table, gathered),
+            is_selection=True,
+            dropped=record["dropped_by_reason"],
+        )
+    )
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_scored(block: pa.Table) -> pa.Table:
+    """With the status and the rejection codes of the score table, out of the reasons of the decisions."""
+    reasons = block.column("reason").cast(pa.string())
+    is_rejected = pc.fill_null(pc.starts_with(reasons, "1:rejected:"), False)
+    codes = pc.replace_substring_regex(reasons, "^1:rejected:", "")
+    codes = pc.if_else(is_rejected, codes, pa.scalar(None, pa.string()))
+    place = block.column_names.index("reason")
+    return block.set_column(place, "reason", codes).append_column("status", pc.if_else(is_rejected, REJECTED, SCORED))
+
+
+def _mask(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    found: np.ndarray[Any, np.dtype[np.bool_]] = column.combine_chunks().to_numpy(zero_copy_only=False)
+    return found

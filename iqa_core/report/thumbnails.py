@@ -1,0 +1,59 @@
+"""Places of images -> small JPEGs as data URIs, read by their locators; what cannot be had is left out."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Mapping, Sequence
+
+from PIL import Image
+
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.originals import Place, originals
+from iqa_core.corpus.storage import Storage
+from iqa_core.errors import RunError
+from iqa_core.images import decode
+from iqa_core.records import ImageLimits, Reason, Rejection
+
+SIDE = 128
+"""Pixels of the longer side: 4 to 8 kB each, so 300 of them are about 2 MB."""
+
+QUALITY = 72
+
+PATIENCE_S = 120.0
+"""After which the page goes without the pictures that are not there yet."""
+
+MAX_OUTAGES = 3
+"""Images that could not be fetched, with all retries, after which the store is taken to be out of reach."""
+
+
+def thumbnails(
+    storage: Storage, wanted: Sequence[Place], options: ReadOptions, limits: ImageLimits
+) -> Mapping[Place, str]:
+    """Place -> data URI. Neighbours are asked for together; only images that were scored are to be among them."""
+    ordered = sorted(set(wanted), key=lambda place: (place.source, place.offset or 0, place.row or 0))
+    found: dict[Place, str] = {}
+    outages, deadline = 0, time.monotonic() + PATIENCE_S
+    try:
+        for place, data in zip(ordered, originals(storage, ordered, options, limits), strict=True):
+            if isinstance(data, Rejection):
+                outages += data.reason == Reason.FETCH_FAILED
+            elif (small := _thumbnail(data, limits)) is not None:
+                found[place] = small
+            if outages == MAX_OUTAGES or time.monotonic() > deadline:
+                break
+    except RunError:  # credentials are refused: a report without pictures is still one
+        pass
+    return found
+
+
+def _thumbnail(data: bytes, limits: ImageLimits) -> str | None:
+    decoded = decode(data, limits)
+    if isinstance(decoded, Rejection):
+        return None
+    image = Image.fromarray(decoded.pixels_HWC)
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,54 @@
+"""A selection's record -> the card of an exported data set: what is in it, why, and what is not known of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+READ_WITH = {
+    "webdataset": 'webdataset.WebDataset("*.tar")',
+    "imagefolder": 'datasets.load_dataset("<this folder>")',
+    "parquet": 'datasets.load_dataset("parquet", data_files="*.parquet")',
+    "list": 'pandas.read_parquet("selected.parquet")',
+}
+
+
+def card(format: str, record: Mapping[str, Any], images: int, missing: int) -> str:
+    """Markdown. record: selection.json."""
+    rejected = [f"| {reason} | {count:,} |" for reason, count in record["dropped_by_reason"].items()]
+    scores = [f"- `{table['uri']}`, fingerprint `{table['fingerprint']}`" for table in record["scores"]]
+    left = f"\n{missing:,} originals were moved, deleted or changed since they were scored, and are not in it.\n"
+    return "\n".join(
+        [
+            "# Selected images",
+            "",
+            f"{images:,} of {record['images']:,} images, in the form `{format}`; bytes are those of the originals.",
+            left if missing else "",
+            f"Read it with `{READ_WITH[format]}`.",
+            "",
+            "## Scores",
+            "",
+            *scores,
+            "",
+            "Dimensions: " + ", ".join(f"`{name}`" for name in record["dimensions"]) + "; 1 is worst, 5 is best.",
+            "",
+            "## Policy",
+            "",
+            f"Digest `{record['policy_digest']}`.",
+            "",
+            "```json",
+            json.dumps(record["policy"], indent=2, ensure_ascii=False),
+            "```",
+            "",
+            "| dropped by | images |",
+            "|---|---|",
+            *rejected,
+            "",
+            "## Licence",
+            "",
+            "Whoever made or collected the images decides what may be done with them. Nothing is known of that here;",
+            "say it in this place before you pass the data set on.",
+            "",
+        ]
+    )

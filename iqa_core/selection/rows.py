@@ -1,0 +1,190 @@
+"""Score tables -> one view `scores` in the engine: their rows in order, with a position, and whether they pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from iqa_core.corpus.columns import unified
+from iqa_core.corpus.engine import file_list, literal, quoted
+from iqa_core.corpus.score_tables import ScoreTable
+from iqa_core.corpus.table import REJECTED, SCORED
+from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights
+from iqa_core.selection.condition import Condition
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+POSITION, PASSES, EARLIER = "iqa_position", "iqa_passes", "iqa_rejected_elsewhere"
+"""Columns of the view beside those of the tables: order of the rows; the condition; rejected in a joined table."""
+
+OWN = frozenset({POSITION, PASSES, EARLIER})
+
+FILE_BITS = ROW_BITS = 26
+"""A position is table, file and row: 67 million of the latter each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A score table and the name that the caller gave it (`name=uri`), empty where there is none."""
+
+    name: str
+    table: ScoreTable
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """Several score tables taken for one; made by `combined`."""
+
+    given: tuple[Given, ...]
+    is_join: bool
+    dimensions: tuple[str, ...]
+    """Of the first table, then `<name>_<dimension>` of those that are joined to it."""
+    schema: pa.Schema
+    """Columns that a rule or condition can name."""
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Columns of the decision table that hold scores, the reward last."""
+        extra = tuple(f"{given.name}_reward" for given in self.given[1:]) if self.is_join else ()
+        return (*self.dimensions, *extra, "reward")
+
+
+def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights | None) -> Combined:
+    """Raises CallerError where the tables do not go together, or two columns differ only in upper and lower case."""
+    if len(given) > 1 and combine is None:
+        raise CallerError(
+            f"--scores: {len(given)} tables; say how they go together: --combine stack (one below the other) or "
+            "--combine join (the same images, scored by several assessors)"
+        )
+    if len(given) == 1 and combine is not None:
+        raise CallerError(f"--combine {combine}: there is only one --scores")
+    is_join = combine == "join"
+    found = _joined(given) if is_join else _stacked(given, fusion)
+    if fusion is not None:
+        fusion.ordered_as(given[0].table.contract.dimensions)
+    _check_names(found.schema)
+    return found
+
+
+def _stacked(given: Sequence[Given], fusion: FusionWeights | None) -> Combined:
+    first = given[0].table
+    for other in (item.table for item in given[1:]):
+        if other.contract.fingerprint != first.contract.fingerprint:
+            raise CallerError(
+                f"--combine stack: {first.uri} and {other.uri} were scored by different assessors (fingerprints "
+                f"{first.contract.fingerprint} and {other.contract.fingerprint}); their scores cannot be ranked "
+                "together"
+            )
+        if fusion is None and other.contract.fusion != first.contract.fusion:
+            raise CallerError(
+                f"--combine stack: the rewards of {first.uri} and {other.uri} have different weights; give --fusion"
+            )
+    schema = unified([(item.table.uri, item.table.schema) for item in given])
+    return Combined(tuple(given), False, first.contract.dimensions, schema)
+
+
+def _joined(given: Sequence[Given]) -> Combined:
+    names = [item.name for item in given[1:]]
+    if not all(names) or len(set(names)) < len(names):
+        raise CallerError("--combine join: give each table but the first a name of its own: --scores other=URI")
+    fields = list(given[0].table.schema)
+    dimensions = list(given[0].table.contract.dimensions)
+    for item in given[1:]:
+        own = item.table.schema
+        added = _added_columns(item.table)
+        fields += [own.field(name).with_name(f"{item.name}_{name}") for name in added]
+        dimensions += [f"{item.name}_{name}" for name in item.table.contract.dimensions]
+    return Combined(tuple(given), True, tuple(dimensions), pa.schema(fields))
+
+
+def _added_columns(table: ScoreTable) -> list[str]:
+    """What a joined table brings along: scores and spreads."""
+    dimensions = table.contract.dimensions
+    return [*dimensions, *(f"{name}_std" for name in dimensions), "reward"]
+
+
+def _check_names(schema: pa.Schema) -> None:
+    """SQL does not tell upper from lower case, so such columns could not be told apart."""
+    names = [name.lower() for name in [*schema.names, *OWN]]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise CallerError(f"--scores: {', '.join(doubled)} would be the name of more than one column")
+
+
+def make_view(
+    connection: DuckDBPyConnection,
+    rows: Combined,
+    files: Sequence[Sequence[Path]],
+    condition: Condition | None,
+    fusion: FusionWeights | None,
+) -> None:
+    """The view `scores`. files: local score files of each table, in order."""
+    parts = [_table_sql(index, paths) for index, paths in enumerate(files)]
+    if rows.is_join:
+        _materialise_join(connection, rows, parts)
+        source = "SELECT * FROM joined"
+    else:
+        source = " UNION ALL BY NAME ".join(f"SELECT *, false AS {EARLIER} FROM ({part})" for part in parts)
+    replaced = f"REPLACE ({fusion_sql(fusion)} AS reward)" if fusion else ""
+    passes = condition.as_item(PASSES) if condition else f"true AS {PASSES}"
+    connection.execute(f"CREATE VIEW fused AS SELECT * {replaced} FROM ({source})")
+    connection.execute(f"CREATE VIEW judged AS SELECT *, {passes} FROM fused")
+    # null is not true; in a view of its own, since the condition stands in the place in which it was checked
+    connection.execute(
+        f"CREATE VIEW scores AS SELECT * REPLACE (coalesce({PASSES}, false) AS {PASSES}, "
+        f"CASE WHEN {EARLIER} THEN '{REJECTED}' ELSE status END AS status) FROM judged"
+    )
+
+
+def fusion_sql(fusion: FusionWeights) -> str:
+    """The same sum in the same order as `fusion.fuse`: in double precision, rounded to float32 once."""
+    terms = [
+        f"{quoted(name)}::DOUBLE * {literal(repr(weight))}::DOUBLE"
+        for name, weight in zip(fusion.dimensions, fusion.weights, strict=True)
+    ]
+    return f"({' + '.join(terms)})::FLOAT"
+
+
+def _table_sql(index: int, files: Sequence[Path]) -> str:
+    base = index << (FILE_BITS + ROW_BITS)
+    return (
+        f"SELECT *, {base} + (file_index::BIGINT << {ROW_BITS}) + file_row_number AS {POSITION} "
+        f"FROM read_parquet({file_list(files)})"
+    )
+
+
+def _materialise_join(connection: DuckDBPyConnection, rows: Combined, parts: Sequence[str]) -> None:
+    """A table `joined`: rows of the first table in its order, with the scores that the others have for them."""
+    selected, joins, rejected = ["base.*"], [], []
+    for index, (item, part) in enumerate(zip(rows.given[1:], parts[1:], strict=True), start=1):
+        connection.execute(f"CREATE VIEW other{index} AS {part}")
+        _check_unique(connection, item, f"other{index}")
+        selected += [
+            f"other{index}.{quoted(name)} AS {quoted(f'{item.name}_{name}')}" for name in _added_columns(item.table)
+        ]
+        joins.append(f"LEFT JOIN other{index} ON base.source = other{index}.source AND base.key = other{index}.key")
+        rejected.append(f"coalesce(other{index}.status <> '{SCORED}', false)")
+    selected.append(f"({' OR '.join(rejected)}) AS {EARLIER}")
+    connection.execute(f"CREATE VIEW base AS {parts[0]}")
+    _check_unique(connection, rows.given[0], "base")
+    connection.execute(
+        f"CREATE TABLE joined AS SELECT {', '.join(selected)} FROM base {' '.join(joins)} ORDER BY base.{POSITION}"
+    )
+
+
+def _check_unique(connection: DuckDBPyConnection, item: Given, view: str) -> None:
+    doubled = connection.execute(
+        f"SELECT source, key FROM {view} GROUP BY source, key HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
+    ).fetchall()
+    if doubled:
+        source, key = doubled[0]
+        raise CallerError(
+            f"--combine join: {item.table.uri} has several rows with the key {key!r} of {source}; without a key of its "
+            "own an image cannot be found in the other table"
+        )

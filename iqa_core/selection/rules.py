@@ -1,0 +1,160 @@
+"""A policy -> one table of surviving positions per rule, in the engine; each rule works on what the one before it left.
+
+Only what ranking needs is held: position, reward, and the columns that later rules group by. All of it can spill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from iqa_core.corpus.engine import quoted
+from iqa_core.corpus.table import SCORED
+from iqa_core.errors import CallerError
+from iqa_core.selection.policy import Policy, reason
+from iqa_core.selection.rows import PASSES, POSITION
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+BEST_FIRST = f"reward DESC, {POSITION}"
+"""Of equal rewards the first in the table: a decision never depends on chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One step of a policy that compares images with each other."""
+
+    reason: str
+    """Of what it drops."""
+    columns: tuple[str, ...]
+    """What it needs beside position and reward."""
+    sql: str
+    """SELECT of survivors from {left}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """What a rule left: a table in the engine with a column of positions."""
+
+    reason: str
+    """Of what is not in it, but was in the one before."""
+    table: str
+
+
+def rules_of(policy: Policy) -> list[Rule]:
+    """The policy's comparing rules in their order."""
+    per = {rule: tuple(columns) for rule, columns in policy.per.items()}
+    rules: list[Rule] = []
+    if policy.dedup:
+        rules.append(_best(reason("dedup"), ("sha256",), "1"))
+    for name, q in policy.quantiles:
+        rules.append(_quantile(reason("quantile", name), name, q, per.get("quantile", ())))
+    if policy.best_of is not None:
+        rules.append(_best(reason("best_of"), per["best_of"], str(policy.best_of)))
+    if policy.top_fraction is not None:
+        rules.append(_fraction(reason("top_fraction"), policy.top_fraction, per.get("top_fraction", ())))
+    if policy.top_k is not None:
+        rules.append(_top(reason("top_k"), str(policy.top_k), per.get("top_k", ())))
+    if policy.balance is not None:
+        rules.append(_balance(reason("balance"), policy.balance, policy.seed))
+    return rules
+
+
+def check_columns(policy: Policy, schema: pa.Schema) -> None:
+    """Raises CallerError for a rule that names a column that is not there, or is of no use to it."""
+    for name, _ in policy.quantiles:
+        kind = _type_of(name, schema, "--quantile")
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise CallerError(f"--quantile {name}: it is {kind}; only numbers have quantiles")
+    for columns in policy.per.values():
+        for name in columns:
+            _type_of(name, schema, "--per")
+    if policy.balance is not None:
+        _type_of(policy.balance, schema, "--balance")
+
+
+def _type_of(name: str, schema: pa.Schema, flag: str) -> pa.DataType:
+    if name not in schema.names:
+        raise CallerError(f"{flag} {name}: there is no such column; the columns are {', '.join(schema.names)}")
+    return schema.field(name).type
+
+
+def apply_rules(connection: DuckDBPyConnection, rules: Sequence[Rule]) -> Iterator[Survivors]:
+    """Run them one after the other over the view `scores`."""
+    columns = _listed(_needed(rules))
+    left = f"(SELECT {POSITION}, reward{columns} FROM scores WHERE status = '{SCORED}' AND {PASSES})"
+    if rules and rules[0].sql.count("{left}") > 1:  # else the score files would be read once per mention
+        connection.execute(f"CREATE TABLE candidates AS SELECT * FROM {left}")
+        left = "candidates"
+    for index, rule in enumerate(rules):
+        later = _listed(_needed(rules[index + 1 :]))
+        survivors = rule.sql.format(left=left)
+        connection.execute(f"CREATE TABLE left{index} AS SELECT {POSITION}, reward{later} FROM ({survivors})")
+        left = f"left{index}"
+        yield Survivors(rule.reason, left)
+
+
+def _needed(rules: Sequence[Rule]) -> list[str]:
+    names = dict.fromkeys(name for rule in rules for name in rule.columns)
+    return [name for name in names if name not in {POSITION, "reward"}]
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return "".join(f", {quoted(name)}" for name in columns)
+
+
+def _partition(columns: Sequence[str]) -> str:
+    return f"PARTITION BY {', '.join(quoted(name) for name in columns)} " if columns else ""
+
+
+def _best(why: str, group: tuple[str, ...], count: str) -> Rule:
+    window = f"OVER ({_partition(group)}ORDER BY {BEST_FIRST})"
+    return Rule(why, group, f"SELECT * FROM {{left}} QUALIFY row_number() {window} <= {count}")
+
+
+def _top(why: str, count: str, group: tuple[str, ...]) -> Rule:
+    """Without groups a sort with a limit, which all cores share; a window over everything would use one."""
+    if group:
+        return _best(why, group, count)
+    return Rule(why, (), f"SELECT * FROM {{left}} ORDER BY {BEST_FIRST} LIMIT {count}")
+
+
+def _fraction(why: str, share: Decimal, group: tuple[str, ...]) -> Rule:
+    exact = f"{share:f}::DECIMAL(18, 9)"
+    if not group:
+        count = f"(SELECT ceil({exact} * count(*))::BIGINT FROM {{left}})"
+        return Rule(why, (), f"SELECT * FROM {{left}} ORDER BY {BEST_FIRST} LIMIT {count}")
+    partition = _partition(group)
+    return Rule(
+        why,
+        group,
+        f"SELECT * FROM {{left}} QUALIFY row_number() OVER ({partition}ORDER BY {BEST_FIRST}) "
+        f"<= ceil({exact} * count(*) OVER ({partition}))",
+    )
+
+
+def _quantile(why: str, column: str, q: Decimal, group: tuple[str, ...]) -> Rule:
+    """The cut is a value of the column (quantile_disc), so all-equal values are all kept."""
+    cut = f"quantile_disc({quoted(column)}, {q:f})"
+    keys = "".join(f"{quoted(name)}, " for name in group)
+    matches = [f"rows.{quoted(name)} IS NOT DISTINCT FROM cuts.{quoted(name)}" for name in group]
+    on = " AND ".join([*matches, f"rows.{quoted(column)} >= cuts.iqa_cut"])
+    grouping = f" GROUP BY {keys.rstrip(', ')}" if group else ""
+    return Rule(
+        why,
+        (column, *group),
+        f"SELECT rows.* FROM {{left}} rows JOIN (SELECT {keys}{cut} AS iqa_cut FROM {{left}}{grouping}) cuts ON {on}",
+    )
+
+
+def _balance(why: str, column: str, seed: int) -> Rule:
+    """As many of each value as the rarest has, drawn by a digest of seed and position."""
+    name = quoted(column)
+    fewest = f"(SELECT min(n) FROM (SELECT count(*) AS n FROM {{left}} GROUP BY {name}))"
+    window = f"OVER (PARTITION BY {name} ORDER BY md5('{seed}:' || {POSITION}), {POSITION})"
+    return Rule(why, (column,), f"SELECT * FROM {{left}} QUALIFY row_number() {window} <= {fewest}")

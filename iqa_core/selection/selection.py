@@ -1,0 +1,173 @@
+"""Blocks of decisions -> `<output>/decisions/*.parquet`, and `selection.json` last: the policy and its counts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iqa_core.corpus.storage import Storage, join
+from iqa_core.selection.policy import Policy
+
+PART_ROWS = 262_144
+"""Rows of one file of the decision table: about 8 MB."""
+
+GROUP_ROWS = 131_072
+"""Rows of a row group: what a reader of the decision table takes at once."""
+
+SELECTION_VERSION = 1
+"""Raised by hand when a column or rule of the decision table changes its meaning."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a decision table, fed block by block."""
+
+    images: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Reason -> images."""
+    _weights: list[tuple[float, float]] = field(default_factory=list)
+    """Sum and sum of squares of each block."""
+
+    def add(self, block: pa.Table) -> None:
+        self.images += block.num_rows
+        counts = block.column("reason").value_counts()
+        self.dropped.update({entry["values"].as_py(): entry["counts"].as_py() for entry in counts})
+        self.kept += self.dropped.pop(None, 0)  # type: ignore[call-overload]
+        weights = block.column("weight").to_numpy()
+        self._weights.append((float(weights.sum()), float(np.square(weights).sum())))
+
+    @property
+    def effective_images(self) -> float:
+        """(sum of weights)^2 / sum of their squares: how many equal weights would vary a training set as much."""
+        total = math.fsum(pair[0] for pair in self._weights)
+        squares = math.fsum(pair[1] for pair in self._weights)
+        return total**2 / squares if squares else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "kept": self.kept,
+            "dropped": self.images - self.kept,
+            "dropped_by_reason": dict(sorted(self.dropped.items())),
+            "effective_images": round(self.effective_images, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of the decision table."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The folder of one selection."""
+
+    storage: Storage
+    output: str
+
+    def read(self) -> dict[str, Any] | None:
+        """selection.json; None where no selection is complete."""
+        uri = join(self.output, "selection.json")
+        if self.storage.stat(uri) is None:
+            return None
+        found: dict[str, Any] = json.loads(self.storage.read(uri))
+        return found
+
+    def write(
+        self, blocks: Iterable[pa.Table], schema: pa.Schema, policy: Policy, about: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Put the parts, remove those of an earlier and longer table, put selection.json; what stands in that."""
+        tally = Tally()
+        parts = self._write_parts(blocks, schema, tally)
+        for name in set(self.storage.names(self._folder)) - {part.name for part in parts}:
+            self.storage.delete(join(self._folder, name))
+        record = {
+            "selection_version": SELECTION_VERSION,
+            "policy": policy.to_json(),
+            "policy_digest": policy.digest,
+            **tally.to_json(),
+            **about,
+            "decisions": [{"file": part.name, "rows": part.rows, "sha256": part.sha256} for part in parts],
+        }
+        self.put(record)
+        return record
+
+    def put(self, record: Mapping[str, Any]) -> None:
+        """Replace selection.json."""
+        data = json.dumps(record, indent=2, ensure_ascii=False).encode()
+        self.storage.put(join(self.output, "selection.json"), data, scratch=self._scratch)
+
+    @property
+    def _folder(self) -> str:
+        return join(self.output, "decisions")
+
+    @property
+    def _scratch(self) -> str:
+        return join(self.output, ".tmp")
+
+    def _write_parts(self, blocks: Iterable[pa.Table], schema: pa.Schema, tally: Tally) -> list[Part]:
+        """In a thread of their own: encoding takes as long as reading does. One part waits at most."""
+        parts: list[Part] = []
+        with ThreadPoolExecutor(1, thread_name_prefix="decisions") as writer:
+            pending: Future[Part] | None = None
+            for index, rows in enumerate(_of_size(blocks, schema, PART_ROWS)):
+                tally.add(rows)  # in pieces of one size, so that sums of weights come out the same every time
+                if pending is not None:
+                    parts.append(pending.result())
+                pending = writer.submit(self._put_part, index, rows)
+            if pending is not None:
+                parts.append(pending.result())
+        return parts
+
+    def _put_part(self, index: int, rows: pa.Table) -> Part:
+        name = f"{index:06d}.parquet"
+        data = parquet_bytes(rows)
+        self.storage.put(join(self._folder, name), data, scratch=self._scratch)
+        return Part(name, rows.num_rows, hashlib.sha256(data).hexdigest())
+
+
+def parquet_bytes(rows: pa.Table) -> bytes:
+    """The same rows give the same bytes, however they came in pieces."""
+    buffer = io.BytesIO()
+    pq.write_table(
+        rows.combine_chunks().replace_schema_metadata(None),
+        buffer,
+        compression="zstd",
+        row_group_size=GROUP_ROWS,
+        # keys hardly repeat, and are not looked up by range: trying costs half of the time
+        use_dictionary=["source", "reason"],
+        write_statistics=[name for name in rows.column_names if name not in {"key", "source"}],
+        store_schema=False,  # reasons are read as strings
+    )
+    return buffer.getvalue()
+
+
+def _of_size(blocks: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly so many, the last one with what is left; at least one table."""
+    waiting = [schema.empty_table()]
+    held = count = 0
+    for block in blocks:
+        waiting.append(block)
+        held += block.num_rows
+        while held >= rows:
+            together = pa.concat_tables(waiting)
+            yield together.slice(0, rows)
+            waiting, held, count = [together.slice(rows)], held - rows, count + 1
+    if held or not count:
+        yield pa.concat_tables(waiting)

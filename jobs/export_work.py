@@ -1,0 +1,135 @@
+"""What a task of the cluster does for an export: kept rows -> original bytes -> one shard's files, then its manifest.
+
+The manifest is what the ledger of scores is to scoring: it is put last, in one atomic step, so its existence means that
+the shard is whole. A task that is done twice puts the same bytes twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.originals import originals, places
+from iqa_core.corpus.storage import Storage, join
+from iqa_core.records import ImageLimits, Rejection
+from iqa_core.selection.exports import imagefolder, parquet, webdataset
+from iqa_core.selection.exports.samples import Form, samples_of, value_schema
+from jobs.work import failure_of, from_ipc, to_ipc
+
+WRITERS: dict[str, ModuleType] = {"webdataset": webdataset, "imagefolder": imagefolder, "parquet": parquet}
+
+MANIFEST = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("sha256", pa.string()),
+        ("stem", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+"""One row per kept image: where it lies in the export, or why it is not there."""
+
+SHARD_DONE = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("images", pa.int64()),
+        ("missing", pa.binary()),
+        ("failure", pa.string()),
+        ("is_fatal", pa.bool_()),
+    ]
+)
+"""What comes back to the driver; `missing`: rows of MANIFEST that have a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWork:
+    """All that a task needs to know; the same for every shard of an export."""
+
+    storage: Storage
+    output: str
+    format: str
+    options: ReadOptions
+    limits: ImageLimits
+    caption: str | None
+    allow_missing: bool
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.storage, join(self.output, "manifests"), self.format)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """A shard that was tried. It is committed if nothing failed, and nothing is missing or that is allowed."""
+
+    shard: str
+    images: int
+    missing: pa.Table
+    failure: str | None = None
+    is_fatal: bool = False
+
+
+def export_shard(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
+    """Fetch, write, commit."""
+    try:
+        return _exported(shard, rows, work)
+    except Exception as error:  # whatever a source or the output does to a task is that shard's failure
+        failure = failure_of(shard, error)
+        return ShardDone(shard, 0, MANIFEST.empty_table(), failure.message, failure.is_fatal)
+
+
+def _exported(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
+    found = list(originals(work.storage, places(rows), work.options, work.limits))
+    is_there = [not isinstance(data, Rejection) for data in found]
+    data = [data for data in found if not isinstance(data, Rejection)]
+    samples = samples_of(shard, rows.filter(pa.array(is_there)), data)
+    manifest = _manifest(rows, found, [sample.stem for sample in samples])
+    missing = manifest.filter(pa.array([not there for there in is_there]))
+    if missing.num_rows and not work.allow_missing:
+        return ShardDone(shard, len(samples), missing)
+    form = Form(value_schema(rows.schema), work.caption)
+    folder = join(work.output, work.format)
+    for name, content in WRITERS[work.format].files(shard, samples, form).items():
+        work.storage.put(join(folder, name), content, scratch=join(work.output, ".tmp"))
+    work.ledger.commit(shard, manifest, {})
+    return ShardDone(shard, len(samples), missing)
+
+
+def _manifest(rows: pa.Table, found: Sequence[bytes | Rejection], stems: Sequence[str]) -> pa.Table:
+    waiting = iter(stems)
+    columns = {
+        "stem": [None if isinstance(data, Rejection) else next(waiting) for data in found],
+        "reason": [str(data.reason) if isinstance(data, Rejection) else None for data in found],
+        "detail": [data.detail if isinstance(data, Rejection) else None for data in found],
+    }
+    known = {name: rows.column(name) for name in ("key", "source", "sha256")}
+    return pa.table({**known, **columns}, schema=MANIFEST)
+
+
+class ExportShards:
+    """One row with a shard's rows in, one row of SHARD_DONE out."""
+
+    def __init__(self, work: ExportWork) -> None:
+        self._work = work
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        done = [
+            export_shard(name.as_py(), from_ipc(rows), self._work)
+            for name, rows in zip(table.column("shard"), table.column("rows"), strict=True)
+        ]
+        return pa.table(
+            {
+                "shard": [shard.shard for shard in done],
+                "images": [shard.images for shard in done],
+                "missing": [to_ipc(shard.missing) for shard in done],
+                "failure": [shard.failure for shard in done],
+                "is_fatal": [shard.is_fatal for shard in done],
+            },
+            schema=SHARD_DONE,
+        )

@@ -1,0 +1,278 @@
+"""Kept rows -> exports: shards planned in order, finished ones struck out, the rest written by tasks of the cluster.
+
+As in scoring, which manifests exist is all there is to know about what is done. Any number of crashes cannot lose,
+double or change an image: the rows of a shard are decided by scores and policy alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from iqa_core.corpus.ledger import chunk_name
+from iqa_core.corpus.storage import join
+from iqa_core.errors import CallerError, RunError
+from iqa_core.selection.exports import imagefolder
+from iqa_core.selection.exports.card import card
+from iqa_core.selection.exports.listing import list_bytes
+from iqa_core.selection.exports.samples import Form, value_schema
+from jobs.command import DONE, FAILED
+from jobs.export_work import MANIFEST, ExportShards, ExportWork, ShardDone
+from jobs.progress import Progress, counted
+from jobs.stream import guarded
+from jobs.work import from_ipc, to_ipc
+
+SHARD_BYTES = 512 * 2**20
+"""Encoded bytes of a shard at most, as far as can be known: a task holds them twice."""
+
+BYTES_PER_PIXEL = 2
+"""What an encoded image takes at most, where its length is not in the score table: PNG of photographs needs 1.5."""
+
+WAVE_BYTES = 256 * 2**20
+"""Rows of shards that lie in the object store at once."""
+
+TASK_RETRIES = 2
+
+LINES_SHOWN = 10
+
+Blocks = Callable[[], Iterable[pa.Table]]
+"""The kept rows, from the beginning each time it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Kept rows that become one shard."""
+
+    name: str
+    rows: pa.Table
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of an export in this run."""
+
+    missing: list[pa.Table] = field(default_factory=list)
+    """Originals that are gone, of shards that were not written for that reason."""
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def export(
+    work: ExportWork,
+    kept: Blocks,
+    schema: pa.Schema,
+    record: Mapping[str, Any],
+    shard_images: int,
+    connect: Callable[[], None],
+    stall_timeout_s: float,
+) -> int:
+    """Write or finish one export; the exit code. Raises CallerError where the folder holds one of other decisions."""
+    check_begun(work, record, shard_images)
+    if work.format == "list":
+        return _export_list(work, kept, schema, record)
+    finished = work.ledger.finished()
+    planned: list[str] = []
+    outcome = Outcome()
+    progress = Progress(record["kept"], 0)
+    try:
+        for wave in _waves(_unfinished(shards(kept(), shard_images), finished, planned, progress)):
+            connect()
+            for event in guarded(_streamed(wave, work), stall_timeout_s):
+                _take(event, outcome, progress, work.allow_missing)
+    finally:
+        progress.close()
+    return _conclude(work, record, schema, planned, outcome)
+
+
+def check_begun(work: ExportWork, record: Mapping[str, Any], shard_images: int) -> None:
+    """An export goes on only with the decisions, shard size and caption that it was begun with."""
+    parts = [part["sha256"] for part in record["decisions"]]
+    begun = {
+        "decisions": hashlib.sha256("".join(parts).encode()).hexdigest(),
+        "shard_images": shard_images,
+        "caption_column": work.caption,
+    }
+    data = json.dumps(begun, indent=2).encode()
+    uri = join(join(join(work.output, "manifests"), work.format), "export.json")
+    if work.storage.create(uri, data, scratch=join(work.output, ".tmp")):
+        return
+    there = json.loads(work.storage.read(uri))
+    differing = [name for name in begun if there.get(name) != begun[name]]
+    if differing:
+        raise CallerError(
+            f"--output {work.output}: its {work.format} export was begun with other {' and '.join(differing)} (images "
+            "may have been scored since); give another folder"
+        )
+
+
+def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
+    """Kept rows cut in order, by number and by what their bytes may be; the same rows give the same shards."""
+    waiting: list[pa.Table] = []
+    held = size = index = 0
+    for block in blocks:
+        begin = 0
+        for row, length in enumerate(_lengths(block)):
+            if held + row - begin and (held + row - begin == shard_images or size + length > SHARD_BYTES):
+                waiting.append(block.slice(begin, row - begin))
+                yield Shard(chunk_name(0, index), pa.concat_tables(waiting).combine_chunks())
+                waiting, held, size, begin, index = [], 0, 0, row, index + 1
+            size += length
+        waiting.append(block.slice(begin))
+        held += block.num_rows - begin
+    if held:
+        yield Shard(chunk_name(0, index), pa.concat_tables(waiting).combine_chunks())
+
+
+def _lengths(block: pa.Table) -> list[int]:
+    """Bytes of each image: known of a member of a tar, else a bound from its size in pixels."""
+    pixels = pc.multiply(block.column("width").cast(pa.int64()), block.column("height").cast(pa.int64()))
+    lengths: list[int] = pc.coalesce(block.column("length"), pc.multiply(pixels, BYTES_PER_PIXEL)).to_pylist()
+    return lengths
+
+
+def _unfinished(found: Iterable[Shard], finished: set[str], planned: list[str], progress: Progress) -> Iterator[Shard]:
+    for shard in found:
+        planned.append(shard.name)
+        if shard.name in finished:
+            progress.done_before += shard.rows.num_rows
+        else:
+            yield shard
+
+
+def _waves(found: Iterable[Shard]) -> Iterator[pa.Table]:
+    """Tables of (shard, rows) that the object store can hold."""
+    names: list[str] = []
+    encoded: list[bytes] = []
+    for shard in found:
+        names.append(shard.name)
+        encoded.append(to_ipc(shard.rows))
+        if sum(map(len, encoded)) >= WAVE_BYTES:
+            yield pa.table({"shard": names, "rows": pa.array(encoded, pa.binary())})
+            names, encoded = [], []
+    if names:
+        yield pa.table({"shard": names, "rows": pa.array(encoded, pa.binary())})
+
+
+def _streamed(wave: pa.Table, work: ExportWork) -> Iterator[ShardDone]:
+    """What comes back, in any order; a shard whose task died again and again does not."""
+    import ray
+    import ray.data
+    from ray.data import DataContext, TaskPoolStrategy
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # Ray 2.60 has no other way to say how often a task is retried
+    warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1
+    # at most one per CPU: each may hold SHARD_BYTES twice
+    tasks = max(1, min(wave.num_rows, int(ray.cluster_resources().get("CPU", 1))))
+    rows = ray.data.from_arrow([wave.slice(i, 1) for i in range(wave.num_rows)]).map_batches(
+        ExportShards(work),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=0.5,
+        compute=TaskPoolStrategy(size=tasks),
+        ray_remote_args_fn=_task_faults,
+    )
+    tables: Iterable[pa.Table] = rows.iter_batches(batch_size=None, batch_format="pyarrow")
+    for table in tables:
+        for i in range(table.num_rows):
+            row = {name: table.column(name)[i] for name in table.column_names}
+            yield ShardDone(
+                row["shard"].as_py(),
+                row["images"].as_py(),
+                from_ipc(row["missing"]),
+                row["failure"].as_py(),
+                row["is_fatal"].as_py(),
+            )
+
+
+def _task_faults() -> dict[str, Any]:
+    return {"max_retries": TASK_RETRIES}
+
+
+def _take(event: ShardDone | None, outcome: Outcome, progress: Progress, allow_missing: bool) -> None:
+    if event is None:
+        progress.tick()
+        return
+    if event.is_fatal:
+        raise RunError(str(event.failure))
+    if event.failure is not None:
+        outcome.failures[event.shard] = event.failure
+        return
+    if event.missing.num_rows and not allow_missing:
+        outcome.missing.append(event.missing)
+    progress.add(event.images + event.missing.num_rows, event.missing.num_rows)
+
+
+def _conclude(
+    work: ExportWork, record: Mapping[str, Any], schema: pa.Schema, planned: Sequence[str], outcome: Outcome
+) -> int:
+    """Reconcile, list the originals that are gone, write the card, say what became of it; the exit code."""
+    finished = work.ledger.finished()
+    written = [work.ledger.read(name) for name in planned if name in finished]
+    undone = [name for name in planned if name not in finished]
+    rows = sum(manifest.num_rows for manifest in written)
+    if not undone and rows != record["kept"]:
+        raise RunError(f"{work.format}: {rows} images in the manifests, {record['kept']} are kept; run it again")
+    gone = [manifest.filter(manifest.column("reason").is_valid()) for manifest in written]
+    missing = pa.concat_tables([MANIFEST.empty_table(), *gone, *outcome.missing], promote_options="permissive")
+    images = rows - sum(table.num_rows for table in gone)
+    print(
+        f"{work.format:<11}{_folder(work)}: {counted(images, 'image')} in {counted(len(written), 'shard')}", flush=True
+    )
+    _list_missing(work, missing)
+    if undone:
+        print(f"unfinished {counted(len(undone), 'shard')}, which the same command tries again", flush=True)
+        for name, message in sorted(outcome.failures.items())[:LINES_SHOWN]:
+            print(f"  {name}: {message}", flush=True)
+        if missing.num_rows:
+            print("--allow-missing writes them without what is missing", flush=True)
+        return FAILED
+    _put_card(work, record, schema, images, missing.num_rows)
+    return DONE
+
+
+def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapping[str, Any]) -> int:
+    """On the driver: no image is touched."""
+    names = (*record["dimensions"], *(n for n in schema.names if n.endswith("_reward")), "reward")
+    table, text = list_bytes(kept(), Form(value_schema(schema), work.caption), names)
+    for name, data in (("selected.parquet", table), ("selected.txt", text)):
+        work.storage.put(join(_folder(work), name), data, scratch=join(work.output, ".tmp"))
+    _put_card(work, record, schema, record["kept"], 0)
+    print(f"{work.format:<11}{_folder(work)}: {counted(record['kept'], 'image')}", flush=True)
+    return DONE
+
+
+def _folder(work: ExportWork) -> str:
+    return join(work.output, work.format)
+
+
+def _put_card(work: ExportWork, record: Mapping[str, Any], schema: pa.Schema, images: int, missing: int) -> None:
+    """Written last: an export with a card is whole."""
+    text = card(work.format, record, images, missing)
+    if work.format == "imagefolder":
+        text = imagefolder.front_matter(value_schema(schema)) + text
+    work.storage.put(join(_folder(work), "README.md"), text.encode(), scratch=join(work.output, ".tmp"))
+
+
+def _list_missing(work: ExportWork, missing: pa.Table) -> None:
+    """All in a file, the first on the screen; no file where nothing is missing."""
+    uri = join(join(join(work.output, "manifests"), work.format), "missing.jsonl")
+    if not missing.num_rows:
+        work.storage.delete(uri)
+        return
+    rows = missing.select(["key", "source", "reason", "detail"]).to_pylist()
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    work.storage.put(uri, lines.encode(), scratch=join(work.output, ".tmp"))
+    print(f"missing    {counted(len(rows), 'original')}, listed in {uri}", flush=True)
+    for row in rows[:LINES_SHOWN]:
+        print(f"  {row['source']} {row['key']}: {row['reason']}, {row['detail']}", flush=True)

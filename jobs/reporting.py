@@ -1,0 +1,20 @@
+"""A finished run -> its report beside it. A report is a courtesy: that it cannot be made costs nobody the run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from iqa_core.corpus.storage import Storage, join
+
+
+def written(what: str, storage: Storage, output: str, make: Callable[[], bytes]) -> None:
+    """Put `<output>/report.html`, or say on stderr why there is none."""
+    uri = join(output, "report.html")
+    try:
+        storage.put(uri, make(), scratch=join(output, ".tmp"))
+    except Exception as error:  # whatever images, stores or numbers do to it: the run itself is done and committed
+        why = f"{type(error).__name__}: {error}"
+        print(f"error: the report of this {what} could not be written ({why})", file=sys.stderr)
+        return
+    print(f"report     {uri}", flush=True)

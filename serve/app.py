@@ -1,0 +1,94 @@
+"""`serve run serve.app:app`, or `serve deploy serve/config.yaml` -> the endpoint on Ray Serve.
+
+Ingress    CPU: who may ask, how much; decodes and prepares; answers
+Assessor   holds the model; batches the images of all callers
+Counts     adds up what both of them count
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.schema import LoggingConfig
+from starlette.types import ASGIApp
+
+from iqa_core.assessor.load import describe
+from iqa_core.errors import CallerError
+from serve.api import Api, build
+from serve.dispatch import Dispatcher, Model
+from serve.gate import Gate, is_loopback
+from serve.replica import AssessorReplica
+from serve.settings import TOKENS, TOKENS_FILE, ServeSettings, parse, token_digests
+from serve.tally import Counts, Tally, report_to
+
+QUIET = LoggingConfig(enable_access_log=False)
+"""What is asked is counted (see tally); a line per request would cost more than the request's own parsing."""
+
+
+class Ingress:
+    """The Serve deployment `Ingress`: one ASGI application behind a gate."""
+
+    def __init__(self, settings: ServeSettings, digests: tuple[str, ...], replicas: Any, counts: Any) -> None:
+        check_address(_http_host(), digests)
+        spec = describe(settings.assessor, settings.rubric, settings.limits)
+        self._tally = Tally()
+        dispatcher = Dispatcher(replicas, Model.of(spec, settings), settings, self._tally)
+        api = build(Api(dispatcher, replicas, counts, settings, self._tally))
+        paths = frozenset(getattr(route, "path", "") for route in api.routes)
+        self._gate = Gate(api, settings, digests, paths, self._tally)
+        self._counts = counts
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        gauges = lambda: {"open_requests": self._gate.open_requests}  # noqa: E731
+        self._reporting = asyncio.get_event_loop().create_task(report_to(self._counts, self._tally, gauges))
+        return self._gate
+
+
+def app(args: dict[str, str]) -> Application:
+    """The three deployments, wired. args: keys of ServeSettings. Raises CallerError on a key that is wrong."""
+    settings = parse(args)
+    # a checkpoint, rubric or weights that do not fit are told here, not by a replica
+    Model.of(describe(settings.assessor, settings.rubric, settings.limits), settings)
+    counts = serve.deployment(name="Counts", ray_actor_options={"num_cpus": 0}, logging_config=QUIET)(Counts).bind()
+    assessor = serve.deployment(
+        name="Assessor",
+        ray_actor_options={"num_cpus": 0.5},
+        # an answer is due while others gather for the next batch: far more than one batch at a time
+        max_ongoing_requests=settings.max_waiting_images,
+        autoscaling_config=AutoscalingConfig(min_replicas=1, max_replicas=1, target_ongoing_requests=32),
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=settings.request_timeout_s,
+        logging_config=QUIET,
+    )(AssessorReplica).bind(settings, counts)
+    ingress = serve.deployment(
+        name="Ingress",
+        ray_actor_options={"num_cpus": 0.25},
+        # the gate turns callers away itself, with a body that says why; this is the second line
+        max_ongoing_requests=2 * settings.max_requests,
+        max_queued_requests=2 * settings.max_requests,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=settings.retry_after_s),
+        graceful_shutdown_timeout_s=settings.request_timeout_s,
+        logging_config=QUIET,
+    )(serve.ingress()(Ingress))
+    return ingress.bind(settings, token_digests(), assessor, counts)
+
+
+def check_address(host: str | None, token_digests: tuple[str, ...]) -> None:
+    """Raises CallerError for an address that others can reach, while anybody may ask."""
+    if not token_digests and not (host and is_loopback(host)):
+        raise CallerError(
+            f"the endpoint would listen on {host} without API tokens; set {TOKENS} or {TOKENS_FILE}, "
+            "or http_options.host to 127.0.0.1"
+        )
+
+
+def _http_host() -> str | None:
+    """Where Serve's proxies listen."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    return client.http_config.host if client else None

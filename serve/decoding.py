@@ -1,0 +1,77 @@
+"""Encoded bytes of one request -> groups of images ready for an assessor, each rejection in its place.
+
+Headers first: they say what an image will cost, so that pixels are allocated only within the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iqa_core.images import decode, read_header
+from iqa_core.records import ImageHeader, PreparedShape, Preparer, Reason, Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """An image of which the header is read and the pixels are not."""
+
+    data: bytes
+    header: ImageHeader
+    shape: PreparedShape
+
+    @property
+    def pixels(self) -> int:
+        """Held while it is decoded."""
+        return max(self.header.width * self.header.height, self.prepared_pixels)
+
+    @property
+    def prepared_pixels(self) -> int:
+        """Held until it is answered."""
+        return self.shape.width * self.shape.height
+
+
+def probe(data: bytes | Rejection, preparer: Preparer) -> Probed | Rejection:
+    """What an image will cost, or why it costs nothing."""
+    if isinstance(data, Rejection):
+        return data
+    header = read_header(data, preparer.limits)
+    if isinstance(header, Rejection):
+        return header
+    try:
+        return Probed(data, header, preparer.shape(header))
+    except Exception as error:  # the image boundary, as in the job
+        return _unprepared(error, header)
+
+
+def prepare(image: Probed, preparer: Preparer) -> Any | Rejection:
+    """What the assessor takes, or the reason why there is nothing to take."""
+    try:
+        decoded = decode(image.data, preparer.limits)
+        return decoded if isinstance(decoded, Rejection) else preparer.prepare(decoded)
+    except Exception as error:  # the image boundary: whatever an image does to a decoder is that image's fault
+        return _unprepared(error, image.header)
+
+
+def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_pixels: int) -> Iterator[list[int]]:
+    """Places of the images that were not rejected, in groups that fit into one batch and into a budget of pixels."""
+    group: list[int] = []
+    tokens = pixels = 0
+    for place, image in enumerate(images):
+        if isinstance(image, Rejection):
+            continue
+        if group and (tokens + image.shape.tokens > max_tokens or pixels + image.pixels > max_pixels):
+            yield group
+            group, tokens, pixels = [], 0, 0
+        group.append(place)
+        tokens += image.shape.tokens
+        pixels += image.pixels
+    if group:
+        yield group
+
+
+def _unprepared(error: Exception, header: ImageHeader) -> Rejection:
+    if isinstance(error, MemoryError):  # the machine's state says nothing of the image
+        raise error
+    return Rejection(Reason.CORRUPT, f"preparing it failed with {type(error).__name__}", header)

@@ -1,0 +1,111 @@
+"""What other people's trainers send -> a question of ours, and our results -> what they expect. Pure translation.
+
+    UniRL          POST /score, GET /rewards, GET /health
+    Flow-Factory   POST /compute, GET /health
+
+A failure is a null and a reason, never a number. Pickled requests (flow_grpo) are not understood: unpickling runs code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from iqa_core.records import Rejection
+from serve.answers import reward
+from serve.bodies import EncodedImage, check_count, from_base64, invalid
+from serve.dispatch import Judged, Model
+from serve.errors import Refusal
+
+REWARD = "iqa"
+"""The name under which UniRL asks for our reward; its parts are `reward` and the dimensions."""
+
+
+class UniRlTurn(BaseModel):
+    """A prompt and the picture made from it. Fields of other modalities may stand there, but are not scored."""
+
+    text: str = ""
+    image_b64: str | None = None
+
+
+class UniRlRequest(BaseModel):
+    history: list[UniRlTurn] = Field(min_length=1)
+    required_rewards: list[str] = Field(min_length=1)
+    metadata: dict[str, Any] | None = None
+
+
+class UniRlBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    requests: list[UniRlRequest] = Field(min_length=1)
+
+
+def unirl_images(body: bytes, max_images: int) -> tuple[UniRlBody, list[EncodedImage]]:
+    """The picture of each request's last turn."""
+    try:
+        asked = UniRlBody.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+    check_count(len(asked.requests), max_images)
+    images = []
+    for place, request in enumerate(asked.requests):
+        unknown = sorted(set(request.required_rewards) - {REWARD})
+        if unknown:
+            raise Refusal(422, f"requests.{place}: reward {unknown[0][:64]!r} is not served here; {REWARD} is")
+        picture = request.history[-1].image_b64
+        if picture is None:
+            raise Refusal(422, f"requests.{place}: the last turn has no image_b64")
+        images.append(EncodedImage(from_base64(picture, place), None))
+    return asked, images
+
+
+def unirl_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
+    """`results` and `errors`, one entry of each per request."""
+    results: list[dict[str, dict[str, float | None]]] = []
+    errors: list[dict[str, str]] = []
+    for one in judged:
+        if isinstance(one.outcome, Rejection):
+            results.append({})
+            errors.append({REWARD: f"{one.outcome.reason}: {one.outcome.detail}"})
+            continue
+        scores = dict(zip(model.spec.rubric.names, map(float, one.outcome.scores_K), strict=True))
+        results.append({REWARD: {"reward": reward(one.outcome, model), **scores}})
+        errors.append({})
+    return {"results": results, "errors": errors, "fingerprint": model.fingerprint}
+
+
+class FlowFactoryBody(BaseModel):
+    """Its client always names all modalities; those that are not pictures must be null."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: list[str]
+    image: list[str] = Field(min_length=1)
+    video: None = None
+    condition_images: list[Any] | None = None
+    condition_videos: None = None
+    kwargs: dict[str, Any] | None = None
+
+
+def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
+    """One picture per prompt."""
+    try:
+        asked = FlowFactoryBody.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+    check_count(len(asked.image), max_images)
+    if len(asked.prompt) != len(asked.image):
+        raise Refusal(422, f"{len(asked.prompt)} prompts for {len(asked.image)} images")
+    return [EncodedImage(from_base64(picture, place), None) for place, picture in enumerate(asked.image)]
+
+
+def flow_factory_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
+    """`rewards`, null where there is none; `reasons` beside it says why."""
+    reasons = [str(one.outcome.reason) if isinstance(one.outcome, Rejection) else None for one in judged]
+    return {
+        "rewards": [reward(one.outcome, model) for one in judged],
+        "reasons": reasons,
+        "fingerprint": model.fingerprint,
+    }

@@ -1,0 +1,206 @@
+"""Encoded images of one request -> what an assessor says of each, whatever becomes of the replica in between.
+
+A replica that dies takes with it whatever it held: the images of several callers, one of which may be the cause. So
+they are tried again one at a time, and an image with which a replica dies twice, alone, is rejected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ray.exceptions import RayActorError, WorkerCrashedError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from iqa_core.assessor.load import fingerprint
+from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights, load_fusion
+from iqa_core.records import Assessment, ImageHeader, Reason, Rejection
+from serve.budget import Budget
+from serve.decoding import Probed, groups, prepare, probe
+from serve.replica import Assessed, Busy, OtherModel
+from serve.settings import ServeSettings
+from serve.tally import Tally
+
+T = TypeVar("T")
+
+DEATHS_ALONE = 2
+"""Of replicas, with nothing but one image in hand, after which that image is rejected."""
+
+MODEL_CHANGES = 4
+"""Times that one request is begun anew while another model takes over: the replica asked may be an old one or a new."""
+
+DIED = (RayActorError, WorkerCrashedError)
+
+
+class Unavailable(Exception):
+    """Nobody can answer now (503)."""
+
+
+class Overloaded(Exception):
+    """Too many are asking (429)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The assessor behind the endpoint, as far as an ingress needs to know it."""
+
+    spec: AssessorSpec
+    fingerprint: str
+    weights: FusionWeights
+
+    @classmethod
+    def of(cls, spec: AssessorSpec, settings: ServeSettings) -> Model:
+        """Raises CallerError when the fusion weights are for other dimensions."""
+        names = spec.rubric.names
+        weights = FusionWeights.equal(names) if settings.fusion is None else load_fusion(settings.fusion)
+        return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One image and what became of it."""
+
+    header: ImageHeader | None
+    outcome: Assessment | Rejection
+
+
+class _ModelChanged(Exception):
+    """A replica with another model was reached; the images must be prepared for that one."""
+
+
+class Dispatcher:
+    """What an ingress does with images. Lives in one event loop."""
+
+    def __init__(self, replicas: Any, model: Model, settings: ServeSettings, tally: Tally) -> None:
+        """replicas: handle of the deployment that holds the assessor."""
+        self.model = model
+        self._replicas = replicas
+        self._settings = settings
+        self._tally = tally
+        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._pixels = Budget(settings.max_pending_pixels)
+        self._suspects = asyncio.Lock()
+
+    async def judge(self, images: Sequence[bytes | Rejection]) -> tuple[Model, list[Judged]]:
+        """One result per image, in order, all by one model. Raises Unavailable or Overloaded."""
+        for _ in range(MODEL_CHANGES):
+            try:
+                return await self._judge_once(images)
+            except _ModelChanged:
+                self._tally.retries["model changed"] += 1
+        raise Unavailable("another model is taking over; try again")
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Off the event loop, which must stay free for the other callers."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _judge_once(self, images: Sequence[bytes | Rejection]) -> tuple[Model, list[Judged]]:
+        model = self.model
+        preparer = model.spec.preparer
+        probed = await self.in_thread(lambda: [probe(data, preparer) for data in images])
+        judged: dict[int, Judged] = {}
+        for place, image in enumerate(probed):
+            if isinstance(image, Rejection):
+                judged[place] = Judged(image.header, image)
+        parts = list(groups(probed, self._settings.assessor.batch_tokens, self._settings.max_pending_pixels))
+        answers = await _all(self._judge_group([_sound(probed[place]) for place in part], model) for part in parts)
+        models = {seen.fingerprint: seen for seen, _ in answers} or {model.fingerprint: model}
+        if len(models) > 1:
+            raise _ModelChanged
+        for part, (_, outcomes) in zip(parts, answers, strict=True):
+            for place, outcome in zip(part, outcomes, strict=True):
+                judged[place] = Judged(_sound(probed[place]).header, outcome)
+        return next(iter(models.values())), [judged[place] for place in range(len(images))]
+
+    async def _judge_group(self, images: Sequence[Probed], model: Model) -> tuple[Model, list[Assessment | Rejection]]:
+        async with self._pixels.held(sum(image.pixels for image in images)) as hold:
+            preparer = model.spec.preparer
+            prepared = await self.in_thread(lambda: [prepare(image, preparer) for image in images])
+            hold.shrink_to(sum(image.prepared_pixels for image in images))
+            ready = [place for place, found in enumerate(prepared) if not isinstance(found, Rejection)]
+            if not ready:
+                return model, prepared
+            tokens = [images[place].shape.tokens for place in ready]
+            answerer, results = await self._assess([prepared[place] for place in ready], tokens, model)
+        by_place = dict(zip(ready, results, strict=True))
+        return answerer, [by_place.get(place, found) for place, found in enumerate(prepared)]
+
+    async def _assess(
+        self, images: Sequence[Any], tokens: Sequence[int], model: Model
+    ) -> tuple[Model, list[Assessment | Rejection]]:
+        try:
+            return await self._ask(images, tokens, model, is_alone=False)
+        except DIED:
+            self._tally.retries["replica died"] += 1
+        answers = [await self._assess_alone(image, cost, model) for image, cost in zip(images, tokens, strict=True)]
+        if len({answerer.fingerprint for answerer, _ in answers}) > 1:
+            raise _ModelChanged
+        return answers[0][0], [outcome for _, outcome in answers]
+
+    async def _assess_alone(self, image: Any, tokens: int, model: Model) -> tuple[Model, Assessment | Rejection]:
+        for _ in range(DEATHS_ALONE):
+            async with self._suspects:  # one suspect at a time, so that a death has one cause
+                try:
+                    answerer, [outcome] = await self._ask([image], [tokens], model, is_alone=True)
+                    return answerer, outcome
+                except DIED:
+                    self._tally.retries["replica died with one image"] += 1
+        return model, Rejection(Reason.ASSESSOR_FAILED, f"{DEATHS_ALONE} assessor processes died of it")
+
+    async def _ask(
+        self, images: Sequence[Any], tokens: Sequence[int], model: Model, is_alone: bool
+    ) -> tuple[Model, list[Assessment | Rejection]]:
+        answer = await self._call(images, tokens, model, is_alone)
+        if isinstance(answer, Busy):
+            raise Overloaded("too many images wait for the assessor; try again")
+        if isinstance(answer, OtherModel):
+            self._adopt(answer.spec)
+            raise _ModelChanged
+        if answer.other is not None:
+            model = self._adopt(answer.other)
+        return model, answer.results
+
+    async def _call(
+        self, images: Sequence[Any], tokens: Sequence[int], model: Model, is_alone: bool
+    ) -> Assessed | OtherModel | Busy:
+        try:
+            call = self._replicas.assess.remote(
+                list(images), list(tokens), model.spec.preparer, model.fingerprint, is_alone
+            )
+            try:
+                answer: Assessed | OtherModel | Busy = await call
+            except asyncio.CancelledError:
+                call.cancel()  # the caller is gone, or out of time: its images leave the queue
+                raise
+            return answer
+        except BackPressureError:
+            raise Overloaded("too many images wait for the assessor; try again") from None
+        except DeploymentUnavailableError:
+            raise Unavailable("the assessor is not running") from None
+
+    def _adopt(self, spec: AssessorSpec) -> Model:
+        try:
+            self.model = Model.of(spec, self._settings)
+        except CallerError:
+            raise Unavailable("another model is taking over, which this ingress cannot speak for; try again") from None
+        return self.model
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of all, run side by side; when one fails, the others are ended and its own exception is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _sound(image: Probed | Rejection) -> Probed:
+    assert isinstance(image, Probed)
+    return image

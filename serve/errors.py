@@ -1,0 +1,45 @@
+"""A request that gets no results -> its status, a code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+JSON = "application/json"
+
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    422: "invalid_request",
+    429: "overloaded",
+    500: "internal_error",
+    503: "unavailable",
+}
+
+
+class Refusal(Exception):
+    """The request is at fault, or the moment is; raised anywhere, answered as `{"error": {"code", "message"}}`."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = dict(headers or {})
+
+    @property
+    def response(self) -> Response:
+        content = {"error": {"code": CODES.get(self.status, "error"), "message": self.message}}
+        return Response(json.dumps(content), status_code=self.status, headers=self.headers, media_type=JSON)
+
+
+def come_back(status: int, message: str, after_s: int) -> Refusal:
+    """429 or 503: the same request may succeed after some seconds."""
+    return Refusal(status, message, {"Retry-After": str(after_s)})

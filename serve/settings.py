@@ -1,0 +1,119 @@
+"""Configuration -> validated settings of the endpoint; secrets from the environment alone.
+
+The keys stand under `args:` of an application in a Serve config file, or behind `serve run serve.app:app` as
+`key=value` (`assessor.checkpoint=…` for nested ones). Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.errors import CallerError
+from iqa_core.records import ImageLimits
+from serve.uris import UriRule
+
+TOKENS, TOKENS_FILE = "IQA_API_TOKENS", "IQA_API_TOKENS_FILE"
+MIN_TOKEN_CHARACTERS = 16
+"""Shorter ones can be guessed over a network."""
+
+
+class ServeSettings(BaseModel):
+    """Everything about an endpoint but its secrets, its address, and its replicas (`deployments:` in config.yaml)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    assessor: AssessorConfig = AssessorConfig(timeout_s=60)
+    rubric: str | None = None
+    """Name of a rubric or path of its TOML; default: the one that the checkpoint was trained on."""
+    fusion: Path | None = None
+    """TOML with fusion weights; default: equal weights."""
+    min_side: int = Field(default=ImageLimits().min_side, ge=1)
+    max_image_pixels: int = Field(default=ImageLimits().max_pixels, ge=1)
+    max_image_bytes: int = Field(default=ImageLimits().max_bytes, ge=1)
+    """The three limits of the scoring job: other values are another fingerprint."""
+
+    max_images: int = Field(default=64, ge=1)
+    """Of one request."""
+    max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """Of one request, whatever it holds; refused before it is read."""
+    max_requests: int = Field(default=256, ge=1)
+    """Being answered at once by one ingress; more are told to come back (429)."""
+    max_pending_bytes: int = Field(default=512 * 2**20, ge=1024)
+    """Bodies held at once by one ingress; more are told to come back (429)."""
+    max_pending_pixels: int = Field(default=200_000_000, ge=1)
+    """Decoded pixels held at once by one ingress (3 bytes each); images wait for their turn. One larger goes alone."""
+    decode_threads: int = Field(default=4, ge=1)
+    """Of one ingress."""
+    max_waiting_images: int = Field(default=1024, ge=1)
+    """In front of one replica's assessor; more are told to come back (429)."""
+    request_timeout_s: float = Field(default=120, gt=0)
+    """Seconds after which an answer is given up (503)."""
+    retry_after_s: int = Field(default=1, ge=1)
+    """What a caller is told who is turned away."""
+    uri_allow: tuple[str, ...] = ()
+    """Prefixes of the URIs that may be fetched for a caller, such as https://images.example.org/ or s3://bucket/made/."""
+    uri_timeout_s: float = Field(default=20, gt=0)
+    """Seconds that one of them may take."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, given: Any) -> Any:
+        """`assessor.checkpoint=demo`, as a command line has it."""
+        if not isinstance(given, Mapping):
+            return given
+        nested: dict[str, Any] = {key: value for key, value in given.items() if "." not in key}
+        for key, value in given.items():
+            head, dot, tail = key.partition(".")
+            if dot:
+                inner = nested.get(head, {})
+                nested[head] = {**(inner if isinstance(inner, dict) else inner.model_dump()), tail: value}
+        return nested
+
+    @field_validator("uri_allow")
+    @classmethod
+    def _rules(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in given:
+            UriRule.parse(prefix)
+        return given
+
+    @property
+    def limits(self) -> ImageLimits:
+        return ImageLimits(self.min_side, self.max_image_pixels, self.max_image_bytes)
+
+
+def parse(given: Mapping[str, Any]) -> ServeSettings:
+    """Settings from the keys of a config file or command line. Raises CallerError that names the key and its bound."""
+    try:
+        return ServeSettings.model_validate(given)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise CallerError(f"settings of the endpoint: {faults}") from None
+
+
+def token_digest(token: str) -> str:
+    """What is kept and compared instead of a token: settings travel through Ray, and may be seen there."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def token_digests(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Of the accepted bearer tokens; none if neither variable is set. Raises CallerError, which names no token."""
+    found = os.environ if environment is None else environment
+    text = found.get(TOKENS, "")
+    if path := found.get(TOKENS_FILE):
+        try:
+            text = f"{text},{Path(path).read_text(encoding='utf-8')}"
+        except (OSError, UnicodeDecodeError) as error:
+            raise CallerError(f"{TOKENS_FILE} {path} cannot be read: {error}") from None
+    tokens = tuple(token.strip() for token in text.replace("\n", ",").split(",") if token.strip())
+    if path and not tokens:
+        raise CallerError(f"{TOKENS_FILE} {path} holds no token; write one per line, or unset the variable")
+    if any(len(token) < MIN_TOKEN_CHARACTERS or not token.isascii() for token in tokens):
+        raise CallerError(f"an API token must have at least {MIN_TOKEN_CHARACTERS} characters, all of them ASCII")
+    return tuple(token_digest(token) for token in tokens)

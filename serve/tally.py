@@ -1,0 +1,169 @@
+"""What happened in every process of the endpoint -> one page of numbers for Prometheus.
+
+Ingresses and replicas count for themselves and hand their counts over once a second; one small deployment adds them up.
+So a scrape that reaches any ingress sees all of them, and counting costs a request nothing but an addition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+REPORT_EVERY_S = 1.0
+FORGET_GAUGES_AFTER_S = 10.0
+"""Of a process that has not reported since: it is gone."""
+
+LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+FILL = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many values fell under each bound."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def merge(self, other: Histogram) -> None:
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        """Prometheus' buckets."""
+        reached = 0
+        buckets = []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            reached += count
+            buckets.append((bound, float(reached)))
+        return buckets
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one process since they were last handed over, or of all since the start."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """(path, status)"""
+    images: Counter[str] = field(default_factory=Counter)
+    """`scored`, or the reason of the rejection."""
+    retries: Counter[str] = field(default_factory=Counter)
+    """What was sent to a replica again, by why."""
+    latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
+    batch_images: Histogram = field(default_factory=lambda: Histogram(FILL))
+    assess_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        self.requests[path, status] += 1
+        self.latency_s.add(seconds)
+
+    def batch(self, num_images: int, seconds: float) -> None:
+        self.batch_images.add(num_images)
+        self.assess_s.add(seconds)
+
+    def merge(self, other: Tally) -> None:
+        self.requests.update(other.requests)
+        self.images.update(other.images)
+        self.retries.update(other.retries)
+        self.latency_s.merge(other.latency_s)
+        self.batch_images.merge(other.batch_images)
+        self.assess_s.merge(other.assess_s)
+
+    def taken(self) -> Tally:
+        """The counts so far; from now on they start at nothing."""
+        copy, fresh = replace(self), Tally()
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(fresh, name))
+        return copy
+
+
+class Counts:
+    """The Serve deployment `Counts`: adds up what all others report."""
+
+    def __init__(self) -> None:
+        self._all = Tally()
+        self._gauges: dict[str, tuple[float, Mapping[str, float]]] = {}
+
+    async def add(self, source: str, tally: Tally, gauges: Mapping[str, float]) -> None:
+        self._all.merge(tally)
+        self._gauges[source] = (time.monotonic(), gauges)
+
+    async def page(self) -> str:
+        """Prometheus' text format."""
+        oldest = time.monotonic() - FORGET_GAUGES_AFTER_S
+        self._gauges = {source: seen for source, seen in self._gauges.items() if seen[0] >= oldest}
+        return exposition(self._all, [gauges for _, gauges in self._gauges.values()])
+
+
+def exposition(tally: Tally, gauges: list[Mapping[str, float]]) -> str:
+    """Prometheus' text format of counts, and of gauges added up over processes."""
+
+    class Source:
+        def collect(self) -> Iterator[Metric]:
+            yield from _counters(tally)
+            yield from _histograms(tally)
+            for name, text in GAUGES.items():
+                values = [one[name] for one in gauges if name in one]
+                yield GaugeMetricFamily(f"iqa_{name}", text, value=sum(values))
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Source())
+    return generate_latest(registry).decode()
+
+
+GAUGES = {
+    "waiting_images": "Images in front of an assessor that no batch has taken yet.",
+    "open_requests": "Requests being answered.",
+}
+
+
+def _counters(tally: Tally) -> Iterator[Metric]:
+    requests = CounterMetricFamily("iqa_requests", "Requests answered.", labels=["path", "status"])
+    for (path, status), count in sorted(tally.requests.items()):
+        requests.add_metric([path, str(status)], count)
+    images = CounterMetricFamily("iqa_images", "Images answered, by what became of them.", labels=["outcome"])
+    for outcome, count in sorted(tally.images.items()):
+        images.add_metric([outcome], count)
+    retries = CounterMetricFamily("iqa_retries", "Groups of images sent to a replica again, by why.", labels=["why"])
+    for why, count in sorted(tally.retries.items()):
+        retries.add_metric([why], count)
+    yield from (requests, images, retries)
+
+
+def _histograms(tally: Tally) -> Iterator[Metric]:
+    for name, text, histogram in (
+        ("request_seconds", "Time to answer a request.", tally.latency_s),
+        ("batch_images", "Images that an assessor took at once.", tally.batch_images),
+        ("assess_seconds", "Time that a batch took.", tally.assess_s),
+    ):
+        family = HistogramMetricFamily(f"iqa_{name}", text)
+        family.add_metric([], buckets=histogram.cumulated(), sum_value=histogram.total)
+        yield family
+
+
+async def report_to(counts: Any, tally: Tally, gauges: Callable[[], Mapping[str, float]]) -> None:
+    """Hand counts over once a second, for ever; what could not be delivered is kept for the next time."""
+    source = uuid.uuid4().hex
+    while True:
+        await asyncio.sleep(REPORT_EVERY_S)
+        taken = tally.taken()
+        try:
+            await counts.add.remote(source, taken, gauges())
+        except Exception:  # the deployment of counts is being replaced: nothing that a caller should notice
+            tally.merge(taken)

@@ -1,0 +1,93 @@
+"""Locator columns lead back to the bytes that were scored, in few reads; what cannot be had says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.originals import CHANGED, Place, originals, places
+from iqa_core.corpus.storage import Storage
+from iqa_core.records import ImageLimits, Reason, Rejection
+from tests.corpora import tiny_png, write_parquet, write_tar
+from tests.corpus.planned import read
+from tests.jobs import running
+from tests.selection.scored_corpora import score, write_scored_corpus
+
+
+@dataclass(frozen=True, slots=True)
+class Counting(Storage):
+    """The real storage, with a record of its large reads."""
+
+    reads: list[tuple[int, int]] = field(default_factory=list)
+
+    def read_large(self, uri: str, begin: int, end: int) -> bytes:
+        self.reads.append((begin, end))
+        return Storage.read_large(self, uri, begin, end)
+
+
+def fetched(wanted: list[Place], storage: Storage | None = None) -> list[bytes | Rejection]:
+    return list(originals(storage or Storage(), wanted, ReadOptions(), ImageLimits()))
+
+
+def test_every_kind_of_source_gives_its_original_bytes_in_any_order(tmp_path: Path) -> None:
+    corpus = write_scored_corpus(tmp_path)
+    table = running.read_table(corpus.scores)
+    keys = table.column("key").to_pylist()
+    for order in (range(len(keys)), range(len(keys) - 1, -1, -1)):
+        rows = table.take(list(order))
+        assert fetched(places(rows)) == [corpus.images[keys[i]] for i in order]
+
+
+def test_neighbours_in_a_tar_are_one_read(tmp_path: Path) -> None:
+    write_tar(tmp_path / "in" / "a.tar", {f"{index}.png": tiny_png(index) for index in range(20)})
+    table = running.read_table(score(tmp_path / "scores", tmp_path / "in"))
+    wanted = places(table.sort_by("offset"))
+    storage = Counting()
+    assert all(isinstance(data, bytes) for data in fetched(wanted, storage))
+    assert len(storage.reads) == 1
+
+
+def test_rows_of_a_table_that_lie_far_apart_are_not_read_through(tmp_path: Path) -> None:
+    images = {f"{index:03d}.png": tiny_png(index) for index in range(200)}
+    write_parquet(tmp_path / "in" / "t.parquet", images)
+    wanted = places(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=300)))
+    by_row = {place.row: place for place in wanted}
+    assert fetched([by_row[3], by_row[190], by_row[4]]) == [images[f"{row:03d}.png"] for row in (3, 190, 4)]
+
+
+def test_what_is_gone_or_changed_is_said_of_that_image_alone(tmp_path: Path) -> None:
+    corpus = write_scored_corpus(tmp_path)
+    wanted = places(running.read_table(corpus.scores))
+    loose = [place for place in wanted if "/loose/" in place.source]
+    Path(loose[0].source).unlink()
+    Path(loose[1].source).write_bytes(b"other")
+    first, second, *others = fetched(loose)
+    assert first == Rejection(Reason.MISSING, "there is no such file")
+    assert second == Rejection(Reason.MISSING, CHANGED)
+    assert all(isinstance(data, bytes) for data in others)
+    (tmp_path / "corpus" / "a.tar").write_bytes((tmp_path / "corpus" / "a.tar").read_bytes()[:2000])
+    lost = fetched([place for place in wanted if place.source.endswith("a.tar")])
+    assert any(isinstance(data, Rejection) for data in lost)
+    (tmp_path / "corpus" / "table.parquet").write_bytes(b"no table")
+    cells = fetched([place for place in wanted if place.row is not None])
+    assert {data.reason for data in cells if isinstance(data, Rejection)} == {Reason.FETCH_FAILED}
+    assert not any(isinstance(data, bytes) for data in cells)
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_the_reader_that_scored_a_table_finds_its_cells_again(tmp_path: Path, format: str) -> None:
+    images = {f"{index:03d}.png": tiny_png(index) for index in range(9)}
+    if format == "parquet":
+        write_parquet(tmp_path / "in" / "t.parquet", images, rows_per_group=4)
+    else:
+        import datasets
+
+        rows = {"image": [{"bytes": data, "path": name} for name, data in images.items()]}
+        features = datasets.Features({"image": datasets.Image()})
+        datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "in")
+    found = read(tmp_path / "planned", tmp_path / "in")
+    wanted = places(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=4)))
+    assert fetched(wanted) == [image.data for image in found]

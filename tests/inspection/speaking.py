@@ -1,0 +1,68 @@
+"""A tiny checkpoint whose weights are set by hand so that it says its answer by itself: no training, any fault.
+
+Each token of the answer has a direction of its own in the residual stream, and the output matrix maps the direction of
+one token to the next. Behind the last token all five level words are alike but for what the image adds through
+attention.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from iqa_core.rubrics import load_rubric
+from tests.assessor.tiny import save_qwen2_5_vl
+
+RUBRIC = """\
+id = "speaking"
+domain = "Anything."
+prompt_version = 1
+description = "For a model that says this sentence by itself."
+answer_prefix = "The quality level of this picture is"
+levels = ["bad", "poor", "fair", "good", "excellent"]
+[[dimensions]]
+name = "layout"
+query = "How good is the layout of this room?"
+[[dimensions]]
+name = "lighting"
+query = "How good is the lighting of this room?"
+"""
+GAIN = 20.0
+LOUD = 60.0
+QUIET = 0.3
+"""What is left of each layer's contribution, so that the directions of the answer's tokens stay visible."""
+
+
+def save_speaking(folder: Path, image_gain: float = 3.0) -> Path:
+    """image_gain: how much the image moves the level words; 0 gives every image the same score."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+    save_qwen2_5_vl(folder)
+    (folder / "speaking.toml").write_text(RUBRIC)
+    (folder / "assessor.toml").write_text('rubric = "speaking.toml"\nprompt_version = 1\ndtype = "float32"\n')
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rubric = load_rubric(str(folder / "speaking.toml"))
+    chain = _tokens(tokenizer, "\n" + rubric.answer_prefix)
+    assert len(set(chain)) == len(chain), "a token that comes twice cannot have one successor"
+    levels = [_tokens(tokenizer, f" {word}")[0] for word in rubric.levels]
+    with torch.no_grad():
+        words, head = model.get_input_embeddings().weight, model.lm_head.weight
+        words[:, : len(chain)] = 0
+        words[chain] = LOUD * torch.eye(words.shape[1])[: len(chain)]
+        for layer in model.model.language_model.layers:
+            layer.self_attn.o_proj.weight *= QUIET
+            layer.mlp.down_proj.weight *= QUIET
+        noise = torch.randn(head[levels].shape, generator=torch.Generator().manual_seed(0))
+        head.zero_()
+        for here, following in zip(range(len(chain) - 1), chain[1:], strict=True):
+            head[following, here] = GAIN
+        head[levels] = image_gain * noise
+        head[levels, len(chain) - 1] = GAIN
+    model.save_pretrained(folder)
+    return folder
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False))

@@ -1,0 +1,94 @@
+"""The page in a real headless Chromium: it draws on a wide screen, on a phone and in the dark, and scrolls one way."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.storage import Storage
+from iqa_core.report.scoring_report import scoring_report
+from tests.selection.scored_corpora import write_scored_corpus
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)"),
+]
+
+DARK = "--blink-settings=preferredColorScheme=0"
+
+Shot = Callable[..., "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"]
+
+
+def chromium(*flags: str, page: Path, profile: Path) -> str:
+    """What it prints; nothing of the network or of a user's profile is touched."""
+    command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", *flags, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("report")
+    corpus = write_scored_corpus(root)
+    table = open_score_table(Storage(), str(corpus.scores))
+    path = root / "report.html"
+    path.write_bytes(scoring_report(table, [(1, 10), (2, 40)], table))
+    return path
+
+
+@pytest.fixture
+def shot(page: Path, tmp_path: Path) -> Shot:
+    """Pixels (H, W, 3) of a window of this size."""
+
+    def take(width: int, height: int, *flags: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        target = tmp_path / "shot.png"
+        chromium(f"--screenshot={target}", f"--window-size={width},{height}", *flags, page=page, profile=tmp_path / "p")
+        return np.asarray(Image.open(target).convert("RGB"))
+
+    return take
+
+
+def test_a_wide_screen_shows_bars_and_pictures(shot: Shot) -> None:
+    pixels = shot(1200, 2400)
+    assert pixels.shape == (2400, 1200, 3)
+    assert (pixels[0, 0] == 255).all(), "light paper"
+    bars = (pixels == (0x2F, 0x6F, 0xB3)).all(axis=2)
+    assert bars.sum() > 2000, "the histograms' bars are drawn"
+    assert bars[:, 600:].any(), "charts stand side by side"
+
+
+def test_the_dark_is_dark_and_its_text_can_be_read(shot: Shot) -> None:
+    pixels = shot(1200, 900, DARK)
+    assert (pixels[0, 0] == (0x14, 0x17, 0x1B)).all()
+    assert pixels.max() > 220, "light ink"
+    assert (pixels == (0x6A, 0xA5, 0xE3)).all(axis=2).sum() > 1000, "lighter bars"
+
+
+def test_a_phone_needs_no_scrolling_to_the_side(page: Path, tmp_path: Path) -> None:
+    """Chromium's window is 500 pixels wide at least, so a frame of a phone's width holds the page."""
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<iframe id="f" src="{page.as_uri()}" width="360" height="800"></iframe><p id="wide"></p><script>'
+        "f.onload = () => { const page = f.contentDocument.documentElement;"
+        "wide.textContent = `inner ${page.scrollWidth} of ${page.clientWidth}`; }</script>"
+    )
+    dom = chromium(
+        "--dump-dom", "--allow-file-access-from-files", "--virtual-time-budget=5000", page=frame, profile=tmp_path / "p"
+    )
+    assert "inner 360 of 360" in dom
+
+
+def test_every_picture_and_chart_has_words(page: Path, tmp_path: Path) -> None:
+    dom = chromium("--dump-dom", page=page, profile=tmp_path / "p")
+    assert dom.count("<img ") == dom.count(' alt="') > 20
+    assert dom.count("<svg ") == dom.count('role="img" aria-label="') >= 4
+    assert 'alt=""' not in dom

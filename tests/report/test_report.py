@@ -1,0 +1,191 @@
+"""Reports: the numbers are those of the rows, what comes from data is escaped, and size stays bounded."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from iqa_core.__main__ import main
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.originals import Place
+from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.storage import Storage
+from iqa_core.errors import CallerError
+from iqa_core.records import ImageLimits
+from iqa_core.report.comparison import compare
+from iqa_core.report.gathered import MAX_THUMBNAILS, Gathered
+from iqa_core.report.scoring_report import gather, scoring_report
+from iqa_core.report.thumbnails import thumbnails
+from jobs.command import parse
+from jobs.select_settings import SelectSettings
+from jobs.selecting import select
+from tests.selection.score_tables import DIMENSIONS, write_score_table
+from tests.selection.scored_corpora import write_scored_corpus
+
+CARRIED = pa.schema({"model": pa.string(), "prompt": pa.string()})
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    found: list[dict[str, Any]] = []
+    for index in range(count):
+        layout, lighting = rng.uniform(1, 5), rng.uniform(1, 5)
+        scores = {"layout": layout, "lighting": lighting, "reward": (layout + lighting) / 2}
+        row: dict[str, Any] = {"key": f"{index:04d}.png", "model": rng.choice("ab"), "prompt": f"p{index}"}
+        found.append(row | ({"reason": "corrupt"} if index % 10 == 3 else scores))
+    return found
+
+
+@pytest.fixture
+def gathered(tmp_path: Path) -> Gathered:
+    scores = write_score_table(tmp_path / "scores", rows(200), CARRIED, chunk_images=16)
+    return gather(open_score_table(Storage(), str(scores)))
+
+
+def column(name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.array([row[name] for row in rows(200) if "reason" not in row], np.float32)
+
+
+def test_counts_means_and_correlations_are_those_of_the_rows(gathered: Gathered) -> None:
+    names = (*DIMENSIONS, "reward")
+    assert (gathered.images, gathered.scored, gathered.reasons["corrupt"]) == (200, 180, 20)
+    expected = np.stack([column(name) for name in names])
+    np.testing.assert_allclose(gathered.means(), expected.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(gathered.correlations(), np.corrcoef(expected), atol=1e-6)
+    assert gathered.histograms[0].sum(axis=1).tolist() == [180] * 3
+    assert len(gathered.examples["corrupt"]) == 5
+
+
+def test_sheets_hold_the_extremes_of_all_chunks_in_order(gathered: Gathered) -> None:
+    count = gathered.sheet_images
+    layout = np.sort(column("layout"))
+    sheets = gathered.sheets
+    shown = {s: [image.values["layout"] for image in sheets["layout", s]] for s in ("best", "worst", "borderline")}
+    assert shown["best"] == pytest.approx(layout[::-1][:count].tolist())
+    assert shown["worst"] == pytest.approx(layout[:count].tolist())
+    nearest = np.sort(np.abs(column("layout") - 3))[:count]
+    assert [abs(score - 3) for score in shown["borderline"]] == pytest.approx(nearest.tolist())
+
+
+def test_columns_of_few_values_are_groups_and_others_are_not(gathered: Gathered) -> None:
+    assert set(gathered.by_group) == {"model"}, "a prompt of its own per image is no group"
+    mine = [row for row in rows(200) if row.get("model") == "a" and "reason" not in row]
+    group = gathered.by_group["model"]["a"]
+    assert group.images == len(mine)
+    assert group.totals_K[-1] / group.images == pytest.approx(np.mean([row["reward"] for row in mine]))
+
+
+@pytest.mark.parametrize("dimensions", [1, 4, 40])
+def test_thumbnails_are_bounded_whatever_the_rubric(dimensions: int) -> None:
+    names = [f"d{index}" for index in range(dimensions)]
+    assert 0 < Gathered((*names, "reward")).sheet_images * 3 * (dimensions + 1) <= MAX_THUMBNAILS
+
+
+def test_tables_in_which_nothing_varies_or_nothing_is_scored_have_reports(tmp_path: Path) -> None:
+    equal = write_score_table(tmp_path / "equal", [{"key": str(index)} for index in range(9)])
+    assert b"mean 3.00" in scoring_report(open_score_table(Storage(), str(equal)))
+    rejected = write_score_table(tmp_path / "rejected", [{"key": "a", "reason": "empty"}])
+    assert b"no scores" in scoring_report(open_score_table(Storage(), str(rejected)))
+
+
+def test_what_comes_from_data_is_escaped_and_nothing_is_fetched_by_the_page(tmp_path: Path) -> None:
+    nasty = "<script>alert(1)</script>\"'&"
+    table: list[dict[str, Any]] = [
+        *({"key": f"{nasty}{i}", "model": f"{nasty}{i % 2}", "reward": 2.0 + i} for i in range(3)),
+        {"key": nasty, "reason": "corrupt", "detail": nasty},
+    ]
+    scores = write_score_table(tmp_path / "sc&<b>", table, CARRIED)
+    page = scoring_report(open_score_table(Storage(), str(scores)), [(1, 2), (3, 4)]).decode()
+    assert "<script" not in page
+    assert html.escape(nasty, quote=True) in page.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:)|url\(|@import|https?://""", page)
+
+
+def test_pictures_are_those_of_the_corpus_and_lost_ones_are_left_out(tmp_path: Path) -> None:
+    corpus = write_scored_corpus(tmp_path)
+    table = open_score_table(Storage(), str(corpus.scores))
+    page = scoring_report(table).decode()
+    pictures = re.findall(r'<img src="data:image/jpeg;base64,[\w+/=]+" alt="([^"]+)"', page)
+    assert len(pictures) > 30
+    assert any(text.startswith("picture-") for text in pictures), "from tars and tables"
+    assert any(re.fullmatch(r"loose/part\d/picture-\d+\.png, layout \d\.\d\d", text) for text in pictures)
+    for path in (tmp_path / "corpus" / "loose").rglob("*.png"):
+        path.unlink()
+    fewer = re.findall(r'alt="([^"]+)"', scoring_report(table).decode())
+    assert fewer
+    assert not any(text.startswith("loose/") for text in fewer)
+
+
+def test_a_comparison_tells_drift_and_what_moved_most(tmp_path: Path) -> None:
+    here = write_score_table(tmp_path / "here", rows(100), CARRIED)
+    moved = [row | ({} if "reason" in row else {"reward": row["reward"] - 0.5}) for row in rows(100)]
+    moved[7]["reward"] = 9.0
+    there = write_score_table(tmp_path / "there", moved[:60], CARRIED, fingerprint="f" * 16)
+    found = compare(*(open_score_table(Storage(), str(uri)) for uri in (here, there)))
+    assert found.images == 54
+    by_name = {row["name"]: row for row in found.rows}
+    assert by_name["layout"]["drift"] == pytest.approx(0, abs=1e-6)
+    assert by_name["layout"]["correlation"] == pytest.approx(1)
+    assert found.most[0]["key"] == "0007.png"
+    expected = (53 * 0.5 + rows(100)[7]["reward"] - 9) / 54
+    assert by_name["reward"]["drift"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_tables_that_have_nothing_in_common_are_not_compared(tmp_path: Path) -> None:
+    here = open_score_table(Storage(), str(write_score_table(tmp_path / "a", [{"key": "x"}])))
+    other = write_score_table(tmp_path / "b", [{"key": "y"}])
+    with pytest.raises(CallerError, match="none of these images"):
+        compare(here, open_score_table(Storage(), str(other)))
+    other = write_score_table(tmp_path / "c", [{"key": "x"}], dimensions=("beauty",))
+    with pytest.raises(CallerError, match="there is nothing to compare"):
+        compare(here, open_score_table(Storage(), str(other)))
+
+
+def test_the_command_writes_a_report_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = write_score_table(tmp_path / "scores", rows(20), CARRIED)
+    arguments = ["report", "--scores", str(scores), "--against", str(scores), "--output", str(tmp_path / "r.html")]
+    assert main(arguments) == 0
+    assert "Against another run" in (tmp_path / "r.html").read_text()
+    assert main(["report", "--scores", str(tmp_path / "nowhere")]) == 2
+    assert "no score table is there" in capsys.readouterr().err
+
+
+def test_a_selection_shows_kept_against_dropped(tmp_path: Path) -> None:
+    scores = write_score_table(tmp_path / "scores", rows(60), CARRIED)
+    arguments = ["--scores", str(scores), "--output", str(tmp_path / "out"), "--top-fraction", "0.25"]
+    assert select(parse(SelectSettings, arguments)) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "14 kept, 40 dropped" in page
+    assert "6:top_fraction" in page
+    assert "corrupt: 6" in page
+    assert "Means by model" in page
+
+
+def test_a_report_that_cannot_be_written_costs_nobody_the_selection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = write_score_table(tmp_path / "scores", rows(10), CARRIED)
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    assert select(parse(SelectSettings, ["--scores", str(scores), "--output", str(tmp_path / "out")])) == 0
+    assert "error: the report of this selection could not be written" in capsys.readouterr().err
+    assert (tmp_path / "out" / "selection.json").exists()
+
+
+def test_a_page_full_of_noise_stays_under_ten_megabytes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    (tmp_path / "a.png").write_bytes(buffer.getvalue())
+    place = Place(str(tmp_path / "a.png"), None, None, None, hashlib.sha256(buffer.getvalue()).hexdigest())
+    [worst] = thumbnails(Storage(), [place], ReadOptions(), ImageLimits()).values()
+    assert len(worst) * MAX_THUMBNAILS < 9e6, "nothing compresses worse than noise"

@@ -1,0 +1,74 @@
+"""Rows as dictionaries -> a score table as the scoring job leaves it: plan, contract and committed chunks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from iqa_core.corpus.chunks import Stretch
+from iqa_core.corpus.ledger import Ledger, chunk_name
+from iqa_core.corpus.plan import Contract, Plan
+from iqa_core.corpus.sources import Kind
+from iqa_core.corpus.storage import Storage
+from iqa_core.corpus.table import table_schema
+
+DIMENSIONS = ("layout", "lighting")
+
+
+def write_score_table(
+    output: Path,
+    rows: Sequence[Mapping[str, Any]],
+    carried: pa.Schema | None = None,
+    chunk_images: int = 4,
+    fingerprint: str = "0123456789abcdef",
+    dimensions: Sequence[str] = DIMENSIONS,
+    fusion: str = "equal",
+    unfinished: int = 0,
+) -> Path:
+    """A row needs what it is about; the rest is filled in. A row with a `reason` is rejected.
+
+    unfinished: chunks that are planned and have no file.
+    """
+    carried = carried if carried is not None else pa.schema([])
+    storage = Storage()
+    plan = Plan(storage, str(output))
+    plan.create(Contract(fingerprint, {}, chunk_images, False, tuple(dimensions), fusion, {}, carried))
+    starts = range(0, len(rows), chunk_images)
+    plan.add_segment(0, [(Kind.IMAGE, [_stretch(index)]) for index in range(len(starts) + unfinished)])
+    schema = table_schema(tuple(dimensions), False, carried)
+    for index, start in enumerate(starts):
+        some = [filled(row, start + i, dimensions) for i, row in enumerate(rows[start : start + chunk_images])]
+        Ledger(storage, str(output)).commit(chunk_name(0, index), pa.Table.from_pylist(some, schema), {})
+    return output
+
+
+def filled(row: Mapping[str, Any], index: int, dimensions: Sequence[str] = DIMENSIONS) -> dict[str, Any]:
+    """A whole row of the score table."""
+    key = row.get("key", f"{index:04d}.png")
+    reward = row.get("reward", 3.0)
+    found = {
+        "key": key,
+        "source": f"/pictures/{key}",
+        "sha256": hashlib.sha256(str(key).encode()).hexdigest(),
+        "width": 64,
+        "height": 48,
+        "format": "png",
+        "frames": 1,
+        "status": "scored",
+        **dict.fromkeys(dimensions, reward),
+        **{f"{name}_std": 0.5 for name in dimensions},
+        **row,
+        "reward": reward,
+    }
+    if "reason" in row:
+        unscored = [*dimensions, *(f"{name}_std" for name in dimensions), "reward"]
+        found |= {"status": "rejected", "detail": "it is broken", **dict.fromkeys(unscored)}
+    return found
+
+
+def _stretch(index: int) -> Stretch:
+    return Stretch(f"/pictures/{index}", str(index), 1, "", 0, 1, 1)

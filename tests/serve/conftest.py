@@ -1,0 +1,64 @@
+"""One Serve on the tests' Ray, with an application per kind of test; each is deployed when first asked for."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+Deploy = Callable[..., str]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def serve_url(ray_address: str) -> Iterator[str]:
+    """Base URL of a Serve that listens on loopback; nothing is deployed yet."""
+    import ray
+    from ray import serve
+
+    ray.init(
+        address=ray_address,
+        namespace="serve",
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def deploy(serve_url: str) -> Deploy:
+    """Deploys the application with these settings and waits until it answers; returns its URL."""
+    from ray import serve
+
+    from serve.app import app
+
+    def deployed(name: str, settings: Mapping[str, Any], tokens: str = "") -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("IQA_API_TOKENS", tokens)
+            application = app(dict(settings))
+        serve.run(application, name=name, route_prefix=f"/{name}", logging_config=None)
+        return f"{serve_url}/{name}"
+
+    return deployed
+
+
+@pytest.fixture(scope="session")
+def demo_url(deploy: Deploy) -> str:
+    """The demo assessor, open to this machine."""
+    return deploy("demo", {"assessor": {"checkpoint": "demo"}, "max_body_bytes": 8 * 2**20})

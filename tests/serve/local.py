@@ -1,0 +1,112 @@
+"""The endpoint without Ray: the real application and the real replica in one event loop, joined by a plain handle.
+
+What Serve's handle does to a call, the handle here does too: the call runs as a task of its own and can be cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from iqa_core.assessor.load import describe
+from serve.api import Api, build
+from serve.dispatch import Dispatcher, Model
+from serve.gate import Gate
+from serve.replica import AssessorReplica
+from serve.settings import ServeSettings, token_digest
+from serve.tally import Counts, Tally
+
+FAKE = {"checkpoint": "fake:"}
+
+UNEVEN = Path(__file__).with_name("uneven.toml")
+
+
+class LocalMethod:
+    """`handle.method`, of whatever object is behind the handle at the time."""
+
+    def __init__(self, target: Callable[[], Any], name: str) -> None:
+        self._target = target
+        self._name = name
+
+    def remote(self, *args: Any) -> asyncio.Task[Any]:
+        return asyncio.ensure_future(getattr(self._target(), self._name)(*args))
+
+
+class LocalHandle:
+    """A handle to an object, which may be replaced by another."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def __getattr__(self, name: str) -> LocalMethod:
+        return LocalMethod(lambda: self.target, name)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEndpoint:
+    gate: Gate
+    replicas: LocalHandle
+    counts: LocalHandle
+    tally: Tally
+
+    def client(self, peer: str = "127.0.0.1", token: str | None = None) -> httpx2.AsyncClient:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        transport = httpx2.ASGITransport(self.gate, client=(peer, 50_000))
+        return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers, timeout=30)
+
+
+def local_endpoint(*tokens: str, **settings: Any) -> LocalEndpoint:
+    """Must be made inside the event loop that will use it."""
+    chosen = ServeSettings.model_validate({"assessor": FAKE, "fusion": UNEVEN, **settings})
+    tally = Tally()
+    counts = LocalHandle(Counts())
+    replicas = LocalHandle(AssessorReplica(chosen, counts))
+    spec = describe(chosen.assessor, chosen.rubric, chosen.limits)
+    dispatcher = Dispatcher(replicas, Model.of(spec, chosen), chosen, tally)
+    api = build(Api(dispatcher, replicas, counts, chosen, tally))
+    paths = frozenset(getattr(route, "path", "") for route in api.routes)
+    digests = tuple(token_digest(token) for token in tokens)
+    return LocalEndpoint(Gate(api, chosen, digests, paths, tally), replicas, counts, tally)
+
+
+@asynccontextmanager
+async def asking(*tokens: str, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of an endpoint made for one test, with the first of the tokens."""
+    endpoint = local_endpoint(*tokens, **settings)
+    async with endpoint.client(token=tokens[0] if tokens else None) as client:
+        yield client
+
+
+@contextmanager
+def listening(*tokens: str, **settings: Any) -> Iterator[str]:
+    """The base URL of an endpoint that answers real HTTP on loopback, from a thread of its own."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(256)
+        stop = threading.Event()
+
+        async def serve() -> None:
+            config = uvicorn.Config(local_endpoint(*tokens, **settings).gate, log_level="error", lifespan="off")
+            server = uvicorn.Server(config)
+            server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+            running = asyncio.create_task(server.serve([listener]))
+            await asyncio.to_thread(stop.wait)
+            server.should_exit = True
+            await running
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            stop.set()
+            thread.join()

@@ -1,0 +1,364 @@
+"""What is asked and what is answered, through the real application and a replica in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from iqa_core.assessor.direct import assess_images, load_assessor
+from iqa_core.records import Assessment
+from tests.bad_images import bad_images, png_claiming
+from tests.corpora import tiny_png
+from tests.serve.local import FAKE, LocalEndpoint, asking, local_endpoint
+
+DIMENSIONS = ["layout", "harmony", "lighting", "distortion"]
+
+
+def ask(test: Callable[[httpx2.AsyncClient], Awaitable[None]], **settings: Any) -> None:
+    async def run() -> None:
+        async with asking(**settings) as client:
+            await test(client)
+
+    asyncio.run(run())
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def expected(data: bytes) -> Assessment:
+    [found] = assess_images(load_assessor("fake:"), [data])
+    assert isinstance(found, Assessment)
+    return found
+
+
+def fused(assessment: Assessment) -> float:
+    return float(assessment.scores_K @ [0.1, 0.2, 0.3, 0.4])
+
+
+def test_images_come_as_base64_as_data_uri_and_as_multipart() -> None:
+    image = tiny_png(3)
+    wanted = expected(image)
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        as_json = {"images": [{"data": b64(image)}, {"data": f"data:image/png;base64,{b64(image)}"}], "probs": True}
+        wrapped = {"images": [{"data": base64.encodebytes(image).decode()}]}
+        answers = [
+            await client.post("/v1/assess", json=as_json),
+            await client.post("/v1/assess", json=wrapped),
+            await client.post("/v1/assess", files=[("images", image), ("images", image)], data={"probs": "true"}),
+        ]
+        for answer in answers:
+            assert answer.status_code == 200, answer.text
+            body = answer.json()
+            assert set(body) == {"fingerprint", "rubric", "results"}
+            for result in body["results"]:
+                assert result["status"] == "scored"
+                assert list(result["scores"]) == DIMENSIONS
+                np.testing.assert_allclose(list(result["scores"].values()), wanted.scores_K, atol=1e-5)
+                np.testing.assert_allclose(list(result["std"].values()), wanted.stds_K, atol=1e-5)
+                np.testing.assert_allclose(result["reward"], fused(wanted), atol=1e-5)
+                if "probs" in result:
+                    np.testing.assert_allclose(list(result["probs"].values()), wanted.probs_KL, atol=1e-5)
+        assert ["probs" in answer.json()["results"][0] for answer in answers] == [True, False, True]
+
+    ask(test)
+
+
+def test_dimensions_are_shown_as_asked_and_the_reward_stays_that_of_all() -> None:
+    image = tiny_png(3)
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        asked = {"images": [{"data": b64(image)}], "dimensions": ["lighting"], "request_id": "r7", "prompt": "a hall"}
+        body = (await client.post("/v1/assess", json=asked)).json()
+        assert list(body["results"][0]["scores"]) == list(body["results"][0]["std"]) == ["lighting"]
+        np.testing.assert_allclose(body["results"][0]["reward"], fused(expected(image)), atol=1e-5)
+        assert (body["request_id"], body["prompt"]) == ("r7", "a hall")
+
+    ask(test)
+
+
+def test_every_bad_image_gets_its_reason_in_its_place() -> None:
+    images = [*bad_images()]
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        for begin in range(0, len(images), 32):
+            part = images[begin : begin + 32]
+            answer = await client.post("/v1/assess", files=[("images", image.data) for image in part])
+            assert answer.status_code == 200, answer.text
+            for image, result in zip(part, answer.json()["results"], strict=True):
+                assert result.get("reason") == image.reason, image.name
+                assert ("reward" in result) == (image.reason is None)
+
+    ask(test)
+
+
+def test_a_rejected_image_harms_none_beside_it_and_an_assessor_that_fails_on_one_scores_the_others() -> None:
+    good, poison = tiny_png(1), tiny_png(2, corner=(255, 0, 255))
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        files = [("images", data) for data in (good, b"", poison, png_claiming(60_000, 60_000), good)]
+        results = (await client.post("/v1/assess", files=files)).json()["results"]
+        reasons = [result.get("reason") for result in results]
+        assert reasons == [None, "empty", "assessor_failed", "too_large", None]
+        assert results[0] == results[4]
+
+    ask(test, assessor={"checkpoint": "fake:?raise_on=ff00ff"})
+
+
+def test_ranking_is_by_reward_and_leaves_out_what_has_none() -> None:
+    images = [tiny_png(1), b"no image", tiny_png(2), tiny_png(3)]
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        body = (await client.post("/v1/rank", files=[("images", data) for data in images])).json()
+        assert body["rewards"][1] is None
+        assert sorted(body["order"]) == [0, 2, 3]
+        assert len({*body["rewards"]}) == 4
+        ranked = [body["rewards"][i] for i in body["order"]]
+        assert ranked == sorted(ranked, reverse=True)
+        assert body["best"] == body["order"][0]
+        nothing = (await client.post("/v1/rank", files=[("images", b"no image")])).json()
+        assert (nothing["order"], nothing["best"], nothing["rewards"]) == ([], None, [None])
+
+    ask(test)
+
+
+def test_models_says_what_the_numbers_mean() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        [model] = (await client.get("/v1/models")).json()["models"]
+        assert [one["name"] for one in model["dimensions"]] == DIMENSIONS
+        assert all((one["min"], one["max"], one["higher_is"]) == (1, 5, "better") for one in model["dimensions"])
+        answer = await client.post("/v1/assess", files=[("images", tiny_png(1))])
+        assert answer.json()["fingerprint"] == model["fingerprint"]
+        assert answer.json()["rubric"] == model["rubric"]
+
+    ask(test)
+
+
+IMAGE = {"data": b64(tiny_png(1))}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "images"),
+        ({"images": []}, "images"),
+        ({"images": [{}]}, "give either data or uri"),
+        ({"images": [{"data": "", "uri": ""}]}, "give either data or uri"),
+        ({"images": [{"data": "no base64!"}]}, "images.0.data: not base64"),
+        ({"images": [IMAGE, {"data": "data:image/png,xyz"}]}, "images.1.data: a data URI must have ;base64"),
+        ({"images": [{"data": "äöü="}]}, "not base64"),
+        ({"images": [IMAGE] * 5}, "5 images are more than the 4"),
+        ({"images": [IMAGE], "rubric": "q-align"}, "this endpoint serves interior-v1"),
+        ({"images": [IMAGE], "dimensions": ["beauty"]}, "'beauty' is none of layout"),
+        ({"images": [IMAGE], "dimensions": []}, "dimensions"),
+        ({"images": [IMAGE], "probs": "perhaps"}, "probs"),
+        ({"images": [IMAGE], "model": "x"}, "model: Extra inputs"),
+        ({"images": [IMAGE], "prompt": "x" * 20_000}, "prompt"),
+        ([], "body"),
+        ("x", "body"),
+    ],
+)
+def test_a_question_that_is_wrong_is_refused_and_says_why(body: Any, said: str) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post("/v1/assess", json=body)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["error"]["code"] == "invalid_request"
+        assert said in answer.json()["error"]["message"]
+
+    ask(test, max_images=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"", "application/json", 422),
+        (b"{", "application/json", 422),
+        (b'{"images": [{"data": "\xff"}]}', "application/json", 422),
+        (b"[" * 100_000, "application/json", 422),
+        (b'{"images":' + b"[" * 50_000, "application/json", 422),
+        (b"{}", "text/plain", 415),
+        (b"{}", "", 415),
+        (b"\x80\x04\x95", "application/octet-stream", 415),
+        (b"x", "multipart/form-data", 422),
+        (b"x", "multipart/form-data; boundary=", 422),
+        (b"x", "multipart/form-data; boundary=b", 422),
+        (b"--b\r\n", "multipart/form-data; boundary=b", 422),
+        (b"--b--\r\n", "multipart/form-data; boundary=b", 422),
+        (b"--b\r\nX: y\r\n\r\nz\r\n--b--\r\n", "multipart/form-data; boundary=b", 422),
+        (b"--b\r\n: \r\n\r\nz\r\n--b--\r\n", "multipart/form-data; boundary=b", 422),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\ncut',
+            "multipart/form-data; boundary=b",
+            422,
+        ),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="pictures"\r\n\r\nz\r\n--b--\r\n',
+            "multipart/form-data; boundary=b",
+            422,
+        ),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="rubric"\r\n\r\n\xff\r\n--b--\r\n',
+            "multipart/form-data; boundary=b",
+            422,
+        ),
+        (b"x", "multipart/form-data; boundary=" + "b" * 10_000, 422),
+    ],
+)
+def test_a_malformed_body_is_refused(content: bytes, kind: str, status: int) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post("/v1/assess", content=content, headers={"Content-Type": kind})
+        assert answer.status_code == status, answer.text
+        assert set(answer.json()["error"]) == {"code", "message"}
+
+    ask(test)
+
+
+def test_ten_thousand_tiny_images_are_refused_quickly() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        as_json = await client.post("/v1/assess", json={"images": [{"data": "AAAA"}] * 10_000})
+        parts = b"".join(b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\nx\r\n' for _ in range(10_000))
+        form = await client.post(
+            "/v1/assess", content=parts + b"--b--\r\n", headers={"Content-Type": "multipart/form-data; boundary=b"}
+        )
+        assert (as_json.status_code, form.status_code) == (422, 422)
+
+    ask(test)
+
+
+def test_uris_are_not_fetched_unless_allowed() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        uris = ["file:///etc/passwd", "http://169.254.169.254/latest/", "http://127.0.0.1:9/", "s3://bucket/a.png"]
+        answer = await client.post("/v1/assess", json={"images": [{"uri": uri} for uri in uris]})
+        assert answer.status_code == 200
+        assert [result["reason"] for result in answer.json()["results"]] == ["forbidden"] * 4
+
+    ask(test)
+
+
+def test_unknown_paths_and_methods_are_refused_in_the_same_form() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        for method, path, status in (
+            ("GET", "/nothing", 404),
+            ("GET", "/v1/assess", 405),
+            ("POST", "/v1/models", 405),
+            ("DELETE", "/", 405),
+            ("GET", "/../../etc/passwd", 404),
+            ("GET", "/docs", 404),
+            ("GET", "/%2e%2e/serve/settings.py", 404),
+        ):
+            answer = await client.request(method, path)
+            assert answer.status_code == status, path
+            assert set(answer.json()["error"]) == {"code", "message"}
+
+    ask(test)
+
+
+def test_metrics_count_requests_images_reasons_and_batches() -> None:
+    async def test() -> None:
+        endpoint = local_endpoint()
+        async with endpoint.client() as client:
+            await client.post("/v1/assess", files=[("images", tiny_png(1)), ("images", b"")])
+            await client.get("/secret-looking-path")
+            await asyncio.sleep(1.2)  # counts are handed over once a second
+            await endpoint.counts.target.add("ingress", endpoint.tally.taken(), {"open_requests": 3})
+            page = (await client.get("/metrics")).text
+        lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+        assert lines['iqa_requests_total{path="/v1/assess",status="200"}'] == "1.0"
+        assert lines['iqa_requests_total{path="other",status="404"}'] == "1.0"
+        assert lines['iqa_images_total{outcome="scored"}'] == "1.0"
+        assert lines['iqa_images_total{outcome="empty"}'] == "1.0"
+        assert lines["iqa_batch_images_count"] == "1.0"
+        assert lines["iqa_batch_images_sum"] == "1.0"
+        assert lines["iqa_open_requests"] == "3.0"
+        assert lines["iqa_waiting_images"] == "0.0"
+        assert lines["iqa_request_seconds_count"] == "2.0"
+
+    asyncio.run(test())
+
+
+def test_readyz_says_when_no_assessor_answers() -> None:
+    class Gone:
+        async def versions(self) -> None:
+            raise ConnectionError
+
+    async def test() -> None:
+        endpoint = local_endpoint()
+        async with endpoint.client() as client:
+            assert (await client.get("/readyz")).json()["status"] == "ready"
+            endpoint.replicas.target = Gone()
+            answer = await client.get("/readyz")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert (await client.get("/healthz")).status_code == 200
+
+    asyncio.run(test())
+
+
+def replaced(endpoint: LocalEndpoint, **settings: Any) -> None:
+    """Another model behind the same handle, as in the middle of a rolling update."""
+    endpoint.replicas.target = local_endpoint(fusion=None, **settings).replicas.target
+
+
+@pytest.mark.parametrize("other", [{"rubric": "q-align"}, {"rubric": "interior-v2"}, {"min_side": 16}])
+def test_an_answer_names_the_model_that_gave_it_also_while_another_takes_over(other: dict[str, Any]) -> None:
+    image = tiny_png(1)
+
+    async def test() -> None:
+        endpoint = local_endpoint(fusion=None)
+        async with endpoint.client() as client:
+            before = (await client.post("/v1/assess", files=[("images", image)])).json()
+            replaced(endpoint, assessor=FAKE, **other)
+            after = (await client.post("/v1/assess", files=[("images", image)])).json()
+            [model] = (await client.get("/v1/models")).json()["models"]
+        assert before["fingerprint"] != after["fingerprint"] == model["fingerprint"]
+        assert list(after["results"][0]["scores"]) == [one["name"] for one in model["dimensions"]]
+
+    asyncio.run(test())
+
+
+def test_weights_that_do_not_fit_the_new_model_make_no_reward() -> None:
+    async def test() -> None:
+        endpoint = local_endpoint()
+        async with endpoint.client() as client:
+            replaced(endpoint, assessor=FAKE, rubric="q-align")
+            answer = await client.post("/v1/assess", files=[("images", tiny_png(1))])
+            assert answer.status_code == 503
+            assert "retry-after" in answer.headers
+
+    asyncio.run(test())
+
+
+def test_a_question_about_the_old_rubric_is_not_answered_by_the_new_one() -> None:
+    async def test() -> None:
+        endpoint = local_endpoint(fusion=None)
+        async with endpoint.client() as client:
+            replaced(endpoint, assessor=FAKE, rubric="q-align")
+            asked = {"images": [IMAGE], "rubric": "interior-v1"}
+            answer = await client.post("/v1/assess", json=asked)
+            assert answer.status_code == 422
+            assert "q-align" in answer.json()["error"]["message"]
+
+    asyncio.run(test())
+
+
+def test_openapi_describes_bodies_and_answers() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        document = (await client.get("/openapi.json")).json()
+        body = document["paths"]["/v1/assess"]["post"]["requestBody"]["content"]
+        assert set(body) == {"application/json", "multipart/form-data"}
+        text = json.dumps(document)
+        for reference in set(json.dumps(document).split('"#/components/schemas/')[1:]):
+            assert reference.partition('"')[0] in document["components"]["schemas"]
+        assert "image_b64" in text
+        example = body["application/json"]["example"]
+        answer = await client.post("/v1/assess", json=example)
+        assert answer.json()["results"][0]["status"] == "scored", answer.text
+
+    ask(test)

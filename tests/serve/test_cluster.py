@@ -1,0 +1,194 @@
+"""The endpoint on a real Serve: processes killed, models replaced, callers who leave, more callers than places."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import pytest
+
+from iqa_core.client import RewardClient, Score
+from tests.corpora import tiny_png
+from tests.serve.conftest import Deploy
+from tests.serve.local import UNEVEN
+
+pytestmark = pytest.mark.ray
+
+TOKEN = "correct-horse-battery"
+IMAGES = [tiny_png(i) for i in range(16)]
+
+
+@pytest.fixture(scope="module")
+def crowd_url(deploy: Deploy) -> str:
+    """A slow assessor with few places in front of it, which dies of one colour."""
+    return deploy("crowd", crowd_settings("fake:?sleep_s=0.05&exit_on=ff00ff"), TOKEN)
+
+
+def crowd_settings(checkpoint: str) -> dict[str, Any]:
+    assessor = {"checkpoint": checkpoint, "batch_tokens": 2048}
+    return {"assessor": assessor, "fusion": str(UNEVEN), "max_requests": 24, "max_waiting_images": 16, "min_side": 9}
+
+
+def replica_pid(app: str) -> int:
+    """Of the process that holds the assessor."""
+    from ray import serve
+
+    client: Any = serve.context._get_global_client()
+    details = client.get_serve_details()
+    [replica] = details["applications"][app]["deployments"]["Assessor"]["replicas"]
+    pid: int = replica["pid"]
+    return pid
+
+
+@contextmanager
+def under_load(url: str, callers: int) -> Iterator[Callable[[], list[list[Score]]]]:
+    """Callers who ask again and again until the block ends; what it yields waits for them, and raises what they met."""
+    stop = Event()
+    pool = ThreadPoolExecutor(callers)
+
+    def call(number: int) -> list[list[Score]]:
+        found: list[list[Score]] = []
+        with RewardClient(url, TOKEN, timeout_s=60) as client:
+            while not stop.is_set():
+                found.append(client.assess([IMAGES[(number + len(found)) % 16]]))
+        return found
+
+    calls: list[Future[list[list[Score]]]] = [pool.submit(call, number) for number in range(callers)]
+
+    def ended() -> list[list[Score]]:
+        stop.set()
+        return [answer for one in calls for answer in one.result(timeout=120)]
+
+    try:
+        yield ended
+    finally:
+        stop.set()
+        pool.shutdown()
+
+
+def test_a_replica_killed_under_load_is_not_noticed_by_callers(crowd_url: str) -> None:
+    with RewardClient(crowd_url, TOKEN) as client:
+        expected = {image: client.assess([image])[0].reward for image in IMAGES}
+    before = replica_pid("crowd")
+    with under_load(crowd_url, 6) as ended:
+        time.sleep(1.0)
+        os.kill(before, signal.SIGKILL)
+        with RewardClient(crowd_url, TOKEN) as client:  # whoever asks now waits until it is whole again
+            assert client.assess([IMAGES[0]])[0].reward == expected[IMAGES[0]]
+        answers = ended()
+    assert replica_pid("crowd") != before
+    assert len(answers) > 6
+    assert {score.reward for [score] in answers} <= set(expected.values())
+    assert all(score.reason is None for [score] in answers)
+
+
+def test_an_image_that_kills_its_process_is_rejected_and_the_others_are_scored(crowd_url: str) -> None:
+    poison = tiny_png(99, corner=(255, 0, 255))
+    with RewardClient(crowd_url, TOKEN) as client:
+        scores = client.assess([IMAGES[0], poison, IMAGES[1]])
+        assert [score.reason for score in scores] == [None, "assessor_failed", None]
+        assert client.assess([IMAGES[0]])[0] == scores[0]
+
+
+def test_more_callers_than_places_meet_429_with_retry_after_and_nothing_else(crowd_url: str) -> None:
+    async def crowd() -> tuple[Counter[int], list[float]]:
+        statuses: Counter[int] = Counter()
+        accepted_s: list[float] = []
+        limits = httpx2.Limits(max_connections=200)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx2.AsyncClient(limits=limits, headers=headers, timeout=60) as client:
+
+            async def call(number: int) -> None:
+                for _ in range(2):
+                    began = time.monotonic()
+                    answer = await client.post(f"{crowd_url}/v1/assess", files=[("images", IMAGES[number % 16])])
+                    statuses[answer.status_code] += 1
+                    if answer.status_code == 200:
+                        accepted_s.append(time.monotonic() - began)
+                        assert answer.json()["results"][0]["status"] == "scored"
+                    else:
+                        assert int(answer.headers["retry-after"]) >= 1
+                        assert answer.json()["error"]["code"] in ("overloaded", "unavailable")
+
+            await asyncio.gather(*(call(number) for number in range(200)))
+        return statuses, accepted_s
+
+    statuses, accepted_s = asyncio.run(crowd())
+    # 16 images wait at most, in batches of 4 of 0.05 s each: the rest is what a busy machine adds
+    assert np.percentile(accepted_s, 99) < 15
+    assert set(statuses) <= {200, 429, 503}
+    assert statuses[200] > 0
+    assert statuses[429] > 0
+    assert sum(statuses.values()) == 400
+    with RewardClient(crowd_url, TOKEN, patience_s=5) as client:  # at once whole again
+        assert client.assess([IMAGES[0]])[0].reason is None
+
+
+def test_callers_who_leave_free_their_places(crowd_url: str) -> None:
+    site = urlsplit(crowd_url)
+    head = (
+        f"POST {site.path}/v1/assess HTTP/1.1\r\nHost: {site.netloc}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    )
+    callers = [socket.create_connection((site.hostname or "", site.port or 0)) for _ in range(40)]
+    for caller in callers:
+        caller.sendall(head.encode())  # and the rest of the body never comes
+    wait_for(lambda: status_of_one(crowd_url) == 429)
+    for caller in callers:
+        caller.close()
+    wait_for(lambda: status_of_one(crowd_url) == 200)
+
+
+def status_of_one(url: str) -> int:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return httpx2.post(f"{url}/v1/assess", files=[("images", IMAGES[0])], headers=headers, timeout=60).status_code
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for does not happen"
+        time.sleep(0.2)
+
+
+def test_wrong_tokens_and_large_bodies_are_refused_through_serve(crowd_url: str) -> None:
+    answer = httpx2.post(f"{crowd_url}/v1/assess", files=[("images", IMAGES[0])])
+    assert answer.status_code == 401
+    huge = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(2**20)
+
+    try:
+        answer = httpx2.post(f"{crowd_url}/v1/assess", content=endless(), headers=huge, timeout=60)
+        assert answer.status_code == 413
+    except (httpx2.WriteError, httpx2.RemoteProtocolError):
+        pass  # the refusal came, and the connection was closed, while the body was still being written
+
+
+def test_a_rolling_update_fails_no_request_and_every_answer_names_its_model(deploy: Deploy, crowd_url: str) -> None:
+    with RewardClient(crowd_url, TOKEN) as client:
+        [old] = client.models()
+    with under_load(crowd_url, 4) as ended:
+        time.sleep(1.0)
+        deploy("crowd", {**crowd_settings("fake:?sleep_s=0.05"), "min_side": 10}, TOKEN)
+        with RewardClient(crowd_url, TOKEN) as client:
+            [new] = client.models()
+            assert client.assess([IMAGES[0]])[0].fingerprint == new["fingerprint"]
+        answers = ended()
+    assert old["fingerprint"] != new["fingerprint"]
+    assert {score.fingerprint for [score] in answers} == {old["fingerprint"], new["fingerprint"]}
+    assert all(score.reason is None for [score] in answers)

@@ -1,0 +1,265 @@
+"""Who may ask, and how much: refused before anything is read or decoded."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from iqa_core.errors import CallerError
+from serve.app import check_address
+from serve.gate import is_loopback
+from tests.corpora import tiny_png
+from tests.serve.local import asking, local_endpoint
+
+TOKEN = "correct-horse-battery"
+IMAGE = tiny_png(1)
+
+
+def post_status(*, peer: str = "127.0.0.1", headers: dict[str, str] | None = None, tokens: tuple[str, ...] = ()) -> int:
+    async def test() -> int:
+        async with local_endpoint(*tokens).client(peer=peer) as client:
+            answer = await client.post("/v1/assess", files=[("images", IMAGE)], headers=headers)
+            assert answer.status_code == 200 or set(answer.json()["error"]) == {"code", "message"}
+            return answer.status_code
+
+    return asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (f"Bearer {TOKEN}", 200),
+        (f"bearer {TOKEN}", 200),
+        (f"Bearer {TOKEN}-2", 200),
+        (None, 401),
+        ("", 401),
+        (TOKEN, 401),
+        (f"Basic {TOKEN}", 401),
+        (f"Bearer {TOKEN[:-1]}", 401),
+        (f"Bearer {TOKEN}x", 401),
+        (f"Bearer {TOKEN},{TOKEN}", 401),
+        ("Bearer", 401),
+        ("Bearer \u00ff\u00fe", 401),
+        ("Bearer " + "x" * 10_000, 401),
+    ],
+)
+def test_a_token_is_asked_for(authorization: str | None, status: int) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    assert post_status(headers=headers, tokens=(TOKEN, f"{TOKEN}-2"), peer="203.0.113.7") == status  # type: ignore[arg-type]
+
+
+def test_a_wrong_token_reads_no_body_and_learns_nothing() -> None:
+    async def test() -> None:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            raise AssertionError("the body was asked for")
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await local_endpoint(TOKEN).gate(scope("/v1/assess", {"content-length": "10"}), receive, send)
+        assert sent[0]["status"] == 401
+        assert (b"www-authenticate", b"Bearer") in sent[0]["headers"]
+
+    asyncio.run(test())
+
+
+def scope(path: str, headers: dict[str, str], peer: str = "127.0.0.1") -> dict[str, Any]:
+    raw = {"host": "127.0.0.1:8000", "content-type": "application/json", **headers}
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in raw.items()],
+        "client": (peer, 50_000),
+        "server": ("127.0.0.1", 8000),
+        "scheme": "http",
+    }
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/health", "/openapi.json"])
+def test_what_tells_nothing_needs_no_token(path: str) -> None:
+    async def test() -> None:
+        async with local_endpoint(TOKEN).client() as client:
+            assert (await client.get(path)).status_code == 200
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/rewards", "/nothing", "/v1", "/healthz/", "/HEALTHZ"])
+def test_all_else_does(path: str) -> None:
+    async def test() -> None:
+        async with local_endpoint(TOKEN).client() as client:
+            assert (await client.get(path)).status_code == 401
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("127.8.8.8", {}, 200),
+        ("::1", {"Host": "[::1]:8000"}, 200),
+        ("127.0.0.1", {"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 200),
+        ("203.0.113.7", {}, 403),
+        ("10.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, 403),
+        ("127.0.0.1", {"Host": "rebound.example.org"}, 403),
+        ("127.0.0.1", {"Host": "127.0.0.1.example.org"}, 403),
+        ("127.0.0.1", {"Origin": "https://example.org"}, 403),
+        ("127.0.0.1", {"Origin": "null"}, 403),
+    ],
+)
+def test_without_a_token_only_this_machine_is_served(peer: str, headers: dict[str, str], status: int) -> None:
+    assert post_status(peer=peer, headers=headers) == status
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),
+        ("", False),
+    ],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_an_address_that_others_reach_needs_a_token() -> None:
+    check_address("127.0.0.1", ())
+    check_address("0.0.0.0", ("digest",))
+    for host in ("0.0.0.0", "::", "192.168.1.5", None):
+        with pytest.raises(CallerError, match="IQA_API_TOKENS"):
+            check_address(host, ())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-length": "5000"}, 413),
+        ({"content-length": "9" * 400}, 413),
+        ({"content-length": "-1"}, 400),
+        ({"content-length": "1e3"}, 400),
+        ({"content-length": "٣"}, 400),
+        ({"content-length": "10", "content-encoding": "gzip"}, 415),
+    ],
+)
+def test_a_body_is_refused_by_its_headers_before_it_is_read(headers: dict[str, str], status: int) -> None:
+    async def test() -> None:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            raise AssertionError("the body was asked for")
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        endpoint = local_endpoint(max_body_bytes=4096)
+        await endpoint.gate(scope("/v1/assess", headers), receive, send)
+        assert sent[0]["status"] == status
+        assert endpoint.gate.open_requests == 0
+
+    asyncio.run(test())
+
+
+def test_a_body_that_grows_over_the_limit_is_given_up() -> None:
+    async def test() -> None:
+        asked = 0
+
+        async def endless() -> dict[str, Any]:
+            nonlocal asked
+            asked += 1
+            return {"type": "http.request", "body": bytes(1000), "more_body": True}
+
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await local_endpoint(max_body_bytes=4096).gate(scope("/v1/assess", {}), endless, send)
+        assert sent[0]["status"] == 413
+        assert asked == 5
+
+    asyncio.run(test())
+
+
+def test_a_body_that_does_not_come_frees_its_place() -> None:
+    async def test() -> None:
+        endpoint = local_endpoint(request_timeout_s=0.05)
+        sent: list[dict[str, Any]] = []
+
+        async def never() -> dict[str, Any]:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await endpoint.gate(scope("/v1/assess", {}), never, send)
+        assert sent[0]["status"] == 503
+        assert endpoint.gate.open_requests == 0
+
+    asyncio.run(test())
+
+
+def test_callers_beyond_the_places_are_turned_away_and_served_as_soon_as_there_is_room() -> None:
+    async def test() -> None:
+        slow = {"checkpoint": "fake:?sleep_s=0.05"}
+        endpoint = local_endpoint(assessor=slow, max_requests=4, max_waiting_images=2)
+        async with endpoint.client() as client:
+
+            async def ask() -> Any:
+                return await client.post("/v1/assess", files=[("images", IMAGE)])
+
+            answers = await asyncio.gather(*(ask() for _ in range(40)))
+            statuses = [answer.status_code for answer in answers]
+            assert set(statuses) == {200, 429}
+            assert statuses.count(200) >= 2
+            for answer in answers:
+                if answer.status_code == 429:
+                    assert answer.headers["retry-after"] == "1"
+                    assert answer.json()["error"]["code"] == "overloaded"
+            assert endpoint.gate.open_requests == 0
+            assert (await ask()).status_code == 200
+
+    asyncio.run(test())
+
+
+def test_bodies_held_at_once_are_bounded() -> None:
+    async def test() -> None:
+        slow = {"checkpoint": "fake:?sleep_s=0.05"}
+        async with asking(assessor=slow, max_pending_bytes=4096, max_body_bytes=4096) as client:
+            posts = (client.post("/v1/assess", files=[("images", IMAGE)]) for _ in range(5))
+            statuses = [answer.status_code for answer in await asyncio.gather(*posts)]
+            assert statuses.count(200) >= 1
+            assert statuses.count(429) >= 2
+            assert set(statuses) == {200, 429}
+
+    asyncio.run(test())
+
+
+def test_a_caller_who_leaves_frees_the_place_and_the_queue() -> None:
+    async def test() -> None:
+        endpoint = local_endpoint(assessor={"checkpoint": "fake:?sleep_s=0.1"})
+        async with endpoint.client() as client:
+            posts = [asyncio.create_task(client.post("/v1/assess", files=[("images", IMAGE)])) for _ in range(8)]
+            await asyncio.sleep(0.05)
+            assert endpoint.gate.open_requests == 8
+            for post in posts[1:]:
+                post.cancel()
+            await asyncio.sleep(0.01)
+            assert endpoint.gate.open_requests == 1
+            assert (await posts[0]).status_code == 200
+            assert endpoint.replicas.target._batcher.num_waiting == 0
+
+    asyncio.run(test())

@@ -1,0 +1,58 @@
+"""What docs/serve.md tells people to run, run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serve.errors import CODES
+from serve.settings import ServeSettings
+from tests.corpora import tiny_png
+from tests.serve.local import listening
+
+PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+URL = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with listening() as found:
+        yield found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("a", "b", "c", "d", "room"):
+        (tmp_path / f"{name}.png").write_bytes(tiny_png(ord(name[0])))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+def test_the_python_examples_run(block: str, url: str, folder: Path) -> None:
+    names: dict[str, object] = {}
+    exec(block.replace(URL, url), names)
+    client = names["client"]
+    client.close()  # type: ignore[attr-defined]
+    assert names.get("best", "a.png") in ("a.png", "b.png", "c.png", "d.png")
+
+
+def test_the_curl_example_runs(url: str, folder: Path) -> None:
+    [command] = re.findall(r"^\$ (curl .*)$", PAGE, re.MULTILINE)
+    done = subprocess.run(["bash", "-c", command.replace(URL, url)], capture_output=True, text=True, check=True)
+    assert '"status": "scored"' in done.stdout
+
+
+def test_the_settings_and_statuses_that_are_named_exist() -> None:
+    known = set(ServeSettings.model_fields) | {"assessor.checkpoint", "assessor.batch_tokens"}
+    for name in ("uri_allow", "assessor.checkpoint", "assessor.batch_tokens"):
+        assert f"`{name}" in PAGE
+        assert name in known
+    rows = re.findall(r"^\| ((?:\d{3}(?:, )?)+) \|", PAGE, re.MULTILINE)
+    named = {int(status) for row in rows for status in row.split(", ")}
+    assert named - {200} <= set(CODES)
+    assert {401, 403, 413, 415, 422, 429, 503} <= named

@@ -1,0 +1,60 @@
+"""The shapes of callable that trainers ask for, against a real endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from iqa_core.adapters import ImageReward, swift_orm, trl_reward, verl_compute_score
+from iqa_core.client import RewardClient
+from iqa_core.errors import RunError
+from tests.corpora import tiny_png
+from tests.serve.local import listening
+
+IMAGES = [tiny_png(i) for i in range(4)]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[RewardClient]:
+    with listening() as url, RewardClient(url) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def rewards(client: RewardClient) -> list[float | None]:
+    return [score.reward for score in client.assess(IMAGES)]
+
+
+def render(prompts: list[Any], completions: list[Any], **columns: Any) -> list[bytes | None]:
+    """A completion is the number of a picture, or nothing."""
+    return [IMAGES[int(text)] if text.isdigit() else b"broken" if text == "?" else None for text in completions]
+
+
+def test_trl_gets_none_for_what_has_no_score(client: RewardClient, rewards: list[float | None]) -> None:
+    reward = trl_reward(client, render)
+    found = reward(prompts=["p"] * 5, completions=["2", "", "0", "?", "2"], completion_ids=[[1]] * 5, seed=[0] * 5)
+    assert found == [rewards[2], None, rewards[0], None, rewards[2]]
+    layout = trl_reward(client, render, dimension="layout")
+    assert layout(prompts=["p"], completions=["1"]) == [client.assess([IMAGES[1]])[0].scores["layout"]]
+    assert (reward.__name__, layout.__name__) == ("iqa_reward", "iqa_layout")
+
+
+def test_swift_gets_numbers(client: RewardClient, rewards: list[float | None]) -> None:
+    orm = swift_orm(client, render)(None)
+    assert orm(["3", "1"], solution=["x", "y"]) == [rewards[3], rewards[1]]
+    with pytest.raises(RunError, match="rejected="):
+        orm(["?"])
+    assert swift_orm(client, render, rejected=1.0)()(["?", ""]) == [1.0, 1.0]
+
+
+def test_verl_gets_a_score_and_its_parts(client: RewardClient, rewards: list[float | None]) -> None:
+    found = verl_compute_score(client)("rooms", solution_image=IMAGES[1], ground_truth=None, extra_info={})
+    assert found["score"] == rewards[1]
+    assert set(found) == {"score", "layout", "harmony", "lighting", "distortion"}
+
+
+def test_a_diffusers_trainer_gets_one_reward_per_image(client: RewardClient, rewards: list[float | None]) -> None:
+    assert ImageReward(client)(IMAGES, ["a hall"] * 4) == rewards
+    assert ImageReward(client, rejected=0.0)([b"broken"]) == [0.0]

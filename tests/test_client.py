@@ -1,0 +1,184 @@
+"""The client library against the real application over HTTP, and against a server that misbehaves as told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RequestRefused, RewardClient, encoded
+from iqa_core.errors import CallerError
+from tests.corpora import tiny_png
+from tests.serve.local import listening
+
+TOKEN = "correct-horse-battery"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with listening(TOKEN, max_images=8) as found:
+        yield found
+
+
+def test_scores_come_in_order_over_as_many_requests_as_it_takes(url: str) -> None:
+    images = [tiny_png(i) if i % 5 else b"no image" for i in range(19)]
+    with RewardClient(url, TOKEN, images_per_request=8) as client:
+        scores = client.assess(images, probs=True)
+        alone = client.assess([images[7]])
+    assert [score.reason for score in scores] == [None if i % 5 else "unsupported_format" for i in range(19)]
+    assert scores[7].reward == alone[0].reward
+    assert scores[0].reward is None
+    assert scores[0].scores == {}
+    assert scores[1].probs is not None
+    assert scores[1].std.keys() == scores[1].scores.keys() == scores[1].probs.keys()
+    assert len({score.reward for score in scores}) > 10
+
+
+def test_the_asynchronous_client_says_the_same(url: str) -> None:
+    images = [tiny_png(i) for i in range(19)]
+
+    async def ask() -> Any:
+        async with AsyncRewardClient(url, TOKEN, images_per_request=8) as client:
+            return await client.assess(images), await client.rank(images[:5]), await client.models()
+
+    scores, ranking, models = asyncio.run(ask())
+    with RewardClient(url, TOKEN, images_per_request=8) as client:
+        assert client.assess(images) == scores
+        assert client.rank(images[:5]) == ranking
+        assert client.models() == models
+    rewards = [score.reward for score in ranking.scores]
+    assert ranking.best == int(np.argmax(rewards))
+
+
+def test_paths_pillow_images_and_arrays_score_like_the_file(url: str, tmp_path: Path) -> None:
+    data = tiny_png(4)
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    picture = Image.open(BytesIO(data))
+    with RewardClient(url, TOKEN) as client:
+        scores = client.assess([data, path, str(path), picture, np.asarray(picture)])
+    assert len({score.reward for score in scores}) == 1
+
+
+def test_files_are_sent_as_they_are_and_pixels_without_loss(tmp_path: Path) -> None:
+    buffer = BytesIO()
+    Image.open(BytesIO(tiny_png(4))).save(buffer, "JPEG", quality=75)
+    assert encoded(buffer.getvalue()) == buffer.getvalue()
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    assert (np.asarray(Image.open(BytesIO(encoded(noise)))) == noise).all()
+    assert encoded(Image.new("CMYK", (9, 9)))[:4] == b"\x89PNG"
+    for wrong in (np.zeros((3, 3)), tmp_path / "missing.png", 7):
+        with pytest.raises(CallerError):
+            encoded(wrong)  # type: ignore[arg-type]
+
+
+class Script(BaseHTTPRequestHandler):
+    """Answers with the statuses of a script, one after the other; None breaks the connection."""
+
+    statuses: ClassVar[list[int | None]] = []
+    times: ClassVar[list[float]] = []
+
+    def do_POST(self) -> None:
+        self.times.append(time.monotonic())
+        self.rfile.read(int(self.headers["content-length"]))
+        status = self.statuses.pop(0) if self.statuses else 200
+        if status is None:
+            self.connection.close()
+            return
+        result = {"status": "scored", "scores": {"layout": 3.0}, "std": {"layout": 0.5}, "reward": 3.0}
+        body = {"fingerprint": "f", "rubric": "r", "results": [result]} if status == 200 else _error(status)
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        if status == 429:
+            self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {"error": {"code": "x", "message": f"because {status}"}}
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Script) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def say(*statuses: int | None) -> None:
+    Script.statuses[:] = statuses
+    Script.times.clear()
+
+
+def test_overload_and_a_broken_connection_are_waited_out(scripted: str) -> None:
+    say(503, None, 503)
+    with RewardClient(scripted) as client:
+        assert client.assess([b"x"])[0].reward == 3.0
+    assert len(Script.times) == 4
+
+
+def test_retry_after_is_kept_to(scripted: str) -> None:
+    say(429)
+    with RewardClient(scripted) as client:
+        client.assess([b"x"])
+    assert Script.times[1] - Script.times[0] >= 1.0
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 415, 422, 302])
+def test_a_refusal_is_told_at_once(scripted: str, status: int) -> None:
+    say(status)
+    with RewardClient(scripted) as client, pytest.raises(RequestRefused, match=f"{status}: because {status}"):
+        client.assess([b"x"])
+    assert len(Script.times) == 1
+
+
+def test_a_server_error_is_not_tried_again(scripted: str) -> None:
+    say(500)
+    with RewardClient(scripted) as client, pytest.raises(EndpointUnavailable, match="500"):
+        client.assess([b"x"])
+    assert len(Script.times) == 1
+
+
+def test_patience_ends(scripted: str) -> None:
+    say(*[503] * 100)
+    began = time.monotonic()
+    with RewardClient(scripted, patience_s=0.5) as client, pytest.raises(EndpointUnavailable, match="status 503"):
+        client.assess([b"x"])
+    assert time.monotonic() - began < 5
+    with RewardClient("http://127.0.0.1:1", patience_s=0.1) as client, pytest.raises(EndpointUnavailable):
+        client.assess([b"x"])
+
+
+def test_the_asynchronous_client_waits_it_out_too(scripted: str) -> None:
+    async def ask() -> Any:
+        async with AsyncRewardClient(scripted) as client:
+            return await client.assess([b"x"])
+
+    say(503, None)
+    assert asyncio.run(ask())[0].reward == 3.0
+
+
+def test_a_wrong_token_is_a_refusal_that_does_not_show_it(url: str) -> None:
+    with RewardClient(url, "another-secret-token") as client, pytest.raises(RequestRefused) as caught:
+        client.assess([tiny_png(1)])
+    assert "401" in str(caught.value)
+    assert "another-secret-token" not in str(caught.value)
