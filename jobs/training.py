@@ -164,4 +164,4 @@ def _print_best(plan: TrainingPlan) -> None:
         return
     validated = [record for record in records if RANK in record]
     if validated:
-        print(f"best       {line(max(validated, key=lambda record: record[RANK]))}")
+        print(f"best       {line(max(validated, key=lambda record: (record[RANK], record['step'])))}")

@@ -122,7 +122,7 @@ def test_the_best_and_the_last_checkpoint_are_kept(whole: tuple[Path, str]) -> N
     kept = sorted((whole[0] / "ray").glob("checkpoint_*/progress.json"))
     steps = {json.loads(file.read_text())["step"] for file in kept}
     validated = [record for record in figures(whole[0]) if "validation_loss" in record]
-    best = max(validated, key=lambda record: record["rank_by"])
+    best = max(validated, key=lambda record: (record["rank_by"], record["step"]))  # of equals, the later one
     assert steps == {STEPS, best["step"]}
 
 
