@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.level_head import LevelHead
-from iqa_core.assessor.load import read_manifest
+from iqa_core.assessor.manifest import read_manifest
 from iqa_core.assessor.prefix_sharing import CachedWay, PackedWay, PlainWay, TokenCount, choose_way
 from iqa_core.assessor.preparers import make_preparer
 from iqa_core.assessor.processors import load_processor
