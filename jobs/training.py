@@ -81,6 +81,8 @@ def _fit(plan: TrainingPlan) -> Any:
 
     settings = plan.settings
     path, file_system = _ray_storage(settings.output, plan.storage)
+    # in Ray's code, but not in the type that it shows
+    quiet: dict[str, Any] = {"logging_config": LoggingConfig(log_level="ERROR")}
     trainer = TorchTrainer(
         train_on_worker,
         train_loop_config={"task": plan.task, "figures_file": FiguresFile.of(settings.output, plan.storage)},
@@ -97,7 +99,7 @@ def _fit(plan: TrainingPlan) -> Any:
             failure_config=FailureConfig(max_failures=settings.max_failures),
             # the best by this figure, and the last one besides, which Ray never deletes
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=RANK),
-            logging_config=LoggingConfig(log_level="ERROR"),
+            **quiet,
         ),
     )
     try:
@@ -106,6 +108,8 @@ def _fit(plan: TrainingPlan) -> Any:
         raise RunError(
             f"training failed: {_cause(error)}; the same command goes on from the last checkpoint"
         ) from error
+    if not result.best_checkpoints:
+        raise RunError("training ended without a checkpoint; the same command goes on")
     checkpoint, _ = max(result.best_checkpoints, key=lambda kept: kept[1][RANK])
     return checkpoint
 
@@ -164,4 +168,4 @@ def _print_best(plan: TrainingPlan) -> None:
         return
     validated = [record for record in records if RANK in record]
     if validated:
-        print(f"best       {line(max(validated, key=lambda record: record[RANK]))}")
+        print(f"best       {line(max(validated, key=lambda record: (record[RANK], record['step'])))}")

@@ -93,7 +93,7 @@ def prepare(settings: TrainSettings) -> TrainingPlan:
     )
     dropped.update(train.counts)
     dropped.update(validation.counts)
-    identity = settings.model_dump(mode="json", exclude=MACHINES) | {
+    identity = settings.model_dump(mode="json", exclude=set(MACHINES)) | {
         "digests": digests,
         "train_samples": len(train.samples),
         "validation_samples": len(validation.samples),

@@ -56,9 +56,9 @@ def require_trainable(folder: Path, recipe: Recipe) -> None:
 
     register_ovis2_5()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config)
+            model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CallerError(f"checkpoint {folder} is of no model that could be trained: {error}") from None
     _require_parts(model, _modes(recipe))

@@ -122,7 +122,7 @@ def test_the_best_and_the_last_checkpoint_are_kept(whole: tuple[Path, str]) -> N
     kept = sorted((whole[0] / "ray").glob("checkpoint_*/progress.json"))
     steps = {json.loads(file.read_text())["step"] for file in kept}
     validated = [record for record in figures(whole[0]) if "validation_loss" in record]
-    best = max(validated, key=lambda record: record["rank_by"])
+    best = max(validated, key=lambda record: (record["rank_by"], record["step"]))  # of equals, the later one
     assert steps == {STEPS, best["step"]}
 
 
@@ -148,7 +148,7 @@ def assert_ends_like(output: Path, whole: Path) -> None:
     found, wanted = last_weights(output), last_weights(whole)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+        assert float((found[name] - value).abs().max()) <= 1e-4, name
 
 
 def test_a_killed_worker_changes_nothing(whole: tuple[Path, str], data: Path, start: Start) -> None:

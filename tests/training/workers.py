@@ -85,8 +85,8 @@ def _work(folder: Path, rank: int, num_workers: int, jobs: Sequence[Job], result
 
     torch.set_num_threads(1)
     try:
-        store = dist.FileStore(str(folder / f"store-{num_workers}-{jobs[0].name}"), num_workers)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=num_workers)
+        meeting = f"file://{folder / f'meeting-{num_workers}-{jobs[0].name}'}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_workers)
         reports = {}
         for job in jobs:
             host = Recorder(folder / job.name, job.restored_from)
