@@ -65,6 +65,7 @@ HEAVY_AT_IMPORT = {
     "iqa_core/assessor/models.py",
     "iqa_core/assessor/ovis2_5/attention.py",
     "iqa_core/assessor/ovis2_5/configuration.py",
+    "iqa_core/assessor/ovis2_5/encoding.py",
     "iqa_core/assessor/ovis2_5/modeling.py",
     "iqa_core/assessor/ovis2_5/patches.py",
     "iqa_core/assessor/ovis2_5/processing.py",

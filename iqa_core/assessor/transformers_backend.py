@@ -25,6 +25,8 @@ from iqa_core.assessor.encoding import Encoder, PatchEncoder, ProcessorEncoder
 from iqa_core.assessor.level_head import LevelColumns, LevelHead
 from iqa_core.assessor.levels import level_token_ids
 from iqa_core.assessor.models import load_model
+from iqa_core.assessor.ovis2_5.encoding import Ovis2_5Encoder
+from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
 from iqa_core.assessor.prefix_sharing import TokenCount, choose_way
 from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
 from iqa_core.assessor.processors import load_processor
@@ -146,6 +148,8 @@ def make_encoder(
 ) -> Encoder:
     if isinstance(preparer, SmartResizePreparer) and model.config.model_type in FAMILY:
         return PatchEncoder(processor, prompts_K, model)
+    if model.config.model_type == MODEL_TYPE:
+        return Ovis2_5Encoder(processor, prompts_K, model)
     return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
 
 
