@@ -36,11 +36,15 @@ def columns(schema: pa.Schema) -> dict[str, str]:
 
 def front_matter(schema: pa.Schema) -> str:
     """YAML of the data set's card that fixes the columns' types: a column that begins with nulls has none else."""
-    lines = ["---", "dataset_info:", "  features:", "  - name: image", "    dtype: image"]
+    lines = ["---", "configs:", "- config_name: default", "  data_dir: .", "  features:", *_feature("image", "image")]
     for name, new in columns(schema).items():
         kind = schema.field(name).type
-        lines += [f"  - name: {json.dumps(new)}", f"    dtype: {'string' if _is_nested(kind) else dtype_of(kind)}"]
+        lines += _feature(json.dumps(new), "string" if _is_nested(kind) else dtype_of(kind))
     return "\n".join([*lines, "---", ""])
+
+
+def _feature(name: str, dtype: str) -> list[str]:
+    return [f"  - name: {name}", f"    dtype: {dtype}"]
 
 
 def _flat(value: Any, form: Form, name: str) -> Any:
