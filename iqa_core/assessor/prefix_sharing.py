@@ -262,7 +262,7 @@ def _last_hidden(decoder: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 def _stand_alone(probe: EncodedBatch, hidden: Sequence[torch.Tensor]) -> bool:
     """Whether the prefixes' hidden states are the same in every prompt, to a twentieth of their size.
 
-    Rounding in bfloat16 makes 0.02 of it; a model that looks back, about 1.
+    A bound between rounding in bfloat16, estimated at 0.02 of it, and a model that looks back, about 1.
     """
     for i, prompt in enumerate(probe.prompts):
         first, *others = (states[i, : len(prompt.prefix)] for states in hidden)
