@@ -1,4 +1,4 @@
-"""Random numbers -> images, and checkpoints of nine architectures, some hundred kilobytes each, saved like real ones."""
+"""Random numbers -> images, and checkpoints of nine architectures, some 100 kilobytes each, saved like real ones."""
 
 from __future__ import annotations
 
