@@ -37,6 +37,7 @@ def measure() -> Mapping[str, Any]:
             command = [
                 *(sys.executable, str(ROOT / "jobs" / "score_corpus.py"), "--input", bucket.uri()),
                 *("--output", str(output), "--assessor.checkpoint", "fake:", "--chunk-images", str(CHUNK_IMAGES)),
+                "--no-report",  # it reads up to 300 pictures again, which is no part of resuming
                 *("--storage-options", json.dumps(storage_options(proxy.endpoint))),
             ]
             subprocess.run(command, check=True, capture_output=True)
