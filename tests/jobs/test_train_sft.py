@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from iqa_core.assessor.direct import assess_images, load_assessor
 from tests.assessor.tiny import save_qwen2_5_vl
 from tests.jobs.running import ROOT, environment
-from tests.s3_server import Bucket, storage_options
 from tests.training.tasks import write_opinions
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -173,15 +172,3 @@ def test_a_killed_driver_goes_on_with_the_same_command(whole: tuple[Path, str], 
     assert "step 1/" not in printed, "it went on from the checkpoint of step 4 or later"
     assert seen >= 5
     assert_ends_like(data / "driver", whole[0])
-
-
-@pytest.mark.s3
-def test_checkpoints_and_the_export_lie_in_s3(start: Start, s3: Bucket, tmp_path: Path) -> None:
-    options = json.dumps(storage_options(s3.endpoint))
-    printed = ended(start(s3.uri("run"), "--storage-options", options, "--max-steps", 2, "--every", 1))
-    assert f"exported   {s3.uri('run')}/checkpoint" in printed
-    keys = s3.keys("run/")
-    assert any(key.startswith("run/tensorboard/") for key in keys)
-    assert any(key.startswith("run/ray/checkpoint_") and key.endswith("/trained.safetensors") for key in keys)
-    s3.fetch_tree("run/checkpoint/", tmp_path / "checkpoint")
-    assert load_assessor(str(tmp_path / "checkpoint"), threads=1).rubric.id == "interior-v2"
