@@ -44,7 +44,12 @@ def system_prompt(rubric: Rubric, folder: Path | None) -> SystemPrompt:
     """
     if rubric.system:
         return SystemPrompt(rubric.system, "rubric")
-    given = read_json(folder / ARGS_FILE).get("system") if folder is not None else None
+    return SystemPrompt(None, "none") if folder is None else checkpoints_own(folder)
+
+
+def checkpoints_own(folder: Path) -> SystemPrompt:
+    """That of args.json beside the weights, else none. Raises CallerError when args.json is malformed."""
+    given = read_json(folder / ARGS_FILE).get("system")
     if not isinstance(given, str | None):
         raise CallerError(f"{folder}/{ARGS_FILE}: system is {given!r}; a text is wanted")
     return SystemPrompt(given, ARGS_FILE) if given else SystemPrompt(None, "none")

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.assessor.checkpoints import materialise, read_json
+from iqa_core.assessor.checkpoints import materialise
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.levels import level_token_ids
 from iqa_core.assessor.load import dtype_of
 from iqa_core.assessor.manifest import read_manifest
 from iqa_core.assessor.prompts import render_prompt
+from iqa_core.assessor.system_prompt import checkpoints_own
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
 from iqa_core.records import LEVEL_SCORES, ImageLimits, Rejection, RgbImage
@@ -107,8 +108,8 @@ def _system(folder: Path, given: str | None) -> tuple[str | None, str]:
     """The system prompt and where it comes from."""
     if given is not None:
         return given or None, "--system"
-    text = read_json(folder / "args.json").get("system")
-    return (str(text), "args.json") if text else (None, "none given; the chat template decides")
+    own = checkpoints_own(folder)
+    return own.text, own.origin if own.text else own.describe()
 
 
 def _best_first(words: Sequence[str], values: Sequence[float]) -> dict[str, float]:
