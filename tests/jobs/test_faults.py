@@ -197,7 +197,8 @@ def test_waves_one_after_the_other_with_poison_in_each(tmp_path: Path, ray_addre
         address=ray_address,
     )
     assert code == 0, text
-    assert text.count("they are tried one by one") == 2
+    # a batch that waits behind the poison in an actor's queue may be lost with it, so a neighbour's chunk too
+    assert text.count("they are tried one by one") >= 2
     rejected = {name: Rejection(Reason.ASSESSOR_FAILED, "") for name in poison}
     running.assert_scores(running.read_table(tmp_path / "out"), assessed_alone(images) | rejected, DIMENSIONS)
 
