@@ -79,7 +79,7 @@ def export(
     finished = work.ledger.finished()
     planned: list[str] = []
     outcome = Outcome()
-    progress = Progress(record["kept"], 0)
+    progress = Progress(record["kept"], 0, failed_are="missing")
     try:
         for wave in _waves(_unfinished(shards(kept(), work.shard_images), finished, planned, progress)):
             connect()

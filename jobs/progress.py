@@ -22,7 +22,9 @@ class Progress:
     done_before: int
     """Images that were finished when the run began."""
     done: int = 0
-    rejected: int = 0
+    failed: int = 0
+    failed_are: str = "rejected"
+    """What a line of progress calls them."""
     history: list[tuple[float, int]] = field(default_factory=list)
     """Seconds since the run began, images that were back by then: at most MOMENTS of them, evenly thinned out."""
     began: float = field(default_factory=time.monotonic)
@@ -36,13 +38,14 @@ class Progress:
 
             self._bar = tqdm(total=self.total, initial=self.done_before, unit="image", smoothing=0.05)
 
-    def add(self, images: int, rejected: int) -> None:
+    def add(self, images: int, failed: int) -> None:
+        """failed: how many of these images."""
         self.done += images
-        self.rejected += rejected
+        self.failed += failed
         self._remember()
         if self._bar is not None:
             self._bar.update(images)
-            self._bar.set_postfix(rejected=self.rejected)
+            self._bar.set_postfix({self.failed_are: self.failed})
         self.tick()
 
     def _remember(self) -> None:
@@ -66,7 +69,7 @@ class Progress:
             of_total = f" of {self.total:,}"
             if self.done:
                 eta = f"ETA {_duration(max(self.total - finished, 0) / self.rate)}"
-        return f"{finished:,}{of_total} images, {self.rate:.1f} images/s, {self.rejected:,} rejected, {eta}"
+        return f"{finished:,}{of_total} images, {self.rate:.1f} images/s, {self.failed:,} {self.failed_are}, {eta}"
 
     def moments(self) -> list[tuple[float, int]]:
         """Seconds since the run began and images that were back by then, the last of them included."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -32,12 +33,13 @@ class SelectJob:
     """What does not change during a run."""
 
     storage: Storage
-
     settings: SelectSettings
     policy: Policy
     condition: Condition | None
     rows: Combined
     selection: Selection
+    settled: Sequence[Mapping[str, Any]] | None
+    """The decisions that an export was begun of, which may not change under it; None where none was begun."""
 
     def export_work(self, format: str) -> ExportWork:
         """What tasks need to know to export in this format."""
@@ -76,9 +78,10 @@ def prepare(settings: SelectSettings) -> SelectJob:
             f"--output {output}: it holds a selection by another policy ({before['policy_digest']} there, "
             f"{policy.digest} now); give another folder"
         )
-    job = SelectJob(storage, settings, policy, condition, rows, selection)
+    job = SelectJob(storage, settings, policy, condition, rows, selection, None)
     _check_exports(job)
-    _check_begun(job, before)
+    if before is not None and _is_begun(job, before):
+        return replace(job, settled=before["decisions"])
     return job
 
 
@@ -106,22 +109,25 @@ def _check_exports(job: SelectJob) -> None:
         raise CallerError("--export: the tables were scored from differently named image columns; export each alone")
 
 
-def _check_begun(job: SelectJob, before: dict[str, Any] | None) -> None:
-    """An export that was begun here is of the decisions that are here, so these may not change under it."""
+def _is_begun(job: SelectJob, before: Mapping[str, Any]) -> bool:
+    """Whether an export of the selection that is here was begun. Raises CallerError where it cannot go on."""
+    is_begun = False
     chunks = [len(given.table.chunks) for given in job.rows.given]
     for format in FORMATS:
         work = job.export_work(format)
         begun = work.begun()
         if begun is None:
             continue
+        is_begun = True
         differing = [name for name, value in work.terms.items() if begun[name] != value]
         if format in job.settings.export and differing:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in differing)
             raise CallerError(f"--output: its {format} export was begun with another {flags}; give another folder")
-        if before is not None and [table["chunks"] for table in before["scores"]] != chunks:
+        if [table["chunks"] for table in before["scores"]] != chunks:
             raise CallerError(
                 f"--output: its {format} export was begun before more images were scored; give another folder"
             )
+    return is_begun
 
 
 def policy_of(settings: SelectSettings) -> Policy:

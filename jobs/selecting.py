@@ -47,7 +47,7 @@ def select(settings: SelectSettings) -> int:
             print(closing(tally.to_json()), flush=True)
             return DONE
         schema = decision_schema(job.rows.score_names)
-        record = job.selection.write(decided_rows.blocks(), schema, job.policy, _about(job))
+        record = job.selection.write(decided_rows.blocks(), schema, job.policy, _about(job), job.settled)
         print(closing(record), flush=True)
         print(f"\ndecided    in {time.monotonic() - began:.1f} s")
         print(f"decisions  {job.selection.output}/decisions")

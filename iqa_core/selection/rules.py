@@ -1,6 +1,7 @@
 """A policy -> one table of surviving positions per rule, in the engine; each rule works on what the one before it left.
 
 Only what ranking needs is held: position, reward, and the columns that later rules group by. All of it can spill.
+Best-of-N holds groups, not rows: the N-th best reward of each, then the few rows that reach it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ BEST_FIRST = f"reward DESC, {POSITION}"
 """Of equal rewards the first in the table: a decision never depends on chance."""
 
 
+MOST_HELD = 1000
+"""Best rewards of a group that are held at once; more of them are found by sorting its rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One step of a policy that compares images with each other."""
@@ -35,6 +40,8 @@ class Rule:
     """What it needs beside position and reward."""
     sql: str
     """SELECT of survivors from {left}."""
+    rereads: bool = False
+    """Whether, as the first rule, it reads the score files once per mention of {left} rather than hold their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ def rules_of(policy: Policy) -> list[Rule]:
     for name, q in policy.quantiles:
         rules.append(_quantile(reason("quantile", name), name, q, per.get("quantile", ())))
     if policy.best_of is not None:
-        rules.append(_best(reason("best_of"), per["best_of"], str(policy.best_of)))
+        rules.append(_best_of(reason("best_of"), per["best_of"], policy.best_of))
     if policy.top_fraction is not None:
         rules.append(_fraction(reason("top_fraction"), policy.top_fraction, per.get("top_fraction", ())))
     if policy.top_k is not None:
@@ -88,7 +95,7 @@ def apply_rules(connection: DuckDBPyConnection, rules: Sequence[Rule]) -> Iterat
     """Run them one after the other over the view `scores`."""
     columns = _listed(_needed(rules))
     left = f"(SELECT {POSITION}, reward{columns} FROM scores WHERE status = '{SCORED}' AND {PASSES})"
-    if rules and rules[0].sql.count("{left}") > 1:  # else the score files would be read once per mention
+    if rules and rules[0].sql.count("{left}") > 1 and not rules[0].rereads:
         connection.execute(f"CREATE TABLE candidates AS SELECT * FROM {left}")
         left = "candidates"
     for index, rule in enumerate(rules):
@@ -108,13 +115,31 @@ def _listed(columns: Sequence[str]) -> str:
     return "".join(f", {quoted(name)}" for name in columns)
 
 
-def _partition(columns: Sequence[str]) -> str:
-    return f"PARTITION BY {', '.join(quoted(name) for name in columns)} " if columns else ""
+def _partition(columns: Sequence[str], table: str = "") -> str:
+    return f"PARTITION BY {', '.join(f'{table}{quoted(name)}' for name in columns)} " if columns else ""
+
+
+def _at_least(cut: str, column: str, group: Sequence[str]) -> str:
+    """SELECT of rows whose column is at least an aggregate of their group; null is a group of its own."""
+    keys = "".join(f"{quoted(name)}, " for name in group)
+    matches = [f"rows.{quoted(name)} IS NOT DISTINCT FROM cuts.{quoted(name)}" for name in group]
+    on = " AND ".join([*matches, f"rows.{quoted(column)} >= cuts.iqa_cut"])
+    grouping = f" GROUP BY {keys.rstrip(', ')}" if group else ""
+    return f"SELECT rows.* FROM {{left}} rows JOIN (SELECT {keys}{cut} AS iqa_cut FROM {{left}}{grouping}) cuts ON {on}"
 
 
 def _best(why: str, group: tuple[str, ...], count: str) -> Rule:
     window = f"OVER ({_partition(group)}ORDER BY {BEST_FIRST})"
     return Rule(why, group, f"SELECT * FROM {{left}} QUALIFY row_number() {window} <= {count}")
+
+
+def _best_of(why: str, group: tuple[str, ...], count: int) -> Rule:
+    if count > MOST_HELD:
+        return _best(why, group, str(count))
+    cut = "max(reward)" if count == 1 else f"list_min(max(reward, {count}))"
+    best = ", ".join(f"rows.{name}" for name in BEST_FIRST.split(", "))
+    window = f"OVER ({_partition(group, 'rows.')}ORDER BY {best})"
+    return Rule(why, group, f"{_at_least(cut, 'reward', group)} QUALIFY row_number() {window} <= {count}", True)
 
 
 def _top(why: str, count: str, group: tuple[str, ...]) -> Rule:
@@ -140,16 +165,7 @@ def _fraction(why: str, share: Decimal, group: tuple[str, ...]) -> Rule:
 
 def _quantile(why: str, column: str, q: Decimal, group: tuple[str, ...]) -> Rule:
     """The cut is a value of the column (quantile_disc), so all-equal values are all kept."""
-    cut = f"quantile_disc({quoted(column)}, {q:f})"
-    keys = "".join(f"{quoted(name)}, " for name in group)
-    matches = [f"rows.{quoted(name)} IS NOT DISTINCT FROM cuts.{quoted(name)}" for name in group]
-    on = " AND ".join([*matches, f"rows.{quoted(column)} >= cuts.iqa_cut"])
-    grouping = f" GROUP BY {keys.rstrip(', ')}" if group else ""
-    return Rule(
-        why,
-        (column, *group),
-        f"SELECT rows.* FROM {{left}} rows JOIN (SELECT {keys}{cut} AS iqa_cut FROM {{left}}{grouping}) cuts ON {on}",
-    )
+    return Rule(why, (column, *group), _at_least(f"quantile_disc({quoted(column)}, {q:f})", column, group))
 
 
 def _balance(why: str, column: str, seed: int) -> Rule:

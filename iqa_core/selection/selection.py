@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.storage import Storage, join
+from iqa_core.errors import RunError
 from iqa_core.selection.policy import Policy
 
 PART_ROWS = 262_144
@@ -90,11 +91,20 @@ class Selection:
         return found
 
     def write(
-        self, blocks: Iterable[pa.Table], schema: pa.Schema, policy: Policy, about: Mapping[str, Any]
+        self,
+        blocks: Iterable[pa.Table],
+        schema: pa.Schema,
+        policy: Policy,
+        about: Mapping[str, Any],
+        settled: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
-        """Put the parts, remove those of an earlier and longer table, put selection.json; what stands in that."""
+        """Put the parts, remove those of an earlier and longer table, put selection.json; what stands in that.
+
+        settled: `decisions` of the selection.json that something was built on. Raises RunError when these would be
+        others; the table then stays as it is.
+        """
         tally = Tally()
-        parts = self._write_parts(blocks, schema, tally)
+        parts = self._write_parts(blocks, schema, tally, settled)
         for name in set(self.storage.names(self._folder)) - {part.name for part in parts}:
             self.storage.delete(join(self._folder, name))
         record = {
@@ -121,7 +131,13 @@ class Selection:
     def _scratch(self) -> str:
         return join(self.output, ".tmp")
 
-    def _write_parts(self, blocks: Iterable[pa.Table], schema: pa.Schema, tally: Tally) -> list[Part]:
+    def _write_parts(
+        self,
+        blocks: Iterable[pa.Table],
+        schema: pa.Schema,
+        tally: Tally,
+        settled: Sequence[Mapping[str, Any]] | None,
+    ) -> list[Part]:
         """In a thread of their own: encoding takes as long as reading does. One part waits at most."""
         parts: list[Part] = []
         with ThreadPoolExecutor(1, thread_name_prefix="decisions") as writer:
@@ -130,16 +146,26 @@ class Selection:
                 tally.add(rows)  # in pieces of one size, so that sums of weights come out the same every time
                 if pending is not None:
                     parts.append(pending.result())
-                pending = writer.submit(self._put_part, index, rows)
+                pending = writer.submit(self._put_part, index, rows, settled)
             if pending is not None:
                 parts.append(pending.result())
+        if settled is not None and len(parts) < len(settled):
+            raise RunError(self._unsettled(settled[len(parts)]["file"]))
         return parts
 
-    def _put_part(self, index: int, rows: pa.Table) -> Part:
-        name = f"{index:06d}.parquet"
+    def _put_part(self, index: int, rows: pa.Table, settled: Sequence[Mapping[str, Any]] | None) -> Part:
         data = parquet_bytes(rows)
-        self.storage.put(join(self._folder, name), data, scratch=self._scratch)
-        return Part(name, rows.num_rows, hashlib.sha256(data).hexdigest())
+        part = Part(f"{index:06d}.parquet", rows.num_rows, hashlib.sha256(data).hexdigest())
+        if settled is not None and (index >= len(settled) or settled[index]["sha256"] != part.sha256):
+            raise RunError(self._unsettled(part.name))
+        self.storage.put(join(self._folder, part.name), data, scratch=self._scratch)
+        return part
+
+    def _unsettled(self, name: str) -> str:
+        return (
+            f"{self.output}: an export of these decisions was begun, and {name} would be another now, since rows were "
+            "scored anew. Nothing was changed; select into another folder"
+        )
 
 
 def parquet_bytes(rows: pa.Table) -> bytes:

@@ -7,11 +7,13 @@ import random
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
+from tests.s3_server import Bucket, storage_options
 from tests.selection.conftest import record
 from tests.selection.scored_corpora import ScoredCorpus, score, write_scored_corpus
 
@@ -63,6 +65,31 @@ def test_an_export_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path:
     code, output = select(corpus, tmp_path / "killed", *EVERY, address=ray_address)
     assert code == 0, output
     assert files_of(tmp_path / "killed") == expected
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+@pytest.mark.timeout(600)
+def test_an_export_to_an_object_store_is_killed_and_finished(tmp_path: Path, ray_address: str, s3: Bucket) -> None:
+    corpus = write_scored_corpus(tmp_path, 30)
+    exports = ("--export", "webdataset")
+    assert select(corpus, tmp_path / "whole", *exports, "--no-report", address=ray_address)[0] == 0
+    options = ("--storage-options", json.dumps(storage_options(s3.endpoint)))
+    flags = ("--scores", corpus.scores, "--output", s3.uri("out"), "--where", "reward > 1", "--shard-images", 5)
+    process = running.start(*flags, *exports, *options, "--no-report", address=ray_address, job="select_corpus")
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if sum(key.endswith(".parquet") for key in s3.keys("out/manifests/")) > 1:
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, "there is something to kill"
+    running.kill(process)
+    code, output = running.run(
+        *flags, *exports, *options, "--no-report", address=ray_address, timeout_s=400, job="select_corpus"
+    )
+    assert code == 0, output
+    s3.fetch_tree("out", tmp_path / "fetched")
+    assert files_of(tmp_path / "fetched") == files_of(tmp_path / "whole")
 
 
 @pytest.mark.ray
@@ -126,3 +153,19 @@ def test_an_export_of_other_decisions_is_refused(tmp_path: Path) -> None:
     code, output = select(corpus, tmp_path / "out", "--export", "list", address=None)
     assert code == 2
     assert "begun before more images were scored" in output
+
+
+@pytest.mark.slow
+def test_rows_that_were_scored_anew_change_nothing_under_an_export(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", {f"{index}.png": tiny_png(index) for index in range(4)})
+    corpus = ScoredCorpus(score(tmp_path / "scores", tmp_path / "in"), {})
+    assert select(corpus, tmp_path / "out", "--export", "list", address=None)[0] == 0
+    before = files_of(tmp_path / "out")
+    [chunk] = (tmp_path / "scores" / "scores").iterdir()
+    rows = pq.read_table(chunk)
+    again = rows.set_column(rows.schema.get_field_index("reward"), "reward", pa.array([5.0] * 4, pa.float32()))
+    pq.write_table(again, chunk)
+    code, output = select(corpus, tmp_path / "out", "--export", "list", address=None)
+    assert code == 1, output
+    assert "000000.parquet would be another now, since rows were scored anew" in output
+    assert files_of(tmp_path / "out") == before

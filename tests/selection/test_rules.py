@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from iqa_core.corpus.engine import engine
 from iqa_core.fusion import FusionWeights, fuse
+from iqa_core.selection import rules
 from iqa_core.selection.policy import Policy, parse_quantiles
 from iqa_core.selection.rows import fusion_sql
 from iqa_core.selection.rules import apply_rules, rules_of
@@ -66,7 +67,12 @@ def test_quantiles_follow_one_another(chosen: Chosen) -> None:
     )
 
 
-def test_best_of_n_per_group_takes_nulls_for_one_group(chosen: Chosen) -> None:
+@pytest.mark.parametrize("most_held", [0, rules.MOST_HELD])
+def test_best_of_n_per_group_takes_nulls_for_one_group(
+    chosen: Chosen, most_held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In either way of finding them: by the n-th best reward of a group, or by sorting its rows."""
+    monkeypatch.setattr(rules, "MOST_HELD", most_held)
     rows = rewards(1, 3, 2, 5, 4, 1, prompt=["x", "x", "x", None, None, "y"])
     found = chosen(rows, "--best-of", 1, "--per", "prompt", carried=PROMPT)
     assert kept(found) == "bdf"
