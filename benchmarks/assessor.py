@@ -1,8 +1,8 @@
 """Images per second of the assessor against itself: one dimension, one prompt at a time, a generated sentence.
 
 Without arguments: a Qwen2.5-VL of 7.4 million random parameters on the CPU, images of 448 x 448, four dimensions of 80
-tokens; then the demo assessor at several sizes. On a GPU: --device cuda --shape qwen2.5-vl-7b, random weights of the
-real size made on the device; this needs torch, transformers, numpy and Pillow alone.
+tokens; then the demo assessor at several sizes. On a GPU: --device cuda --shape ovis2.5-9b or qwen2.5-vl-7b, random
+weights of the real size made on the device; this needs torch, transformers, numpy and Pillow alone.
 
 What is compared takes turns within one run, and medians are taken: on a shared machine only ratios mean something.
 """
@@ -26,15 +26,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.model_shapes import (
-    SHAPES,
-    decoder_operations,
-    make_model,
-    make_processor,
-    make_prompts,
-    tower_operations,
-)
-from iqa_core.assessor.encoding import EncodedBatch, PatchEncoder
+from benchmarks.model_shapes import SHAPES, make_prompts
+from iqa_core.assessor.encoding import EncodedBatch
 from iqa_core.assessor.level_head import LevelHead
 from iqa_core.assessor.prefix_sharing import PackedWay, PlainWay
 
@@ -47,9 +40,11 @@ class Engine:
     """The parts of the assessor around a model of random weights."""
 
     def __init__(self, shape: str, device: torch.device, dtype: torch.dtype, num_prompts: int = DIMENSIONS) -> None:
-        self.model = make_model(SHAPES[shape], device, dtype)
+        self.shape = SHAPES[shape]
+        self.model = self.shape.make_model(device, dtype)
         self.full_head = self.model.get_output_embeddings()
-        self.encoder = PatchEncoder(make_processor(), make_prompts(num_prompts, SUFFIX_TOKENS), self.model)
+        prompts = make_prompts(self.shape.image_text, num_prompts, SUFFIX_TOKENS)
+        self.encoder = self.shape.make_encoder(prompts, self.model)
         self.model.set_output_embeddings(LevelHead(self.full_head, LEVEL_IDS))
 
     def packed(self) -> PackedWay:
@@ -113,7 +108,7 @@ def operations(engine: Engine, side: int) -> tuple[float, float]:
     """Of the tower and of the packed decoder, for one image with all its prompts."""
     prompt = engine.encoder(pictures(1, side)).prompts[0]
     suffixes = [len(suffix) for suffix in prompt.suffixes]
-    return tower_operations(engine.model, side), decoder_operations(engine.model, len(prompt.prefix), suffixes)
+    return engine.shape.tower_operations(side), engine.shape.decoder_operations(len(prompt.prefix), suffixes)
 
 
 def measure_cpu(repeats: int) -> dict[str, Any]:
@@ -246,7 +241,7 @@ def _encode_and_score(engine: Engine, way: PackedWay, images: list[NDArray[np.ui
 
 @torch.inference_mode()
 def _see(engine: Engine, batch: EncodedBatch) -> object:
-    return engine.model.model.visual(batch.pixels["pixel_values"], grid_thw=batch.pixels["image_grid_thw"])
+    return engine.shape.see(engine.model, batch.pixels)
 
 
 def main() -> None:

@@ -12,13 +12,19 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast, Qwen2_5_VLConfig
 
-VISION_START, IMAGE, WORDS = 1, 2, 200
+from iqa_core.assessor.encoding import Encoder, PatchEncoder
+from iqa_core.assessor.ovis2_5.configuration import Ovis2_5Config
+from iqa_core.assessor.ovis2_5.encoding import Ovis2_5Encoder
+from iqa_core.assessor.ovis2_5.modeling import Ovis2_5ForConditionalGeneration
+from iqa_core.assessor.ovis2_5.processing import IMAGE, Ovis2_5ImageProcessor, Ovis2_5Processor
+
+VISION_START_ID, IMAGE_ID, WORDS = 1, 2, 200
 """Ids of the tokens that the prompts here are made of; words follow."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Qwen2.5-VL: sides of its two halves."""
+    """Sides of a model's two halves, as its configuration names them."""
 
     vision: dict[str, Any]
     text: dict[str, Any]
@@ -26,9 +32,130 @@ class Shape:
     sides: tuple[int, ...]
     """Pixels of the square images that are measured."""
 
+    image_text = "<vision> <image> </vision>"
+    """How a prompt of this family shows the image."""
 
-SHAPES = {
-    "tiny": Shape(
+    def make_model(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """Random weights, drawn where they will be used."""
+        torch.manual_seed(0)
+        with device:
+            return self._from_config(dtype).eval()
+
+    def _from_config(self, dtype: torch.dtype) -> Any:
+        raise NotImplementedError
+
+    def make_encoder(self, prompts: list[str], model: Any) -> Encoder:
+        raise NotImplementedError
+
+    def see(self, model: Any, pixels: Any) -> object:
+        """The vision tower alone."""
+        raise NotImplementedError
+
+    def tower_operations(self, side: int) -> float:
+        """Multiplications and additions of the vision tower for one square image."""
+        raise NotImplementedError
+
+    def decoder_operations(self, prefix: int, suffixes: list[int]) -> float:
+        """The same of the packed decoder, whose last layer computes keys and values for all tokens and little else."""
+        width, heads = self.text["hidden_size"], self.text["num_attention_heads"]
+        attended = heads * self.text.get("head_dim", width // heads)
+        keys = 2 * width * attended * self.text["num_key_value_heads"] // heads
+        others = 2 * width * attended + 3 * width * self.text["intermediate_size"]
+        tokens, layers = prefix + sum(suffixes), self.text["num_hidden_layers"]
+        seen = prefix**2 / 2 + sum(size * (prefix + size / 2) for size in suffixes)
+        last = 2 * len(suffixes) * others + 4 * attended * sum(prefix + size for size in suffixes)
+        return float(layers * 2 * tokens * keys + (layers - 1) * (2 * tokens * others + 4 * attended * seen) + last)
+
+
+@dataclass(frozen=True)
+class Qwen2_5VLShape(Shape):
+    """Patches of 14 pixels, four to a token; most layers of the tower attend inside windows of 112 pixels."""
+
+    def _from_config(self, dtype: torch.dtype) -> Any:
+        config = Qwen2_5_VLConfig(
+            vision_config={"patch_size": 14, "window_size": 112, **self.vision},
+            text_config={
+                "max_position_embeddings": 8192,
+                "bos_token_id": None,
+                "eos_token_id": 0,
+                "pad_token_id": 0,
+                **self.text,
+            },
+            image_token_id=IMAGE_ID,
+            video_token_id=3,
+            vision_start_token_id=VISION_START_ID,
+            vision_end_token_id=4,
+            tie_word_embeddings=False,
+        )
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype)
+
+    def make_encoder(self, prompts: list[str], model: Any) -> Encoder:
+        settings = SimpleNamespace(
+            patch_size=14,
+            merge_size=2,
+            temporal_patch_size=2,
+            do_rescale=True,
+            rescale_factor=1 / 255,
+            do_normalize=True,
+            image_mean=[0.481, 0.458, 0.408],
+            image_std=[0.269, 0.261, 0.276],
+        )
+        processor = SimpleNamespace(tokenizer=make_tokenizer(), image_processor=settings)
+        return PatchEncoder(processor, prompts, model)
+
+    def see(self, model: Any, pixels: Any) -> object:
+        return model.model.visual(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"])
+
+    def tower_operations(self, side: int) -> float:
+        """Patches come from a single frame."""
+        width, depth, patches = self.vision["hidden_size"], self.vision["depth"], (side // 14) ** 2
+        per_window = min((112 // 14) ** 2, patches)
+        linear = 4 * width**2 + 3 * width * self.vision["intermediate_size"]
+        whole = len(self.vision["fullatt_block_indexes"])
+        attended = 4 * width * (whole * patches + (depth - whole) * per_window)
+        group = 4 * width
+        merger = (group**2 + group * self.vision["out_hidden_size"]) / 4
+        return float(patches * (2 * (depth * linear + merger + 3 * 14**2 * width) + attended))
+
+
+@dataclass(frozen=True)
+class Ovis2_5Shape(Shape):
+    """Patches of 16 pixels, four to a token, attention over the whole image, and a head of visual words."""
+
+    visual_words: int = 65536
+
+    image_text = IMAGE
+
+    def _from_config(self, dtype: torch.dtype) -> Any:
+        config = Ovis2_5Config(
+            vit_config=self.vision,
+            llm_config={"model_type": "qwen3", "rope_theta": 1e6, **self.text},
+            visual_vocab_size=self.visual_words,
+            hidden_size=self.text["hidden_size"],
+        )
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            return Ovis2_5ForConditionalGeneration(config)
+        finally:
+            torch.set_default_dtype(before)
+
+    def make_encoder(self, prompts: list[str], model: Any) -> Encoder:
+        return Ovis2_5Encoder(Ovis2_5Processor(Ovis2_5ImageProcessor(), make_tokenizer()), prompts, model)
+
+    def see(self, model: Any, pixels: Any) -> object:
+        return model.get_image_features(**pixels)
+
+    def tower_operations(self, side: int) -> float:
+        """With the visual head and the visual words' embeddings."""
+        width, depth, patches = self.vision["hidden_size"], self.vision["num_hidden_layers"], (side // 16) ** 2
+        linear = 4 * width**2 + 2 * width * self.vision["intermediate_size"]
+        words = self.visual_words * (4 * width + self.text["hidden_size"]) / 4
+        return float(patches * (2 * (depth * linear + 3 * 16**2 * width + words) + 4 * width * depth * patches))
+
+
+SHAPES: dict[str, Shape] = {
+    "tiny": Qwen2_5VLShape(
         {
             "depth": 6,
             "hidden_size": 192,
@@ -49,7 +176,7 @@ SHAPES = {
         torch.float32,
         (448,),
     ),
-    "qwen2.5-vl-7b": Shape(
+    "qwen2.5-vl-7b": Qwen2_5VLShape(
         {
             "depth": 32,
             "hidden_size": 1280,
@@ -70,82 +197,52 @@ SHAPES = {
         torch.bfloat16,
         (504, 1008),
     ),
+    "tiny-ovis2.5": Ovis2_5Shape(
+        {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6},
+        {
+            "vocab_size": 1536,
+            "hidden_size": 256,
+            "intermediate_size": 704,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 32,
+        },
+        torch.float32,
+        (448,),
+        visual_words=1024,
+    ),
+    "ovis2.5-9b": Ovis2_5Shape(
+        {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
+        {
+            "vocab_size": 151936,
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+        },
+        torch.bfloat16,
+        (512, 1024),
+    ),
 }
 
 
-def make_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> Any:
-    """Random weights, drawn where they will be used."""
-    torch.manual_seed(0)
-    config = Qwen2_5_VLConfig(
-        vision_config={"patch_size": 14, "window_size": 112, **shape.vision},
-        text_config={
-            "max_position_embeddings": 8192,
-            "bos_token_id": None,
-            "eos_token_id": 0,
-            "pad_token_id": 0,
-            **shape.text,
-        },
-        image_token_id=IMAGE,
-        video_token_id=3,
-        vision_start_token_id=VISION_START,
-        vision_end_token_id=4,
-        tie_word_embeddings=False,
-    )
-    with device:
-        return AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
-
-
-def make_processor() -> Any:
-    """As much of a processor as `PatchEncoder` reads: words separated by blanks, and the family's normalisation."""
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Words separated by blanks."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     names = ["<pad>", "<vision>", "<image>", "<video>", "</vision>", *(f"w{i}" for i in range(WORDS))]
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    settings = SimpleNamespace(
-        patch_size=14,
-        merge_size=2,
-        temporal_patch_size=2,
-        do_rescale=True,
-        rescale_factor=1 / 255,
-        do_normalize=True,
-        image_mean=[0.481, 0.458, 0.408],
-        image_std=[0.269, 0.261, 0.276],
-    )
-    return SimpleNamespace(tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer), image_processor=settings)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
-def make_prompts(num_prompts: int, tokens: int) -> list[str]:
+def make_prompts(image_text: str, num_prompts: int, tokens: int) -> list[str]:
     """Some words of markup, the image, and for each prompt so many tokens of its own behind it."""
-    start = "w1 w2 w3 <vision> <image> </vision> w4"
+    start = f"w1 w2 w3 {image_text} w4"
     return [
         f"{start} w{100 + k} " + " ".join(f"w{(7 * i + k) % WORDS}" for i in range(tokens - 1))
         for k in range(num_prompts)
     ]
-
-
-def tower_operations(model: Any, side: int) -> float:
-    """Multiplications and additions of the vision tower for one square image, patches from a single frame."""
-    config = model.config.vision_config
-    width, patches = config.hidden_size, (side // config.patch_size) ** 2
-    per_window = min((config.window_size // config.patch_size) ** 2, patches)
-    linear = 4 * width**2 + 3 * width * config.intermediate_size
-    whole = len(config.fullatt_block_indexes)
-    attended = 4 * width * (whole * patches + (config.depth - whole) * per_window)
-    group = 4 * width
-    merger = (group**2 + group * config.out_hidden_size) / 4
-    embedding = 3 * config.patch_size**2 * width
-    return float(patches * (2 * (config.depth * linear + merger + embedding) + attended))
-
-
-def decoder_operations(model: Any, prefix: int, suffixes: list[int]) -> float:
-    """The same of the packed decoder, whose last layer computes keys and values for all tokens and little else."""
-    config = model.config.text_config
-    width, heads = config.hidden_size, config.num_attention_heads
-    head = width // heads
-    keys = 2 * width * config.num_key_value_heads * head
-    others = 2 * width**2 + 3 * width * config.intermediate_size
-    tokens, layers = prefix + sum(suffixes), config.num_hidden_layers
-    seen = prefix**2 / 2 + sum(size * (prefix + size / 2) for size in suffixes)
-    last = 2 * len(suffixes) * others + 4 * width * sum(prefix + size for size in suffixes)
-    return float(layers * 2 * tokens * keys + (layers - 1) * (2 * tokens * others + 4 * width * seen) + last)

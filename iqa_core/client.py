@@ -5,8 +5,9 @@
     best = client.rank(["a.png", "b.png", "c.png", "d.png"]).best
 
 Images are sent as the bytes they are, or as PNG: compressing one anew before its quality is judged changes the answer.
-A call is tried again after 429, 503 and a connection that broke (assessing twice harms nothing), never after another
-4xx. Needs the extra `client` (httpx2).
+A call is tried again after 429, 503 and a connection that broke (assessing twice harms nothing), a few times after
+500, 502 and 504, which is what a proxy says when the process behind it dies, and never after another 4xx. Needs the
+extra `client` (httpx2).
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ PATIENCE_S = 300.0
 
 LONGEST_WAIT_S = 10.0
 RETRIED = frozenset({429, 503})
+PROXY_FAULTS = frozenset({500, 502, 504})
+PROXY_FAULT_TRIES = 5
+"""A process that dies of every try is at fault itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,11 @@ class _Attempts:
 
     ends_at: float
     number: int = 0
+
+    def repeats(self, answer: httpx2.Response) -> bool:
+        """Whether the request may get another answer than this one."""
+        status = answer.status_code
+        return status in RETRIED or (status in PROXY_FAULTS and self.number < PROXY_FAULT_TRIES)
 
     def wait_s(self, answer: httpx2.Response | None, fault: str) -> float:
         """Seconds until the next try. Raises EndpointUnavailable when there is none."""
@@ -173,7 +182,7 @@ class AsyncRewardClient(_Settings):
             answer, fault = None, ""
             try:
                 answer = await self._http.request(method, self.url + path, **content)
-                if answer.status_code not in RETRIED:
+                if not attempts.repeats(answer):
                     return _accepted(answer)
                 fault = f"status {answer.status_code}"
             except httpx2.TransportError as error:
@@ -226,7 +235,7 @@ class RewardClient(_Settings):
             answer, fault = None, ""
             try:
                 answer = self._http.request(method, self.url + path, **content)
-                if answer.status_code not in RETRIED:
+                if not attempts.repeats(answer):
                     return _accepted(answer)
                 fault = f"status {answer.status_code}"
             except httpx2.TransportError as error:

@@ -22,6 +22,7 @@ from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection
 from serve.budget import Budget
 from serve.decoding import Probed, groups, prepare, probe
+from serve.gathering import Gatherer, TooManyWaiting
 from serve.replica import Assessed, Busy, OtherModel
 from serve.settings import ServeSettings
 from serve.tally import Tally
@@ -84,6 +85,7 @@ class Dispatcher:
         self._tally = tally
         self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._pixels = Budget(settings.max_pending_pixels)
+        self._gatherers: dict[str, Gatherer] = {}
         self._suspects = asyncio.Lock()
 
     async def judge(self, images: Sequence[bytes | Rejection]) -> tuple[Model, list[Judged]]:
@@ -155,7 +157,13 @@ class Dispatcher:
     async def _ask(
         self, images: Sequence[Any], tokens: Sequence[int], model: Model, is_alone: bool
     ) -> tuple[Model, list[Assessment | Rejection]]:
-        answer = await self._call(images, tokens, model, is_alone)
+        if is_alone:
+            answer, mine = await self._call(images, tokens, model, is_alone=True), slice(None)
+        else:
+            try:
+                answer, mine = await self._gatherer(model).ask(images, tokens)
+            except TooManyWaiting:
+                answer, mine = Busy(), slice(None)
         if isinstance(answer, Busy):
             raise Overloaded("too many images wait for the assessor; try again")
         if isinstance(answer, OtherModel):
@@ -163,7 +171,19 @@ class Dispatcher:
             raise _ModelChanged
         if answer.other is not None:
             model = self._adopt(answer.other)
-        return model, answer.results
+        return model, answer.results[mine]
+
+    def _gatherer(self, model: Model) -> Gatherer:
+        """Images that were prepared for one model go together."""
+        if model.fingerprint not in self._gatherers:
+            self._gatherers = {  # those of earlier models have nothing more to gather, and end with their last caller
+                model.fingerprint: Gatherer(
+                    lambda images, tokens: self._call(images, tokens, model, is_alone=False),
+                    self._settings.assessor.batch_tokens,
+                    self._settings.max_waiting_images,
+                )
+            }
+        return self._gatherers[model.fingerprint]
 
     async def _call(
         self, images: Sequence[Any], tokens: Sequence[int], model: Model, is_alone: bool

@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RequestRefused, RewardClient, encoded
+from iqa_core.client import (
+    PROXY_FAULT_TRIES,
+    AsyncRewardClient,
+    EndpointUnavailable,
+    RequestRefused,
+    RewardClient,
+    encoded,
+)
 from iqa_core.errors import CallerError
 from tests.corpora import tiny_png
 from tests.serve.local import listening
@@ -151,11 +158,14 @@ def test_a_refusal_is_told_at_once(scripted: str, status: int) -> None:
     assert len(Script.times) == 1
 
 
-def test_a_server_error_is_not_tried_again(scripted: str) -> None:
-    say(500)
-    with RewardClient(scripted) as client, pytest.raises(EndpointUnavailable, match="500"):
+def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(scripted: str) -> None:
+    say(500, 502, 504)
+    with RewardClient(scripted) as client:
+        assert client.assess([b"x"])[0].reward == 3.0
+    say(*[500] * 100)
+    with RewardClient(scripted) as client, pytest.raises(EndpointUnavailable, match="fails with 500: because 500"):
         client.assess([b"x"])
-    assert len(Script.times) == 1
+    assert len(Script.times) == 1 + PROXY_FAULT_TRIES
 
 
 def test_patience_ends(scripted: str) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
+from tests.clusters import dashboard_cluster, free_port
 from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
 from tests.jobs import running
 
@@ -220,7 +220,6 @@ class Nodes:
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     # a job's `python` is the one that its cluster finds
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     # a node that was killed is seen after 3 s instead of 30
@@ -228,34 +227,12 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.setenv("RAY_health_check_period_ms", "500")
     monkeypatch.setenv("RAY_health_check_timeout_ms", "1000")
     monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
-    from ray.cluster_utils import Cluster
-
-    port = free_port()
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 1,
-            "include_dashboard": True,
-            "dashboard_host": "127.0.0.1",
-            "dashboard_port": port,
-            # the agent is what starts jobs; on its default port it would lose to any other Ray on this machine
-            "dashboard_agent_listen_port": free_port(),
-            "object_store_memory": 128 * 2**20,
-        },
-    )
-    found = Nodes(cluster, [], f"http://127.0.0.1:{port}")
-    found.add_worker()
-    found.add_worker()
-    wait_for(lambda: _takes_jobs(found), timeout_s=90)
-    yield found
-    cluster.shutdown()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    with dashboard_cluster(num_cpus=1) as (cluster, dashboard):
+        found = Nodes(cluster, [], dashboard)
+        found.add_worker()
+        found.add_worker()
+        wait_for(lambda: _takes_jobs(found), timeout_s=90)
+        yield found
 
 
 def _takes_jobs(nodes: Nodes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import time
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,15 +43,21 @@ def crowd_settings(checkpoint: str) -> dict[str, Any]:
     return {"assessor": assessor, "fusion": str(UNEVEN), "max_requests": 24, "max_waiting_images": 16, "min_side": 9}
 
 
-def replica_pid(app: str) -> int:
-    """Of the process that holds the assessor."""
+def replica_pid(app: str, deployment: str) -> int:
+    """Of the one process of a deployment."""
     from ray import serve
 
     client: Any = serve.context._get_global_client()
     details = client.get_serve_details()
-    [replica] = details["applications"][app]["deployments"]["Assessor"]["replicas"]
+    [replica] = details["applications"][app]["deployments"][deployment]["replicas"]
     pid: int = replica["pid"]
     return pid
+
+
+def memory_mib(pid: int, kind: str) -> float:
+    """VmRSS: what a process holds now; VmHWM: the most that it ever held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(rf"{kind}:\s+(\d+) kB", status)[0]) / 1024
 
 
 @contextmanager
@@ -78,17 +86,18 @@ def under_load(url: str, callers: int) -> Iterator[Callable[[], list[list[Score]
         pool.shutdown()
 
 
-def test_a_replica_killed_under_load_is_not_noticed_by_callers(crowd_url: str) -> None:
+@pytest.mark.parametrize("deployment", ["Assessor", "Ingress"])
+def test_a_replica_killed_under_load_is_not_noticed_by_callers(crowd_url: str, deployment: str) -> None:
     with RewardClient(crowd_url, TOKEN) as client:
         expected = {image: client.assess([image])[0].reward for image in IMAGES}
-    before = replica_pid("crowd")
+    before = replica_pid("crowd", deployment)
     with under_load(crowd_url, 6) as ended:
         time.sleep(1.0)
         os.kill(before, signal.SIGKILL)
         with RewardClient(crowd_url, TOKEN) as client:  # whoever asks now waits until it is whole again
             assert client.assess([IMAGES[0]])[0].reward == expected[IMAGES[0]]
         answers = ended()
-    assert replica_pid("crowd") != before
+    assert replica_pid("crowd", deployment) != before
     assert len(answers) > 6
     assert {score.reward for [score] in answers} <= set(expected.values())
     assert all(score.reason is None for [score] in answers)
@@ -125,7 +134,10 @@ def test_more_callers_than_places_meet_429_with_retry_after_and_nothing_else(cro
             await asyncio.gather(*(call(number) for number in range(200)))
         return statuses, accepted_s
 
+    pids = [replica_pid("crowd", deployment) for deployment in ("Ingress", "Assessor")]
+    before = sum(memory_mib(pid, "VmRSS") for pid in pids)
     statuses, accepted_s = asyncio.run(crowd())
+    assert sum(memory_mib(pid, "VmHWM") for pid in pids) < before + 200
     # 16 images wait at most, in batches of 4 of 0.05 s each: the rest is what a busy machine adds
     assert np.percentile(accepted_s, 99) < 15
     assert set(statuses) == {200, 429}

@@ -1,0 +1,87 @@
+"""`serve deploy` as a user runs it: from no replica to several and back, and to another checkpoint, under load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from iqa_core.client import RewardClient
+from tests.clusters import dashboard_cluster, free_port
+from tests.corpora import tiny_png
+from tests.serve.conftest import ROOT
+from tests.serve.test_cluster import under_load
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # from which a cluster's processes import `serve.app`
+    monkeypatch.delenv("IQA_API_TOKENS", raising=False)
+    with dashboard_cluster(num_cpus=4) as (_, address):
+        yield address
+
+
+def test_from_zero_to_many_to_another_checkpoint_and_back_to_zero(dashboard: str, tmp_path: Path) -> None:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text(encoding="utf-8"))
+    config["http_options"]["port"] = free_port()
+    url = f"http://127.0.0.1:{config['http_options']['port']}"
+    [application] = config["applications"]
+    # batches of four images, so that callers have to wait
+    application["args"]["assessor"] = {"checkpoint": "fake:?sleep_s=0.2", "batch_tokens": 2048}
+    [scaling] = [one["autoscaling_config"] for one in application["deployments"] if one["name"] == "Assessor"]
+    scaling |= {"min_replicas": 0, "target_ongoing_requests": 2, "upscale_delay_s": 0.5, "downscale_delay_s": 1}
+    scaling |= {"metrics_interval_s": 0.5, "look_back_period_s": 1, "downscale_to_zero_delay_s": 2}
+
+    deploy(config, dashboard, tmp_path)
+    wait_for(lambda: application_of(dashboard)["status"] == "RUNNING")
+    assert replicas(dashboard) == 0
+    with RewardClient(url) as client:
+        [before] = client.assess([tiny_png(0)])
+        assert before.reason is None
+        with under_load(url, 12) as ended:
+            wait_for(lambda: replicas(dashboard) == 2)
+            application["args"]["assessor"]["checkpoint"] = "fake:?sleep_s=0.1"
+            deploy(config, dashboard, tmp_path)
+            wait_for(lambda: client.assess([tiny_png(0)])[0].fingerprint != before.fingerprint)
+            answers = ended()
+        [after] = client.assess([tiny_png(0)])
+    assert all(score.reason is None for [score] in answers)
+    assert {score.fingerprint for [score] in answers} == {before.fingerprint, after.fingerprint}
+    wait_for(lambda: replicas(dashboard) == 0)
+
+
+def deploy(config: dict[str, Any], dashboard: str, folder: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    program = Path(sys.executable).parent / "serve"
+    command = [str(program), "deploy", str(path), "--address", dashboard]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def application_of(dashboard: str) -> dict[str, Any]:
+    details = httpx2.get(f"{dashboard}/api/serve/applications/", timeout=30).json()
+    found: dict[str, Any] = details["applications"].get("iqa", {"status": "", "deployments": {}})
+    return found
+
+
+def replicas(dashboard: str) -> int:
+    """Of the assessor, that take requests."""
+    deployment = application_of(dashboard)["deployments"].get("Assessor", {"replicas": []})
+    return sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for does not happen"
+        time.sleep(0.3)
