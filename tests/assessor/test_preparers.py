@@ -89,9 +89,17 @@ def test_an_image_is_counted_once_and_every_question_once(qwen: Path) -> None:
     assert 2 / 3 < small.tokens / real < 3 / 2
 
 
-def test_another_model_gets_the_image_as_it_is_or_scaled_down(idefics: Path) -> None:
+@pytest.fixture
+def unknown(tmp_path: Path) -> Path:
+    """Files of a checkpoint with an image processor that nobody here knows."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "another", "mm_tokens_per_image": 4}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "AnotherImageProcessor"}))
+    return tmp_path
+
+
+def test_another_model_gets_the_image_as_it_is_or_scaled_down(unknown: Path) -> None:
     [image] = make_images((90, 60))
-    free, bounded = (make_preparer(idefics, RUBRIC, LIMITS, bound) for bound in (None, 1350))
+    free, bounded = (make_preparer(unknown, RUBRIC, LIMITS, bound) for bound in (None, 1350))
     assert isinstance(free, FullSizePreparer)
     np.testing.assert_array_equal(free.prepare(image), image.pixels_HWC)
     expected = Image.fromarray(image.pixels_HWC).resize((30, 45), Image.Resampling.BICUBIC)
@@ -99,10 +107,10 @@ def test_another_model_gets_the_image_as_it_is_or_scaled_down(idefics: Path) -> 
     assert free.min_visual_tokens == 4
 
 
-def test_a_view_is_made_contiguous(idefics: Path) -> None:
+def test_a_view_is_made_contiguous(unknown: Path) -> None:
     [image] = make_images((64, 64))
     mirrored = RgbImage(image.pixels_HWC[:, ::-1], image.header)
-    assert make_preparer(idefics, RUBRIC, LIMITS, None).prepare(mirrored).flags.c_contiguous
+    assert make_preparer(unknown, RUBRIC, LIMITS, None).prepare(mirrored).flags.c_contiguous
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
