@@ -72,15 +72,15 @@ class ModelPreparer(ABC):
     """Whether the checkpoint's own processor, given the picture, has anything left to do in 8 bits."""
 
     @abstractmethod
-    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
-        """Height and width of the picture."""
-
-    @abstractmethod
     def visual_tokens(self, height: int, width: int) -> int:
         """What stands in a prompt for a picture of this size."""
 
-    @abstractmethod
-    def picture(self, image: RgbImage) -> NDArray[np.uint8]: ...
+    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        """Height and width."""
+        return scaled_down(header.height, header.width, self.max_pixels)
+
+    def picture(self, image: RgbImage) -> NDArray[np.uint8]:
+        return resized(image.pixels_HWC, *self.picture_size(image.header), Image.Resampling.BICUBIC)
 
     def shape(self, header: ImageHeader) -> PreparedShape:
         height, width = self.picture_size(header)
@@ -101,15 +101,9 @@ class FullSizePreparer(ModelPreparer):
     min_visual_tokens: int
     """What the model spends on an image however small; with tiles it may spend more than is estimated."""
 
-    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
-        return scaled_down(header.height, header.width, self.max_pixels)
-
     def visual_tokens(self, height: int, width: int) -> int:
         """Estimated at one per 28 x 28 pixels: patches of 14, merged two by two."""
         return max(self.min_visual_tokens, math.ceil(height * width / 28**2))
-
-    def picture(self, image: RgbImage) -> NDArray[np.uint8]:
-        return resized(image.pixels_HWC, *self.picture_size(image.header), Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +112,13 @@ class TilingPreparer(ModelPreparer):
 
     tiling: Tiling
 
-    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
-        return scaled_down(header.height, header.width, self.max_pixels)
-
     def visual_tokens(self, height: int, width: int) -> int:
-        plan = self.tiling.plan(height, width)
-        return plan.visual_tokens + plan.markup_tokens
-
-    def picture(self, image: RgbImage) -> NDArray[np.uint8]:
-        return resized(image.pixels_HWC, *self.picture_size(image.header), Image.Resampling.BICUBIC)
+        return self.tiling.plan(height, width).tokens
 
     def shape(self, header: ImageHeader) -> PreparedShape:
-        size = self.picture_size(header)
+        plan = self.tiling.plan(*self.picture_size(header))
         height, width = self.tiling.tile
-        rows = self.tiling.plan(*size).num_tiles * height + 1
-        return PreparedShape(rows, width, self.cost.total(self.visual_tokens(*size)))
+        return PreparedShape(plan.num_tiles * height + 1, width, self.cost.total(plan.tokens))
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
         """Tiles and the picture's size, as `unstacked` takes them."""
@@ -188,7 +174,7 @@ def make_preparer(folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels:
     """
     model = read_json(folder / "config.json")
     processor = read_json(folder / "processor_config.json")
-    vision = read_json(folder / "preprocessor_config.json") or processor.get("image_processor", {})
+    vision = processor.get("image_processor") or read_json(folder / "preprocessor_config.json")
     cost = TokenCost.of(rubric)
     if model.get("model_type") == ovis2_5.MODEL_TYPE:
         return _smart_resize({**OVIS2_5_DEFAULTS, **vision}, cost, limits, max_pixels, Ovis2_5Preparer)
@@ -256,7 +242,7 @@ def tiles_of(picture_HWC: NDArray[np.uint8], tiling: Tiling) -> NDArray[np.uint8
     for size in plan.resizes:
         whole = resized(whole, *size, tiling.resample)
     (rows, columns), (height, width) = plan.grid, tiling.tile
-    tiles = on_black(whole, rows * height, columns * width).reshape(rows, height, columns, width, 3)
+    tiles = _on_black(whole, rows * height, columns * width).reshape(rows, height, columns, width, 3)
     parts = [tiles.swapaxes(1, 2).reshape(-1, height, width, 3)]
     if plan.has_overview:
         seen = whole if tiling.overview_is_of_resized else picture_HWC
@@ -265,7 +251,7 @@ def tiles_of(picture_HWC: NDArray[np.uint8], tiling: Tiling) -> NDArray[np.uint8
     return np.concatenate(parts)
 
 
-def on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Pixels in the middle of a canvas; of an odd margin the larger half lies below and on the right."""
     if pixels_HWC.shape[:2] == (height, width):
         return pixels_HWC

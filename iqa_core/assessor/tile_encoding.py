@@ -45,9 +45,9 @@ class TileEncoder:
         return EncodedBatch(tuple(self.tokens(size) for size in sizes), self._arranged(pixels, sizes))
 
     def _normalised(self, tiles_NHWC: NDArray[np.uint8]) -> torch.Tensor:
-        values_NCHW = torch.from_numpy(tiles_NHWC).to(self._scale_C.device).permute(0, 3, 1, 2).float()
-        values_NCHW.mul_(self._scale_C[:, None, None]).add_(self._shift_C[:, None, None])
-        return values_NCHW.to(self._model.dtype, memory_format=torch.contiguous_format)
+        bytes_NCHW = torch.from_numpy(tiles_NHWC).to(self._scale_C.device).permute(0, 3, 1, 2).contiguous()
+        values_NCHW = bytes_NCHW.float().mul_(self._scale_C[:, None, None]).add_(self._shift_C[:, None, None])
+        return values_NCHW.to(self._model.dtype)
 
     def tokens(self, size: Size) -> PromptTokens:
         """Of all prompts around a picture of this size."""

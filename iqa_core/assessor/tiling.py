@@ -46,6 +46,10 @@ class TilePlan:
     def num_tiles(self) -> int:
         return self.grid[0] * self.grid[1] + self.has_overview
 
+    @property
+    def tokens(self) -> int:
+        return self.visual_tokens + self.markup_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Tiling(ABC):

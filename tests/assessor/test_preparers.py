@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,21 @@ def test_the_processor_is_found_where_either_generation_writes_it(tmp_path: Path
     preparer = make_preparer(tmp_path, RUBRIC, LIMITS, None)
     assert isinstance(preparer, SmartResizePreparer)
     assert (preparer.factor, preparer.min_pixels, preparer.max_pixels, preparer.resample) == (32, 65536, 131072, 3)
+
+
+def test_of_two_generations_of_files_the_one_counts_that_the_actor_reads(internvl: Path, tmp_path: Path) -> None:
+    """A checkpoint saved again by a newer transformers has both; the two need not agree."""
+    folder = Path(shutil.copytree(internvl, tmp_path / "both"))
+    older = json.loads((folder / "preprocessor_config.json").read_text())
+    newer = {
+        **json.loads((folder / "processor_config.json").read_text()),
+        "image_processor": {**older, "max_patches": 2},
+    }
+    (folder / "processor_config.json").write_text(json.dumps(newer))
+    header = ImageHeader(1000, 1000, "png", 1)
+    assert make_preparer(internvl, RUBRIC, LIMITS, None).shape(header).height == 5 * 56 + 1
+    assert load_processor(folder).image_processor.max_patches == 2
+    assert make_preparer(folder, RUBRIC, LIMITS, None).shape(header).height == 56 + 1
 
 
 def test_pixel_bounds_of_older_files_win_over_sizes(tmp_path: Path) -> None:

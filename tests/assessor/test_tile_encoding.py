@@ -60,10 +60,7 @@ def test_visual_tokens_are_known_beforehand(both: tuple[TilingPreparer, Any, Enc
     plans = [preparer.tiling.plan(image.header.height, image.header.width) for image in IMAGES]
     counts = [prompt.prefix.count(model.config.image_token_id) for prompt in ours.prompts]
     assert [plan.visual_tokens for plan in plans] == counts
-    text = {
-        len(prompt.prefix) - plan.visual_tokens - plan.markup_tokens
-        for prompt, plan in zip(ours.prompts, plans, strict=True)
-    }
+    text = {len(prompt.prefix) - plan.tokens for prompt, plan in zip(ours.prompts, plans, strict=True)}
     assert len(text) == 1, "what is left is the same for every image"
 
 
