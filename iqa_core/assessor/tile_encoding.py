@@ -36,7 +36,10 @@ class TileEncoder:
         self._scale_C, self._shift_C = normalisation(processor.image_processor, model.device)
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
         self._arranged = ARRANGEMENTS.get(model.config.model_type, _in_one_row)
+        self._suffixes_K: tuple[tuple[int, ...], ...] = ()
         self._known: dict[TilePlan, PromptTokens] = {}
+        self._ints: dict[int, int] = {}
+        """One object for each token: 650 prompts of LLaVA-OneVision would take 190 MB of equal ones."""
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
         tiles, sizes = zip(*(unstacked(pixels, self._tiling.tile) for pixels in images), strict=True)
@@ -54,28 +57,29 @@ class TileEncoder:
         plan = self._tiling.plan(*size)
         alike = replace(plan, resizes=())
         if alike not in self._known:
-            self._known[alike] = self._tokens(plan, size)
+            self._known[alike] = self._tokens(_told(self._processor, plan, size, self._tiling.tile))
         return self._known[alike]
 
-    def _tokens(self, plan: TilePlan, size: Size) -> PromptTokens:
-        told = _told(self._processor, plan, size, self._tiling.tile)
-        rows_K = [self._row(told, prompt) for prompt in self._prompts_K]
-        split = split_prompts([row.pop("input_ids") for row in rows_K])
-        types = {name: values[: len(split.prefix)] for name, values in rows_K[0].items()}
-        return PromptTokens(split.prefix, split.suffixes, types)
+    def _tokens(self, told: Any) -> PromptTokens:
+        """The first prompt is enough where it ends as it did for another picture: 40 ms for 7,400 tokens, not 140."""
+        first = self._per_token(told, self._prompts_K[0])
+        ids = first.pop("input_ids")
+        if not self._suffixes_K or ids[-len(self._suffixes_K[0]) :] != self._suffixes_K[0]:
+            others = [self._per_token(told, prompt)["input_ids"] for prompt in self._prompts_K[1:]]
+            self._suffixes_K = split_prompts([ids, *others]).suffixes
+        length = len(ids) - len(self._suffixes_K[0])
+        types = {name: values[:length] for name, values in first.items()}
+        return PromptTokens(ids[:length], self._suffixes_K, types)
 
-    def _row(self, told: Any, prompt: str) -> dict[str, tuple[int, ...]]:
-        """What a processor has to say of each token of a prompt."""
+    def _per_token(self, told: Any, prompt: str) -> dict[str, tuple[int, ...]]:
+        """What a processor has to say of each token of a prompt: which it is, and of what type."""
         inputs = told(
             text=[prompt],
             images=[[Image.new("RGB", (1, 1))]],
             text_kwargs={"add_special_tokens": self._adds_special},
-            return_tensors="pt",
         )
-        shape = inputs["input_ids"].shape
-        unused = ("attention_mask", "labels")  # PaliGemma's processor makes some for training
-        per_token = {name: values for name, values in inputs.items() if values.shape == shape and name not in unused}
-        return {name: tuple(values[0].tolist()) for name, values in per_token.items()}
+        names = [name for name in inputs if name == "input_ids" or name.endswith("token_type_ids")]
+        return {name: tuple(map(self._ints.setdefault, inputs[name][0], inputs[name][0])) for name in names}
 
 
 def _told(processor: Any, plan: TilePlan, size: Size, tile: Size) -> Any:
