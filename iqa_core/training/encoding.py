@@ -90,7 +90,10 @@ class SampleEncoder:
         return self._known[key]
 
     def tokens(self, sample: TrainingSample, header: ImageHeader) -> int:
-        """Of the whole row: exact for models whose images are prepared to their size, else estimated."""
+        """Of the whole row: exact where readers do all that a model's processor does in 8 bits, else estimated.
+
+        With tiles it is some tokens too many where the tokenizer joins newlines between them.
+        """
         preparer = self.preparer_of(sample)
         return self.text(sample).text_tokens - 1 + preparer.visual_tokens(*preparer.picture_size(header))
 
