@@ -18,8 +18,7 @@ from iqa_core.assessor.prompts import build_prompt
 from iqa_core.assessor.tile_encoding import TileEncoder
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import load_rubric
-from tests.assessor.test_tiling import TILED
-from tests.assessor.tiny import RUBRIC, make_images
+from tests.assessor.tiny import RUBRIC, TILED, make_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
 

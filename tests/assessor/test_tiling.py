@@ -38,11 +38,10 @@ from iqa_core.assessor.tiling import (
 )
 from iqa_core.records import ImageHeader, ImageLimits
 from iqa_core.rubrics import load_rubric
-from tests.assessor.tiny import make_images
+from tests.assessor.tiny import TILED, make_images
 
 SIDES = st.integers(1, 20_000)
 PINPOINTS = [(height, width) for height, width in LlavaOnevisionImageProcessorPil.image_grid_pinpoints]
-TILED = ("internvl", "ovis2", "llava", "idefics", "gemma3", "paligemma")
 
 
 def preparer_of(folder: Path, max_pixels: int | None = None) -> ModelPreparer:
