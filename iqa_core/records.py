@@ -88,7 +88,7 @@ class PreparedShape:
 
     height: int
     width: int
-    """Pixels of the prepared image."""
+    """Of the array of pixels that travels: the resized image, or all of its tiles."""
     tokens: int
     """Tokens that assessing it costs, all dimensions together: what batches are bounded by."""
 

@@ -12,7 +12,7 @@ from iqa_core.assessor.checkpoints import materialise
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.load import describe, own_limits
-from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
+from iqa_core.assessor.preparers import ModelPreparer
 from iqa_core.assessor.processors import load_processor
 from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError, IqaError
@@ -77,7 +77,7 @@ def prepare(settings: TrainSettings) -> TrainingPlan:
     recipe.accumulation(settings.num_workers)
     config = AssessorConfig(checkpoint=settings.base, max_pixels=settings.max_pixels)
     spec = describe(config, settings.rubric, own_limits(config))
-    assert isinstance(spec.preparer, FullSizePreparer | SmartResizePreparer)
+    assert isinstance(spec.preparer, ModelPreparer)
     encoder = SampleEncoder(load_processor(materialise(settings.base)), spec.rubric, spec.preparer)
     train, validation, dropped = _samples(settings, recipe, encoder)
     require_trainable(materialise(settings.base), recipe)

@@ -15,7 +15,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX, FakeAssessor, FakeOptions, FakePreparer
 from iqa_core.assessor.golden import require_golden
 from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, read_manifest
-from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer, make_preparer
+from iqa_core.assessor.preparers import ModelPreparer, make_preparer
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.assessor.system_prompt import system_prompt
 from iqa_core.errors import CallerError, RunError
@@ -81,7 +81,7 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
     """As `load`, but its golden scores are not looked at."""
     if isinstance(spec.preparer, FakePreparer):
         return FakeAssessor(spec.rubric, spec.preparer)
-    if not isinstance(spec.preparer, FullSizePreparer | SmartResizePreparer):
+    if not isinstance(spec.preparer, ModelPreparer):
         raise TypeError(f"no backend takes what {type(spec.preparer).__name__} prepares")
     from iqa_core.assessor.transformers_backend import TransformersAssessor
 

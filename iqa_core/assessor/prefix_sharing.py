@@ -121,7 +121,7 @@ class CachedWay(Way):
         found = []
         for k in range(len(batch.prompts[0].suffixes)):
             found.append(self._continued(batch.prompts, k, mask_NT, cache))
-            cache.crop(-len(batch.prompts[0].suffixes[k]))
+            cache.crop(-max(len(prompt.suffixes[k]) for prompt in batch.prompts))
         return torch.stack(found, dim=1)
 
     def _prefixes(self, prompts: Sequence[PromptTokens]) -> dict[str, torch.Tensor]:
@@ -143,24 +143,24 @@ class CachedWay(Way):
     def _continued(
         self, prompts: Sequence[PromptTokens], k: int, mask_NT: torch.Tensor, cache: DynamicCache
     ) -> torch.Tensor:
-        ids_NT = self._padded([prompt.suffixes[k] for prompt in prompts])
+        ends = [prompt.suffixes[k] for prompt in prompts]
+        ids_NT = self._padded(ends)
+        own_NT = self._padded([[1] * len(end) for end in ends])
+        lengths_N = own_NT.sum(dim=1)
+        self.count.padding += own_NT.numel() - int(lengths_N.sum())
         firsts_N = torch.tensor([prompt.next_position for prompt in prompts], device=ids_NT.device)
         positions = firsts_N[:, None] + torch.arange(ids_NT.shape[1], device=ids_NT.device)
         if prompts[0].positions is not None:
             positions = positions.expand(len(prompts[0].positions), -1, -1)
-        return (
-            self._model(
-                input_ids=ids_NT,
-                position_ids=positions,
-                attention_mask=torch.cat([mask_NT, torch.ones_like(ids_NT)], dim=1),
-                **{name: torch.zeros_like(ids_NT) for name in prompts[0].types},
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            .logits[:, -1]
-            .cpu()
-        )
+        logits_NTV = self._model(
+            input_ids=ids_NT,
+            position_ids=positions,
+            attention_mask=torch.cat([mask_NT, own_NT], dim=1),
+            **{name: torch.zeros_like(ids_NT) for name in prompts[0].types},
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        return logits_NTV[torch.arange(len(ends)), lengths_N - 1].cpu()
 
 
 class PackedWay(Way):

@@ -7,15 +7,17 @@ what the dimensions' prompts begin with goes through the model once for all of t
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from iqa_core.assessor.checkpoints import read_json
 from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
+from iqa_core.assessor.tiling import Tiling, stacked, tiling_of, unstacked
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 from iqa_core.rubrics import Rubric
@@ -58,58 +60,101 @@ class TokenCost:
 
 
 @dataclass(frozen=True, slots=True)
-class FullSizePreparer:
-    """For any model: the image travels as it is, or scaled down to `max_pixels`; its processor does the rest."""
+class ModelPreparer(ABC):
+    """What readers do to an image for a checkpoint. The picture is what its own processor would be given."""
 
     limits: ImageLimits
     cost: TokenCost
     max_pixels: int | None
-    min_visual_tokens: int
-    """What the model spends on an image however small; with tiling it may spend more than is estimated."""
+    """Of the picture; None is no bound."""
 
-    processor_resizes = True
+    processor_resizes: ClassVar[bool] = True
+    """Whether the checkpoint's own processor, given the picture, has anything left to do in 8 bits."""
+
+    @abstractmethod
+    def visual_tokens(self, height: int, width: int) -> int:
+        """What stands in a prompt for a picture of this size."""
+
+    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        """Height and width."""
+        return scaled_down(header.height, header.width, self.max_pixels)
+
+    def picture(self, image: RgbImage) -> NDArray[np.uint8]:
+        return resized(image.pixels_HWC, *self.picture_size(image.header), Image.Resampling.BICUBIC)
 
     def shape(self, header: ImageHeader) -> PreparedShape:
-        height, width = scaled_down(header.height, header.width, self.max_pixels)
-        return PreparedShape(height, width, self.tokens(height, width))
-
-    def tokens(self, height: int, width: int) -> int:
-        """Estimated at one visual token per 28 x 28 pixels: patches of 14, merged two by two."""
-        return self.cost.total(max(self.min_visual_tokens, math.ceil(height * width / 28**2)))
+        height, width = self.picture_size(header)
+        return PreparedShape(height, width, self.cost.total(self.visual_tokens(height, width)))
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
-        target = self.shape(image.header)
-        return resized(image.pixels_HWC, target.height, target.width, Image.Resampling.BICUBIC)
+        return self.picture(image)
+
+    def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
+        """The same as `shape` says, of an image that is prepared."""
+        return self.cost.total(self.visual_tokens(*prepared_HWC.shape[:2]))
 
 
 @dataclass(frozen=True, slots=True)
-class SmartResizePreparer:
+class FullSizePreparer(ModelPreparer):
+    """For any model: the image travels as it is, or scaled down to `max_pixels`; its processor does the rest."""
+
+    min_visual_tokens: int
+    """What the model spends on an image however small; with tiles it may spend more than is estimated."""
+
+    def visual_tokens(self, height: int, width: int) -> int:
+        """Estimated at one per 28 x 28 pixels: patches of 14, merged two by two."""
+        return max(self.min_visual_tokens, math.ceil(height * width / 28**2))
+
+
+@dataclass(frozen=True, slots=True)
+class TilingPreparer(ModelPreparer):
+    """For models that see tiles: cut as the checkpoint's own processor cuts; its steps in floats remain."""
+
+    tiling: Tiling
+
+    def visual_tokens(self, height: int, width: int) -> int:
+        return self.tiling.plan(height, width).tokens
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        plan = self.tiling.plan(*self.picture_size(header))
+        height, width = self.tiling.tile
+        return PreparedShape(plan.num_tiles * height + 1, width, self.cost.total(plan.tokens))
+
+    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        """Tiles and the picture's size, as `unstacked` takes them."""
+        picture = self.picture(image)
+        height, width = picture.shape[:2]
+        return stacked(tiles_of(picture, self.tiling), (height, width))
+
+    def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
+        _, size = unstacked(prepared_HWC, self.tiling.tile)
+        return self.cost.total(self.visual_tokens(*size))
+
+
+@dataclass(frozen=True, slots=True)
+class SmartResizePreparer(ModelPreparer):
     """For the Qwen2-VL family: sides become multiples of a patch group, the area stays inside two bounds.
 
     This is all that the checkpoint's own processor does in 8 bits; in the actor it only normalises and cuts patches.
     """
 
-    limits: ImageLimits
-    cost: TokenCost
+    max_pixels: int
+    min_pixels: int
     factor: int
     """Patch size x merge size, pixels: the side of what becomes one visual token."""
-    min_pixels: int
-    max_pixels: int
     resample: int
     """Pillow's number of the filter."""
 
     processor_resizes = False
 
-    def shape(self, header: ImageHeader) -> PreparedShape:
-        height, width = smart_size(header.height, header.width, self.factor, self.min_pixels, self.max_pixels)
-        return PreparedShape(height, width, self.tokens(height, width))
+    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        return smart_size(header.height, header.width, self.factor, self.min_pixels, self.max_pixels)
 
-    def tokens(self, height: int, width: int) -> int:
-        return self.cost.total(height * width // self.factor**2)
+    def visual_tokens(self, height: int, width: int) -> int:
+        return height * width // self.factor**2
 
-    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
-        target = self.shape(image.header)
-        return resized(image.pixels_HWC, target.height, target.width, self.resample)
+    def picture(self, image: RgbImage) -> NDArray[np.uint8]:
+        return resized(image.pixels_HWC, *self.picture_size(image.header), self.resample)
 
 
 class Ovis2_5Preparer(SmartResizePreparer):
@@ -117,31 +162,31 @@ class Ovis2_5Preparer(SmartResizePreparer):
 
     __slots__ = ()
 
-    def shape(self, header: ImageHeader) -> PreparedShape:
-        height, width = ovis2_5.image_size(header.height, header.width, self.min_pixels, self.max_pixels)
-        return PreparedShape(height, width, self.tokens(height, width))
+    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        return ovis2_5.image_size(header.height, header.width, self.min_pixels, self.max_pixels)
 
 
-def make_preparer(
-    folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels: int | None
-) -> FullSizePreparer | SmartResizePreparer:
-    """The preparer that a checkpoint's processor files ask for; max_pixels replaces the processor's own bound.
+def make_preparer(folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels: int | None) -> ModelPreparer:
+    """The preparer that a checkpoint's processor files ask for.
 
+    max_pixels: replaces the bound of a processor that has one; else images above it are scaled down first.
     Raises CallerError when max_pixels is below what the processor allows.
     """
     model = read_json(folder / "config.json")
     processor = read_json(folder / "processor_config.json")
-    vision = read_json(folder / "preprocessor_config.json") or processor.get("image_processor", {})
+    vision = processor.get("image_processor") or read_json(folder / "preprocessor_config.json")
+    cost = TokenCost.of(rubric)
     if model.get("model_type") == ovis2_5.MODEL_TYPE:
-        settings = {**OVIS2_5_DEFAULTS, **vision}
-        return _smart_resize(settings, TokenCost.of(rubric), limits, max_pixels, Ovis2_5Preparer)
+        return _smart_resize({**OVIS2_5_DEFAULTS, **vision}, cost, limits, max_pixels, Ovis2_5Preparer)
     name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model.get("model_type") in QWEN_MODEL_TYPES else "")
     if name.startswith(QWEN_PROCESSOR) and vision.get("do_resize", True):
-        return _smart_resize(vision, TokenCost.of(rubric), limits, max_pixels)
+        return _smart_resize(vision, cost, limits, max_pixels)
+    if tiling := tiling_of(model, processor, vision):
+        return TilingPreparer(limits, cost, max_pixels, tiling)
     sources = (processor, model, model.get("text_config", {}))
     counts = [source.get(key) for source in sources for key in ("image_seq_len", "image_seq_length")]
     counts.append(model.get("mm_tokens_per_image"))
-    return FullSizePreparer(limits, TokenCost.of(rubric), max_pixels, max((c for c in counts if c), default=1))
+    return FullSizePreparer(limits, cost, max_pixels, max((c for c in counts if c), default=1))
 
 
 def _smart_resize(
@@ -161,7 +206,7 @@ def _smart_resize(
             f"max_pixels {largest} is below what the checkpoint's processor needs, {max(smallest, factor**2)}; raise it"
         )
     resample = vision.get("resample")
-    return kind(limits, cost, factor, smallest, largest, 3 if resample is None else resample)
+    return kind(limits, cost, largest, smallest, factor, 3 if resample is None else resample)
 
 
 def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -188,6 +233,32 @@ def scaled_down(height: int, width: int, max_pixels: int | None) -> tuple[int, i
         return height, width
     shrink = math.sqrt(max_pixels / (height * width))
     return max(1, math.floor(height * shrink)), max(1, math.floor(width * shrink))
+
+
+def tiles_of(picture_HWC: NDArray[np.uint8], tiling: Tiling) -> NDArray[np.uint8]:
+    """Tiles of a picture, row by row, and its overview, (N, H, W, 3)."""
+    plan = tiling.plan(*picture_HWC.shape[:2])
+    whole = picture_HWC
+    for size in plan.resizes:
+        whole = resized(whole, *size, tiling.resample)
+    (rows, columns), (height, width) = plan.grid, tiling.tile
+    tiles = _on_black(whole, rows * height, columns * width).reshape(rows, height, columns, width, 3)
+    parts = [tiles.swapaxes(1, 2).reshape(-1, height, width, 3)]
+    if plan.has_overview:
+        seen = whole if tiling.overview_is_of_resized else picture_HWC
+        overview = resized(seen, height, width, tiling.resample)[None]
+        parts.insert(0 if tiling.overview_is_first else 1, overview)
+    return np.concatenate(parts)
+
+
+def _on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Pixels in the middle of a canvas; of an odd margin the larger half lies below and on the right."""
+    if pixels_HWC.shape[:2] == (height, width):
+        return pixels_HWC
+    top, left = (height - pixels_HWC.shape[0]) // 2, (width - pixels_HWC.shape[1]) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top : top + pixels_HWC.shape[0], left : left + pixels_HWC.shape[1]] = pixels_HWC
+    return canvas
 
 
 def resized(pixels_HWC: NDArray[np.uint8], height: int, width: int, resample: int) -> NDArray[np.uint8]:

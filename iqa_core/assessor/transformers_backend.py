@@ -28,9 +28,10 @@ from iqa_core.assessor.models import load_model
 from iqa_core.assessor.ovis2_5.encoding import Ovis2_5Encoder
 from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
 from iqa_core.assessor.prefix_sharing import TokenCount, choose_way
-from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
+from iqa_core.assessor.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
 from iqa_core.assessor.processors import load_processor
 from iqa_core.assessor.prompts import build_prompt
+from iqa_core.assessor.tile_encoding import TileEncoder
 from iqa_core.assessor.vision_speed import FAMILY
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
@@ -57,7 +58,7 @@ class TransformersAssessor:
         model: Any,
         processor: Any,
         rubric: Rubric,
-        preparer: FullSizePreparer | SmartResizePreparer,
+        preparer: ModelPreparer,
         batch_tokens: int,
     ) -> None:
         """Takes the model over: its output matrix is replaced by the rows of the level words, its forward by ours.
@@ -82,7 +83,7 @@ class TransformersAssessor:
         cls,
         folder: Path,
         rubric: Rubric,
-        preparer: FullSizePreparer | SmartResizePreparer,
+        preparer: ModelPreparer,
         dtype: str,
         config: AssessorConfig,
     ) -> TransformersAssessor:
@@ -111,13 +112,13 @@ class TransformersAssessor:
     def _groups(self, images: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:
         group: list[int] = []
         tokens_of_group = 0
-        for i in sorted(range(len(images)), key=lambda i: images[i].shape):
-            tokens = self.preparer.tokens(*images[i].shape[:2])
-            if group and tokens_of_group + tokens > self._batch_tokens:
+        tokens = [self.preparer.tokens(pixels) for pixels in images]
+        for i in sorted(range(len(images)), key=lambda i: (tokens[i], images[i].shape)):
+            if group and tokens_of_group + tokens[i] > self._batch_tokens:
                 yield group
                 group, tokens_of_group = [], 0
             group.append(i)
-            tokens_of_group += tokens
+            tokens_of_group += tokens[i]
         if group:
             yield group
 
@@ -143,11 +144,11 @@ class TransformersAssessor:
         return self._way.count
 
 
-def make_encoder(
-    processor: Any, prompts_K: Sequence[str], model: Any, preparer: FullSizePreparer | SmartResizePreparer
-) -> Encoder:
+def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
     if isinstance(preparer, SmartResizePreparer) and model.config.model_type in FAMILY:
         return PatchEncoder(processor, prompts_K, model)
+    if isinstance(preparer, TilingPreparer):
+        return TileEncoder(processor, prompts_K, model, preparer.tiling)
     if model.config.model_type == MODEL_TYPE:
         return Ovis2_5Encoder(processor, prompts_K, model)
     return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)

@@ -118,10 +118,10 @@ def _fitting(
         return replace(sample, tokens=tokens)
     if too_long == "drop":
         return None
-    shape = encoder.preparer.shape(header)
+    height, width = encoder.preparer.picture_size(header)
     visual = tokens - encoder.text(sample).text_tokens + 1
     room = max_tokens - (tokens - visual)
-    pixels = math.floor(shape.height * shape.width * room / visual)
+    pixels = math.floor(height * width * room / visual)
     if pixels < getattr(encoder.preparer, "min_pixels", 1):
         return None
     smaller = replace(sample, max_pixels=pixels)

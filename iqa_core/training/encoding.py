@@ -6,7 +6,6 @@ Shape suffixes: N samples, T tokens of the longest row, L levels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image
 
 from iqa_core.assessor.direct import read_file
 from iqa_core.assessor.levels import level_token_ids
-from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
+from iqa_core.assessor.preparers import ModelPreparer
 from iqa_core.assessor.prompts import adds_special_tokens, render_prompt, turn_end
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
@@ -72,7 +71,7 @@ class Batch:
 class SampleEncoder:
     """A checkpoint's processor and rubric, ready to encode samples."""
 
-    def __init__(self, processor: Any, rubric: Rubric, preparer: FullSizePreparer | SmartResizePreparer) -> None:
+    def __init__(self, processor: Any, rubric: Rubric, preparer: ModelPreparer) -> None:
         self.rubric = rubric
         self.preparer = preparer
         self._processor = processor
@@ -91,18 +90,22 @@ class SampleEncoder:
         return self._known[key]
 
     def tokens(self, sample: TrainingSample, header: ImageHeader) -> int:
-        """Of the whole row: exact for models whose images are prepared to their size, else estimated."""
-        return self.text(sample).text_tokens - 1 + visual_tokens(self.preparer_of(sample), header)
+        """Of the whole row: exact where readers do all that a model's processor does in 8 bits, else estimated.
 
-    def preparer_of(self, sample: TrainingSample) -> FullSizePreparer | SmartResizePreparer:
+        With tiles it is some tokens too many where the tokenizer joins newlines between them.
+        """
+        preparer = self.preparer_of(sample)
+        return self.text(sample).text_tokens - 1 + preparer.visual_tokens(*preparer.picture_size(header))
+
+    def preparer_of(self, sample: TrainingSample) -> ModelPreparer:
         return self.preparer if sample.max_pixels is None else replace(self.preparer, max_pixels=sample.max_pixels)
 
     def pixels(self, sample: TrainingSample) -> NDArray[np.uint8]:
-        """The image as scoring would prepare it. Raises RunError when it cannot be read any more."""
+        """The picture that scoring would make of the image. Raises RunError when it cannot be read any more."""
         image = read_image(sample.image, self.preparer)
         if isinstance(image, Rejection):
             raise RunError(f"{sample.image} was readable when the run began, but now: {image.reason} ({image.detail})")
-        return self.preparer_of(sample).prepare(image)
+        return self.preparer_of(sample).picture(image)
 
     def batch(self, samples: Sequence[TrainingSample]) -> Batch:
         """Rows padded on the right to the longest."""
@@ -162,15 +165,7 @@ class SampleEncoder:
         return dict(inputs)
 
 
-def visual_tokens(preparer: FullSizePreparer | SmartResizePreparer, header: ImageHeader) -> int:
-    """Of a prepared image; one per 28 x 28 pixels where the model's own processor decides."""
-    shape = preparer.shape(header)
-    if isinstance(preparer, SmartResizePreparer):
-        return shape.height * shape.width // preparer.factor**2
-    return max(preparer.min_visual_tokens, math.ceil(shape.height * shape.width / 28**2))
-
-
-def read_image(path: Path, preparer: FullSizePreparer | SmartResizePreparer) -> RgbImage | Rejection:
+def read_image(path: Path, preparer: ModelPreparer) -> RgbImage | Rejection:
     """A decoded file, inside the limits of scoring."""
     data = read_file(path)
     return data if isinstance(data, Rejection) else decode(data, preparer.limits)

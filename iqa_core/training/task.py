@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iqa_core.assessor.preparers import FullSizePreparer, SmartResizePreparer
+from iqa_core.assessor.preparers import ModelPreparer
 from iqa_core.rubrics import Rubric
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.samples import TrainingSample
@@ -22,7 +22,7 @@ class TrainingTask:
     base: str
     """Checkpoint that the training begins with; means the same on every node."""
     rubric: Rubric
-    preparer: FullSizePreparer | SmartResizePreparer
+    preparer: ModelPreparer
     recipe: Recipe
     train: tuple[TrainingSample, ...]
     validation: tuple[TrainingSample, ...]

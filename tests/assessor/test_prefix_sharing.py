@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.level_head import LevelHead
 from iqa_core.assessor.manifest import read_manifest
-from iqa_core.assessor.prefix_sharing import CachedWay, PackedWay, PlainWay, TokenCount, choose_way
+from iqa_core.assessor.prefix_sharing import CachedWay, PackedWay, PlainWay, TokenCount, Way, choose_way
 from iqa_core.assessor.preparers import make_preparer
 from iqa_core.assessor.processors import load_processor
 from iqa_core.assessor.prompts import build_prompt
@@ -45,6 +46,28 @@ def test_the_cached_way_is_the_plain_one(name: str, request: pytest.FixtureReque
     batch = encoder(images)
     expected = PlainWay(model).logits(batch).softmax(-1)
     torch.testing.assert_close(CachedWay(model).logits(batch).softmax(-1), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [("qwen", CachedWay), ("idefics", CachedWay), ("gemma3", CachedWay), ("internvl", PackedWay)]
+)
+def test_images_whose_prompts_end_at_unlike_lengths_share_a_batch(
+    name: str, way: type[Way], request: pytest.FixtureRequest
+) -> None:
+    """As from a tokenizer that joins an image's last token with what follows, at some sizes and not at others."""
+    model, encoder, images = parts(request.getfixturevalue(name))
+    batch = encoder(images)
+    prompts = tuple(
+        replace(
+            prompt, suffixes=tuple(end[: 1 + k] + (60,) * i + end[1 + k :] for k, end in enumerate(prompt.suffixes))
+        )
+        for i, prompt in enumerate(batch.prompts)
+    )
+    unlike = replace(batch, prompts=prompts)
+    expected = PlainWay(model).logits(unlike).softmax(-1)
+    chosen = way.of(model, encoder)
+    assert chosen is not None
+    torch.testing.assert_close(chosen.logits(unlike).softmax(-1), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +90,17 @@ def test_an_image_is_counted_once_and_every_question_once(qwen: Path) -> None:
     assert 2 / 3 < small.tokens / real < 3 / 2
 
 
-def test_another_model_gets_the_image_as_it_is_or_scaled_down(idefics: Path) -> None:
+@pytest.fixture
+def unknown(tmp_path: Path) -> Path:
+    """Files of a checkpoint with an image processor that nobody here knows."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "another", "mm_tokens_per_image": 4}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "AnotherImageProcessor"}))
+    return tmp_path
+
+
+def test_another_model_gets_the_image_as_it_is_or_scaled_down(unknown: Path) -> None:
     [image] = make_images((90, 60))
-    free, bounded = (make_preparer(idefics, RUBRIC, LIMITS, bound) for bound in (None, 1350))
+    free, bounded = (make_preparer(unknown, RUBRIC, LIMITS, bound) for bound in (None, 1350))
     assert isinstance(free, FullSizePreparer)
     np.testing.assert_array_equal(free.prepare(image), image.pixels_HWC)
     expected = Image.fromarray(image.pixels_HWC).resize((30, 45), Image.Resampling.BICUBIC)
@@ -99,10 +108,10 @@ def test_another_model_gets_the_image_as_it_is_or_scaled_down(idefics: Path) -> 
     assert free.min_visual_tokens == 4
 
 
-def test_a_view_is_made_contiguous(idefics: Path) -> None:
+def test_a_view_is_made_contiguous(unknown: Path) -> None:
     [image] = make_images((64, 64))
     mirrored = RgbImage(image.pixels_HWC[:, ::-1], image.header)
-    assert make_preparer(idefics, RUBRIC, LIMITS, None).prepare(mirrored).flags.c_contiguous
+    assert make_preparer(unknown, RUBRIC, LIMITS, None).prepare(mirrored).flags.c_contiguous
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
@@ -114,6 +123,21 @@ def test_the_processor_is_found_where_either_generation_writes_it(tmp_path: Path
     preparer = make_preparer(tmp_path, RUBRIC, LIMITS, None)
     assert isinstance(preparer, SmartResizePreparer)
     assert (preparer.factor, preparer.min_pixels, preparer.max_pixels, preparer.resample) == (32, 65536, 131072, 3)
+
+
+def test_of_two_generations_of_files_the_one_counts_that_the_actor_reads(internvl: Path, tmp_path: Path) -> None:
+    """A checkpoint saved again by a newer transformers has both; the two need not agree."""
+    folder = Path(shutil.copytree(internvl, tmp_path / "both"))
+    older = json.loads((folder / "preprocessor_config.json").read_text())
+    newer = {
+        **json.loads((folder / "processor_config.json").read_text()),
+        "image_processor": {**older, "max_patches": 2},
+    }
+    (folder / "processor_config.json").write_text(json.dumps(newer))
+    header = ImageHeader(1000, 1000, "png", 1)
+    assert make_preparer(internvl, RUBRIC, LIMITS, None).shape(header).height == 5 * 56 + 1
+    assert load_processor(folder).image_processor.max_patches == 2
+    assert make_preparer(folder, RUBRIC, LIMITS, None).shape(header).height == 56 + 1
 
 
 def test_pixel_bounds_of_older_files_win_over_sizes(tmp_path: Path) -> None:

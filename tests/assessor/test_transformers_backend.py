@@ -151,6 +151,25 @@ def test_images_from_small_to_four_megapixels_waste_no_padding(qwen: Path) -> No
     assert assessor.tokens.waste <= 0.05
 
 
+@pytest.mark.parametrize("name", ["llava", "idefics"])
+def test_tiles_cost_what_they_cost_when_batches_are_made(name: str, request: pytest.FixtureRequest) -> None:
+    """These small images grow to as many as 88 visual tokens; by their pixels they would be 4 to 6."""
+    assessor = open_assessor(request.getfixturevalue(name), batch_tokens=800)
+    prepared = [
+        assessor.preparer.prepare(image) for image in make_images(*[(20 + 8 * i, 90 - 5 * i) for i in range(12)])
+    ]
+    text_tokens, seen = assessor.preparer.cost.text_tokens, list[int]()
+
+    def count(_module: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        visual = int((inputs["input_ids"] == assessor.model.config.image_token_id).sum())
+        seen.append(visual + text_tokens * len(inputs["input_ids"]))
+
+    assessor.model.register_forward_pre_hook(count, with_kwargs=True)
+    assessor.assess(prepared)
+    assert len(seen) > 1
+    assert max(seen) <= 800
+
+
 def fail_above(largest_batch: int, seen: list[int]) -> Callable[..., None]:
     """A hook that runs out of memory as a device with room for so many images would."""
 

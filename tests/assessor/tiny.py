@@ -44,6 +44,8 @@ GEMMA_TOKENS = {
 CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
 FAMILIES = ("qwen", "qwen2", "qwen3", "internvl", "ovis2", "llava", "idefics", "gemma3")
 """Fixtures with a checkpoint each, of models whose prompts can share an image's prefix."""
+TILED = ("internvl", "ovis2", "llava", "idefics", "gemma3", "paligemma")
+"""Those of models whose images are cut into tiles where they are read."""
 
 
 def chatml_with(image: str) -> str:

@@ -78,6 +78,13 @@ def test_padding_stands_behind_and_is_counted(qwen: Path, opinions: list[Opinion
         assert encoder.tokens(sample, image.header) == length, "counted from the header alone"  # type: ignore[arg-type]
 
 
+def test_a_row_with_tiles_is_counted_from_the_header_alone(idefics: Path, opinions: list[Opinion]) -> None:
+    encoder = make_encoder(idefics)
+    [sample] = samples_of(encoder, opinions[:1])
+    image = read_image(sample.image, encoder.preparer)
+    assert encoder.tokens(sample, image.header) == encoder.batch([sample]).real_tokens  # type: ignore[arg-type]
+
+
 def test_a_shrunk_image_has_fewer_tokens(qwen: Path, opinions: list[Opinion]) -> None:
     encoder = make_encoder(qwen)
     [sample] = samples_of(encoder, opinions[:1])

@@ -95,7 +95,8 @@ def test_bounds_of_the_processors_file_reach_the_readers(folder: Path, tmp_path:
         json.dumps({**settings, "min_pixels": 4096, "max_pixels": 16384, "resample": 3})
     )
     preparer = make_preparer(bounded, spec_of(bounded).rubric, ImageLimits(), None)
-    assert (preparer.min_pixels, preparer.max_pixels, preparer.resample) == (4096, 16384, 3)  # type: ignore[union-attr]
+    assert isinstance(preparer, Ovis2_5Preparer)
+    assert (preparer.min_pixels, preparer.max_pixels, preparer.resample) == (4096, 16384, 3)
 
 
 def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> None:
