@@ -18,7 +18,8 @@ from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.checking import Usable, reliable, usable
+from iqa_core.opinions.reliable import reliable
+from iqa_core.training.checking import Usable, usable
 from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.recipe import Recipe

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion
+from iqa_core.opinions.opinion import Opinion, nearest_level
 from iqa_core.opinions.rows import Row, read_rows
 from iqa_core.rubrics import Rubric
-from iqa_core.training.targets import TargetKind, level_target, nearest_level
+from iqa_core.training.targets import TargetKind, level_target
 
 ANSWER_END = "."
 """What follows the level word."""
