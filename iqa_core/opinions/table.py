@@ -43,8 +43,8 @@ def read(path: Path, options: TableOptions) -> Iterator[Opinion | str]:
                     std=_std(row, std, scale),
                     num_raters=_count(row, count),
                     raters=_raters(row, raters, scale),
-                    dataset=options.dataset or _name(row, "dataset") or path.stem,
-                    group=_name(row, "group"),
+                    dataset=options.dataset or row.name(None, "dataset") or path.stem,
+                    group=row.name(options.group, "group"),
                 )
             )
 
@@ -86,8 +86,3 @@ def _raters(row: Row, name: str, scale: Scale) -> tuple[float, ...]:
         raise CallerError(f"{place} is {value!r}; a list of numbers is wanted")
     numbers = [to_number(rating, place) for rating in (value.split() if isinstance(value, str) else value)]
     return tuple(scale.mos(number, place) for number in numbers if number is not None)
-
-
-def _name(row: Row, name: str) -> str | None:
-    value = row.values.get(name)
-    return None if value in (None, "") else str(value)
