@@ -96,7 +96,7 @@ def _fitting(
     if too_long == "drop":
         return None
     shape = encoder.preparer.shape(header)
-    visual = tokens - encoder.text(sample).text_tokens + 1
+    visual = tokens - encoder.text_tokens(sample) + 1
     room = max_tokens - (tokens - visual)
     pixels = math.floor(shape.height * shape.width * room / visual)
     if pixels < getattr(encoder.preparer, "min_pixels", 1):

@@ -35,6 +35,7 @@ def alone(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dic
         Job("restored", task, restored_from=runs / "alone" / "zero-0" / "step-10"),
         Job("parts", make_task(qwen, opinions, zero_stage=2, vision="lora", aligner="full", language="lora")),
         Job("checkpointed", make_task(qwen, opinions, zero_stage=0, gradient_checkpointing=True, max_steps=3)),
+        Job("augmented", make_task(qwen, opinions, zero_stage=0, augment_prompts_drop=0.5, max_steps=2)),
         Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
         Job("autocast", make_task(qwen, opinions, zero_stage=0, precision="bf16")),
     ]
@@ -122,6 +123,13 @@ def test_low_rank_parts_learn_only_their_updates(runs: Path, alone: dict[str, An
 def test_recomputed_activations_give_the_same_steps(alone: dict[str, Any]) -> None:
     # learning rates of three steps are not those of twenty: the first loss is before any step
     assert curve(alone["checkpointed"])[0] == pytest.approx(curve(alone["zero-0"])[0], abs=1e-5)
+
+
+def test_questions_are_put_in_other_words_where_asked_for(alone: dict[str, Any]) -> None:
+    plain, other = alone["zero-0"][0], alone["augmented"][0]
+    assert other["loss"] != plain["loss"]
+    tokens, fewer = (report["tokens_per_s"] / report["samples_per_s"] for report in (plain, other))
+    assert tokens - 5 < fewer < tokens - 1, "half of a question's words"
 
 
 @pytest.mark.parametrize("job", ["bf16", "autocast"])
