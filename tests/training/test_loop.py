@@ -12,7 +12,7 @@ import torch
 from iqa_core.assessor.checkpoints import materialise
 from iqa_core.assessor.models import load_model
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.parts import part_of
+from iqa_core.training.parts import ADAPTER, part_of
 from iqa_core.training.validation import RANK
 from tests.training.tasks import make_encoder, make_task, scene_opinions
 from tests.training.workers import Job, run_jobs, weights
@@ -26,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
+def alone(runs: Path, qwen: Path, qwen3: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
     """One worker. The restored run begins from what the first one left after 10 steps."""
     (runs / "alone").mkdir()
     task = make_task(qwen, opinions, zero_stage=0)
@@ -36,6 +36,7 @@ def alone(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dic
         Job("parts", make_task(qwen, opinions, zero_stage=2, vision="lora", aligner="full", language="lora")),
         Job("checkpointed", make_task(qwen, opinions, zero_stage=0, gradient_checkpointing=True, max_steps=3)),
         Job("augmented", make_task(qwen, opinions, zero_stage=0, augment_prompts_drop=0.5, max_steps=2)),
+        Job("qwen3", make_task(qwen3, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
         Job("autocast", make_task(qwen, opinions, zero_stage=0, precision="bf16")),
     ]
@@ -66,6 +67,15 @@ def test_the_loss_falls(alone: dict[str, Any]) -> None:
     losses = curve(alone["zero-0"])
     assert len(losses) == 20
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_qwen3_vl_learns_too(runs: Path, alone: dict[str, Any]) -> None:
+    """All of its aligners among what is learnt: the deepstack ones feed inner layers."""
+    found = curve(alone["qwen3"])
+    assert sum(found[-5:]) < 0.7 * sum(found[:5])
+    learnt = weights(runs / "alone", "qwen3", 20)
+    assert any("deepstack_merger_list" in name for name in learnt)
+    assert any("visual.blocks" in name and ADAPTER in name for name in learnt)
 
 
 def test_two_workers_are_one_with_twice_the_accumulation(
