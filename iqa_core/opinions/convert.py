@@ -51,12 +51,15 @@ def convert(flags: argparse.Namespace) -> int:
     opinions = load_opinions(flags.annotations)
     asked, dropped = _asked(opinions.rows, flags.dimension)
     kept, unreliable = reliable(asked, flags.min_raters, flags.max_std)
-    path = Path(output.place).expanduser()
-    if output.kind:
-        written = write_sa_bench(kept, [load_rubric(name) for name in flags.rubric], path, flags.split or "full")
-    else:
-        write_table(kept, path)
-        written = [path]
+    rubrics, path = [load_rubric(name) for name in flags.rubric], Path(output.place).expanduser()
+    try:
+        if output.kind:
+            written = write_sa_bench(kept, rubrics, path, flags.split or "full")
+        else:
+            write_table(kept, path)
+            written = [path]
+    except OSError as error:
+        raise CallerError(f"--output {flags.output} cannot be written: {error}") from None
     counts = Counter(opinion.dimension for opinion in kept)
     print(f"opinions   {len(kept):,} ({', '.join(f'{name} {count:,}' for name, count in counts.items())})")
     for reason, count in (Counter(opinions.dropped) + dropped + unreliable).items():
