@@ -13,6 +13,7 @@ from pathlib import Path
 
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.inspection.commands import check, check_flags, probe, probe_flags
+from iqa_core.opinions.convert import convert, convert_flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ COMMANDS = {
     "scenes": Command("make a corpus of synthetic interior scenes with known quality", _scenes_flags, _scenes),
     "check": Command("look for faults that give plausible scores and no error", check_flags, check),
     "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, probe),
+    "convert": Command("write people's opinions in SA-BENCH's or our own format", convert_flags, convert),
     "report": Command("write the report of a score table, and compare it with another", _report_flags, _report),
 }
 

@@ -22,13 +22,19 @@ class EvaluateSettings(JobSettings):
     assessor: AssessorConfig = AssessorConfig()
     rubric: str | None = None
     """Name, path of a TOML, or sa-bench:<annotations>?prompt=4; default: the one that the checkpoint was trained on."""
+    against: list[str] = Field(default_factory=list)
+    """Another assessor on the same opinions: <checkpoint>?rubric=<rubric>, or scores:<output>; may be repeated."""
     dimension: list[str] = Field(default_factory=list)
     """Dimensions of the annotations to look at; may be repeated; default: all."""
     limit: int | None = Field(default=None, ge=1)
     """Look at this many of the images, drawn at random."""
     seed: int = Field(default=0, ge=0)
     """For --limit and for the intervals."""
+    hold_out_by: str | None = None
+    """Column of the annotations, such as model: figures for each of its values, and how they spread."""
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples behind each interval; 0 for none."""
     output: str | None = None
     """JSON file for all figures; the table for people goes to standard output."""
+    plots: str | None = None
+    """Scores against opinions, a picture per dimension and assessor, in one .png, .svg or .pdf; needs matplotlib."""

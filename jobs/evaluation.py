@@ -1,10 +1,11 @@
-"""Settings -> opinions and scores -> how well they agree, as Markdown and JSON."""
+"""Settings -> opinions and scores -> how well they agree, as Markdown, JSON and scatter plots."""
 
 from __future__ import annotations
 
 import json
 import sys
 from contextlib import redirect_stdout
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -15,23 +16,36 @@ from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinions
 from jobs.command import DONE
 from jobs.evaluate_settings import EvaluateSettings
-from jobs.evaluation_report import Evaluation, measured, to_json, to_markdown
-from jobs.judged import Judged, judged_by_assessor, judged_by_table
+from jobs.evaluation_figures import Evaluation, measured
+from jobs.evaluation_plots import draw, require_plottable
+from jobs.evaluation_report import to_json, to_markdown
+from jobs.judged import Judge, assessor_judge, table_judge
+
+TABLE = "scores:"
+"""Begins a --against that is a score table."""
+RUBRIC = "?rubric="
+"""In a --against: stands between the checkpoint and what it is asked. Either may have a question mark of its own."""
 
 
 def evaluate(settings: EvaluateSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is scored."""
     _check(settings)
     with redirect_stdout(sys.stderr):  # standard output is the report's alone
-        opinions = chosen(load_opinions(settings.annotations), settings)
+        opinions = chosen(load_opinions(settings.annotations, settings.hold_out_by), settings)
+        if settings.hold_out_by is not None and not any(row.group for row in opinions.rows):
+            raise CallerError(f"--hold-out-by {settings.hold_out_by}: no opinion has anything in that column")
         print(f"annotations {len(opinions.rows):,} opinions on {len(opinions.images):,} images", flush=True)
-        judged = _judged(settings, opinions)
+        judges = [_first(settings, opinions), *(_other(text, settings, opinions) for text in settings.against)]
+        judged = [judge() for judge in judges]
         # intervals over some thousand pairs take half a minute
         print(f"figures     {settings.resamples:,} resamples for each interval", flush=True)
-        evaluation = measured(opinions, judged, settings.resamples, settings.seed)
+        evaluation = measured(opinions, judged, settings.resamples, settings.seed, settings.hold_out_by)
     print(to_markdown(evaluation))
     if settings.output is not None:
-        _write(settings, evaluation)
+        _write(settings, "--output", settings.output, _content(settings, evaluation))
+    if settings.plots is not None:
+        kind = PurePosixPath(settings.plots).suffix[1:]
+        _write(settings, "--plots", settings.plots, draw(opinions, judged, evaluation, kind))
     return DONE
 
 
@@ -51,27 +65,54 @@ def chosen(opinions: Opinions, settings: EvaluateSettings) -> Opinions:
     return Opinions(tuple(rows), opinions.dropped)
 
 
-def _judged(settings: EvaluateSettings, opinions: Opinions) -> Judged:
+def _first(settings: EvaluateSettings, opinions: Opinions) -> Judge:
     if settings.scores is None:
-        return judged_by_assessor(opinions, settings.assessor, settings.rubric)
+        return assessor_judge(opinions, settings.assessor, settings.rubric)
+    return _table(settings, opinions, settings.scores)
+
+
+def _other(text: str, settings: EvaluateSettings, opinions: Opinions) -> Judge:
+    """One --against; all settings of the assessor but its checkpoint are those of the first."""
+    if text.startswith(TABLE):
+        return _table(settings, opinions, text.removeprefix(TABLE))
+    checkpoint, _, rubric = text.partition(RUBRIC)
+    config = settings.assessor.model_copy(update={"checkpoint": checkpoint})
+    return assessor_judge(opinions, config, rubric or None)
+
+
+def _table(settings: EvaluateSettings, opinions: Opinions, scores: str) -> Judge:
     try:
-        return judged_by_table(opinions, settings.scores, settings.storage_options)
+        return table_judge(opinions, scores, settings.storage_options)
     except (RunError, Missing, Forbidden, FetchFailed) as error:
-        raise CallerError(f"--scores: {error}") from error
+        raise CallerError(f"--scores {scores}: {error}") from error
 
 
 def _check(settings: EvaluateSettings) -> None:
-    if settings.scores is not None and (settings.assessor != AssessorConfig() or settings.rubric is not None):
+    asked = settings.assessor
+    if all(text.startswith(TABLE) for text in settings.against):
+        used = AssessorConfig()
+    else:  # all but the checkpoint is also meant for the others
+        used = asked.model_copy(update={"checkpoint": AssessorConfig().checkpoint})
+    if settings.scores is not None and (asked != used or settings.rubric is not None):
         raise CallerError("--scores are judged as they are: --assessor and --rubric would be ignored; leave them out")
-    if settings.scores is None and settings.storage_options:
+    if (
+        settings.scores is None
+        and settings.storage_options
+        and TABLE not in {t[: len(TABLE)] for t in settings.against}
+    ):
         raise CallerError("--storage-options belong to --scores")
+    if settings.plots is not None:
+        require_plottable(settings.plots)
 
 
-def _write(settings: EvaluateSettings, evaluation: Evaluation) -> None:
-    assert settings.output is not None
+def _content(settings: EvaluateSettings, evaluation: Evaluation) -> bytes:
     # storage options may hold secrets
     content = to_json(evaluation) | {"config": settings.model_dump(mode="json", exclude={"storage_options"})}
+    return json.dumps(content, indent=2).encode()
+
+
+def _write(settings: EvaluateSettings, flag: str, output: str, content: bytes) -> None:
     try:
-        Storage(settings.storage_options).put(absolute(settings.output), json.dumps(content, indent=2).encode())
+        Storage(settings.storage_options).put(absolute(output), content)
     except (OSError, Missing, Forbidden, FetchFailed) as error:
-        raise RunError(f"--output {settings.output} cannot be written: {error}") from error
+        raise RunError(f"{flag} {output} cannot be written: {error}") from error

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
-from iqa_core.assessor.load import describe, fingerprint, load
+from iqa_core.assessor.load import describe, fingerprint, load, own_limits
+from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.storage import Storage, absolute, is_local, local_path
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion, Opinions
-from iqa_core.records import Assessment, ImageLimits, Rejection
+from iqa_core.records import Assessment, Rejection
 from jobs.progress import Progress
 
 WINDOW = 64
@@ -41,18 +43,26 @@ class Judged:
     """Rejection code -> opinions that have no score for it."""
 
 
-def judged_by_assessor(opinions: Opinions, config: AssessorConfig, rubric: str | None) -> Judged:
-    """Score every image once, with all dimensions of the rubric.
+Judge = Callable[[], Judged]
+"""What was found to be in order, and takes its time when it is called."""
 
-    Raises CallerError before the model is loaded: an unknown dimension, no image where the annotations say.
+
+def assessor_judge(opinions: Opinions, config: AssessorConfig, rubric: str | None) -> Judge:
+    """Scores every image once, with all dimensions of the rubric.
+
+    Raises CallerError before a model is loaded: an unknown dimension, no image where the annotations say.
     """
-    spec = describe(config, rubric, ImageLimits())
+    spec = describe(config, rubric, own_limits(config))
     _require_dimensions(opinions, spec.rubric.names, f"rubric {spec.rubric.id}")
     if not any(path.is_file() for path in opinions.images):
         raise CallerError(
             f"none of {len(opinions.images):,} images is where the annotations say, {opinions.images[0]} to begin "
             "with; name the folder that they are relative to with ?images=FOLDER behind the annotations"
         )
+    return partial(_judged_by_assessor, opinions, config, spec)
+
+
+def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: AssessorSpec) -> Judged:
     about = {
         "assessor": config.checkpoint,
         "rubric": spec.rubric.id,
@@ -74,8 +84,8 @@ def judged_by_assessor(opinions: Opinions, config: AssessorConfig, rubric: str |
     return _judged(about, opinions.rows, verdict)
 
 
-def judged_by_table(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judged:
-    """Look every image up in the output of a scoring job.
+def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judge:
+    """Looks every image up in the output of a scoring job.
 
     An image is found by its path if it is a loose file, else by its key, or by the end of its path if that is a key.
     Raises CallerError when there is no such table, it lacks a dimension, none of the images is in it, or one could be
@@ -98,7 +108,7 @@ def judged_by_table(opinions: Opinions, scores: str, storage_options: Mapping[st
             return str(row["reason"])
         return row[opinion.dimension], row[f"{opinion.dimension}_std"]
 
-    return _judged(about, opinions.rows, verdict)
+    return partial(_judged, about, opinions.rows, verdict)
 
 
 def _judged(

@@ -18,7 +18,8 @@ from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.checking import Usable, reliable, usable
+from iqa_core.opinions.reliable import reliable
+from iqa_core.training.checking import Usable, usable
 from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.recipe import Recipe
@@ -62,6 +63,9 @@ class TrainingPlan:
         yield f"validate   {_counted(task.validation)}"
         yield from (f"           {count:,} {reason}" for reason, count in sorted(self.dropped.items()))
         yield f"parts      vision {recipe.vision}, aligner {recipe.aligner}, language {recipe.language}"
+        if recipe.augment_prompts_paraphrase or recipe.augment_prompts_drop:
+            wordings = "query or paraphrase" if recipe.augment_prompts_paraphrase else "query"
+            yield f"asked      by {wordings}, {recipe.augment_prompts_drop:.0%} of words left out"
         yield (
             f"steps      {steps:,} of {recipe.global_batch} samples: {self.settings.num_workers} workers x "
             f"{recipe.micro_batch} x {accumulation} accumulated, {recipe.precision}, ZeRO {recipe.zero_stage}"
@@ -98,6 +102,8 @@ def prepare(settings: TrainSettings) -> TrainingPlan:
         "train_samples": len(train.samples),
         "validation_samples": len(validation.samples),
     }
+    if recipe.augment_prompts_paraphrase:  # no part of the rubric's digest, since they decide no score
+        identity["paraphrases"] = {d.name: list(d.paraphrases) for d in spec.rubric.dimensions}
     return TrainingPlan(settings, task, dropped, identity)
 
 
@@ -137,7 +143,8 @@ def _samples(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder) ->
     else:
         train, validation = split(opinions, settings.validation_fraction, settings.split_by, settings.seed)
     parts = (
-        level_samples(train, encoder.rubric, recipe.targets, weights) + text_samples(settings.text, weights),
+        level_samples(train, encoder.rubric, recipe.targets, weights, paraphrased=recipe.augment_prompts_paraphrase)
+        + text_samples(settings.text, weights),
         level_samples(validation, encoder.rubric, recipe.targets, {}),
     )
     require_known_weights(weights, parts[0])

@@ -85,9 +85,7 @@ class Gatherer:
 
     async def _call(self, part: list[_Waiting]) -> None:
         call = asyncio.ensure_future(
-            self._send(
-                [image for one in part for image in one.images], [cost for one in part for cost in one.tokens]
-            )
+            self._send([image for one in part for image in one.images], [cost for one in part for cost in one.tokens])
         )
         for one in part:
             one.answer.add_done_callback(lambda _: call.cancel() if all(w.answer.done() for w in part) else None)

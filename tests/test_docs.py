@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,10 +20,11 @@ from iqa_core.assessor.manifest import CheckpointManifest, read_manifest
 from iqa_core.corpus.columns import TYPE_NAMES
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, UNSUPPORTED_IMAGE_EXTENSIONS
 from iqa_core.corpus.table import table_schema
+from iqa_core.errors import CallerError
 from iqa_core.fusion import load_fusion
 from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
-from jobs.command import parse
+from jobs.command import JobSettings, parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.fusion_settings import FusionSettings
 from jobs.score_settings import ScoreSettings
@@ -40,15 +42,16 @@ REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|serve|tests|benchmarks|docs|clus
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
+COMMAND = re.compile(r"^(?:\$ |ray job submit .* -- )? *python (.+)$", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
-JOBS: tuple[type[BaseModel], ...] = (
-    ScoreSettings,
-    EvaluateSettings,
-    SelectSettings,
-    TrainSettings,
-    FusionSettings,
-)
+JOBS: Mapping[str, type[JobSettings]] = {
+    "score_corpus": ScoreSettings,
+    "evaluate_assessor": EvaluateSettings,
+    "select_corpus": SelectSettings,
+    "train_sft": TrainSettings,
+    "fit_fusion": FusionSettings,
+}
 
 COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}
 DIMENSIONS = ("sharpness", "cleanness")
@@ -89,7 +92,7 @@ def known_flags() -> set[str]:
         parser = argparse.ArgumentParser()
         command.add_flags(parser)
         flags |= {flag for action in parser._actions for flag in action.option_strings}
-    return flags.union({"--config", "--help"}, RAYS_OWN_FLAGS, *map(flags_of, JOBS))
+    return flags.union({"--config", "--help"}, RAYS_OWN_FLAGS, *map(flags_of, JOBS.values()))
 
 
 def code(page: str) -> str:
@@ -143,11 +146,38 @@ def test_flags_exist(page: Path) -> None:
     assert named - known_flags() == set()
 
 
-@pytest.mark.parametrize("settings", JOBS)
+@pytest.mark.parametrize("settings", JOBS.values())
 def test_every_flag_of_a_job_is_in_the_docs(settings: type[BaseModel]) -> None:
     named = {flag for page in USER_PAGES for flag in FLAG.findall(code(page.read_text(encoding="utf-8")))}
     wanted = {flag for flag in flags_of(settings) if f"--no-{flag[2:]}" not in named and "--no-" not in flag}
     assert wanted - named == set()
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """Words of each command line of a job or a small command that a page shows in a block of its own."""
+    for block in fenced(page, ""):
+        for words in COMMAND.findall(block.replace("\\\n", " ")):
+            yield shlex.split(words, comments=True)
+
+
+@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+def test_commands_can_be_parsed(page: Path) -> None:
+    for first, *rest in commands(page.read_text(encoding="utf-8")):
+        if first == "-m":
+            module, name, *flags = rest
+            assert module == "iqa_core"
+            parser = argparse.ArgumentParser(exit_on_error=False)
+            COMMANDS[name].add_flags(parser)
+            parser.parse_args([flag for flag in flags if flag != "…"])
+        elif "…" not in rest:
+            parse(JOBS[Path(first).stem], rest)
+
+
+def test_a_command_over_several_lines_is_found_and_a_flag_that_it_lacks_refused() -> None:
+    [found] = commands("```\n$ python jobs/score_corpus.py --input 'a b' \\\n    --output c  # to c\n```\n")
+    assert found == ["jobs/score_corpus.py", "--input", "a b", "--output", "c"]
+    with pytest.raises(CallerError, match="--ouput"):
+        parse(ScoreSettings, ["--input", "a", "--ouput", "c"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,6 @@ around which two or three made-up raters lie. The prompts are those of interior-
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_core.demo.scenes import DIMENSIONS
+from iqa_core.opinions.opinion import nearest_level
 from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.rubrics.sa_bench import prompt_line
 
 TEST_EVERY = 5
 RATERS = 3
@@ -47,7 +48,7 @@ class Rated:
     @property
     def level(self) -> int:
         """The mean rounded, halves up: 1 (bad) to 5 (excellent)."""
-        return int(self.mos + 0.5)
+        return nearest_level(self.mos) + 1
 
 
 def dimension_of(index: int) -> str:
@@ -108,11 +109,5 @@ def _write_csv(path: Path, dimension: str, rows: Sequence[Rated]) -> None:
 
 
 def _prompt_lines(rubric: Rubric, k: int, rows: Mapping[int, Rated]) -> Iterator[str]:
-    dimension = rubric.dimensions[k]
     for index, row in rows.items():
-        content = {
-            "query": f"<image>{dimension.query}",
-            "response": f"{rubric.answer_start(dimension)} {rubric.levels[row.level - 1]}.",
-            "images": [image_path(index, row.id)],
-        }
-        yield json.dumps(content, ensure_ascii=False)
+        yield prompt_line(rubric, rubric.dimensions[k], row.level, image_path(index, row.id))

@@ -38,5 +38,6 @@ def read(path: Path, options: DeqaOptions) -> Iterator[Opinion | str]:
                 mos=ONE_TO_FIVE.mos(mos, f"{row.place}: gt_score_norm"),
                 std=std,
                 dataset=options.dataset or path.stem,
+                group=row.name(options.group),
             )
         )

@@ -30,19 +30,21 @@ FORMATS: Mapping[str, tuple[type[FileOptions], Reader]] = {
 """What stands before the colon -> its options and its reader; nothing is our own table."""
 
 
-def load_opinions(addresses: Sequence[str]) -> Opinions:
+def load_opinions(addresses: Sequence[str], group_column: str | None = None) -> Opinions:
     """All opinions of these annotation files, on 1..5.
 
+    group_column: what `?group=` says, of files whose address does not say it.
     Raises CallerError when a file is missing or malformed, an option is unknown, a value lies outside of its range, or
     there is not a single opinion.
     """
-    return collected((row for address in addresses for row in _rows(address)), ", ".join(addresses))
+    return collected((row for address in addresses for row in _rows(address, group_column)), ", ".join(addresses))
 
 
-def _rows(text: str) -> Iterator[Opinion | str]:
+def _rows(text: str, group_column: str | None) -> Iterator[Opinion | str]:
     try:
         address = parse_address(text, frozenset(FORMATS) - {""})
     except ValueError as error:
         raise CallerError(f"annotations {text}: {error}") from None
     options_type, read = FORMATS[address.kind]
-    yield from read(Path(address.place).expanduser(), parsed(options_type, address.options, text))
+    given = {} if group_column is None else {"group": group_column}
+    yield from read(Path(address.place).expanduser(), parsed(options_type, given | dict(address.options), text))

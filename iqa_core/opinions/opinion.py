@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
+from iqa_core.records import LEVEL_SCORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,11 @@ def collected(found: Iterable[Opinion | str], origin: str) -> Opinions:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in dropped.items()) or "no rows"
         raise CallerError(f"{origin} holds no opinion ({reasons})")
     return Opinions(tuple(rows.values()), dict(dropped))
+
+
+def nearest_level(mos: float) -> int:
+    """Index 0 (worst) to 4 of the level word that says a mean opinion; halves go up."""
+    return min(max(math.floor(mos + 0.5), LEVEL_SCORES[0]), LEVEL_SCORES[-1]) - 1
 
 
 def spread_of(ratings: tuple[float, ...]) -> float | None:

@@ -23,6 +23,8 @@ class FileOptions(BaseModel):
     """Folder that relative image paths are relative to; default: see the format."""
     dataset: str | None = None
     """Name of the data set; default: the file's."""
+    group: str | None = None
+    """Column that says what must not be split; default: see the format."""
 
 
 class ScaleOptions(FileOptions):

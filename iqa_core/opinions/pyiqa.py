@@ -55,11 +55,17 @@ def read(path: Path, options: PyiqaOptions) -> Iterator[Opinion | str]:
     first = 0 if known.kind == "nr" else 1
     lines = csv_cells(path)
     header = next(lines, (str(path), []))[1]
+    if options.group is not None and options.group not in header:
+        raise CallerError(f"{path}: no column {options.group}; there are {', '.join(header)}")
     spread = header[first + 2].strip().lower() if len(header) > first + 2 else ""
     for place, cells in lines:
         if len(cells) < first + 2:
             raise CallerError(f"{place}: {len(cells)} fields; a {known.kind} file has {first + 2} or more")
         mos = to_number(cells[first + 1], f"{place}: the opinion")
+        # of one reference there are many distorted images, which must not be split
+        group = cells[0] if known.kind == "fr" else None
+        if options.group is not None:
+            group = dict(zip(header, cells, strict=False)).get(options.group) or None
         yield (
             NO_OPINION
             if mos is None
@@ -70,8 +76,7 @@ def read(path: Path, options: PyiqaOptions) -> Iterator[Opinion | str]:
                 mos=known.scale.mos(mos, f"{place}: the opinion"),
                 std=_std(spread, to_number(cells[first + 2], place), known.scale) if spread in _SPREADS else None,
                 dataset=options.dataset or options.set or path.stem,
-                # of one reference there are many distorted images, which must not be split
-                group=cells[0] if known.kind == "fr" else None,
+                group=group,
             )
         )
 

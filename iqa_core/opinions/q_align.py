@@ -40,6 +40,7 @@ def read(path: Path, options: QAlignOptions) -> Iterator[Opinion | str]:
                 dimension=options.dimension,
                 mos=options.scale.mos(score, f"{row.place}: the score"),
                 dataset=options.dataset or path.stem,
+                group=row.name(options.group),
             )
         )
 

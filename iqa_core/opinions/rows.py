@@ -35,6 +35,16 @@ class Row:
         """None where the cell is empty or NaN. Raises CallerError when it is no number."""
         return to_number(self.values.get(name), f"{self.place}: {name}")
 
+    def name(self, column: str | None, default: str = "") -> str | None:
+        """What stands in a column, or in the default one where none is asked for; None for nothing.
+
+        Raises CallerError when the column that is asked for is not there.
+        """
+        if column is not None and column not in self.values:
+            raise CallerError(f"{self.place}: no column {column}; there are {', '.join(self.values)}")
+        value = self.values.get(column or default)
+        return None if value in (None, "") else str(value)
+
 
 def to_number(value: Any, place: str) -> float | None:
     """A number, also written as text; None for nothing. Raises CallerError on anything else."""

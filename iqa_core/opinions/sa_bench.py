@@ -38,8 +38,13 @@ def read(place: Path, options: SaBenchOptions) -> Iterator[Opinion | str]:
     """
     for path, dimension in _files(place, options):
         folder = options.images or path.absolute().parent.parent
-        read_one = _from_csv if path.suffix == ".csv" else _from_jsonl
-        yield from read_one(path, dimension, folder, options.dataset or DATASET)
+        dataset = options.dataset or DATASET
+        if path.suffix == ".csv":
+            yield from _from_csv(path, dimension, folder, dataset, options.group)
+        elif options.group is not None:
+            raise CallerError(f"{path} has no column {options.group}; the CSV beside it has columns")
+        else:
+            yield from _from_jsonl(path, dimension, folder, dataset)
 
 
 def _files(place: Path, options: SaBenchOptions) -> list[tuple[Path, str]]:
@@ -66,16 +71,16 @@ def _files(place: Path, options: SaBenchOptions) -> list[tuple[Path, str]]:
     return found
 
 
-def _from_csv(path: Path, dimension: str, folder: Path, dataset: str) -> Iterator[Opinion | str]:
+def _from_csv(path: Path, dimension: str, folder: Path, dataset: str, group: str | None) -> Iterator[Opinion | str]:
     column = f"{dimension}_score_mos"
     for row in read_rows(path):
         if column not in row.values:
             raise CallerError(f"{path} has no column {column}; it has {', '.join(row.values)}")
         mos = row.number(column)
-        yield NO_OPINION if mos is None else _rated(row, dimension, mos, folder, dataset)
+        yield NO_OPINION if mos is None else _rated(row, dimension, mos, folder, dataset, group)
 
 
-def _rated(row: Row, dimension: str, mos: float, folder: Path, dataset: str) -> Opinion:
+def _rated(row: Row, dimension: str, mos: float, folder: Path, dataset: str, group: str | None) -> Opinion:
     prefix = f"{dimension}_score_"
     names = [name for name in row.values if name.startswith(prefix) and not name.startswith(f"{prefix}mos")]
     ratings = [(name, row.number(name)) for name in names]
@@ -90,7 +95,7 @@ def _rated(row: Row, dimension: str, mos: float, folder: Path, dataset: str) -> 
         num_raters=len(raters) or None,
         raters=raters,
         dataset=dataset,
-        group=row.values.get("model") or None,
+        group=row.name(group, "model"),
     )
 
 

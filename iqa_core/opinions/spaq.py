@@ -52,5 +52,6 @@ def read(path: Path, options: SpaqOptions) -> Iterator[Opinion | str]:
                     dimension=COLUMNS[name],
                     mos=SCALE.mos(value, f"{row.place}: {name}"),
                     dataset=options.dataset or "SPAQ",
+                    group=found.name(options.group),
                 )
             )

@@ -48,6 +48,9 @@ def _answer_prefix(template: str) -> str:
 
 Text = Annotated[str, AfterValidator(_text)]
 
+TAG = re.compile(r"<\w+>")
+"""Such as `<lighting>`: part of a format, not a word."""
+
 
 class RubricDimension(BaseModel):
     """One quality that is judged."""
@@ -58,8 +61,19 @@ class RubricDimension(BaseModel):
     """Column of the score table, and what `{dimension}` stands for in the answer prefix."""
     query: Text
     """What the model is asked, verbatim; any tag such as `<lighting>` is part of it."""
+    paraphrases: tuple[Text, ...] = ()
+    """Other wordings of the query, which training may draw from; scoring never does."""
     description: str = ""
     """One sentence for people; not shown to the model."""
+
+    @model_validator(mode="after")
+    def _other_words(self) -> Self:
+        wordings = (self.query, *self.paraphrases)
+        if len(set(wordings)) != len(wordings):
+            raise ValueError(f"paraphrases of {self.name} must differ from its query and from one another")
+        if any(TAG.findall(wording) != TAG.findall(self.query) for wording in wordings):
+            raise ValueError(f"paraphrases of {self.name} must have the tags of its query: {TAG.findall(self.query)}")
+        return self
 
 
 class Rubric(BaseModel):
@@ -104,7 +118,7 @@ class Rubric(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, hex, over what reaches the model or names a score; descriptions do not count."""
+        """SHA-256, hex, over what reaches the model or names a score; descriptions and paraphrases do not count."""
         content = {
             "system": self.system,
             "answer_prefix": self.answer_prefix,

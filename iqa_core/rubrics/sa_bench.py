@@ -21,7 +21,8 @@ LEVELS = ("bad", "poor", "fair", "good", "excellent")
 """Worst to best, worth 1 to 5."""
 
 IMAGE_TAG = "<image>"
-FILE = re.compile(r"(?P<dimension>[a-z][a-z0-9]*)_\w+_prompt(?P<prompt>[1-9]\d*)\.jsonl")
+NAME = re.compile(r"[a-z][a-z0-9]*")
+FILE = re.compile(rf"(?P<dimension>{NAME.pattern})_\w+_prompt(?P<prompt>[1-9]\d*)\.jsonl")
 ANSWER = re.compile(rf"(?P<prefix>.*\S) (?P<level>{'|'.join(LEVELS)})\.?", re.DOTALL)
 
 
@@ -94,6 +95,30 @@ def prompt_lines(path: Path) -> Iterator[PromptLine]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _prompt_line(line, f"{path}, line {number}")
+
+
+def prompt_line(rubric: Rubric, dimension: RubricDimension, level: int, image: str) -> str:
+    """One line of a JSONL file, without its end; the inverse of `prompt_lines`. level: 1 (bad) to 5 (excellent)."""
+    content = {
+        "query": f"{IMAGE_TAG}{dimension.query}",
+        "response": f"{rubric.answer_start(dimension)} {rubric.levels[level - 1]}.",
+        "images": [image],
+    }
+    return json.dumps(content | ({"system": rubric.system} if rubric.system else {}), ensure_ascii=False)
+
+
+def require_expressible(rubric: Rubric) -> None:
+    """Raises CallerError when `rubric_of` would not read the same words again from lines of this rubric."""
+    if rubric.levels != LEVELS:
+        raise CallerError(f"rubric {rubric.id} answers with {', '.join(rubric.levels)}; SA-BENCH's are {LEVELS}")
+    for dimension in rubric.dimensions:
+        place = f"rubric {rubric.id}, {dimension.name}"
+        if not NAME.fullmatch(dimension.name):
+            raise CallerError(f"{place}: names of SA-BENCH's files hold a dimension of letters and digits only")
+        line = _prompt_line(prompt_line(rubric, dimension, 1, "x.jpg"), place)
+        written = (rubric.system, dimension.query, rubric.answer_prefix)
+        if (line.system, line.query, _template(line, dimension.name)) != written:
+            raise CallerError(f"{place}: SA-BENCH's lines cannot tell what in them is the dimension's name or is empty")
 
 
 def _files(folder: Path, prompt: int) -> dict[str, list[Path]]:

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import ImageHeader, Rejection
 from iqa_core.training.encoding import SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample
 
 READERS = 8
 """Threads that decode images; Pillow lets others run meanwhile."""
-FEW_RATERS, WIDE = "fewer raters than asked for", "a standard deviation above the bound"
 TOO_LONG = "too long"
 SHRUNK = "shrunk to fit"
 SHOWN = 3
@@ -32,27 +30,6 @@ class Usable:
     """In order, each with its number of tokens."""
     counts: Mapping[str, int]
     """Reason -> samples that were left out, or (`shrunk to fit`) changed."""
-
-
-def reliable(
-    opinions: Sequence[Opinion], min_raters: int | None, max_std: float | None
-) -> tuple[list[Opinion], Counter[str]]:
-    """Opinions of enough raters who agree well enough, and reason -> how many were left out.
-
-    An opinion of which that number is not known is kept. Raises CallerError when nothing is left.
-    """
-    dropped: Counter[str] = Counter()
-    kept = []
-    for opinion in opinions:
-        if min_raters is not None and opinion.num_raters is not None and opinion.num_raters < min_raters:
-            dropped[FEW_RATERS] += 1
-        elif max_std is not None and opinion.std is not None and opinion.std > max_std:
-            dropped[WIDE] += 1
-        else:
-            kept.append(opinion)
-    if opinions and not kept:
-        raise CallerError(f"no opinion is left of {len(opinions)} ({dict(dropped)}); loosen --min-raters or --max-std")
-    return kept, dropped
 
 
 def usable(
@@ -119,7 +96,7 @@ def _fitting(
     if too_long == "drop":
         return None
     height, width = encoder.preparer.picture_size(header)
-    visual = tokens - encoder.text(sample).text_tokens + 1
+    visual = tokens - encoder.text_tokens(sample) + 1
     room = max_tokens - (tokens - visual)
     pixels = math.floor(height * width * room / visual)
     if pixels < getattr(encoder.preparer, "min_pixels", 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The label of a token that carries no loss."""
+
+KNOWN_TEXTS = 4096
+"""Encoded texts that are kept: all of a rubric's, but not each of those with words left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +80,19 @@ class SampleEncoder:
         self.preparer = preparer
         self._processor = processor
         self._turn_end = turn_end(processor, rubric.system)
-        self._known: dict[tuple[str, str, str | None], EncodedText] = {}
+        self._encoded = lru_cache(KNOWN_TEXTS)(self._encode)
 
     def text(self, sample: TrainingSample) -> EncodedText:
-        """Encoded once for all samples that ask and answer the same.
+        """Encoded once for samples that ask and answer the same.
 
         Raises CallerError when the tokenizer merges the answer, or the level word, with what stands before it.
         """
-        start = sample.level.answer_start if sample.level else None
-        key = (sample.query, sample.answer, start)
-        if key not in self._known:
-            self._known[key] = self._encode(*key)
-        return self._known[key]
+        return self._encoded(sample.query, sample.answer, sample.level.answer_start if sample.level else None)
+
+    def text_tokens(self, sample: TrainingSample) -> int:
+        """Of question and answer in the longest wording, with one for the image. Raises CallerError as `text` does."""
+        wordings = (sample.query, *sample.paraphrases)
+        return max(self.text(replace(sample, query=query)).text_tokens for query in wordings)
 
     def tokens(self, sample: TrainingSample, header: ImageHeader) -> int:
         """Of the whole row: exact where readers do all that a model's processor does in 8 bits, else estimated.
@@ -95,7 +100,7 @@ class SampleEncoder:
         With tiles it is some tokens too many where the tokenizer joins newlines between them.
         """
         preparer = self.preparer_of(sample)
-        return self.text(sample).text_tokens - 1 + preparer.visual_tokens(*preparer.picture_size(header))
+        return self.text_tokens(sample) - 1 + preparer.visual_tokens(*preparer.picture_size(header))
 
     def preparer_of(self, sample: TrainingSample) -> ModelPreparer:
         return self.preparer if sample.max_pixels is None else replace(self.preparer, max_pixels=sample.max_pixels)

@@ -101,7 +101,7 @@ def _rubric_name(rubric: Rubric, output: Path) -> str:
 
 def _toml_lines(rubric: Rubric) -> Iterator[str]:
     """A JSON string is a TOML string, and so is a list of them."""
-    values = rubric.model_dump(mode="json", exclude_none=True)
+    values = rubric.model_dump(mode="json", exclude_defaults=True)
     dimensions = values.pop("dimensions")
     yield from (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
     for dimension in dimensions:

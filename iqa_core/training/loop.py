@@ -26,6 +26,7 @@ from iqa_core.assessor.checkpoints import materialise
 from iqa_core.assessor.models import load_model
 from iqa_core.assessor.processors import load_processor
 from iqa_core.errors import RunError
+from iqa_core.training.augmenting import augmented
 from iqa_core.training.encoding import Batch, SampleEncoder
 from iqa_core.training.engine import Engine
 from iqa_core.training.parts import prepare_parts, set_training
@@ -115,7 +116,7 @@ class Training:
         pieces = (
             piece
             for step in range(first_step, self.schedule.steps)
-            for piece in self.schedule.micro_batches(step, self.place.rank, self.place.num_workers)
+            for piece in self.schedule.micro_turns(step, self.place.rank, self.place.num_workers)
         )
         made = (pool.submit(self._batch, piece) for piece in pieces)
         ahead = list(islice(made, AHEAD))
@@ -123,8 +124,9 @@ class Training:
             yield on_device(ahead.pop(0).result(), self.place.device, self.engine.module.dtype)
             ahead += islice(made, 1)
 
-    def _batch(self, indices: NDArray[np.int64]) -> Batch:
-        return self.encoder.batch([self.task.train[i] for i in indices])
+    def _batch(self, turns: NDArray[np.int64]) -> Batch:
+        places = [divmod(int(turn), len(self.task.train)) for turn in turns]
+        return self.encoder.batch([augmented(self.task.train[i], i, epoch, self.recipe) for epoch, i in places])
 
     def _conclude(self, step: int, meter: Meter, host: Host) -> None:
         """Validate, and hand over a checkpoint with what was found."""

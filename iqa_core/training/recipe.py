@@ -42,6 +42,10 @@ class Recipe(BaseModel):
     """What the level token is trained towards: the nearest level, or probabilities that keep the mean opinion."""
     level_weight: float = Field(default=1, gt=0)
     """How many answer tokens the level token counts for."""
+    augment_prompts_paraphrase: bool = False
+    """Ask in one of the rubric's wordings, its query or a paraphrase, drawn anew in every epoch."""
+    augment_prompts_drop: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a question's words that are left out, drawn anew in every epoch; tags and the dimension's name stay."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16 multiplies in bfloat16 and keeps float32 weights in the optimizer."""
     zero_stage: ZeroStage = 2
@@ -71,7 +75,7 @@ class Recipe(BaseModel):
     micro_batch: int = Field(default=2, ge=1)
     """Samples per forward pass of a worker."""
     seed: int = Field(default=0, ge=0)
-    """Of order, dropout and new weights."""
+    """Of order, dropout, wording and new weights."""
 
     every: int = Field(default=100, ge=1)
     """Steps from one validation with its checkpoint to the next; there is one after the last step, too."""

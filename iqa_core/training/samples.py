@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion
+from iqa_core.opinions.opinion import Opinion, nearest_level
 from iqa_core.opinions.rows import Row, read_rows
 from iqa_core.rubrics import Rubric
-from iqa_core.training.targets import TargetKind, level_target, nearest_level
+from iqa_core.training.targets import TargetKind, level_target
 
 ANSWER_END = "."
 """What follows the level word."""
@@ -45,18 +45,26 @@ class TrainingSample:
     level: Level | None = None
     """None for an answer without a level word, such as a description."""
     tokens: int = 0
-    """Of image, question and answer; 0 until they are counted."""
+    """Of image, question (its longest wording) and answer; 0 until they are counted."""
+    paraphrases: tuple[str, ...] = ()
+    """Other wordings of the query that it may be asked in."""
     max_pixels: int | None = None
     """Bound on the prepared image where it had to be shrunk."""
 
 
 def level_samples(
-    opinions: Sequence[Opinion], rubric: Rubric, targets: TargetKind, weights: Mapping[str, float]
+    opinions: Sequence[Opinion],
+    rubric: Rubric,
+    targets: TargetKind,
+    weights: Mapping[str, float],
+    *,
+    paraphrased: bool = False,
 ) -> list[TrainingSample]:
     """One sample per opinion, in order.
 
-    weights: of data sets and dimensions by name; both multiply. Raises CallerError on a dimension that the rubric does
-    not have, on a weight that belongs to nothing, and on a target that an opinion cannot give.
+    weights: of data sets and dimensions by name; both multiply. paraphrased: samples carry the rubric's paraphrases.
+    Raises CallerError on a dimension that the rubric does not have, on one without paraphrases where they are asked
+    for, on a weight that belongs to nothing, and on a target that an opinion cannot give.
     """
     by_name = {dimension.name: dimension for dimension in rubric.dimensions}
     unknown = sorted({opinion.dimension for opinion in opinions} - by_name.keys())
@@ -64,6 +72,12 @@ def level_samples(
         raise CallerError(
             f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {', '.join(rubric.names)}; "
             "name another --rubric, or leave these rows out"
+        )
+    asked = {opinion.dimension for opinion in opinions}
+    if paraphrased and (without := sorted(name for name in asked if not by_name[name].paraphrases)):
+        raise CallerError(
+            f"rubric {rubric.id} has no paraphrases of {', '.join(without)}; add them to its TOML, or leave "
+            "--augment-prompts-paraphrase out"
         )
     samples = []
     for opinion in opinions:
@@ -78,6 +92,7 @@ def level_samples(
                 dataset=opinion.dataset,
                 weight=weights.get(opinion.dataset, 1.0) * weights.get(opinion.dimension, 1.0),
                 level=Level(start, opinion.dimension, opinion.mos, tuple(map(float, target))),
+                paraphrases=dimension.paraphrases if paraphrased else (),
             )
         )
     return samples

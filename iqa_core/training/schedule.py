@@ -29,19 +29,27 @@ class Schedule:
         return self.recipe.steps(len(self.tokens))
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """Indices of the samples of one step: consecutive pieces of one shuffled round after another."""
-        n, size = len(self.tokens), self.recipe.global_batch
-        first, last = step * size // n, ((step + 1) * size - 1) // n
-        rounds = np.concatenate([self._round(number) for number in range(first, last + 1)])
-        start = step * size - first * n
-        return rounds[start : start + size]
+        """Indices of the samples of one step."""
+        return self._turns(step) % len(self.tokens)
 
     def micro_batches(self, step: int, rank: int, num_workers: int) -> list[NDArray[np.int64]]:
-        """What one worker takes in one step; samples of like length go together, so that little is padded."""
-        batch = self.batch(step)
-        by_length = batch[np.argsort([self.tokens[i] for i in batch], kind="stable")]
+        """Indices of the samples that one worker takes in one step, a forward pass each."""
+        return [turns % len(self.tokens) for turns in self.micro_turns(step, rank, num_workers)]
+
+    def micro_turns(self, step: int, rank: int, num_workers: int) -> list[NDArray[np.int64]]:
+        """The same as turns, epoch x samples + index; samples of like length go together, so that little is padded."""
+        turns = self._turns(step)
+        by_length = turns[np.argsort([self.tokens[turn % len(self.tokens)] for turn in turns], kind="stable")]
         pieces = by_length.reshape(-1, self.recipe.micro_batch)
         return list(pieces[rank::num_workers])
+
+    def _turns(self, step: int) -> NDArray[np.int64]:
+        """Consecutive pieces of one shuffled round after another."""
+        n, size = len(self.tokens), self.recipe.global_batch
+        first, last = step * size // n, ((step + 1) * size - 1) // n
+        rounds = np.concatenate([number * n + self._round(number) for number in range(first, last + 1)])
+        start = step * size - first * n
+        return rounds[start : start + size]
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero after the last step; `step` counts from 0."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import nearest_level
 from iqa_core.records import LEVEL_SCORES
 
 TargetKind = Literal["hard", "linear", "gaussian", "gaussian-cdf"]
@@ -37,11 +38,6 @@ def level_target(kind: TargetKind, mos: float, std: float | None) -> Target:
             "use --targets linear"
         )
     return gaussian_target(mos, std, "cdf" if kind == "gaussian-cdf" else "pdf")
-
-
-def nearest_level(mos: float) -> int:
-    """Index 0 (worst) to 4 of the level word that says a mean opinion; halves go up."""
-    return min(max(math.floor(mos + 0.5), LEVEL_SCORES[0]), LEVEL_SCORES[-1]) - 1
 
 
 def hard_target(mos: float) -> Target:

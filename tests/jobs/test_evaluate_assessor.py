@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
+from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images, load_assessor
+from iqa_core.assessor.load import describe, fingerprint
 from iqa_core.corpus.ledger import Ledger, chunk_name
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
-from iqa_core.records import Rejection
+from iqa_core.opinions.load import load_opinions
+from iqa_core.records import ImageLimits, Rejection
 from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.evaluation import evaluate
+from jobs.evaluation_plots import DOTS_PER_INCH, INCHES
 from tests.jobs.running import ROOT
 
 DIMENSIONS = ("distortion", "harmony", "layout", "lighting")
@@ -66,6 +74,20 @@ def table_of(rows: Mapping[str, Path], output: Path, keep: int | None = None) ->
     schema = table_schema(names, probs=False, carried=pa.schema([]))
     table = pa.Table.from_pylist(lines[:keep], schema=schema)
     Ledger(Storage(), str(output)).commit(chunk_name(0, 0), table, {"rubric": "interior-v1", "fingerprint": "f0"})
+    return output
+
+
+def perfect_table(bench: Path, output: Path) -> Path:
+    """Its scores are the opinions themselves; spreads are the fake assessor's."""
+    images = images_of(bench)
+    table_of(images, output)
+    ledger = Ledger(Storage(), str(output))
+    rows = ledger.read(chunk_name(0, 0))
+    truths = {(row.path, row.dimension): row.mos for row in load_opinions([f"sa-bench:{bench}?split=full"]).rows}
+    for name in DIMENSIONS:
+        values = [truths.get((images[key], name), 1.0) for key in rows["key"].to_pylist()]
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.float32()))
+    ledger.commit(chunk_name(0, 0), rows, {"rubric": "oracle", "fingerprint": "f1"})
     return output
 
 
@@ -164,6 +186,103 @@ def test_a_score_table_gives_the_figures_that_its_images_give(key: str, bench: P
     assert looked_up["about"] == {"scores": str(scores), "rubric": "interior-v1", "fingerprint": "f0"}
 
 
+def test_assessors_stand_side_by_side_and_differ_on_the_same_resamples(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oracle = perfect_table(bench, tmp_path / "oracle")
+    found = evaluated(
+        tmp_path,
+        *("--annotations", f"sa-bench:{bench}?split=full", "--assessor.checkpoint", "fake:"),
+        *("--against", f"scores:{oracle}", "--against", "fake:?rubric=interior-v2"),
+    )
+    own = {name: found["agreement"][name]["srcc"]["value"] for name in (*DIMENSIONS, "overall")}
+    best, same = found["against"]
+    assert (best["about"]["rubric"], same["about"]["rubric"]) == ("oracle", "interior-v2")
+    for name, srcc in own.items():
+        difference = best["difference"][name]
+        assert best["agreement"][name]["srcc"]["value"] == pytest.approx(1)
+        assert difference["srcc"]["value"] == pytest.approx(srcc - 1)
+        assert difference["srcc"]["low"] <= difference["srcc"]["high"] <= 0
+        assert same["difference"][name]["srcc"] == {"value": 0, "low": 0, "high": 0}
+        assert same["difference"][name]["first_ahead"] == 0.5
+    overall = best["difference"]["overall"]
+    assert (overall["pairs"], overall["first_ahead"]) == (24, 0)
+    printed = capsys.readouterr().out
+    pairs = [f"{found['agreement'][n]['plcc']['value']:.3f} / {srcc:.3f}" for n, srcc in own.items()]
+    assert f"| fake:, interior-v1 | {' | '.join(pairs)} |" in printed
+    assert f"| {oracle}, oracle | 1.000 / 1.000 |" in printed
+    assert "| SA-IQA, prompt 1 | 0.575 / 0.552 |" in printed
+    assert f"| {oracle}, oracle | overall | 24 | {overall['plcc']['value']:.3f} [" in printed
+    assert "| fake:, interior-v2 | overall | 24 | 0.000 [0.000, 0.000] | 0.000 [0.000, 0.000] | 0.500 |" in printed
+
+
+def test_figures_of_each_group_and_how_they_spread(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = f"sa-bench:{bench}?split=full"
+    flags = ("--assessor.checkpoint", "fake:", "--resamples", 0, "--hold-out-by")
+    found = evaluated(tmp_path, "--annotations", source, *flags, "model")
+    sizes = Counter(row.group for row in load_opinions([source]).rows)
+    assert set(found["groups"]) == {"generator-a", "generator-b", "generator-c"} == set(sizes)
+    assert {name: group["overall"]["scored"] for name, group in found["groups"].items()} == sizes
+    values = [group["overall"]["srcc"]["value"] for group in found["groups"].values()]
+    spread = {"groups": 3, "low": min(values), "high": max(values), "std": pytest.approx(np.std(values, ddof=1))}
+    assert found["spread"]["overall"]["srcc"] == spread
+    printed = capsys.readouterr().out
+    assert "## By model: fake:, interior-v1" in printed
+    assert f"| generator-a | {sizes['generator-a']} |" in printed
+    assert "| *highest* |" in printed
+    assert f" / {max(values):.3f} |\n| *standard deviation*" in printed
+    message = refused("--annotations", source, *flags, "style")
+    assert "no column style; there are id, distortion_score_1" in message
+
+
+def test_any_column_can_hold_out_and_what_has_nothing_there_is_counted(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    images = [str(path) for path in images_of(bench).values()]
+    rows = [f"{path},layout,{1 + n / 6},{'ab'[n % 2] if n < 8 else ''}" for n, path in enumerate(images)]
+    table.write_text("\n".join(["image,dimension,mos,style", *rows]))
+    flags = ("--assessor.checkpoint", "fake:", "--resamples", 0, "--hold-out-by", "style")
+    found = evaluated(tmp_path, "--annotations", table, *flags)
+    assert {name: group["layout"]["scored"] for name, group in found["groups"].items()} == {"a": 4, "b": 4}
+    assert found["ungrouped"] == 16
+    assert "16 opinions without style: in no group" in capsys.readouterr().out
+    table.write_text("image,dimension,mos,style\n" + f"{images[0]},layout,3,")
+    assert "--hold-out-by style: no opinion has anything" in refused("--annotations", table, *flags)
+
+
+def test_scatter_plots_are_one_picture(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--annotations", f"sa-bench:{bench}?split=full", "--assessor.checkpoint", "fake:", "--plots")
+    evaluated(tmp_path, *flags, tmp_path / "p.png", "--against", "fake:?rubric=interior-v2")
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.size == (round(4 * INCHES * DOTS_PER_INCH), round(2 * INCHES * DOTS_PER_INCH))
+        blue, red = np.asarray(picture.convert("RGB"), dtype=int)[..., [2, 0]].reshape(-1, 2).T
+    assert (blue - red > 60).sum() > 24, "there are points"
+    evaluated(tmp_path, *flags, tmp_path / "p.svg")
+    assert b"</svg>" in (tmp_path / "p.svg").read_bytes()
+    assert "ends in .png, .svg, .pdf" in refused(*flags, "p.jpg")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "--plots needs matplotlib: pip install 'iqa-ray[plots]'" in refused(*flags, "p.png")
+
+
+def test_a_checkpoints_own_limits_hold(bench: Path, tmp_path: Path) -> None:
+    """The scenes have sides of 112."""
+    folder = tmp_path / "strict"
+    shutil.copytree(ROOT / "iqa_core" / "demo" / "checkpoint", folder)
+    manifest = folder / "assessor.toml"
+    manifest.write_text(manifest.read_text().replace("[fingerprint]", "[limits]\nmin_side = 113\n\n[fingerprint]"))
+    flags = ("--annotations", f"sa-bench:{bench}?split=test", "--assessor.checkpoint", folder)
+    found = evaluated(tmp_path, *flags, "--assessor.threads", 1)
+    config = AssessorConfig(checkpoint=str(folder))
+    parts = describe(config, None, ImageLimits(min_side=113)).fingerprint_parts
+    assert found["failures"] == {"too_small": 8}
+    assert found["about"]["fingerprint"] == fingerprint(parts)
+
+
 def test_images_are_found_by_key_where_the_source_is_a_tar(bench: Path, tmp_path: Path) -> None:
     images = images_of(bench)
     table_of(images, tmp_path / "scores")
@@ -195,6 +314,11 @@ def test_what_cannot_be_evaluated_is_refused(bench: Path, tmp_path: Path) -> Non
     message = refused(*annotations, "--assessor.checkpoint", "fake:", "--rubric", "q-align")
     assert "the annotations are about distortion, harmony, layout, lighting, but rubric q-align has quality" in message
     assert "--annotations: is required" in refused()
+    other = ("--against", "scores:x")
+    assert "would be ignored" in refused(*annotations, "--scores", "x", *other, "--assessor.threads", 1)
+    assert "has no scores/*.parquet" in refused(*annotations, "--assessor.checkpoint", "fake:", *other)
+    other = ("--against", "fake:?rubric=q-align")
+    assert "but rubric q-align has quality" in refused(*annotations, "--assessor.checkpoint", "fake:", *other)
     assert "--limit" in refused(*annotations, "--limit", 0)
     scores = table_of({"far/away.jpg": next(iter(images_of(bench).values()))}, tmp_path / "other")
     elsewhere = Path(str(bench) + "-moved")

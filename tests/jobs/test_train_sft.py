@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from iqa_core.assessor.direct import assess_images, load_assessor
 from tests.assessor.tiny import save_qwen2_5_vl
 from tests.jobs.running import ROOT, environment
+from tests.s3_server import SECRET, Bucket, storage_options
 from tests.training.tasks import write_opinions
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -132,10 +133,10 @@ def test_the_same_command_again_finds_nothing_to_do(whole: tuple[Path, str], sta
 
 
 def last_weights(output: Path) -> dict[str, torch.Tensor]:
-    """What was trained, in the checkpoint of the last step."""
-    [last] = [
+    """What was trained, in the checkpoint of the last step; a driver that died over it may have left one besides."""
+    *_, last = [
         file.parent
-        for file in (output / "ray").glob("checkpoint_*/progress.json")
+        for file in sorted((output / "ray").glob("checkpoint_*/progress.json"))
         if json.loads(file.read_text())["step"] == STEPS
     ]
     return load_file(last / "trained.safetensors")
@@ -172,3 +173,35 @@ def test_a_killed_driver_goes_on_with_the_same_command(whole: tuple[Path, str], 
     assert "step 1/" not in printed, "it went on from the checkpoint of step 4 or later"
     assert seen >= 5
     assert_ends_like(data / "driver", whole[0])
+
+
+@pytest.mark.s3
+def test_on_an_object_store_it_trains_goes_on_and_exports(
+    s3: Bucket, whole: tuple[Path, str], data: Path, start: Start, tmp_path: Path
+) -> None:
+    output = s3.uri("runs/first")
+    # one worker takes the same steps as two, and starts sooner
+    flags = ("--num-workers", 1, "--storage-options", json.dumps(storage_options(s3.endpoint)))
+
+    def records() -> list[dict[str, Any]]:
+        there = "runs/first/figures.jsonl" in s3.keys("runs/first/figures")
+        return [json.loads(line) for line in s3.get("runs/first/figures.jsonl").splitlines()] if there else []
+
+    process = start(output, *flags)
+    wait_for(lambda: any(record["step"] > 4 for record in records()), process)
+    started = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    printed = process.communicate()[0]
+    psutil.wait_procs(started, timeout=60)
+    printed += (again := ended(start(output, *flags)))
+    assert "step 1/" not in again, "it went on from the checkpoint of step 4 or later"
+    assert SECRET not in printed
+    s3.fetch_tree("runs/first", tmp_path / "fetched")
+    assert_ends_like(tmp_path / "fetched", whole[0])
+    assert not any(SECRET in file.read_text() for file in (tmp_path / "fetched").rglob("*.json"))
+    checkpoint = tmp_path / "fetched" / "checkpoint"
+    found, wanted = (
+        assess_images(load_assessor(str(folder), threads=1), [data / "scenes" / "scene-000000.png"])[0]
+        for folder in (checkpoint, whole[0] / "checkpoint")
+    )
+    assert found.scores_K == pytest.approx(wanted.scores_K, abs=1e-3)  # type: ignore[union-attr]

@@ -124,3 +124,15 @@ def test_an_output_goes_on_with_the_same_settings_only(table: Path, tmp_path: Pa
     with pytest.raises(CallerError, match=r"started otherwise .*learning_rate was 2e-05, is 0.001"):
         claim(planned(table, tmp_path / "out", "--learning-rate", "1e-3"))
     assert json.loads((tmp_path / "out" / "training.json").read_text())["seed"] == 0
+
+
+def test_other_wordings_are_part_of_what_a_run_is(refused: Callable[..., str], table: Path, tmp_path: Path) -> None:
+    """The demo's own rubric has none; another one's are remembered, since its digest does not have them."""
+    assert "rubric interior-v4 has no paraphrases" in refused("--augment-prompts-paraphrase")
+    flags = ("--rubric", "interior-v1", "--augment-prompts-paraphrase", "--augment-prompts-drop", 0.1)
+    plan = planned(table, tmp_path / "out", *flags)
+    assert "asked      by query or paraphrase, 10% of words left out" in plan.describe()
+    assert all(len(sample.paraphrases) == 3 for sample in plan.task.train)
+    assert not any(sample.paraphrases for sample in plan.task.validation)
+    assert len(plan.identity["paraphrases"]["harmony"]) == 3
+    assert not [line for line in planned(table, tmp_path / "out").describe() if line.startswith("asked")]

@@ -220,3 +220,24 @@ def test_spaq_has_several_dimensions_per_image(tmp_path: Path) -> None:
     assert found.dropped == {"no opinion": 1}
     with pytest.raises(CallerError, match="SPAQ's are Image name, MOS"):
         read(f"spaq:{written(tmp_path / 's.csv', 'name,mos' + chr(10) + 'a,3')}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "options"),
+    [
+        ("", "a.jsonl", '{"image": "a.jpg", "dimension": "layout", "mos": 3, "style": "rustic"}', ""),
+        ("deqa:", "a.json", [{"image": "a.jpg", "gt_score_norm": 3, "style": "rustic"}], ""),
+        ("q-align:", "a.json", [{"image": "a.jpg", "gt_score": 3, "style": "rustic"}], "&worst=1&best=5"),
+        ("pyiqa:", "a.csv", "name,mos,style\na.jpg,50,rustic\n", "&set=koniq10k"),
+        ("spaq:", "a.csv", "Image name,MOS,Style,style\na.jpg,50,classic,rustic\n", ""),
+    ],
+)
+def test_any_column_can_be_the_group(kind: str, name: str, content: Any, options: str, tmp_path: Path) -> None:
+    path = written(tmp_path / name, content)
+    assert [row.group for row in read(f"{kind}{path}?group=style{options}")] == ["rustic"]
+    assert (
+        load_opinions([f"{kind}{path}?{options[1:]}" if options else f"{kind}{path}"], "style").rows[0].group
+        == "rustic"
+    )
+    with pytest.raises(CallerError, match="no column colour; there are"):
+        read(f"{kind}{path}?group=colour{options}")

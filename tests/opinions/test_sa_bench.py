@@ -114,7 +114,7 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(lines: list[str], said:
         ("", "say which split"),
         ("?split=validation", "split: Input should be 'train', 'test' or 'full'"),
         ("?split=test&dimension=colour", r"has no annotations colour_\*_test.csv"),
-        ("?split=test&prompt=4", "prompt: Extra inputs .* options are images, dataset, split, dimension"),
+        ("?split=test&prompt=4", "prompt: Extra inputs .* options are images, dataset, group, split, dimension"),
         ("/annotations/layout_10_full.csv?split=full", "says its dimension and split"),
         ("/images", r"say which split"),
         ("/nothing?split=test", "neither a local folder nor the hub id"),

@@ -51,6 +51,8 @@ def test_digests_tell_rubrics_apart_and_ignore_what_the_model_does_not_see() -> 
     assert len({load_rubric(name).digest for name in rubric_names()}) == len(rubric_names())
     digest = Rubric.model_validate(CONTENT).digest
     assert Rubric.model_validate(changed(id="x", domain="Dogs.", description="d", prompt_version=2)).digest == digest
+    dimensions = [{**dimension, "paraphrases": ["In other words?"]} for dimension in CONTENT["dimensions"]]
+    assert Rubric.model_validate(changed(dimensions=dimensions)).digest == digest, "no score depends on a paraphrase"
     assert Rubric.model_validate(changed(system="You judge.")).digest != digest
     assert Rubric.model_validate(changed(answer_prefix="{dimension}:")).digest != digest
     assert Rubric.model_validate(changed(dimensions=CONTENT["dimensions"][::-1])).digest != digest
@@ -89,6 +91,10 @@ def test_a_name_that_cannot_be_a_column_is_refused(name: str) -> None:
         {"dimensions": [{"name": "fur", "query": " \n"}]},
         {"dimensions": [{"name": "fur"}]},
         {"dimensions": [{"name": "fur", "query": "a", "weight": 1}]},
+        {"dimensions": [{"name": "fur", "query": "a", "paraphrases": [" "]}]},
+        {"dimensions": [{"name": "fur", "query": "a", "paraphrases": ["b", "a"]}]},
+        {"dimensions": [{"name": "fur", "query": "a", "paraphrases": ["b", "b"]}]},
+        {"dimensions": [{"name": "fur", "query": "<fur>a", "paraphrases": ["b"]}]},
         {"answer_prefix": ""},
         {"answer_prefix": "The {quality} is"},
         {"answer_prefix": "The {} is"},

@@ -1,4 +1,4 @@
-"""Samples -> usable ones: bad images, long rows and unreliable opinions stop the run or are counted."""
+"""Samples -> usable ones: bad images and long rows stop the run or are counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.checking import FEW_RATERS, SHRUNK, TOO_LONG, WIDE, reliable, usable
+from iqa_core.training.checking import SHRUNK, TOO_LONG, usable
 from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.samples import TrainingSample
 from tests.training.tasks import make_encoder
@@ -63,16 +63,3 @@ def test_a_text_that_is_too_long_by_itself_is_left_out(encoder: SampleEncoder, s
     long = TrainingSample(samples[0].image, "?", "word " * 60, "words")
     found = usable([samples[0], long], encoder, max_tokens=40, too_long="shrink")
     assert found.counts == {TOO_LONG: 1}
-
-
-def opinion(std: float | None, num_raters: int | None) -> Opinion:
-    return Opinion("x.png", Path("x.png"), "layout", 3, "a", std=std, num_raters=num_raters)
-
-
-def test_unreliable_opinions_are_counted_by_reason() -> None:
-    rows = [opinion(0.3, 5), opinion(1.4, 5), opinion(0.3, 1), opinion(None, None)]
-    kept, dropped = reliable(rows, min_raters=2, max_std=1.0)
-    assert kept == [rows[0], rows[3]], "what is not known is kept"
-    assert dropped == {FEW_RATERS: 1, WIDE: 1}
-    with pytest.raises(CallerError, match="no opinion is left of 4"):
-        reliable([rows[1]] * 4, None, 1.0)

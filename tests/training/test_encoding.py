@@ -1,4 +1,4 @@
-"""Samples -> rows and labels: exactly the answer's tokens carry loss, on checkpoints of two architectures."""
+"""Samples -> rows and labels: exactly the answer's tokens carry loss, on checkpoints of three architectures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from iqa_core.training.samples import TrainingSample, level_samples
 from tests.training.tasks import make_encoder
 
 
-@pytest.fixture(params=["qwen", "idefics"])
+@pytest.fixture(params=["qwen", "qwen3", "idefics"])
 def encoder(request: pytest.FixtureRequest) -> SampleEncoder:
     return make_encoder(request.getfixturevalue(request.param))
 
@@ -118,7 +118,7 @@ def test_a_processor_that_changes_answers_is_found_out(qwen: Path, opinions: lis
     encoder = make_encoder(qwen)
     [sample] = samples_of(encoder, opinions[:1])
     known = encoder.text(sample)
-    encoder._known = {key: replace(known, answer_ids=(1, *known.answer_ids[1:])) for key in encoder._known}
+    encoder._encoded = lambda *_: replace(known, answer_ids=(1, *known.answer_ids[1:]))  # type: ignore[assignment]
     with pytest.raises(RunError, match="changed the tokens of an answer"):
         encoder.batch([sample])
 

@@ -12,7 +12,7 @@ import torch
 from iqa_core.assessor.checkpoints import materialise
 from iqa_core.assessor.models import load_model
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.parts import part_of
+from iqa_core.training.parts import ADAPTER, part_of
 from iqa_core.training.validation import RANK
 from tests.training.tasks import make_encoder, make_task, scene_opinions
 from tests.training.workers import Job, run_jobs, weights
@@ -26,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
+def alone(runs: Path, qwen: Path, qwen3: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
     """One worker. The restored run begins from what the first one left after 10 steps."""
     (runs / "alone").mkdir()
     task = make_task(qwen, opinions, zero_stage=0)
@@ -35,6 +35,8 @@ def alone(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dic
         Job("restored", task, restored_from=runs / "alone" / "zero-0" / "step-10"),
         Job("parts", make_task(qwen, opinions, zero_stage=2, vision="lora", aligner="full", language="lora")),
         Job("checkpointed", make_task(qwen, opinions, zero_stage=0, gradient_checkpointing=True, max_steps=3)),
+        Job("augmented", make_task(qwen, opinions, zero_stage=0, augment_prompts_drop=0.5, max_steps=2)),
+        Job("qwen3", make_task(qwen3, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
         Job("autocast", make_task(qwen, opinions, zero_stage=0, precision="bf16")),
     ]
@@ -65,6 +67,15 @@ def test_the_loss_falls(alone: dict[str, Any]) -> None:
     losses = curve(alone["zero-0"])
     assert len(losses) == 20
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_qwen3_vl_learns_too(runs: Path, alone: dict[str, Any]) -> None:
+    """All of its aligners among what is learnt: the deepstack ones feed inner layers."""
+    found = curve(alone["qwen3"])
+    assert sum(found[-5:]) < 0.7 * sum(found[:5])
+    learnt = weights(runs / "alone", "qwen3", 20)
+    assert any("deepstack_merger_list" in name for name in learnt)
+    assert any("visual.blocks" in name and ADAPTER in name for name in learnt)
 
 
 def test_two_workers_are_one_with_twice_the_accumulation(
@@ -122,6 +133,13 @@ def test_low_rank_parts_learn_only_their_updates(runs: Path, alone: dict[str, An
 def test_recomputed_activations_give_the_same_steps(alone: dict[str, Any]) -> None:
     # learning rates of three steps are not those of twenty: the first loss is before any step
     assert curve(alone["checkpointed"])[0] == pytest.approx(curve(alone["zero-0"])[0], abs=1e-5)
+
+
+def test_questions_are_put_in_other_words_where_asked_for(alone: dict[str, Any]) -> None:
+    plain, other = alone["zero-0"][0], alone["augmented"][0]
+    assert other["loss"] != plain["loss"]
+    tokens, fewer = (report["tokens_per_s"] / report["samples_per_s"] for report in (plain, other))
+    assert tokens - 5 < fewer < tokens - 1, "half of a question's words"
 
 
 @pytest.mark.parametrize("job", ["bf16", "autocast"])

@@ -35,6 +35,14 @@ def test_each_epoch_sees_each_sample_once() -> None:
         assert sorted(taken[epoch * 37 : (epoch + 1) * 37]) == list(range(37))
 
 
+def test_a_turn_says_which_sample_in_which_epoch() -> None:
+    plan = schedule(37)
+    for step in range(plan.steps):
+        turns = np.concatenate(plan.micro_turns(step, 0, 1))
+        assert sorted(turns % 37) == sorted(plan.batch(step))
+        assert set(turns // 37) == {place // 37 for place in range(8 * step, 8 * step + 8)}
+
+
 def test_batches_are_those_of_the_seed() -> None:
     assert (schedule().batch(3) == schedule().batch(3)).all()
     assert (schedule().batch(3) != schedule(seed=1).batch(3)).any()

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import nearest_level
 from iqa_core.records import LEVEL_SCORES
 from iqa_core.training import targets
-from iqa_core.training.targets import gaussian_target, hard_target, level_target, linear_target, nearest_level
+from iqa_core.training.targets import gaussian_target, hard_target, level_target, linear_target
 
 OPINIONS = st.floats(1, 5)
 SPREADS = st.floats(0, 2)

@@ -1,0 +1,125 @@
+"""Opinions -> our own table, or SA-BENCH's JSONL in the words of rubrics. Nothing that is there is written over.
+
+An image is named by its path relative to the folder from which the file's reader looks, where it lies inside of that,
+else by its absolute path: what is written is read again without `?images=`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import Opinion, nearest_level
+from iqa_core.opinions.sa_bench import image_path
+from iqa_core.rubrics import Rubric
+from iqa_core.rubrics.sa_bench import prompt_line, require_expressible
+
+Split = Literal["train", "test", "full"]
+
+COLUMNS = ("image", "dimension", "mos", "std", "count", "raters", "group", "dataset")
+TABLES = (".csv", ".jsonl", ".parquet")
+"""Endings of our own tables."""
+
+
+def write_table(opinions: Sequence[Opinion], path: Path) -> None:
+    """One row per opinion, on 1..5, as CSV, JSONL or Parquet by the path's ending.
+
+    Reading it again gives the same opinions. Raises CallerError on another ending, or when the file is there already.
+    """
+    if path.suffix not in TABLES:
+        raise CallerError(f"{path}: a table of opinions ends in {', '.join(TABLES)}")
+    _require_new(path)
+    rows = list(_rows(opinions, path.parent))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        _write_parquet(rows, path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows({**row, "raters": " ".join(map(str, row["raters"]))} for row in rows)
+
+
+def write_sa_bench(opinions: Sequence[Opinion], rubrics: Sequence[Rubric], folder: Path, split: Split) -> list[Path]:
+    """`annotations/{dimension}_{count}_{split}_prompt{version}.jsonl` for each dimension and rubric; these files.
+
+    The answer has the level word nearest to the mean opinion. Raises CallerError, with nothing written, when a rubric
+    lacks a dimension or has words that SA-BENCH's lines cannot carry, when two rubrics are of one prompt version, or
+    when there is a file of such a name already.
+    """
+    versions = [rubric.prompt_version for rubric in rubrics]
+    if len(set(versions)) != len(versions):
+        raise CallerError(
+            f"rubrics of prompt versions {versions}: a file's name has the version, so each needs its own"
+        )
+    by_dimension: dict[str, list[Opinion]] = {}
+    for opinion in opinions:
+        by_dimension.setdefault(opinion.dimension, []).append(opinion)
+    contents: dict[Path, str] = {}
+    for rubric in rubrics:
+        require_expressible(rubric)
+        if unknown := sorted(by_dimension.keys() - set(rubric.names)):
+            raise CallerError(
+                f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {', '.join(rubric.names)}; "
+                "choose with --dimension, or name another --rubric"
+            )
+        for name, rows in by_dimension.items():
+            ending = f"{split}_prompt{rubric.prompt_version}.jsonl"
+            for there in sorted((folder / "annotations").glob(f"{name}_*_{ending}")):
+                _require_new(there)
+            path = folder / "annotations" / f"{name}_{len(rows)}_{ending}"
+            contents[path] = "".join(f"{line}\n" for line in _prompt_lines(rows, rubric, folder))
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    for path, content in contents.items():
+        path.write_text(content, encoding="utf-8")
+    return list(contents)
+
+
+def _rows(opinions: Sequence[Opinion], folder: Path) -> Iterator[dict[str, Any]]:
+    for opinion in opinions:
+        values = (
+            _name(opinion.path, folder),
+            opinion.dimension,
+            opinion.mos,
+            opinion.std,
+            opinion.num_raters,
+            opinion.raters,
+            opinion.group,
+            opinion.dataset,
+        )
+        yield dict(zip(COLUMNS, values, strict=True))
+
+
+def _write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, number = pa.string(), pa.float64()
+    types = (text, text, number, number, pa.int64(), pa.list_(number), text, text)
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(zip(COLUMNS, types, strict=True)))), path)
+
+
+def _prompt_lines(opinions: Sequence[Opinion], rubric: Rubric, folder: Path) -> Iterator[str]:
+    dimensions = {dimension.name: dimension for dimension in rubric.dimensions}
+    for opinion in opinions:
+        image = _name(opinion.path, folder)
+        if image_path(image, folder) != folder / image:  # a folder SA-BENCH in the data folder: another rule holds
+            image = os.path.abspath(opinion.path)
+        yield prompt_line(rubric, dimensions[opinion.dimension], nearest_level(opinion.mos) + 1, image)
+
+
+def _name(image: Path, folder: Path) -> str:
+    path, base = (Path(os.path.abspath(place)) for place in (image, folder))
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+
+
+def _require_new(path: Path) -> None:
+    if path.exists():
+        raise CallerError(f"{path} is there already; give another --output, or remove it")
