@@ -1,9 +1,10 @@
 """Images per second through the endpoint over those of a bare loop of decode + assess, and what one image costs beside.
 
-The endpoint runs as it does for a user (`serve run`, demo assessor in float32, one image per request); callers run in a
-second process over loopback. Beside it: a bare loop in batches of the same bound, and a plain FastAPI server that
-scores one image per request. All are measured in turn, several times, since a shared machine drifts; figures are
-medians, the ratio that of neighbours in time.
+The endpoint runs as it does for a user (`serve run serve.app:app replicas=2 assessor.threads=1`, a process per core;
+demo assessor in float32, one image per request); callers run in a second process over loopback. Beside it: a bare loop
+in batches of the same bound, and a plain FastAPI server that scores one image per request, each in one process with all
+cores. All are measured in turn, several times, since a shared machine drifts; figures are medians, the ratio that of
+neighbours in time. SERVE_HAPROXY=1 puts HAProxy in front instead of Serve's own proxy.
 
     ratio               images/s at 32 callers over the bare loop's
     overhead_core_ms    CPU time of all processes but the callers, per image, less that of the bare loop
@@ -43,6 +44,8 @@ from iqa_core.records import ImageLimits, Rejection
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = int(os.environ.get("SERVE_IMAGES", "400"))
 REPEATS = int(os.environ.get("SERVE_REPEATS", "3"))
+HAPROXY = os.environ.get("SERVE_HAPROXY", "0")
+CPUS = len(os.sched_getaffinity(0))
 CALLERS = 32
 PORT = 8123
 PLAIN_PORT = 8124
@@ -55,7 +58,13 @@ def measure() -> Mapping[str, Any]:
         with plain_server() as plain, endpoint() as served:
             rounds = [one_round(corpus, plain, served) for _ in range(REPEATS)]
     middle = {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
-    return {"images": IMAGES, "repeats": REPEATS, **middle, "ratios": [found["ratio"] for found in rounds]}
+    return {
+        "images": IMAGES,
+        "repeats": REPEATS,
+        "haproxy": HAPROXY == "1",
+        **middle,
+        "ratios": [found["ratio"] for found in rounds],
+    }
 
 
 def one_round(corpus: Path, plain: psutil.Process, served: psutil.Process) -> dict[str, float]:
@@ -196,12 +205,13 @@ def endpoint() -> Iterator[psutil.Process]:
     """`serve run` on a Ray of its own."""
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "180"}
     # Ray starts workers at niceness 15, and the bare loop runs at 0
-    quiet |= {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
+    quiet |= {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0", "RAY_SERVE_ENABLE_HA_PROXY": HAPROXY}
+    application = {"replicas": CPUS, "assessor.threads": 1}
     code = (
         "import ray, time; from ray import serve; from serve.app import app;"
         "ray.init(address='local', include_dashboard=False, object_store_memory=256 * 2**20, log_to_driver=False);"
         f"serve.start(http_options={{'host': '127.0.0.1', 'port': {PORT}}});"
-        "serve.run(app({}), blocking=True)"
+        f"serve.run(app({application!r}), blocking=True)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **quiet}, stdout=subprocess.DEVNULL

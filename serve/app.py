@@ -62,7 +62,9 @@ def app(args: dict[str, str]) -> Application:
         ray_actor_options={"num_cpus": 0.5},
         # an answer is due while others gather for the next batch: far more than one batch at a time
         max_ongoing_requests=settings.max_waiting_images,
-        autoscaling_config=AutoscalingConfig(min_replicas=1, max_replicas=1, target_ongoing_requests=2),
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=settings.replicas, max_replicas=settings.replicas, target_ongoing_requests=2
+        ),
         health_check_period_s=5,
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         logging_config=QUIET,

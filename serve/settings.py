@@ -25,7 +25,7 @@ MIN_TOKEN_CHARACTERS = 16
 
 
 class ServeSettings(BaseModel):
-    """Everything about an endpoint but its secrets, its address, and its replicas (`deployments:` in config.yaml)."""
+    """Everything about an endpoint but its secrets, its address, and how it scales (`deployments:` in config.yaml)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -39,6 +39,8 @@ class ServeSettings(BaseModel):
     max_image_bytes: int = Field(default=ImageLimits().max_bytes, ge=1)
     """The three limits of the scoring job: other values are another fingerprint."""
 
+    replicas: int = Field(default=1, ge=1)
+    """Processes with the assessor under `serve run`; in a config file `deployments:` says it, with bounds."""
     max_images: int = Field(default=64, ge=1)
     """Of one request."""
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)

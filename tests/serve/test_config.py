@@ -14,8 +14,8 @@ from iqa_core.errors import CallerError
 from serve.settings import ServeSettings, parse
 
 PATH = Path(__file__).resolve().parent.parent.parent / "serve" / "config.yaml"
-UNSET = {"rubric", "fusion", "min_side", "max_image_pixels", "max_image_bytes"}
-"""Settings of which the default is the only value that many will ever want."""
+UNSET = {"rubric", "fusion", "min_side", "max_image_pixels", "max_image_bytes", "replicas"}
+"""Settings of which the default is the only value that many will ever want, or that `deployments:` overrules."""
 
 
 @pytest.fixture

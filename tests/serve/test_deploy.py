@@ -1,4 +1,4 @@
-"""`serve deploy` as a user runs it: from no replica to several and back, and to another checkpoint, under load."""
+"""`serve deploy` as a user runs it: from no replica to several and back, and to another assessor, under load."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
 
 
-def test_from_zero_to_many_to_another_checkpoint_and_back_to_zero(dashboard: str, tmp_path: Path) -> None:
+def test_from_zero_to_many_to_another_assessor_and_back_to_zero(dashboard: str, tmp_path: Path) -> None:
     config: dict[str, Any] = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text(encoding="utf-8"))
     config["http_options"]["port"] = free_port()
     url = f"http://127.0.0.1:{config['http_options']['port']}"
@@ -49,7 +49,7 @@ def test_from_zero_to_many_to_another_checkpoint_and_back_to_zero(dashboard: str
         assert before.reason is None
         with under_load(url, 12) as ended:
             wait_for(lambda: replicas(dashboard) == 2)
-            application["args"]["assessor"]["checkpoint"] = "fake:?sleep_s=0.1"
+            application["args"]["min_side"] = 9  # which the fingerprint of a fake is made of
             deploy(config, dashboard, tmp_path)
             wait_for(lambda: client.assess([tiny_png(0)])[0].fingerprint != before.fingerprint)
             answers = ended()
