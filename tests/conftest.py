@@ -47,15 +47,6 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("tree")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `-n N --dist loadgroup`: all tests of a real Ray go to one worker, and first, since they last longest; the
-    others stay together by file, whose fixtures they share."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-
-
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """One server for all tests; each has buckets of its own."""
