@@ -24,6 +24,8 @@ from iqa_core.records import ImageLimits
 from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import RUBRIC, make_images
 
+pytestmark = pytest.mark.slow
+
 IMAGES = make_images((64, 64), (112, 56), (40, 150))
 
 

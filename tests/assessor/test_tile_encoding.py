@@ -20,7 +20,10 @@ from iqa_core.records import ImageLimits
 from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import RUBRIC, TILED, make_images
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # PaliGemma's processor
+]
 
 IMAGES = make_images((64, 64), (1, 1), (1, 500), (3000, 8), (256, 256), (100, 300), (40, 150), (300, 290), (1200, 1600))
 

@@ -27,6 +27,8 @@ from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
 from tests.assessor.tiny import FAMILIES, make_images
 
+pytestmark = pytest.mark.slow
+
 IMAGES = make_images((64, 64), (112, 56), (40, 150), (200, 180))
 
 

@@ -25,6 +25,8 @@ from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.records import LEVEL_SCORES, ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
 
 

@@ -19,6 +19,8 @@ from iqa_core.demo.corpus import FORMATS, write_scenes
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.errors import CallerError
 
+pytestmark = pytest.mark.slow
+
 COUNT = 300  # two tars, three row groups
 
 

@@ -18,6 +18,8 @@ from iqa_core.assessor.sealing import write_manifest
 from iqa_core.errors import CallerError
 from iqa_core.inspection.check import Finding, Verdict, failed, quick_check, table
 
+pytestmark = pytest.mark.slow
+
 
 def described(folder: Path | str, rubric: str | None = None) -> tuple[AssessorSpec, AssessorConfig]:
     config = AssessorConfig(checkpoint=str(folder), threads=1)

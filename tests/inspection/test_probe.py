@@ -20,6 +20,8 @@ from iqa_core.assessor.samples import SAMPLES, read_sample
 from iqa_core.errors import CallerError
 from iqa_core.inspection.probe import probe
 
+pytestmark = pytest.mark.slow
+
 LEVELS = ["excellent", "good", "fair", "poor", "bad"]
 USER, ANSWER = "Look: <image>\nHow good is the layout?", "The layout of this image is"
 OVIS = Path(__file__).resolve().parent.parent / "data" / "ovis2_5"

@@ -17,6 +17,8 @@ from jobs.command import parse
 from jobs.fusion_fitting import fit
 from jobs.fusion_settings import FusionSettings
 
+pytestmark = pytest.mark.slow
+
 DIMENSIONS = ("layout", "harmony", "lighting")
 TRUE = np.array([2.0, 1.0, 0.0])
 IMAGES, PAIRS = 400, 3000

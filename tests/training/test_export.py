@@ -22,6 +22,8 @@ from iqa_core.training.parts import part_of, prepare_parts, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 from tests.training.tasks import make_encoder, make_task
 
+pytestmark = pytest.mark.slow
+
 FIGURES = {"step": 20, "steps": 20, "loss": 0.7, "validation_loss": 0.8, "srcc": 0.91, "plcc": 0.9, "srcc_layout": 0.9}
 
 

@@ -24,6 +24,8 @@ from iqa_core.records import Assessment, ImageHeader, ImageLimits, RgbImage
 from tests.assessor.ovis2_5.golden import DIMENSIONS, FOLDER, Golden, rubric_toml
 from tests.assessor.tiny import make_images
 
+pytestmark = pytest.mark.slow
+
 ROOT = FOLDER.parents[2]
 
 

@@ -17,6 +17,8 @@ from iqa_core.assessor.ovis2_5.configuration import Ovis2_5Config
 from iqa_core.assessor.ovis2_5.modeling import Ovis2_5ForConditionalGeneration
 from tests.assessor.ovis2_5.golden import FOLDER, Golden
 
+pytestmark = pytest.mark.slow
+
 ALL = (0, 1, 2, 3)
 
 
