@@ -161,22 +161,8 @@ def test_a_killed_worker_changes_nothing(whole: tuple[Path, str], data: Path, st
     assert_ends_like(data / "worker", whole[0])
 
 
-def test_a_killed_driver_goes_on_with_the_same_command(whole: tuple[Path, str], data: Path, start: Start) -> None:
-    process = start(data / "driver")
-    wait_for(lambda: any(record["step"] > 4 for record in figures(data / "driver")), process)
-    started = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    psutil.wait_procs(started, timeout=60)
-    seen = len(figures(data / "driver"))
-    printed = ended(start(data / "driver"))
-    assert "step 1/" not in printed, "it went on from the checkpoint of step 4 or later"
-    assert seen >= 5
-    assert_ends_like(data / "driver", whole[0])
-
-
 @pytest.mark.s3
-def test_on_an_object_store_it_trains_goes_on_and_exports(
+def test_on_an_object_store_a_killed_driver_goes_on_with_the_same_command_and_exports(
     s3: Bucket, whole: tuple[Path, str], data: Path, start: Start, tmp_path: Path
 ) -> None:
     output = s3.uri("runs/first")
