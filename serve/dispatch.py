@@ -20,9 +20,10 @@ from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection
+from serve.batching import QueueFull
 from serve.budget import Budget
 from serve.decoding import Probed, groups, prepare, probe
-from serve.gathering import Gatherer, TooManyWaiting
+from serve.gathering import Gatherer
 from serve.replica import Assessed, Busy, OtherModel
 from serve.settings import ServeSettings
 from serve.tally import Tally
@@ -162,7 +163,7 @@ class Dispatcher:
         else:
             try:
                 answer, mine = await self._gatherer(model).ask(images, tokens)
-            except TooManyWaiting:
+            except QueueFull:
                 answer, mine = Busy(), slice(None)
         if isinstance(answer, Busy):
             raise Overloaded("too many images wait for the assessor; try again")

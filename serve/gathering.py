@@ -11,16 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from serve.batching import QueueFull
+
 T = TypeVar("T")
 
 Send = Callable[[Sequence[Any], Sequence[int]], Awaitable[T]]
 
 MIN_CALLS = 2
 """One that is being assessed, and one that the assessor finds when it is done."""
-
-
-class TooManyWaiting(Exception):
-    """More images wait to be sent than are allowed to."""
 
 
 @dataclass(slots=True)
@@ -47,11 +45,11 @@ class Gatherer:
         """The answer of the call that carried these images, and which of its images they were.
 
         A caller that is cancelled takes its images out, and ends a call that carries nobody else's.
-        Raises TooManyWaiting, and whatever the call raised.
+        Raises QueueFull, and whatever the call raised.
         """
         num_waiting = sum(len(one.images) for one in self._waiting)
         if num_waiting + len(images) > max(self._max_waiting, len(images)):
-            raise TooManyWaiting
+            raise QueueFull
         mine = _Waiting(images, tokens, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         try:
