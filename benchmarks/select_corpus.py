@@ -28,6 +28,7 @@ from benchmarks.harness import ROOT, main
 from iqa_core.corpus.chunks import Stretch
 from iqa_core.corpus.ledger import Ledger, chunk_name
 from iqa_core.corpus.plan import Contract, Plan
+from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
@@ -76,7 +77,7 @@ def write_scores(output: Path, rows: int) -> None:
     plan.create(Contract("0" * 16, {}, CHUNK_ROWS, False, DIMENSIONS, "equal", {}, CARRIED))
     starts = range(0, rows, CHUNK_ROWS)
     tars = [Stretch(tar_name(index), f"{index}.tar", 1, "", 0, 1, CHUNK_ROWS) for index in range(len(starts))]
-    plan.add_segment(0, [(Kind.WEBDATASET, [tar]) for tar in tars])
+    plan.add_segment(0, *Draft.of((Kind.WEBDATASET, (tar,)) for tar in tars).segments())
     ledger = Ledger(storage, str(output))
     rng = np.random.default_rng(0)
     for index, start in enumerate(starts):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import chain
 
 from iqa_core.assessor.boundary import assess_each
@@ -22,23 +23,47 @@ from jobs.work import Work
 TIMED_IMAGES = 64
 
 
+@dataclass(slots=True)
+class Tally:
+    """How much some chunks hold, which come in order."""
+
+    chunks: int = 0
+    images: int = 0
+    size: int = 0
+    """Bytes of their sources."""
+    _source: str = ""
+
+    def add(self, chunk: Chunk) -> None:
+        self.chunks += 1
+        self.images += chunk.images or 0
+        for stretch in chunk.stretches:
+            if stretch.source != self._source:  # a source's stretches follow one another
+                self.size += stretch.size or 0
+                self._source = stretch.source
+
+    def describe(self) -> str:
+        return f"{counted(self.images, 'image')}, {self.size / 2**20:,.1f} MiB, in {counted(self.chunks, 'chunk')}"
+
+
 def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
     """The resolved configuration as JSON, then the plan."""
     print(json.dumps(job.shown_settings(), indent=2))
     finished = job.ledger.finished() - proposal.retired
-    chunks = list(_all_chunks(job, proposal))
-    images = sum(chunk.images or 0 for chunk in chunks)
-    size = sum({s.source: s.size or 0 for chunk in chunks for s in chunk.stretches}.values())
+    all_of_it, left = Tally(), Tally()
+    for chunk in _all_chunks(job, proposal):
+        all_of_it.add(chunk)
+        if chunk.name not in finished:
+            left.add(chunk)
     print(f"fingerprint  {job.wanted.fingerprint}")
     print(f"system       {job.spec.system.describe()}")
-    print(f"plan         {counted(images, 'image')}, {size / 2**20:,.1f} MiB, in {counted(len(chunks), 'chunk')}")
+    print(f"plan         {all_of_it.describe()}")
     print(f"new          {counted(len(proposal.chunks), 'chunk')}, {len(proposal.retired):,} retired")
     print(f"finished     {counted(len(finished), 'chunk')}")
     if proposal.ignored:
         print(f"ignored      {counted(proposal.ignored.total(), 'file')}: {dict(proposal.ignored.most_common())}")
     if job.settings.estimate:
-        left = [chunk for chunk in chunks if chunk.name not in finished]
-        _print_estimate(job, proposal, left, sum(chunk.images or 0 for chunk in left))
+        chunks = (chunk for chunk in _all_chunks(job, proposal) if chunk.name not in finished)
+        _print_estimate(job, proposal, chunks, left.images)
 
 
 def _all_chunks(job: ScoringJob, proposal: Proposal) -> Iterator[Chunk]:
@@ -48,7 +73,7 @@ def _all_chunks(job: ScoringJob, proposal: Proposal) -> Iterator[Chunk]:
     return within_limit(chain(planned, new), job.settings.limit)
 
 
-def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: list[Chunk], images: int) -> None:
+def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk], images: int) -> None:
     work = job.work(proposal.contract, job.settings.assessor.threads or 1)
     assessor = load(work.spec, work.config)
     timed = 0
@@ -73,7 +98,7 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: list[Chunk], im
         print(f"             and cost {hours * actors * job.settings.price_per_hour:.2f} at the given price per hour")
 
 
-def _batches(chunks: list[Chunk], work: Work) -> Iterator[ReadyBatch]:
+def _batches(chunks: Iterable[Chunk], work: Work) -> Iterator[ReadyBatch]:
     for chunk in chunks:
         content = open_chunk(chunk, work.read_plan)
         yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)

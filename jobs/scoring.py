@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal, apply, propose
+from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
 from iqa_core.errors import CallerError, RunError
 from jobs.cluster_session import connected, plan_pool, wait_until_it_fits
@@ -80,7 +81,7 @@ def proposed(job: ScoringJob) -> Proposal:
     contract = job.plan.contract()
     if contract is None:
         raise CallerError(f"--no-scan: {job.output} has no plan yet; run once without it")
-    return Proposal(contract, ())
+    return Proposal(contract, Draft())
 
 
 def applied(job: ScoringJob, proposal: Proposal) -> Contract:

@@ -11,35 +11,18 @@ from __future__ import annotations
 
 import base64
 import heapq
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.chunks import Chunk, Stretch
 from iqa_core.corpus.ledger import chunk_name
+from iqa_core.corpus.segments import chunks_of, opened, retired_by, rows_of
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage, join
-
-RETIRED_KEY = b"retired"
-
-SEGMENT_SCHEMA = pa.schema(
-    [
-        ("chunk", pa.int32()),
-        ("kind", pa.string()),
-        ("source", pa.string()),
-        ("key", pa.string()),
-        ("size", pa.int64()),
-        ("etag", pa.string()),
-        ("begin", pa.int64()),
-        ("end", pa.int64()),
-        ("images", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +112,7 @@ class Plan:
         """Chunks that a later segment took the place of."""
         names: set[str] = set()
         for segment in self.segments():
-            metadata = self._file(segment).schema_arrow.metadata or {}
-            names.update(json.loads(metadata.get(RETIRED_KEY, b"[]")))
+            names.update(retired_by(self._file(segment)))
         return frozenset(names)
 
     def rows(self) -> Iterator[Planned]:
@@ -145,32 +127,21 @@ class Plan:
         """All chunks that are not retired, in order of their names, as a stream."""
         retired = self.retired()
         for segment in self.segments():
-            for name, rows in groupby(self._segment_rows(segment), key=lambda row: row.chunk):
+            for index, kind, stretches in chunks_of(self._file(segment)):
+                name = chunk_name(segment, index)
                 if name not in retired:
-                    members = list(rows)
-                    yield Chunk(name, members[0].kind, tuple(row.stretch for row in members))
+                    yield Chunk(name, kind, stretches)
 
     def next_segment(self) -> int:
         """Number that the next segment would have; to be asked before the plan is read, see `add_segment`."""
         return max(self.segments(), default=-1) + 1
 
-    def add_segment(
-        self, segment: int, chunks: Sequence[tuple[Kind, Sequence[Stretch]]], retired: Iterable[str] = ()
-    ) -> bool:
-        """Append chunks as this segment; False if another driver did so first (read again, plan again).
+    def add_segment(self, segment: int, data: bytes) -> bool:
+        """Append a segment file; False if another driver did so first (read again, plan again).
 
         The number is what it was before the plan was read: else what another driver added since would be added twice.
         """
-        rows = [
-            {"chunk": index, "kind": str(kind), **{name: getattr(stretch, name) for name in SEGMENT_SCHEMA.names[2:]}}
-            for index, (kind, stretches) in enumerate(chunks)
-            for stretch in stretches
-        ]
-        table = pa.Table.from_pylist(rows, SEGMENT_SCHEMA)
-        buffer = io.BytesIO()
-        described = table.replace_schema_metadata({RETIRED_KEY: json.dumps(sorted(retired))})
-        pq.write_table(described, buffer, compression="zstd", row_group_size=65_536)
-        return self._create(f"{segment:06d}.parquet", buffer.getvalue())
+        return self._create(f"{segment:06d}.parquet", data)
 
     @property
     def _folder(self) -> str:
@@ -180,11 +151,8 @@ class Plan:
         return self.storage.create(join(self._folder, name), data, scratch=join(self.output, ".tmp"))
 
     def _file(self, segment: int) -> pq.ParquetFile:
-        return pq.ParquetFile(io.BytesIO(self.storage.read(join(self._folder, f"{segment:06d}.parquet"))))
+        return opened(self.storage.read(join(self._folder, f"{segment:06d}.parquet")))
 
     def _segment_rows(self, segment: int) -> Iterator[Planned]:
-        for batch in self._file(segment).iter_batches(8192):
-            for row in batch.to_pylist():
-                chunk = chunk_name(segment, row.pop("chunk"))
-                kind = Kind(row.pop("kind"))
-                yield Planned(chunk, kind, Stretch(**row))
+        for index, kind, stretch in rows_of(self._file(segment)):
+            yield Planned(chunk_name(segment, index), kind, stretch)

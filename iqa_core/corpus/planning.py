@@ -17,6 +17,7 @@ from iqa_core.corpus.columns import carried_name, unified
 from iqa_core.corpus.plan import Contract, Plan, Planned
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
+from iqa_core.corpus.segments import Draft, NewChunk
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, is_local
 from iqa_core.corpus.table import own_columns, table_schema
@@ -28,13 +29,9 @@ SURVEY_THREADS = 16
 LOCAL_SURVEY_THREADS = 4
 """On a local disk more threads gain nothing, and each keeps a heap of its own: 16 of them 10 MiB for the whole run."""
 
-SEGMENT_ROWS = 1_000_000
-"""Stretches in one segment at most, so that a driver reads a segment in about 300 MB."""
-
 CHANGES_SHOWN = 20
 
 OnChanged = Literal["stop", "ignore", "rescore"]
-NewChunk = tuple[Kind, tuple[Stretch, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class Proposal:
     """How a plan would go on."""
 
     contract: Contract
-    chunks: tuple[NewChunk, ...]
+    chunks: Draft
     retired: frozenset[str] = frozenset()
     """Chunks that `--on-changed rescore` takes back; what is left of their sources is in `chunks`."""
     ignored: Counter[str] = field(default_factory=Counter)
@@ -81,37 +78,40 @@ def propose(
     """
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
-    changes: list[Change] = []
-    listing = Listing(Counter())
-    new = list(_unplanned(plan, inputs, listing, changes, frozenset()))
     retired: frozenset[str] = frozenset()
-    if changes and on_changed == "stop":
-        raise CallerError(_changes_message(changes))
-    if changes and on_changed == "rescore":
+    if on_changed == "rescore":  # known before anything is cut
+        changes: list[Change] = []
+        _exhaust(_unplanned(plan, inputs, Listing(Counter()), changes, retired))
         retired = frozenset(chunk for change in changes for chunk in change.chunks)
-        listing = Listing(Counter())
-        again = _unplanned(plan, inputs, listing, [], retired)
-        new = list(heapq.merge(again, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri))
+    listing, changes = Listing(Counter()), []
+    unplanned = _unplanned(plan, inputs, listing, changes, retired)
+    new = heapq.merge(unplanned, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri)
     schemas: list[tuple[str, pa.Schema]] = []
-    chunks: list[NewChunk] = []
+    draft = Draft(retired)
     planned = _planned_images(plan, retired) if limit is not None else 0
-    pool = ThreadPoolExecutor(LOCAL_SURVEY_THREADS if all(is_local(source.uri) for source in new) else SURVEY_THREADS)
+    is_local_only = all(is_local(absolute(given)) for given in inputs)
+    pool = ThreadPoolExecutor(LOCAL_SURVEY_THREADS if is_local_only else SURVEY_THREADS)
     try:
         surveyed = _readable(_surveyed(pool, plan.storage, new, options, exact=exact or limit is not None), listing)
-        for chunk in _cut(_noting(surveyed, schemas), options):
-            if limit is not None and planned >= limit and not _goes_on(chunks, chunk):
+        for kind, stretches in _cut(_noting(surveyed, schemas), options):
+            is_enough = limit is not None and planned >= limit and stretches[0].source != draft.last_source
+            if is_enough or (changes and on_changed == "stop"):
                 break
-            chunks.append(chunk)
-            planned += sum(stretch.images or 0 for stretch in chunk[1])
+            draft.add(kind, stretches)
+            planned += sum(stretch.images or 0 for stretch in stretches)
     finally:  # here and not in the generator, which may end whenever the garbage collector comes by
         pool.shutdown(cancel_futures=True)
+    _exhaust(new)  # where it was enough: what else has changed
+    if changes and on_changed == "stop":
+        raise CallerError(_changes_message(changes))
+    draft.close()
     contract, left_out = _with_columns(wanted, laid_down, schemas)
-    if laid_down is None and not chunks:
+    if laid_down is None and not draft:
         passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
     if laid_down is None:
-        _check_flags_are_used(options, chunks, schemas)
-    return Proposal(contract, tuple(chunks), retired, listing.ignored, left_out, next_segment)
+        _check_flags_are_used(options, draft, schemas)
+    return Proposal(contract, draft, retired, listing.ignored, left_out, next_segment)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -124,45 +124,28 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
         raise CallerError(_differences_message(plan, differences))
     if not contract.carried.equals(proposal.contract.carried):
         return False
-    retired = proposal.retired
-    for number, chunks in enumerate(_segments(proposal), start=proposal.next_segment):
-        if not plan.add_segment(number, chunks, retired):
-            return False
-        retired = frozenset()
-    return True
+    numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
+    return all(plan.add_segment(number, data) for number, data in numbered)
 
 
 def _check_flags_are_used(
-    options: ReadOptions, chunks: Sequence[NewChunk], schemas: Sequence[tuple[str, pa.Schema]]
+    options: ReadOptions, chunks: Iterable[NewChunk], schemas: Sequence[tuple[str, pa.Schema]]
 ) -> None:
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
-    has_table = any(kind in (Kind.PARQUET, Kind.ARROW, Kind.LIST) for kind, _ in chunks)
-    for name, value in columns.items():
-        if value is not None and not has_table:
+    given = {name: value for name, value in columns.items() if value is not None}
+    has_table = bool(given) and any(kind in (Kind.PARQUET, Kind.ARROW, Kind.LIST) for kind, _ in chunks)
+    for name, value in given.items():
+        if not has_table:
             raise CallerError(f"--{name}-column {value}: none of the inputs is a table with columns")
     for name in options.carry:
         if not any(name in schema.names for _, schema in schemas):
             raise CallerError(f"--carry {name}: none of the inputs has such a column or sidecar field")
 
 
-def _goes_on(before: Sequence[NewChunk], chunk: NewChunk) -> bool:
-    """Whether the chunk holds more of the last one's source. Sources are planned whole: none is looked at again."""
-    return bool(before) and before[-1][1][-1].source == chunk[1][0].source
-
-
-def _segments(proposal: Proposal) -> Iterator[list[NewChunk]]:
-    """New chunks in groups of about SEGMENT_ROWS stretches; one empty group where chunks are only retired."""
-    group: list[NewChunk] = []
-    rows = 0
-    for chunk in proposal.chunks:
-        if rows >= SEGMENT_ROWS and not _goes_on(group, chunk):
-            yield group
-            group, rows = [], 0
-        group.append(chunk)
-        rows += len(chunk[1])
-    if group or proposal.retired:
-        yield group
+def _exhaust(sources: Iterator[Source]) -> None:
+    """For what is noted on the way."""
+    deque(sources, maxlen=0)
 
 
 def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus import planning
+from iqa_core.corpus import segments
 from iqa_core.corpus.chunks import ReadOptions, Stretch
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import apply
+from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
@@ -89,7 +90,7 @@ def test_the_same_again_adds_nothing(tmp_path: Path) -> None:
     before = output.rows()
     files = {path: path.read_bytes() for path in (tmp_path / "out" / "plan").iterdir()}
     proposal = output.extend(tmp_path / "in")
-    assert (proposal.chunks, proposal.retired) == ((), frozenset())
+    assert (len(proposal.chunks), proposal.retired) == (0, frozenset())
     assert output.rows() == before
     assert {path: path.read_bytes() for path in (tmp_path / "out" / "plan").iterdir()} == files
 
@@ -135,7 +136,7 @@ def test_whatever_comes_when_every_image_is_planned_once(
 def test_many_segments_are_written_where_one_would_be_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "SEGMENT_ROWS", 8)
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 8)
     touch(tmp_path / "in", *(f"{i:02d}.jpg" for i in range(30)))
     (tmp_path / "tars").mkdir()
     write_tar(tmp_path / "tars" / "one.tar", [(f"{i:02d}.jpg", b"x") for i in range(50)])
@@ -145,7 +146,7 @@ def test_many_segments_are_written_where_one_would_be_too_large(
     assert len(output.planned_sources()) == 30
     assert apply(output.plan, output.proposal(tmp_path / "tars"))
     assert output.plan.segments() == [0, 1, 2, 3, 4]
-    assert output.proposal(tmp_path / "in").chunks == ()
+    assert not output.proposal(tmp_path / "in").chunks
 
 
 # ---- changes
@@ -208,7 +209,7 @@ def test_rescored_changes_retire_their_chunks_and_plan_what_is_left_of_them(tmp_
         [f"{i}.jpg" for i in range(11)] + ["new.jpg"] + ["0.jpg", "1.jpg"]
     )
     assert {image.data for image in images if image.source.endswith("x.tar")} == {b"other"}
-    assert output.proposal(tmp_path / "in").chunks == ()
+    assert not output.proposal(tmp_path / "in").chunks
 
 
 def test_what_shares_a_rescored_chunk_from_another_input_is_kept(tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def test_what_shares_a_rescored_chunk_from_another_input_is_kept(tmp_path: Path)
     touch(tmp_path / "a", "1.jpg", size=9)
     output.extend(tmp_path / "a", on_changed="rescore")
     assert output.planned_sources() == [f"{tmp_path}/a/1.jpg", f"{tmp_path}/b/2.jpg", f"{tmp_path}/b/3.jpg"]
-    assert output.proposal(tmp_path / "a", tmp_path / "b").chunks == ()
+    assert not output.proposal(tmp_path / "a", tmp_path / "b").chunks
 
 
 def test_a_vanished_source_is_not_planned_again_when_rescored(tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_a_limit_plans_whole_chunks_and_a_later_run_goes_on(tmp_path: Path) -> N
     output = Output(tmp_path / "out")
     output.extend(tmp_path / "in", limit=5)
     assert [chunk.images for chunk in output.plan.chunks()] == [4, 4]
-    assert output.proposal(tmp_path / "in", limit=8).chunks == ()
+    assert not output.proposal(tmp_path / "in", limit=8).chunks
     output.extend(tmp_path / "in", limit=9)
     assert [chunk.images for chunk in output.plan.chunks()] == [4, 4, 4]
     output.extend(tmp_path / "in")
@@ -473,9 +474,9 @@ def test_segments_are_created_once(tmp_path: Path) -> None:
     stretch = Stretch("/a.jpg", "a.jpg", 1, "e", 0, 1, 1)
     other = replace(stretch, source="/b.jpg")
     assert plan.next_segment() == 0
-    assert plan.add_segment(0, [(Kind.IMAGE, [stretch])])
-    assert not plan.add_segment(0, [(Kind.IMAGE, [other])])
+    assert plan.add_segment(0, *Draft.of([(Kind.IMAGE, (stretch,))]).segments())
+    assert not plan.add_segment(0, *Draft.of([(Kind.IMAGE, (other,))]).segments())
     assert plan.next_segment() == 1
-    assert plan.add_segment(1, [(Kind.IMAGE, [other])], retired=["000000-000000"])
+    assert plan.add_segment(1, *Draft.of([(Kind.IMAGE, (other,))], ["000000-000000"]).segments())
     assert [row.stretch.source for row in plan.rows()] == ["/b.jpg"]
     assert [chunk.name for chunk in plan.chunks()] == ["000001-000000"]

@@ -12,6 +12,7 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Stretch
 from iqa_core.corpus.ledger import Ledger, chunk_name
 from iqa_core.corpus.plan import Contract, Plan
+from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
@@ -38,7 +39,8 @@ def write_score_table(
     plan = Plan(storage, str(output))
     plan.create(Contract(fingerprint, {}, chunk_images, False, tuple(dimensions), fusion, {}, carried))
     starts = range(0, len(rows), chunk_images)
-    plan.add_segment(0, [(Kind.IMAGE, [_stretch(index)]) for index in range(len(starts) + unfinished)])
+    draft = Draft.of((Kind.IMAGE, (_stretch(index),)) for index in range(len(starts) + unfinished))
+    plan.add_segment(0, *draft.segments())
     schema = table_schema(tuple(dimensions), False, carried)
     for index, start in enumerate(starts):
         some = [filled(row, start + i, dimensions) for i, row in enumerate(rows[start : start + chunk_images])]

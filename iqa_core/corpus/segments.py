@@ -1,0 +1,160 @@
+"""Chunks <-> segment files of a plan: Parquet, one row per stretch, in order.
+
+A plan may be larger than memory. So what is new lies in files that nobody else sees until all of it is known, and what
+is planned is read a few thousand rows at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iqa_core.corpus.chunks import Stretch
+from iqa_core.corpus.sources import Kind
+
+RETIRED_KEY = b"retired"
+
+SEGMENT_SCHEMA = pa.schema(
+    [
+        ("chunk", pa.int32()),
+        ("kind", pa.string()),
+        ("source", pa.string()),
+        ("key", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("begin", pa.int64()),
+        ("end", pa.int64()),
+        ("images", pa.int64()),
+    ]
+)
+
+SEGMENT_ROWS = 1_000_000
+"""Stretches in one segment at most, but for the rest of a source."""
+
+ROW_GROUP_ROWS = 65_536
+ROWS_PER_READ = 8192
+
+NewChunk = tuple[Kind, tuple[Stretch, ...]]
+
+
+class Draft:
+    """New chunks as the segment files that they will be, in files without a name: they go with this object or process.
+
+    Sized, and iterable when it is closed.
+    """
+
+    def __init__(self, retired: Iterable[str] = ()) -> None:
+        """retired: names of chunks that the first segment takes the place of."""
+        self.last_source: str | None = None
+        self._retired = sorted(retired)
+        self._files: list[IO[bytes]] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._num_chunks = self._chunks_of_file = self._rows_of_file = 0
+        weakref.finalize(self, _close, self._files)
+
+    @classmethod
+    def of(cls, chunks: Iterable[NewChunk], retired: Iterable[str] = ()) -> Draft:
+        """All of these, closed."""
+        draft = cls(retired)
+        for kind, stretches in chunks:
+            draft.add(kind, stretches)
+        draft.close()
+        return draft
+
+    def add(self, kind: Kind, stretches: Sequence[Stretch]) -> None:
+        """A chunk behind the others. A source is never divided between two segments."""
+        if self._rows_of_file >= SEGMENT_ROWS and stretches[0].source != self.last_source:
+            self._end_file()
+        for stretch in stretches:
+            values = {name: getattr(stretch, name) for name in SEGMENT_SCHEMA.names[2:]}
+            self._rows.append({"chunk": self._chunks_of_file, "kind": str(kind), **values})
+        if len(self._rows) >= ROW_GROUP_ROWS:
+            self._write_rows()
+        self._num_chunks += 1
+        self._chunks_of_file += 1
+        self._rows_of_file += len(stretches)
+        self.last_source = stretches[-1].source
+
+    def close(self) -> None:
+        """Nothing more comes. Where chunks are only retired, there is one segment without any."""
+        if self._rows_of_file or (self._retired and not self._files):
+            self._end_file()
+
+    def segments(self) -> Iterator[bytes]:
+        """The files' contents, in order."""
+        for file in self._files:
+            file.seek(0)
+            yield file.read()
+
+    def __len__(self) -> int:
+        return self._num_chunks
+
+    def __iter__(self) -> Iterator[NewChunk]:
+        for file in self._files:
+            for _, kind, stretches in chunks_of(pq.ParquetFile(file)):
+                yield kind, stretches
+
+    def _write_rows(self) -> None:
+        if self._writer is None:
+            self._files.append(tempfile.TemporaryFile())  # noqa: SIM115  (closed with this object)
+            retired = self._retired if len(self._files) == 1 else []
+            schema = SEGMENT_SCHEMA.with_metadata({RETIRED_KEY: json.dumps(retired)})
+            self._writer = pq.ParquetWriter(self._files[-1], schema, compression="zstd")
+        self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
+        self._rows.clear()
+
+    def _end_file(self) -> None:
+        self._write_rows()
+        assert self._writer is not None
+        self._writer.close()
+        self._writer = None
+        self._chunks_of_file = self._rows_of_file = 0
+
+
+def opened(data: bytes) -> pq.ParquetFile:
+    """A segment file by its bytes, which are not kept in memory."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with what is returned)
+    file.write(data)
+    found = pq.ParquetFile(file)
+    weakref.finalize(found, file.close)
+    return found
+
+
+def retired_by(file: pq.ParquetFile) -> list[str]:
+    """Names of the chunks that a segment takes the place of."""
+    found: list[str] = json.loads((file.schema_arrow.metadata or {}).get(RETIRED_KEY, b"[]"))
+    return found
+
+
+def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:
+    """Index of the chunk in the segment, its kind, and a stretch of it."""
+    for batch in file.iter_batches(ROWS_PER_READ):
+        for row in batch.to_pylist():
+            index, kind = row.pop("chunk"), Kind(row.pop("kind"))
+            yield index, kind, Stretch(**row)
+
+
+def chunks_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Stretch, ...]]]:
+    """Index of the chunk in the segment, its kind, and all its stretches."""
+    current: tuple[int, Kind] | None = None
+    stretches: list[Stretch] = []
+    for index, kind, stretch in rows_of(file):
+        if current is not None and current[0] != index:
+            yield *current, tuple(stretches)
+            stretches = []
+        current = index, kind
+        stretches.append(stretch)
+    if current is not None:
+        yield *current, tuple(stretches)
+
+
+def _close(files: Iterable[IO[bytes]]) -> None:
+    for file in files:
+        file.close()
