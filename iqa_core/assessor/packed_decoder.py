@@ -76,7 +76,7 @@ class PackedDecoder:
             hidden_SD, turns, packing = _brought(layer.device, hidden_SD, turns, packing)
             hidden_SD = layer(hidden_SD, turns, packing)
             if deepstack_visual_embeds is not None and number < len(deepstack_visual_embeds):
-                hidden_SD[visual_S.to(hidden_SD.device)] += deepstack_visual_embeds[number].to(hidden_SD)
+                hidden_SD[visual_S] += deepstack_visual_embeds[number].to(hidden_SD)
         last = self._layers[-1]
         last_RD = last.last(*_brought(last.device, hidden_SD, turns, packing))
         last_RD = self._norm(last_RD.to(self._decoder.norm.weight.device))

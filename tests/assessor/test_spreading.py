@@ -81,8 +81,9 @@ def test_a_model_spread_over_one_device_twice_says_the_same(qwen: Path) -> None:
     expected = PlainWay(model).logits(encoder(images))
     model = spread(model, [cpu, cpu])
     for way in (PlainWay, CachedWay, PackedWay):
-        found = way.of(model, encoder).logits(encoder(images))
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        made = way.of(model, encoder)
+        assert made is not None
+        torch.testing.assert_close(made.logits(encoder(images)), expected, atol=1e-5, rtol=0)
 
 
 def test_a_decoder_with_too_few_layers_is_refused() -> None:
