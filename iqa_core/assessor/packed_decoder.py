@@ -72,11 +72,12 @@ class PackedDecoder:
         hidden_SD = hidden_SD[packing.rows_S] if packing.is_padded else hidden_SD
         turns = self._turns(packing, position_ids, hidden_SD)
         visual_S = None if visual_pos_masks is None else visual_pos_masks.flatten()[packing.rows_S]
+        added = deepstack_visual_embeds or []
         for number, layer in enumerate(self._layers[:-1]):
             hidden_SD, turns, packing = _brought(layer.device, hidden_SD, turns, packing)
             hidden_SD = layer(hidden_SD, turns, packing)
-            if deepstack_visual_embeds is not None and number < len(deepstack_visual_embeds):
-                hidden_SD[visual_S] += deepstack_visual_embeds[number].to(hidden_SD)
+            if visual_S is not None and number < len(added):
+                hidden_SD[visual_S.to(hidden_SD.device)] += added[number].to(hidden_SD)
         last = self._layers[-1]
         last_RD = last.last(*_brought(last.device, hidden_SD, turns, packing))
         last_RD = self._norm(last_RD.to(self._decoder.norm.weight.device))
