@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,9 @@ from typing import Any
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError
+
+Resources = Mapping[str, float]
+"""Of a node, as Ray names them: CPU, GPU, memory and others."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,18 +104,22 @@ def _runtime_env(is_elsewhere: bool) -> dict[str, Any]:
 
 
 def plan_pool(
-    config: AssessorConfig, num_actors: int | None, actor_cpus: float | None, num_gpus: float | None, reader_cpus: float
+    config: AssessorConfig,
+    num_actors: int | None,
+    actor_cpus: float | None,
+    reader_cpus: float,
+    nodes: Sequence[Resources],
 ) -> Pool:
-    """One actor per GPU; without GPUs one per CPU, with a quarter of each CPU left to readers."""
+    """An actor wherever its GPUs fit; without GPUs one per CPU, with a quarter of each CPU left to readers."""
     may_use_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:")
-    if num_gpus and not may_use_gpu:
-        raise CallerError(f"--actor-gpus {num_gpus:g}: this assessor runs on the CPU")
-    nodes = _nodes()
+    if config.num_gpus and not may_use_gpu:
+        raise CallerError(f"--assessor.num-gpus {config.num_gpus:g}: this assessor runs on the CPU")
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
-    on_gpu = may_use_gpu and (config.device == "cuda" or bool(num_gpus) or gpus > 0)
-    gpus_each = (num_gpus or 1.0) if on_gpu else 0.0
+    on_gpu = may_use_gpu and (config.device == "cuda" or bool(config.num_gpus) or gpus > 0)
+    gpus_each = (config.num_gpus or 1.0) if on_gpu else 0.0
     cpus_each = actor_cpus or (1.0 if on_gpu else CPU_ACTOR_SHARE)
-    count = num_actors or max(1, int(gpus / gpus_each) if on_gpu else int(CPU_ACTOR_SHARE * cpus / cpus_each))
+    most = sum(_gpu_slots(node, gpus_each) for node in nodes) if on_gpu else int(CPU_ACTOR_SHARE * cpus / cpus_each)
+    count = num_actors or max(1, most)
     most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=1.0)
     return Pool(count, cpus_each, gpus_each, reader_cpus, config.threads or max(1, int(min(cpus / count, most_cpus))))
 
@@ -120,13 +127,13 @@ def plan_pool(
 def wait_until_it_fits(pool: Pool, wait_s: float) -> None:
     """Return when the cluster holds the pool and at least one reader. Raises CallerError after wait_s."""
     deadline = time.monotonic() + wait_s
-    if wait_s and _shortage(pool):
+    if wait_s and shortage_of(pool, living_nodes()):
         _ask_autoscaler(pool)
-    while shortage := _shortage(pool):
+    while shortage := shortage_of(pool, living_nodes()):
         if time.monotonic() >= deadline:
             raise CallerError(
-                f"the cluster cannot hold the work: {shortage}. Lower --num-actors, --actor-cpus or --reader-cpus, "
-                "or let it grow and give --wait-for-resources-s"
+                f"the cluster cannot hold the work: {shortage}. Lower --num-actors, --actor-cpus, --reader-cpus or "
+                "--assessor.num-gpus, or let it grow and give --wait-for-resources-s"
             )
         time.sleep(min(2.0, wait_s))
 
@@ -139,8 +146,11 @@ def _ask_autoscaler(pool: Pool) -> None:
     request_resources(bundles=[*[actor] * pool.num_actors, {"CPU": pool.reader_cpus}])
 
 
-def _shortage(pool: Pool) -> str | None:
-    nodes = _nodes()
+def shortage_of(pool: Pool, nodes: Sequence[Resources]) -> str | None:
+    """What these nodes lack to hold the pool and one reader; None if nothing."""
+    most_gpus = max(node.get("GPU", 0.0) for node in nodes)
+    if pool.actor_gpus > most_gpus:
+        return f"an actor's {pool.actor_gpus:g} GPUs must lie on one node, and no node has more than {most_gpus:g}"
     slots = sum(_slots(node, pool) for node in nodes)
     if slots < pool.num_actors:
         have = ", ".join(f"{node.get('CPU', 0):g} CPU + {node.get('GPU', 0):g} GPU" for node in nodes)
@@ -153,19 +163,24 @@ def _shortage(pool: Pool) -> str | None:
     return None
 
 
-def _nodes() -> list[dict[str, float]]:
+def living_nodes() -> list[Resources]:
     """Resources of each node that is alive."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _slots(node: dict[str, float], pool: Pool) -> int:
+def _slots(node: Resources, pool: Pool) -> int:
     by_cpu = int(node.get("CPU", 0.0) / pool.actor_cpus + 1e-6)
-    by_gpu = int(node.get("GPU", 0.0) / pool.actor_gpus + 1e-6) if pool.actor_gpus else by_cpu
-    return min(by_cpu, by_gpu)
+    return min(by_cpu, _gpu_slots(node, pool.actor_gpus)) if pool.actor_gpus else by_cpu
+
+
+def _gpu_slots(node: Resources, gpus_each: float) -> int:
+    """How many reservations a node's GPUs hold: a share of one never lies on two."""
+    gpus = node.get("GPU", 0.0)
+    return int(gpus) * int(1 / gpus_each + 1e-6) if gpus_each < 1 else int(gpus / gpus_each)
 
 
 def room_for(cpus: float, gpus: float) -> int:
     """How many processes with so many CPUs and GPUs each the living nodes hold, if nothing else runs there."""
-    return sum(_slots(node, Pool(1, cpus, gpus, 0.0, 1)) for node in _nodes())
+    return sum(_slots(node, Pool(1, cpus, gpus, 0.0, 1)) for node in living_nodes())

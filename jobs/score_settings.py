@@ -65,8 +65,6 @@ class ScoreSettings(JobSettings):
     """Processes that hold the assessor; default: one per GPU, or one per CPU where there is none."""
     actor_cpus: float | None = Field(default=None, gt=0)
     """CPUs reserved per actor; default: 1 beside a GPU, 0.75 without."""
-    actor_gpus: float | None = Field(default=None, gt=0)
-    """GPUs reserved per actor; default: 1 where the cluster has any."""
     reader_cpus: float = Field(default=0.25, gt=0)
     """CPUs reserved per reading task."""
     decode_timeout_s: float = Field(default=60, gt=0)

@@ -7,7 +7,7 @@ from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
 from iqa_core.errors import CallerError, RunError
-from jobs.cluster_session import connected, plan_pool, wait_until_it_fits
+from jobs.cluster_session import connected, living_nodes, plan_pool, wait_until_it_fits
 from jobs.command import DONE
 from jobs.isolation import Isolation
 from jobs.precheck import precheck
@@ -38,7 +38,7 @@ def score(settings: ScoreSettings) -> int:
 
     with connected(settings.ray_address):
         pool = plan_pool(
-            settings.assessor, settings.num_actors, settings.actor_cpus, settings.actor_gpus, settings.reader_cpus
+            settings.assessor, settings.num_actors, settings.actor_cpus, settings.reader_cpus, living_nodes()
         )
         wait_until_it_fits(pool, settings.wait_for_resources_s)
         if settings.check:

@@ -59,7 +59,7 @@ def app(args: dict[str, str]) -> Application:
     counts = serve.deployment(name="Counts", ray_actor_options={"num_cpus": 0}, logging_config=QUIET)(Counts).bind()
     assessor = serve.deployment(
         name="Assessor",
-        ray_actor_options={"num_cpus": 0.5},
+        ray_actor_options={"num_cpus": 0.5, "num_gpus": settings.assessor.num_gpus or 0},
         # an answer is due while others gather for the next batch: far more than one batch at a time
         max_ongoing_requests=settings.max_waiting_images,
         autoscaling_config=AutoscalingConfig(

@@ -32,11 +32,14 @@ from jobs.select_settings import SelectSettings
 from jobs.train_settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+USER_PAGES = sorted([ROOT / "README.md", ROOT / "cluster" / "README.md", *(ROOT / "docs").glob("*.md")])
 PAGES = sorted({*USER_PAGES, *ROOT.glob("*.md")})
 
-RAYS_OWN_FLAGS = frozenset({"--address", "--working-dir", "--runtime-env-json"})
-"""Of `ray job submit`."""
+OTHERS_FLAGS = frozenset(
+    "--address --working-dir --runtime-env-json --no-wait --follow --generate".split()  # ray
+    + "--build-arg --repo --version --from-literal --device --shape".split()  # docker, helm, kubectl, a benchmark
+)
+"""Of programs that are not ours, and of a benchmark."""
 
 REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|serve|tests|benchmarks|docs|cluster|\.ci|\.github)/[\w./*-]*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -55,6 +58,10 @@ JOBS: Mapping[str, type[JobSettings]] = {
 
 COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}
 DIMENSIONS = ("sharpness", "cleanness")
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def anchors(page: str) -> set[str]:
@@ -92,7 +99,7 @@ def known_flags() -> set[str]:
         parser = argparse.ArgumentParser()
         command.add_flags(parser)
         flags |= {flag for action in parser._actions for flag in action.option_strings}
-    return flags.union({"--config", "--help"}, RAYS_OWN_FLAGS, *map(flags_of, JOBS.values()))
+    return flags.union({"--config", "--help"}, OTHERS_FLAGS, *map(flags_of, JOBS.values()))
 
 
 def code(page: str) -> str:
@@ -129,7 +136,7 @@ def examples(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_relative_links_lead_somewhere(page: Path) -> None:
     assert list(broken_links(page)) == []
 
@@ -140,7 +147,7 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert list(broken_links(page)) == ["#three", "none.md"]
 
 
-@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", USER_PAGES, ids=page_id)
 def test_flags_exist(page: Path) -> None:
     named = set(FLAG.findall(code(page.read_text(encoding="utf-8"))))
     assert named - known_flags() == set()
@@ -160,7 +167,7 @@ def commands(page: str) -> Iterator[list[str]]:
             yield shlex.split(words, comments=True)
 
 
-@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", USER_PAGES, ids=page_id)
 def test_commands_can_be_parsed(page: Path) -> None:
     for first, *rest in commands(page.read_text(encoding="utf-8")):
         if first == "-m":
@@ -169,6 +176,8 @@ def test_commands_can_be_parsed(page: Path) -> None:
             parser = argparse.ArgumentParser(exit_on_error=False)
             COMMANDS[name].add_flags(parser)
             parser.parse_args([flag for flag in flags if flag != "…"])
+        elif first.startswith("benchmarks/"):
+            assert (ROOT / first).is_file()
         elif "…" not in rest:
             parse(JOBS[Path(first).stem], rest)
 
@@ -180,14 +189,14 @@ def test_a_command_over_several_lines_is_found_and_a_flag_that_it_lacks_refused(
         parse(ScoreSettings, ["--input", "a", "--ouput", "c"])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_paths_of_the_repository_exist(page: Path) -> None:
     spans = SPAN.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     named = {span for span in spans if REPOSITORY_PATH.fullmatch(span)}
     assert {span for span in named if not any(ROOT.glob(span.rstrip("/")))} == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_make_targets_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"^make ([a-z-]+)", code(page.read_text(encoding="utf-8")), re.MULTILINE)) <= set(targets)
@@ -247,7 +256,7 @@ def test_the_toml_examples_are_valid(examples: Path) -> None:
     parse(ScoreSettings, ["--config", str(examples / "job.toml")])
 
 
-@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", USER_PAGES, ids=page_id)
 def test_python_examples_are_python_with_names_that_can_be_imported(page: Path) -> None:
     for block in fenced(page.read_text(encoding="utf-8"), "python"):
         compile(block, page.name, "exec")

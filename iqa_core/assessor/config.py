@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class AssessorConfig(BaseModel):
@@ -18,6 +18,8 @@ class AssessorConfig(BaseModel):
     """What the model computes in; auto is what assessor.toml says, else config.json, never what the hardware likes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda where torch sees one, else cpu."""
+    num_gpus: float | None = Field(default=None, gt=0)
+    """GPUs of one assessor, on one node: 0.5 shares one between two, 2 spreads the model over two; None is one."""
     max_pixels: int | None = Field(default=None, ge=1)
     """Pixels of the prepared image; larger ones are scaled down. None is what assessor.toml or the processor says."""
     batch_tokens: int = Field(default=8192, ge=1)
@@ -26,3 +28,10 @@ class AssessorConfig(BaseModel):
     """Seconds that one batch may take before its process is ended and its images are tried one by one."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch per actor; None is the number of usable CPUs."""
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _whole_above_one(cls, given: float | None) -> float | None:
+        if given is not None and given > 1 and given != int(given):
+            raise ValueError("a share of one GPU, or a whole number of them")
+        return given

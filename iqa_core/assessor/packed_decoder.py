@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from iqa_core.assessor.packing import Packing, attend, attend_last
+from iqa_core.assessor.packing import Packing, attend, attend_last, packing_of
 
 PACKABLE = frozenset("llama mistral qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text".split())
 """Model types of decoders built from the same parts: root mean square norms before attention and before a gated MLP,
@@ -72,11 +72,15 @@ class PackedDecoder:
         hidden_SD = hidden_SD[packing.rows_S] if packing.is_padded else hidden_SD
         turns = self._turns(packing, position_ids, hidden_SD)
         visual_S = None if visual_pos_masks is None else visual_pos_masks.flatten()[packing.rows_S]
+        added = deepstack_visual_embeds or []
         for number, layer in enumerate(self._layers[:-1]):
+            hidden_SD, turns, packing = _brought(layer.device, hidden_SD, turns, packing)
             hidden_SD = layer(hidden_SD, turns, packing)
-            if deepstack_visual_embeds is not None and number < len(deepstack_visual_embeds):
-                hidden_SD[visual_S] += deepstack_visual_embeds[number].to(hidden_SD.dtype)
-        last_RD = self._norm(self._layers[-1].last(hidden_SD, turns, packing))
+            if visual_S is not None and number < len(added):
+                hidden_SD[visual_S.to(hidden_SD.device)] += added[number].to(hidden_SD)
+        last = self._layers[-1]
+        last_RD = last.last(*_brought(last.device, hidden_SD, turns, packing))
+        last_RD = self._norm(last_RD.to(self._decoder.norm.weight.device))
         return BaseModelOutputWithPast(last_hidden_state=last_RD.unflatten(0, (len(packing.images), -1)))
 
     def _turns(self, packing: Packing, position_ids: torch.Tensor | None, hidden_SD: torch.Tensor) -> torch.Tensor:
@@ -90,6 +94,15 @@ class PackedDecoder:
             positions = positions.expand(3, 1, -1)
         cos_SE, sin_SE = (part[0] for part in self._decoder.rotary_emb(hidden_SD, positions))
         return turns_of(cos_SE, sin_SE, hidden_SD.dtype)
+
+
+def _brought(
+    device: torch.device, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing
+) -> tuple[torch.Tensor, torch.Tensor, Packing]:
+    """What a layer is given, on its device: layers may be spread over several."""
+    if hidden_SD.device == device:
+        return hidden_SD, turns, packing
+    return hidden_SD.to(device), turns.to(device), packing_of(packing.images, device)
 
 
 def turns_of(cos_SE: torch.Tensor, sin_SE: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -130,6 +143,10 @@ class PackedLayer:
         self._out = attention.o_proj
         self._mlp_norm = Norm(layer.post_attention_layernorm)
         self._mlp = layer.mlp
+
+    @property
+    def device(self) -> torch.device:
+        return self._weight.device
 
     def __call__(self, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing) -> torch.Tensor:
         width = self._num_heads * self._head_width

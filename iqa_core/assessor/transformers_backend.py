@@ -96,7 +96,7 @@ class TransformersAssessor:
         """
         _keep_freed_memory()
         processor = load_processor(folder)
-        model = load_model(folder, dtype, config.device, config.threads)
+        model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
         return cls(model, processor, rubric, preparer, config.batch_tokens)
 
     @property

@@ -69,7 +69,7 @@ class PlainModel:
     def load(cls, folder: Path, dtype: str, config: AssessorConfig, max_pixels: int | None) -> PlainModel:
         """Of a complete checkpoint folder. Raises CallerError when it cannot be loaded whole."""
         processor = load_processor(folder)
-        return cls(load_model(folder, dtype, config.device, config.threads), processor, max_pixels)
+        return cls(load_model(folder, dtype, config.device, config.threads, config.num_gpus), processor, max_pixels)
 
     @torch.inference_mode()
     def read(self, prompt: str, image: RgbImage, positions: int = 1) -> Reading:
