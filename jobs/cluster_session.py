@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, RunError
 
 Resources = Mapping[str, float]
 """Of a node, as Ray names them: CPU, GPU, memory and others."""
@@ -75,6 +75,11 @@ def connected(address: str | None) -> Iterator[None]:
         )
     except (ConnectionError, ray.exceptions.RpcError) as error:
         raise CallerError(f"no Ray cluster answers at {there} ({error})") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # bare, where the processes of a Ray that is started here do not come up within 30 s
+        raise RunError(f"no Ray could be started here ({error}); try again when the machine is less busy") from error
     try:
         yield
     finally:

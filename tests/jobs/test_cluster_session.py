@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.errors import CallerError
-from jobs.cluster_session import Pool, Resources, plan_pool, shortage_of
+from iqa_core.errors import CallerError, RunError
+from jobs.cluster_session import Pool, Resources, connected, plan_pool, shortage_of
 
 HEAD: Resources = {"CPU": 8.0}
 ONE_GPU: Resources = {"CPU": 8.0, "GPU": 1.0}
@@ -59,3 +59,13 @@ def test_gpus_for_an_assessor_on_the_cpu_are_refused() -> None:
 def test_only_a_share_of_one_gpu_or_whole_ones(num_gpus: float) -> None:
     with pytest.raises(ValueError, match="num_gpus"):
         AssessorConfig(num_gpus=num_gpus)
+
+
+def test_a_ray_that_does_not_start_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(**_: object) -> None:
+        raise Exception("The current node timed out during startup")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", start)
+    with pytest.raises(RunError, match="no Ray could be started here"), connected(None):
+        pass
