@@ -90,21 +90,31 @@ def _verified(checked: Audit) -> dict[str, Any]:
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
-    chunks, images, files = found["chunks"], found["images"], found["files"]
+    chunks, files = found["chunks"], found["files"]
     share = chunks["done"] / chunks["planned"] if chunks["planned"] else 1.0
-    uncounted = f", and those of {chunks['uncounted']:,} chunks that nobody has counted" if chunks["uncounted"] else ""
+    uncounted = (
+        f", and those of {_counted(chunks['uncounted'], 'chunk')} not counted yet" if chunks["uncounted"] else ""
+    )
     lines = [
         f"output     {found['output']}",
         f"scored by  fingerprint {found['fingerprint']}",
-        f"planned    {images['planned']:,} images in {chunks['planned']:,} chunks{uncounted}",
-        f"done       {images['done']:,} images in {chunks['done']:,} chunks ({share:.1%})",
-        f"left       {images['left']:,} images in {chunks['left']:,} chunks",
+        f"planned    {_amount(found, 'planned')}{uncounted}",
+        f"done       {_amount(found, 'done')} ({share:.1%})",
+        f"left       {_amount(found, 'left')}",
         f"files      {files['single'] + files['packs']:,}, {files['packs']:,} of them packs of several chunks",
     ]
     if found["rejected_by_reason"] is not None:
         lines.append(f"rejected   {_reasons(found['rejected_by_reason'])}")
     lines += _run_lines(found["runs"]) or ["run        none has left a heartbeat"]
     return lines + (_verified_lines(found["verified"]) if "verified" in found else [])
+
+
+def _amount(found: Mapping[str, Any], place: str) -> str:
+    return f"{_counted(found['images'][place], 'image')} in {_counted(found['chunks'][place], 'chunk')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
@@ -138,7 +148,7 @@ def _verified_lines(verified: Mapping[str, Any]) -> list[str]:
     lines = [f"verified   {verified['images']:,} rows; rejected: {_reasons(verified['rejected_by_reason'])}"]
     if verified["is_true"]:
         return [*lines, "           every planned image is there exactly once"]
-    lines.append(f"           {len(faults):,} faults")
+    lines.append(f"           {_counted(len(faults), 'fault')}")
     lines += [f"  {fault['chunk']}: {fault['what']}" for fault in faults[:FAULTS_SHOWN]]
     return lines + (
         [f"  and {len(faults) - FAULTS_SHOWN:,} more; --json has all"] if len(faults) > FAULTS_SHOWN else []

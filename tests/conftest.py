@@ -81,6 +81,8 @@ def ray_address() -> Iterator[str]:
             "num_cpus": CLUSTER_CPUS,
             "include_dashboard": False,
             "object_store_memory": 256 * 2**20,
+            # what tests count is exported after a second instead of ten
+            "_system_config": {"metrics_report_interval_ms": 1000},
         },
     )
     yield cluster.address
