@@ -59,7 +59,9 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
     found.faults += _planned_twice(plan)
     found.faults += _in_two_files(files)
     retired = plan.retired()
-    found.faults += [Fault(chunk, "is retired, but its rows are still there") for chunk in retired & files.finished]
+    found.faults += [
+        Fault(chunk, "is retired, but its rows are still there") for chunk in sorted(retired & files.finished)
+    ]
     planned: set[str] = set()
     chunks = plan.chunks()
     while some := list(islice(chunks, CHUNKS_AT_ONCE)):

@@ -72,6 +72,7 @@ class Pulse:
         self._state = RUNNING
         self._lines: list[str] = []
         self._parts = 0
+        self._is_warned = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="pulse", daemon=True)
@@ -119,7 +120,9 @@ class Pulse:
         try:
             self._storage.put(join(_folder(self._output), name), data, scratch=join(self._output, ".tmp"))
         except Exception as error:  # nobody's run ends because it cannot be watched
-            print(f"warning: {name} could not be written ({error})", file=sys.stderr, flush=True)
+            if not self._is_warned:
+                print(f"warning: {name} could not be written ({error})", file=sys.stderr, flush=True)
+            self._is_warned = True
 
 
 def heartbeats(storage: Storage, output: str) -> list[Heartbeat]:

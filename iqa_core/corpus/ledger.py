@@ -53,19 +53,20 @@ class Ledger:
     def files(self) -> ScoreFiles:
         """The files that are there.
 
-        A listing that is under way while files are merged may miss both what is taken away behind it and what came
-        in its place; then it is repeated until two agree on the packs. Of those two together, none misses anything:
-        a pack is put before its chunks' own files go, and these are put before a pack goes.
+        A listing that is under way while rows move may miss both the file that goes behind it and the one that took
+        its place. A second one finds the latter, as long as no chunk moves twice: within one rearrangement, none does.
+        Of what the two find together some may be gone; `read_all` knows how to look again.
         """
-        before = self._rearranged()
-        names = self._names()
-        if before == self._rearranged() and not before.startswith(b"begun"):
-            return ScoreFiles.of(names)
         while True:
+            before = self._rearrangement()
+            names = self._names()
+            during = self._rearrangement()
+            if before == during and not before.is_under_way:
+                return ScoreFiles.of(names)
             again = self._names()
-            if ScoreFiles.of(again).packs == ScoreFiles.of(names).packs:
+            after = self._rearrangement()
+            if after.mark == during.mark and (before.mark == during.mark or not before.is_under_way):
                 return ScoreFiles.of({*names, *again})
-            names = again
 
     def commit(self, chunk: str, rows: pa.Table, metadata: Mapping[str, Any]) -> None:
         """Serialised first, then put in place in one atomic step; a file that is there is replaced whole."""
@@ -145,10 +146,10 @@ class Ledger:
     @contextmanager
     def rearranging(self) -> Iterator[None]:
         """Inside: rows move from file to file, and who lists meanwhile is warned (also if this process is killed)."""
-        mark = uuid.uuid4().hex.encode()
-        self.storage.put(self._mark, b"begun " + mark, scratch=self._scratch)
+        mark = uuid.uuid4().hex
+        self.storage.put(self._marked, f"begun {mark}".encode(), scratch=self._scratch)
         yield
-        self.storage.put(self._mark, b"ended " + mark, scratch=self._scratch)
+        self.storage.put(self._marked, f"ended {mark}".encode(), scratch=self._scratch)
 
     def _read(self, file: str, chunks: Sequence[str], columns: list[str] | None) -> list[pa.Table] | None:
         """These chunks of one file; None if the file is not there."""
@@ -171,11 +172,13 @@ class Ledger:
     def _names(self) -> list[str]:
         return self.storage.names(join(self.output, self.folder))
 
-    def _rearranged(self) -> bytes:
+    def _rearrangement(self) -> _Rearrangement:
+        """The latest."""
         try:
-            return self.storage.read(self._mark)
+            state, mark = self.storage.read(self._marked).decode().split()
         except Missing:
-            return b""
+            return _Rearrangement("", False)
+        return _Rearrangement(mark, state == "begun")
 
     def _put(self, file: str, data: bytes) -> None:
         self.storage.put(self._uri(file), data, scratch=self._scratch)
@@ -187,12 +190,21 @@ class Ledger:
         return join(join(self.output, self.folder), f"{file}.parquet")
 
     @property
-    def _mark(self) -> str:
+    def _marked(self) -> str:
         return join(self.output, f"{self.folder}.rearranged")
 
     @property
     def _scratch(self) -> str:
         return join(self.output, ".tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rearrangement:
+    """Rows that move from file to file: by a compaction, or before chunks change."""
+
+    mark: str
+    is_under_way: bool
+    """Or was broken off."""
 
 
 def _at_once(left: Iterator[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:

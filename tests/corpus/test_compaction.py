@@ -20,6 +20,7 @@ from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import Storage
 from tests.corpora import tiny_png, write_folder
+from tests.s3_server import Bucket, storage_options
 from tests.selection.scored_corpora import score
 
 CHUNKS = 11
@@ -262,6 +263,26 @@ def test_what_a_listing_missed_on_both_sides_is_found(output: Path) -> None:
     with Ledger(Storage(), str(output)).rearranging():
         compact(output, 4)
         torn = [f"{name}.parquet" for name in names[4:]]
-        (output / "scores.rearranged").write_bytes(b"begun, and not ended")
+        (output / "scores.rearranged").write_bytes(b"begun elsewhere")
         ledger = Ledger(TornListing(listings=[torn]), str(output))
         assert ledger.finished() == set(names)
+
+
+@pytest.mark.s3
+def test_on_an_object_store(s3: Bucket, output: Path) -> None:
+    s3.put_tree(output)
+    storage = Storage(storage_options(s3.endpoint))
+    ledger = Ledger(storage, s3.uri())
+    names = sorted(ledger.finished())
+    files = ledger.files()
+    assert [step.file for step in carry_out(ledger, files, steps(names, files, 8))] == [
+        "000000-000000-000007",
+        "000000-000008-000010",
+    ]
+    assert s3.keys("scores/") == ["scores/000000-000000-000007.parquet", "scores/000000-000008-000010.parquet"]
+    table = open_score_table(storage, s3.uri())
+    there = pa.concat_tables([rows.replace_schema_metadata(None) for _, rows in ledger.read_all(table.chunks)])
+    assert there.equals(by_ledger(output))
+    ledger.take_apart([names[9]])
+    assert len(s3.keys("scores/")) == 4
+    assert audit(Plan(storage, s3.uri()), ledger).faults == []
