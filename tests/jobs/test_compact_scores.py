@@ -8,14 +8,22 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.__main__ import main
+from iqa_core.corpus.compaction import carry_out, steps
 from iqa_core.corpus.heartbeats import Pulse
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
+from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import Storage
+from iqa_core.report.scoring_report import gather
+from jobs.select_settings import SelectSettings
+from jobs.selecting import select
 from tests.corpora import tiny_png, write_folder
 from tests.corpus.test_heartbeats import age
 from tests.jobs import running
@@ -119,3 +127,35 @@ def test_status_reads_an_object_store(output: Path, capsys: pytest.CaptureFixtur
     files.put(str(output), "/bucket/scores", recursive=True)
     assert main(["status", "memory://bucket/scores", "--verify"]) == 0
     assert "every planned image is there exactly once" in capsys.readouterr().out
+
+
+def test_selection_and_report_are_the_same_at_every_moment(output: Path, tmp_path: Path) -> None:
+    """Before, with packs and single files side by side, and afterwards. Rewards repeat: their order decides."""
+    ledger = Ledger(Storage(), str(output))
+    names = sorted(ledger.finished())
+    found = [chosen(output, tmp_path / "before")]
+    ledger.commit_pack("000000-000000-000009", [rows for _, rows in ledger.read_all(names[:10])])
+    for name in names[3:7]:
+        ledger.discard(name)
+    found.append(chosen(output, tmp_path / "between"))
+    files = ledger.files()
+    list(carry_out(ledger, files, steps(names, files, 16)))
+    assert files_of(output) == 4
+    found.append(chosen(output, tmp_path / "after"))
+    assert found[0]["kept"] == [True] * 24
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+def chosen(scores: Path, decisions: Path) -> dict[str, Any]:
+    """What a selection decides, and what a report counts."""
+    settings = SelectSettings(scores=[str(scores)], output=str(decisions), top_k=24, report=False)
+    assert select(settings) == 0
+    kept = pq.read_table(decisions / "decisions").filter(pc.field("kept"))
+    gathered = gather(open_score_table(Storage(), str(scores)))
+    return {
+        **kept.select(["key", "kept", "reward"]).to_pydict(),
+        "means": gathered.means().tolist(),
+        "reasons": dict(gathered.reasons),
+        "sheets": [image.values["key"] for image in gathered.shown()],
+    }
