@@ -58,9 +58,9 @@ class Arrivals:
     times_s: list[float]
     counts: list[int]
 
-    def steady_rate(self) -> float:
-        """Images per second between a fifth and nine tenths of them: without start and drain."""
-        first, last = (self._index(fraction * self.counts[-1]) for fraction in (0.2, 0.9))
+    def steady_rate(self, after: float = 0.2, until: float = 0.9) -> float:
+        """Images per second between these fractions of them: without start and drain."""
+        first, last = (self._index(fraction * self.counts[-1]) for fraction in (after, until))
         return (self.counts[last] - self.counts[first]) / (self.times_s[last] - self.times_s[first])
 
     def _index(self, count: float) -> int:

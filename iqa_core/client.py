@@ -46,7 +46,7 @@ LONGEST_WAIT_S = 10.0
 RETRIED = frozenset({429, 503})
 PROXY_FAULTS = frozenset({500, 502, 504})
 PROXY_FAULT_TRIES = 5
-"""A process that dies of every try is at fault itself."""
+"""Besides the first; busy answers and lost connections are not counted. What dies of every try is at fault itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +86,29 @@ class EndpointUnavailable(RunError):
     """The endpoint did not answer in the time there was, however often it was asked."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Attempts:
     """How often, and for how long, one request is tried."""
 
     ends_at: float
-    number: int = 0
+    failed: int = 0
+    proxy_faults: int = 0
 
     def repeats(self, answer: httpx2.Response) -> bool:
         """Whether the request may get another answer than this one."""
-        status = answer.status_code
-        return status in RETRIED or (status in PROXY_FAULTS and self.number < PROXY_FAULT_TRIES)
+        if answer.status_code in PROXY_FAULTS:
+            self.proxy_faults += 1
+            return self.proxy_faults <= PROXY_FAULT_TRIES
+        return answer.status_code in RETRIED
 
     def wait_s(self, answer: httpx2.Response | None, fault: str) -> float:
         """Seconds until the next try. Raises EndpointUnavailable when there is none."""
-        doubled = min(LONGEST_WAIT_S, 0.1 * 2**self.number) * random.uniform(0.5, 1.0)
+        doubled = min(LONGEST_WAIT_S, 0.1 * 2**self.failed) * random.uniform(0.5, 1.0)
         wait_s = max(doubled, min(_retry_after_s(answer), LONGEST_WAIT_S))
+        self.failed += 1
         if time.monotonic() + wait_s > self.ends_at:
-            raise EndpointUnavailable(f"no answer after {self.number + 1} tries ({fault}); is the endpoint running?")
+            raise EndpointUnavailable(f"no answer after {self.failed} tries ({fault}); is the endpoint running?")
         return wait_s
-
-    def next(self) -> _Attempts:
-        return _Attempts(self.ends_at, self.number + 1)
 
 
 class _Settings:
@@ -188,7 +189,6 @@ class AsyncRewardClient(_Settings):
             except httpx2.TransportError as error:
                 fault = type(error).__name__
             await asyncio.sleep(attempts.wait_s(answer, fault))
-            attempts = attempts.next()
 
 
 class RewardClient(_Settings):
@@ -241,7 +241,6 @@ class RewardClient(_Settings):
             except httpx2.TransportError as error:
                 fault = type(error).__name__
             time.sleep(attempts.wait_s(answer, fault))
-            attempts = attempts.next()
 
 
 def encoded(image: ImageLike) -> bytes:

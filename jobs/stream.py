@@ -33,6 +33,9 @@ BLOCK_BYTES = 1
 """So that each batch is a block of its own: actors are kept equally busy, and a death costs one batch. The driver hands
 out about 78 blocks/s, so large pools want large batches (`--assessor.batch-tokens`)."""
 
+CALLS_PER_ACTOR = 2
+"""Of which one assesses at a time: what Ray does for one batch falls into the assessing of another."""
+
 TICK_S = 1.0
 
 Event = ScoredBatch | ChunkFailure
@@ -78,6 +81,8 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     context.max_errored_blocks = -1
     context.max_consecutive_actor_init_deaths = CONSTRUCTOR_DEATHS
     context.target_max_block_size = BLOCK_BYTES
+    # its thread per task costs more than what it would tell
+    context.memory_usage_poll_interval_s = None
     # the default of 2 has starved actors that take seconds per batch
     context.downstream_capacity_backpressure_ratio = 10
     context.custom_execution_callback_classes = [_forgetful()]
@@ -97,7 +102,9 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ActorPoolStrategy(size=pool.num_actors, max_tasks_in_flight_per_actor=4),
+            compute=ActorPoolStrategy(
+                size=pool.num_actors, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=CALLS_PER_ACTOR
+            ),
             num_cpus=pool.actor_cpus,
             num_gpus=pool.actor_gpus or None,
             ray_remote_args_fn=_actor_faults,

@@ -1,8 +1,7 @@
-"""A real Ray with a dashboard, which is what `ray job submit` and `serve deploy` talk to."""
+"""A real Ray: of one node, or with the dashboard that `ray job submit` and `serve deploy` talk to."""
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,29 @@ def free_port() -> int:
 
 
 @contextmanager
+def one_node(num_cpus: int) -> Iterator[str]:
+    """Address of a cluster whose workers have the environment of this moment."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": 256 * 2**20,
+            # what tests count is exported after a second instead of ten
+            "_system_config": {"metrics_report_interval_ms": 1000},
+        },
+    )
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
 def dashboard_cluster(num_cpus: int) -> Iterator[tuple[Any, str]]:
     """A cluster of one node on this machine, to which others may be added, and its dashboard's address."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster
 
     port = free_port()

@@ -72,18 +72,7 @@ def s3_proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """Address of a real cluster of one node that all tests share: starting one costs seconds. Harm your own only."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    from ray.cluster_utils import Cluster
+    from tests.clusters import one_node
 
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": CLUSTER_CPUS,
-            "include_dashboard": False,
-            "object_store_memory": 256 * 2**20,
-            # what tests count is exported after a second instead of ten
-            "_system_config": {"metrics_report_interval_ms": 1000},
-        },
-    )
-    yield cluster.address
-    cluster.shutdown()
+    with one_node(CLUSTER_CPUS) as address:
+        yield address

@@ -158,7 +158,10 @@ def test_a_refusal_is_told_at_once(scripted: str, status: int) -> None:
     assert len(Script.times) == 1
 
 
-def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(scripted: str) -> None:
+def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(
+    scripted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iqa_core.client.LONGEST_WAIT_S", 0.05)
     say(500, 502, 504)
     with RewardClient(scripted) as client:
         assert client.assess([b"x"])[0].reward == 3.0
@@ -166,6 +169,16 @@ def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(scripted
     with RewardClient(scripted) as client, pytest.raises(EndpointUnavailable, match="fails with 500: because 500"):
         client.assess([b"x"])
     assert len(Script.times) == 1 + PROXY_FAULT_TRIES
+
+
+def test_busy_answers_and_lost_connections_leave_a_dead_process_its_tries(
+    scripted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iqa_core.client.LONGEST_WAIT_S", 0.05)
+    say(*[503, None] * 2, *[500] * PROXY_FAULT_TRIES)
+    with RewardClient(scripted) as client:
+        assert client.assess([b"x"])[0].reward == 3.0
+    assert len(Script.times) == 5 + PROXY_FAULT_TRIES
 
 
 def test_patience_ends(scripted: str) -> None:

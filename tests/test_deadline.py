@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
-SLEEP = "import time; from iqa_core.deadline import deadline\nwith deadline({}): time.sleep({})\ntime.sleep(0.3)"
+import pytest
+
+SCRIPT = """
+import ctypes, threading, time
+from iqa_core.deadline import deadline
+
+def hang():
+    with deadline({limit_s}): {block}
+
+{call}
+time.sleep(0.3)
+"""
 
 
-def exit_code(limit_s: float, takes_s: float) -> int:
-    return subprocess.run(
-        [sys.executable, "-c", SLEEP.format(limit_s, takes_s)], stderr=subprocess.DEVNULL, timeout=30, check=False
-    ).returncode
+def ended(limit_s: float, block: str, call: str = "hang()") -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.format(limit_s=limit_s, block=block, call=call)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_a_block_that_takes_too_long_ends_the_process() -> None:
-    assert exit_code(0.1, 20) == 1
+@pytest.mark.parametrize(
+    "block", ["time.sleep(20)", "ctypes.PyDLL(None).sleep(20)"], ids=["in Python", "holding the interpreter's lock"]
+)
+@pytest.mark.parametrize("call", ["hang()", "threading.Thread(target=hang).start()"], ids=["main thread", "a thread"])
+def test_a_block_that_takes_too_long_ends_the_process_and_says_where(block: str, call: str) -> None:
+    process = ended(0.1, block, call)
+    assert process.returncode == -signal.SIGALRM
+    assert "in hang" in process.stderr
 
 
 def test_a_block_in_time_does_not() -> None:
-    assert exit_code(0.2, 0) == 0
+    assert ended(0.2, "pass").returncode == 0
+
+
+def test_each_block_has_the_whole_time() -> None:
+    twice = "[hang() for _ in range(4)]"
+    assert ended(0.4, "time.sleep(0.2)", twice).returncode == 0

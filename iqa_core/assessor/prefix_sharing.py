@@ -52,6 +52,9 @@ class TokenCount:
 class Way(ABC):
     """How one batch goes through the model; its output matrix must have been replaced by a LevelHead."""
 
+    pads = True
+    """Rows of a batch are as long as its longest."""
+
     def __init__(self, model: Any) -> None:
         self._model = model
         self.count = TokenCount()
@@ -165,6 +168,8 @@ class CachedWay(Way):
 
 class PackedWay(Way):
     """Everything in one pass; images of different sizes cost no padding."""
+
+    pads = False
 
     def __init__(self, model: Any, encoder: Encoder) -> None:
         super().__init__(model)

@@ -18,8 +18,10 @@ from scipy.special import softmax
 from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.encoding import Encoder
 from iqa_core.assessor.levels import level_token_ids
 from iqa_core.assessor.load import describe, load
+from iqa_core.assessor.prefix_sharing import CachedWay, PackedWay, PlainWay, Way
 from iqa_core.assessor.processors import load_processor
 from iqa_core.assessor.prompts import build_prompt
 from iqa_core.assessor.transformers_backend import TransformersAssessor
@@ -145,12 +147,23 @@ def test_bfloat16_moves_little_in_company(qwen: Path) -> None:
     assert np.quantile(apart, 0.99) <= 0.02
 
 
-def test_images_from_small_to_four_megapixels_waste_no_padding(qwen: Path) -> None:
-    assessor = open_assessor(qwen, max_pixels=448 * 448)
-    sizes = [(256, 256), (512, 384), (1024, 768), (2048, 2048)]
-    assessor.assess([assessor.preparer.prepare(image) for image in make_images(*sizes)])
+@pytest.mark.parametrize("way", [PackedWay, CachedWay, PlainWay])
+def test_a_mix_of_sizes_wastes_little_padding(way: type[Way], qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one side to eight times as much, as from 256 x 256 to four megapixels."""
+
+    def choose(model: Any, encoder: Encoder, *_: object) -> Way:
+        chosen = way.of(model, encoder)
+        assert chosen is not None
+        return chosen
+
+    monkeypatch.setattr("iqa_core.assessor.transformers_backend.choose_way", choose)
+    assessor = open_assessor(qwen)
+    sides = np.exp(np.random.default_rng(0).uniform(np.log(48), np.log(384), (40, 2))).astype(int)
+    prepared = [assessor.preparer.prepare(image) for image in make_images(*[(h, w) for h, w in sides.tolist()])]
+    assessor._batch_tokens = 100_000
+    assessor.assess(prepared)
     assert assessor.tokens.real > 1000
-    assert assessor.tokens.waste <= 0.05
+    assert assessor.tokens.waste <= (0.05 if assessor._way.pads else 0)
 
 
 @pytest.mark.parametrize("name", ["llava", "idefics"])
