@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from iqa_core.corpus.compaction import Step, carry_out, steps, superfluous
@@ -13,7 +14,7 @@ from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, ab
 from iqa_core.errors import CallerError, RunError
 from jobs.command import DONE
 from jobs.compact_settings import COMPACTION, CompactSettings
-from jobs.progress import counted
+from jobs.progress import LINE_EVERY_S, counted
 from jobs.scoring_job import JOB as SCORING
 
 
@@ -41,13 +42,19 @@ def compact(settings: CompactSettings) -> int:
     try:
         with Pulse(storage, output, COMPACTION) as pulse:
             _require_rest(storage, output, pulse.run)  # again, now that others can see this one
-            if retired := plan.retired() & files.finished:
+            if retired := plan.retired() & ledger.files().finished:
                 ledger.remove(retired)
-                files = ledger.files()
-                todo = list(steps(names(), files, per_file))
+            files = ledger.files()
+            todo = list(steps(names(), files, per_file))
+            shown_at = time.monotonic()
             for done, step in enumerate(carry_out(ledger, files, todo), start=1):
                 pulse.log("merged", file=step.file, chunks=len(step.chunks))
                 pulse.progress = {"files_total": len(todo), "files_done": done}
+                if not pulse.is_heard:
+                    raise RunError(f"{output}: no heartbeat could be written for long; run the same command again")
+                if time.monotonic() - shown_at >= LINE_EVERY_S:
+                    shown_at = time.monotonic()
+                    print(f"{done:,} of {counted(len(todo), 'file')}", flush=True)
     except (Missing, Forbidden, FetchFailed, OSError) as error:
         raise RunError(f"{error}; what is merged stays, and the same command goes on") from error
     print(f"now        {_described(ledger.files())}", flush=True)

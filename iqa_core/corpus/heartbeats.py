@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from iqa_core.corpus.storage import Missing, Storage, join
+from iqa_core.errors import RunError
 
 BEAT_S = 5.0
 
@@ -73,6 +75,7 @@ class Pulse:
         self._lines: list[str] = []
         self._parts = 0
         self._is_warned = False
+        self._heard = 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="pulse", daemon=True)
@@ -83,8 +86,16 @@ class Pulse:
         with self._lock:
             self._lines.append(line)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether others still take this run to be alive: neither the store nor this machine has paused for long."""
+        return time.time() - self._heard < STALE_S / 2
+
     def __enter__(self) -> Self:
+        """Raises RunError where nothing can be written: no other run would know of this one."""
         self._beat()
+        if not self.is_heard:
+            raise RunError(f"{_folder(self._output)} cannot be written")
         self._thread.start()
         return self
 
@@ -107,7 +118,9 @@ class Pulse:
 
     def _beat(self) -> None:
         beat = Heartbeat(self.run, self._job, platform.node(), self._began, _now(), self._state, self.progress)
-        self._put(f"{self.run}.json", json.dumps(asdict(beat), indent=2).encode())
+        began = time.time()
+        if self._put(f"{self.run}.json", json.dumps(asdict(beat), indent=2).encode()):
+            self._heard = began
 
     def _put_log(self) -> None:
         with self._lock:
@@ -116,13 +129,15 @@ class Pulse:
             self._put(f"{self.run}.{self._parts:06d}.jsonl", "".join(f"{line}\n" for line in lines).encode())
             self._parts += 1
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, data: bytes) -> bool:
         try:
             self._storage.put(join(_folder(self._output), name), data, scratch=join(self._output, ".tmp"))
         except Exception as error:  # nobody's run ends because it cannot be watched
             if not self._is_warned:
                 print(f"warning: {name} could not be written ({error})", file=sys.stderr, flush=True)
             self._is_warned = True
+            return False
+        return True
 
 
 def heartbeats(storage: Storage, output: str) -> list[Heartbeat]:

@@ -10,6 +10,7 @@ import pytest
 
 from iqa_core.corpus.heartbeats import STALE_S, Pulse, active, heartbeats
 from iqa_core.corpus.storage import Storage
+from iqa_core.errors import RunError
 
 
 def log_of(output: Path, run: str) -> list[dict[str, object]]:
@@ -61,7 +62,10 @@ def test_a_silent_run_is_not_active(tmp_path: Path) -> None:
 
 
 def test_a_store_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "runs").write_text("a file where the folder should be")
-    with Pulse(Storage(), str(tmp_path), "score_corpus"):
+    with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
+        assert pulse.is_heard
+        (tmp_path / "runs").rename(tmp_path / "aside")
+        (tmp_path / "runs").write_text("a file where the folder should be")
+    assert capsys.readouterr().err.count("could not be written") == 1
+    with pytest.raises(RunError, match="cannot be written"), Pulse(Storage(), str(tmp_path), "score_corpus"):
         pass
-    assert "could not be written" in capsys.readouterr().err
