@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import ROOT, main
 from iqa_core.corpus.chunks import Stretch
-from iqa_core.corpus.ledger import Ledger, chunk_name
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind

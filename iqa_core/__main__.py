@@ -10,10 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.inspection.commands import check, check_flags, probe, probe_flags
 from iqa_core.opinions.convert import convert, convert_flags
+
+if TYPE_CHECKING:
+    from iqa_core.corpus.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +60,10 @@ def _report_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(flags: argparse.Namespace) -> int:
-    import json
-
     from iqa_core.corpus.score_tables import open_score_table
-    from iqa_core.corpus.storage import Storage
     from iqa_core.report.scoring_report import progress_of, scoring_report
 
-    try:
-        storage = Storage(json.loads(flags.storage_options))
-    except ValueError as error:
-        raise CallerError(f"--storage-options {flags.storage_options}: it is no JSON ({error})") from error
+    storage = _storage(flags.storage_options)
     table = open_score_table(storage, flags.scores)
     against = None if flags.against is None else open_score_table(storage, flags.against)
     flags.output.write_bytes(scoring_report(table, progress_of(table), against))
@@ -73,17 +71,42 @@ def _report(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _status_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", help="--output of a scoring run: a folder, or a URI of an object store")
+    parser.add_argument("--verify", action="store_true", help="read the table: is every planned image there once?")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, with all that is known")
+    parser.add_argument("--storage-options", default="{}", help="JSON object passed to fsspec")
+
+
+def _status(flags: argparse.Namespace) -> int:
+    from iqa_core.status import status
+
+    return status(flags.output, _storage(flags.storage_options), flags.verify, flags.json)
+
+
+def _storage(options: str) -> Storage:
+    import json
+
+    from iqa_core.corpus.storage import Storage
+
+    try:
+        return Storage(json.loads(options))
+    except ValueError as error:
+        raise CallerError(f"--storage-options {options}: it is no JSON ({error})") from error
+
+
 COMMANDS = {
     "scenes": Command("make a corpus of synthetic interior scenes with known quality", _scenes_flags, _scenes),
     "check": Command("look for faults that give plausible scores and no error", check_flags, check),
     "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, probe),
     "convert": Command("write people's opinions in SA-BENCH's or our own format", convert_flags, convert),
+    "status": Command("tell how far a scoring run is, and whether its table is true", _status_flags, _status),
     "report": Command("write the report of a score table, and compare it with another", _report_flags, _report),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 failed (`check` found a fault), 2 the caller's mistake (one line on stderr)."""
+    """Exit code: 0 done, 1 failed or a fault was found (`check`, `status --verify`), 2 the caller's mistake."""
     parser = argparse.ArgumentParser(prog="python -m iqa_core", description="Small commands.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, command in COMMANDS.items():

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iqa_core.corpus.ledger import chunk_name
+from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.storage import join
 from iqa_core.errors import RunError
 from iqa_core.selection.exports import imagefolder
@@ -209,7 +209,7 @@ def _conclude(
 ) -> int:
     """Reconcile, list the originals that are gone, write the card, say what became of it; the exit code."""
     finished = work.ledger.finished()
-    written = [work.ledger.read(name) for name in planned if name in finished]
+    written = [rows for _, rows in work.ledger.read_all([name for name in planned if name in finished])]
     undone = [name for name in planned if name not in finished]
     rows = sum(manifest.num_rows for manifest in written)
     if not undone and rows != record["kept"]:

@@ -74,7 +74,7 @@ def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Flo
     """Dimensions, and scores by key and by SHA-256. Raises CallerError on a key that means several images."""
     ledger = Ledger(Storage(settings.storage_options), absolute(settings.scores))
     try:
-        tables = [ledger.read(name) for name in sorted(ledger.finished())]
+        tables = [rows for _, rows in ledger.read_all(sorted(ledger.finished()))]
     except (RunError, Missing, Forbidden, FetchFailed, OSError) as error:
         raise CallerError(f"--scores {settings.scores}: {error}") from error
     if not tables:

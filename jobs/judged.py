@@ -162,8 +162,7 @@ def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Tab
     by_name: dict[str, list[dict[str, Any]]] = {}
     metadata: dict[str, Any] = {}
     scored = [f"{name}{end}" for name in opinions.dimensions for end in ("", "_std")]
-    for name in names:
-        rows = ledger.read(name)
+    for _, rows in ledger.read_all(names):
         metadata = ledger.metadata(rows)
         _require_dimensions(opinions, rows.column_names, f"the score table {output}")
         for row in rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist():

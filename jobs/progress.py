@@ -64,11 +64,8 @@ class Progress:
 
     def line(self) -> str:
         finished = self.done_before + self.done
-        eta, of_total = "ETA unknown", ""
-        if self.total is not None:
-            of_total = f" of {self.total:,}"
-            if self.done:
-                eta = f"ETA {_duration(max(self.total - finished, 0) / self.rate)}"
+        eta = "ETA unknown" if self.eta_s is None else f"ETA {_duration(self.eta_s)}"
+        of_total = "" if self.total is None else f" of {self.total:,}"
         return f"{finished:,}{of_total} images, {self.rate:.1f} images/s, {self.failed:,} {self.failed_are}, {eta}"
 
     def moments(self) -> list[tuple[float, int]]:
@@ -84,6 +81,16 @@ class Progress:
     def rate(self) -> float:
         """Images per second of this run."""
         return self.done / self.seconds if self.done else 0.0
+
+    @property
+    def left(self) -> int | None:
+        """Images that have not come back; None where only reading tells how many there are."""
+        return None if self.total is None else max(self.total - self.done_before - self.done, 0)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end at this rate; None where it is not known."""
+        return None if self.left is None or not self.done else self.left / self.rate
 
     def close(self) -> None:
         if self._bar is not None:

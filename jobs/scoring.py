@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
+from iqa_core.corpus.heartbeats import Pulse
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.segments import Draft
@@ -10,9 +13,10 @@ from iqa_core.errors import CallerError, RunError
 from jobs.cluster_session import connected, living_nodes, plan_pool, wait_until_it_fits
 from jobs.command import DONE
 from jobs.isolation import Isolation
+from jobs.metrics import RunMetrics
 from jobs.precheck import precheck
 from jobs.score_settings import ScoreSettings
-from jobs.scoring_job import ScoringJob, prepare
+from jobs.scoring_job import JOB, ScoringJob, prepare
 from jobs.scoring_run import ScoringRun, considered_chunks
 from jobs.stream import guarded, stream, waves
 
@@ -33,10 +37,12 @@ def score(settings: ScoreSettings) -> int:
         print_dry_run(job, proposal)
         return DONE
     if not proposal.chunks and not proposal.retired and not _is_work_left(job):
-        return ScoringRun(job, applied(job, proposal), proposal, "none: nothing is left to do").conclude()
+        contract = applied(job, proposal)
+        with Pulse(job.storage, job.output, JOB) as pulse:
+            return ScoringRun(job, contract, proposal, "none: nothing is left to do", pulse).conclude()
     from ray.exceptions import RayError
 
-    with connected(settings.ray_address):
+    with connected(settings.ray_address), ExitStack() as session:
         pool = plan_pool(
             settings.assessor, settings.num_actors, settings.actor_cpus, settings.reader_cpus, living_nodes()
         )
@@ -44,7 +50,8 @@ def score(settings: ScoreSettings) -> int:
         if settings.check:
             precheck(job.spec, settings.assessor, pool, settings.strict_check)
         contract = applied(job, proposal)
-        run = ScoringRun(job, contract, proposal, pool.describe())
+        pulse = session.enter_context(Pulse(job.storage, job.output, JOB))
+        run = ScoringRun(job, contract, proposal, pool.describe(), pulse, RunMetrics(pulse.run))
         work = job.work(contract, pool.threads_per_actor)
         isolation = Isolation(work, pool)
         try:

@@ -25,6 +25,9 @@ from iqa_core.records import ImageLimits
 from jobs.score_settings import ScoreSettings
 from jobs.work import Work
 
+JOB = "score_corpus"
+"""Its name in heartbeats."""
+
 PUBLIC_OPTIONS = frozenset({"anon", "endpoint_url", "profile", "region_name"})
 """Storage options that may be shown; any other may be a secret."""
 

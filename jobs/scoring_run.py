@@ -6,8 +6,9 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk
+from iqa_core.corpus.heartbeats import Pulse, active
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal
 from iqa_core.corpus.score_tables import open_score_table
@@ -26,20 +28,24 @@ from iqa_core.errors import RunError
 from iqa_core.records import Reason
 from iqa_core.report.scoring_report import scoring_report
 from jobs.command import DONE, FAILED
+from jobs.compact_settings import COMPACTION
+from jobs.metrics import RunMetrics
 from jobs.progress import Progress, counted
 from jobs.reporting import written
 from jobs.scoring_job import ScoringJob
 from jobs.stream import Errand, Event
 from jobs.work import ChunkFailure
 
-LEDGER_THREADS = 32
-"""Score files read at once when a run begins."""
-
 COMMITS_WAITING = 16
 """Complete chunks that wait to be written; beyond, the stream waits."""
 
 OUTAGE_SHARE = 0.2
 """Share of a chunk that may be forbidden or not fetched; more is an outage, and the chunk is not committed."""
+
+TELL_EVERY_S = 1.0
+"""Heartbeat and metrics are brought up to date as often: a driver hands out 78 batches a second."""
+
+STARTING, SCORING, CONCLUDING = "starting", "scoring", "concluding"
 
 REJECT_RATE_AFTER = 1000
 """Images of the table after which --max-reject-rate is looked at."""
@@ -65,8 +71,20 @@ def within_limit(chunks: Iterable[Chunk], limit: int | None) -> Iterator[Chunk]:
 class ScoringRun:
     """One run over one output. Everything that is known for sure lies in the ledger; this can be lost at any moment."""
 
-    def __init__(self, job: ScoringJob, contract: Contract, proposal: Proposal, pool: str) -> None:
+    def __init__(
+        self,
+        job: ScoringJob,
+        contract: Contract,
+        proposal: Proposal,
+        pool: str,
+        pulse: Pulse,
+        metrics: RunMetrics | None = None,
+    ) -> None:
+        """pool: the cluster's share, for people; metrics: None where no Ray is there to export them."""
         self.sink = Sink()
+        self._pulse = pulse
+        self._metrics = metrics
+        self._told_at = self._event_at = time.monotonic()
         self._job = job
         self._schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
         self._proposal = proposal
@@ -80,7 +98,10 @@ class ScoringRun:
         self._expected, total, has_unknown = self._considered()
         self._done_before = 0
         self._retries = self._take_stock()
+        self._done_chunks = len(self._expected & self._finished)
         self._progress = Progress(None if has_unknown else total, self._done_before)
+        pulse.log("run_started", config=job.shown_settings(), images=total, chunks=len(self._expected), pool=pool)
+        self._tell(STARTING)
         print(self._opening(total, pool), flush=True)
 
     def errands(self) -> Iterator[Errand]:
@@ -93,9 +114,15 @@ class ScoringRun:
 
     def take(self, event: Event | None) -> None:
         """A batch that came back, a chunk that failed, or nothing for a second."""
+        now = time.monotonic()
+        if now - self._told_at >= TELL_EVERY_S:
+            self._told_at = now
+            self._tell(SCORING)
         if event is None:
             self._progress.tick()
-        elif isinstance(event, ChunkFailure):
+            return
+        self._event_at = now
+        if isinstance(event, ChunkFailure):
             if event.is_fatal:
                 raise RunError(event.message)
             self._fail(event.chunk, event.message)
@@ -112,6 +139,7 @@ class ScoringRun:
         if is_open:
             self._preload(errand.name)
             self._replayed.add(errand.name)
+            self._pulse.log("chunk_replayed", chunk=errand.name)
             print(f"chunk {errand.name}: some of its images did not come back; they are tried one by one", flush=True)
         return is_open
 
@@ -120,6 +148,7 @@ class ScoringRun:
         while self._commits:
             self._commits.popleft().result()
         self._progress.close()
+        self._tell(CONCLUDING)
         # another driver may have retired chunks (--on-changed rescore) while this one was committing them
         there = self._remove_retired(self._job.ledger.finished())
         undone = self._expected - self._job.plan.retired() - set(self._failures) - (self._finished & there)
@@ -154,8 +183,9 @@ class ScoringRun:
 
     def _remove_retired(self, finished: set[str]) -> set[str]:
         retired = self._job.plan.retired() & finished
-        for name in retired:
-            self._job.ledger.remove(name)
+        if retired:
+            self._require_no_compaction()
+            self._job.ledger.remove(retired)
         return finished - retired
 
     def _take_stock(self) -> dict[str, tuple[int, ...]]:
@@ -163,7 +193,7 @@ class ScoringRun:
         retries: dict[str, tuple[int, ...]] = {}
         self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
         ledger = self._job.ledger
-        for name, rows in self._read_all(sorted(self._finished)):
+        for name, rows in ledger.read_all(sorted(self._finished), self._table.columns()):
             again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
             if again and name in self._expected:
                 retries[name] = tuple(again)
@@ -172,15 +202,15 @@ class ScoringRun:
             if name in self._expected:
                 self._done_before += rows.num_rows - (len(again) if name in retries else 0)
         self._finished -= set(retries)
+        if retries:
+            self._require_no_compaction()
+            ledger.take_apart(retries)
         return retries
 
-    def _read_all(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """What a summary needs of these chunks, LEDGER_THREADS at a time."""
-        columns = self._table.columns()
-        with ThreadPoolExecutor(LEDGER_THREADS) as pool:
-            for begin in range(0, len(names), LEDGER_THREADS):
-                some = names[begin : begin + LEDGER_THREADS]
-                yield from zip(some, pool.map(lambda name: self._job.ledger.read(name, columns), some), strict=True)
+    def _require_no_compaction(self) -> None:
+        """Before finished chunks change; a compaction for its part does not start beside a run."""
+        if (other := active(self._job.storage, self._job.output, COMPACTION)) is not None:
+            raise RunError(f"a compaction of this output is at work on {other.host}; run the same command after it")
 
     def _fail(self, name: str, message: str) -> None:
         """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""
@@ -188,6 +218,7 @@ class ScoringRun:
             rows = self._job.ledger.read(name, self._table.columns())
             self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
         self._failures[name] = message
+        self._pulse.log("chunk_failed", chunk=name, message=message)
 
     def _preload(self, name: str) -> None:
         """Before the first row of a chunk that is tried again: those that are kept, as if they had come back too."""
@@ -217,6 +248,9 @@ class ScoringRun:
         tried = self._retries.get(name)
         self._mine.add(rows if tried is None else rows.take(pa.array(tried, pa.int64())), chunk.damage)
         self._table.add(rows, chunk.damage)
+        self._done_chunks += 1
+        rejected = {reason: count for reason, count in counts.items() if reason != SCORED}
+        self._pulse.log("chunk_complete", chunk=name, images=rows.num_rows, rejected=rejected, damage=chunk.damage)
         self._check_reject_rate(at_end=False)
 
     def _commit(self, name: str, rows: pa.Table, chunk: OpenChunk) -> None:
@@ -245,6 +279,31 @@ class ScoringRun:
                 f"{rejected} of {images} images are rejected ({reasons}), more than --max-reject-rate {bound:g}. What "
                 "is scored stays: put the cause right, or raise the bound, and run the same command"
             )
+
+    def _tell(self, phase: str) -> None:
+        """Bring heartbeat and metrics up to date."""
+        progress = self._progress
+        standing = {
+            "phase": phase,
+            "images_total": progress.total,
+            "images_done": progress.done_before + progress.done,
+            "images_left": progress.left,
+            "images_this_run": progress.done,
+            "rejected_this_run": progress.failed,
+            "images_per_second": round(progress.rate, 2),
+            "eta_seconds": progress.eta_s,
+            "quiet_seconds": round(time.monotonic() - self._event_at, 1),
+            "chunks_total": len(self._expected),
+            "chunks_done": self._done_chunks,
+            "chunks_open": len(self.sink.open),
+            "chunks_failed": len(self._failures),
+            "commits_waiting": len(self._commits),
+            "rejected_by_reason": dict(self._mine.reasons),
+            "table": {"images": self._table.images, "rejected_by_reason": dict(self._table.reasons)},
+        }
+        self._pulse.progress = standing
+        if self._metrics is not None:
+            self._metrics.update(standing, self._mine.distributions.get("reward"))
 
     def _opening(self, total: int, pool: str) -> str:
         job, known = self._job, self._table.images

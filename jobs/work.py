@@ -29,6 +29,7 @@ from iqa_core.deadline import deadline
 from iqa_core.errors import IqaError, RunError
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
+from jobs.metrics import BusySeconds
 
 READY = pa.schema(
     [
@@ -129,6 +130,7 @@ class AssessBatches:
         self._work = work
         self._assessor = load(work.spec, work.config)
         self._versions = json.dumps(dict(self._assessor.versions), sort_keys=True)
+        self._busy = BusySeconds()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return pa.concat_tables([self._scored(table.slice(i, 1)) for i in range(table.num_rows)])
@@ -136,7 +138,7 @@ class AssessBatches:
     def assess(self, batch: ReadyBatch) -> ScoredBatch:
         """Rows of the score table for one batch. Ends the process at the time limit, or when the device is broken."""
         try:
-            with deadline(self._work.config.timeout_s):
+            with deadline(self._work.config.timeout_s), self._busy.counted():
                 results = assess_each(self._assessor, batch.images)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)

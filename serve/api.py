@@ -148,6 +148,8 @@ class Api:
             raise come_back(503, str(error) or "out of memory", self._settings.retry_after_s) from None
         for one in judged:
             self._tally.images[str(one.outcome.reason) if isinstance(one.outcome, Rejection) else "scored"] += 1
+            if (found := reward(one.outcome, model)) is not None:
+                self._tally.reward.add(found)
         return model, judged
 
     async def _bytes(self, image: EncodedImage) -> bytes | Rejection:

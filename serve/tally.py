@@ -23,6 +23,7 @@ FORGET_GAUGES_AFTER_S = 10.0
 """Of a process that has not reported since: it is gone."""
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+REWARD = tuple(round(1 + 0.2 * i, 1) for i in range(1, 21))
 FILL = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -68,6 +69,7 @@ class Tally:
     latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     batch_images: Histogram = field(default_factory=lambda: Histogram(FILL))
     assess_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
+    reward: Histogram = field(default_factory=lambda: Histogram(REWARD))
 
     def request(self, path: str, status: int, seconds: float) -> None:
         self.requests[path, status] += 1
@@ -84,6 +86,7 @@ class Tally:
         self.latency_s.merge(other.latency_s)
         self.batch_images.merge(other.batch_images)
         self.assess_s.merge(other.assess_s)
+        self.reward.merge(other.reward)
 
     def taken(self) -> Tally:
         """The counts so far; from now on they start at nothing."""
@@ -151,6 +154,7 @@ def _histograms(tally: Tally) -> Iterator[Metric]:
         ("request_seconds", "Time to answer a request.", tally.latency_s),
         ("batch_images", "Images that an assessor took at once.", tally.batch_images),
         ("assess_seconds", "Time that a batch took.", tally.assess_s),
+        ("reward", "Rewards of scored images.", tally.reward),
     ):
         family = HistogramMetricFamily(f"iqa_{name}", text)
         family.add_metric([], buckets=histogram.cumulated(), sum_value=histogram.total)

@@ -22,7 +22,13 @@ def one_node(num_cpus: int) -> Iterator[str]:
 
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": 256 * 2**20},
+        head_node_args={
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": 256 * 2**20,
+            # what tests count is exported after a second instead of ten
+            "_system_config": {"metrics_report_interval_ms": 1000},
+        },
     )
     try:
         yield cluster.address

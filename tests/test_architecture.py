@@ -38,6 +38,7 @@ ROW = {
     "report": 4,
     "demo": 4,
     "inspection": 4,
+    "status": 4,
     "client": 4,
     "adapters": 5,
     "__main__": 5,

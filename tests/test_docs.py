@@ -25,6 +25,7 @@ from iqa_core.fusion import load_fusion
 from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
 from jobs.command import JobSettings, parse
+from jobs.compact_settings import CompactSettings
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.fusion_settings import FusionSettings
 from jobs.score_settings import ScoreSettings
@@ -54,6 +55,7 @@ JOBS: Mapping[str, type[JobSettings]] = {
     "select_corpus": SelectSettings,
     "train_sft": TrainSettings,
     "fit_fusion": FusionSettings,
+    "compact_scores": CompactSettings,
 }
 
 COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.chunks import Chunk, Stretch
-from iqa_core.corpus.ledger import chunk_name
+from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.segments import chunks_of, opened, retired_by, rows_of
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage, join

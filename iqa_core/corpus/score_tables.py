@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from iqa_core.corpus.columns import plain
 from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import chunks_of, runs
 from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.storage import Storage, absolute, join
+from iqa_core.corpus.storage import Missing, Storage, absolute, join
 from iqa_core.corpus.table import table_schema
 from iqa_core.errors import CallerError
 
@@ -30,6 +34,12 @@ class ScoreTable:
     """Names of the finished chunks, sorted: the order of its rows."""
     planned: int
     """Chunks of its plan; more than are finished where the scoring was stopped."""
+    packed: Mapping[str, str] = field(default_factory=dict)
+    """Chunk -> the pack that it lies in, where it has no file of its own."""
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.storage, self.uri)
 
     @property
     def schema(self) -> pa.Schema:
@@ -37,21 +47,36 @@ class ScoreTable:
         contract = self.contract
         return plain(table_schema(contract.dimensions, contract.probs, contract.carried))
 
-    def file(self, chunk: str) -> str:
-        return join(join(self.uri, "scores"), f"{chunk}.parquet")
-
     def local_files(self, scratch: Path) -> list[Path]:
-        """Its files on this machine, in order; those of an object store are copied into `scratch`."""
-        if "://" not in self.uri:
-            return [Path(self.file(chunk)) for chunk in self.chunks]
-        scratch.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
-            return list(pool.map(lambda chunk: self._copied(chunk, scratch), self.chunks))
+        """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
 
-    def _copied(self, chunk: str, scratch: Path) -> Path:
-        path = scratch / f"{chunk}.parquet"
-        path.write_bytes(self.storage.read(self.file(chunk)))
-        return path
+        A file that lies here is named as it is: who opens it after it was merged into a pack finds it gone.
+        """
+        found = runs(self.chunks, self.packed)
+        if "://" not in self.uri:
+            return [path for run in found for path in self._local(run[0], run[1], scratch)]
+        with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
+            return [
+                path for paths in pool.map(lambda run: self._local(run[0], run[1], scratch), found) for path in paths
+            ]
+
+    def _local(self, file: str, chunks: list[str], scratch: Path) -> list[Path]:
+        """These chunks of one file: the file where it holds nothing else, or a file for each."""
+        uri = join(join(self.uri, "scores"), f"{file}.parquet")
+        is_whole = chunks == chunks_of(file)
+        if is_whole and "://" not in self.uri:
+            return [Path(uri)]
+        scratch.mkdir(parents=True, exist_ok=True)
+        with suppress(Missing):  # merged since it was listed: each by itself
+            if is_whole:
+                path = scratch / f"{file}.parquet"
+                path.write_bytes(self.storage.read(uri))
+                return [path]
+        paths = []
+        for chunk, rows in self.ledger.read_all(chunks):
+            pq.write_table(rows, path := scratch / f"{chunk}.parquet")
+            paths.append(path)
+        return paths
 
 
 def open_score_table(storage: Storage, given: str) -> ScoreTable:
@@ -62,7 +87,8 @@ def open_score_table(storage: Storage, given: str) -> ScoreTable:
     if contract is None:
         raise CallerError(f"--scores {given}: no score table is there; give the --output of jobs/score_corpus.py")
     planned = {chunk.name for chunk in plan.chunks()}
-    chunks = tuple(sorted(Ledger(storage, uri).finished() & planned))
+    files = Ledger(storage, uri).files()
+    chunks = tuple(sorted(files.finished & planned))
     if not chunks:
         raise CallerError(f"--scores {given}: none of its {len(planned)} chunks is scored yet")
-    return ScoreTable(storage, uri, contract, chunks, len(planned))
+    return ScoreTable(storage, uri, contract, chunks, len(planned), files.packed)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.originals import Place
 from iqa_core.corpus.score_tables import ScoreTable
 from iqa_core.corpus.storage import join
@@ -16,9 +14,6 @@ from iqa_core.report.comparison import compare
 from iqa_core.report.gathered import Gathered, group_columns
 from iqa_core.report.page import Moved, Report, place_of, render
 from iqa_core.report.thumbnails import thumbnails
-
-READ_THREADS = 8
-"""Score files read at once."""
 
 
 def scoring_report(
@@ -53,12 +48,8 @@ def gather(table: ScoreTable) -> Gathered:
     """All rows, a chunk at a time."""
     contract = table.contract
     gathered = Gathered((*contract.dimensions, "reward"), group_columns(contract.carried))
-    ledger = Ledger(table.storage, table.uri)
-    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="report") as pool:
-        for begin in range(0, len(table.chunks), READ_THREADS):
-            some = table.chunks[begin : begin + READ_THREADS]
-            for rows in pool.map(lambda chunk: ledger.read(chunk, gathered.columns), some):
-                gathered.add(rows)
+    for _, rows in table.ledger.read_all(table.chunks, gathered.columns):
+        gathered.add(rows)
     return gathered
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.ledger import Ledger, chunk_name
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.storage import Storage
 
 
@@ -30,8 +31,8 @@ def test_a_chunk_is_committed_read_replaced_and_removed(tmp_path: Path) -> None:
     assert ledger.read(name, ["key"]).column_names == ["key"]
     ledger.commit(name, rows(5, "again"), {})
     assert ledger.read(name).column("key").to_pylist()[0] == "0again"
-    ledger.remove(name)
-    ledger.remove(name)
+    ledger.remove([name])
+    ledger.remove([name])
     assert ledger.finished() == set()
 
 

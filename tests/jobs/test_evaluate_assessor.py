@@ -19,7 +19,8 @@ from PIL import Image
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.load import describe, fingerprint
-from iqa_core.corpus.ledger import Ledger, chunk_name
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
 from iqa_core.demo.corpus import write_scenes

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Stretch
-from iqa_core.corpus.ledger import Ledger, chunk_name
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind

@@ -23,7 +23,7 @@ from serve.dispatch import Dispatcher, Model
 from serve.gate import Gate
 from serve.replica import AssessorReplica
 from serve.settings import ServeSettings, token_digest
-from serve.tally import Counts, Tally
+from serve.tally import Counts, Tally, report_to
 
 FAKE = {"checkpoint": "fake:"}
 
@@ -95,13 +95,17 @@ def listening(*tokens: str, **settings: Any) -> Iterator[str]:
         stop = threading.Event()
 
         async def serve() -> None:
-            config = uvicorn.Config(local_endpoint(*tokens, **settings).gate, log_level="error", lifespan="off")
+            endpoint = local_endpoint(*tokens, **settings)
+            gauges = lambda: {"open_requests": endpoint.gate.open_requests}  # noqa: E731
+            reporting = asyncio.create_task(report_to(endpoint.counts, endpoint.tally, gauges))
+            config = uvicorn.Config(endpoint.gate, log_level="error", lifespan="off")
             server = uvicorn.Server(config)
             server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
             running = asyncio.create_task(server.serve([listener]))
             await asyncio.to_thread(stop.wait)
             server.should_exit = True
             await running
+            reporting.cancel()
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()))
         thread.start()

@@ -277,6 +277,7 @@ def test_metrics_count_requests_images_reasons_and_batches() -> None:
         assert lines['iqa_images_total{outcome="empty"}'] == "1.0"
         assert lines["iqa_batch_images_count"] == "1.0"
         assert lines["iqa_batch_images_sum"] == "1.0"
+        assert lines["iqa_reward_count"] == lines['iqa_reward_bucket{le="5.0"}'] == "1.0"
         assert lines["iqa_open_requests"] == "3.0"
         assert lines["iqa_waiting_images"] == "0.0"
         assert lines["iqa_request_seconds_count"] == "2.0"

@@ -1,0 +1,155 @@
+"""An output of the scoring job, wherever it lies -> how far it is, who is at work on it, and whether it is true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from iqa_core.corpus.audit import Audit, audit
+from iqa_core.corpus.heartbeats import heartbeats
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, join
+from iqa_core.corpus.table import SCORED
+from iqa_core.errors import CallerError, RunError
+
+FAULTS_SHOWN = 20
+
+
+def status(given: str, storage: Storage, verify: bool, as_json: bool) -> int:
+    """Print what is known of an output; the exit code: 1 where it was verified and is not true, else 0.
+
+    Raises CallerError where nothing was planned, or it cannot be read.
+    """
+    output = absolute(given)
+    try:
+        found = standing(storage, output)
+        checked = audit(Plan(storage, output), Ledger(storage, output)) if verify else None
+    except (RunError, Missing, Forbidden, FetchFailed) as error:
+        raise CallerError(str(error)) from error
+    if checked is not None:
+        found["verified"] = _verified(checked)
+    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+    return 0 if checked is None or checked.is_true else 1
+
+
+def standing(storage: Storage, output: str) -> dict[str, Any]:
+    """What the plan, a listing, heartbeats and run.json say; no score file is read.
+
+    Raises CallerError where nothing was planned.
+    """
+    plan = Plan(storage, output)
+    contract = plan.contract()
+    if contract is None:
+        raise CallerError(f"{output}: nothing was planned there; give the --output of jobs/score_corpus.py")
+    files = Ledger(storage, output).files()
+    chunks, images = {"planned": 0, "done": 0, "left": 0, "uncounted": 0}, {"planned": 0, "done": 0, "left": 0}
+    for chunk in plan.chunks():
+        place = "done" if chunk.name in files.singles or chunk.name in files.packed else "left"
+        for name in ("planned", place):
+            chunks[name] += 1
+            images[name] += chunk.images or 0
+        chunks["uncounted"] += chunk.images is None
+    runs = [
+        {**asdict(beat), "is_active": beat.is_active, "age_s": beat.age_s()} for beat in heartbeats(storage, output)
+    ]
+    return {
+        "output": output,
+        "fingerprint": contract.fingerprint,
+        "is_active": any(run["is_active"] for run in runs),
+        "chunks": chunks,
+        "images": images,
+        "files": {"single": len(files.singles), "packs": len(files.packs)},
+        "rejected_by_reason": _rejected(storage, output, runs),
+        "runs": runs,
+    }
+
+
+def _rejected(storage: Storage, output: str, runs: list[dict[str, Any]]) -> Mapping[str, int] | None:
+    """Of the table, as the latest scoring run counted them; None where none has got so far."""
+    for run in runs:
+        if "table" in run["progress"]:
+            found: dict[str, int] = run["progress"]["table"]["rejected_by_reason"]
+            return found
+    record = join(output, "run.json")
+    if storage.stat(record) is None:
+        return None
+    counted: dict[str, int] = json.loads(storage.read(record))["rejected_by_reason"]
+    return counted
+
+
+def _verified(checked: Audit) -> dict[str, Any]:
+    return {
+        "is_true": checked.is_true,
+        "images": checked.images,
+        "rejected_by_reason": {reason: count for reason, count in checked.counts.most_common() if reason != SCORED},
+        "faults": [asdict(fault) for fault in checked.faults],
+    }
+
+
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    chunks, files = found["chunks"], found["files"]
+    share = chunks["done"] / chunks["planned"] if chunks["planned"] else 1.0
+    uncounted = (
+        f", and those of {_counted(chunks['uncounted'], 'chunk')} not counted yet" if chunks["uncounted"] else ""
+    )
+    lines = [
+        f"output     {found['output']}",
+        f"scored by  fingerprint {found['fingerprint']}",
+        f"planned    {_amount(found, 'planned')}{uncounted}",
+        f"done       {_amount(found, 'done')} ({share:.1%})",
+        f"left       {_amount(found, 'left')}",
+        f"files      {files['single'] + files['packs']:,}, {files['packs']:,} of them packs of several chunks",
+    ]
+    if found["rejected_by_reason"] is not None:
+        lines.append(f"rejected   {_reasons(found['rejected_by_reason'])}")
+    lines += _run_lines(found["runs"]) or ["run        none has left a heartbeat"]
+    return lines + (_verified_lines(found["verified"]) if "verified" in found else [])
+
+
+def _amount(found: Mapping[str, Any], place: str) -> str:
+    return f"{_counted(found['images'][place], 'image')} in {_counted(found['chunks'][place], 'chunk')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items()) or "none"
+
+
+def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
+    """All that are at work; else the latest."""
+    active = [run for run in runs if run["is_active"]]
+    return [f"run        {_told(run)}" for run in active or runs[:1]]
+
+
+def _told(run: Mapping[str, Any]) -> str:
+    """One run in a line."""
+    state = run["state"] if run["state"] != "running" else "at work" if run["is_active"] else "silent, taken to be dead"
+    parts = [f"{run['run']} of {run['job']} on {run['host']}: {state}, heartbeat {run['age_s']:.0f} s old"]
+    progress = run["progress"]
+    if "images_this_run" in progress:
+        eta = progress["eta_seconds"]
+        parts += [
+            f"{progress['images_this_run']:,} images at {progress['images_per_second']:.1f}/s",
+            f"{progress['chunks_open']:,} chunks open",
+            f"{progress['chunks_failed']:,} failed",
+            "ETA unknown" if eta is None else f"ETA {eta:,.0f} s",
+        ]
+    return ", ".join(parts)
+
+
+def _verified_lines(verified: Mapping[str, Any]) -> list[str]:
+    faults = verified["faults"]
+    lines = [f"verified   {verified['images']:,} rows; rejected: {_reasons(verified['rejected_by_reason'])}"]
+    if verified["is_true"]:
+        return [*lines, "           every planned image is there exactly once"]
+    lines.append(f"           {_counted(len(faults), 'fault')}")
+    lines += [f"  {fault['chunk']}: {fault['what']}" for fault in faults[:FAULTS_SHOWN]]
+    return lines + (
+        [f"  and {len(faults) - FAULTS_SHOWN:,} more; --json has all"] if len(faults) > FAULTS_SHOWN else []
+    )

@@ -1,0 +1,98 @@
+"""Every way in which a table can be untrue is named, with the chunk and the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from iqa_core.corpus.audit import Audit, audit
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import chunk_name
+from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.storage import Storage
+from tests.corpora import write_mixed
+from tests.selection.scored_corpora import score
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Loose images, a tar, Parquet and a list of URIs."""
+    return score(tmp_path / "scores", *write_mixed(tmp_path, 40).inputs)
+
+
+def audited(output: Path) -> Audit:
+    return audit(Plan(Storage(), str(output)), Ledger(Storage(), str(output)))
+
+
+def chunk_of(output: Path, kind: str) -> str:
+    return next(
+        chunk.name for chunk in Plan(Storage(), str(output)).chunks() if chunk.kind == kind and (chunk.images or 3) > 2
+    )
+
+
+def rewrite(output: Path, chunk: str, order: list[int]) -> list[str]:
+    """Replace a chunk's rows by these of them; its keys."""
+    ledger = Ledger(Storage(), str(output))
+    rows = ledger.read(chunk)
+    ledger.commit(chunk, rows.take(pa.array([i % rows.num_rows for i in order])), ledger.metadata(rows))
+    keys: list[str] = rows.column("source" if rows.column("row")[0].as_py() is None else "row").to_pylist()
+    return keys
+
+
+def test_a_true_table(output: Path) -> None:
+    found = audited(output)
+    assert found.faults == []
+    assert found.images == 40
+    assert found.counts == {"scored": 36, "corrupt": 4}
+
+
+def test_an_image_that_is_missing_and_one_that_is_there_twice(output: Path) -> None:
+    chunk = chunk_of(output, "image")
+    keys = rewrite(output, chunk, [0, 0, *range(2, 7)])
+    assert [(fault.chunk, fault.what) for fault in audited(output).faults] == [
+        (chunk, f"missing: {keys[1]}"),
+        (chunk, f"twice: {keys[0]}"),
+    ]
+
+
+def test_rows_of_a_table(output: Path) -> None:
+    chunk = chunk_of(output, "parquet")
+    rows = rewrite(output, chunk, [0, 1, 1])
+    whats = [fault.what for fault in audited(output).faults]
+    assert any(what.startswith("missing: row") for what in whats) or len(rows) == 2
+    assert f"twice: row {rows[1]}" in whats
+
+
+def test_members_of_a_tar(output: Path) -> None:
+    chunk = chunk_of(output, "webdataset")
+    rewrite(output, chunk, [0, 1, 1])
+    whats = [fault.what for fault in audited(output).faults if fault.chunk == chunk]
+    assert any(what.startswith("twice: offset") for what in whats)
+
+
+def test_chunks_without_rows_and_rows_without_a_chunk(output: Path) -> None:
+    ledger = Ledger(Storage(), str(output))
+    ledger.commit("000007-000000", ledger.read(chunk_name(0, 0)), {})
+    ledger.remove([chunk_name(0, 1)])
+    assert [(fault.chunk, fault.what) for fault in audited(output).faults] == [
+        (chunk_name(0, 1), "has no rows yet"),
+        ("000007-000000", "is in no plan, but has rows"),
+    ]
+
+
+def test_keys_that_are_not_those_that_were_read(output: Path) -> None:
+    ledger = Ledger(Storage(), str(output))
+    chunk = chunk_of(output, "list")
+    ledger.commit(chunk, ledger.read(chunk), {"layout": "0" * 16})
+    assert [fault.what for fault in audited(output).faults] == ["its keys are not those that it was read with"]
+
+
+def test_a_pack_beside_the_files_it_was_made_of(output: Path) -> None:
+    ledger = Ledger(Storage(), str(output))
+    names = [chunk_name(0, 0), chunk_name(0, 1)]
+    ledger.commit_pack("000000-000000-000001", [rows for _, rows in ledger.read_all(names)])
+    [fault] = audited(output).faults
+    assert fault.chunk == names[0]
+    assert "also lies in 000000-000000-000001.parquet, as do 1 others" in fault.what

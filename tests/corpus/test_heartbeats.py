@@ -1,0 +1,71 @@
+"""A run tells that it lives, how far it is, and how it ended; one that is silent for too long is taken to be dead."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from iqa_core.corpus.heartbeats import STALE_S, Pulse, active, heartbeats
+from iqa_core.corpus.storage import Storage
+from iqa_core.errors import RunError
+
+
+def log_of(output: Path, run: str) -> list[dict[str, object]]:
+    parts = sorted((output / "runs").glob(f"{run}.*.jsonl"))
+    return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+
+
+def age(output: Path, seconds: float) -> None:
+    """As if the machine's clock had gone on since."""
+    for path in (output / "runs").glob("*.json"):
+        beat = json.loads(path.read_text())
+        beat["at"] = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+        path.write_text(json.dumps(beat))
+
+
+def test_a_run_at_work_and_its_end(tmp_path: Path) -> None:
+    assert heartbeats(Storage(), str(tmp_path)) == []
+    with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
+        found = active(Storage(), str(tmp_path), "score_corpus")
+        assert found is not None
+        assert (found.run, found.state) == (pulse.run, "running")
+        assert 0 <= found.age_s() < STALE_S
+        assert active(Storage(), str(tmp_path), "compact_scores") is None
+        assert active(Storage(), str(tmp_path), "score_corpus", own=pulse.run) is None
+        pulse.progress = {"images_done": 7}
+        pulse.log("chunk_complete", chunk="000000-000001", images=7)
+    assert active(Storage(), str(tmp_path), "score_corpus") is None
+    [ended] = heartbeats(Storage(), str(tmp_path))
+    assert (ended.state, ended.progress) == ("done", {"images_done": 7})
+    first, last = log_of(tmp_path, pulse.run)
+    assert (first["event"], first["chunk"], first["run"]) == ("chunk_complete", "000000-000001", pulse.run)
+    assert (last["event"], last["error"]) == ("run_ended", None)
+
+
+def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wrong"), Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
+        raise ValueError("wrong")
+    assert [beat.state for beat in heartbeats(Storage(), str(tmp_path))] == ["failed"]
+    assert log_of(tmp_path, pulse.run)[-1]["error"] == "ValueError: wrong"
+
+
+def test_a_silent_run_is_not_active(tmp_path: Path) -> None:
+    pulse = Pulse(Storage(), str(tmp_path), "score_corpus")
+    pulse._beat()
+    age(tmp_path, STALE_S - 10)
+    assert active(Storage(), str(tmp_path), "score_corpus") is not None
+    age(tmp_path, STALE_S + 1)
+    assert active(Storage(), str(tmp_path), "score_corpus") is None
+
+
+def test_a_store_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
+        assert pulse.is_heard
+        (tmp_path / "runs").rename(tmp_path / "aside")
+        (tmp_path / "runs").write_text("a file where the folder should be")
+    assert capsys.readouterr().err.count("could not be written") == 1
+    with pytest.raises(RunError, match="cannot be written"), Pulse(Storage(), str(tmp_path), "score_corpus"):
+        pass
