@@ -63,7 +63,7 @@ def srcc_of(evaluated: Mapping[str, Any]) -> dict[str, float]:
 def install(export: Path, evaluated: Mapping[str, Any], checkpoint: Path = CHECKPOINT) -> None:
     """Put the export's files in place of the checkpoint's, and the figures of all its rubrics into the card."""
     for file in export.iterdir():
-        if file.name not in ITS_OWN:
+        if file.is_file() and file.name not in ITS_OWN:
             shutil.copyfile(file, checkpoint / file.name)
     rows = [(each["about"]["rubric"], srcc_of(each)) for each in (evaluated, *evaluated["against"])]
     write_section(FIGURES, table(rows), checkpoint)

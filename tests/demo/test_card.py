@@ -32,6 +32,7 @@ def test_an_export_takes_the_place_of_what_ships_but_for_the_card(tmp_path: Path
         folder.mkdir()
     for name in ("model.safetensors", "assessor.toml", "README.md", "training.json"):
         (export / name).write_text("new")
+    (export / ".tmp").mkdir()  # of a local storage
     (checkpoint / "README.md").write_text(CARD)
     install(export, evaluated("interior-v4", 0.9751) | {"against": [evaluated("interior-v1", 0.93)]}, checkpoint)
     assert {file.name for file in checkpoint.iterdir()} == {"README.md", "model.safetensors", "assessor.toml"}
