@@ -78,8 +78,22 @@ chaos-short: $(INSTALLED) ## Run the long fault tests for CHAOS_SECONDS (180)
 bench: $(INSTALLED) ## Run every benchmark; one JSON object per line
 	@for benchmark in $(BENCHMARKS); do $(PY) benchmarks/$$benchmark.py --json; done
 
-demo-model: $(INSTALLED) ## Train the small checkpoint that ships with the project anew
-	$(PY) -m iqa_core.demo.base --output iqa_core/demo/checkpoint
+demo-model: $(INSTALLED) demo-model/base/assessor.toml ## Train the small checkpoint that ships with the project anew
+	rm -rf demo-model/scenes demo-model/others demo-model/words demo-model/run demo-model/held-out
+	$(PY) -m iqa_core scenes --count 1500 --seed 1 --output demo-model/scenes
+	$(PY) -m iqa_core scenes --count 300 --seed 2 --output demo-model/others
+	$(PY) -m iqa_core convert --annotations demo-model/others/annotations.csv --output sa-bench:demo-model/words \
+	  --rubric interior-v1 --rubric interior-v2 --rubric interior-v3
+	$(PY) jobs/train_sft.py --config iqa_core/demo/fine_tuning.toml
+	$(PY) -m iqa_core scenes --count 500 --seed 1000003 --output demo-model/held-out
+	$(PY) jobs/evaluate_assessor.py --annotations demo-model/held-out/annotations.csv --resamples 0 \
+	  --assessor.checkpoint demo-model/run/checkpoint --rubric interior-v4 \
+	  $(foreach version,3 2 1,--against 'demo-model/run/checkpoint?rubric=interior-v$(version)') \
+	  --output demo-model/held-out.json
+	$(PY) -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
+
+demo-model/base/assessor.toml: | $(INSTALLED)
+	$(PY) -m iqa_core.demo.base --output demo-model/base
 
 lock: ## Make constraints.txt anew from a fresh environment
 	@$(FIND_PYTHON); rm -rf .venv-lock; "$$python" -m venv .venv-lock
@@ -90,5 +104,5 @@ lock: ## Make constraints.txt anew from a fresh environment
 	rm -rf .venv-lock
 
 clean: ## Remove the environment, caches and whatever demo and bench left behind
-	rm -rf .venv .venv-lock demo-out bench-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock demo-out demo-model bench-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

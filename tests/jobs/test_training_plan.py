@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from iqa_core.demo.scenes import DIMENSIONS
 from iqa_core.errors import CallerError
 from jobs.command import parse
 from jobs.train_settings import TrainSettings
@@ -16,6 +18,7 @@ from jobs.training import train
 from jobs.training_plan import TrainingPlan, claim, prepare
 from tests.training.tasks import write_opinions
 
+ROOT = Path(__file__).resolve().parents[2]
 COUNT = 12
 
 
@@ -136,3 +139,15 @@ def test_other_wordings_are_part_of_what_a_run_is(refused: Callable[..., str], t
     assert not any(sample.paraphrases for sample in plan.task.validation)
     assert len(plan.identity["paraphrases"]["harmony"]) == 3
     assert not [line for line in planned(table, tmp_path / "out").describe() if line.startswith("asked")]
+
+
+def test_the_demos_recipe_freezes_what_its_base_has_learnt_and_asks_in_all_other_words() -> None:
+    """`make demo-model` names the data; that the files are there after `convert` is seen when it runs."""
+    settings = parse(TrainSettings, ["--config", str(ROOT / "iqa_core" / "demo" / "fine_tuning.toml")])
+    assert (settings.vision, settings.aligner, settings.language) == ("frozen", "frozen", "full")
+    assert len(set(settings.text)) == len(DIMENSIONS) * 3
+    made = re.search(r"scenes --count (\d+) .*--output demo-model/others", (ROOT / "Makefile").read_text())
+    assert made is not None
+    assert {path.name.split("_", 1)[1] for path in settings.text} == {
+        f"{made[1]}_full_prompt{version}.jsonl" for version in (1, 2, 3)
+    }

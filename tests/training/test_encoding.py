@@ -1,4 +1,4 @@
-"""Samples -> rows and labels: exactly the answer's tokens carry loss, on checkpoints of three architectures."""
+"""Samples -> rows and labels: exactly the answer's tokens carry loss, on checkpoints of four architectures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from iqa_core.training.samples import TrainingSample, level_samples
 from tests.training.tasks import make_encoder
 
 
-@pytest.fixture(params=["qwen", "qwen3", "idefics"])
+@pytest.fixture(params=["qwen", "qwen3", "ovis", "idefics"])
 def encoder(request: pytest.FixtureRequest) -> SampleEncoder:
     return make_encoder(request.getfixturevalue(request.param))
 

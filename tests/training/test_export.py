@@ -41,15 +41,17 @@ def trained(task: TrainingTask, folder: Path) -> tuple[Any, Path]:
     return model, folder
 
 
+@pytest.mark.parametrize("base", ["qwen", "qwen3", "ovis"])
 @pytest.mark.parametrize("modes", [{}, {"language": "lora", "vision": "full"}], ids=["full", "lora"])
 def test_the_exported_folder_scores_as_the_trained_model_did(
-    modes: dict[str, Any], qwen: Path, opinions: list[Opinion], tmp_path: Path
+    modes: dict[str, Any], base: str, request: pytest.FixtureRequest, opinions: list[Opinion], tmp_path: Path
 ) -> None:
-    task = make_task(qwen, opinions[:16], **modes)
+    folder = request.getfixturevalue(base)
+    task = make_task(folder, opinions[:16], **modes)
     model, checkpoint = trained(task, tmp_path / "checkpoint")
     export(task, checkpoint, tmp_path / "out", {"seed": 0})
     assessor = load_assessor(str(tmp_path / "out"), threads=1)  # its golden scores are compared here
-    encoder = make_encoder(qwen)
+    encoder = make_encoder(folder)
     with torch.no_grad():
         wanted = losses(model, encoder.batch(task.train[:4]), 1.0).scores.numpy()
     [found] = assess_images(assessor, [task.train[0].image])

@@ -26,7 +26,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(runs: Path, qwen: Path, qwen3: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
+def alone(
+    runs: Path, qwen: Path, qwen3: Path, ovis: Path, opinions: list[Opinion]
+) -> dict[str, list[dict[str, float]]]:
     """One worker. The restored run begins from what the first one left after 10 steps."""
     (runs / "alone").mkdir()
     task = make_task(qwen, opinions, zero_stage=0)
@@ -37,6 +39,7 @@ def alone(runs: Path, qwen: Path, qwen3: Path, opinions: list[Opinion]) -> dict[
         Job("checkpointed", make_task(qwen, opinions, zero_stage=0, gradient_checkpointing=True, max_steps=3)),
         Job("augmented", make_task(qwen, opinions, zero_stage=0, augment_prompts_drop=0.5, max_steps=2)),
         Job("qwen3", make_task(qwen3, opinions, zero_stage=2, vision="lora", aligner="full")),
+        Job("ovis", make_task(ovis, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
         Job("autocast", make_task(qwen, opinions, zero_stage=0, precision="bf16")),
     ]
@@ -76,6 +79,14 @@ def test_qwen3_vl_learns_too(runs: Path, alone: dict[str, Any]) -> None:
     learnt = weights(runs / "alone", "qwen3", 20)
     assert any("deepstack_merger_list" in name for name in learnt)
     assert any("visual.blocks" in name and ADAPTER in name for name in learnt)
+
+
+def test_ovis2_5_learns_too(runs: Path, alone: dict[str, Any]) -> None:
+    found = curve(alone["ovis"])
+    assert sum(found[-5:]) < 0.7 * sum(found[:5])
+    learnt = weights(runs / "alone", "ovis", 20)
+    assert {"vte.weight", "visual_tokenizer.head.0.weight"} <= learnt.keys(), "its visual vocabulary is its aligner"
+    assert any("visual_tokenizer.vit" in name and ADAPTER in name for name in learnt)
 
 
 def test_two_workers_are_one_with_twice_the_accumulation(

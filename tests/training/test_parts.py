@@ -49,7 +49,7 @@ def test_parts_are_told_by_name(name: str, part: str) -> None:
     assert part_of(name) == part
 
 
-@pytest.mark.parametrize("checkpoint", ["qwen", "qwen3", "idefics"])
+@pytest.mark.parametrize("checkpoint", ["qwen", "qwen3", "ovis", "idefics"])
 def test_by_default_the_language_model_alone_learns(checkpoint: str, request: pytest.FixtureRequest) -> None:
     model = prepared(request.getfixturevalue(checkpoint))
     assert {part_of(name) for name in trainable(model)} == {"language"}

@@ -1,0 +1,81 @@
+"""A fine-tuned export and its figures -> the checkpoint that ships, with the figures in its model card.
+
+The card is written by people but for its section between `<!-- figures -->` and `<!-- /figures -->`.
+
+    python -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from iqa_core.demo.scenes import DIMENSIONS
+
+CHECKPOINT = Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
+CARD = "README.md"
+ITS_OWN = frozenset({CARD, "training.json"})
+"""Of an export: the demo's card is another, and its settings are in fine_tuning.toml."""
+
+FIGURES = "figures"
+
+
+def with_section(card: str, name: str, lines: Iterable[str]) -> str:
+    """The card with these lines between the marks of this name. Raises ValueError when it has no such marks."""
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, opened, rest = card.partition(opening)
+    _, closed, after = rest.partition(closing)
+    if not (opened and closed):
+        raise ValueError(f"the card has no section between {opening} and {closing}")
+    return "\n".join([before + opening, "", *lines, "", closing + after])
+
+
+def write_section(name: str, lines: Iterable[str], checkpoint: Path = CHECKPOINT) -> None:
+    """Into the checkpoint's card."""
+    path = checkpoint / CARD
+    path.write_text(with_section(path.read_text(encoding="utf-8"), name, lines), encoding="utf-8")
+
+
+def table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
+    """Lines of Markdown: a row per name, SRCC by dimension, and their mean."""
+    yield f"| | {' | '.join(DIMENSIONS)} | mean |"
+    yield "|---" * (len(DIMENSIONS) + 2) + "|"
+    for name, srcc in rows:
+        values = [*(srcc[dimension] for dimension in DIMENSIONS), statistics.mean(srcc[d] for d in DIMENSIONS)]
+        yield f"| {name} | {' | '.join(shown(value) for value in values)} |"
+
+
+def shown(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1)
+
+
+def srcc_of(evaluated: Mapping[str, Any]) -> dict[str, float]:
+    """Dimension -> SRCC, of one assessor in what jobs/evaluate_assessor.py writes with --output."""
+    return {name: evaluated["agreement"][name]["srcc"]["value"] for name in DIMENSIONS}
+
+
+def install(export: Path, evaluated: Mapping[str, Any], checkpoint: Path = CHECKPOINT) -> None:
+    """Put the export's files in place of the checkpoint's, and the figures of all its rubrics into the card."""
+    for file in export.iterdir():
+        if file.is_file() and file.name not in ITS_OWN:
+            shutil.copyfile(file, checkpoint / file.name)
+    rows = [(each["about"]["rubric"], srcc_of(each)) for each in (evaluated, *evaluated["against"])]
+    write_section(FIGURES, table(rows), checkpoint)
+
+
+def main(argv: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m iqa_core.demo.card", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--export", type=Path, required=True, help="what jobs/train_sft.py exported")
+    parser.add_argument("--figures", type=Path, required=True, help="what jobs/evaluate_assessor.py found of it")
+    flags = parser.parse_args(None if argv is None else list(argv))
+    install(flags.export, json.loads(flags.figures.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
