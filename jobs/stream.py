@@ -33,6 +33,10 @@ BLOCK_BYTES = 1
 """So that each batch is a block of its own: actors are kept equally busy, and a death costs one batch. The driver hands
 out about 78 blocks/s, so large pools want large batches (`--assessor.batch-tokens`)."""
 
+BLOCKS_AHEAD = 8
+"""That a reader makes before the driver has taken note of them. Ray's 2 are meant for blocks of 128 MiB; ours are
+single batches, for each of which a reader would wait 60 ms."""
+
 CALLS_PER_ACTOR = 2
 """Of which one assesses at a time: what Ray does for one batch falls into the assessing of another."""
 
@@ -85,6 +89,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     context.memory_usage_poll_interval_s = None
     # the default of 2 has starved actors that take seconds per batch
     context.downstream_capacity_backpressure_ratio = 10
+    context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_AHEAD
     context.custom_execution_callback_classes = [_forgetful()]
     rows = (
         ray.data.from_arrow([_to_row(errand) for errand in wave])
