@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 EXTRAS := s3,plots,select,serve,client,train,ray,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 180
-BENCHMARKS ?= assessor invariance pipeline resume memory scaling select_corpus serve training
+BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 # Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
 RUN_FAST := OMP_NUM_THREADS=1 $(PY) -m pytest -m "$(FAST)" -n logical --dist loadfile

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from iqa_core.corpus.storage import Entry, Storage, absolute, join
@@ -57,7 +56,9 @@ def is_image_name(name: str) -> bool:
 
 def extension(name: str) -> str:
     """Lower-case extension without its dot; empty where there is none."""
-    return PurePosixPath(name).suffix[1:].lower()
+    file = name[name.rfind("/") + 1 :]
+    dot = file.rfind(".")
+    return file[dot + 1 :].lower() if 0 < dot < len(file) - 1 else ""
 
 
 @dataclass(slots=True)
@@ -151,7 +152,8 @@ def _arrow_files(storage: Storage, folder: str) -> frozenset[str]:
 
 def relative(uri: str, folder: str) -> str | None:
     """Path of what lies in a folder, also of a name that had to be percent-encoded; None if it does not lie there."""
-    for prefix in (folder, "file://" + quote(folder)):
-        if uri.startswith(prefix.rstrip("/") + "/"):
-            return uri.removeprefix(prefix).lstrip("/")
+    if uri.startswith(folder.rstrip("/") + "/"):
+        return uri.removeprefix(folder).lstrip("/")
+    if uri.startswith("file://") and uri.startswith((encoded := "file://" + quote(folder)).rstrip("/") + "/"):
+        return uri.removeprefix(encoded).lstrip("/")
     return None
