@@ -53,6 +53,10 @@ class Seen:
     code: str | None
     """The error that a rule answered with."""
 
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.path}"
+
 
 @dataclass(slots=True)
 class Rule:
@@ -103,8 +107,11 @@ class FaultyProxy:
 
     def requests(self, pattern: str = "") -> list[str]:
         """`METHOD /path?query` of what came and matches, in order."""
-        lines = [f"{seen.method} {seen.path}" for seen in self.seen]
-        return [line for line in lines if re.search(pattern, line)]
+        return [seen.line for seen in self.seen if re.search(pattern, seen.line)]
+
+    def answered(self, pattern: str = "") -> list[str]:
+        """Of those, the ones whose answer no fault spoiled."""
+        return [seen.line for seen in self.seen if seen.fault not in SPOILING and re.search(pattern, seen.line)]
 
     def fault_counts(self) -> Counter[Fault]:
         return Counter(seen.fault for seen in self.seen if seen.fault is not None)

@@ -70,7 +70,8 @@ def test_faults_cost_no_row_and_spoil_none(
     assert_same_rows(found, expected)
     assert found[MISSING]["reason"] == Reason.MISSING
     for key in (*denied, MISSING):
-        assert len(s3_proxy.requests(f"/{key}$")) == 1, "an answer is an answer"
+        assert s3_proxy.requests(f"/{key}$")
+        assert len(s3_proxy.answered(f"/{key}$")) <= 1, "an answer is an answer"
     assert len(s3_proxy.requests(r"^HEAD .*\.png$")) == 0, "the size is in the listing, or in the answer"
 
     record = json.loads(corpus.bucket.get("through-faults/run.json"))
