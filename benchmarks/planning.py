@@ -134,7 +134,7 @@ def page(begin: int, images: int) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in PHASES:
-        run(*sys.argv[1:4], int(sys.argv[4]))
+    if len(sys.argv) == 5 and sys.argv[1] in PHASES:
+        run(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
         main("planning", measure)
