@@ -47,7 +47,7 @@ def standing(storage: Storage, output: str) -> dict[str, Any]:
     files = Ledger(storage, output).files()
     chunks, images = {"planned": 0, "done": 0, "left": 0, "uncounted": 0}, {"planned": 0, "done": 0, "left": 0}
     for chunk in plan.chunks():
-        place = "done" if chunk.name in files.singles or chunk.name in files.packed else "left"
+        place = "done" if chunk.name in files else "left"
         for name in ("planned", place):
             chunks[name] += 1
             images[name] += chunk.images or 0

@@ -118,7 +118,7 @@ class TransformersAssessor:
         tokens = [self.preparer.tokens(pixels) for pixels in images]
         for i in sorted(range(len(images)), key=lambda i: (tokens[i], images[i].shape)):
             is_over = tokens_of_group + tokens[i] > self._batch_tokens
-            if group and (is_over or self._is_wasteful([tokens[j] for j in group], tokens[i])):
+            if group and (is_over or self._is_wasteful(len(group), tokens_of_group, tokens[i])):
                 yield group
                 group, tokens_of_group = [], 0
             group.append(i)
@@ -126,13 +126,13 @@ class TransformersAssessor:
         if group:
             yield group
 
-    def _is_wasteful(self, tokens: Sequence[int], longest: int) -> bool:
-        """Whether a batch of these with a longer one is padded too much; text, of equal length, is left out."""
+    def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
+        """Whether so many images with so many tokens are padded too much by a longer one; text is left out of it."""
         if not self._way.pads:
             return False
         visual = longest - self.preparer.cost.text_tokens
-        padding = sum(longest - one for one in tokens)
-        return padding > MAX_PADDING * visual * (len(tokens) + 1)
+        padding = count * longest - tokens
+        return padding > MAX_PADDING * visual * (count + 1)
 
     def _assess_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
         try:

@@ -74,7 +74,7 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
 
 def _hold(chunks: Sequence[Chunk], files: ScoreFiles, ledger: Ledger, found: Audit) -> None:
     """These chunks against their rows."""
-    there = [chunk for chunk in chunks if chunk.name in files.singles or chunk.name in files.packed]
+    there = [chunk for chunk in chunks if chunk.name in files]
     missing = sorted({chunk.name for chunk in chunks} - {chunk.name for chunk in there})
     found.faults += [Fault(name, "has no rows yet") for name in missing]
     rows = ledger.read_all([chunk.name for chunk in there], COLUMNS)

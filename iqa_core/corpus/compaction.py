@@ -33,7 +33,7 @@ def steps(planned: Iterable[str], files: ScoreFiles, chunks_per_file: int) -> It
 
     Files are cut at fixed places of the plan, so that what was merged stays as it is when more chunks are finished.
     """
-    finished = (chunk for chunk in planned if chunk in files.singles or chunk in files.packed)
+    finished = (chunk for chunk in planned if chunk in files)
     for _, block in groupby(finished, key=lambda chunk: (place_of(chunk)[0], place_of(chunk)[1] // chunks_per_file)):
         for chunks in _without_gaps(block):
             step = Step(tuple(chunks))

@@ -65,6 +65,10 @@ class ScoreFiles:
                     packed.setdefault(chunk, pack)
         return cls(frozenset(singles), tuple(sorted(packs)), packed)
 
+    def __contains__(self, chunk: object) -> bool:
+        """Whether the chunk lies in one of them."""
+        return chunk in self.singles or chunk in self.packed
+
     @property
     def finished(self) -> frozenset[str]:
         return self.singles.union(self.packed)
