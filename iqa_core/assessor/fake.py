@@ -3,6 +3,7 @@
 A checkpoint string `fake:?option=value&…`. Colours are hex RGB of an image's top-left pixel, such as `ff00ff`:
 
     sleep_s=0.5           how long a batch takes
+    prepare_sleep_s=0.1   how long the preparing of an image takes
     exit_on, raise_on, hang_on, nan_on
                           an image of this colour ends the assessing process, raises, never returns, or has no score
     prepare_exit_on, prepare_raise_on, prepare_hang_on
@@ -43,6 +44,7 @@ class FakeOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sleep_s: float = Field(default=0, ge=0)
+    prepare_sleep_s: float = Field(default=0, ge=0)
     exit_on: str | None = Field(default=None, pattern=COLOUR)
     raise_on: str | None = Field(default=None, pattern=COLOUR)
     hang_on: str | None = Field(default=None, pattern=COLOUR)
@@ -78,6 +80,7 @@ class FakePreparer:
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
         options = self.options
+        time.sleep(options.prepare_sleep_s)
         _misbehave(image.pixels_HWC, options.prepare_exit_on, options.prepare_raise_on, options.prepare_hang_on)
         return np.ascontiguousarray(image.pixels_HWC)
 

@@ -93,7 +93,7 @@ def test_an_image_may_never_return(option: str) -> None:
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
-        ("fake:?slep_s=1", "slep_s: .*options are sleep_s, exit_on"),
+        ("fake:?slep_s=1", "slep_s: .*options are sleep_s, prepare_sleep_s, exit_on"),
         ("fake:?sleep_s=long", "sleep_s"),
         ("fake:?sleep_s=-1", "sleep_s"),
         ("fake:?exit_on=red", "exit_on"),

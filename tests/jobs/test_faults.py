@@ -130,7 +130,9 @@ def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Proce
 
 def test_actors_and_readers_killed(scene: Scene, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    process = running.start(*scene.arguments, *SLOW, "--output", output, address=None)
+    # readers do not wait for actors: slow ones are still there to be killed when actors have begun
+    slow_readers = ("--assessor.checkpoint", "fake:?sleep_s=0.1&prepare_sleep_s=0.01", *SLOW[2:])
+    process = running.start(*scene.arguments, *slow_readers, "--output", output, address=None)
     killed = []
     for title in ("AssessBatches", "ReadChunks", "AssessBatches", "ReadChunks"):
         wait_for(lambda title=title: descendants(process, title) or process.poll() is not None)
