@@ -29,8 +29,8 @@ QUIET = {
     "no_proxy": "127.0.0.1,localhost",
 }
 
-CLUSTER_CPUS = 4
-"""Logical, so that a job with its two actors and its readers fits whatever the machine has."""
+CLUSTER_CPUS = 2
+"""Logical, and just enough for two actors and two readers: each worker process costs 3 s of CPU time to start."""
 
 FOREIGN = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 
