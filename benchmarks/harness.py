@@ -22,7 +22,8 @@ from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed
 from jobs.scoring_job import prepare
 from jobs.scoring_run import considered_chunks
-from jobs.stream import Errand, stream
+from jobs.stream import stream
+from jobs.work import Errand
 
 ROOT = Path(__file__).resolve().parent.parent
 

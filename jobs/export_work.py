@@ -131,24 +131,27 @@ def _manifest(rows: pa.Table, found: Sequence[bytes | Rejection], stems: Sequenc
     return pa.table({**known, **columns}, schema=MANIFEST)
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedShard:
+    """A shard as it travels to its task."""
+
+    name: str
+    rows: bytes
+
+
 class ExportShards:
-    """One row with a shard's rows in, one row of SHARD_DONE out."""
+    """A shard in, one row of SHARD_DONE out."""
 
     def __init__(self, work: ExportWork) -> None:
         self._work = work
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        done = [
-            export_shard(name.as_py(), from_ipc(rows), self._work)
-            for name, rows in zip(table.column("shard"), table.column("rows"), strict=True)
-        ]
-        return pa.table(
-            {
-                "shard": [shard.shard for shard in done],
-                "images": [shard.images for shard in done],
-                "missing": [to_ipc(shard.missing) for shard in done],
-                "failure": [shard.failure for shard in done],
-                "is_fatal": [shard.is_fatal for shard in done],
-            },
-            schema=SHARD_DONE,
-        )
+    def __call__(self, shard: EncodedShard) -> list[pa.Table]:
+        done = export_shard(shard.name, from_ipc(pa.scalar(shard.rows)), self._work)
+        row = {
+            "shard": done.shard,
+            "images": done.images,
+            "missing": to_ipc(done.missing),
+            "failure": done.failure,
+            "is_fatal": done.is_fatal,
+        }
+        return [pa.Table.from_pylist([row], SHARD_DONE)]

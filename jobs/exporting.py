@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +24,9 @@ from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
 from iqa_core.selection.exports.samples import Form, value_schema
 from jobs.command import DONE, FAILED
-from jobs.export_work import MANIFEST, ExportShards, ExportWork, ShardDone
+from jobs.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, ShardDone
 from jobs.progress import Progress, counted
+from jobs.read_tasks import read_each
 from jobs.stream import guarded
 from jobs.work import from_ipc, to_ipc
 
@@ -137,42 +137,32 @@ def _unfinished(found: Iterable[Shard], finished: set[str], planned: list[str], 
             yield shard
 
 
-def _waves(found: Iterable[Shard]) -> Iterator[pa.Table]:
-    """Tables of (shard, rows) that the object store can hold."""
-    names: list[str] = []
-    encoded: list[bytes] = []
+def _waves(found: Iterable[Shard]) -> Iterator[list[EncodedShard]]:
+    """As many shards as the object store can hold."""
+    wave: list[EncodedShard] = []
+    size = 0
     for shard in found:
-        names.append(shard.name)
-        encoded.append(to_ipc(shard.rows))
-        if sum(map(len, encoded)) >= WAVE_BYTES:
-            yield pa.table({"shard": names, "rows": pa.array(encoded, pa.binary())})
-            names, encoded = [], []
-    if names:
-        yield pa.table({"shard": names, "rows": pa.array(encoded, pa.binary())})
+        wave.append(EncodedShard(shard.name, to_ipc(shard.rows)))
+        size += len(wave[-1].rows)
+        if size >= WAVE_BYTES:
+            yield wave
+            wave, size = [], 0
+    if wave:
+        yield wave
 
 
-def _streamed(wave: pa.Table, work: ExportWork) -> Iterator[ShardDone]:
+def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[ShardDone]:
     """What comes back, in any order; a shard whose task died again and again does not."""
     import ray
-    import ray.data
-    from ray.data import DataContext, TaskPoolStrategy
+    from ray.data import DataContext
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    # Ray 2.60 has no other way to say how often a task is retried
-    warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
     # at most one per CPU: each may hold SHARD_BYTES twice
-    tasks = max(1, min(wave.num_rows, int(ray.cluster_resources().get("CPU", 1))))
-    rows = ray.data.from_arrow([wave.slice(i, 1) for i in range(wave.num_rows)]).map_batches(
-        ExportShards(work),
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=0.5,
-        compute=TaskPoolStrategy(size=tasks),
-        ray_remote_args_fn=_task_faults,
-    )
+    tasks = max(1, min(len(wave), int(ray.cluster_resources().get("CPU", 1))))
+    rows = read_each(wave, ExportShards(work), num_cpus=0.5, at_once=tasks, retries=TASK_RETRIES)
     tables: Iterable[pa.Table] = rows.iter_batches(batch_size=None, batch_format="pyarrow")
     for table in tables:
         for i in range(table.num_rows):
@@ -184,10 +174,6 @@ def _streamed(wave: pa.Table, work: ExportWork) -> Iterator[ShardDone]:
                 row["failure"].as_py(),
                 row["is_fatal"].as_py(),
             )
-
-
-def _task_faults() -> dict[str, Any]:
-    return {"max_retries": TASK_RETRIES}
 
 
 def _take(event: ShardDone | None, outcome: Outcome, progress: Progress, allow_missing: bool) -> None:

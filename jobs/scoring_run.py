@@ -33,8 +33,8 @@ from jobs.metrics import RunMetrics
 from jobs.progress import Progress, counted
 from jobs.reporting import written
 from jobs.scoring_job import ScoringJob
-from jobs.stream import Errand, Event
-from jobs.work import ChunkFailure
+from jobs.stream import Event
+from jobs.work import ChunkFailure, Errand
 
 COMMITS_WAITING = 16
 """Complete chunks that wait to be written; beyond, the stream waits."""

@@ -7,7 +7,6 @@ import queue
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -15,7 +14,8 @@ import pyarrow as pa
 from iqa_core.corpus.sink import ScoredBatch
 from iqa_core.errors import RunError
 from jobs.cluster_session import Pool
-from jobs.work import AssessBatches, ChunkFailure, ReadChunks, Work, from_done
+from jobs.read_tasks import read_each
+from jobs.work import AssessBatches, ChunkFailure, Errand, ReadChunks, Work, from_done
 
 WAVE_BYTES = 256 * 2**20
 """Descriptors of a wave, which lie in the object store."""
@@ -47,15 +47,6 @@ Event = ScoredBatch | ChunkFailure
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """A chunk to be scored, or only some of its images."""
-
-    name: str
-    encoded: bytes
-    only: tuple[int, ...] | None = None
-
-
 def waves(errands: Iterable[Errand], max_chunks: int) -> Iterator[list[Errand]]:
     """Errands in groups that a driver can hold: Ray Data keeps what it knows of each as long as a stream lives."""
     wave: list[Errand] = []
@@ -72,13 +63,12 @@ def waves(errands: Iterable[Errand], max_chunks: int) -> Iterator[list[Errand]]:
 
 def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     """What comes back for a wave, in any order. What a dying process took with it does not come back."""
-    import ray.data
-    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+    from ray.data import ActorPoolStrategy, DataContext
 
     # each death of a worker would be logged with its traceback; what it cost is found by ordinal, and said
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
-    # Ray 2.60 has no other way to say how often a task is retried
+    # Ray 2.60 has no other way to say how often an actor is restarted
     warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -91,29 +81,25 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     context.downstream_capacity_backpressure_ratio = 10
     context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_AHEAD
     context.custom_execution_callback_classes = [_forgetful()]
-    rows = (
-        ray.data.from_arrow([_to_row(errand) for errand in wave])
-        .map_batches(
-            ReadChunks(work),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=pool.reader_cpus,
-            compute=TaskPoolStrategy(size=min(READERS_PER_ACTOR * pool.num_actors, len(wave))),
-            ray_remote_args_fn=_reader_faults,
-        )
-        .map_batches(
-            AssessBatches,
-            fn_constructor_args=(lambda: work,),
-            batch_size=1,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            compute=ActorPoolStrategy(
-                size=pool.num_actors, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=CALLS_PER_ACTOR
-            ),
-            num_cpus=pool.actor_cpus,
-            num_gpus=pool.actor_gpus or None,
-            ray_remote_args_fn=_actor_faults,
-        )
+    batches = read_each(
+        wave,
+        ReadChunks(work),
+        num_cpus=pool.reader_cpus,
+        at_once=min(READERS_PER_ACTOR * pool.num_actors, len(wave)),
+        retries=READER_RETRIES,
+    )
+    rows = batches.map_batches(
+        AssessBatches,
+        fn_constructor_args=(lambda: work,),
+        batch_size=1,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(
+            size=pool.num_actors, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=CALLS_PER_ACTOR
+        ),
+        num_cpus=pool.actor_cpus,
+        num_gpus=pool.actor_gpus or None,
+        ray_remote_args_fn=_actor_faults,
     )
     tables: Iterable[pa.Table] = rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4)
     for table in tables:
@@ -136,17 +122,8 @@ def _forgetful() -> type:
     return Forgetful
 
 
-def _reader_faults() -> dict[str, Any]:
-    return {"max_retries": READER_RETRIES}
-
-
 def _actor_faults() -> dict[str, Any]:
     return {"max_restarts": -1, "max_task_retries": ACTOR_RETRIES}
-
-
-def _to_row(errand: Errand) -> pa.Table:
-    only = pa.array([errand.only], pa.list_(pa.int64()))
-    return pa.table({"chunk": pa.array([errand.encoded], pa.binary()), "only": only})
 
 
 def guarded(events: Iterator[T], stall_s: float) -> Iterator[T | None]:

@@ -66,6 +66,15 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """A chunk to be scored, or only some of its images."""
+
+    name: str
+    encoded: bytes
+    only: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkFailure:
     """A chunk whose source could not be read; it stays unfinished."""
 
@@ -109,16 +118,14 @@ def scored_batch(
 
 
 class ReadChunks:
-    """The readers' side of the stream: one row with a chunk in, one row per ready batch out."""
+    """The readers' side of the stream: an errand in, one row per ready batch out."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        for encoded, only in zip(table.column("chunk").to_pylist(), table.column("only").to_pylist(), strict=True):
-            wanted = None if only is None else frozenset(only)
-            for batch in read_chunk(Chunk.from_bytes(encoded), self._work, wanted):
-                yield to_row(batch)
+    def __call__(self, errand: Errand) -> Iterator[pa.Table]:
+        only = None if errand.only is None else frozenset(errand.only)
+        return map(to_row, read_chunk(Chunk.from_bytes(errand.encoded), self._work, only))
 
 
 class AssessBatches:

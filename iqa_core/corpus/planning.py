@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Literal
 
@@ -219,21 +220,24 @@ def _planned_images(plan: Plan, retired: frozenset[str]) -> int:
 
 def _surveyed(
     pool: ThreadPoolExecutor, storage: Storage, sources: Iterable[Source], options: ReadOptions, exact: bool
-) -> Iterator[tuple[Source, Future[Survey]]]:
-    """Each source with its survey, in order; the pool is a few sources ahead."""
-    pending: deque[tuple[Source, Future[Survey]]] = deque()
+) -> Iterator[tuple[Source, Callable[[], Survey]]]:
+    """Each source with its survey, in order; the pool is a few sources ahead of what takes more than its listing."""
+    pending: deque[tuple[Source, Callable[[], Survey]]] = deque()
     for source in sources:
-        pending.append((source, pool.submit(survey_source, storage, source, options, exact)))
+        survey = partial(survey_source, storage, source, options, exact)
+        pending.append((source, survey if source.kind is Kind.IMAGE else pool.submit(survey).result))
         if len(pending) > 4 * SURVEY_THREADS:
             yield pending.popleft()
     yield from pending
 
 
-def _readable(surveyed: Iterable[tuple[Source, Future[Survey]]], listing: Listing) -> Iterator[tuple[Source, Survey]]:
+def _readable(
+    surveyed: Iterable[tuple[Source, Callable[[], Survey]]], listing: Listing
+) -> Iterator[tuple[Source, Survey]]:
     """Surveys that succeeded. A source that cannot be read at all is planned whole: its chunk stays unfinished."""
-    for source, future in surveyed:
+    for source, survey in surveyed:
         try:
-            yield source, future.result()
+            yield source, survey()
         except NoImageColumn:
             if source.is_named:
                 raise

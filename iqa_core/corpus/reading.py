@@ -41,6 +41,8 @@ def survey_source(storage: Storage, source: Source, options: ReadOptions, exact:
     """How a source is cut, and its input columns. exact: count the images of every tar, whatever it costs."""
     _check_size(source.uri, source.kind, source.size)
     found: Survey = READERS[source.kind].survey(storage, source, options, exact)
+    if not found.carried.names:
+        return found
     typed = [
         field.with_type(TYPE_NAMES[options.carry[field.name]]) if field.name in options.carry else field
         for field in found.carried
