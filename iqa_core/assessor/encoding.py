@@ -76,9 +76,14 @@ class ProcessorEncoder:
         per_token = {name: value for name, value in inputs.items() if value.shape == ids_NT.shape}
         prompts = []
         for i, mask_T in enumerate(mask_NT):
-            length = int(mask_T.sum()) - len(self._suffixes_K[0])
+            ids = tuple(ids_NT[i][mask_T].tolist())
+            length = len(ids) - len(self._suffixes_K[0])
+            if ids[length:] != self._suffixes_K[0]:
+                raise ValueError(
+                    f"the prompt ends in other tokens behind an image of {images[i].shape[:2]} than behind a grey one"
+                )
             types = {name: tuple(value[i][mask_T].tolist()[:length]) for name, value in per_token.items()}
-            prompts.append(PromptTokens(tuple(ids_NT[i][mask_T].tolist()[:length]), self._suffixes_K, types))
+            prompts.append(PromptTokens(ids[:length], self._suffixes_K, types))
         pixels = {name: value for name, value in inputs.items() if name not in per_token}
         return EncodedBatch(tuple(prompts), pixels)
 

@@ -71,3 +71,22 @@ def test_a_processors_prompts_are_split_the_same_for_every_image(name: str, requ
         for k, prompt in enumerate(prompts):
             theirs = processor(text=[prompt], images=[[Image.fromarray(pixels)]], return_tensors="pt")
             assert theirs["input_ids"][0].tolist() == [*ours.prefix, *ours.suffixes[k]]
+
+
+def test_a_prompt_that_ends_otherwise_behind_another_image_is_refused(
+    qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor, rubric = load_processor(qwen), load_rubric(RUBRIC)
+    model = AutoModelForImageTextToText.from_pretrained(qwen)
+    prompts = [build_prompt(processor, rubric, dimension, None) for dimension in rubric.dimensions]
+    encoder = ProcessorEncoder(processor, prompts, model, resizes=True)
+    made = encoder._processed
+
+    def ends_otherwise(*given: object) -> dict[str, torch.Tensor]:
+        inputs = made(*given)  # type: ignore[arg-type]
+        inputs["input_ids"][0, -1] += 1
+        return inputs
+
+    monkeypatch.setattr(encoder, "_processed", ends_otherwise)
+    with pytest.raises(ValueError, match=r"other tokens behind an image of \(64, 96\)"):
+        encoder([np.zeros((64, 96, 3), np.uint8)])

@@ -288,8 +288,8 @@ def test_the_cluster_must_hold_pool_and_readers(tmp_path: Path, ray_address: str
     arguments = ("--input", tmp_path / "in", "--output", tmp_path / "out", *NO_MODEL)
     code, output = running.run(*arguments, "--num-actors", 9, address=ray_address)
     assert code == 2
-    assert "room for 5 of them" in output
-    code, output = running.run(*arguments, "--num-actors", 4, "--actor-cpus", 1, address=ray_address)
+    assert "room for 2 of them" in output
+    code, output = running.run(*arguments, "--num-actors", 2, "--actor-cpus", 1, address=ray_address)
     assert code == 2
     assert "0 CPU for reading" in output
     assert not (tmp_path / "out").exists()
@@ -303,7 +303,6 @@ def test_help_is_quick() -> None:
 
 
 def test_the_job_runs_as_a_module_too() -> None:
-    shutil.which(sys.executable)
     done = subprocess.run(
         [sys.executable, "-m", "jobs.score_corpus", "--help"],
         capture_output=True,
