@@ -98,7 +98,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=pool.reader_cpus,
-            compute=TaskPoolStrategy(size=min(READERS_PER_ACTOR * pool.num_actors, len(wave))),
+            compute=TaskPoolStrategy(size=min(READERS_PER_ACTOR * pool.most_actors, len(wave))),
             ray_remote_args_fn=_reader_faults,
         )
         .map_batches(
@@ -108,7 +108,10 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ActorPoolStrategy(
-                size=pool.num_actors, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=CALLS_PER_ACTOR
+                min_size=pool.num_actors,
+                max_size=pool.most_actors,
+                max_tasks_in_flight_per_actor=4,
+                max_concurrent_calls_per_actor=CALLS_PER_ACTOR,
             ),
             num_cpus=pool.actor_cpus,
             num_gpus=pool.actor_gpus or None,
