@@ -46,12 +46,17 @@ class Pool:
     actor_gpus: float
     reader_cpus: float
     threads_per_actor: int
+    max_actors: int | None = None
+    """Up to which it grows when there is room; None: it stays as it begins."""
+
+    @property
+    def most_actors(self) -> int:
+        return self.max_actors or self.num_actors
 
     def describe(self) -> str:
+        actors = f"{self.num_actors} to {self.max_actors}" if self.max_actors else f"{self.num_actors}"
         gpus = f" and {self.actor_gpus:g} GPU" if self.actor_gpus else ""
-        return (
-            f"{self.num_actors} actors with {self.actor_cpus:g} CPU{gpus} each; readers with {self.reader_cpus:g} CPU"
-        )
+        return f"{actors} actors with {self.actor_cpus:g} CPU{gpus} each; readers with {self.reader_cpus:g} CPU"
 
 
 @contextmanager
@@ -111,11 +116,15 @@ def _runtime_env(is_elsewhere: bool) -> dict[str, Any]:
 def plan_pool(
     config: AssessorConfig,
     num_actors: int | None,
+    max_actors: int | None,
     actor_cpus: float | None,
     reader_cpus: float,
     nodes: Sequence[Resources],
 ) -> Pool:
-    """An actor wherever its GPUs fit; without GPUs one per CPU, with a quarter of each CPU left to readers."""
+    """An actor wherever its GPUs fit; without GPUs one per CPU, with a quarter of each CPU left to readers.
+
+    max_actors, if it is more, is what the pool may grow to; nodes that are there share their CPUs among as many.
+    """
     may_use_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:")
     if config.num_gpus and not may_use_gpu:
         raise CallerError(f"--assessor.num-gpus {config.num_gpus:g}: this assessor runs on the CPU")
@@ -125,30 +134,39 @@ def plan_pool(
     cpus_each = actor_cpus or (1.0 if on_gpu else CPU_ACTOR_SHARE)
     most = sum(_gpu_slots(node, gpus_each) for node in nodes) if on_gpu else int(CPU_ACTOR_SHARE * cpus / cpus_each)
     count = num_actors or max(1, most)
+    if max_actors is not None and num_actors is None:
+        count = min(count, max_actors)
+    at_once = max(count, min(max_actors or count, most))
     most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=1.0)
-    return Pool(count, cpus_each, gpus_each, reader_cpus, config.threads or max(1, int(min(cpus / count, most_cpus))))
+    threads = config.threads or max(1, int(min(cpus / at_once, most_cpus)))
+    grows_to = max_actors if max_actors is not None and max_actors > count else None
+    return Pool(count, cpus_each, gpus_each, reader_cpus, threads, grows_to)
 
 
-def wait_until_it_fits(pool: Pool, wait_s: float) -> None:
-    """Return when the cluster holds the pool and at least one reader. Raises CallerError after wait_s."""
-    deadline = time.monotonic() + wait_s
-    if wait_s and shortage_of(pool, living_nodes()):
-        _ask_autoscaler(pool)
-    while shortage := shortage_of(pool, living_nodes()):
-        if time.monotonic() >= deadline:
-            raise CallerError(
-                f"the cluster cannot hold the work: {shortage}. Lower --num-actors, --actor-cpus, --reader-cpus or "
-                "--assessor.num-gpus, or let it grow and give --wait-for-resources-s"
-            )
-        time.sleep(min(2.0, wait_s))
-
-
-def _ask_autoscaler(pool: Pool) -> None:
-    """Say what is needed: a cluster that grows does so on demand, and nothing has asked for anything yet."""
+@contextmanager
+def made_room(pool: Pool, wait_s: float) -> Iterator[None]:
+    """Inside: the cluster holds the pool, at its smallest, and one reader. Raises CallerError after wait_s."""
     from ray.autoscaler.sdk import request_resources
 
-    actor = {"CPU": pool.actor_cpus} | ({"GPU": pool.actor_gpus} if pool.actor_gpus else {})
-    request_resources(bundles=[*[actor] * pool.num_actors, {"CPU": pool.reader_cpus}])
+    deadline = time.monotonic() + wait_s
+    must_grow = wait_s > 0 and shortage_of(pool, living_nodes()) is not None
+    if must_grow:
+        # a cluster that grows does so on demand, and nothing has asked for anything yet
+        actor = {"CPU": pool.actor_cpus} | ({"GPU": pool.actor_gpus} if pool.actor_gpus else {})
+        request_resources(bundles=[*[actor] * pool.num_actors, {"CPU": pool.reader_cpus}])
+    try:
+        while shortage := shortage_of(pool, living_nodes()):
+            if time.monotonic() >= deadline:
+                raise CallerError(
+                    f"the cluster cannot hold the work: {shortage}. Lower --num-actors, --actor-cpus, --reader-cpus or "
+                    "--assessor.num-gpus, or let it grow and give --wait-for-resources-s"
+                )
+            time.sleep(min(2.0, wait_s))
+        yield
+    finally:
+        if must_grow:
+            # what was asked for outlives the job: the machines would stay, and cost
+            request_resources(bundles=[])
 
 
 def shortage_of(pool: Pool, nodes: Sequence[Resources]) -> str | None:

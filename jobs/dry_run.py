@@ -90,12 +90,13 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk]
         print("estimate     too few images to time")
         return
     rate = timed / (time.monotonic() - began)
-    actors = job.settings.num_actors or 1
-    hours = images / (rate * actors) / 3600
+    alone_h = images / rate / 3600
     print(f"estimate     {rate:.1f} images/s here in one process (reading included, {timed} images timed)")
-    print(f"             {images:,} images take {hours:.2f} h on {actors} such actors")
+    least = job.settings.num_actors or 1
+    for actors in sorted({least, job.settings.max_actors or least}):
+        print(f"             {images:,} images take {alone_h / actors:.2f} h on {actors} such actors")
     if job.settings.price_per_hour is not None:
-        print(f"             and cost {hours * actors * job.settings.price_per_hour:.2f} at the given price per hour")
+        print(f"             and cost {alone_h * job.settings.price_per_hour:.2f} at the given price per hour")
 
 
 def _batches(chunks: Iterable[Chunk], work: Work) -> Iterator[ReadyBatch]:

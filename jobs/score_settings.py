@@ -63,6 +63,8 @@ class ScoreSettings(JobSettings):
 
     num_actors: int | None = Field(default=None, ge=1)
     """Processes that hold the assessor; default: one per GPU, or one per CPU where there is none."""
+    max_actors: int | None = Field(default=None, ge=1)
+    """So many where nodes join during the run; back to --num-actors where there is little to do. Default: fixed."""
     actor_cpus: float | None = Field(default=None, gt=0)
     """CPUs reserved per actor; default: 1 beside a GPU, 0.75 without."""
     reader_cpus: float = Field(default=0.25, gt=0)

@@ -10,7 +10,7 @@ from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
 from iqa_core.errors import CallerError, RunError
-from jobs.cluster_session import connected, living_nodes, plan_pool, wait_until_it_fits
+from jobs.cluster_session import connected, living_nodes, made_room, plan_pool
 from jobs.command import DONE
 from jobs.isolation import Isolation
 from jobs.metrics import RunMetrics
@@ -44,9 +44,14 @@ def score(settings: ScoreSettings) -> int:
 
     with connected(settings.ray_address), ExitStack() as session:
         pool = plan_pool(
-            settings.assessor, settings.num_actors, settings.actor_cpus, settings.reader_cpus, living_nodes()
+            settings.assessor,
+            settings.num_actors,
+            settings.max_actors,
+            settings.actor_cpus,
+            settings.reader_cpus,
+            living_nodes(),
         )
-        wait_until_it_fits(pool, settings.wait_for_resources_s)
+        session.enter_context(made_room(pool, settings.wait_for_resources_s))
         if settings.check:
             precheck(job.spec, settings.assessor, pool, settings.strict_check)
         contract = applied(job, proposal)

@@ -85,7 +85,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
         wave,
         ReadChunks(work),
         num_cpus=pool.reader_cpus,
-        at_once=min(READERS_PER_ACTOR * pool.num_actors, len(wave)),
+        at_once=min(READERS_PER_ACTOR * pool.most_actors, len(wave)),
         retries=READER_RETRIES,
     )
     rows = batches.map_batches(
@@ -95,7 +95,10 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ActorPoolStrategy(
-            size=pool.num_actors, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=CALLS_PER_ACTOR
+            min_size=pool.num_actors,
+            max_size=pool.most_actors,
+            max_tasks_in_flight_per_actor=4,
+            max_concurrent_calls_per_actor=CALLS_PER_ACTOR,
         ),
         num_cpus=pool.actor_cpus,
         num_gpus=pool.actor_gpus or None,

@@ -166,7 +166,7 @@ def check_room(settings: JobSettings, one: Object) -> None:
     """The cluster, grown as far as it may, holds what the job asks for."""
     nodes = largest(one)
     if isinstance(settings, ScoreSettings):
-        asked = (settings.assessor, settings.num_actors, settings.actor_cpus, settings.reader_cpus)
+        asked = (settings.assessor, settings.num_actors, settings.max_actors, settings.actor_cpus, settings.reader_cpus)
         assert shortage_of(plan_pool(*asked, nodes), nodes) is None
         assert settings.assessor.device != "cuda" or settings.wait_for_resources_s, "no GPU is there at the start"
     else:

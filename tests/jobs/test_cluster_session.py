@@ -8,15 +8,21 @@ import pytest
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError, RunError
-from jobs.cluster_session import Pool, Resources, connected, plan_pool, shortage_of
+from jobs.cluster_session import Pool, Resources, connected, made_room, plan_pool, shortage_of
 
 HEAD: Resources = {"CPU": 8.0}
 ONE_GPU: Resources = {"CPU": 8.0, "GPU": 1.0}
 THREE_GPUS: Resources = {"CPU": 24.0, "GPU": 3.0}
 
 
-def planned(nodes: Sequence[Resources], num_gpus: float | None, num_actors: int | None = None) -> Pool:
-    return plan_pool(AssessorConfig(checkpoint="org/model", num_gpus=num_gpus), num_actors, None, 0.25, nodes)
+def planned(
+    nodes: Sequence[Resources],
+    num_gpus: float | None,
+    num_actors: int | None = None,
+    max_actors: int | None = None,
+) -> Pool:
+    config = AssessorConfig(checkpoint="org/model", num_gpus=num_gpus)
+    return plan_pool(config, num_actors, max_actors, None, 0.25, nodes)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +48,51 @@ def test_an_actor_for_every_place_where_its_gpus_fit(
     assert f"room for {actors} of them" in shortage
 
 
+@pytest.mark.parametrize(
+    ("num_actors", "max_actors", "begins_with", "grows_to"),
+    [
+        (None, None, 4, None),
+        (None, 16, 4, 16),  # as many as there is room for, and more when there is
+        (None, 2, 2, None),
+        (1, 16, 1, 16),
+        (3, 3, 3, None),
+    ],
+)
+def test_a_pool_grows_on_request_only(
+    num_actors: int | None, max_actors: int | None, begins_with: int, grows_to: int | None
+) -> None:
+    nodes = [HEAD, ONE_GPU, THREE_GPUS]
+    pool = planned(nodes, None, num_actors, max_actors)
+    assert (pool.num_actors, pool.max_actors, pool.most_actors) == (begins_with, grows_to, grows_to or begins_with)
+    assert shortage_of(pool, nodes) is None, "what it may grow to need not be there"
+
+
+def test_a_pool_that_grows_on_these_nodes_shares_their_cpus_from_the_start() -> None:
+    nodes = [HEAD, ONE_GPU, THREE_GPUS]
+    assert planned(nodes, None, 1, 16).threads_per_actor == planned(nodes, None, 4).threads_per_actor == 10
+
+
+def test_what_the_autoscaler_was_asked_for_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray keeps a request beyond the job that made it."""
+    asked: list[list[dict[str, float]]] = []
+    there: list[dict[str, object]] = [{"Alive": True, "Resources": {"CPU": 1.0}}]
+    monkeypatch.setattr("ray.nodes", lambda: there)
+
+    def request(bundles: list[dict[str, float]]) -> None:
+        asked.append(bundles)
+        there.append({"Alive": True, "Resources": {"CPU": 2.0}})
+
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", request)
+    pool = Pool(2, actor_cpus=1, actor_gpus=0, reader_cpus=0.5, threads_per_actor=1, max_actors=9)
+    with made_room(pool, wait_s=0.01):
+        assert asked == [[{"CPU": 1}, {"CPU": 1}, {"CPU": 0.5}]]
+    assert asked[1:] == [[]]
+    there[1:] = []
+    with pytest.raises(CallerError, match="2 to 9 actors with 1 CPU each"), made_room(pool, wait_s=0):
+        pass
+    assert len(asked) == 2, "nothing is asked for where nothing is waited for"
+
+
 def test_gpus_that_no_node_has_together_are_refused() -> None:
     nodes = [HEAD, ONE_GPU, THREE_GPUS]
     assert shortage_of(planned(nodes, 4), nodes) == (
@@ -52,7 +103,7 @@ def test_gpus_that_no_node_has_together_are_refused() -> None:
 def test_gpus_for_an_assessor_on_the_cpu_are_refused() -> None:
     for config in (AssessorConfig(device="cpu", num_gpus=1), AssessorConfig(checkpoint="fake:", num_gpus=0.5)):
         with pytest.raises(CallerError, match=r"--assessor.num-gpus (1|0.5): this assessor runs on the CPU"):
-            plan_pool(config, None, None, 0.25, [ONE_GPU])
+            plan_pool(config, None, None, None, 0.25, [ONE_GPU])
 
 
 @pytest.mark.parametrize("num_gpus", [0, -1, 1.5])
