@@ -43,6 +43,7 @@ def test_interior_rubrics_ask_about_the_dimensions_of_sa_iqa() -> None:
         assert rubric.prompt_version == version
         for dimension in rubric.dimensions:
             assert dimension.query.startswith(f"<{dimension.name}>") == (version > 1)
+            assert len(dimension.paraphrases) == (3 if version < 4 else 2)
             expected = f"The spatial aesthetic {dimension.name} quality level of this image is"
             assert rubric.answer_start(dimension) == expected
 

@@ -106,5 +106,6 @@ def test_the_longest_wording_counts_for_the_bound_on_tokens(
 
 
 def test_a_rubric_without_paraphrases_is_refused(opinions: list[Opinion]) -> None:
-    with pytest.raises(CallerError, match=r"interior-v4 has no paraphrases of distortion, harmony.*add them"):
-        level_samples(opinions, load_rubric("interior-v4"), "linear", {}, paraphrased=True)
+    plain = tuple(dimension.model_copy(update={"paraphrases": ()}) for dimension in RUBRIC.dimensions)
+    with pytest.raises(CallerError, match=r"has no paraphrases of distortion, harmony.*add them"):
+        level_samples(opinions, RUBRIC.model_copy(update={"dimensions": plain}), "linear", {}, paraphrased=True)
