@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ from iqa_core.errors import IqaError, RunError
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
 from jobs.metrics import BusySeconds
+
+RELOAD_PAUSE_S = 5.0
+"""Before an actor that was lost tries again to load the assessor."""
 
 READY = pa.schema(
     [
@@ -135,7 +139,16 @@ class AssessBatches:
         """given: a callable, since Ray writes arguments that are dataclasses into its logs, secrets and all."""
         work = given()
         self._work = work
-        self._assessor = load(work.spec, work.config)
+        try:
+            self._assessor = load(work.spec, work.config)
+        except Exception as error:
+            # of an actor that was lost and is started anew Ray gives up what raises here, and its pool waits for ever;
+            # what dies is tried again, on another node perhaps
+            if not _is_restarted():
+                raise
+            print(f"the assessor cannot be loaded here: {error}", file=sys.stderr, flush=True)
+            time.sleep(RELOAD_PAUSE_S)
+            os._exit(1)
         self._versions = json.dumps(dict(self._assessor.versions), sort_keys=True)
         self._busy = BusySeconds()
 
@@ -159,6 +172,14 @@ class AssessBatches:
         else:
             rows = pa.array([to_ipc(self.assess(from_row(row)).rows)], pa.binary())
         return pa.table([*kept, rows, pa.array([self._versions])], schema=DONE)
+
+
+def _is_restarted() -> bool:
+    """Whether this process is an actor's second or later one."""
+    import ray
+
+    context = ray.get_runtime_context()
+    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
 
 
 def with_verdicts(facts: pa.Table, judged: pa.Table) -> pa.Table:

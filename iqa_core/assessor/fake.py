@@ -8,6 +8,7 @@ A checkpoint string `fake:?option=value&…`. Colours are hex RGB of an image's 
                           an image of this colour ends the assessing process, raises, never returns, or has no score
     prepare_exit_on, prepare_raise_on, prepare_hang_on
                           the same where images are prepared
+    no_load_while=/a/b    loading raises as long as this file is there
 
 Options say how it fails and how long it takes, not what an image scores, so they are not part of the fingerprint.
 """
@@ -52,6 +53,7 @@ class FakeOptions(BaseModel):
     prepare_exit_on: str | None = Field(default=None, pattern=COLOUR)
     prepare_raise_on: str | None = Field(default=None, pattern=COLOUR)
     prepare_hang_on: str | None = Field(default=None, pattern=COLOUR)
+    no_load_while: str | None = None
 
     @classmethod
     def parse(cls, checkpoint: str) -> FakeOptions:
@@ -89,6 +91,9 @@ class FakeAssessor:
     """Scores from the mean of pixels alone; obeys `iqa_core.assessor.protocol.Assessor`."""
 
     def __init__(self, rubric: Rubric, preparer: FakePreparer) -> None:
+        blocked_by = preparer.options.no_load_while
+        if blocked_by is not None and os.path.exists(blocked_by):
+            raise RuntimeError(f"asked not to load while {blocked_by} is there")
         self.rubric = rubric
         self.preparer = preparer
 

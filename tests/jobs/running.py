@@ -71,6 +71,11 @@ def read_table(output: Path) -> pa.Table:
     return table.sort_by([("source", "ascending"), ("key", "ascending"), ("row", "ascending")])
 
 
+def committed(output: Path) -> int:
+    """Number of chunks."""
+    return len(list((output / "scores").glob("*.parquet")))
+
+
 def read_run(output: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((output / "run.json").read_text())
     return content

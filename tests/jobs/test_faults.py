@@ -6,21 +6,16 @@ import hashlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pyarrow as pa
 import pytest
 
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
-from tests.clusters import dashboard_cluster, free_port
+from tests.clusters import descendants, several_nodes, wait_for
 from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
 from tests.jobs import running
 
@@ -61,17 +56,6 @@ def assert_undisturbed(scene: Scene, output: Path) -> None:
     assert record["images"] == len(scene.corpus.images) == record["scored"] + record["rejected"]
 
 
-def wait_for(condition: Any, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for does not happen"
-        time.sleep(0.05)
-
-
-def committed(output: Path) -> int:
-    return len(list((output / "scores").glob("*.parquet")))
-
-
 def kill_drivers(scene: Scene, output: Path, moments: int, seed: int, address: str) -> int:
     """Start the job and kill its driver, `moments` times; the number of drivers that were killed while at work."""
     rng = random.Random(seed)
@@ -81,8 +65,8 @@ def kill_drivers(scene: Scene, output: Path, moments: int, seed: int, address: s
         if moment == 0:
             time.sleep(rng.uniform(0.3, 5))  # anywhere in starting: planning, connecting
         else:
-            done = committed(output) + rng.randrange(0, 6)
-            wait_for(lambda done=done, process=process: committed(output) > done or process.poll() is not None)
+            done = running.committed(output) + rng.randrange(0, 6)
+            wait_for(lambda done=done, process=process: running.committed(output) > done or process.poll() is not None)
             time.sleep(rng.uniform(0, 0.3))
         killed_at_work += process.poll() is None
         running.kill(process)
@@ -116,18 +100,6 @@ def test_driver_killed_at_20_random_moments(scene: Scene, tmp_path: Path, ray_ad
         print(f"output {repeat}: {killed} of 2 drivers killed at work, table identical")
 
 
-def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
-    """Live processes below this one, and no others, that Ray gave this title."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if title in " ".join(child.cmdline()):
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
 def test_actors_and_readers_killed(scene: Scene, tmp_path: Path) -> None:
     output = tmp_path / "out"
     # readers do not wait for actors: slow ones are still there to be killed when actors have begun
@@ -135,16 +107,33 @@ def test_actors_and_readers_killed(scene: Scene, tmp_path: Path) -> None:
     process = running.start(*scene.arguments, *slow_readers, "--output", output, address=None)
     killed = []
     for title in ("AssessBatches", "ReadChunks", "AssessBatches", "ReadChunks"):
-        wait_for(lambda title=title: descendants(process, title) or process.poll() is not None)
-        done = committed(output)
-        wait_for(lambda done=done: committed(output) > done or process.poll() is not None)
-        for victim in descendants(process, title)[:1]:
+        wait_for(lambda title=title: descendants(process.pid, title) or process.poll() is not None)
+        done = running.committed(output)
+        wait_for(lambda done=done: running.committed(output) > done or process.poll() is not None)
+        for victim in descendants(process.pid, title)[:1]:
             victim.send_signal(signal.SIGKILL)
             killed.append(title)
     text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text
     assert "AssessBatches" in killed
     assert "ReadChunks" in killed
+    assert_undisturbed(scene, output)
+
+
+def test_actors_that_cannot_load_when_they_are_started_anew_are_tried_again(scene: Scene, tmp_path: Path) -> None:
+    output, blocking = tmp_path / "out", tmp_path / "blocking"
+    model = ("--assessor.checkpoint", f"fake:?sleep_s=0.1&no_load_while={blocking}")
+    process = running.start(*scene.arguments, *model, *SLOW[2:], "--output", output, address=None)
+    wait_for(lambda: running.committed(output) >= 2 or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[0]
+    blocking.touch()
+    for victim in descendants(process.pid, "AssessBatches"):
+        victim.send_signal(signal.SIGKILL)
+    time.sleep(10)  # each has failed by now, and is waiting to try again or trying
+    assert process.poll() is None, process.communicate()[0]
+    blocking.unlink()
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
     assert_undisturbed(scene, output)
 
 
@@ -205,71 +194,12 @@ def test_waves_one_after_the_other_with_poison_in_each(tmp_path: Path, ray_addre
     running.assert_scores(running.read_table(tmp_path / "out"), assessed_alone(images) | rejected, DIMENSIONS)
 
 
-@dataclass(slots=True)
-class Nodes:
-    """A cluster of a head and two workers, on one machine."""
-
-    cluster: Any
-    workers: list[Any]
-    dashboard: str
-
-    def add_worker(self) -> None:
-        node = self.cluster.add_node(
-            num_cpus=2, object_store_memory=128 * 2**20, dashboard_agent_listen_port=free_port()
-        )
-        self.workers.append(node)
-
-
-@pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    # a job's `python` is the one that its cluster finds
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    # a node that was killed is seen after 3 s instead of 30
-    monkeypatch.setenv("RAY_health_check_initial_delay_ms", "1000")
-    monkeypatch.setenv("RAY_health_check_period_ms", "500")
-    monkeypatch.setenv("RAY_health_check_timeout_ms", "1000")
-    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
-    with dashboard_cluster(num_cpus=1) as (cluster, dashboard):
-        found = Nodes(cluster, [], dashboard)
-        found.add_worker()
-        found.add_worker()
-        wait_for(lambda: _takes_jobs(found), timeout_s=90)
-        yield found
-
-
-def _takes_jobs(nodes: Nodes) -> bool:
-    """The dashboard answers before the agent that starts jobs does."""
-    from ray.job_submission import JobSubmissionClient
-
-    try:
-        JobSubmissionClient(nodes.dashboard).submit_job(entrypoint="true")
-    except (ConnectionError, RuntimeError):
-        return False
-    return True
-
-
-def submit(nodes: Nodes, *arguments: str | Path) -> subprocess.Popen[str]:
-    """`ray job submit`, as the documentation says it."""
-    return subprocess.Popen(
-        [
-            *(str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", nodes.dashboard),
-            *("--working-dir", ".", "--", "python", "jobs/score_corpus.py", *map(str, arguments)),
-        ],
-        cwd=running.ROOT,
-        env=running.environment(None),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def test_submitted_job_with_a_node_killed_equals_the_local_run(scene: Scene, tmp_path: Path, nodes: Nodes) -> None:
+def test_submitted_job_with_a_node_killed_equals_the_local_run(scene: Scene, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    process = submit(nodes, *scene.arguments, *SLOW, "--output", output)
-    wait_for(lambda: committed(output) >= 3 or process.poll() is not None, timeout_s=120)
-    assert process.poll() is None, process.communicate()[0]
-    nodes.cluster.remove_node(nodes.workers.pop(), allow_graceful=False)
-    nodes.add_worker()
-    text, _ = process.communicate(timeout=280)
-    assert process.returncode == 0, text
+    with several_nodes(2) as nodes:
+        process = nodes.submit("jobs/score_corpus.py", *scene.arguments, *SLOW, "--output", output)
+        nodes.wait_until(process, lambda: running.committed(output) >= 3)
+        nodes.lose_worker()
+        nodes.add_worker()
+        nodes.ended(process, timeout_s=280)
     assert_undisturbed(scene, output)
