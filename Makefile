@@ -27,10 +27,10 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo serve test check format chaos chaos-short bench demo-model lock clean
+.PHONY: help setup demo serve test check format chaos chaos-short bench demo-model demo-ablations lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv with the pinned dependencies (minutes the first time; all others do it too)
 
@@ -91,6 +91,9 @@ demo-model: $(INSTALLED) demo-model/base/assessor.toml ## Train the small checkp
 	  $(foreach version,3 2 1,--against 'demo-model/run/checkpoint?rubric=interior-v$(version)') \
 	  --output demo-model/held-out.json
 	$(PY) -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
+
+demo-ablations: $(INSTALLED) demo-model/base/assessor.toml ## Fine-tune that base in other ways; the table goes into the demo's card
+	$(PY) benchmarks/demo_ablations.py
 
 demo-model/base/assessor.toml: | $(INSTALLED)
 	$(PY) -m iqa_core.demo.base --output demo-model/base

@@ -1,6 +1,7 @@
 """A fine-tuned export and its figures -> the checkpoint that ships, with the figures in its model card.
 
-The card is written by people but for its section between `<!-- figures -->` and `<!-- /figures -->`.
+The card is written by people but for two sections between marks like `<!-- figures -->` and `<!-- /figures -->`: that
+one, and `ablations`, which benchmarks/demo_ablations.py writes.
 
     python -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
 """
@@ -23,7 +24,7 @@ CARD = "README.md"
 ITS_OWN = frozenset({CARD, "training.json"})
 """Of an export: the demo's card is another, and its settings are in fine_tuning.toml."""
 
-FIGURES = "figures"
+FIGURES, ABLATIONS = "figures", "ablations"
 
 
 def with_section(card: str, name: str, lines: Iterable[str]) -> str:
