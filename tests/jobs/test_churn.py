@@ -90,7 +90,7 @@ def test_a_lost_head_and_the_same_command_on_a_new_cluster(tmp_path: Path) -> No
 def test_a_node_that_joins_gets_actors_and_work(tmp_path: Path) -> None:
     corpus = write_mixed(tmp_path, 640)
     output = tmp_path / "out"
-    command = job(corpus, "--chunk-images", 16, "--assessor.checkpoint", SLOW, "--output", output)
+    command = job(corpus, "--chunk-images", 16, "--assessor.checkpoint", "fake:?sleep_s=2", "--output", output)
     with several_nodes(0) as nodes:
         process = nodes.submit(*command, "--num-actors", 1, "--max-actors", 3)
         nodes.wait_until(process, lambda: running.committed(output) >= 3)
