@@ -72,8 +72,8 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 chaos: $(INSTALLED) ## Run the long fault tests in full (by hand)
 	$(PY) -m pytest -m chaos --timeout 7200
 
-chaos-short: $(INSTALLED) ## Run the long fault tests for CHAOS_SECONDS (180)
-	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos --timeout 900 --session-timeout 900
+chaos-short: $(INSTALLED) ## Kill drivers at random moments for CHAOS_SECONDS (180)
+	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos tests/jobs/test_faults.py --timeout 900 --session-timeout 900
 
 bench: $(INSTALLED) ## Run every benchmark; one JSON object per line
 	@for benchmark in $(BENCHMARKS); do $(PY) benchmarks/$$benchmark.py --json; done
