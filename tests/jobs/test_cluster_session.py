@@ -67,6 +67,11 @@ def test_a_pool_grows_on_request_only(
     assert shortage_of(pool, nodes) is None, "what it may grow to need not be there"
 
 
+def test_a_pool_that_would_shrink_at_once_is_refused() -> None:
+    with pytest.raises(CallerError, match="--max-actors 2 is less than --num-actors 3"):
+        planned([HEAD, ONE_GPU, THREE_GPUS], None, 3, 2)
+
+
 def test_a_pool_that_grows_on_these_nodes_shares_their_cpus_from_the_start() -> None:
     nodes = [HEAD, ONE_GPU, THREE_GPUS]
     assert planned(nodes, None, 1, 16).threads_per_actor == planned(nodes, None, 4).threads_per_actor == 10
