@@ -124,13 +124,10 @@ def plan_pool(
     """An actor wherever its GPUs fit; without GPUs one per CPU, with a quarter of each CPU left to readers.
 
     max_actors, if it is more, is what the pool may grow to; nodes that are there share their CPUs among as many.
-    Raises CallerError for a pool that cannot be meant.
     """
     may_use_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:")
     if config.num_gpus and not may_use_gpu:
         raise CallerError(f"--assessor.num-gpus {config.num_gpus:g}: this assessor runs on the CPU")
-    if num_actors is not None and max_actors is not None and max_actors < num_actors:
-        raise CallerError(f"--max-actors {max_actors} is less than --num-actors {num_actors}, which it begins with")
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
     on_gpu = may_use_gpu and (config.device == "cuda" or bool(config.num_gpus) or gpus > 0)
     gpus_each = (config.num_gpus or 1.0) if on_gpu else 0.0

@@ -89,7 +89,9 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     if settings.price_per_hour is not None and not settings.estimate:
         raise CallerError("--price-per-hour belongs to --estimate")
     if settings.max_actors is not None and settings.max_actors < (settings.num_actors or 1):
-        raise CallerError(f"--max-actors {settings.max_actors} is less than --num-actors {settings.num_actors}")
+        raise CallerError(
+            f"--max-actors {settings.max_actors} is less than --num-actors {settings.num_actors}, which it begins with"
+        )
     if settings.image_column is not None and settings.uri_column is not None:
         raise CallerError("--image-column and --uri-column exclude each other: an image is given in one way")
     output = absolute(settings.output)

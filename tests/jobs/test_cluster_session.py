@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError, RunError
 from jobs.cluster_session import Pool, Resources, connected, made_room, plan_pool, shortage_of
+from jobs.score_settings import ScoreSettings
+from jobs.scoring_job import prepare
 
 HEAD: Resources = {"CPU": 8.0}
 ONE_GPU: Resources = {"CPU": 8.0, "GPU": 1.0}
@@ -67,9 +70,10 @@ def test_a_pool_grows_on_request_only(
     assert shortage_of(pool, nodes) is None, "what it may grow to need not be there"
 
 
-def test_a_pool_that_would_shrink_at_once_is_refused() -> None:
+def test_a_pool_that_would_shrink_at_once_is_refused(tmp_path: Path) -> None:
+    settings = ScoreSettings(input=[str(tmp_path)], output=str(tmp_path / "out"), num_actors=3, max_actors=2)
     with pytest.raises(CallerError, match="--max-actors 2 is less than --num-actors 3"):
-        planned([HEAD, ONE_GPU, THREE_GPUS], None, 3, 2)
+        prepare(settings)
 
 
 def test_a_pool_that_grows_on_these_nodes_shares_their_cpus_from_the_start() -> None:
