@@ -72,7 +72,7 @@ def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
     """The job's own plan and stream, without its sink, on the Ray that is connected."""
     job = prepare(settings)
     contract = applied(job, proposed(job))
-    errands = [Errand(chunk.name, chunk.to_bytes()) for chunk in considered_chunks(job)]
+    errands = [Errand.of(chunk) for chunk in considered_chunks(job)]
     times: list[float] = []
     counts: list[int] = []
     for event in stream(errands, job.work(contract, pool.threads_per_actor), pool):
@@ -86,19 +86,18 @@ def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
 @contextmanager
 def local_ray(num_cpus: int, object_store_bytes: int) -> Iterator[None]:
     """A Ray of a stated size on this machine."""
-    from jobs.cluster_session import RAY_ENVIRONMENT
+    from jobs.cluster_session import RAY_ENVIRONMENT, code_from_here
 
     os.environ.update(RAY_ENVIRONMENT)
     import ray
 
-    environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     ray.init(
         address="local",
         num_cpus=num_cpus,
         object_store_memory=object_store_bytes,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env=environment,
+        job_config=code_from_here(),
     )
     try:
         yield

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.special import expit
-from scipy.stats import kendalltau
 
 Floats = NDArray[np.float64]
 
@@ -248,6 +246,8 @@ def spearman(x_N: Floats, y_N: Floats) -> float:
 
 def kendall(x_N: Floats, y_N: Floats) -> float:
     """Tau-b; NaN as in `pearson`."""
+    from scipy.stats import kendalltau  # a second to import, of which training and scoring have no use
+
     return float(kendalltau(x_N, y_N).statistic) if len(x_N) >= MIN_PAIRS else math.nan
 
 
@@ -284,6 +284,8 @@ def _fit(
     x_N: Floats, y_N: Floats, start: Logistic, tolerance: float, evaluations: int = MAX_EVALUATIONS
 ) -> Logistic | None:
     """tolerance: relative change of squares and parameters at which the search ends."""
+    from scipy.optimize import OptimizeWarning, curve_fit
+
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", OptimizeWarning)  # of the covariance, which is not used
         try:

@@ -50,12 +50,22 @@ def score_std(probs_NL: ArrayLike) -> NDArray[np.float32]:
     return np.sqrt((probs * distance**2).sum(axis=-1)).astype(np.float32)
 
 
+def assessments_of(logits_NKL: ArrayLike) -> list[Assessment | Rejection]:
+    """Level logits of images, all dimensions -> an assessment each; `assessor_failed` where a logit is not finite.
+
+    A batch at a time: for a single image, nearly all of 0.1 ms goes into calling numpy.
+    """
+    logits = _levels_last(logits_NKL)
+    sound_N = np.isfinite(logits).all(axis=(1, 2))
+    probs_NKL = level_probabilities(logits[sound_N])
+    sound = zip(expected_score(probs_NKL), score_std(probs_NKL), probs_NKL, strict=True)
+    failed = Rejection(Reason.ASSESSOR_FAILED, "the model returned a level logit that is not finite")
+    return [Assessment(*next(sound)) if is_sound else failed for is_sound in sound_N]
+
+
 def assessment_of(logits_KL: ArrayLike) -> Assessment | Rejection:
-    """One image's level logits, all dimensions -> its assessment; `assessor_failed` when a logit is not finite."""
-    if not np.isfinite(_levels_last(logits_KL)).all():
-        return Rejection(Reason.ASSESSOR_FAILED, "the model returned a level logit that is not finite")
-    probs_KL = level_probabilities(logits_KL)
-    return Assessment(scores_K=expected_score(probs_KL), stds_K=score_std(probs_KL), probs_KL=probs_KL)
+    """The same for one image."""
+    return assessments_of(_levels_last(logits_KL)[None])[0]
 
 
 def _levels_last(values: ArrayLike) -> NDArray[np.float64]:

@@ -79,6 +79,8 @@ class ScoreSettings(JobSettings):
     """How long to wait for the cluster to hold the work."""
     ray_address: str | None = None
     """Ray cluster to run on; default: RAY_ADDRESS, else a Ray started for this run."""
+    code_on_nodes: bool = False
+    """Every node of that cluster has this checkout at the same path (an image, a shared disk): nothing is uploaded."""
 
     report: bool = True
     """Write report.html at the end; --no-report leaves it out."""

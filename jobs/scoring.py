@@ -42,7 +42,7 @@ def score(settings: ScoreSettings) -> int:
             return ScoringRun(job, contract, proposal, "none: nothing is left to do", pulse).conclude()
     from ray.exceptions import RayError
 
-    with connected(settings.ray_address), ExitStack() as session:
+    with connected(settings.ray_address, settings.code_on_nodes), ExitStack() as session:
         pool = plan_pool(
             settings.assessor,
             settings.num_actors,

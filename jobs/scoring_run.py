@@ -108,9 +108,9 @@ class ScoringRun:
         """What is left to do, chunk by chunk."""
         for chunk in considered_chunks(self._job):
             if chunk.name in self._retries:
-                yield Errand(chunk.name, chunk.to_bytes(), self._retries[chunk.name])
+                yield Errand.of(chunk, self._retries[chunk.name])
             elif chunk.name not in self._finished:
-                yield Errand(chunk.name, chunk.to_bytes())
+                yield Errand.of(chunk)
 
     def take(self, event: Event | None) -> None:
         """A batch that came back, a chunk that failed, or nothing for a second."""

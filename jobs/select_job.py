@@ -92,7 +92,7 @@ def _check_exports(job: SelectJob) -> None:
             raise CallerError(f"--export {format}: there is no such format; there are {', '.join(FORMATS)}")
     if settings.export and settings.dry_run:
         raise CallerError("--export: a --dry-run writes nothing; leave one of them out")
-    exported = {"caption_column", "shard_images", "allow_missing", "ray_address", "stall_timeout_s"}
+    exported = {"caption_column", "shard_images", "allow_missing", "ray_address", "code_on_nodes", "stall_timeout_s"}
     for name in sorted(exported & settings.model_fields_set):
         if not settings.export:
             raise CallerError(f"--{name.replace('_', '-')} belongs to --export")

@@ -58,6 +58,8 @@ class SelectSettings(JobSettings):
     """Export without the originals that were moved, deleted or changed since they were scored."""
     ray_address: str | None = None
     """Ray cluster to export on; default: RAY_ADDRESS, else a Ray started for this run."""
+    code_on_nodes: bool = False
+    """Every node of that cluster has this checkout at the same path (an image, a shared disk): nothing is uploaded."""
     stall_timeout_s: float = Field(default=1800, gt=0)
     """Seconds without any shard after which an export ends, resumable."""
 

@@ -54,7 +54,7 @@ def select(settings: SelectSettings) -> int:
         print(f"policy     {job.selection.output}/selection.json", flush=True)
         if settings.report:
             written("selection", job.storage, job.selection.output, lambda: _report(job, decided_rows, record))
-        with connected_on_demand(settings.ray_address) as connect:
+        with connected_on_demand(settings.ray_address, settings.code_on_nodes) as connect:
             codes = [_exported(job, format, decided_rows, record, connect) for format in settings.export]
         return max([DONE, *codes])
 

@@ -26,6 +26,9 @@ READER_RETRIES = ACTOR_RETRIES = 2
 READERS_PER_ACTOR = 8
 """Readers at once, however many CPUs there are: each may hold a chunk of 512 MiB and a batch of 256 MiB of pixels."""
 
+IMAGES_PER_READER = 128
+"""What a reader has to do at least: with less, starting its process (2 s) costs more than it takes off the others."""
+
 CONSTRUCTOR_DEATHS = 3
 """Actors in a row that may fail to load the assessor: a throttled copy of the checkpoint is no reason to end a run."""
 
@@ -85,7 +88,7 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
         wave,
         ReadChunks(work),
         num_cpus=pool.reader_cpus,
-        at_once=min(READERS_PER_ACTOR * pool.most_actors, len(wave)),
+        at_once=readers_at_once(wave, pool),
         retries=READER_RETRIES,
     )
     rows = batches.map_batches(
@@ -108,6 +111,15 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
     for table in tables:
         for i in range(table.num_rows):
             yield from_done({name: table.column(name)[i] for name in table.column_names})
+
+
+def readers_at_once(wave: Sequence[Errand], pool: Pool) -> int:
+    """How many readers are worth starting for a wave, at most one per errand."""
+    counts = [errand.images for errand in wave]
+    worth = len(wave)
+    if None not in counts:
+        worth = min(worth, max(1, sum(count for count in counts if count is not None) // IMAGES_PER_READER))
+    return min(READERS_PER_ACTOR * pool.most_actors, worth)
 
 
 def _forgetful() -> type:

@@ -64,5 +64,7 @@ class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionar
     """How often the workers are started anew from the last checkpoint before the run gives up."""
     ray_address: str | None = None
     """Ray cluster to run on; default: RAY_ADDRESS, else a Ray started for this run."""
+    code_on_nodes: bool = False
+    """Every node of that cluster has this checkout at the same path (an image, a shared disk): nothing is uploaded."""
     dry_run: bool = False
     """Print the resolved configuration and what would be trained; write nothing."""

@@ -51,7 +51,7 @@ def train(settings: TrainSettings) -> int:
         return DONE
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with connected(settings.ray_address):
+    with connected(settings.ray_address, settings.code_on_nodes):
         _require_room(settings)
         claim(plan)
         with watched(settings.output, plan.storage):

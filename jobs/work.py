@@ -75,7 +75,13 @@ class Errand:
 
     name: str
     encoded: bytes
+    images: int | None
+    """How many are to be scored; None where only reading tells."""
     only: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> Errand:
+        return cls(chunk.name, chunk.to_bytes(), chunk.images if only is None else len(only), only)
 
 
 @dataclass(frozen=True, slots=True)

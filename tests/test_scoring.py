@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from iqa_core.records import Assessment, Reason, Rejection
-from iqa_core.scoring import assessment_of, expected_score, level_probabilities, score_std
+from iqa_core.scoring import assessment_of, assessments_of, expected_score, level_probabilities, score_std
 
 LOGITS = arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32))
 
@@ -72,6 +72,22 @@ def test_what_is_no_distribution_is_refused(probs: list[float]) -> None:
         expected_score(probs)
     with pytest.raises(ValueError, match=r"does not sum to 1|levels"):
         score_std(probs)
+
+
+def test_a_batch_gives_each_image_what_it_has_alone() -> None:
+    logits_NKL = np.random.default_rng(0).normal(size=(5, 4, 5), scale=5)
+    logits_NKL[1, 2, 3] = np.nan
+    found = assessments_of(logits_NKL)
+    for together, logits_KL in zip(found, logits_NKL, strict=True):
+        alone = assessment_of(logits_KL)
+        if isinstance(alone, Rejection):
+            assert together == alone
+            continue
+        assert isinstance(together, Assessment)
+        for name in ("scores_K", "stds_K", "probs_KL"):
+            np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
+    assert [isinstance(one, Rejection) for one in found] == [False, True, False, False, False]
+    assert all(isinstance(one, Rejection) for one in assessments_of(np.full((2, 4, 5), np.nan)))
 
 
 def test_an_assessment_has_one_entry_per_dimension() -> None:

@@ -28,7 +28,7 @@ from iqa_core.addresses import parse_address
 from iqa_core.errors import CallerError
 from iqa_core.records import LEVEL_SCORES, Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
-from iqa_core.scoring import assessment_of
+from iqa_core.scoring import assessments_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,14 +107,15 @@ class FakeAssessor:
             time.sleep(options.sleep_s)
         for pixels in images:
             _misbehave(pixels, options.exit_on, options.raise_on, options.hang_on)
-        return [assessment_of(self._logits(pixels)) for pixels in images]
+        return assessments_of([self._logits(pixels) for pixels in images]) if images else []
 
     def _logits(self, pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Level logits, shape (K, L): each dimension prefers a level of its own, moved by red, green and blue."""
         num_dimensions = len(self.rubric.dimensions)
         if _colour(pixels_HWC) == self.preparer.options.nan_on:
             return np.full((num_dimensions, len(LEVEL_SCORES)), np.nan)
-        red, green, blue = pixels_HWC.mean(axis=(0, 1), dtype=np.float64) / 255
+        # sums of whole numbers are exact in any order; this one takes a seventh of the time of `mean`
+        red, green, blue = pixels_HWC.sum(axis=0, dtype=np.uint64).sum(axis=0) / pixels_HWC[..., 0].size / 255
         turns_K = 0.61 * red + 0.83 * green + 1.07 * blue + np.arange(num_dimensions) / num_dimensions
         targets_K = 3 + 2 * np.sin(2 * np.pi * turns_K)
         return -((np.asarray(LEVEL_SCORES) - targets_K[:, None]) ** 2)

@@ -35,7 +35,7 @@ from iqa_core.assessor.tile_encoding import TileEncoder
 from iqa_core.assessor.vision_speed import FAMILY
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
-from iqa_core.scoring import assessment_of
+from iqa_core.scoring import assessments_of
 
 TOO_LARGE = Rejection(Reason.ASSESSOR_FAILED, "the image alone does not fit into the memory of the device")
 
@@ -136,7 +136,7 @@ class TransformersAssessor:
 
     def _assess_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
         try:
-            return [assessment_of(logits_KL) for logits_KL in self.level_logits(images)]
+            return assessments_of(self.level_logits(images))
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 return [TOO_LARGE]

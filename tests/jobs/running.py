@@ -32,10 +32,16 @@ def environment(address: str | None) -> dict[str, str]:
     return found
 
 
-def start(*arguments: object, address: str | None = None, job: str = "score_corpus") -> subprocess.Popen[str]:
-    """Its output is one text, errors included; it leads a process group of its own."""
+def start(
+    *arguments: object, address: str | None = None, job: str = "score_corpus", uploads: bool = False
+) -> subprocess.Popen[str]:
+    """Its output is one text, errors included; it leads a process group of its own.
+
+    uploads: the code, though the cluster is on this machine.
+    """
+    where = [] if address is None or uploads else ["--code-on-nodes"]
     return subprocess.Popen(
-        command(*arguments, job=job),
+        command(*arguments, *where, job=job),
         env=environment(address),
         cwd="/",
         stdout=subprocess.PIPE,
@@ -46,10 +52,14 @@ def start(*arguments: object, address: str | None = None, job: str = "score_corp
 
 
 def run(
-    *arguments: object, address: str | None = None, timeout_s: float = 240, job: str = "score_corpus"
+    *arguments: object,
+    address: str | None = None,
+    timeout_s: float = 240,
+    job: str = "score_corpus",
+    uploads: bool = False,
 ) -> tuple[int, str]:
     """Exit code and output."""
-    process = start(*arguments, address=address, job=job)
+    process = start(*arguments, address=address, job=job, uploads=uploads)
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import yaml
 
 from iqa_core.__main__ import main
 from iqa_core.client import RewardClient
+from tests.clusters import wait_for
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
 from tests.serve.local import listening
@@ -31,14 +30,6 @@ def status(capsys: pytest.CaptureFixture[str], output: Path, *flags: str) -> dic
     capsys.readouterr()
     assert main(["status", str(output), "--json", *flags]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = 90) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "what the test waits for does not happen"
-        time.sleep(0.5)
     return found
 
 
@@ -103,7 +94,7 @@ def test_a_run_from_its_start_to_its_compacted_table(
             print(absent := missing_metrics(page))
             return not absent
 
-        wait_for(all_are_there)
+        wait_for(all_are_there, timeout_s=90, every_s=0.5)
     at_work = status(capsys, output)
     assert at_work["is_active"]
     assert at_work["chunks"]["planned"] == IMAGES / 5

@@ -23,7 +23,7 @@ IMAGES = 150
 MISSING = "elsewhere/picture-99999.png"
 """Named by the list, and nowhere to be found."""
 
-FLAGS = ("--assessor.checkpoint", "fake:", "--num-actors", "2", "--chunk-images", "20", "--carry", "index:int64")
+FLAGS = ("--assessor.checkpoint", "fake:", "--num-actors", "1", "--chunk-images", "20", "--carry", "index:int64")
 
 
 @dataclass(frozen=True, slots=True)

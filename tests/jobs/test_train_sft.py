@@ -18,14 +18,20 @@ import torch
 from safetensors.torch import load_file
 
 from iqa_core.assessor.direct import assess_images, load_assessor
+from jobs.command import parse
+from jobs.train_settings import TrainSettings
+from jobs.training_plan import prepare
 from tests.assessor.tiny import save_qwen2_5_vl
 from tests.jobs.running import ROOT, environment
 from tests.s3_server import SECRET, Bucket, storage_options
 from tests.training.tasks import write_opinions
+from tests.training.workers import Job, run_jobs, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 Start = Callable[..., subprocess.Popen[str]]
+Ended = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
+"""Figures by step, and the weights that were trained."""
 
 STEPS = 12
 FLAGS = (
@@ -99,15 +105,29 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path, start: Start) -> tuple[Path, str]:
-    """A run that nothing disturbed, and what it printed."""
-    return data / "whole", ended(start(data / "whole"))
+def undisturbed(data: Path) -> Ended:
+    """Figures and weights of the same steps, taken by one worker without Ray."""
+    given = ["--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", data / "undisturbed"]
+    task = prepare(parse(TrainSettings, [*map(str, given), *FLAGS])).task
+    records = run_jobs(data, 1, [Job("undisturbed", task)])["undisturbed"]
+    return records, weights(data, "undisturbed", STEPS)
 
 
-def test_a_run_trains_validates_and_exports(whole: tuple[Path, str], data: Path) -> None:
-    output, printed = whole
+@pytest.fixture(scope="module")
+def killed(data: Path, start: Start) -> tuple[Path, str]:
+    """A run on Ray of which a worker was killed, and what it printed."""
+    output = data / "killed"
+    process = start(output)
+    wait_for(lambda: any(record["step"] > 4 for record in figures(output)), process)
+    victims = workers_of(process)
+    assert len(victims) == 2
+    victims[1].kill()
+    return output, ended(process)
+
+
+def test_a_run_trains_validates_and_exports(killed: tuple[Path, str], data: Path) -> None:
+    output, printed = killed
     records = figures(output)
-    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
     assert records[-1]["loss"] < records[0]["loss"]
     assert [record["step"] for record in records if "validation_loss" in record] == [4, 8, 12]
     assert f"step {STEPS}/{STEPS}" in printed
@@ -118,18 +138,18 @@ def test_a_run_trains_validates_and_exports(whole: tuple[Path, str], data: Path)
     assert all(1 <= score <= 5 for score in found.scores_K)  # type: ignore[union-attr]
 
 
-def test_the_best_and_the_last_checkpoint_are_kept(whole: tuple[Path, str]) -> None:
-    kept = sorted((whole[0] / "ray").glob("checkpoint_*/progress.json"))
+def test_the_best_and_the_last_checkpoint_are_kept(killed: tuple[Path, str]) -> None:
+    kept = sorted((killed[0] / "ray").glob("checkpoint_*/progress.json"))
     steps = {json.loads(file.read_text())["step"] for file in kept}
-    validated = [record for record in figures(whole[0]) if "validation_loss" in record]
+    validated = [record for record in figures(killed[0]) if "validation_loss" in record]
     best = max(validated, key=lambda record: (record["rank_by"], record["step"]))  # of equals, the later one
     assert steps == {STEPS, best["step"]}
 
 
-def test_the_same_command_again_finds_nothing_to_do(whole: tuple[Path, str], start: Start) -> None:
-    before = (whole[0] / "figures.jsonl").stat().st_mtime_ns
-    assert "is there already" in ended(start(whole[0]))
-    assert (whole[0] / "figures.jsonl").stat().st_mtime_ns == before
+def test_the_same_command_again_finds_nothing_to_do(killed: tuple[Path, str], start: Start) -> None:
+    before = (killed[0] / "figures.jsonl").stat().st_mtime_ns
+    assert "is there already" in ended(start(killed[0]))
+    assert (killed[0] / "figures.jsonl").stat().st_mtime_ns == before
 
 
 def last_weights(output: Path) -> dict[str, torch.Tensor]:
@@ -142,28 +162,31 @@ def last_weights(output: Path) -> dict[str, torch.Tensor]:
     return load_file(last / "trained.safetensors")
 
 
-def assert_ends_like(output: Path, whole: Path) -> None:
-    """The same number of steps, and the same weights."""
+def assert_ends_like(output: Path, undisturbed: Ended) -> None:
+    """The same number of steps with the same losses, and the same weights."""
+    records, wanted = undisturbed
     assert [record["step"] for record in figures(output)] == list(range(1, STEPS + 1))
-    found, wanted = last_weights(output), last_weights(whole)
+    for name in ("loss", "validation_loss"):
+        losses = [record[name] for record in records if name in record]
+        assert [record[name] for record in figures(output) if name in record] == pytest.approx(losses, abs=1e-4)
+    found = last_weights(output)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert float((found[name] - value).abs().max()) <= 1e-4, name
 
 
-def test_a_killed_worker_changes_nothing(whole: tuple[Path, str], data: Path, start: Start) -> None:
-    process = start(data / "worker")
-    wait_for(lambda: any(record["step"] > 4 for record in figures(data / "worker")), process)
-    victims = workers_of(process)
-    assert len(victims) == 2
-    victims[1].kill()
-    ended(process)
-    assert_ends_like(data / "worker", whole[0])
+def test_a_killed_worker_changes_nothing(killed: tuple[Path, str], undisturbed: Ended) -> None:
+    assert_ends_like(killed[0], undisturbed)
 
 
 @pytest.mark.s3
 def test_on_an_object_store_a_killed_driver_goes_on_with_the_same_command_and_exports(
-    s3: Bucket, whole: tuple[Path, str], data: Path, start: Start, tmp_path: Path
+    s3: Bucket,
+    undisturbed: Ended,
+    killed: tuple[Path, str],
+    data: Path,
+    start: Start,
+    tmp_path: Path,
 ) -> None:
     output = s3.uri("runs/first")
     # one worker takes the same steps as two, and starts sooner
@@ -183,11 +206,11 @@ def test_on_an_object_store_a_killed_driver_goes_on_with_the_same_command_and_ex
     assert "step 1/" not in again, "it went on from the checkpoint of step 4 or later"
     assert SECRET not in printed
     s3.fetch_tree("runs/first", tmp_path / "fetched")
-    assert_ends_like(tmp_path / "fetched", whole[0])
+    assert_ends_like(tmp_path / "fetched", undisturbed)
     assert not any(SECRET in file.read_text() for file in (tmp_path / "fetched").rglob("*.json"))
     checkpoint = tmp_path / "fetched" / "checkpoint"
     found, wanted = (
         assess_images(load_assessor(str(folder), threads=1), [data / "scenes" / "scene-000000.png"])[0]
-        for folder in (checkpoint, whole[0] / "checkpoint")
+        for folder in (checkpoint, killed[0] / "checkpoint")
     )
     assert found.scores_K == pytest.approx(wanted.scores_K, abs=1e-3)  # type: ignore[union-attr]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
-from tests.clusters import free_port
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.clusters import free_port, wait_for
 
 Deploy = Callable[..., str]
 
@@ -21,10 +19,12 @@ def serve_url(ray_address: str) -> Iterator[str]:
     import ray
     from ray import serve
 
+    from jobs.cluster_session import code_from_here
+
     ray.init(
         address=ray_address,
         namespace="serve",
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
+        job_config=code_from_here(),
         log_to_driver=False,
         configure_logging=False,
     )
@@ -47,7 +47,10 @@ def deploy(serve_url: str) -> Deploy:
             patch.setenv("IQA_API_TOKENS", tokens)
             application = app(dict(settings))
         serve.run(application, name=name, route_prefix=f"/{name}", logging_config=None)
-        return f"{serve_url}/{name}"
+        url = f"{serve_url}/{name}"
+        # the proxy hears of a new route a moment after its application runs
+        wait_for(lambda: httpx2.get(f"{url}/healthz", timeout=10).status_code == 200)
+        return url
 
     return deployed
 

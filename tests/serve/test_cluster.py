@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from iqa_core.client import RewardClient, Score
+from tests.clusters import wait_for
 from tests.corpora import tiny_png
 from tests.serve.conftest import Deploy
 from tests.serve.local import UNEVEN
@@ -164,13 +165,6 @@ def test_callers_who_leave_free_their_places(crowd_url: str) -> None:
 def status_of_one(url: str) -> int:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     return httpx2.post(f"{url}/v1/assess", files=[("images", IMAGES[0])], headers=headers, timeout=60).status_code
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for does not happen"
-        time.sleep(0.2)
 
 
 def test_wrong_tokens_and_large_bodies_are_refused_through_serve(crowd_url: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import pytest
 import yaml
 
 from iqa_core.client import RewardClient
-from tests.clusters import dashboard_cluster, free_port
+from tests.clusters import ROOT, dashboard_cluster, free_port, wait_for
 from tests.corpora import tiny_png
-from tests.serve.conftest import ROOT
 from tests.serve.test_cluster import under_load
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -42,21 +40,21 @@ def test_from_zero_to_many_to_another_assessor_and_back_to_zero(dashboard: str, 
     scaling |= {"metrics_interval_s": 0.5, "look_back_period_s": 1, "downscale_to_zero_delay_s": 2}
 
     deploy(config, dashboard, tmp_path)
-    wait_for(lambda: application_of(dashboard)["status"] == "RUNNING")
+    wait_for(lambda: application_of(dashboard)["status"] == "RUNNING", timeout_s=90)
     assert replicas(dashboard) == 0
     with RewardClient(url) as client:
         [before] = client.assess([tiny_png(0)])
         assert before.reason is None
         with under_load(url, 12) as ended:
-            wait_for(lambda: replicas(dashboard) == 2)
+            wait_for(lambda: replicas(dashboard) == 2, timeout_s=90)
             application["args"]["min_side"] = 9  # which the fingerprint of a fake is made of
             deploy(config, dashboard, tmp_path)
-            wait_for(lambda: client.assess([tiny_png(0)])[0].fingerprint != before.fingerprint)
+            wait_for(lambda: client.assess([tiny_png(0)])[0].fingerprint != before.fingerprint, timeout_s=90)
             answers = ended()
         [after] = client.assess([tiny_png(0)])
     assert all(score.reason is None for [score] in answers)
     assert {score.fingerprint for [score] in answers} == {before.fingerprint, after.fingerprint}
-    wait_for(lambda: replicas(dashboard) == 0)
+    wait_for(lambda: replicas(dashboard) == 0, timeout_s=90)
 
 
 def deploy(config: dict[str, Any], dashboard: str, folder: Path) -> None:
@@ -78,10 +76,3 @@ def replicas(dashboard: str) -> int:
     """Of the assessor, that take requests."""
     deployment = application_of(dashboard)["deployments"].get("Assessor", {"replicas": []})
     return sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for does not happen"
-        time.sleep(0.3)

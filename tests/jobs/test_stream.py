@@ -1,0 +1,26 @@
+"""How a wave of chunks is spread over readers."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.cluster_session import Pool
+from jobs.stream import IMAGES_PER_READER, READERS_PER_ACTOR, readers_at_once
+from jobs.work import Errand
+
+
+@pytest.mark.parametrize(
+    ("images", "readers"),
+    [
+        ([8] * 5, 1),  # too little for two
+        ([IMAGES_PER_READER] * 3, 3),
+        ([10 * IMAGES_PER_READER] * 3, 3),  # one chunk is read by one reader
+        ([IMAGES_PER_READER // 2] * 7, 3),
+        ([IMAGES_PER_READER] * 1000, 2 * READERS_PER_ACTOR),
+        ([1, None, 1], 3),  # nobody has counted them: they may be large
+    ],
+)
+def test_readers_are_started_where_there_is_work_for_them(images: list[int | None], readers: int) -> None:
+    wave = [Errand(str(index), b"", count) for index, count in enumerate(images)]
+    pool = Pool(2, actor_cpus=1, actor_gpus=0, reader_cpus=0.25, threads_per_actor=1)
+    assert readers_at_once(wave, pool) == readers
