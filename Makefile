@@ -14,8 +14,8 @@ TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 180
 BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
-# Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
-SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile
+# Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes one by one beside them.
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadgroup
 
 export RAY_USAGE_STATS_ENABLED := 0
 # every process of a cluster would compile our modules anew
@@ -58,8 +58,7 @@ serve: $(INSTALLED) ## Serve the demo assessor on http://127.0.0.1:8000 until in
 	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 .venv/bin/serve run serve.app:app
 
 test: $(INSTALLED) ## Run all tests but the long fault tests
-	$(SIDE_BY_SIDE) -m "not ray and not chaos"
-	$(PY) -m pytest -m "ray and not chaos" --durations 25
+	$(SIDE_BY_SIDE) --durations 25
 
 check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
 	$(PY) -m ruff format --check .

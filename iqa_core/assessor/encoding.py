@@ -105,6 +105,43 @@ class ProcessorEncoder:
         return split_prompts(encoded).suffixes
 
 
+@dataclass(frozen=True)
+class Patching:
+    """What the Qwen2-VL family's image processors do to a picture of its final size, on any device."""
+
+    side: int
+    """Of a patch, pixels."""
+    merge: int
+    """Patches along a side of what becomes one visual token."""
+    frames: int
+    """How often each patch is repeated."""
+    scale_C: torch.Tensor
+    shift_C: torch.Tensor
+
+    @classmethod
+    def of(cls, settings: Any, device: torch.device) -> Patching:
+        """settings: a checkpoint's image processor."""
+        sides = int(settings.patch_size), int(settings.merge_size), int(settings.temporal_patch_size)
+        return cls(*sides, *normalisation(settings, device))
+
+    def grid(self, pixels_HWC: NDArray[np.uint8]) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return pixels_HWC.shape[0] // self.side, pixels_HWC.shape[1] // self.side
+
+    def visual_tokens(self, grid: tuple[int, int]) -> int:
+        return grid[0] * grid[1] // self.merge**2
+
+    def __call__(self, pixels_HWC: NDArray[np.uint8]) -> torch.Tensor:
+        """Normalised patches (P, C * frames * side * side), float32; those that will be merged are neighbours."""
+        side, merge = self.side, self.merge
+        rows, columns = (length // (side * merge) for length in pixels_HWC.shape[:2])
+        image = torch.from_numpy(np.require(pixels_HWC, requirements="W")).to(self.scale_C.device)
+        blocks = image.reshape(rows, merge, side, columns, merge, side, 3).permute(0, 3, 1, 4, 6, 2, 5)
+        values = blocks.float().mul_(self.scale_C[:, None, None]).add_(self.shift_C[:, None, None])
+        frames = values.flatten(0, 3)[:, :, None].expand(-1, -1, self.frames, -1, -1)
+        return frames.flatten(1)
+
+
 class PatchEncoder:
     """For the Qwen2-VL family: everything on the device, from pixels that have their final size.
 
@@ -115,32 +152,18 @@ class PatchEncoder:
         self._processor = processor
         self._prompts_K = prompts_K
         self._model = model
-        settings = processor.image_processor
-        self._patch, self._merge = int(settings.patch_size), int(settings.merge_size)
-        self._scale_C, self._shift_C = normalisation(settings, model.device)
+        self.patching_of_model = self.patching = Patching.of(processor.image_processor, model.device)
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
-        self.frames_of_model = self.frames = int(settings.temporal_patch_size)
-        """How often each patch is repeated."""
         self._known: dict[tuple[int, int], PromptTokens] = {}
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
-        grids = [(pixels.shape[0] // self._patch, pixels.shape[1] // self._patch) for pixels in images]
-        patches = torch.cat([self.patches(pixels) for pixels in images])
+        grids = [self.patching.grid(pixels) for pixels in images]
+        patches = torch.cat([self.patching(pixels) for pixels in images])
         grid_N3 = torch.tensor([(1, *grid) for grid in grids])
         return EncodedBatch(
             tuple(self.tokens(grid) for grid in grids),
             {"pixel_values": patches.to(self._model.dtype), "image_grid_thw": grid_N3},
         )
-
-    def patches(self, pixels_HWC: NDArray[np.uint8]) -> torch.Tensor:
-        """Normalised patches (P, C * frames * side * side), float32; those that will be merged are neighbours."""
-        side, merge = self._patch, self._merge
-        rows, columns = (length // (side * merge) for length in pixels_HWC.shape[:2])
-        image = torch.from_numpy(np.require(pixels_HWC, requirements="W")).to(self._scale_C.device)
-        blocks = image.reshape(rows, merge, side, columns, merge, side, 3).permute(0, 3, 1, 4, 6, 2, 5)
-        values = blocks.float().mul_(self._scale_C[:, None, None]).add_(self._shift_C[:, None, None])
-        frames = values.flatten(0, 3)[:, :, None].expand(-1, -1, self.frames, -1, -1)
-        return frames.flatten(1)
 
     def tokens(self, grid: tuple[int, int]) -> PromptTokens:
         """Of all prompts around an image of so many patches; made once per size."""
@@ -150,7 +173,7 @@ class PatchEncoder:
 
     def _tokens(self, grid: tuple[int, int]) -> PromptTokens:
         tokenizer, token_id = self._processor.tokenizer, self._model.config.image_token_id
-        num_visual = grid[0] * grid[1] // self._merge**2
+        num_visual = self.patching.visual_tokens(grid)
         prompts_K = []
         for prompt in self._prompts_K:
             ids = tokenizer.encode(prompt, add_special_tokens=self._adds_special)

@@ -17,7 +17,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -179,7 +179,7 @@ class PackedWay(Way):
         self._encoder = encoder if isinstance(encoder, PatchEncoder) else None
         if self._encoder is not None:
             model.model.visual.forward = PackedTower(model.model.visual).forward
-            self._encoder.frames = 1
+            self._encoder.patching = replace(self._encoder.patching_of_model, frames=1)
 
     @classmethod
     def of(cls, model: Any, encoder: Encoder) -> Self | None:
@@ -193,7 +193,7 @@ class PackedWay(Way):
         del self._decoder.forward
         if self._encoder is not None:
             del self._model.model.visual.forward
-            self._encoder.frames = self._encoder.frames_of_model
+            self._encoder.patching = self._encoder.patching_of_model
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> torch.Tensor:

@@ -183,8 +183,8 @@ def test_waves_one_after_the_other_with_poison_in_each(tmp_path: Path, ray_addre
     poison = {f"{index:02d}-poison.png": tiny_png(index, corner=(255, 0, 0), size=30) for index in (3, 15)}
     write_folder(tmp_path / "in", images | poison)
     code, text = running.run(
-        *("--input", tmp_path / "in", "--output", tmp_path / "out", "--chunk-images", 4, "--wave-chunks", 3),
-        *("--assessor.checkpoint", "fake:?exit_on=ff0000", "--num-actors", 2),
+        *("--input", tmp_path / "in", "--output", tmp_path / "out", "--chunk-images", 4, "--wave-chunks", 4),
+        *("--assessor.checkpoint", "fake:?exit_on=ff0000", "--num-actors", 1),
         address=ray_address,
     )
     assert code == 0, text

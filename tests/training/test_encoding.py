@@ -12,7 +12,7 @@ import torch
 from iqa_core.assessor.prompts import build_prompt
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.encoding import IGNORED, SampleEncoder, read_image
+from iqa_core.training.encoding import IGNORED, PatchedRows, SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample, level_samples
 from tests.training.tasks import make_encoder
 
@@ -63,6 +63,40 @@ def test_descriptions_carry_loss_on_all_of_their_words(encoder: SampleEncoder, o
     labels = batch.labels_NT[0]
     tokenizer = encoder._processor.tokenizer
     assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder._turn_end
+
+
+def test_rows_are_those_of_the_checkpoints_own_processor(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+    samples = [
+        replace(sample, max_pixels=bound)
+        for sample, bound in zip(samples_of(encoder, opinions[:3]), (None, 80 * 80, 64 * 64), strict=True)
+    ]
+    encoder.batch(samples)
+    texts, pictures = [encoder.text(sample) for sample in samples], [encoder.pixels(sample) for sample in samples]
+    assert encoder._rows is not None
+    found, wanted = encoder._rows(texts, pictures), encoder._processed(texts, pictures)
+    assert found.keys() == wanted.keys()
+    for name, value in found.items():
+        assert value.dtype == wanted[name].dtype, name
+        torch.testing.assert_close(value, wanted[name], rtol=0, atol=1e-5)
+
+
+def test_rows_of_the_qwen_family_need_no_processor(
+    qwen: Path, qwen3: Path, ovis: Path, opinions: list[Opinion]
+) -> None:
+    for checkpoint, is_quick in ((qwen, True), (qwen3, True), (ovis, False)):
+        encoder = make_encoder(checkpoint)
+        encoder.batch(samples_of(encoder, opinions[:1]))
+        assert isinstance(encoder._rows, PatchedRows) == is_quick, checkpoint
+
+
+def test_pictures_are_kept_up_to_a_bound(qwen: Path, opinions: list[Opinion]) -> None:
+    known = make_encoder(qwen)
+    samples = samples_of(known, opinions)
+    encoder = SampleEncoder(known._processor, known.rubric, known.preparer, known.pixels(samples[0]).nbytes)
+    other = next(sample for sample in samples if sample.image != samples[0].image)
+    first = encoder.pixels(samples[0])
+    assert encoder.pixels(other) is not encoder.pixels(other)
+    assert encoder.pixels(samples[0]) is first
 
 
 def test_padding_stands_behind_and_is_counted(qwen: Path, opinions: list[Opinion]) -> None:
