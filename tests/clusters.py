@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def dashboard_cluster(num_cpus: int) -> Iterator[tuple[Any, str]]:
         cluster.shutdown()
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 60, every_s: float = 0.05) -> None:
+def wait_for(condition: Any, timeout_s: float = 60, every_s: float = 0.05) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "what the test waits for does not happen"
