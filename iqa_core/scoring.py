@@ -56,6 +56,8 @@ def assessments_of(logits_NKL: ArrayLike) -> list[Assessment | Rejection]:
     A batch at a time: for a single image, nearly all of 0.1 ms goes into calling numpy.
     """
     logits = _levels_last(logits_NKL)
+    if logits.ndim != 3:
+        raise ValueError(f"images, dimensions and levels are expected; shape is {logits.shape}")
     sound_N = np.asarray(np.isfinite(logits).all(axis=(1, 2)))
     probs_NKL = level_probabilities(logits[sound_N])
     sound = zip(expected_score(probs_NKL), score_std(probs_NKL), probs_NKL, strict=True)

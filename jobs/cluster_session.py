@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -71,11 +72,16 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
 
     logging.getLogger("ray").setLevel(logging.WARNING)
     there = address or os.environ.get("RAY_ADDRESS")
+    if there and there.startswith("ray://"):
+        raise CallerError(
+            f"{there}: Ray Client is not supported; give HOST:6379, or submit the job to http://HOST:8265"
+        )
+    code = _code_on_its_way(bool(there) and not code_on_nodes)
     options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(
             address=there or "local",
-            job_config=code_from_here() if code_on_nodes or not there else _code_by_copy(),
+            **code,
             log_to_driver=False,
             logging_level=logging.WARNING,
             configure_logging=False,
@@ -109,23 +115,23 @@ def connected_on_demand(address: str | None, code_on_nodes: bool) -> Iterator[Ca
         yield connect
 
 
+def _code_on_its_way(is_copied: bool) -> dict[str, Any]:
+    """Arguments of `ray.init` with which workers find this code: by its path, or in a copy that they are sent."""
+    submission = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "null"))
+    if submission is None:
+        return {"runtime_env": {"working_dir": str(ROOT)}} if is_copied else {"job_config": code_from_here()}
+    # the path would come before the copy that was submitted
+    return {} if "working_dir" in (submission.get("runtime_env") or {}) else {"job_config": code_from_here()}
+
+
 def code_from_here() -> Any:
-    """A job's configuration with which its workers find this code at its path.
+    """A job's configuration with which its workers look for this code at its path.
 
     The same by a runtime environment (PYTHONPATH) makes each worker import Ray twice: 0.7 s of CPU time.
     """
     from ray.job_config import JobConfig
 
     return JobConfig(_py_driver_sys_path=[str(ROOT)])
-
-
-def _code_by_copy() -> Any:
-    """Workers find this code in an upload; a submitted job has one already."""
-    from ray.job_config import JobConfig
-
-    code: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(ROOT)}}
-    is_submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    return JobConfig(runtime_env=code if is_submitted else code | {"working_dir": str(ROOT)})
 
 
 def plan_pool(

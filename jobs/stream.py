@@ -26,7 +26,7 @@ READER_RETRIES = ACTOR_RETRIES = 2
 READERS_PER_ACTOR = 8
 """Readers at once, however many CPUs there are: each may hold a chunk of 512 MiB and a batch of 256 MiB of pixels."""
 
-IMAGES_PER_READER = 128
+IMAGES_PER_READER, BYTES_PER_READER = 64, 64 * 2**20
 """What a reader has to do at least: with less, starting its process (2 s) costs more than it takes off the others."""
 
 CONSTRUCTOR_DEATHS = 3
@@ -115,11 +115,12 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
 
 def readers_at_once(wave: Sequence[Errand], pool: Pool) -> int:
     """How many readers are worth starting for a wave, at most one per errand."""
-    counts = [errand.images for errand in wave]
-    worth = len(wave)
-    if None not in counts:
-        worth = min(worth, max(1, sum(count for count in counts if count is not None) // IMAGES_PER_READER))
-    return min(READERS_PER_ACTOR * pool.most_actors, worth)
+    useful = len(wave)
+    counts = [errand.images for errand in wave if errand.images is not None]
+    if len(counts) == len(wave):
+        source_bytes = sum(errand.source_bytes for errand in wave)
+        useful = min(useful, max(1, sum(counts) // IMAGES_PER_READER, source_bytes // BYTES_PER_READER))
+    return min(READERS_PER_ACTOR * pool.most_actors, useful)
 
 
 def _forgetful() -> type:

@@ -33,9 +33,8 @@ from jobs.train_settings import TrainSettings
 RUN_FILE = "training.json"
 """In the output: what the run was started with. It may not change while the output lives."""
 MACHINES = frozenset(
-    "output storage_options worker_cpus worker_gpus threads max_failures ray_address code_on_nodes".split()
-    + "dry_run log_every".split()
-)
+    "output storage_options worker_cpus worker_gpus threads max_failures dry_run log_every".split()
+) | {"ray_address", "code_on_nodes"}
 """Settings that may differ from one start of a run to the next."""
 
 

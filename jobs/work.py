@@ -76,12 +76,14 @@ class Errand:
     name: str
     encoded: bytes
     images: int | None
-    """How many are to be scored; None where only reading tells."""
+    """That the chunk holds; None where only reading tells."""
+    source_bytes: int
+    """That reading it takes, as far as is known."""
     only: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> Errand:
-        return cls(chunk.name, chunk.to_bytes(), chunk.images if only is None else len(only), only)
+        return cls(chunk.name, chunk.to_bytes(), chunk.images, chunk.source_bytes, only)
 
 
 @dataclass(frozen=True, slots=True)

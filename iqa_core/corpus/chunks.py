@@ -46,6 +46,13 @@ class Chunk:
         counts = [stretch.images for stretch in self.stretches]
         return None if None in counts else sum(count for count in counts if count is not None)
 
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of its sources, as far as they are known: 0 for rows of a table or images of a list."""
+        if self.kind is Kind.IMAGE:
+            return sum(stretch.size or 0 for stretch in self.stretches)
+        return sum(stretch.end - stretch.begin for stretch in self.stretches) if self.kind is Kind.WEBDATASET else 0
+
     def to_bytes(self) -> bytes:
         """Small enough to send to readers by the thousand: about 10 bytes per loose image."""
         content = [self.name, self.kind, [list(astuple(stretch)) for stretch in self.stretches]]

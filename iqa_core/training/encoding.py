@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from iqa_core.assessor.encoding import Patching
     from iqa_core.records import RgbImage
 
-    Rows = Callable[[Sequence["EncodedText"], Sequence[NDArray[np.uint8]]], dict[str, torch.Tensor]]
+    RowMaker = Callable[[Sequence["EncodedText"], Sequence[NDArray[np.uint8]]], dict[str, torch.Tensor]]
     """Texts and pictures -> arguments of a model's forward, padded on the right."""
 
 IGNORED = -100
@@ -42,7 +42,7 @@ KNOWN_TEXTS = 4096
 """Encoded texts that are kept: all of a rubric's, but not each of those with words left out."""
 
 KEPT_PICTURE_BYTES = 256 * 2**20
-"""Each picture stands in a sample per dimension, and in every epoch."""
+"""Of decoded pictures, per worker: each stands in a sample per dimension, and in every epoch."""
 
 PIXEL_TOLERANCE = 1e-5
 """Between a checkpoint's own processor and what is done in its place."""
@@ -107,6 +107,8 @@ class PatchedRows:
         }
 
     def _row(self, ids: tuple[int, ...], grid: tuple[int, int]) -> list[int]:
+        if ids.count(self._image_id) != 1:
+            raise CallerError(f"the chat template puts {ids.count(self._image_id)} images into a row; it must be one")
         at = ids.index(self._image_id)
         return [*ids[:at], *[self._image_id] * self._patching.visual_tokens(grid), *ids[at + 1 :]]
 
@@ -123,7 +125,7 @@ class SampleEncoder:
         self._processor = processor
         self._turn_end = turn_end(processor, rubric.system)
         self._encoded = lru_cache(KNOWN_TEXTS)(self._encode)
-        self._rows: Rows | None = None
+        self._make_rows: RowMaker | None = None
         self._pictures: dict[tuple[Path, int | None], NDArray[np.uint8]] = {}
         self._room = kept_bytes
 
@@ -173,9 +175,9 @@ class SampleEncoder:
 
         texts = [self.text(sample) for sample in samples]
         pictures = [self.pixels(sample) for sample in samples]
-        if self._rows is None:
-            self._rows = self._choose_rows(texts[0], pictures[0])
-        inputs = self._rows(texts, pictures)
+        if self._make_rows is None:
+            self._make_rows = self._choose_way(texts[0], pictures[0])
+        inputs = self._make_rows(texts, pictures)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         labels_NT = torch.full_like(inputs["input_ids"], IGNORED)
         levels = []
@@ -215,16 +217,17 @@ class SampleEncoder:
                 raise CallerError(f"no level word stands behind {start!r} in the answer {answer!r}")
         return EncodedText(text, tuple(ids), tuple(ids[len(asked_ids) :]), level_at, level_ids)
 
-    def _choose_rows(self, text: EncodedText, picture: NDArray[np.uint8]) -> Rows:
+    def _choose_way(self, text: EncodedText, picture: NDArray[np.uint8]) -> RowMaker:
         """The quick way, if it gives for this sample what the checkpoint's own processor gives."""
         import torch
 
         from iqa_core.assessor.encoding import Patching
 
-        if not isinstance(self.preparer, SmartResizePreparer) or isinstance(self.preparer, Ovis2_5Preparer):
+        is_family = isinstance(self.preparer, SmartResizePreparer) and not isinstance(self.preparer, Ovis2_5Preparer)
+        if not is_family or text.ids.count(getattr(self._processor, "image_token_id", None)) != 1:
             return self._processed
         own = PatchedRows(self._processor, Patching.of(self._processor.image_processor, torch.device("cpu")))
-        found, wanted = (rows([text], [picture]) for rows in (own, self._processed))
+        found, wanted = (way([text], [picture]) for way in (own, self._processed))
         is_same = found.keys() == wanted.keys() and all(
             value.shape == wanted[name].shape
             and torch.allclose(value.double(), wanted[name].double(), rtol=0, atol=PIXEL_TOLERANCE)

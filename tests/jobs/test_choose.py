@@ -48,8 +48,6 @@ def test_the_page_does_what_it_says(tmp_path: Path, s3_server: S3Server, monkeyp
             assert words[0] == "python"
             if words[1].startswith("jobs/"):
                 words[1] = str(ROOT / words[1])
-            if words[1].endswith("score_corpus.py") or "--export" in words:
-                words.append("--code-on-nodes")  # on this machine it is
             done = subprocess.run(
                 [sys.executable, *words[1:]],
                 cwd=tmp_path,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError, RunError
-from jobs.cluster_session import Pool, Resources, connected, made_room, plan_pool, shortage_of
+from jobs.cluster_session import ROOT, Pool, Resources, connected, made_room, plan_pool, shortage_of
 from jobs.score_settings import ScoreSettings
 from jobs.scoring_job import prepare
 
@@ -128,4 +130,35 @@ def test_a_ray_that_does_not_start_is_said_in_one_line(monkeypatch: pytest.Monke
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("ray.init", start)
     with pytest.raises(RunError, match="no Ray could be started here"), connected(None):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "code_on_nodes", "submission", "way"),
+    [
+        (None, False, None, "path"),
+        ("HOST:6379", False, None, "copy"),
+        ("HOST:6379", True, None, "path"),
+        ("HOST:6379", False, {"runtime_env": {"working_dir": "gcs://code.zip"}}, "submitted"),
+        ("HOST:6379", True, {"runtime_env": {"working_dir": "gcs://code.zip"}}, "submitted"),
+        ("HOST:6379", False, {"runtime_env": {"env_vars": {"A": "b"}}}, "path"),  # an image that has the code
+        ("HOST:6379", False, {}, "path"),
+    ],
+)
+def test_workers_get_this_code_once(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, code_on_nodes: bool, submission: Any, way: str
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if submission is not None:
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submission))
+    monkeypatch.setattr("ray.init", lambda **settings: given.update(settings))
+    with connected(address, code_on_nodes):
+        pass
+    assert (given.get("runtime_env") == {"working_dir": str(ROOT)}) == (way == "copy")
+    assert ("job_config" in given) == (way == "path")
+
+
+def test_ray_client_is_refused() -> None:
+    with pytest.raises(CallerError, match="Ray Client is not supported"), connected("ray://HOST:10001"):
         pass

@@ -33,7 +33,17 @@ def test_mixed_inputs_score_as_each_image_does_alone(tmp_path: Path, ray_address
     inputs = [argument for given in corpus.inputs for argument in ("--input", given)]
     out = tmp_path / "out"
     code, output = running.run(
-        *inputs, "--output", out, *FAKE, "--chunk-images", 25, "--probs", "--carry", "index:int64", address=ray_address
+        *inputs,
+        "--output",
+        out,
+        *FAKE,
+        "--chunk-images",
+        25,
+        "--probs",
+        "--carry",
+        "index:int64",
+        address=ray_address,
+        uploads=True,
     )
     assert code == 0, output
     table = running.read_table(out)

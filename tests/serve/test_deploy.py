@@ -40,21 +40,23 @@ def test_from_zero_to_many_to_another_assessor_and_back_to_zero(dashboard: str, 
     scaling |= {"metrics_interval_s": 0.5, "look_back_period_s": 1, "downscale_to_zero_delay_s": 2}
 
     deploy(config, dashboard, tmp_path)
-    wait_for(lambda: application_of(dashboard)["status"] == "RUNNING", timeout_s=90)
+    wait_for(lambda: application_of(dashboard)["status"] == "RUNNING", timeout_s=90, every_s=0.3)
     assert replicas(dashboard) == 0
     with RewardClient(url) as client:
         [before] = client.assess([tiny_png(0)])
         assert before.reason is None
         with under_load(url, 12) as ended:
-            wait_for(lambda: replicas(dashboard) == 2, timeout_s=90)
+            wait_for(lambda: replicas(dashboard) == 2, timeout_s=90, every_s=0.3)
             application["args"]["min_side"] = 9  # which the fingerprint of a fake is made of
             deploy(config, dashboard, tmp_path)
-            wait_for(lambda: client.assess([tiny_png(0)])[0].fingerprint != before.fingerprint, timeout_s=90)
+            wait_for(
+                lambda: client.assess([tiny_png(0)])[0].fingerprint != before.fingerprint, timeout_s=90, every_s=0.3
+            )
             answers = ended()
         [after] = client.assess([tiny_png(0)])
     assert all(score.reason is None for [score] in answers)
     assert {score.fingerprint for [score] in answers} == {before.fingerprint, after.fingerprint}
-    wait_for(lambda: replicas(dashboard) == 0, timeout_s=90)
+    wait_for(lambda: replicas(dashboard) == 0, timeout_s=90, every_s=0.3)
 
 
 def deploy(config: dict[str, Any], dashboard: str, folder: Path) -> None:

@@ -72,8 +72,8 @@ def test_rows_are_those_of_the_checkpoints_own_processor(encoder: SampleEncoder,
     ]
     encoder.batch(samples)
     texts, pictures = [encoder.text(sample) for sample in samples], [encoder.pixels(sample) for sample in samples]
-    assert encoder._rows is not None
-    found, wanted = encoder._rows(texts, pictures), encoder._processed(texts, pictures)
+    assert encoder._make_rows is not None
+    found, wanted = encoder._make_rows(texts, pictures), encoder._processed(texts, pictures)
     assert found.keys() == wanted.keys()
     for name, value in found.items():
         assert value.dtype == wanted[name].dtype, name
@@ -86,7 +86,7 @@ def test_rows_of_the_qwen_family_need_no_processor(
     for checkpoint, is_quick in ((qwen, True), (qwen3, True), (ovis, False)):
         encoder = make_encoder(checkpoint)
         encoder.batch(samples_of(encoder, opinions[:1]))
-        assert isinstance(encoder._rows, PatchedRows) == is_quick, checkpoint
+        assert isinstance(encoder._make_rows, PatchedRows) == is_quick, checkpoint
 
 
 def test_pictures_are_kept_up_to_a_bound(qwen: Path, opinions: list[Opinion]) -> None:
