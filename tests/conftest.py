@@ -47,14 +47,6 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("tree")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (--dist loadgroup): what needs a Ray goes one by one through one process, of the rest each file."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """One server for all tests; each has buckets of its own."""
