@@ -14,7 +14,7 @@ TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 180
 BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
-# Files side by side, each with one thread for its arithmetic
+# Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile
 
 export RAY_USAGE_STATS_ENABLED := 0
@@ -29,7 +29,7 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo serve test test-with-ray test-without-ray check format chaos chaos-short bench demo-model demo-ablations lock clean
+.PHONY: help setup demo serve test check format chaos chaos-short bench demo-model demo-ablations lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,13 +58,8 @@ serve: $(INSTALLED) ## Serve the demo assessor on http://127.0.0.1:8000 until in
 	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 .venv/bin/serve run serve.app:app
 
 test: $(INSTALLED) ## Run all tests but the long fault tests
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-with-ray test-without-ray
-
-test-with-ray: $(INSTALLED)
+	$(SIDE_BY_SIDE) -m "not ray and not chaos"
 	$(PY) -m pytest -m "ray and not chaos" --durations 25
-
-test-without-ray: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not ray and not chaos"
 
 check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
 	$(PY) -m ruff format --check .

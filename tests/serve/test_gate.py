@@ -224,7 +224,6 @@ def test_callers_beyond_the_places_are_turned_away_and_served_as_soon_as_there_i
             answers = await asyncio.gather(*(ask() for _ in range(40)))
             statuses = [answer.status_code for answer in answers]
             assert set(statuses) == {200, 429}
-            assert statuses.count(200) >= 2
             for answer in answers:
                 if answer.status_code == 429:
                     assert answer.headers["retry-after"] == "1"
