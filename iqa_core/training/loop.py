@@ -86,7 +86,7 @@ class Training:
         with host.restored() as folder:
             done = 0 if folder is None else self.engine.restore(folder)
         meter = Meter(self.place)
-        # one thread for what is made ahead: a second team of torch's would fight the one that trains (25, not 40 samples/s)
+        # one thread for what is made ahead: a second team of torch's fights the first (25 samples/s instead of 40)
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             batches = self._batches(done, pool)
             for step in range(done, self.schedule.steps):
