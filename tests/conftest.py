@@ -31,7 +31,7 @@ QUIET = {
 }
 
 CLUSTER_CPUS = 2
-"""Logical, and just enough for two actors and two readers: each worker process costs 3 s of CPU time to start."""
+"""Logical, and just enough for two actors and two readers: each worker process costs 2 s of CPU time to start."""
 
 FOREIGN = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 

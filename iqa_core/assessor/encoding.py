@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from iqa_core.assessor.prompts import adds_special_tokens
-from iqa_core.errors import CallerError
+from iqa_core.assessor.prompts import adds_special_tokens, with_visual_tokens
 
 
 @dataclass(frozen=True)
@@ -177,10 +176,7 @@ class PatchEncoder:
         prompts_K = []
         for prompt in self._prompts_K:
             ids = tokenizer.encode(prompt, add_special_tokens=self._adds_special)
-            if ids.count(token_id) != 1:
-                raise CallerError(f"the chat template puts {ids.count(token_id)} images into a prompt; it must be one")
-            at = ids.index(token_id)
-            prompts_K.append([*ids[:at], *[token_id] * num_visual, *ids[at + 1 :]])
+            prompts_K.append(with_visual_tokens(ids, token_id, num_visual))
         tokens = split_prompts(prompts_K)
         types = {"mm_token_type_ids": tuple(int(token == token_id) for token in tokens.prefix)}
         return PromptTokens(tokens.prefix, tokens.suffixes, types, self._positions(tokens.prefix, types, grid))

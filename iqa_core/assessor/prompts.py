@@ -86,3 +86,11 @@ def adds_special_tokens(tokenizer: Any, prompt: str) -> bool:
         return False
     plain = tokenizer.encode(prompt, add_special_tokens=False)
     return bool(tokenizer.encode(prompt, add_special_tokens=True)[-len(plain) :] == plain)
+
+
+def with_visual_tokens(ids: Sequence[int], image_id: int, count: int) -> list[int]:
+    """Token ids with so many visual tokens in the image's place. Raises CallerError unless there is one such place."""
+    if ids.count(image_id) != 1:
+        raise CallerError(f"the chat template puts {ids.count(image_id)} images into a prompt; it must be one")
+    at = ids.index(image_id)
+    return [*ids[:at], *[image_id] * count, *ids[at + 1 :]]

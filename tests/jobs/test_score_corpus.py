@@ -25,7 +25,7 @@ pytestmark = pytest.mark.ray
 DIMENSIONS = load_rubric("interior-v1").names
 NO_MODEL = ("--assessor.checkpoint", "fake:")
 FAKE = (*NO_MODEL, "--num-actors", "1")
-"""One actor: each costs three seconds of CPU to start, on machines that have two cores. Several are in test_faults."""
+"""One actor: each costs two seconds of CPU to start, on machines that have two cores. Several are in test_faults."""
 
 
 def test_mixed_inputs_score_as_each_image_does_alone(tmp_path: Path, ray_address: str) -> None:
