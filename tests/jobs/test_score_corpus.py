@@ -282,8 +282,10 @@ def test_the_demo_assessor_scores_and_a_ray_is_started_for_the_job(tmp_path: Pat
     from iqa_core.demo.corpus import write_scenes
 
     write_scenes(tmp_path / "in", 12, seed=3, format="webdataset", size=112, image_format="png")
-    code, output = running.run("--input", tmp_path / "in", "--output", tmp_path / "out", "--num-actors", 1)
+    given = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--num-actors", 1, "--strict-check")
+    code, output = running.run(*given)
     assert code == 0, output
+    assert "warning" not in output
     table = running.read_table(tmp_path / "out")
     assert table.num_rows == 12
     scores = table.column("layout").to_numpy()

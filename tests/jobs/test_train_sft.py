@@ -21,7 +21,7 @@ from jobs.command import parse
 from jobs.train_settings import TrainSettings
 from jobs.training_plan import prepare
 from tests.assessor.tiny import save_qwen2_5_vl
-from tests.clusters import descendants, wait_for
+from tests.clusters import descendants, several_nodes, wait_for
 from tests.jobs.running import ROOT, environment
 from tests.s3_server import SECRET, Bucket, storage_options
 from tests.training.tasks import write_opinions
@@ -175,6 +175,21 @@ def test_a_killed_worker_changes_nothing(killed: tuple[Path, str], undisturbed: 
     assert_ends_like(killed[0], undisturbed)
 
 
+@pytest.mark.chaos
+def test_a_lost_node_changes_nothing(data: Path, undisturbed: Ended) -> None:
+    output = data / "node-lost"
+    given = ("--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", output)
+    with several_nodes(2, head_cpus=0, worker_cpus=1) as nodes:
+        process = nodes.submit("jobs/train_sft.py", *given, *FLAGS, "--worker-cpus", 1)
+        nodes.wait_until(process, lambda: any(record["step"] > 4 for record in figures(output)))
+        assert [len(nodes.on_worker(index, "RayTrainWorker")) for index in range(2)] == [1, 1]
+        nodes.lose_worker()
+        nodes.add_worker()
+        nodes.ended(process)
+    assert_ends_like(output, undisturbed)
+
+
+@pytest.mark.chaos
 @pytest.mark.s3
 def test_on_an_object_store_a_killed_driver_goes_on_with_the_same_command_and_exports(
     s3: Bucket,
