@@ -11,7 +11,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 EXTRAS := s3,plots,select,serve,client,train,ray,dev
 TORCH_VERSION := 2.13.0
-CHAOS_SECONDS ?= 180
+CHAOS_SECONDS ?= 120
 BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 # Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
@@ -74,8 +74,9 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 chaos: $(INSTALLED) ## Run the long fault tests in full (by hand)
 	$(PY) -m pytest -m chaos --timeout 7200
 
-chaos-short: $(INSTALLED) ## Kill drivers at random moments for CHAOS_SECONDS (180)
-	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos tests/jobs/test_faults.py --timeout 900 --session-timeout 900
+chaos-short: $(INSTALLED) ## Kill drivers at random moments for CHAOS_SECONDS (120), and a node each under training and serving
+	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos tests/jobs/test_faults.py tests/jobs/test_train_sft.py \
+	  tests/serve/test_deploy.py --timeout 900 --session-timeout 1200
 
 bench: $(INSTALLED) ## Run every benchmark; one JSON object per line
 	@for benchmark in $(BENCHMARKS); do $(PY) benchmarks/$$benchmark.py --json; done

@@ -81,7 +81,8 @@ def child(program: str, name: str, folder: str, turn: int) -> dict[str, Any]:
         raise SystemExit(
             f"{name} ended with exit code {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # vLLM has last words of its own
+    found: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     return found
 
 
@@ -110,6 +111,8 @@ def run_vllm(folder: Path, turn: int) -> dict[str, Any]:
         dtype="float32",
         max_model_len=1024,
         enable_prefix_caching=True,
+        logprobs_mode="processed_logprobs",  # of the allowed words alone
+        gpu_memory_utilization=0.5,  # of main memory, where there is no GPU
         limit_mm_per_prompt={"image": 1, "video": 0},
         disable_log_stats=True,
         seed=0,

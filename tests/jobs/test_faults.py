@@ -120,6 +120,7 @@ def test_actors_and_readers_killed(scene: Scene, tmp_path: Path) -> None:
     assert_undisturbed(scene, output)
 
 
+@pytest.mark.chaos
 def test_actors_that_cannot_load_when_they_are_started_anew_are_tried_again(scene: Scene, tmp_path: Path) -> None:
     output, blocking = tmp_path / "out", tmp_path / "blocking"
     model = ("--assessor.checkpoint", f"fake:?sleep_s=0.1&no_load_while={blocking}")
@@ -177,6 +178,7 @@ def test_a_reader_that_dies_and_reads_other_bytes_the_next_time(tmp_path: Path, 
         assert [row[dimension] for dimension in DIMENSIONS] == pytest.approx(assessment.scores_K.tolist(), abs=1e-6)
 
 
+@pytest.mark.chaos
 def test_waves_one_after_the_other_with_poison_in_each(tmp_path: Path, ray_address: str) -> None:
     """What isolated the poison of one wave makes room for the next wave's actors, and holds the next one's poison."""
     images = {f"{index:02d}.png": tiny_png(index, size=24) for index in range(24)}

@@ -168,7 +168,7 @@ def test_poison_costs_exactly_its_own_rows(tmp_path: Path, ray_address: str) -> 
     )
     code, output = running.run(
         *("--input", tmp_path / "in", "--output", tmp_path / "out", "--assessor.checkpoint", f"fake:?{options}"),
-        *("--assessor.timeout-s", 2, "--decode-timeout-s", 2, "--chunk-images", 16),
+        *("--assessor.timeout-s", 2, "--decode-timeout-s", 2, "--chunk-images", 24),
         address=ray_address,
     )
     assert code == 0, output
