@@ -16,6 +16,8 @@ BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select
 FAST := not ray and not s3 and not slow and not chaos
 # Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile
+# docs/serve.md says what it does
+SERVE_BY_GRPC := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_SERVE_PROXY_USE_GRPC=1 RAY_SERVE_ENABLE_DIRECT_INGRESS=0
 
 export RAY_USAGE_STATS_ENABLED := 0
 # every process of a cluster would compile our modules anew
@@ -55,7 +57,7 @@ demo: $(INSTALLED) ## Make 200 synthetic interiors, break a few more, score them
 	@echo "score table and run.json:      demo-out/scores"
 
 serve: $(INSTALLED) ## Serve the demo assessor on http://127.0.0.1:8000 until interrupted
-	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 .venv/bin/serve run serve.app:app
+	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 $(SERVE_BY_GRPC) .venv/bin/serve run serve.app:app
 
 test: $(INSTALLED) ## Run all tests but the long fault tests
 	$(SIDE_BY_SIDE) -m "not ray and not chaos"

@@ -12,6 +12,13 @@ from tests.clusters import free_port, wait_for
 
 Deploy = Callable[..., str]
 
+BY_GRPC = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_PROXY_USE_GRPC": "1",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+}
+"""How `make serve` and the image run Serve. What is deployed here runs as Serve does by itself."""
+
 
 @pytest.fixture(scope="session")
 def serve_url(ray_address: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ import yaml
 from iqa_core.client import RewardClient
 from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes, wait_for
 from tests.corpora import tiny_png
+from tests.serve.conftest import BY_GRPC
 from tests.serve.test_cluster import under_load
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -25,6 +26,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # from which a cluster's processes import `serve.app`
     monkeypatch.delenv("IQA_API_TOKENS", raising=False)
+    for name, value in BY_GRPC.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def configured(sleep_s: float) -> tuple[dict[str, Any], dict[str, Any], str]:
 
 def scaling_of(application: dict[str, Any], deployment: str) -> dict[str, Any]:
     [scaling] = [one["autoscaling_config"] for one in application["deployments"] if one["name"] == deployment]
-    return scaling  # type: ignore[no-any-return]
+    return scaling
 
 
 def test_from_zero_to_many_to_another_assessor_and_back_to_zero(dashboard: str, tmp_path: Path) -> None:

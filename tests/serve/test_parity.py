@@ -23,7 +23,9 @@ def test_the_job_and_the_endpoint_agree_on_every_image(demo_url: str, tmp_path: 
     corpus, output = tmp_path / "corpus", tmp_path / "scores"
     write_scenes(corpus, 24, seed=5, format="folder", size=112, image_format="jpeg")
     write_folder(corpus, {image.name: image.data for image in bad_images()})
-    code, text = run("--input", corpus, "--output", output, "--probs", "--max-reject-rate", 1, "--num-actors", 1, "--no-check")
+    code, text = run(
+        "--input", corpus, "--output", output, "--probs", "--max-reject-rate", 1, "--num-actors", 1, "--no-check"
+    )
     assert code == 0, text
     rows = read_table(output).to_pylist()
     assert len(rows) > 80

@@ -12,9 +12,11 @@ import pytest
 from serve.errors import CODES
 from serve.settings import ServeSettings
 from tests.corpora import tiny_png
+from tests.serve.conftest import BY_GRPC
 from tests.serve.local import listening
 
-PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
 URL = "http://127.0.0.1:8000"
 
 
@@ -30,6 +32,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.png").write_bytes(tiny_png(ord(name[0])))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.parametrize("place", ["docs/serve.md", "Makefile", "cluster/Dockerfile"])
+def test_servings_environment_is_the_same_wherever_it_is_set(place: str) -> None:
+    text = (ROOT / place).read_text(encoding="utf-8")
+    found = dict(re.findall(r"(RAY_SERVE_(?!ENABLE_HA_PROXY)\w+)=(\w+)", text))
+    assert found == BY_GRPC
 
 
 @pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
