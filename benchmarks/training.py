@@ -1,8 +1,8 @@
 """Samples per second of the training job over those of a bare PyTorch loop: no Ray, no DeepSpeed, the same cores.
 
-The demo assessor in float32 with its vision frozen; the bare loop has its images prepared beforehand. The job reports as
-often as it does by default; its workers run at the bare loop's niceness, not at Ray's 15. Also the share of padding, and
-the time of a checkpoint. With a GPU: tokens per second and FLOP utilisation of a 2B-shaped random model.
+The demo assessor in float32 with its vision frozen; the bare loop has its images prepared beforehand. The job reports
+as often as it does by default; its workers run at the bare loop's niceness, not at Ray's 15. Also the share of padding,
+and the time of a checkpoint. With a GPU: tokens per second and FLOP utilisation of a 2B-shaped random model.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ async def asking(*tokens: str, **settings: Any) -> AsyncIterator[httpx2.AsyncCli
 @contextmanager
 def listening(*tokens: str, **settings: Any) -> Iterator[str]:
     """The base URL of an endpoint that answers real HTTP on loopback, from a thread of its own."""
-    # of a socket without its protocol asyncio does not see that it is TCP, and answers wait 40 ms for an acknowledgement
+    # asyncio does not see that a socket without its protocol is TCP: answers would wait 40 ms for an acknowledgement
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(256)

@@ -1,4 +1,4 @@
-"""`serve deploy` as a user runs it: from no replica to several and back, to another assessor, on nodes that are lost."""
+"""`serve deploy` as a user runs it: from no replica to several and back, to another assessor, on a node that is lost."""
 
 from __future__ import annotations
 
