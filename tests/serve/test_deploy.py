@@ -1,4 +1,4 @@
-"""`serve deploy` as a user runs it: from no replica to several and back, to another assessor, on a node that is lost."""
+"""`serve deploy` as a user runs it: from no replica to several and back, to another assessor, with a node lost."""
 
 from __future__ import annotations
 
