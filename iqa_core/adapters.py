@@ -1,12 +1,13 @@
 """A reward client -> what trainers of generators call: TRL, ms-swift, verl, and pipelines in the manner of diffusers.
 
 None of these libraries is imported here: each asks for a callable of a certain shape, and that is all there is. An
-image without a score gives None where the library knows it (TRL, and its groups leave it out); the others know numbers
-only, so there an image that cannot be scored is an error, unless the caller names a number for it.
+image without a score gives None where the library knows it (TRL and ms-swift, whose groups leave it out); the others
+know numbers only, so there an image that cannot be scored is an error, unless the caller names a number for it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,38 +32,54 @@ def trl_reward(client: RewardClient, render: Render, *, dimension: str | None = 
     return reward
 
 
-def swift_orm(client: RewardClient, render: Render, *, rejected: float | None = None) -> type:
-    """A class for ms-swift: `orms["iqa"] = swift_orm(client, render)`, then `--reward_funcs iqa`.
+def swift_orm(client: RewardClient, render: Render, *, dimension: str | None = None) -> type:
+    """A class for ms-swift (4.6): `orms["iqa"] = swift_orm(client, render)`, then `--reward_funcs iqa`.
 
-    rejected: what an image without a score counts as; None stops the run.
+    dimension: its score instead of the reward. A completion without image or score gets None.
     """
 
     class ImageQuality:
         def __init__(self, *args: Any, **settings: Any) -> None:
             pass
 
-        def __call__(self, completions: list[Any], **columns: Any) -> list[float]:
-            prompts = columns.pop("prompts", [None] * len(completions))
-            return [_number(found, rejected) for found in _rewards(client, render(prompts, completions, **columns))]
+        def __call__(self, completions: list[Any], **columns: Any) -> list[float | None]:
+            prompts = columns.pop("prompts", None) or columns.get("messages") or [None] * len(completions)
+            return _rewards(client, render(prompts, completions, **columns), dimension)
 
     return ImageQuality
 
 
-def verl_compute_score(client: RewardClient, *, rejected: float | None = None) -> Callable[..., dict[str, float]]:
-    """A `compute_score` for verl's `custom_reward_function`, for generators whose solution is an image.
+def verl_compute_score(
+    client: RewardClient, render: Render | None = None, *, rejected: float | None = None
+) -> Callable[..., dict[str, float]]:
+    """A `compute_score` for verl's `custom_reward_function`: the reward, and for the log each dimension's score.
 
-    rejected: what an image without a score counts as; None stops the run.
+    render: makes the image of a text, for generators whose solution is one (`solution_str`, which is all that verl 0.9
+    knows). A solution that is an image (`solution_image`) needs none.
+    rejected: what a solution without image or score counts as (its dimensions are NaN); None stops the run.
     """
+    dimensions: list[str] = []
 
     def compute_score(
         data_source: str,
-        solution_image: ImageLike,
+        solution_str: str | None = None,
         ground_truth: Any = None,
         extra_info: Any = None,
+        solution_image: ImageLike | None = None,
         **others: Any,
     ) -> dict[str, float]:
-        [score] = client.assess([solution_image])
-        return {"score": _number(score.reward, rejected), **score.scores}
+        image = solution_image
+        if image is None:
+            if render is None:
+                raise RunError("verl handed over a text; give verl_compute_score a `render` that makes its image")
+            columns = {"data_source": data_source, "ground_truth": ground_truth, "extra_info": extra_info}
+            [image] = render([None], [solution_str], **{name: [value] for name, value in columns.items()})
+        [score] = client.assess([image]) if image is not None else [None]
+        reward = _number(score.reward if score else None, rejected)
+        if not dimensions:  # verl wants the same keys of every solution
+            dimensions.extend(one["name"] for one in client.models()[0]["dimensions"])
+        scores = score.scores if score else {}
+        return {"score": reward, **{name: scores.get(name, math.nan) for name in dimensions}}
 
     return compute_score
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,18 +42,27 @@ def test_trl_gets_none_for_what_has_no_score(client: RewardClient, rewards: list
     assert (reward.__name__, layout.__name__) == ("iqa_reward", "iqa_layout")
 
 
-def test_swift_gets_numbers(client: RewardClient, rewards: list[float | None]) -> None:
+def test_swift_gets_none_for_what_has_no_score(client: RewardClient, rewards: list[float | None]) -> None:
     orm = swift_orm(client, render)(None)
-    assert orm(["3", "1"], solution=["x", "y"]) == [rewards[3], rewards[1]]
-    with pytest.raises(RunError, match="rejected="):
-        orm(["?"])
-    assert swift_orm(client, render, rejected=1.0)()(["?", ""]) == [1.0, 1.0]
+    assert orm(["3", "?", "", "1"], solution=["x"] * 4) == [rewards[3], None, None, rewards[1]]
+    layout = swift_orm(client, render, dimension="layout")()
+    assert layout(["1"]) == [client.assess([IMAGES[1]])[0].scores["layout"]]
 
 
 def test_verl_gets_a_score_and_its_parts(client: RewardClient, rewards: list[float | None]) -> None:
     found = verl_compute_score(client)("rooms", solution_image=IMAGES[1], ground_truth=None, extra_info={})
     assert found["score"] == rewards[1]
     assert set(found) == {"score", "layout", "harmony", "lighting", "distortion"}
+    assert verl_compute_score(client, render)("rooms", solution_str="1") == found
+    with pytest.raises(RunError, match="`render`"):
+        verl_compute_score(client)("rooms", solution_str="1")
+    for text in ("?", ""):
+        with pytest.raises(RunError, match="rejected="):
+            verl_compute_score(client, render)("rooms", solution_str=text)
+        unscored = verl_compute_score(client, render, rejected=1.0)("rooms", solution_str=text)
+        assert unscored.pop("score") == 1.0
+        assert unscored.keys() == found.keys() - {"score"}, "verl takes the first solution's keys for all"
+        assert all(map(math.isnan, unscored.values()))
 
 
 def test_a_diffusers_trainer_gets_one_reward_per_image(client: RewardClient, rewards: list[float | None]) -> None:
