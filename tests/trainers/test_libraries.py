@@ -1,7 +1,7 @@
 """The adapters under the libraries' own calls. Opt-in, since each library wants an environment of its own:
 
-python -m venv V && V/bin/pip install ms-swift==4.6.0 httpx2      # SWIFT_PYTHON=V/bin/python
-python -m venv W && W/bin/pip install verl==0.9.1 httpx2          # VERL_PYTHON=W/bin/python
+python -m venv V && V/bin/pip install ms-swift==4.6.0 msgspec httpx2    # SWIFT_PYTHON=V/bin/python
+python -m venv W && W/bin/pip install verl==0.9.1 httpx2                # VERL_PYTHON=W/bin/python
 """
 
 from __future__ import annotations
