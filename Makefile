@@ -76,9 +76,9 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 chaos: $(INSTALLED) ## Run the long fault tests in full (by hand)
 	$(PY) -m pytest -m chaos --timeout 7200
 
-chaos-short: $(INSTALLED) ## Kill drivers at random moments for CHAOS_SECONDS (120), and a node each under training and serving
-	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos tests/jobs/test_faults.py tests/jobs/test_train_sft.py \
-	  tests/serve/test_deploy.py --timeout 900 --session-timeout 1200
+chaos-short: $(INSTALLED) ## The same in a time box (CHAOS_SECONDS of killing drivers: 120), without test_churn.py
+	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos --deselect tests/jobs/test_churn.py \
+	  --timeout 900 --session-timeout 1200
 
 bench: $(INSTALLED) ## Run every benchmark; one JSON object per line
 	@for benchmark in $(BENCHMARKS); do $(PY) benchmarks/$$benchmark.py --json; done

@@ -67,6 +67,7 @@ def test_an_export_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path:
     assert files_of(tmp_path / "killed") == expected
 
 
+@pytest.mark.chaos
 @pytest.mark.ray
 @pytest.mark.s3
 @pytest.mark.timeout(600)
