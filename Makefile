@@ -11,7 +11,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 EXTRAS := s3,plots,select,serve,client,train,ray,dev
 TORCH_VERSION := 2.13.0
-CHAOS_SECONDS ?= 120
+CHAOS_SECONDS ?= 60
 BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 # Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
@@ -67,7 +67,7 @@ check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(SIDE_BY_SIDE) -m "$(FAST)"
+	$(SIDE_BY_SIDE) --hypothesis-profile quick -m "$(FAST)"
 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(PY) -m ruff check --fix .
@@ -76,7 +76,7 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 chaos: $(INSTALLED) ## Run the long fault tests in full (by hand)
 	$(PY) -m pytest -m chaos --timeout 7200
 
-chaos-short: $(INSTALLED) ## The same in a time box (CHAOS_SECONDS of killing drivers: 120), without test_churn.py
+chaos-short: $(INSTALLED) ## The same in a time box (CHAOS_SECONDS of killing drivers: 60), without test_churn.py
 	IQA_CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -m chaos --deselect tests/jobs/test_churn.py \
 	  --timeout 900 --session-timeout 1200
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.utils import parse_timestamp
 
 from iqa_core.corpus.fetching import fetch, fetch_all
 from iqa_core.corpus.range_file import BLOCK_BYTES, RangeFile
-from iqa_core.corpus.remote import Oversized
+from iqa_core.corpus.remote import Oversized, read_date
 from iqa_core.corpus.storage import ATTEMPTS, PART_BYTES, FetchFailed, Forbidden, Missing, Storage
 from iqa_core.errors import CallerError, IqaError, RunError
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -139,6 +140,11 @@ def test_odd_names_mean_themselves(s3: Bucket, direct: Storage, key: str) -> Non
     assert s3.get(f"odd/{key}") == b"by us"
     direct.delete(entry.uri)
     assert s3.keys() == []
+
+
+@pytest.mark.parametrize("text", ["2026-01-02T03:04:05.678Z", "Fri, 02 Jan 2026 03:04:05 GMT", 1767323045])
+def test_dates_are_what_botocore_reads(text: str | int) -> None:
+    assert read_date(text) == parse_timestamp(text)
 
 
 def test_a_long_listing_is_complete_and_sorted_and_takes_a_request_per_thousand(
