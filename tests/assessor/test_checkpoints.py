@@ -180,6 +180,7 @@ def _materialise_and_look(uri: str, start: Barrier, seen: Queue[tuple[str, int, 
     seen.put((str(path), stat.st_ino, stat.st_mtime_ns))
 
 
+@pytest.mark.slow
 def test_many_processes_copy_once(folder: Path) -> None:
     """All see one and the same file: a second copy would have another inode or time."""
     (folder / "model.safetensors").write_bytes(bytes(100_000_000))

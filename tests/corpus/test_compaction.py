@@ -158,6 +158,7 @@ def test_each_chunk_keeps_what_was_committed_beside_it(tmp_path: Path) -> None:
     assert [ledger.metadata(rows) for _, rows in ledger.read_all(names)] == [ledger.metadata(r) for _, r in tables]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_file", [4, 1], ids=["merge", "split"])
 def test_killed_before_any_change_nothing_is_lost_or_doubled(output: Path, tmp_path: Path, per_file: int) -> None:
     """Before the first change, before the second, and so on, each time going on where the last one was killed."""

@@ -457,6 +457,7 @@ def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
     assert_each_is_planned_once(tmp_path)
 
 
+@pytest.mark.slow
 def test_racing_processes_plan_every_image_once(tmp_path: Path) -> None:
     inputs_of_drivers = corpus_of_three_folders(tmp_path)
     context = multiprocessing.get_context("spawn")

@@ -254,6 +254,7 @@ def test_any_column_can_hold_out_and_what_has_nothing_there_is_counted(
     assert "--hold-out-by style: no opinion has anything" in refused("--annotations", table, *flags)
 
 
+@pytest.mark.slow
 def test_scatter_plots_are_one_picture(
     bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +346,7 @@ def test_a_name_that_could_be_several_images_is_refused(bench: Path, tmp_path: P
     assert f"{path.name} of the annotations could be 2 images of the table: copy/{path.name} in" in message
 
 
+@pytest.mark.slow
 def test_as_a_process_it_prints_the_report_alone_and_needs_no_ray(bench: Path, tmp_path: Path) -> None:
     script = [sys.executable, "-X", "importtime", str(ROOT / "jobs" / "evaluate_assessor.py")]
     flags = ["--annotations", f"sa-bench:{bench}?split=test", "--assessor.checkpoint", "fake:", "--resamples", "0"]
