@@ -67,7 +67,7 @@ check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(SIDE_BY_SIDE) --hypothesis-profile quick -m "$(FAST)"
+	$(SIDE_BY_SIDE) -m "$(FAST)"
 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(PY) -m ruff check --fix .

@@ -32,10 +32,13 @@ def trl_reward(client: RewardClient, render: Render, *, dimension: str | None = 
     return reward
 
 
-def swift_orm(client: RewardClient, render: Render, *, dimension: str | None = None) -> type:
+def swift_orm(
+    client: RewardClient, render: Render, *, dimension: str | None = None, rejected: float | None = None
+) -> type:
     """A class for ms-swift (4.6): `orms["iqa"] = swift_orm(client, render)`, then `--reward_funcs iqa`.
 
-    dimension: its score instead of the reward. A completion without image or score gets None.
+    dimension: its score instead of the reward.
+    rejected: what a completion without image or score counts as; None leaves it out.
     """
 
     class ImageQuality:
@@ -44,7 +47,8 @@ def swift_orm(client: RewardClient, render: Render, *, dimension: str | None = N
 
         def __call__(self, completions: list[Any], **columns: Any) -> list[float | None]:
             prompts = columns.pop("prompts", None) or columns.get("messages") or [None] * len(completions)
-            return _rewards(client, render(prompts, completions, **columns), dimension)
+            found = _rewards(client, render(prompts, completions, **columns), dimension)
+            return [rejected if reward is None else reward for reward in found]
 
     return ImageQuality
 
@@ -72,8 +76,8 @@ def verl_compute_score(
         if image is None:
             if render is None:
                 raise RunError("verl handed over a text; give verl_compute_score a `render` that makes its image")
-            columns = {"data_source": data_source, "ground_truth": ground_truth, "extra_info": extra_info}
-            [image] = render([None], [solution_str], **{name: [value] for name, value in columns.items()})
+            columns = {"data_source": [data_source], "ground_truth": [ground_truth], "extra_info": [extra_info]}
+            [image] = render([None], [solution_str], **columns)
         [score] = client.assess([image]) if image is not None else [None]
         reward = _number(score.reward if score else None, rejected)
         if not dimensions:  # verl wants the same keys of every solution

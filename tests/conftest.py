@@ -48,9 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     set_hypothesis_home_dir(folder.name)
     # no deadline: a busy machine is no wrong answer
-    hypothesis.settings.register_profile("whole", database=None, deadline=None)
-    hypothesis.settings.register_profile("quick", database=None, deadline=None, max_examples=20)
-    hypothesis.settings.load_profile(config.getoption("--hypothesis-profile") or "whole")
+    hypothesis.settings.register_profile("tree", database=None, deadline=None)
+    hypothesis.settings.load_profile("tree")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

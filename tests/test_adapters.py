@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from iqa_core.adapters import ImageReward, swift_orm, trl_reward, verl_compute_score
 from iqa_core.client import RewardClient
 from iqa_core.errors import RunError
-from tests.corpora import tiny_png
 from tests.serve.local import listening
+from tests.trainers.drawing import draw as render
+from tests.trainers.drawing import picture
 
-IMAGES = [tiny_png(i) for i in range(4)]
+IMAGES = [picture(i) for i in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,6 @@ def client() -> Iterator[RewardClient]:
 @pytest.fixture(scope="module")
 def rewards(client: RewardClient) -> list[float | None]:
     return [score.reward for score in client.assess(IMAGES)]
-
-
-def render(prompts: list[Any], completions: list[Any], **columns: Any) -> list[bytes | None]:
-    """A completion is the number of a picture, or nothing."""
-    return [IMAGES[int(text)] if text.isdigit() else b"broken" if text == "?" else None for text in completions]
 
 
 def test_trl_gets_none_for_what_has_no_score(client: RewardClient, rewards: list[float | None]) -> None:
@@ -45,6 +40,7 @@ def test_trl_gets_none_for_what_has_no_score(client: RewardClient, rewards: list
 def test_swift_gets_none_for_what_has_no_score(client: RewardClient, rewards: list[float | None]) -> None:
     orm = swift_orm(client, render)(None)
     assert orm(["3", "?", "", "1"], solution=["x"] * 4) == [rewards[3], None, None, rewards[1]]
+    assert swift_orm(client, render, rejected=1.0)()(["?", ""]) == [1.0, 1.0]
     layout = swift_orm(client, render, dimension="layout")()
     assert layout(["1"]) == [client.assess([IMAGES[1]])[0].scores["layout"]]
 

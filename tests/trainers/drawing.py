@@ -1,4 +1,4 @@
-"""Completion -> image, in environments that have neither torch nor this project installed."""
+"""Completion -> image; also in the environments of other libraries, which have Pillow but not this project."""
 
 from __future__ import annotations
 
