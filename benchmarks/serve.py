@@ -1,10 +1,11 @@
 """Images per second through the endpoint over those of a bare loop of decode + assess, and what one image costs beside.
 
 The endpoint runs as docs/serve.md advises (`serve run serve.app:app replicas=2 assessor.threads=1`, a process per core;
-demo assessor in float32, one image per request); callers run in a second process over loopback. Beside it: a bare loop
-in batches of the same bound, and a plain FastAPI server that scores one image per request, each in one process with all
-cores. All are measured in turn, several times, since a shared machine drifts; figures are medians, the ratio that of
-neighbours in time. SERVE_HAPROXY=1 puts HAProxy in front instead of Serve's own proxy.
+demo assessor in float32, one image per request) and the image sets it up: gRPC between processes, HAProxy in front, or
+Serve's own proxy with SERVE_HAPROXY=0. Callers run in a second process over loopback. Beside it: a bare loop in batches
+of the same bound, and a plain FastAPI server that scores one image per request, each in one process with all cores. All
+are measured in turn, several times, since a shared machine drifts; figures are medians, the ratio that of neighbours in
+time.
 
     ratio               images/s at 32 callers over the bare loop's
     overhead_core_ms    CPU time of all processes but the callers, per image, less that of the bare loop
@@ -28,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx2
 import psutil
 
@@ -44,7 +46,7 @@ from iqa_core.records import ImageLimits, Rejection
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = int(os.environ.get("SERVE_IMAGES", "400"))
 REPEATS = int(os.environ.get("SERVE_REPEATS", "3"))
-HAPROXY = os.environ.get("SERVE_HAPROXY", "0")
+HAPROXY = os.environ.get("SERVE_HAPROXY", "1")
 CPUS = len(os.sched_getaffinity(0))
 CALLERS = 32
 PORT = 8123
@@ -148,15 +150,21 @@ async def ask(corpus: str, url: str, count: str, images: str) -> dict[str, float
     numbers = iter(range(int(images)))
     seconds: list[float] = []
 
-    async def caller(client: httpx2.AsyncClient) -> None:
+    async def one(client: aiohttp.ClientSession, number: int) -> None:
+        form = aiohttp.FormData()
+        form.add_field("images", data[number % len(data)], filename="image.jpg")
+        async with client.post(url, data=form) as answer:
+            assert (await answer.json())["results"][0]["status"] == "scored"
+
+    async def caller(client: aiohttp.ClientSession) -> None:
         for number in numbers:
             began = time.monotonic()
-            answer = await client.post(url, files=[("images", data[number % len(data)])])
+            await one(client, number)
             seconds.append(time.monotonic() - began)
-            assert answer.json()["results"][0]["status"] == "scored", answer.text
 
-    async with httpx2.AsyncClient(timeout=120, limits=httpx2.Limits(max_connections=int(count))) as client:
-        await client.post(url, files=[("images", data[0])])
+    # aiohttp: what the callers themselves take of the two cores is no matter of the endpoint's
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=int(count))) as client:
+        await one(client, 0)
         began = time.monotonic()
         await asyncio.gather(*(caller(client) for _ in range(int(count))))
         elapsed = time.monotonic() - began
@@ -205,12 +213,9 @@ def endpoint() -> Iterator[psutil.Process]:
     """`serve run` on a Ray of its own."""
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "180"}
     # Ray starts workers at niceness 15, and the bare loop runs at 0
-    quiet |= {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0", "RAY_SERVE_ENABLE_HA_PROXY": HAPROXY}
-    quiet |= {
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_PROXY_USE_GRPC": "1",
-        "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
-    }
+    quiet |= {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
+    quiet |= {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_PROXY_USE_GRPC": "1"}
+    quiet |= {"RAY_SERVE_ENABLE_HA_PROXY": HAPROXY, "RAY_SERVE_ENABLE_DIRECT_INGRESS": HAPROXY}
     application = {"replicas": CPUS, "assessor.threads": 1}
     code = (
         "import ray, time; from ray import serve; from serve.app import app;"

@@ -16,7 +16,7 @@ import yaml
 from iqa_core.client import RewardClient
 from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes, wait_for
 from tests.corpora import tiny_png
-from tests.serve.conftest import BY_GRPC
+from tests.serve.conftest import IN_THE_IMAGE
 from tests.serve.test_cluster import under_load
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -26,8 +26,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # from which a cluster's processes import `serve.app`
     monkeypatch.delenv("IQA_API_TOKENS", raising=False)
-    for name, value in BY_GRPC.items():
+    for name, value in IN_THE_IMAGE.items():
         monkeypatch.setenv(name, value)
+    for name in ("STATS", "METRICS"):  # other Rays on this machine may have theirs
+        monkeypatch.setenv(f"RAY_SERVE_HAPROXY_{name}_PORT", str(free_port()))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from serve.errors import CODES
 from serve.settings import ServeSettings
 from tests.corpora import tiny_png
-from tests.serve.conftest import BY_GRPC
+from tests.serve.conftest import BY_MAKE, IN_THE_IMAGE
 from tests.serve.local import listening
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -34,11 +34,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("place", ["docs/serve.md", "Makefile", "cluster/Dockerfile"])
-def test_servings_environment_is_the_same_wherever_it_is_set(place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "variables"),
+    [("Makefile", BY_MAKE), ("cluster/Dockerfile", IN_THE_IMAGE), ("docs/serve.md", BY_MAKE | IN_THE_IMAGE)],
+)
+def test_servings_environment_is_that_of_the_tests_wherever_it_is_set(place: str, variables: dict[str, str]) -> None:
     text = (ROOT / place).read_text(encoding="utf-8")
-    found = dict(re.findall(r"(RAY_SERVE_(?!ENABLE_HA_PROXY)\w+)=(\w+)", text))
-    assert found == BY_GRPC
+    assert dict(re.findall(r"(RAY_SERVE_\w+)=(\w+)", text)) == variables
 
 
 @pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
