@@ -1,11 +1,11 @@
 """Images per second through the endpoint over those of a bare loop of decode + assess, and what one image costs beside.
 
-The endpoint runs as docs/serve.md advises (`serve run serve.app:app replicas=2 assessor.threads=1`, a process per core;
-demo assessor in float32, one image per request) and the image sets it up: gRPC between processes, HAProxy in front, or
-Serve's own proxy with SERVE_HAPROXY=0. Callers run in a second process over loopback. Beside it: a bare loop in batches
-of the same bound, and a plain FastAPI server that scores one image per request, each in one process with all cores. All
-are measured in turn, several times, since a shared machine drifts; figures are medians, the ratio that of neighbours in
-time.
+The endpoint runs as docs/serve.md advises (`serve run serve.app:app replicas=2 assessor.threads=1`, a process per
+core; demo assessor in float32, one image per request), in the way that it calls the fastest: gRPC between processes,
+and HAProxy in front; with SERVE_HAPROXY=0 Serve's own proxy. Callers run in a second process over loopback. Beside it:
+a bare loop in batches of the same bound, and a plain FastAPI server that scores one image per request, each in one
+process with all cores. All are measured in turn, several times, since a shared machine drifts; figures are medians,
+the ratio that of neighbours in time.
 
     ratio               images/s at 32 callers over the bare loop's
     overhead_core_ms    CPU time of all processes but the callers, per image, less that of the bare loop

@@ -44,6 +44,7 @@ for name in ["org/bundle/tuned", "org/bundle/none", "org/absent/tuned"]:
 """
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_repository_is_a_checkpoint_and_nothing_else_is_fetched(tmp_path: Path) -> None:
     repository = tmp_path / "models" / "org" / "bundle"
     write(repository / "tuned", {name: json.dumps({"of": name}) for name in CHECKPOINT})  # equal bytes are one blob

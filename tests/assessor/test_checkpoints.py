@@ -122,6 +122,7 @@ def materialise_from_hub(home: Path, **environment: str) -> str:
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_hub_id_is_taken_from_the_hubs_cache(folder: Path, tmp_path: Path) -> None:
     """Offline, as on nodes without a way out."""
     repository = tmp_path / "hf" / "hub" / "models--some-org--some_model.v1"
@@ -132,6 +133,7 @@ def test_a_hub_id_is_taken_from_the_hubs_cache(folder: Path, tmp_path: Path) -> 
     assert materialise_from_hub(tmp_path / "hf", HF_HUB_OFFLINE="1") == str(snapshot)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
 def test_a_hub_that_does_not_have_it_is_the_callers_mistake(tmp_path: Path, environment: dict[str, str]) -> None:
     assert materialise_from_hub(tmp_path, **environment).startswith("refused: checkpoint 'some-org/some_model.v1'")

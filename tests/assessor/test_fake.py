@@ -72,6 +72,7 @@ print("survived")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["exit_on", "prepare_exit_on"])
 def test_an_image_may_end_the_process(option: str) -> None:
     command = [sys.executable, "-c", SCRIPT.format(option=option)]
@@ -79,6 +80,7 @@ def test_an_image_may_end_the_process(option: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "ready\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["hang_on", "prepare_hang_on"])
 def test_an_image_may_never_return(option: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(option=option)], stdout=subprocess.PIPE, text=True)

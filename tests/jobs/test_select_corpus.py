@@ -89,6 +89,7 @@ def test_a_table_of_which_nothing_is_scored_yet_is_refused(refused: Callable[...
     assert "none of its 3 chunks is scored yet" in refused(given=empty)
 
 
+@pytest.mark.slow
 def test_as_a_process_it_says_one_line_for_a_mistake(tmp_path: Path, scores: Path) -> None:
     code, output = running.run(
         "--scores", scores, "--output", tmp_path / "out", "--where", "1; DROP TABLE x", job="select_corpus"

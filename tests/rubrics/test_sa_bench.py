@@ -170,6 +170,7 @@ for name in ["org/SA-BENCH?prompt=4", "org/none?prompt=4"]:
 """
 
 
+@pytest.mark.slow
 def test_of_a_data_set_on_the_hub_only_the_annotations_of_that_version_are_fetched(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "datasets" / "org" / "SA-BENCH")
     with running_hub(tmp_path) as hub:

@@ -13,9 +13,9 @@ from tests.clusters import free_port, wait_for
 Deploy = Callable[..., str]
 
 BY_GRPC = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_PROXY_USE_GRPC": "1"}
-BY_MAKE = {**BY_GRPC, "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
-IN_THE_IMAGE = {**BY_GRPC, "RAY_SERVE_ENABLE_HA_PROXY": "1"}
-"""How `make serve` and the image run Serve. What is deployed here runs as Serve does by itself."""
+BY_OWN_PROXY = {**BY_GRPC, "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
+BY_HAPROXY = {**BY_GRPC, "RAY_SERVE_ENABLE_HA_PROXY": "1"}
+"""How `make serve` and the image run Serve; the fastest on one machine. Here it runs as it does by itself."""
 
 
 @pytest.fixture(scope="session")

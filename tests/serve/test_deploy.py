@@ -16,7 +16,7 @@ import yaml
 from iqa_core.client import RewardClient
 from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes, wait_for
 from tests.corpora import tiny_png
-from tests.serve.conftest import IN_THE_IMAGE
+from tests.serve.conftest import BY_HAPROXY, BY_OWN_PROXY
 from tests.serve.test_cluster import under_load
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -26,14 +26,16 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # from which a cluster's processes import `serve.app`
     monkeypatch.delenv("IQA_API_TOKENS", raising=False)
-    for name, value in IN_THE_IMAGE.items():
-        monkeypatch.setenv(name, value)
-    for name in ("STATS", "METRICS"):  # other Rays on this machine may have theirs
-        monkeypatch.setenv(f"RAY_SERVE_HAPROXY_{name}_PORT", str(free_port()))
 
 
 @pytest.fixture
-def dashboard() -> Iterator[str]:
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of a cluster of one node, with HAProxy in front of the endpoint."""
+    for name, value in BY_HAPROXY.items():
+        monkeypatch.setenv(name, value)
+    for kind in ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC"):
+        monkeypatch.setenv(f"RAY_SERVE_{kind}_PORT", str(free_port()))  # other Rays on this machine may have theirs
+    monkeypatch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")  # a proxy more, on a machine that may be busy
     with dashboard_cluster(num_cpus=4) as (_, address):
         yield address
 
@@ -80,8 +82,10 @@ def test_from_zero_to_many_to_another_assessor_and_back_to_zero(dashboard: str, 
 
 
 @pytest.mark.chaos
-def test_a_lost_node_is_not_noticed_by_callers(tmp_path: Path) -> None:
+def test_a_lost_node_is_not_noticed_by_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two with replicas behind a proxy on the head; another node then takes its place."""
+    for name, value in BY_OWN_PROXY.items():
+        monkeypatch.setenv(name, value)
     config, application, url = configured(sleep_s=0.05)
     config["proxy_location"] = "HeadOnly"  # all nodes are this machine, and a port can be had once
     for deployment in ("Ingress", "Assessor"):

@@ -183,7 +183,7 @@ def test_stretches_cover_the_file_exactly(name: str, tmp_path: Path) -> None:
 
 
 texts = st.text(
-    st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=8
 )  # Python 3.11 writes a lone \r unquoted
 
 
