@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.chunks import Chunk, Stretch
 from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.segments import chunks_of, opened, retired_by, rows_of
+from iqa_core.corpus.range_file import RangeFile
+from iqa_core.corpus.segments import Head, chunks_of, head_of, opened, rows_of
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage, join
 
@@ -110,18 +111,30 @@ class Plan:
 
     def retired(self) -> frozenset[str]:
         """Chunks that a later segment took the place of."""
-        names: set[str] = set()
-        for segment in self.segments():
-            names.update(retired_by(self._file(segment)))
-        return frozenset(names)
+        return frozenset(name for segment in self.segments() for name in self._head(segment).retired)
 
     def rows(self) -> Iterator[Planned]:
         """All that is planned and not retired, sorted by source, as a stream."""
-        retired = self.retired()
-        streams = [self._segment_rows(segment) for segment in self.segments()]
-        for planned in heapq.merge(*streams, key=lambda row: row.stretch.source):
-            if planned.chunk not in retired:
+        heads = [(segment, self._head(segment)) for segment in self.segments()]
+        retired = {name for _, head in heads for name in head.retired}
+        # an open segment takes some 20 MB: each is opened when its first source is due
+        due: list[tuple[str, int, Planned | None]] = [
+            (head.first_source, segment, None) for segment, head in heads if head.first_source is not None
+        ]
+        heapq.heapify(due)
+        streams: dict[int, Iterator[Planned]] = {}
+        while due:
+            _, segment, planned = due[0]
+            if planned is None:
+                streams[segment] = self._segment_rows(segment)
+            elif planned.chunk not in retired:
                 yield planned
+            following = next(streams[segment], None)
+            if following is None:
+                heapq.heappop(due)
+                del streams[segment]
+            else:
+                heapq.heapreplace(due, (following.stretch.source, segment, following))
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks that are not retired, in order of their names, as a stream."""
@@ -152,6 +165,13 @@ class Plan:
 
     def _file(self, segment: int) -> pq.ParquetFile:
         return opened(self.storage.read(join(self._folder, f"{segment:06d}.parquet")))
+
+    def _head(self, segment: int) -> Head:
+        uri = join(self._folder, f"{segment:06d}.parquet")
+        entry = self.storage.stat(uri)
+        assert entry is not None, "segments are never deleted"
+        assert entry.size is not None
+        return head_of(pq.ParquetFile(RangeFile(self.storage, uri, entry.size)))
 
     def _segment_rows(self, segment: int) -> Iterator[Planned]:
         for index, kind, stretch in rows_of(self._file(segment)):

@@ -10,6 +10,7 @@ import json
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
@@ -127,10 +128,25 @@ def opened(data: bytes) -> pq.ParquetFile:
     return found
 
 
-def retired_by(file: pq.ParquetFile) -> list[str]:
-    """Names of the chunks that a segment takes the place of."""
-    found: list[str] = json.loads((file.schema_arrow.metadata or {}).get(RETIRED_KEY, b"[]"))
-    return found
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of a segment before its rows are read."""
+
+    retired: frozenset[str]
+    """Names of the chunks that it takes the place of."""
+    first_source: str | None
+    """None in a segment without rows."""
+
+
+def head_of(file: pq.ParquetFile) -> Head:
+    """By its footer, where that says what the smallest source is; of one too long for it, the first row is read."""
+    retired = frozenset(json.loads((file.schema_arrow.metadata or {}).get(RETIRED_KEY, b"[]")))
+    if not file.metadata.num_rows:
+        return Head(retired, None)
+    statistics = file.metadata.row_group(0).column(SEGMENT_SCHEMA.get_field_index("source")).statistics
+    if statistics is not None and statistics.has_min_max:
+        return Head(retired, statistics.min)
+    return Head(retired, next(rows_of(file))[2].source)
 
 
 def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -481,3 +482,38 @@ def test_segments_are_created_once(tmp_path: Path) -> None:
     assert plan.add_segment(1, *Draft.of([(Kind.IMAGE, (other,))], ["000000-000000"]).segments())
     assert [row.stretch.source for row in plan.rows()] == ["/b.jpg"]
     assert [chunk.name for chunk in plan.chunks()] == ["000001-000000"]
+
+
+def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that overlap all are, of which the later ones are opened when their first source is due."""
+    output, plan = Output(tmp_path / "out"), Plan(Storage(), str(tmp_path / "out"))
+    spans = [(0, 3), (3, 6), (4, 7), (9, 12)]
+    for segment, span in enumerate(spans):
+        stretches = [Stretch(f"/{i:02d}-{segment}.jpg", f"{i}.jpg", 1, "e", 0, 1, 1) for i in range(*span)]
+        data = Draft.of([(Kind.IMAGE, tuple(stretches))], ["000003-000000"] if segment == 1 else []).segments()
+        assert plan.add_segment(segment, *data)
+    opened: list[weakref.ref[pq.ParquetFile]] = []
+
+    def noted(data: bytes) -> pq.ParquetFile:
+        file = segments.opened(data)
+        opened.append(weakref.ref(file))
+        return file
+
+    monkeypatch.setattr("iqa_core.corpus.plan.opened", noted)
+    found, at_once = [], []
+    for row in plan.rows():
+        found.append(row.stretch.source)
+        at_once.append(sum(file() is not None for file in opened))
+    assert found == output.planned_sources() == sorted(found)
+    assert found == [f"/0{name}.jpg" for name in ("0-0", "1-0", "2-0", "3-1", "4-1", "4-2", "5-1", "5-2", "6-2")]
+    assert at_once == [1, 1, 1, 1, 1, 2, 2, 1, 1]
+
+
+def test_a_source_too_long_for_a_footer_is_in_its_place_all_the_same(tmp_path: Path) -> None:
+    plan = Plan(Storage(), str(tmp_path))
+    names = ["/a.jpg", f"/b{'x' * 10_000}.jpg", "/c.jpg"]
+    for segment, name in enumerate(reversed(names)):
+        assert plan.add_segment(segment, *Draft.of([(Kind.IMAGE, (Stretch(name, "k", 1, "e", 0, 1, 1),))]).segments())
+    assert [row.stretch.source for row in plan.rows()] == names
