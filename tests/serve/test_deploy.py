@@ -28,10 +28,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IQA_API_TOKENS", raising=False)
 
 
-@pytest.fixture
-def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Of a cluster of one node, with HAProxy in front of the endpoint."""
-    for name, value in BY_HAPROXY.items():
+@pytest.fixture(
+    params=[pytest.param(BY_OWN_PROXY, id="own"), pytest.param(BY_HAPROXY, id="haproxy", marks=pytest.mark.chaos)]
+)
+def dashboard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of a cluster of one node, by the proxy that answers there."""
+    for name, value in request.param.items():
         monkeypatch.setenv(name, value)
     for kind in ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC"):
         monkeypatch.setenv(f"RAY_SERVE_{kind}_PORT", str(free_port()))  # other Rays on this machine may have theirs
