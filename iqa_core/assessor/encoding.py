@@ -43,7 +43,7 @@ class EncodedBatch:
 
     prompts: tuple[PromptTokens, ...]
     pixels: Mapping[str, torch.Tensor]
-    """By argument, on the device."""
+    """By argument: what is large on the device, sizes on the CPU, where they are read without waiting for a GPU."""
 
 
 class Encoder(Protocol):

@@ -17,6 +17,8 @@ from functools import cached_property, lru_cache
 import torch
 from torch.nn import functional
 
+from iqa_core.assessor.varlen import Ends, attend_varlen, takes_varlen
+
 
 @dataclass(frozen=True)
 class PromptLengths:
@@ -114,8 +116,8 @@ class Packing:
         return any(image.total < self.width for image in self.images)
 
     @cached_property
-    def jagged(self) -> JaggedIndex:
-        return jagged_index(self)
+    def varlen(self) -> VarlenIndex:
+        return varlen_index(self)
 
     def _numbers(self, values: list[int]) -> torch.Tensor:
         return torch.tensor(values, device=self.device)
@@ -128,18 +130,14 @@ def packing_of(images: tuple[PromptLengths, ...], device: torch.device) -> Packi
 
 
 @dataclass(frozen=True)
-class JaggedIndex:
+class VarlenIndex:
     """The flat sequence as one of many: a prefix, and each suffix, is a sequence of queries with keys of its own."""
 
-    key_rows: torch.Tensor | None
-    """None: keys stand in the order of the queries."""
-    query_ends: torch.Tensor
-    key_ends: torch.Tensor
-    longest_query: int
-    longest_key: int
+    key_rows: torch.Tensor
+    ends: Ends
 
 
-def jagged_index(packing: Packing) -> JaggedIndex:
+def varlen_index(packing: Packing) -> VarlenIndex:
     keys: list[int] = []
     query_sizes: list[int] = []
     key_sizes: list[int] = []
@@ -150,74 +148,26 @@ def jagged_index(packing: Packing) -> JaggedIndex:
         key_sizes += [image.prefix, *(image.prefix + size for size in image.suffixes)]
         for last, size in zip(image.lasts, image.suffixes, strict=True):
             keys += [*prefix, *range(begin + last + 1 - size, begin + last + 1)]
-    return JaggedIndex(
+    return VarlenIndex(
         torch.tensor(keys, device=packing.device),
-        ends_of(query_sizes, packing.device),
-        ends_of(key_sizes, packing.device),
-        max(query_sizes),
-        max(key_sizes),
+        Ends.of(query_sizes, key_sizes, packing.device),
     )
-
-
-def ends_of(sizes: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Where parts of these sizes begin and end, one after another: 32-bit, one more than there are parts."""
-    return torch.tensor([0, *sizes], device=device).cumsum(0).to(torch.int32)
 
 
 def attend(
     packing: Packing, query_SHE: torch.Tensor, key_SGE: torch.Tensor, value_SGE: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Attention of every token to its own prompt up to itself, shape (S, H, E)."""
-    if takes_jagged(query_SHE):
-        return attend_jagged(packing.jagged, query_SHE, key_SGE, value_SGE, scale, is_causal=True)
+    if takes_varlen(query_SHE):
+        index = packing.varlen
+        keys, values = key_SGE[index.key_rows], value_SGE[index.key_rows]
+        return attend_varlen(index.ends, query_SHE, keys, values, scale, is_causal=True)
     parts = [
         part
         for begin, image in zip(packing.begins, packing.images, strict=False)
         for part in _attend_image(begin, image, query_SHE, key_SGE, value_SGE, scale)
     ]
     return torch.cat(parts)
-
-
-def takes_jagged(tensor: torch.Tensor) -> bool:
-    """Whether torch has attention over sequences of different lengths for it: 16 bits on a CUDA device."""
-    return tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16) and _has_varlen()
-
-
-@lru_cache(maxsize=1)
-def _has_varlen() -> bool:
-    try:
-        from torch.nn.attention import varlen
-    except ImportError:
-        return False
-    return "window_size" in (varlen.varlen_attn.__kwdefaults__ or {})
-
-
-def attend_jagged(
-    index: JaggedIndex,
-    query_SHE: torch.Tensor,
-    key_SGE: torch.Tensor,
-    value_SGE: torch.Tensor,
-    scale: float,
-    *,
-    is_causal: bool,
-) -> torch.Tensor:
-    """One call for sequences of many lengths, shape (S, H, E); causality is counted from the ends of their keys."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    attended = varlen_attn(
-        query_SHE.contiguous(),
-        (key_SGE if index.key_rows is None else key_SGE[index.key_rows]).contiguous(),
-        (value_SGE if index.key_rows is None else value_SGE[index.key_rows]).contiguous(),
-        index.query_ends,
-        index.key_ends,
-        index.longest_query,
-        index.longest_key,
-        scale=scale,
-        window_size=(-1, 0) if is_causal else (-1, -1),
-        enable_gqa=query_SHE.shape[1] != key_SGE.shape[1],
-    )
-    assert isinstance(attended, torch.Tensor)
-    return attended
 
 
 def _attend_image(

@@ -6,7 +6,7 @@
 - What follows from an image's size alone (order, windows, positions) is made once per size.
 
 Shape suffixes: S patches of all images, M groups of patches that become one token, D width of the tower, H heads, E
-width of a head, L patches of one window or image, B of them of one length, C * P * P numbers of one patch.
+width of a head, C * P * P numbers of one patch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from iqa_core.assessor.packed_decoder import Norm, gated_mlp, pairs_together, turned, turns_of
-from iqa_core.assessor.packing import JaggedIndex, attend_jagged, ends_of, takes_jagged
+from iqa_core.assessor.segments import Segments, attend_segments, segments_of
 
 FAMILY = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
 """Model types whose towers `PackedTower` computes. Equality is checked when a checkpoint is loaded."""
@@ -90,13 +90,13 @@ class PackedTower:
         grid = torch.tensor([(1, *size)])
         positions = vision_utils.get_vision_position_ids(grid, merge)
         cos_SE, sin_SE = tower.rotary_pos_emb(torch.empty(0, device=device), positions.to(device))
-        turns = turns_of(cos_SE, sin_SE, dtype)
+        turns = turns_of(cos_SE, sin_SE)
         num_patches = size[0] * size[1]
         if hasattr(tower, "window_size"):
             order_M, ends = vision_utils.get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)
             order_S = (order_M[:, None] * merge**2 + torch.arange(merge**2)).flatten().to(device)
             windows = tuple(ends.diff().tolist())
-            return Geometry(_pick(turns, order_S), (num_patches,), windows, order_S, order_M.argsort().to(device))
+            return Geometry(turns[order_S], (num_patches,), windows, order_S, order_M.argsort().to(device))
         if hasattr(tower, "pos_embed"):
             corners, weights = vision_utils.get_vision_interpolation_indices_and_weights(
                 grid,
@@ -109,10 +109,6 @@ class PackedTower:
         return Geometry(turns, (num_patches,))
 
 
-def _pick(turns: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return turns[rows] if turns.is_complex() else turns[:, rows]
-
-
 def _joined(parts: Sequence[Geometry]) -> Geometry:
     """Images one after another."""
     if len(parts) == 1:
@@ -120,7 +116,7 @@ def _joined(parts: Sequence[Geometry]) -> Geometry:
     sizes = [sum(part.images) for part in parts]
     tokens = [0 if part.back_M is None else len(part.back_M) for part in parts]
     return Geometry(
-        torch.cat([part.turns for part in parts], dim=0 if parts[0].turns.is_complex() else 1),
+        torch.cat([part.turns for part in parts]),
         tuple(size for part in parts for size in part.images),
         tuple(size for part in parts for size in part.windows),
         _shifted((part.order_S for part in parts), sizes),
@@ -161,59 +157,3 @@ def _in_pairs(rows: torch.Tensor, width: int) -> torch.Tensor:
     """Queries and keys of a common projection with the numbers of a pair together; values as they are."""
     query, key, value = rows.chunk(3)
     return torch.cat([pairs_together(query, width), pairs_together(key, width), value])
-
-
-@dataclass(frozen=True)
-class Group:
-    """Segments of one length: a run of rows, or rows that must be gathered."""
-
-    length: int
-    run: slice | None
-    rows_S: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Windows or images as parts of the flat sequence of patches."""
-
-    jagged: JaggedIndex
-    groups: tuple[Group, ...]
-
-
-@lru_cache(maxsize=128)
-def segments_of(lengths: tuple[int, ...], device: torch.device) -> Segments:
-    begins_of_all = torch.tensor([0, *lengths]).cumsum(0)[:-1]
-    groups = []
-    for length in sorted(set(lengths)):
-        begins = begins_of_all[torch.tensor(lengths) == length]
-        rows = (begins[:, None] + torch.arange(length)).flatten()
-        is_run = bool((rows == torch.arange(len(rows)) + rows[0]).all())
-        run = slice(int(rows[0]), int(rows[0]) + len(rows)) if is_run else None
-        groups.append(Group(length, run, rows.to(device)))
-    ends = ends_of(lengths, device)
-    return Segments(JaggedIndex(None, ends, ends, max(lengths), max(lengths)), tuple(groups))
-
-
-def attend_segments(
-    segments: Segments, query_SHE: torch.Tensor, key_SHE: torch.Tensor, value_SHE: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Attention inside each segment, shape (S, H, E): one call per distinct length, or one in all on a GPU."""
-    if takes_jagged(query_SHE):
-        return attend_jagged(segments.jagged, query_SHE, key_SHE, value_SHE, scale, is_causal=False)
-    if len(segments.groups) == 1:
-        return _attend_group(segments.groups[0], query_SHE, key_SHE, value_SHE, scale)
-    attended = torch.empty_like(value_SHE, memory_format=torch.contiguous_format)
-    for group in segments.groups:
-        attended[group.run or group.rows_S] = _attend_group(group, query_SHE, key_SHE, value_SHE, scale)
-    return attended
-
-
-def _attend_group(
-    group: Group, query_SHE: torch.Tensor, key_SHE: torch.Tensor, value_SHE: torch.Tensor, scale: float
-) -> torch.Tensor:
-    query_BHLE, key_BHLE, value_BHLE = (
-        part[group.run or group.rows_S].unflatten(0, (-1, group.length)).transpose(1, 2)
-        for part in (query_SHE, key_SHE, value_SHE)
-    )
-    attended_BHLE = functional.scaled_dot_product_attention(query_BHLE, key_BHLE, value_BHLE, scale=scale)
-    return attended_BHLE.transpose(1, 2).flatten(0, 1)

@@ -57,19 +57,18 @@ def test_the_index_for_one_call_holds_the_same_prompts(images: tuple[PromptLengt
     """What a GPU's attention over sequences of different lengths gets; it counts causality from the ends."""
     packing = packing_of(images, CPU)
     query, key, value = heads_of(packing)
-    index = packing.jagged
+    index = packing.varlen
     attended = torch.empty_like(query)
     for (q0, q1), (k0, k1) in zip(
-        index.query_ends.unfold(0, 2, 1).tolist(), index.key_ends.unfold(0, 2, 1).tolist(), strict=True
+        index.ends.query.unfold(0, 2, 1).tolist(), index.ends.key.unfold(0, 2, 1).tolist(), strict=True
     ):
-        assert index.key_rows is not None
         rows = index.key_rows[k0:k1]
         seen = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - (q1 - q0))
         own, keys, values = (part.transpose(0, 1)[None] for part in (query[q0:q1], key[rows], value[rows]))
         found = scaled_dot_product_attention(own, keys, values, attn_mask=seen, scale=0.5, enable_gqa=True)
         attended[q0:q1] = found[0].transpose(0, 1)
-        assert q1 - q0 <= index.longest_query
-        assert k1 - k0 <= index.longest_key
+        assert q1 - q0 <= index.ends.longest_query
+        assert k1 - k0 <= index.ends.longest_key
     torch.testing.assert_close(attended, plain_attention(packing, [query, key, value]), atol=1e-5, rtol=0)
 
 

@@ -80,7 +80,7 @@ class Ovis2_5Config(PreTrainedConfig):
     """The whole model; `auto_map` (Python code beside the weights) is kept when saving, and never run."""
 
     model_type = MODEL_TYPE
-    sub_configs_defaults: ClassVar = {"vit_config": Ovis2_5VisionConfig, "llm_config": Qwen3Config}
+    sub_configs: ClassVar = {"vit_config": Ovis2_5VisionConfig, "llm_config": Qwen3Config}
     attribute_map: ClassVar = {"text_config": "llm_config", "vision_config": "vit_config"}
 
     vit_config: Any = None
@@ -90,6 +90,9 @@ class Ovis2_5Config(PreTrainedConfig):
     hidden_size: int = 4096
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, kind in self.sub_configs.items():
+            given = getattr(self, name)
+            setattr(self, name, given if isinstance(given, kind) else kind(**(given or {})))
         super().__post_init__(**kwargs)
         if self.hidden_size != self.llm_config.hidden_size:
             raise ValueError(f"hidden_size is {self.hidden_size}, but that of llm_config {self.llm_config.hidden_size}")

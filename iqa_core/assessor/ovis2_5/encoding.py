@@ -32,7 +32,7 @@ class Ovis2_5Encoder:
             tuple(self.tokens(grid) for grid in grids),
             {
                 "pixel_values": patches.to(self._model.dtype),
-                "grid_thws": torch.tensor([(1, *grid) for grid in grids], device=self._model.device),
+                "grid_thws": torch.tensor([(1, *grid) for grid in grids]),
             },
         )
 

@@ -72,9 +72,9 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def get_image_features(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> BaseModelOutputWithPooling:
         """Visual embeddings of packed images.
 
-        pixel_values: normalised patches (T, F) as `patches.patchify` lays them; grid_thws: (N, 3), frames (1), height
-        and width in patches. `pooler_output` has one (tokens, D) tensor for each image, `last_hidden_state` the vision
-        tower's (T, width of the tower).
+        pixel_values: normalised patches (T, F) as `patches.patchify` lays them; grid_thws: (N, 3), best on the CPU:
+        frames (1), height and width in patches. `pooler_output` has one (tokens, D) tensor for each image,
+        `last_hidden_state` the vision tower's (T, width of the tower).
         """
         hidden_TD = self.visual_tokenizer(pixel_values.to(self.vte.weight.dtype), grid_thws)
         visual_BD = self.embed_visual(hidden_TD.unflatten(0, (-1, MERGE**2)).flatten(1))
@@ -101,10 +101,11 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         for token, row in ((IMAGE_START_ID, -NUM_INDICATORS), (IMAGE_END_ID, 1 - NUM_INDICATORS)):
             embeds_SLD = torch.where((input_ids == token)[..., None], self.vte.weight[row], embeds_SLD)
         places = input_ids == IMAGE_ID
+        found = int(places.sum())  # before a GPU has the images to work on: it is waited for
         visual: Any = ()
         if pixel_values is not None and grid_thws is not None:
             visual = self.get_image_features(pixel_values, grid_thws).pooler_output
-        found, given = int(places.sum()), sum(map(len, visual))
+        given = sum(map(len, visual))
         if found != given:
             raise ValueError(f"the prompts have {found} places for visual tokens, but the images have {given}")
         return embeds_SLD.masked_scatter(places[..., None], torch.cat(visual)) if given else embeds_SLD

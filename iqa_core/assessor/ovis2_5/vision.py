@@ -1,7 +1,8 @@
 """Packed patches of images of any sizes -> hidden states of Ovis2.5's vision tower -> probabilities of visual words.
 
 No padding and no loop over images: where a patch lies is computed for all of them at once, and attention works on the
-packed sequence. Module and parameter names are those of the released checkpoints.
+packed sequence, in which a window's patches are neighbours. Module and parameter names are those of the released
+checkpoints.
 
 Shape suffixes: N images, T patches of all images (four neighbours make a visual token), F values of a patch, D width,
 H heads, B visual tokens of all images, V visual words.
@@ -17,9 +18,9 @@ from torch import nn
 from torch.nn import functional
 from transformers.activations import ACT2FN
 
-from iqa_core.assessor.ovis2_5.attention import Parts, attend
 from iqa_core.assessor.ovis2_5.configuration import NUM_INDICATORS, Ovis2_5VisionConfig
 from iqa_core.assessor.ovis2_5.sizes import MERGE
+from iqa_core.assessor.segments import Segments, attend_segments, segments_of
 
 ROPE_BASE = 10_000.0
 
@@ -100,21 +101,21 @@ class VisionAttention(nn.Module):
     def __init__(self, config: Ovis2_5VisionConfig) -> None:
         super().__init__()
         self.num_heads = config.num_attention_heads
+        self.scale = (config.hidden_size // config.num_attention_heads) ** -0.5
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
             nn.Linear(config.hidden_size, config.hidden_size) for _ in range(4)
         )
 
     def forward(
-        self, hidden_TD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], parts: Parts
+        self, hidden_TD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], segments: Segments
     ) -> torch.Tensor:
         q, k, v = (
             project(hidden_TD).unflatten(-1, (self.num_heads, -1))
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attended: torch.Tensor = self.out_proj(
-            attend(rotated(q, *rotation), rotated(k, *rotation), v, parts).flatten(1)
-        )
-        return attended
+        attended = attend_segments(segments, rotated(q, *rotation), rotated(k, *rotation), v, self.scale)
+        out: torch.Tensor = self.out_proj(attended.flatten(1))
+        return out
 
 
 class VisionMlp(nn.Module):
@@ -142,9 +143,9 @@ class VisionLayer(nn.Module):
         self.mlp = VisionMlp(config)
 
     def forward(
-        self, hidden_TD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], parts: Parts
+        self, hidden_TD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], segments: Segments
     ) -> torch.Tensor:
-        hidden_TD = hidden_TD + self.self_attn(self.layer_norm1(hidden_TD), rotation, parts)
+        hidden_TD = hidden_TD + self.self_attn(self.layer_norm1(hidden_TD), rotation, segments)
         out: torch.Tensor = hidden_TD + self.mlp(self.layer_norm2(hidden_TD))
         return out
 
@@ -167,17 +168,19 @@ class VisionTower(nn.Module):
         places = Places.of(grid_thws_N3)
         if len(places.image_T) != len(patches_TF):
             raise ValueError(f"the grids are of {len(places.image_T)} patches, but {len(patches_TF)} are given")
-        whole = Parts.of(places.image_T, patches_TF.device)
-        full_layers = self.config.full_layers
-        windows = whole
-        if len(full_layers) < self.config.num_hidden_layers:
-            windows = Parts.of(places.windows_T(self.config.window_blocks), patches_TF.device)
-        rotation = rotations(places, self.config.hidden_size // self.config.num_attention_heads, patches_TF.device)
+        device, width = patches_TF.device, self.config.hidden_size // self.config.num_attention_heads
+        images = segments_of(lengths_of(places.image_T), device)
         hidden_TD: torch.Tensor = self.embeddings(patches_TF, places)
+        rotation = rotations(places, width, device)
+        windows, order_T = images, None
+        if len(self.config.full_layers) < self.config.num_hidden_layers:
+            windows_T = places.windows_T(self.config.window_blocks)
+            windows, order_T = segments_of(lengths_of(windows_T), device), windows_T.argsort(stable=True).to(device)
+            hidden_TD, rotation = hidden_TD[order_T], (rotation[0][order_T], rotation[1][order_T])
         layers: Any = self.encoder["layers"]
         for index, layer in enumerate(layers):
-            hidden_TD = layer(hidden_TD, rotation, whole if index in full_layers else windows)
-        return hidden_TD
+            hidden_TD = layer(hidden_TD, rotation, images if index in self.config.full_layers else windows)
+        return hidden_TD if order_T is None else hidden_TD[order_T.argsort()]
 
 
 class VisualTokenizer(nn.Module):
@@ -199,6 +202,11 @@ class VisualTokenizer(nn.Module):
     def words(self, tokens_BD: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, V - 4) of visual words; tokens_BD holds the four patches of a block side by side."""
         return functional.softmax(self.head(tokens_BD), dim=-1, dtype=torch.float32).to(tokens_BD.dtype)
+
+
+def lengths_of(part_T: torch.Tensor) -> tuple[int, ...]:
+    """Patches of each part, where `part_T` tells the number of each patch's."""
+    return tuple(torch.bincount(part_T).tolist())
 
 
 def rotations(places: Places, head_width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
