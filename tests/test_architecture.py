@@ -73,7 +73,7 @@ HEAVY_AT_IMPORT = {
     "iqa_core/assessor/packed_decoder.py",
     "iqa_core/assessor/packing.py",
     "iqa_core/assessor/prefix_sharing.py",
-    "iqa_core/assessor/segments.py",
+    "iqa_core/assessor/segment_attention.py",
     "iqa_core/assessor/spreading.py",
     "iqa_core/assessor/tile_encoding.py",
     "iqa_core/assessor/transformers_backend.py",

@@ -94,12 +94,12 @@ class Plan:
 
     def contract(self) -> Contract | None:
         """None where nothing was planned yet."""
-        uri = join(self._folder, "000000.json")
+        uri = self._contract_uri
         return None if self.storage.stat(uri) is None else Contract.from_json(self.storage.read(uri))
 
     def create(self, contract: Contract) -> Contract:
         """Lay the contract down; what counts afterwards is the one returned (another driver may have been first)."""
-        self._create("000000.json", contract.to_json())
+        self._create(self._contract_uri, contract.to_json())
         found = self.contract()
         assert found is not None
         return found
@@ -154,20 +154,27 @@ class Plan:
 
         The number is what it was before the plan was read: else what another driver added since would be added twice.
         """
-        return self._create(f"{segment:06d}.parquet", data)
+        return self._create(self._uri(segment), data)
 
     @property
     def _folder(self) -> str:
         return join(self.output, "plan")
 
-    def _create(self, name: str, data: bytes) -> bool:
-        return self.storage.create(join(self._folder, name), data, scratch=join(self.output, ".tmp"))
+    @property
+    def _contract_uri(self) -> str:
+        return join(self._folder, "000000.json")
+
+    def _create(self, uri: str, data: bytes) -> bool:
+        return self.storage.create(uri, data, scratch=join(self.output, ".tmp"))
+
+    def _uri(self, segment: int) -> str:
+        return join(self._folder, f"{segment:06d}.parquet")
 
     def _file(self, segment: int) -> pq.ParquetFile:
-        return opened(self.storage.read(join(self._folder, f"{segment:06d}.parquet")))
+        return opened(self.storage.read(self._uri(segment)))
 
     def _head(self, segment: int) -> Head:
-        uri = join(self._folder, f"{segment:06d}.parquet")
+        uri = self._uri(segment)
         entry = self.storage.stat(uri)
         assert entry is not None, "segments are never deleted"
         assert entry.size is not None

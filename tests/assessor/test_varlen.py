@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from iqa_core.assessor import packing, segments, varlen
+from iqa_core.assessor import packing, segment_attention, varlen
 from iqa_core.assessor.packing import PromptLengths, packing_of
-from iqa_core.assessor.segments import attend_segments, segments_of
+from iqa_core.assessor.segment_attention import attend_segments, segments_of
 
 CPU = torch.device("cpu")
 LENGTHS = (5, 2, 2, 7)
@@ -118,7 +118,7 @@ def test_segments_in_one_call_are_segments_by_length(monkeypatch: pytest.MonkeyP
     known = segments_of(LENGTHS, CPU)
     query, key, value = heads_of(sum(LENGTHS), 3, 3, 3)
     expected = attend_segments(known, query, key, value, 0.5)
-    monkeypatch.setattr(segments, "takes_varlen", lambda _: True)
+    monkeypatch.setattr(segment_attention, "takes_varlen", lambda _: True)
     torch.testing.assert_close(attend_segments(known, query, key, value, 0.5), expected, atol=1e-5, rtol=1e-5)
 
 

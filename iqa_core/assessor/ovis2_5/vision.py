@@ -20,7 +20,7 @@ from transformers.activations import ACT2FN
 
 from iqa_core.assessor.ovis2_5.configuration import NUM_INDICATORS, Ovis2_5VisionConfig
 from iqa_core.assessor.ovis2_5.sizes import MERGE
-from iqa_core.assessor.segments import Segments, attend_segments, segments_of
+from iqa_core.assessor.segment_attention import Segments, attend_segments, segments_of
 
 ROPE_BASE = 10_000.0
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from iqa_core.assessor.segments import attend_segments, segments_of
+from iqa_core.assessor.segment_attention import attend_segments, segments_of
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=12).map(tuple)
