@@ -80,6 +80,10 @@ class Way(ABC):
         rows = [torch.tensor(sequence) for sequence in sequences]
         return pad_sequence(rows, batch_first=True, padding_side=side).to(self._model.device)
 
+    def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
+        """All on the model's device, where a tower of transformers wants sizes too."""
+        return {name: value.to(self._model.device) for name, value in batch.pixels.items()}
+
     def _tokens(
         self, prompts: Sequence[PromptTokens], ends: Sequence[Sequence[int]], *, with_types: bool = True
     ) -> dict[str, torch.Tensor]:
@@ -108,7 +112,7 @@ class PlainWay(Way):
         lengths_N = tokens["attention_mask"].sum(dim=1)
         self.count.real += int(lengths_N.sum())
         self.count.padding += tokens["attention_mask"].numel() - int(lengths_N.sum())
-        logits_NTV = self._model(**tokens, **batch.pixels, use_cache=False).logits
+        logits_NTV = self._model(**tokens, **self._pixels(batch), use_cache=False).logits
         return logits_NTV[torch.arange(len(lengths_N)), lengths_N - 1].cpu()
 
 
@@ -119,7 +123,7 @@ class CachedWay(Way):
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
         cache = DynamicCache()  # whole layers even where a model would keep a window: suffixes are cropped off again
         tokens = self._prefixes(batch.prompts)
-        self._model(**tokens, **batch.pixels, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        self._model(**tokens, **self._pixels(batch), past_key_values=cache, use_cache=True, logits_to_keep=1)
         mask_NT = tokens["attention_mask"]
         found = []
         for k in range(len(batch.prompts[0].suffixes)):
@@ -205,7 +209,11 @@ class PackedWay(Way):
         tokens = self._tokens(prompts, ends, with_types=prompts[0].positions is None)
         if prompts[0].positions is not None:
             tokens["position_ids"] = self._positions(prompts, tokens["input_ids"].shape[1])
-        return self._model(**tokens, **batch.pixels, use_cache=False).logits.cpu()
+        return self._model(**tokens, **self._pixels(batch), use_cache=False).logits.cpu()
+
+    def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
+        """As they come: our own towers read sizes on the CPU, without waiting for a GPU."""
+        return dict(batch.pixels)
 
     def _positions(self, prompts: Sequence[PromptTokens], width: int) -> torch.Tensor:
         rows = []

@@ -16,11 +16,14 @@ from PIL import Image
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load
+from iqa_core.assessor.models import load_model
 from iqa_core.assessor.preparers import Ovis2_5Preparer, make_preparer
+from iqa_core.assessor.processors import load_processor
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.transformers_backend import TransformersAssessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, RgbImage
+from tests.assessor.other_device import moved, other_device
 from tests.assessor.ovis2_5.golden import DIMENSIONS, FOLDER, Golden, rubric_toml
 from tests.assessor.tiny import make_images
 
@@ -63,6 +66,19 @@ def test_scores_are_the_golden_ones(assessor: TransformersAssessor, golden: Gold
         np.testing.assert_allclose(result.scores_K[k], case["score"], atol=1e-4)
         best_first = case["probabilities"]
         np.testing.assert_allclose(result.probs_KL[k], best_first[::-1], atol=1e-4)
+
+
+def test_logits_of_another_device_are_the_same(
+    folder: Path, assessor: TransformersAssessor, golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where no tensor may be left behind on the CPU."""
+    pixels = [assessor.preparer.prepare(as_image(golden.pictures[i])) for i in (0, 3)]
+    expected = assessor.level_logits(pixels)
+    model = load_model(folder, "float32", "cpu", 1)
+    with other_device(monkeypatch):
+        there = TransformersAssessor(moved(model), load_processor(folder), assessor.rubric, assessor.preparer, 10_000)
+        found = there.level_logits(pixels)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_readers_prepare_what_the_processor_would(folder: Path, golden: Golden) -> None:

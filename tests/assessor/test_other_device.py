@@ -1,0 +1,80 @@
+"""Every kind of model on a device of its own, against the CPU: what would fail on a GPU, or wait there, fails here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from benchmarks.assessor import Engine, pictures
+from benchmarks.model_shapes import SHAPES, Shape
+from iqa_core.assessor.prefix_sharing import PackedWay
+from iqa_core.assessor.preparers import make_preparer
+from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.transformers_backend import PROBABILITY_TOLERANCE, TransformersAssessor
+from iqa_core.records import ImageLimits
+from iqa_core.rubrics import load_rubric
+from tests.assessor.other_device import DEVICE, moved, other_device
+from tests.assessor.tiny import FAMILIES, RUBRIC, make_images
+
+pytestmark = pytest.mark.slow
+
+CPU = torch.device("cpu")
+IMAGES = make_images((64, 64), (112, 56), (40, 150))
+
+
+def assessor_of(folder: Path, model: Any) -> TransformersAssessor:
+    rubric = load_rubric(RUBRIC)
+    return TransformersAssessor(
+        model, load_processor(folder), rubric, make_preparer(folder, rubric, ImageLimits(), None), 10_000
+    )
+
+
+def softmax(logits_NKL: np.ndarray[Any, Any]) -> torch.Tensor:
+    return torch.from_numpy(logits_NKL).softmax(-1)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_tensor_is_left_behind(
+    name: str,
+    dtype: torch.dtype,
+    tolerance: float,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Random weights make of bfloat16's rounding up to 0.05 of a probability."""
+    monkeypatch.setitem(PROBABILITY_TOLERANCE, dtype, tolerance)
+    folder = request.getfixturevalue(name)
+    here = assessor_of(folder, AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype))
+    images = [here.preparer.prepare(image) for image in IMAGES]
+    expected = softmax(here.level_logits(images))
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+    with other_device(monkeypatch) as device:
+        there = assessor_of(folder, moved(model))
+        assert type(there._way) is type(here._way)
+        found = softmax(there.level_logits(images))
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    is_packed = isinstance(there._way, PackedWay)
+    assert bool(device.calls["torch_attn::_varlen_attn"]) == (is_packed and dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize("shape", ["tiny", "tiny-ovis2.5"])
+def test_a_gpu_is_waited_for_twice_per_batch(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the prompts have a place for every visual token, before any work on the images; and for the result."""
+    engine = Engine(shape, CPU, torch.bfloat16)
+    images = pictures(2, SHAPES[shape].sides[0])
+    expected = engine.packed().logits(engine.encoder(images)).softmax(-1)
+    make_model = Shape.make_model
+    monkeypatch.setattr(Shape, "make_model", lambda shape, _, dtype: moved(make_model(shape, CPU, dtype)))
+    with other_device(monkeypatch) as device:
+        engine = Engine(shape, DEVICE, torch.bfloat16)
+        way, batch = engine.packed(), engine.encoder(images)
+        device.waits.clear()
+        found = way.logits(batch).softmax(-1)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+    assert sum(device.waits.values()) == 2
