@@ -113,6 +113,7 @@ class PlainModel:
             images_kwargs=settings,
             return_tensors="pt",
         )
+        inputs.pop("labels", None)  # PaliGemma's processor makes some for training
         return inputs.to(self._model.device, self._model.dtype)
 
 

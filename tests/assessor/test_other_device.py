@@ -38,8 +38,9 @@ def softmax(logits_NKL: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(logits_NKL).softmax(-1)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, "paligemma"])
 def test_no_tensor_is_left_behind(
     name: str,
     dtype: torch.dtype,

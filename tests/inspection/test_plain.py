@@ -24,7 +24,13 @@ def idefics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_idefics3(tmp_path_factory.mktemp("idefics"))
 
 
-@pytest.mark.parametrize("name", ["untuned", "idefics"])
+@pytest.fixture(scope="module")
+def paligemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_paligemma(tmp_path_factory.mktemp("paligemma"))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+@pytest.mark.parametrize("name", ["untuned", "idefics", "paligemma"])
 @pytest.mark.parametrize("max_pixels", [None, 6272])
 def test_it_scores_as_the_assessor_does(name: str, max_pixels: int | None, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(name)
