@@ -181,8 +181,10 @@ class PackedWay(Way):
         self._packed = PackedDecoder(self._decoder)
         self._decoder.forward = self._packed.forward
         self._encoder = encoder if isinstance(encoder, PatchEncoder) else None
+        self._tower = None
         if self._encoder is not None:
-            model.model.visual.forward = PackedTower(model.model.visual).forward
+            self._tower = PackedTower(model.model.visual)
+            model.model.visual.forward = self._tower.forward
             self._encoder.patching = replace(self._encoder.patching_of_model, frames=1)
 
     @classmethod
@@ -191,6 +193,8 @@ class PackedWay(Way):
 
     def settled(self) -> Self:
         self._packed.release()
+        if self._tower is not None:
+            self._tower.release()
         return super().settled()
 
     def undo(self) -> None:
