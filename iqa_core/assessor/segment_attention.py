@@ -18,7 +18,7 @@ Shape suffixes: S patches of all images, H heads, E width of a head, B segments 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch.nn import functional
@@ -36,25 +36,36 @@ class Group:
 
 @dataclass(frozen=True)
 class Segments:
-    """Images or windows as parts of the flat sequence, shortest first."""
+    """Images or windows that lie one after another. Its tensors are made outside of inference mode: training, which
+    has gradients, may come across what scoring has left here."""
 
-    ends: Ends
-    groups: tuple[Group, ...]
+    lengths: tuple[int, ...]
+    device: torch.device
+
+    @cached_property
+    @torch.inference_mode(False)
+    def ends(self) -> Ends:
+        return Ends.of(self.lengths, self.lengths, self.device)
+
+    @cached_property
+    @torch.inference_mode(False)
+    def groups(self) -> tuple[Group, ...]:
+        """Shortest first."""
+        lengths_B = torch.tensor(self.lengths)
+        begins_B = lengths_B.cumsum(0) - lengths_B
+        groups = []
+        for length in sorted(set(self.lengths)):
+            rows_S = (begins_B[lengths_B == length, None] + torch.arange(length)).flatten()
+            first, count = int(rows_S[0]), len(rows_S)
+            is_run = int(rows_S[-1]) - first + 1 == count
+            groups.append(Group(length, slice(first, first + count) if is_run else rows_S.to(self.device)))
+        return tuple(groups)
 
 
 @lru_cache(maxsize=128)
-@torch.inference_mode(False)  # else what one pass keeps here could not be used by another that has gradients
 def segments_of(lengths: tuple[int, ...], device: torch.device) -> Segments:
-    """Of segments that lie one after another; made once for all batches of the same lengths."""
-    lengths_B = torch.tensor(lengths)
-    begins_B = lengths_B.cumsum(0) - lengths_B
-    groups = []
-    for length in sorted(set(lengths)):
-        rows_S = (begins_B[lengths_B == length, None] + torch.arange(length)).flatten()
-        first, count = int(rows_S[0]), len(rows_S)
-        is_run = int(rows_S[-1]) - first + 1 == count
-        groups.append(Group(length, slice(first, first + count) if is_run else rows_S.to(device)))
-    return Segments(Ends.of(lengths, lengths, device), tuple(groups))
+    """Made once for all batches of the same lengths."""
+    return Segments(lengths, device)
 
 
 def attend_segments(

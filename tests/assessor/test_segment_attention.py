@@ -44,7 +44,7 @@ def test_scattered_segments_are_gathered() -> None:
 def test_what_inference_has_kept_serves_training() -> None:
     """torch forbids gradients through tensors that were made in inference mode."""
     lengths = (2, 1, 2, 1, 5)
-    with torch.inference_mode():
-        segments_of(lengths, CPU)
     query, key, value = torch.randn(3, sum(lengths), 1, 8).requires_grad_().unbind()
+    with torch.inference_mode():
+        attend_segments(segments_of(lengths, CPU), query, key, value, 0.5)
     attend_segments(segments_of(lengths, CPU), query, key, value, 0.5).sum().backward()
