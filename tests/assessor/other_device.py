@@ -87,22 +87,11 @@ def here(leaf: Any) -> Any:
     return leaf.here if isinstance(leaf, There) else leaf
 
 
-def _varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    query_ends: torch.Tensor,
-    key_ends: torch.Tensor,
-    longest_query: int,
-    longest_key: int,
-    _is_causal: bool,
-    scale: float | None,
-    window_size: Sequence[int],
-    *_: Any,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    left, right = window_size
-    ends = query_ends, key_ends, longest_query, longest_key
-    return attend_each(query, key, value, *ends, scale, (left, right)), torch.empty(0), torch.empty(0)
+def _varlen(*args: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """torch's operation behind `varlen_attn`; it is told of causality twice, and of what the kernel here ignores."""
+    *heads_and_ends, _is_causal, scale, window_size = args[:10]
+    attended = attend_each(*heads_and_ends, scale=scale, window_size=tuple(window_size))
+    return attended, torch.empty(0), torch.empty(0)
 
 
 def moved(model: torch.nn.Module) -> torch.nn.Module:

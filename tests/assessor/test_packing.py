@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from iqa_core.assessor.packing import Packing, PromptLengths, attend, attend_last, packing_of
+from tests.assessor.varlen_kernels import attend_each
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 CPU = torch.device("cpu")
@@ -57,18 +58,10 @@ def test_the_index_for_one_call_holds_the_same_prompts(images: tuple[PromptLengt
     """What a GPU's attention over sequences of different lengths gets; it counts causality from the ends."""
     packing = packing_of(images, CPU)
     query, key, value = heads_of(packing)
-    index = packing.varlen
-    attended = torch.empty_like(query)
-    for (q0, q1), (k0, k1) in zip(
-        index.ends.query.unfold(0, 2, 1).tolist(), index.ends.key.unfold(0, 2, 1).tolist(), strict=True
-    ):
-        rows = index.key_rows[k0:k1]
-        seen = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool).tril(k1 - k0 - (q1 - q0))
-        own, keys, values = (part.transpose(0, 1)[None] for part in (query[q0:q1], key[rows], value[rows]))
-        found = scaled_dot_product_attention(own, keys, values, attn_mask=seen, scale=0.5, enable_gqa=True)
-        attended[q0:q1] = found[0].transpose(0, 1)
-        assert q1 - q0 <= index.ends.longest_query
-        assert k1 - k0 <= index.ends.longest_key
+    index, ends = packing.varlen, packing.varlen.ends
+    keys, values = key[index.key_rows], value[index.key_rows]
+    bounds = ends.query, ends.key, ends.longest_query, ends.longest_key
+    attended = attend_each(query, keys, values, *bounds, scale=0.5, window_size=(-1, 0))
     torch.testing.assert_close(attended, plain_attention(packing, [query, key, value]), atol=1e-5, rtol=0)
 
 

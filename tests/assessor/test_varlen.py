@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -22,39 +23,18 @@ LENGTHS = (5, 2, 2, 7)
 PROMPTS = (PromptLengths(6, (3, 2)), PromptLengths(4, (1, 5)))
 
 
-def of_torch_2_11(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    cu_seq_q: torch.Tensor,
-    cu_seq_k: torch.Tensor,
-    max_q: int,
-    max_k: int,
-    *,
-    scale: float | None = None,
-    window_size: tuple[int, int] = (-1, -1),
-) -> torch.Tensor:
-    return attend_each(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, window_size)
-
-
 def of_torch_2_13(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    cu_seq_q: torch.Tensor,
-    cu_seq_k: torch.Tensor,
-    max_q: int,
-    max_k: int,
-    *,
+    *heads_and_ends: Any,
     scale: float | None = None,
     window_size: tuple[int, int] = (-1, -1),
     enable_gqa: bool = False,
     num_splits: int | None = None,
 ) -> torch.Tensor:
     assert num_splits == 1
+    query, key, *_ = heads_and_ends
     if not enable_gqa and query.shape[1] != key.shape[1]:
         raise ValueError("as many heads of keys as of queries, or enable_gqa")
-    return attend_each(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, window_size)
+    return attend_each(*heads_and_ends, scale=scale, window_size=window_size)
 
 
 @wraps(of_torch_2_13)
@@ -76,7 +56,7 @@ def _forgotten() -> Iterator[None]:
         cached.cache_clear()
 
 
-@pytest.fixture(params=[of_torch_2_11, of_torch_2_13, of_a_build_that_cannot_be_told])
+@pytest.fixture(params=[attend_each, of_torch_2_13, of_a_build_that_cannot_be_told])
 def _kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel: Callable[..., torch.Tensor] = request.param
     monkeypatch.setattr(varlen, "_kernel", lambda: kernel)
@@ -110,9 +90,11 @@ def test_a_cpu_has_no_kernel() -> None:
     assert not varlen.takes_varlen(torch.zeros(2, 1, 8, dtype=torch.bfloat16))
 
 
-def test_the_installed_torch_takes_what_is_always_said_to_it() -> None:
+def test_the_installed_torch_has_the_kernel_with_a_fixed_order_of_summation() -> None:
     """Else a GPU would silently go the slower way."""
-    assert {"scale", "window_size"} <= varlen._parameters()
+    names = list(signature(varlen._kernel()).parameters)
+    assert names[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    assert {"scale", "window_size", "enable_gqa", "num_splits"} <= varlen._parameters()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -127,4 +109,14 @@ def test_the_kernel_of_a_gpu_is_the_stand_in(width: int) -> None:
     plain = whole.float().cpu().split([4, 2, 2], dim=1)
     expected = packing.attend(packing_of(PROMPTS, CPU), plain[0], plain[1], plain[2], 0.1)
     found = packing.attend(packed, query, key, value, 0.1).float().cpu()
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_segments_on_a_gpu_are_those_of_the_cpu() -> None:
+    device, lengths = torch.device("cuda"), (100, 36, 100, 7)
+    query, key, value = torch.randn(3, sum(lengths), 4, 72, device=device, dtype=torch.bfloat16)
+    plain = [part.float().cpu() for part in (query, key, value)]
+    expected = attend_segments(segments_of(lengths, CPU), plain[0], plain[1], plain[2], 0.1)
+    found = attend_segments(segments_of(lengths, device), query, key, value, 0.1).float().cpu()
     torch.testing.assert_close(found, expected, atol=0.03, rtol=0)

@@ -1,4 +1,4 @@
-"""What torch documents of `torch.nn.attention.varlen.varlen_attn`, computed on the CPU."""
+"""What torch documents of `torch.nn.attention.varlen.varlen_attn`, computed on the CPU; told what torch 2.11 can be."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ def attend_each(
     cu_seq_k: torch.Tensor,
     max_q: int,
     max_k: int,
-    scale: float | None,
-    window_size: tuple[int, int],
+    *,
+    scale: float | None = None,
+    window_size: tuple[int, int] = (-1, -1),
 ) -> torch.Tensor:
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     assert window_size in ((-1, -1), (-1, 0))
