@@ -87,21 +87,40 @@ class ProcessorEncoder:
         return EncodedBatch(tuple(prompts), pixels)
 
     def _processed(self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
-        inputs = self._processor(
-            text=list(texts),
-            images=[[Image.fromarray(pixels)] for pixels in images],
-            text_kwargs={"padding": True, "add_special_tokens": self._adds_special},
-            images_kwargs=self._settings,
-            return_tensors="pt",
+        return processed(
+            self._processor,
+            self._model,
+            texts,
+            [Image.fromarray(pixels) for pixels in images],
+            {"padding": True, "add_special_tokens": self._adds_special},
+            self._settings,
         )
-        inputs.pop("labels", None)  # PaliGemma's processor makes some for training
-        return dict(inputs.to(self._model.device, self._model.dtype))
 
     def _common_suffixes(self, prompts_K: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """Ends of the prompts with the image in place; they are the same for every image. Tried on a grey one."""
         grey = np.full((64, 64, 3), 128, np.uint8)
         encoded = [self._processed([prompt], [grey])["input_ids"][0].tolist() for prompt in prompts_K]
         return split_prompts(encoded).suffixes
+
+
+def processed(
+    processor: Any,
+    model: Any,
+    texts: Sequence[str],
+    images: Sequence[Image.Image],
+    text_settings: Mapping[str, Any],
+    image_settings: Mapping[str, Any],
+) -> dict[str, torch.Tensor]:
+    """What a checkpoint's own processor makes of prompts with an image each, on the model's device."""
+    inputs = processor(
+        text=list(texts),
+        images=[[image] for image in images],
+        text_kwargs=dict(text_settings),
+        images_kwargs=dict(image_settings),
+        return_tensors="pt",
+    )
+    inputs.pop("labels", None)  # PaliGemma's processor makes some for training
+    return dict(inputs.to(model.device, model.dtype))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.encoding import processed
 from iqa_core.assessor.models import load_model
 from iqa_core.assessor.preparers import QWEN_PROCESSOR, scaled_down
 from iqa_core.assessor.processors import load_processor
@@ -98,7 +99,7 @@ class PlainModel:
         said: str = self.processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return said
 
-    def _inputs(self, prompt: str, image: RgbImage) -> Any:
+    def _inputs(self, prompt: str, image: RgbImage) -> dict[str, torch.Tensor]:
         picture, settings = Image.fromarray(image.pixels_HWC), {}
         vision = self.processor.image_processor
         if self._max_pixels is not None and type(vision).__name__.startswith(QWEN_PROCESSOR):
@@ -106,15 +107,10 @@ class PlainModel:
         elif self._max_pixels is not None:
             height, width = scaled_down(picture.height, picture.width, self._max_pixels)
             picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        inputs = self.processor(
-            text=[prompt],
-            images=[[picture]],
-            text_kwargs={"add_special_tokens": adds_special_tokens(self.processor.tokenizer, prompt)},
-            images_kwargs=settings,
-            return_tensors="pt",
+        adds_special = adds_special_tokens(self.processor.tokenizer, prompt)
+        return processed(
+            self.processor, self._model, [prompt], [picture], {"add_special_tokens": adds_special}, settings
         )
-        inputs.pop("labels", None)  # PaliGemma's processor makes some for training
-        return inputs.to(self._model.device, self._model.dtype)
 
 
 def _parameters(model: Any) -> set[str]:
