@@ -1,0 +1,50 @@
+"""An AVIF's boxes -> its size, its frames, its orientation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from io import BytesIO
+
+from PIL import AvifImagePlugin
+
+from iqa_core.images.containers.container import Container, Unreadable, must_reach, read
+from iqa_core.records import ImageLimits, Reason
+
+_AVIF_EXIF_ITEM = re.compile(rb"(infe[\x02\x03]...(?:.{4}|.{6}))Exif", re.DOTALL)
+_AVIF_EXTENT = re.compile(rb"ispe\0{4}(.{4})(.{4})", re.DOTALL)
+
+
+def walk_avif(data: bytes, limits: ImageLimits) -> Container:
+    """Boxes must lie inside the file. EXIF is renamed away: Pillow parses it, and irot and imir are what counts."""
+    clean, has_pixels = data, False
+    for kind, start, end in _boxes(data):
+        has_pixels = has_pixels or kind == b"mdat" or b"idat" in data[start:end]
+        if kind != b"meta":
+            continue
+        meta = data[start:end]
+        for match in _AVIF_EXTENT.finditer(meta):
+            width, height = (int.from_bytes(side, "big") for side in match.groups())
+            if width * height > limits.max_pixels:
+                return Container("avif", width, height, data)
+        clean = data[:start] + _AVIF_EXIF_ITEM.sub(rb"\1none", meta) + data[end:]
+    if not has_pixels:
+        raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, before the avif's pixel data")
+    with AvifImagePlugin.AvifImageFile(BytesIO(clean)) as image:
+        orientation = image.getexif().get(274, 1)
+        return Container("avif", *image.size, clean, image.n_frames, orientation)
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of each outermost box."""
+    at = 0
+    while at < len(data):
+        size, kind = read(">I4s", data, at)
+        if size == 1:
+            (size,) = read(">Q", data, at + 8)
+        end = at + size if size else len(data)
+        if size and size < 8:
+            raise Unreadable(Reason.CORRUPT, f"the avif has no valid box at byte {at}")
+        must_reach(end, data, "box")
+        yield kind, at, end
+        at = end

@@ -1,0 +1,67 @@
+"""What the walks through all kinds of container share: what they find, how they refuse, how they read."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from iqa_core.records import ImageHeader, Reason
+
+
+class Unreadable(Exception):
+    """Raised by the walks below, turned into a Rejection before it leaves this module."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What a walk found: all that decoding needs and nothing that it does not."""
+
+    format: str
+    width: int
+    height: int
+    """Pixels as stored, before orientation."""
+    clean: bytes
+    """What the decoder is given."""
+    frames: int = 1
+    orientation: int = 1
+    """EXIF code, 1 (upright) to 8."""
+
+    @property
+    def header(self) -> ImageHeader:
+        sides = (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+        return ImageHeader(*sides, self.format, self.frames)
+
+
+def read(layout: str, data: bytes, at: int) -> tuple[Any, ...]:
+    """`struct.unpack_from`, where a read past the end is what it means: the file was cut."""
+    if at + struct.calcsize(layout) > len(data):
+        raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, where more should follow")
+    return struct.unpack_from(layout, data, at)
+
+
+def must_reach(end: int, data: bytes, part: str) -> None:
+    if end > len(data):
+        raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, but its {part} ends at {end}")
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Tag 274 of the first directory; 1 where there is none, or the block is broken."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    try:
+        if order is None:
+            return 1
+        (at,) = struct.unpack_from(order + "I", exif, 4)
+        (num_entries,) = struct.unpack_from(order + "H", exif, at)
+        for entry in range(num_entries):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, at + 2 + 12 * entry)
+            if tag == 274 and kind == 3:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1

@@ -1,0 +1,30 @@
+"""A WebP's chunks -> its size, its frames, its orientation."""
+
+from __future__ import annotations
+
+from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_reach, read
+from iqa_core.records import Reason
+
+
+def walk_webp(data: bytes) -> Container:
+    end = 8 + read("<I", data, 4)[0]
+    must_reach(end, data, "RIFF container")
+    width = height = frames = 0
+    orientation, at = 1, 12
+    while at + 8 <= end:
+        kind, length = read("<4sI", data, at)
+        body, at = at + 8, at + 8 + length + length % 2
+        if body + length > end:
+            raise Unreadable(Reason.CORRUPT, f"the webp's chunk at byte {body - 8} is longer than the file says it is")
+        if kind == b"VP8X":
+            width, height = (1 + int.from_bytes(data[i : i + 3], "little") for i in (body + 4, body + 7))
+        elif kind == b"VP8 " and not width:
+            width, height = (side & 0x3FFF for side in read("<HH", data, body + 6))
+        elif kind == b"VP8L" and not width:
+            (bits,) = read("<I", data, body + 1)
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        elif kind == b"ANMF":
+            frames += 1
+        elif kind == b"EXIF":
+            orientation = exif_orientation(data[body : body + length])
+    return Container("webp", width, height, data[:end], max(1, frames), orientation)

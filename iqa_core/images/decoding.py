@@ -1,0 +1,81 @@
+"""Encoded bytes -> an upright RGB image, or the reason why not.
+
+Each container is walked in `containers/`, in a few dozen lines per format, and the decoder (Pillow) is handed only the
+parts that make pixels. So a cut is found for sure (most decoders pad), sizes are bounded before pixels are allocated,
+and metadata can do no harm: Pillow parses no EXIF, ICC profile or text, so it has nothing to warn about or to inflate.
+No global state is read or changed: threads may decode at once.
+
+JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are read, told apart by their first bytes, never by a name. As RGB:
+
+    grey, 1-bit             replicated to three channels
+    palette                 looked up
+    alpha, tRNS, GIF key    composited on white: what a page shows behind a picture, and what most cut-outs are made for
+    16-bit grey             value / 257, rounded, so that 65535 is white
+    16-bit colour           high byte (PNG, TIFF)
+    CMYK, YCCK              Pillow's plain (1 - C)(1 - K); Adobe's inverted JPEG is understood
+    Lab                     Pillow's conversion to sRGB
+    32-bit, float, signed   `unsupported_format`: such samples have no agreed white
+    ICC profile             ignored: pixel values are taken as sRGB, so a broken profile changes nothing
+    orientation             EXIF tag 274 (AVIF: irot, imir) is applied; orientation in XMP is not read
+    animation               the first frame
+
+`truncated` means that bytes are missing at the end, be it the two of a JPEG's end marker; bytes after the end are
+ignored (but for AVIF, which has no end). `corrupt` is any other damage. Damage inside the scan of a JPEG that leaves
+its markers whole is not seen: the format has no checksum, and libjpeg goes on with what it reads. The same holds for
+fax-compressed TIFF; libtiff tells of it on stderr only.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from iqa_core.images.containers.container import Unreadable
+from iqa_core.images.inspection import inspect, rejection
+from iqa_core.images.pixels import upright_rgb
+from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
+
+_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+}
+
+
+def read_header(data: bytes | memoryview, limits: ImageLimits) -> ImageHeader | Rejection:
+    """What the container says, without decoding or allocating pixels; finds cuts that the container shows."""
+    found = inspect(data, limits)
+    return found if isinstance(found, Rejection) else found.header
+
+
+def decode(data: bytes | memoryview, limits: ImageLimits) -> RgbImage | Rejection:
+    """All pixels of the first frame, upright, at full size; the same bytes give the same result.
+
+    Raises MemoryError, and nothing else: that is the machine's state and says nothing of the image.
+    """
+    found = inspect(data, limits)
+    if isinstance(found, Rejection):
+        return found
+    try:
+        with _DECODERS[found.header.format](BytesIO(found.clean)) as image:
+            if image.size != (found.width, found.height):
+                raise Unreadable(Reason.CORRUPT, f"the {found.header.format} header names two different sizes")
+            return RgbImage(upright_rgb(image, found.orientation), found.header)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return rejection(error, found.header)
