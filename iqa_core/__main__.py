@@ -61,12 +61,12 @@ def _report_flags(parser: argparse.ArgumentParser) -> None:
 
 def _report(flags: argparse.Namespace) -> int:
     from iqa_core.corpus.score_tables import open_score_table
-    from iqa_core.report.scoring_report import progress_of, scoring_report
+    from iqa_core.report.scoring_report import scoring_report
 
     storage = _storage(flags.storage_options)
     table = open_score_table(storage, flags.scores)
     against = None if flags.against is None else open_score_table(storage, flags.against)
-    flags.output.write_bytes(scoring_report(table, progress_of(table), against))
+    flags.output.write_bytes(scoring_report(table, against))
     print(f"report of {len(table.chunks):,} of {table.planned:,} chunks in {flags.output}")
     return 0
 

@@ -11,7 +11,8 @@ from iqa_core.corpus.audit import Audit, audit
 from iqa_core.corpus.heartbeats import heartbeats
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Plan
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, join
+from iqa_core.corpus.run_record import run_record
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.corpus.table import SCORED
 from iqa_core.errors import CallerError, RunError
 
@@ -63,6 +64,7 @@ def standing(storage: Storage, output: str) -> dict[str, Any]:
         "images": images,
         "files": {"single": len(files.singles), "packs": len(files.packs)},
         "rejected_by_reason": _rejected(storage, output, runs),
+        "warnings": _warnings(storage, output, runs),
         "runs": runs,
     }
 
@@ -73,11 +75,16 @@ def _rejected(storage: Storage, output: str, runs: list[dict[str, Any]]) -> Mapp
         if "table" in run["progress"]:
             found: dict[str, int] = run["progress"]["table"]["rejected_by_reason"]
             return found
-    record = join(output, "run.json")
-    if storage.stat(record) is None:
-        return None
-    counted: dict[str, int] = json.loads(storage.read(record))["rejected_by_reason"]
-    return counted
+    return run_record(storage, output).get("rejected_by_reason")
+
+
+def _warnings(storage: Storage, output: str, runs: list[dict[str, Any]]) -> list[str] | None:
+    """What the check of the checkpoint found, as the latest scoring run knows it; None where it was never made."""
+    for run in runs:
+        if "warnings" in run["progress"]:
+            found: list[str] | None = run["progress"]["warnings"]
+            return found
+    return run_record(storage, output).get("warnings")
 
 
 def _verified(checked: Audit) -> dict[str, Any]:
@@ -105,6 +112,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     ]
     if found["rejected_by_reason"] is not None:
         lines.append(f"rejected   {_reasons(found['rejected_by_reason'])}")
+    lines += [f"warning    {warning}" for warning in found["warnings"] or ()]
     lines += _run_lines(found["runs"]) or ["run        none has left a heartbeat"]
     return lines + (_verified_lines(found["verified"]) if "verified" in found else [])
 

@@ -54,8 +54,8 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
         all_of_it.add(chunk)
         if chunk.name not in finished:
             left.add(chunk)
-    print(f"fingerprint  {job.wanted.fingerprint}")
-    print(f"system       {job.spec.system.describe()}")
+    for label, text in job.introduction():
+        print(f"{label:<12} {text}")
     print(f"plan         {all_of_it.describe()}")
     print(f"new          {counted(len(proposal.chunks), 'chunk')}, {len(proposal.retired):,} retired")
     print(f"finished     {counted(len(finished), 'chunk')}")

@@ -17,24 +17,29 @@ if TYPE_CHECKING:
     Given = Callable[[], tuple[AssessorSpec, AssessorConfig]]
 
 
-def precheck(spec: AssessorSpec, config: AssessorConfig, pool: Pool, is_strict: bool) -> None:
-    """Look at the checkpoint in a process of the cluster, where an actor would hold it; a warning line per fault.
+def precheck(spec: AssessorSpec, config: AssessorConfig, pool: Pool, is_strict: bool) -> list[str] | None:
+    """Look at the checkpoint in a process of the cluster, where an actor would hold it.
+
+    The warnings, which are printed too; None where there is no model to look at.
 
     Raises CallerError when the checkpoint cannot be loaded, and with is_strict on any fault that `check` fails for.
     """
     if spec.checkpoint.startswith(PREFIX):
-        return
+        return None
     findings = _findings(spec, config.model_copy(update={"threads": pool.threads_per_actor}), pool)
     closer = f"`python -m iqa_core check --checkpoint {config.checkpoint}` looks closer"
     faults = [finding for finding in findings if finding.verdict is Verdict.FAIL]
     if any(finding.forbids_loading for finding in faults) or (is_strict and failed(findings)):
         said = "; ".join(f"{finding.name}: {finding.said}" for finding in faults)
         raise CallerError(f"the checkpoint fails its check: {said}. {closer}")
-    for finding in findings:
-        if finding.verdict in (Verdict.FAIL, Verdict.WARNING):
-            print(f"warning: {finding.name}: {finding.said}", file=sys.stderr, flush=True)
+    warnings = [
+        f"{finding.name}: {finding.said}" for finding in findings if finding.verdict in (Verdict.FAIL, Verdict.WARNING)
+    ]
     if faults:
-        print(f"warning: scores may mean nothing; --strict-check refuses this. {closer}", file=sys.stderr, flush=True)
+        warnings.append(f"scores may mean nothing; --strict-check refuses this. {closer}")
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    return warnings
 
 
 def _findings(spec: AssessorSpec, config: AssessorConfig, pool: Pool) -> list[Finding]:

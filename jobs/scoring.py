@@ -52,11 +52,10 @@ def score(settings: ScoreSettings) -> int:
             living_nodes(),
         )
         session.enter_context(made_room(pool, settings.wait_for_resources_s))
-        if settings.check:
-            precheck(job.spec, settings.assessor, pool, settings.strict_check)
+        warnings = precheck(job.spec, settings.assessor, pool, settings.strict_check) if settings.check else None
         contract = applied(job, proposal)
         pulse = session.enter_context(Pulse(job.storage, job.output, JOB))
-        run = ScoringRun(job, contract, proposal, pool.describe(), pulse, RunMetrics(pulse.run))
+        run = ScoringRun(job, contract, proposal, pool.describe(), pulse, RunMetrics(pulse.run), warnings)
         work = job.work(contract, pool.threads_per_actor)
         isolation = Isolation(work, pool)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,6 +70,15 @@ class ScoringJob:
             probs=self.settings.probs,
             decode_timeout_s=self.settings.decode_timeout_s,
         )
+
+    def introduction(self) -> Iterator[tuple[str, str]]:
+        """Label and text of what a run says first: who scores, with which questions, and for which images."""
+        yield "assessor", self.settings.assessor.checkpoint
+        if self.spec.domain is not None:
+            yield "knows", self.spec.domain
+        yield "rubric", f"{self.spec.rubric.id}, fingerprint {self.wanted.fingerprint}"
+        yield "meant for", self.spec.rubric.domain
+        yield "system", self.spec.system.describe()
 
     def shown_settings(self) -> dict[str, Any]:
         """The resolved configuration as JSON values, without what may be secret."""

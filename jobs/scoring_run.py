@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.heartbeats import Pulse, active
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal
+from iqa_core.corpus.run_record import RUN_RECORD, run_record
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.sink import OpenChunk, Sink
 from iqa_core.corpus.storage import join
@@ -79,13 +80,19 @@ class ScoringRun:
         pool: str,
         pulse: Pulse,
         metrics: RunMetrics | None = None,
+        warnings: Sequence[str] | None = None,
     ) -> None:
-        """pool: the cluster's share, for people; metrics: None where no Ray is there to export them."""
+        """pool: the cluster's share, for people; metrics: None where no Ray is there to export them.
+
+        warnings: what the check of the checkpoint found; None where it was not looked at, and what the run before
+        found still holds: one output is scored by one checkpoint.
+        """
         self.sink = Sink()
         self._pulse = pulse
         self._metrics = metrics
         self._told_at = self._event_at = time.monotonic()
         self._job = job
+        self._warnings = run_record(job.storage, job.output).get("warnings") if warnings is None else list(warnings)
         self._schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
         self._proposal = proposal
         self._failures: dict[str, str] = {}
@@ -100,7 +107,14 @@ class ScoringRun:
         self._retries = self._take_stock()
         self._done_chunks = len(self._expected & self._finished)
         self._progress = Progress(None if has_unknown else total, self._done_before)
-        pulse.log("run_started", config=job.shown_settings(), images=total, chunks=len(self._expected), pool=pool)
+        pulse.log(
+            "run_started",
+            config=job.shown_settings(),
+            images=total,
+            chunks=len(self._expected),
+            pool=pool,
+            warnings=self._warnings,
+        )
         self._tell(STARTING)
         print(self._opening(total, pool), flush=True)
 
@@ -155,7 +169,7 @@ class ScoringRun:
         if undone:
             raise RunError(f"{counted(len(undone), 'chunk')} not in the table ({min(undone)}, …); run it again")
         self._check_reject_rate(at_end=True)
-        self._job.storage.put(join(self._job.output, "run.json"), json.dumps(self._run_json(), indent=2).encode())
+        self._job.storage.put(join(self._job.output, RUN_RECORD), json.dumps(self._run_json(), indent=2).encode())
         print(self._closing(), flush=True)
         if self._job.settings.report:
             written("scoring", self._job.storage, self._job.output, self._report)
@@ -163,7 +177,7 @@ class ScoringRun:
 
     def _report(self) -> bytes:
         table = open_score_table(self._job.storage, self._job.output)
-        return scoring_report(table, self._progress.moments())
+        return scoring_report(table)
 
     def close(self) -> None:
         """Let running writes end; what was not yet written is done again by the next run."""
@@ -300,6 +314,7 @@ class ScoringRun:
             "commits_waiting": len(self._commits),
             "rejected_by_reason": dict(self._mine.reasons),
             "table": {"images": self._table.images, "rejected_by_reason": dict(self._table.reasons)},
+            "warnings": self._warnings,
         }
         self._pulse.progress = standing
         if self._metrics is not None:
@@ -309,9 +324,7 @@ class ScoringRun:
         job, known = self._job, self._table.images
         todo = len(self._expected - self._finished)
         lines = [
-            f"assessor   {job.settings.assessor.checkpoint}",
-            f"rubric     {job.spec.rubric.id}, fingerprint {job.wanted.fingerprint}",
-            f"system     {job.spec.system.describe()}",
+            *(f"{label:<10} {text}" for label, text in job.introduction()),
             f"output     {job.output}",
             f"plan       {counted(total, 'image')} in {counted(len(self._expected), 'chunk')}",
             f"finished   {counted(known, 'image')} in {counted(len(self._finished), 'chunk')}; to do: {todo:,}",
@@ -344,7 +357,7 @@ class ScoringRun:
             "",
             f"this run   {self._mine.images:,} images in {seconds:.1f} s, {self._progress.rate:.1f} images/s",
             f"scores     {join(job.output, 'scores')}",
-            f"run.json   {join(job.output, 'run.json')}",
+            f"run.json   {join(job.output, RUN_RECORD)}",
         ]
         lines += [f"damaged    {damage}" for damage in sorted(self._table.damage)]
         if self._failures:
@@ -360,7 +373,10 @@ class ScoringRun:
             "fingerprint": job.wanted.fingerprint,
             "fingerprint_parts": dict(job.wanted.fingerprint_parts),
             "table_version": TABLE_VERSION,
+            "checkpoint": job.spec.checkpoint,
             "rubric": job.spec.rubric.id,
+            "meant_for": job.spec.meant_for,
+            "warnings": self._warnings,
             "fusion": {
                 "source": job.weights.source,
                 "digest": job.weights.digest,

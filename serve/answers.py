@@ -56,6 +56,7 @@ def description(model: Model) -> dict[str, Any]:
     return {
         "checkpoint": model.spec.checkpoint,
         "rubric": rubric.id,
+        "meant_for": model.spec.meant_for,
         "fingerprint": model.fingerprint,
         "fingerprint_parts": dict(model.spec.fingerprint_parts),
         "dimensions": [

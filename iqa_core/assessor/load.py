@@ -55,7 +55,8 @@ def describe(
     )
     preparer = make_preparer(folder, chosen, limits, max_pixels)
     name = portable_name(config.checkpoint)
-    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options))
+    domain = manifest.domain if manifest else None
+    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options), domain)
 
 
 def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = MappingProxyType({})) -> ImageLimits:

@@ -44,6 +44,8 @@ class CheckpointManifest(BaseModel):
     """What the model computes in."""
     max_pixels: int | None = Field(default=None, ge=1)
     """Pixels of the prepared image; None is the processor's own bound."""
+    domain: Annotated[str, Field(min_length=1)] | None = None
+    """Which images the checkpoint knows, in one line, where that is less than its rubric is meant for. For people."""
     trained_on: Literal["sentence", "level"] = "sentence"
     """The whole answer sentence, or only the level word behind a sentence that is begun for the model: `check` expects
     no more of it."""

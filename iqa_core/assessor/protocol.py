@@ -61,3 +61,11 @@ class AssessorSpec:
     """Part name -> value; what determines a score (see `fingerprint`)."""
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """For fsspec, where the checkpoint is a URI; may hold secrets."""
+    domain: str | None = None
+    """Which images the checkpoint knows, where its assessor.toml says so."""
+
+    @property
+    def meant_for(self) -> dict[str, str]:
+        """`rubric`, and `checkpoint` if it says so -> which images it is meant for, in one line for people."""
+        own = {} if self.domain is None else {"checkpoint": self.domain}
+        return {"rubric": self.rubric.domain, **own}

@@ -23,6 +23,7 @@ def write_manifest(
     *,
     max_pixels: int | None = None,
     trained_on: Literal["sentence", "level"] = "sentence",
+    domain: str | None = None,
     limits: ImageLimits = ImageLimits(),
     images: Sequence[str] = SAMPLES[:FEW],
     **running: Any,
@@ -40,6 +41,7 @@ def write_manifest(
         dtype=dtype,
         max_pixels=max_pixels,
         trained_on=trained_on,
+        domain=domain,
         limits=_other_than_default(limits),
     )
     save_manifest(folder, plain)

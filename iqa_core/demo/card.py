@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from iqa_core.assessor.manifest import read_manifest, save_manifest
 from iqa_core.demo.scenes import DIMENSIONS
 
 CHECKPOINT = Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
@@ -25,6 +26,12 @@ ITS_OWN = frozenset({CARD, "training.json"})
 """Of an export: the demo's card is another, and its settings are in fine_tuning.toml."""
 
 FIGURES, ABLATIONS = "figures", "ablations"
+
+DOMAIN = (
+    "Synthetic drawings of rooms (`python -m iqa_core scenes`) and nothing else; it is there to try things out: for "
+    "photographs and generated images name a checkpoint with --assessor.checkpoint (docs/models.md)."
+)
+"""What the demo is and what to take instead: said wherever it scores."""
 
 
 def with_section(card: str, name: str, lines: Iterable[str]) -> str:
@@ -62,10 +69,13 @@ def srcc_of(evaluated: Mapping[str, Any]) -> dict[str, float]:
 
 
 def install(export: Path, evaluated: Mapping[str, Any], checkpoint: Path = CHECKPOINT) -> None:
-    """Put the export's files in place of the checkpoint's, and the figures of all its rubrics into the card."""
+    """Put the export's files in place of the checkpoint's, what it knows into assessor.toml, figures into the card."""
     for file in export.iterdir():
         if file.is_file() and file.name not in ITS_OWN:
             shutil.copyfile(file, checkpoint / file.name)
+    manifest = read_manifest(checkpoint)
+    assert manifest is not None, "an export is complete when it has one"
+    save_manifest(checkpoint, manifest.model_copy(update={"domain": DOMAIN}))
     rows = [(each["about"]["rubric"], srcc_of(each)) for each in (evaluated, *evaluated["against"])]
     write_section(FIGURES, table(rows), checkpoint)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import Place
+from iqa_core.corpus.run_record import run_record
 from iqa_core.corpus.score_tables import ScoreTable
-from iqa_core.corpus.storage import join
 from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare
 from iqa_core.report.gathered import Gathered, group_columns
@@ -16,32 +16,35 @@ from iqa_core.report.page import Moved, Report, place_of, render
 from iqa_core.report.thumbnails import thumbnails
 
 
-def scoring_report(
-    table: ScoreTable, progress: Sequence[Sequence[float]] = (), against: ScoreTable | None = None
-) -> bytes:
-    """progress: (seconds, images) of the run that scored it; against: another run to compare with."""
+def scoring_report(table: ScoreTable, against: ScoreTable | None = None) -> bytes:
+    """A page about the rows, and what run.json says of the run that finished last; against: a run to compare with."""
     gathered = gather(table)
+    record = run_record(table.storage, table.uri)
     moved = None if against is None else compare(table, against)
     return render(
         Report(
             title=f"Scores of {table.uri}",
-            facts=_facts(table, gathered),
+            facts=[*_facts(table, gathered), *assessor_facts(record)],
             gathered=gathered,
             thumbnails=sheet_thumbnails(table, gathered, moved),
-            progress=progress,
+            progress=record.get("this_run", {}).get("progress", ()),
             moved=moved,
         )
     )
 
 
-def progress_of(table: ScoreTable) -> list[list[float]]:
-    """(seconds, images) of the run that finished last; nothing where none has."""
-    uri = join(table.uri, "run.json")
-    if table.storage.stat(uri) is None:
-        return []
-    run = json.loads(table.storage.read(uri))
-    found: list[list[float]] = run.get("this_run", {}).get("progress", [])
-    return found
+def assessor_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who scored, with which questions, for which images, and what was warned of; what run.json does not say is left
+    out."""
+    meant_for = record.get("meant_for", {})
+    facts = [
+        ("assessor", record.get("checkpoint")),
+        ("knows", meant_for.get("checkpoint")),
+        ("rubric", record.get("rubric")),
+        ("meant for", meant_for.get("rubric")),
+        *(("warning", warning) for warning in record.get("warnings") or ()),
+    ]
+    return [(name, value) for name, value in facts if value]
 
 
 def gather(table: ScoreTable) -> Gathered:

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from iqa_core.corpus.run_record import run_record
 from iqa_core.corpus.score_tables import ScoreTable
 from iqa_core.corpus.table import REJECTED, SCORED
 from iqa_core.report.gathered import Gathered
 from iqa_core.report.page import Report, render
-from iqa_core.report.scoring_report import sheet_thumbnails
+from iqa_core.report.scoring_report import assessor_facts, sheet_thumbnails
 
 CARRIED = ("sha256", "offset", "length", "row", "detail")
 """What is needed of the score table beside decisions and groups."""
@@ -41,7 +42,7 @@ def selection_report(
         ("dropped", f"{record['dropped']:,}"),
         ("policy", record["policy_digest"]),
         *[(name, _told(value)) for name, value in record["policy"].items() if value and name != "order"],
-        *[("scores", f"{scores['uri']}, fingerprint {scores['fingerprint']}") for scores in record["scores"]],
+        *[fact for scores in record["scores"] for fact in _scored_by(scores, table)],
     ]
     return render(
         Report(
@@ -53,6 +54,12 @@ def selection_report(
             dropped=record["dropped_by_reason"],
         )
     )
+
+
+def _scored_by(scores: Mapping[str, Any], table: ScoreTable) -> list[tuple[str, str]]:
+    """One of the score tables, and whose scores they are."""
+    own = ("scores", f"{scores['uri']}, fingerprint {scores['fingerprint']}")
+    return [own, *assessor_facts(run_record(table.storage, scores["uri"]))]
 
 
 def _told(value: Any) -> str:

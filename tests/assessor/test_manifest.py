@@ -20,6 +20,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         prompt_version=3,
         dtype="bfloat16",
         max_pixels=6272,
+        domain='Drawings of "rooms".',
         trained_on="level",
         limits={"min_side": 16},
         fingerprint={"weights": "ab", "image_limits": "min_side=16"},

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from iqa_core.demo.card import CHECKPOINT, install, with_section
+from iqa_core.assessor.manifest import CheckpointManifest, read_manifest, save_manifest
+from iqa_core.demo.card import CHECKPOINT, DOMAIN, install, with_section
 from iqa_core.demo.scenes import DIMENSIONS
 
 CARD = "# Mine\n\n<!-- figures -->\nold\n<!-- /figures -->\n\nThe end.\n"
@@ -30,15 +31,24 @@ def test_an_export_takes_the_place_of_what_ships_but_for_the_card(tmp_path: Path
     export, checkpoint = tmp_path / "export", tmp_path / "checkpoint"
     for folder in (export, checkpoint):
         folder.mkdir()
-    for name in ("model.safetensors", "assessor.toml", "README.md", "training.json"):
+    for name in ("model.safetensors", "README.md", "training.json"):
         (export / name).write_text("new")
+    save_manifest(export, CheckpointManifest(rubric="interior-v4", prompt_version=4, dtype="float32"))
     (export / ".tmp").mkdir()  # of a local storage
     (checkpoint / "README.md").write_text(CARD)
     install(export, evaluated("interior-v4", 0.9751) | {"against": [evaluated("interior-v1", 0.93)]}, checkpoint)
     assert {file.name for file in checkpoint.iterdir()} == {"README.md", "model.safetensors", "assessor.toml"}
-    assert (checkpoint / "assessor.toml").read_text() == "new"
+    assert (checkpoint / "model.safetensors").read_text() == "new"
+    manifest = read_manifest(checkpoint)
+    assert manifest == CheckpointManifest(rubric="interior-v4", prompt_version=4, dtype="float32", domain=DOMAIN)
     assert "| interior-v4 | .975 | .975 | .975 | .975 | .975 |" in (checkpoint / "README.md").read_text()
     assert "| interior-v1 | .930 |" in (checkpoint / "README.md").read_text()
+
+
+def test_what_ships_says_what_it_knows() -> None:
+    manifest = read_manifest(CHECKPOINT)
+    assert manifest is not None
+    assert manifest.domain == DOMAIN
 
 
 def test_the_card_that_ships_has_figures_of_four_dimensions() -> None:

@@ -78,7 +78,7 @@ def test_the_manifest_is_what_the_checkpoint_would_get_again(tmp_path: Path, mon
     manifest = read_manifest(FOLDER)
     assert manifest is not None
     copy = Path(shutil.copytree(FOLDER, tmp_path / "demo"))
-    again = write_manifest(copy, "interior-v4", "float32", max_pixels=manifest.max_pixels)
+    again = write_manifest(copy, "interior-v4", "float32", max_pixels=manifest.max_pixels, domain=manifest.domain)
     assert again.model_copy(update={"golden": ()}) == manifest.model_copy(update={"golden": ()})
     for entry, written in zip(again.golden, manifest.golden, strict=True):
         assert entry.scores == pytest.approx(written.scores, abs=1e-3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from iqa_core.__main__ import main
 from tests.corpora import tiny_png, write_folder
 from tests.inspection.speaking import save_speaking
 from tests.jobs import running
@@ -33,11 +34,23 @@ def score(corpus: Path, output: Path, address: str, *flags: object) -> tuple[int
 
 
 @pytest.mark.ray
-def test_a_fault_is_a_warning(corpus: Path, broken: Path, tmp_path: Path, ray_address: str) -> None:
+def test_a_fault_is_a_warning_that_stays_with_the_table(
+    corpus: Path, broken: Path, tmp_path: Path, ray_address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, printed = score(corpus, tmp_path / "out", ray_address, "--assessor.checkpoint", broken)
     assert code == 0, printed
     assert "warning: own answer: said by itself: layout 0/3" in printed
     assert "--strict-check" in printed
+    found = running.read_run(tmp_path / "out")["warnings"]
+    assert found[0].startswith("own answer: said by itself: layout 0/3")
+    # a run that looks at nothing, since nothing is left to do, does not forget
+    code, printed = score(corpus, tmp_path / "out", ray_address, "--assessor.checkpoint", broken, "--no-check")
+    assert code == 0, printed
+    assert running.read_run(tmp_path / "out")["warnings"] == found
+    capsys.readouterr()
+    assert main(["status", str(tmp_path / "out")]) == 0
+    assert "warning    own answer: said by itself" in capsys.readouterr().out
+    assert "own answer: said by itself" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.ray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import json
 import random
 import re
 from pathlib import Path
@@ -98,6 +99,13 @@ def test_tables_in_which_nothing_varies_or_nothing_is_scored_have_reports(tmp_pa
     assert b"no scores" in scoring_report(open_score_table(Storage(), str(rejected)))
 
 
+def test_a_damaged_record_of_the_run_costs_its_facts_and_not_the_report(tmp_path: Path) -> None:
+    scores = write_score_table(tmp_path / "scores", rows(9), CARRIED)
+    for damaged in (b"", b"{", b"[]", b"\xff"):
+        (scores / "run.json").write_bytes(damaged)
+        assert b"meant for" not in scoring_report(open_score_table(Storage(), str(scores)))
+
+
 def test_what_comes_from_data_is_escaped_and_nothing_is_fetched_by_the_page(tmp_path: Path) -> None:
     nasty = "<script>alert(1)</script>\"'&"
     table: list[dict[str, Any]] = [
@@ -105,7 +113,18 @@ def test_what_comes_from_data_is_escaped_and_nothing_is_fetched_by_the_page(tmp_
         {"key": nasty, "reason": "corrupt", "detail": nasty},
     ]
     scores = write_score_table(tmp_path / "sc&<b>", table, CARRIED)
-    page = scoring_report(open_score_table(Storage(), str(scores)), [(1, 2), (3, 4)]).decode()
+    record = {
+        "checkpoint": nasty,
+        "rubric": "q-align",
+        "meant_for": {"rubric": "Any picture.", "checkpoint": "Drawings."},
+        "warnings": [nasty, "own answer: 0/3"],
+        "this_run": {"progress": [[1, 2], [3, 4]]},
+    }
+    (scores / "run.json").write_text(json.dumps(record))
+    page = scoring_report(open_score_table(Storage(), str(scores))).decode()
+    for fact in ("q-align", "Any picture.", "Drawings.", "own answer: 0/3"):
+        assert f"<dd>{fact}</dd>" in page
+    assert "Throughput" in page
     assert "<script" not in page
     assert html.escape(nasty, quote=True) in page.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:)|url\(|@import|https?://""", page)

@@ -134,6 +134,7 @@ def test_models_says_what_the_numbers_mean() -> None:
     async def test(client: httpx2.AsyncClient) -> None:
         [model] = (await client.get("/v1/models")).json()["models"]
         assert [one["name"] for one in model["dimensions"]] == DIMENSIONS
+        assert model["meant_for"] == {"rubric": "Interior rooms, generated or photographed."}
         assert all((one["min"], one["max"], one["higher_is"]) == (1, 5, "better") for one in model["dimensions"])
         answer = await client.post("/v1/assess", files=[("images", tiny_png(1))])
         assert answer.json()["fingerprint"] == model["fingerprint"]
