@@ -32,12 +32,15 @@ class Compared:
     groups: tuple[str, ...]
     unscored: int
     """Pairs left out, since an image is not in the table or was rejected."""
+    undecided: int
+    """Rows of the files that are no pair, since nobody chose."""
 
 
 def fit(settings: FusionSettings) -> int:
     """Run the job; the exit code. Raises CallerError."""
     compared = _compared(settings)
-    print(f"pairs      {len(compared.shares_P):,} with scores, {compared.unscored:,} without")
+    undecided = f", {compared.undecided:,} rows in which nobody chose" if compared.undecided else ""
+    print(f"pairs      {len(compared.shares_P):,} with scores, {compared.unscored:,} without{undecided}")
     raw = fit_weights(compared.differences_PK, compared.shares_P, signed=settings.signed)
     parts = _splits(compared, settings)
     for line in _report(compared, settings, parts):
@@ -59,7 +62,7 @@ def _compared(settings: FusionSettings) -> Compared:
     if not kept:
         raise CallerError(
             f"--scores {settings.scores}: no pair has both of its images scored there; pairs are like "
-            f"{pairs[0].first}, keys like {next(iter(rows), 'none')}"
+            f"{pairs.pairs[0].first}, keys like {next(iter(rows), 'none')}"
         )
     return Compared(
         dimensions,
@@ -67,6 +70,7 @@ def _compared(settings: FusionSettings) -> Compared:
         np.asarray([pair.share for pair, _, _ in kept]),
         tuple(pair.group for pair, _, _ in kept),
         len(found) - len(kept),
+        pairs.undecided,
     )
 
 

@@ -36,7 +36,7 @@ def read(path: Path, options: DeqaOptions) -> Iterator[Opinion | str]:
                 path=folder / image,
                 dimension=options.dimension,
                 mos=ONE_TO_FIVE.mos(mos, f"{row.place}: gt_score_norm"),
-                std=std,
+                std=None if std is None else ONE_TO_FIVE.std(std, f"{row.place}: std_norm"),
                 dataset=options.dataset or path.stem,
                 group=row.name(options.group),
             )

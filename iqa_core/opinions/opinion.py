@@ -30,9 +30,16 @@ class Scale:
             )
         return 1 + 4 * min(max(position, 0.0), 1.0)
 
-    def std(self, value: float) -> float:
-        """A standard deviation in units of 1..5."""
-        return 4 * value / abs(self.best - self.worst)
+    def std(self, value: float, place: str) -> float:
+        """A standard deviation in units of 1..5. Raises CallerError, with `place`, when no ratings can have it."""
+        width = abs(self.best - self.worst)
+        largest = width * math.sqrt(0.5)  # of two ratings, one at each end; of more it is less
+        if not 0 <= value <= largest + 1e-9:
+            raise CallerError(
+                f"{place}: {value:g} is no standard deviation of ratings from {self.worst:g} to {self.best:g}, which "
+                f"lies between 0 and {largest:.4g}; is it on another scale, or a variance?"
+            )
+        return 4 * value / width
 
 
 ONE_TO_FIVE = Scale(1, 5)

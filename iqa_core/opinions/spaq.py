@@ -36,7 +36,10 @@ def read(path: Path, options: SpaqOptions) -> Iterator[Opinion | str]:
     """Opinions in the file's order, up to six per image. Raises CallerError when no column is one of SPAQ's."""
     folder = options.images or path.absolute().parent
     for found in read_rows(path):
-        row = Row(found.place, {name.strip().lower(): value for name, value in found.values.items()})
+        names = [name.strip().lower() for name in found.values]
+        if doubled := [name for name in (IMAGE, *COLUMNS) if names.count(name) > 1]:
+            raise CallerError(f"{path}: it has {', '.join(doubled)} more than once, in other cases; rename all but one")
+        row = Row(found.place, dict(zip(names, found.values.values(), strict=True)))
         columns = [name for name in COLUMNS if name in row.values]
         if IMAGE not in row.values or not columns:
             raise CallerError(f"{path}: its columns are {', '.join(found.values)}; SPAQ's are Image name, MOS, …")

@@ -67,9 +67,7 @@ def _columns(row: Row, dimensions: str | None) -> Iterator[tuple[str, str, str, 
 
 def _std(row: Row, name: str, scale: Scale) -> float | None:
     value = row.number(name)
-    if value is not None and value < 0:
-        raise CallerError(f"{row.place}: {name} is {value:g}; a standard deviation is 0 or more")
-    return None if value is None else scale.std(value)
+    return None if value is None else scale.std(value, f"{row.place}: {name}")
 
 
 def _count(row: Row, name: str) -> int | None:

@@ -28,7 +28,7 @@ def read(address: object) -> tuple[Opinion, ...]:
 def test_a_scale_may_run_down_and_its_deviation_goes_with_it() -> None:
     assert Scale(0, 100).mos(75, "x") == 4
     assert Scale(100, 0).mos(75, "x") == 2
-    assert Scale(1, 0).std(0.1) == Scale(0, 1).std(0.1) == pytest.approx(0.4)
+    assert Scale(1, 0).std(0.1, "x") == Scale(0, 1).std(0.1, "x") == pytest.approx(0.4)
     with pytest.raises(CallerError, match=r"x: -1 is outside of 100 \(worst\) to 0 \(best\)"):
         Scale(100, 0).mos(-1, "x")
 
@@ -84,7 +84,7 @@ def test_the_annotations_of_a_scene_corpus_are_such_a_table(tmp_path: Path) -> N
         ("image,dimension,mos\na,b,3\n", "?worst=0", "worst and best are two different numbers"),
         ("image,dimension,mos\na,b,3\n", "?worst=5&best=5", "worst and best are two different numbers"),
         ("image,dimension,mos\na,b,3\n", "?best=x", "best: Input should be a valid number"),
-        ("image,dimension,mos,std\na,b,3,-1\n", "", "std is -1; a standard deviation is 0 or more"),
+        ("image,dimension,mos,std\na,b,3,-1\n", "", "std: -1 is no standard deviation"),
         ("image,dimension,mos,count\na,b,3,0\n", "", "count is 0; a number of raters is 1 or more"),
         ("image,dimension,mos,count\na,b,3,2.5\n", "", "count is 2.5; a number of raters is 1 or more"),
         ("image,dimension,mos\na,b,inf\n", "", "mos is 'inf'; a finite number is wanted"),
@@ -170,12 +170,79 @@ def test_q_align_scores_may_be_texts_or_stand_in_the_id_alone(tmp_path: Path) ->
 
 def test_pyiqa_columns_count_by_position(tmp_path: Path) -> None:
     path = written(
-        tmp_path / "k.csv", "img_name,mos,std,split,ratio802010_seed123\n1.jpg,75,10,train,1\n2.jpg,0,5,test,2\n"
+        tmp_path / "k.csv", "img_name,mos,std,split,ratio802010_seed123\n1.jpg,75,0.5,train,1\n2.jpg,0,1,test,2\n"
     )
     first, second = read(f"pyiqa:{path}?set=koniq10k")
     assert (first.mos, first.dataset, first.group) == (4.0, "koniq10k", None)
-    assert first.std == pytest.approx(0.4)
+    assert first.std == 0.5, "KonIQ's deviations are those of votes from 1 to 5"
     assert second.mos == 1.0
+
+
+@pytest.mark.parametrize(
+    ("set", "lines", "mos", "std"),
+    [
+        # header and first row of the file as pyiqa publishes it
+        (
+            "koniq10k",
+            "img_name,mos,std,split,c1,c2\n10004473376.jpg,77.3836206897,0.527277894494,training,0.0,0.0",
+            4.0953,
+            0.5273,
+        ),
+        ("livec", "img_name,mos,std\nt1.bmp,63.963406174124174,18.376200073180403", 3.5585, 0.7350),
+        ("kadid10k", "ref_name,dist_name,dmos,std\nI01.png,I01_01_01.png,4.57,0.496", 4.57, 0.496),
+        ("tid2013", "ref_name,dist_name,mos,std\nI01.BMP,I01_01_1.bmp,5.51429,0.13013", 3.4508, None),
+        ("tid2008", "ref_name,dist_name,mos,std\nI01.BMP,I01_01_1.bmp,5.9706,0.10593", 3.6536, None),
+        ("csiq", "ref_name,dist_name,dmos\n1600.png,1600.AWGN.1.png,0.061989", 4.7520, None),
+        ("live", "ref_name,dist_name,mos\nstudentsculpture.bmp,jp2k/img2,28.00384535689855", 3.8798, None),
+        ("spaq", "Image name,MOS,Brightness,Colorfulness\n00001.jpg,48.86,47.43,55.57", 2.9544, None),
+        ("ava", "img_name,MOS,c1,c2\n1.jpg,5.64,0,1", 3.0622, None),
+        ("flive", "img_name/patch_name,mos,split\nblur/a.jpg,77.5,0", 4.1, None),
+    ],
+)
+def test_the_published_files_are_read(set: str, lines: str, mos: float, std: float | None, tmp_path: Path) -> None:
+    [found] = read(f"pyiqa:{written(tmp_path / 'meta.csv', lines)}?set={set}")
+    assert found.mos == pytest.approx(mos, abs=1e-4)
+    assert found.std == (None if std is None else pytest.approx(std, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("options", "lines", "said"),
+    [
+        # KonIQ's and KADID's own files: a share of votes, and the reference, stand where opinion and name are read
+        (
+            "?set=koniq10k",
+            "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,MOS_zscore\na.jpg,0,0,25,73,7,105,3.8,0.5,77",
+            "image_name, c1",
+        ),
+        ("?kind=nr&worst=0&best=100", "image_name,c1,c2\na.jpg,0,0", "is it another file"),
+        (
+            "?set=kadid10k",
+            "dist_img,ref_img,dmos,var\nI01_01.png,I01.png,4.57,0.496",
+            "a fr file of pyiqa begins with reference",
+        ),
+        ("?set=koniq10k", "ref_name,dist_name,dmos\na.png,b.png,3", "begins with name, mos"),
+        ("?set=koniq10k", "ref_name,mos\na.png,3", "begins with name, mos"),
+        (
+            "?set=kadid10k",
+            "ref_name,dist_name,dmos,std\na.png,b.png,4.57,3",
+            "line 2: std: 3 is no standard deviation of ratings from 1 to 5",
+        ),
+        ("?set=kadid10k", "ref_name,dist_name,dmos,std\na.png,b.png,4.57,-1", "0 or more is wanted"),
+        ("?set=kadid10k", "ref_name,dist_name,dmos,std\na.png,b.png,77,1", "line 2: the opinion: 77 is outside of 1"),
+        ("?set=koniq10k", "img_name,mos\n" + "a.jpg,3.2\nb.jpg,4.9\n" * 10, "all 20 opinions lie between 3.2 and 4.9"),
+    ],
+)
+def test_another_file_of_a_set_is_refused(options: str, lines: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match=said):
+        read(f"pyiqa:{written(tmp_path / 'k.csv', lines)}{options}")
+
+
+def test_without_a_header_the_first_line_counts(tmp_path: Path) -> None:
+    path = written(tmp_path / "k.csv", "a.jpg,75,0.5\nb.jpg,50,0.5\n")
+    assert [(row.image, row.mos, row.std) for row in read(f"pyiqa:{path}?set=koniq10k")] == [
+        ("a.jpg", 4.0, None),
+        ("b.jpg", 3.0, None),
+    ]
 
 
 def test_pyiqa_direction_is_the_sets_and_not_the_headers(tmp_path: Path) -> None:
