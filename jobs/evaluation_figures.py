@@ -18,6 +18,7 @@ from iqa_core.agreement import (
     human_ceiling,
     uncertainty,
 )
+from iqa_core.corpus.table import REWARD
 from iqa_core.opinions.opinion import Opinions
 from jobs.judged import Judged
 
@@ -118,6 +119,7 @@ def _figures(opinions: Opinions, judged: Judged, resamples: int, seed: int, *, b
         uncertainty={
             name: uncertainty(judged.scores_N[mask], judged.spreads_N[mask], mos_N[mask], resamples, seed)
             for name, mask in masks.items()
+            if name != REWARD  # which has no spread
         },
         failures=judged.failures,
         groups=groups,

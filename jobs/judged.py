@@ -19,7 +19,9 @@ from iqa_core.assessor.load import describe, fingerprint, load, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.storage import Storage, absolute, is_local, local_path
+from iqa_core.corpus.table import REWARD, dimensions_of
 from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
 from iqa_core.records import Assessment, Rejection
 from jobs.progress import Progress
@@ -39,6 +41,7 @@ class Judged:
     scores_N: NDArray[np.float64]
     """1 to 5; NaN where there is none."""
     spreads_N: NDArray[np.float64]
+    """Of the level distribution; NaN where there is no score, and of the reward, which has none."""
     failures: Mapping[str, int]
     """Rejection code -> opinions that have no score for it."""
 
@@ -48,12 +51,12 @@ Judge = Callable[[], Judged]
 
 
 def assessor_judge(opinions: Opinions, config: AssessorConfig, rubric: str | None) -> Judge:
-    """Scores every image once, with all dimensions of the rubric.
+    """Scores every image once, with all dimensions of the rubric; the reward weighs them equally.
 
     Raises CallerError before a model is loaded: an unknown dimension, no image where the annotations say.
     """
     spec = describe(config, rubric, own_limits(config))
-    _require_dimensions(opinions, spec.rubric.names, f"rubric {spec.rubric.id}")
+    _require_dimensions(opinions, (*spec.rubric.names, REWARD), f"rubric {spec.rubric.id}")
     if not any(path.is_file() for path in opinions.images):
         raise CallerError(
             f"none of {len(opinions.images):,} images is where the annotations say, {opinions.images[0]} to begin "
@@ -74,11 +77,14 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
     assessor = load(spec, config)
     results = dict(_assessed(lambda images: assess_images(assessor, images), opinions.images))
     columns = {name: k for k, name in enumerate(spec.rubric.names)}
+    weights = FusionWeights.equal(spec.rubric.names)
 
     def verdict(opinion: Opinion) -> tuple[float, float] | str:
         result = results[opinion.path]
         if isinstance(result, Rejection):
             return str(result.reason)
+        if opinion.dimension == REWARD:
+            return float(fuse(result.scores_K[None], weights)[0]), math.nan
         return float(result.scores_K[columns[opinion.dimension]]), float(result.stds_K[columns[opinion.dimension]])
 
     return _judged(about, opinions.rows, verdict)
@@ -106,7 +112,7 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
             return NOT_IN_TABLE
         if row["reason"] is not None:
             return str(row["reason"])
-        return row[opinion.dimension], row[f"{opinion.dimension}_std"]
+        return row[opinion.dimension], row.get(f"{opinion.dimension}_std", math.nan)
 
     return partial(_judged, about, opinions.rows, verdict)
 
@@ -161,10 +167,10 @@ def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Tab
     by_key: dict[str, list[dict[str, Any]]] = {}
     by_name: dict[str, list[dict[str, Any]]] = {}
     metadata: dict[str, Any] = {}
-    scored = [f"{name}{end}" for name in opinions.dimensions for end in ("", "_std")]
+    scored = [f"{name}{end}" for name in opinions.dimensions for end in ("", "_std") if name + end != f"{REWARD}_std"]
     for _, rows in ledger.read_all(names):
         metadata = ledger.metadata(rows)
-        _require_dimensions(opinions, rows.column_names, f"the score table {output}")
+        _require_dimensions(opinions, (*dimensions_of(rows.column_names), REWARD), f"the score table {output}")
         for row in rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist():
             by_key.setdefault(row["key"], []).append(row)
             by_name.setdefault(PurePosixPath(row["key"]).name, []).append(row)

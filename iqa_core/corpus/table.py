@@ -38,12 +38,15 @@ VERDICT = pa.schema([("status", pa.string()), ("reason", pa.string()), ("detail"
 
 SCORED, REJECTED = "scored", "rejected"
 
+REWARD = "reward"
+"""The fused score; the last of the table's own columns."""
+
 
 def score_columns(dimensions: Sequence[str], probs: bool) -> pa.Schema:
     fields = [(name, pa.float32()) for name in dimensions] + [(f"{name}_std", pa.float32()) for name in dimensions]
     if probs:
         fields += [(f"{name}_probs", pa.list_(pa.float32())) for name in dimensions]
-    return pa.schema([*fields, ("reward", pa.float32())])
+    return pa.schema([*fields, (REWARD, pa.float32())])
 
 
 def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema) -> pa.Schema:
@@ -56,6 +59,12 @@ def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema) -> 
             f"two columns of the score table would have the name {', '.join(doubled)}: rename the input's"
         )
     return pa.schema(fields)
+
+
+def dimensions_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Dimensions of a table with these columns: scores with a spread, before the reward; carried columns are behind."""
+    own = names[: names.index(REWARD)]
+    return tuple(name for name in own if f"{name}_std" in own)
 
 
 def own_columns(dimensions: Sequence[str]) -> frozenset[str]:
@@ -92,7 +101,7 @@ def verdicts(
         scored[f"{name}_std"] = pa.array(stds_NK[:, k], pa.float32())
         if probs:
             scored[f"{name}_probs"] = pa.array([outcome.probs_KL[k] for outcome in assessed], pa.list_(pa.float32()))
-    scored["reward"] = pa.array(fuse(scores_NK, weights), pa.float32())
+    scored[REWARD] = pa.array(fuse(scores_NK, weights), pa.float32())
     columns |= {name: array.take(gather) for name, array in scored.items()}
     schema = pa.schema([*VERDICT, *score_columns(dimensions, probs)])
     return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)

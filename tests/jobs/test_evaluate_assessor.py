@@ -71,6 +71,7 @@ def table_of(rows: Mapping[str, Path], output: Path, keep: int | None = None) ->
         else:
             row |= {"status": "scored", **dict(zip(names, map(float, result.scores_K), strict=True))}
             row |= {f"{name}_std": float(std) for name, std in zip(names, result.stds_K, strict=True)}
+            row["reward"] = row["layout"]  # the mean of the fake assessor's dimensions is the same for all
         lines.append(row)
     schema = table_schema(names, probs=False, carried=pa.schema([]))
     table = pa.Table.from_pylist(lines[:keep], schema=schema)
@@ -297,6 +298,27 @@ def test_images_are_found_by_key_where_the_source_is_a_tar(bench: Path, tmp_path
     assert found["agreement"]["overall"]["scored"] == 24
 
 
+def test_the_reward_is_judged_like_a_dimension(bench: Path, tmp_path: Path) -> None:
+    images = images_of(bench)
+    scores = table_of(images, tmp_path / "scores")
+    lines = [
+        f"{path},{name},{1 + index % 5}" for index, path in enumerate(images.values()) for name in ("reward", "layout")
+    ]
+    annotations = tmp_path / "opinions.csv"
+    annotations.write_text("\n".join(["image,dimension,mos", *lines]))
+    looked_up = evaluated(tmp_path, "--annotations", annotations, "--scores", scores)
+    assert looked_up["agreement"]["reward"] == looked_up["agreement"]["layout"]
+    direct = evaluated(tmp_path, "--annotations", annotations, "--assessor.checkpoint", "fake:")
+    assert direct["agreement"]["reward"]["scored"] == 24
+    assert direct["agreement"]["layout"]["srcc"] == looked_up["agreement"]["layout"]["srcc"]
+    assert looked_up["uncertainty"].keys() == {"layout", "overall"}
+    # other columns of the table are no dimensions, be they numbers or not
+    annotations.write_text(annotations.read_text().replace(",reward,", ",width,"))
+    assert "the annotations are about width, but the score table" in refused(
+        "--annotations", annotations, "--scores", scores
+    )
+
+
 def test_what_a_score_table_does_not_have_is_counted(bench: Path, tmp_path: Path) -> None:
     images = images_of(bench)
     first = next(iter(images.values()))
@@ -314,7 +336,10 @@ def test_what_cannot_be_evaluated_is_refused(bench: Path, tmp_path: Path) -> Non
     assert "would be ignored" in refused(*annotations, "--scores", "x", "--assessor.checkpoint", "fake:")
     assert "--storage-options belong to --scores" in refused(*annotations, "--storage-options", '{"anon": true}')
     message = refused(*annotations, "--assessor.checkpoint", "fake:", "--rubric", "q-align")
-    assert "the annotations are about distortion, harmony, layout, lighting, but rubric q-align has quality" in message
+    assert (
+        "the annotations are about distortion, harmony, layout, lighting, but rubric q-align has quality, aesthetics, reward"
+        in message
+    )
     assert "--annotations: is required" in refused()
     other = ("--against", "scores:x")
     assert "would be ignored" in refused(*annotations, "--scores", "x", *other, "--assessor.threads", 1)
