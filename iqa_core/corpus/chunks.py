@@ -73,6 +73,13 @@ class Survey:
     """Input columns that it would carry along, under their own names."""
 
 
+READING = 2
+"""Version of the rules by which sources become images, keys and carried columns; what each changed, in docs/inputs.md.
+
+Raised by hand. An output is read, as long as it lives, by the rules that it was begun with.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How sources are cut into chunks and which of their columns mean what; fixed for the life of an output."""
@@ -85,6 +92,8 @@ class ReadOptions:
     id_column: str | None = None
     carry: Mapping[str, str] = field(default_factory=dict)
     """Column name -> Arrow type name, for fields of JSON sidecars and columns of lists."""
+    reading: int = READING
+    """By which rules; that of the output's contract."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,12 +73,14 @@ def propose(
     """List the inputs, compare with the plan, and cut what is new.
 
     wanted: the contract that this run would lay down; its carried columns are filled in from the inputs.
+    options: the reading is taken from the contract that is there, else from the wanted one.
     exact: count the images of every tar, whatever it costs; a limit needs that anyway.
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
     there is nothing at all to score.
     """
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
+    options = replace(options, reading=(laid_down or wanted).reading)
     retired: frozenset[str] = frozenset()
     if on_changed == "rescore":  # known before anything is cut
         changes: list[Change] = []
@@ -123,7 +125,8 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     contract = plan.create(proposal.contract)
     if differences := contract.differences(proposal.contract):
         raise CallerError(_differences_message(plan, differences))
-    if not contract.carried.equals(proposal.contract.carried):
+    other = proposal.contract
+    if contract.reading != other.reading or not contract.carried.equals(other.carried):
         return False
     numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
     return all(plan.add_segment(number, data) for number, data in numbered)

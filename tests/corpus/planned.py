@@ -78,7 +78,8 @@ class Output:
     def read_plan(self) -> ReadPlan:
         contract = self.plan.contract()
         assert contract is not None
-        return ReadPlan(self.storage, self.options, ImageLimits(), contract.carried, own_columns(DIMENSIONS))
+        options = replace(self.options, reading=contract.reading)
+        return ReadPlan(self.storage, options, ImageLimits(), contract.carried, own_columns(DIMENSIONS))
 
     def open(self, chunk: Chunk) -> Content:
         return open_chunk(chunk, self.read_plan())

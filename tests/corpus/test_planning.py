@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import threading
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqa_core.corpus import segments
-from iqa_core.corpus.chunks import ReadOptions, Stretch
+from iqa_core.corpus.chunks import READING, ReadOptions, Stretch
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import apply
 from iqa_core.corpus.segments import Draft
@@ -373,6 +374,31 @@ def test_the_contract_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert plan.contract() is None
     assert plan.create(contract) == contract
     assert plan.create(replace(contract, probs=True)) == contract
+
+
+def test_an_output_goes_on_by_the_rules_that_it_was_begun_with(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg")
+    old = Output(tmp_path / "old")
+    old.extend(tmp_path / "in", wanted=replace(WANTED, reading=1))
+    assert old.proposal(tmp_path / "in").contract.reading == 1
+    assert old.read_plan().options.reading == 1
+    new = Output(tmp_path / "new")
+    lost = new.proposal(tmp_path / "in")
+    new.extend(tmp_path / "in", wanted=replace(WANTED, reading=1))
+    assert not apply(new.plan, lost), "a program before it was first: it is proposed again, by that one's rules"
+    assert new.proposal(tmp_path / "in").contract.reading == 1
+
+
+def test_a_contract_without_a_reading_is_of_reading_1_and_unknown_fields_are_named(tmp_path: Path) -> None:
+    content = json.loads(WANTED.to_json())
+    assert content.pop("reading") == READING
+    assert Contract.from_json(json.dumps(content).encode()).reading == 1
+    for changes, said in (({"tiles": 4}, "tiles: 4"), ({"reading": 9}, "reading: 9 there, up to 2 known")):
+        with pytest.raises(CallerError, match=said):
+            Contract.from_json(json.dumps({**content, **changes}).encode())
+    del content["fusion"]
+    with pytest.raises(CallerError, match="no fusion"):
+        Contract.from_json(json.dumps(content).encode())
 
 
 # ---- races
