@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iqa_core.corpus.sources import Kind
 from iqa_core.records import Rejection
@@ -30,6 +30,14 @@ class Stretch:
     """One past the last."""
     images: int | None
     """Exact number, or None for a tar that was not indexed (its reader counts)."""
+    occurrences: tuple[int, ...] | None = None
+    """Of each image in a part of a tar: how many of its name the tar holds up to it; None where they are counted from
+    the part alone."""
+
+    @classmethod
+    def of(cls, *values: Any) -> Stretch:
+        """From its fields in order, tuples given as lists."""
+        return cls(*(tuple(value) if isinstance(value, list) else value for value in values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class Chunk:
     @classmethod
     def from_bytes(cls, data: bytes) -> Chunk:
         name, kind, stretches = json.loads(zlib.decompress(data))
-        return cls(name, Kind(kind), tuple(Stretch(*values) for values in stretches))
+        return cls(name, Kind(kind), tuple(Stretch.of(*values) for values in stretches))
 
 
 @dataclass(frozen=True, slots=True)

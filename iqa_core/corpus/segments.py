@@ -32,6 +32,7 @@ SEGMENT_SCHEMA = pa.schema(
         ("begin", pa.int64()),
         ("end", pa.int64()),
         ("images", pa.int64()),
+        ("occurrences", pa.list_(pa.int32())),
     ]
 )
 
@@ -154,7 +155,7 @@ def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:
     for batch in file.iter_batches(ROWS_PER_READ):
         for row in batch.to_pylist():
             index, kind = row.pop("chunk"), Kind(row.pop("kind"))
-            yield index, kind, Stretch(**row)
+            yield index, kind, Stretch.of(*row.values())
 
 
 def chunks_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Stretch, ...]]]:

@@ -378,15 +378,12 @@ def test_the_contract_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_an_output_goes_on_by_the_rules_that_it_was_begun_with(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg")
-    old = Output(tmp_path / "old")
-    old.extend(tmp_path / "in", wanted=replace(WANTED, reading=1))
-    assert old.proposal(tmp_path / "in").contract.reading == 1
-    assert old.read_plan().options.reading == 1
-    new = Output(tmp_path / "new")
+    old, new = Output(tmp_path / "out", ReadOptions(chunk_images=4, reading=1)), Output(tmp_path / "out")
     lost = new.proposal(tmp_path / "in")
-    new.extend(tmp_path / "in", wanted=replace(WANTED, reading=1))
+    old.extend(tmp_path / "in")
     assert not apply(new.plan, lost), "a program before it was first: it is proposed again, by that one's rules"
     assert new.proposal(tmp_path / "in").contract.reading == 1
+    assert new.read_plan().options.reading == 1
 
 
 def test_a_contract_without_a_reading_is_of_reading_1_and_unknown_fields_are_named(tmp_path: Path) -> None:
