@@ -324,6 +324,10 @@ class ScoringRun:
             lines.append(
                 f"left out   columns that this table does not have: {', '.join(sorted(self._proposal.left_out))}"
             )
+        lines += [
+            f"unfit      {counted(count, 'value')} of {name} cannot be {job.options.carry[name]}, and null in the table"
+            for name, count in sorted(self._proposal.unfit.items())
+        ]
         return "\n".join(lines)
 
     def _closing(self) -> str:

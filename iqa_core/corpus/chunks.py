@@ -15,6 +15,8 @@ from iqa_core.records import Rejection
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from iqa_core.corpus.carried_types import Bounds
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -79,6 +81,10 @@ class Survey:
     stretches: tuple[Stretch, ...]
     carried: pa.Schema
     """Input columns that it would carry along, under their own names."""
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    """Of the columns with 64-bit integers or times in them, where they are known."""
+    unfit: Mapping[str, int] = field(default_factory=dict)
+    """Column -> number of its values that are not of the type that `--carry` gives them: they are null."""
 
 
 READING = 2
@@ -99,7 +105,7 @@ class ReadOptions:
     uri_column: str | None = None
     id_column: str | None = None
     carry: Mapping[str, str] = field(default_factory=dict)
-    """Column name -> Arrow type name, for fields of JSON sidecars and columns of lists."""
+    """Column name -> Arrow type name, for fields of JSON sidecars and columns of lists and tables."""
     reading: int = READING
     """By which rules; that of the output's contract."""
 

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.range_file import RangeFile
@@ -65,7 +66,8 @@ class Contract:
         """Raises CallerError for a contract of a version of this program that knows more, or has other fields."""
         content = {"reading": 1, **json.loads(data)}  # plans before reading 2 do not say it
         _check_fields(content)
-        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
+        planned = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
+        schema = pa.schema([field if is_scorable(field.type) else _replanned(field) for field in planned])
         return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema})
 
     def locating(self) -> ReadOptions:
@@ -87,6 +89,11 @@ class Contract:
             for name in ("chunk_images", "probs", "dimensions", "fusion", "columns")
             if getattr(self, name) != getattr(other, name)
         ]
+
+
+def _replanned(field: pa.Field) -> pa.Field:
+    """A column of a type that no chunk could be scored with, in the type that it would be planned in now."""
+    return field.with_type(settled(carried_type(field.type)))
 
 
 def _check_fields(content: Mapping[str, Any]) -> None:

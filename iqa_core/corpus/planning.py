@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,8 +13,9 @@ from typing import Literal
 
 import pyarrow as pa
 
+from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
-from iqa_core.corpus.columns import carried_name, unified
+from iqa_core.corpus.columns import InputColumn, plain, settled_schema, table_names, unified
 from iqa_core.corpus.plan import Contract, Plan, Planned
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
@@ -58,6 +59,27 @@ class Proposal:
     """Columns of new input that the table, being fixed, does not have."""
     next_segment: int = 0
     """Number of the first segment that it would add to the plan it was made from."""
+    unfit: Counter[str] = field(default_factory=Counter)
+    """Column -> number of values in lists that are not of the type that `--carry` gives them: they are null."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Input columns that several sources may have; `uri` is the first of them."""
+
+    uri: str
+    schema: pa.Schema
+    bounds: Mapping[str, Bounds]
+    """Of all of them together; a column is missing where one of them does not tell."""
+
+    def joined(self, bounds: Mapping[str, Bounds]) -> _Table:
+        """With one source more."""
+        wider = {
+            name: (min(low, bounds[name][0]), max(high, bounds[name][1]))
+            for name, (low, high) in self.bounds.items()
+            if name in bounds
+        }
+        return replace(self, bounds=wider)
 
 
 def propose(
@@ -89,14 +111,15 @@ def propose(
     listing, changes = Listing(Counter()), []
     unplanned = _unplanned(plan, inputs, listing, changes, retired)
     new = heapq.merge(unplanned, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri)
-    schemas: list[tuple[str, pa.Schema]] = []
+    tables: list[_Table] = []
+    unfit: Counter[str] = Counter()
     draft = Draft(retired)
     planned = _planned_images(plan, retired) if limit is not None else 0
     is_local_only = all(is_local(absolute(given)) for given in inputs)
     pool = ThreadPoolExecutor(LOCAL_SURVEY_THREADS if is_local_only else SURVEY_THREADS)
     try:
         surveyed = _readable(_surveyed(pool, plan.storage, new, options, exact=exact or limit is not None), listing)
-        for kind, stretches in _cut(_noting(surveyed, schemas), options):
+        for kind, stretches in _cut(_noting(surveyed, tables, unfit), options):
             is_enough = limit is not None and planned >= limit and stretches[0].source != draft.last_source
             if is_enough or (changes and on_changed == "stop"):
                 break
@@ -108,13 +131,13 @@ def propose(
     if changes and on_changed == "stop":
         raise CallerError(_changes_message(changes))
     draft.close()
-    contract, left_out = _with_columns(wanted, laid_down, schemas)
+    contract, left_out = _with_columns(wanted, laid_down, tables)
     if laid_down is None and not draft:
         passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
     if laid_down is None:
-        _check_flags_are_used(options, draft, schemas)
-    return Proposal(contract, draft, retired, listing.ignored, left_out, next_segment)
+        _check_flags_are_used(options, draft, tables)
+    return Proposal(contract, draft, retired, listing.ignored, left_out, next_segment, unfit)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -132,9 +155,7 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     return all(plan.add_segment(number, data) for number, data in numbered)
 
 
-def _check_flags_are_used(
-    options: ReadOptions, chunks: Iterable[NewChunk], schemas: Sequence[tuple[str, pa.Schema]]
-) -> None:
+def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_Table]) -> None:
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
     given = {name: value for name, value in columns.items() if value is not None}
@@ -143,7 +164,7 @@ def _check_flags_are_used(
         if not has_table:
             raise CallerError(f"--{name}-column {value}: none of the inputs is a table with columns")
     for name in options.carry:
-        if not any(name in schema.names for _, schema in schemas):
+        if not any(name in table.schema.names for table in tables):
             raise CallerError(f"--carry {name}: none of the inputs has such a column or sidecar field")
 
 
@@ -251,12 +272,16 @@ def _readable(
 
 
 def _noting(
-    surveyed: Iterable[tuple[Source, Survey]], schemas: list[tuple[str, pa.Schema]]
+    surveyed: Iterable[tuple[Source, Survey]], tables: list[_Table], unfit: Counter[str]
 ) -> Iterator[tuple[Source, Survey]]:
-    """Passes surveys on, and notes each schema that was not there before."""
+    """Passes surveys on, and notes each schema once."""
     for source, survey in surveyed:
-        if len(survey.carried) and not any(survey.carried.equals(known) for _, known in schemas):
-            schemas.append((source.uri, survey.carried))
+        unfit.update(survey.unfit)
+        place = next((i for i, known in enumerate(tables) if survey.carried.equals(known.schema)), None)
+        if place is not None:
+            tables[place] = tables[place].joined(survey.bounds)
+        elif len(survey.carried):
+            tables.append(_Table(source.uri, survey.carried, survey.bounds))
         yield source, survey
 
 
@@ -283,41 +308,49 @@ def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Ite
 
 
 def _with_columns(
-    wanted: Contract, laid_down: Contract | None, schemas: Sequence[tuple[str, pa.Schema]]
+    wanted: Contract, laid_down: Contract | None, tables: Sequence[_Table]
 ) -> tuple[Contract, frozenset[str]]:
     """The contract with its carried columns, and the columns that it has no place for.
 
-    Raises CallerError for a column whose type does not go into the one that is laid down.
+    Raises CallerError for a column that cannot be carried, or whose values do not go into the type that is laid down.
     """
-    taken = own_columns(wanted.dimensions)
-    renamed = [(uri, _as_in_table(uri, schema, taken)) for uri, schema in schemas]
+    own, reading = own_columns(wanted.dimensions), (laid_down or wanted).reading
+    columns = [column for table in tables for column in _columns_of(table, own, reading)]
     if laid_down is None:
-        carried = unified(renamed)
+        carried = settled_schema(columns)
         table_schema(wanted.dimensions, wanted.probs, carried)
         return replace(wanted, carried=carried), frozenset()
-    left_out = set()
-    for uri, schema in renamed:
-        for column in schema:
-            if column.name not in laid_down.carried.names:
-                left_out.add(column.name)
-                continue
-            known = laid_down.carried.field(column.name).type
-            if known != column.type and not pa.types.is_string(known):
-                together = unified([("", pa.schema([(column.name, known)])), (uri, pa.schema([column]))])
-                if together.field(0).type != known:
-                    raise CallerError(
-                        f"{uri}: column {column.name} is {column.type} there, {known} in the score table; score it "
-                        "into an output of its own"
-                    )
-    return laid_down, frozenset(left_out)
+    names = frozenset(laid_down.carried.names)
+    for column in columns:
+        if column.name in names:
+            _check_goes_into(laid_down.carried.field(column.name).type, column, reading)
+    return laid_down, frozenset(column.name for column in columns) - names
 
 
-def _as_in_table(uri: str, schema: pa.Schema, taken: frozenset[str]) -> pa.Schema:
-    """A source's columns under their names in the score table."""
-    names = [carried_name(name, taken) for name in schema.names]
+def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> None:
+    """Into a type that is laid down: any value goes into text; by the first reading what Arrow promotes to it goes."""
+    if pa.types.is_string(known) or known == column.type:
+        return
+    if reading == 1:
+        given = plain(pa.schema([(column.name, column.type)]))
+        try:
+            if unified([("", pa.schema([(column.name, known)])), (column.uri, given)]).field(0).type == known:
+                return
+        except CallerError:
+            pass  # said below
+    column.check_held(known)
+
+
+def _columns_of(table: _Table, own: frozenset[str], reading: int) -> list[InputColumn]:
+    """A source's columns with their names in the score table."""
+    names = table_names(table.schema.names, own, reading)
     if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise CallerError(f"{uri}: two of its columns would be {', '.join(doubled)} in the score table; rename one")
-    return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+        shown = ", ".join(map(repr, doubled))
+        raise CallerError(f"{table.uri}: two of its columns would be {shown} in the score table; rename one")
+    return [
+        InputColumn(table.uri, field.name, name, field.type, table.bounds.get(field.name))
+        for field, name in zip(table.schema, names, strict=True)
+    ]
 
 
 def _changes_message(changes: Sequence[Change]) -> str:

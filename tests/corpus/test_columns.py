@@ -29,11 +29,14 @@ def test_one_schema_for_all() -> None:
     )
 
 
-def test_a_value_that_does_not_fit_costs_itself_alone() -> None:
+def test_a_value_that_has_no_place_in_its_type_is_an_error_that_names_the_column() -> None:
     table = pa.table({"n": ["1", "x", None, "3"]})
     schema = pa.schema({"n": pa.int64(), "absent": pa.bool_()})
-    assert conformed(table, schema, 4).to_pydict() == {"n": [1, None, None, 3], "absent": [None] * 4}
-    assert conformed(pa.table({}), schema, 2).num_rows == 2
+    with pytest.raises(ValueError, match="column n is no int64"):
+        conformed(table, schema, 4, reading=2)
+    assert conformed(table.slice(2), schema, 2, reading=2).to_pydict() == {"n": [None, 3], "absent": [None] * 2}
+    assert conformed(table, schema, 4, reading=1).to_pydict() == {"n": [1, None, None, 3], "absent": [None] * 4}
+    assert conformed(pa.table({}), schema, 2, reading=2).num_rows == 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iqa_core.corpus.carried_types import Bounds, has_bounds
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
@@ -33,7 +34,8 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
         Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
         for begin, end in _row_ranges(file.metadata, options)
     )
-    return Survey(stretches, carried)
+    bounds = {field.name: _bounds(file, field.name) for field in carried if has_bounds(field.type)}
+    return Survey(stretches, carried, {name: found for name, found in bounds.items() if found is not None})
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
@@ -72,6 +74,27 @@ def _faults_named(uri: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise FetchFailed(f"{uri}: it cannot be read as Parquet ({error})") from error
+
+
+def _bounds(file: pq.ParquetFile, name: str) -> Bounds | None:
+    """Smallest and largest of 0 and the 64-bit integers and times in a column, by the file's statistics."""
+    low = high = 0
+    for index in range(len(file.schema)):
+        leaf = file.schema.column(index)
+        is_of_column = leaf.path == name or leaf.path.startswith(f"{name}.")
+        if not is_of_column or leaf.physical_type not in ("INT64", "INT96"):
+            continue
+        for group in range(file.metadata.num_row_groups):
+            found = file.metadata.row_group(group).column(index).statistics
+            if found is not None and found.num_values == 0:
+                continue
+            if found is None or not found.has_min_max:
+                return None
+            # times are compared as integers: Python has no date after the year 9999
+            is_raw = leaf.converted_type != "UINT_64"
+            least, most = (found.min_raw, found.max_raw) if is_raw else (found.min, found.max)
+            low, high = min(low, least), max(high, most)
+    return low, high
 
 
 def _row_ranges(metadata: pq.FileMetaData, options: ReadOptions) -> Iterator[tuple[int, int]]:
@@ -124,7 +147,7 @@ def _batches(
         for batch in file.iter_batches(ROWS_PER_READ, row_groups=groups, columns=[column]):
             begin, end = max(skipped - position, 0), min(skipped + count - position, batch.num_rows)
             if begin < end:
-                yield batch.column(0).slice(begin, end - begin)
+                yield batch.column(column).slice(begin, end - begin)
             position += batch.num_rows
             if position >= skipped + count:
                 return

@@ -63,8 +63,8 @@ def test_rows_without_an_image_have_keys_of_their_own_whatever_the_chunks(tmp_pa
 def test_csv_is_carried_as_text_and_typed_by_flag(tmp_path: Path) -> None:
     content = "uri,seed,weight,note\na.jpg,007,1.50,\nb.jpg,x,,hello\n"
     assert listed(tmp_path, content, carry={"seed": "int64"}) == [
-        {"key": "a.jpg", "seed": 7, "weight": "1.50", "note": None},
-        {"key": "b.jpg", "seed": None, "weight": None, "note": "hello"},
+        {"key": "a.jpg", "seed": 7, "input_weight": "1.50", "note": None},
+        {"key": "b.jpg", "seed": None, "input_weight": None, "note": "hello"},
     ]
 
 
@@ -97,7 +97,7 @@ def test_blank_lines_before_the_header(tmp_path: Path) -> None:
         (b"uri,n\na.jpg,1,2\n", "3 fields, the header 2"),
         (b'uri,n\na.jpg,"never closed\nb.jpg,2\n', "no CSV"),
         (b"uri,n\na.jpg,1\nb\xff.jpg,2\n", "not UTF-8"),
-        (b"uri,n,n\na.jpg,1,2\n", " n "),
+        (b"uri,n,n\na.jpg,1,2\n", "'n'"),
         (b"uri\ra.jpg\rb.jpg\r", "no CSV"),
         (b"name,n\na.jpg,1\n", "no column can be the image"),
         (b"uri,n\n", "nothing to score"),

@@ -1,0 +1,144 @@
+"""A column of any Arrow type -> the same values in another type, as Python's values, or as text."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from iqa_core.corpus.carried_types import PLAIN, Bounds, has_bounds, is_list
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character: JSON can write it, UTF-8 cannot."""
+
+
+def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """The column as another type. Raises ValueError where a value has no place in it."""
+    if column.type == wanted and not _may_be_damaged(wanted):
+        return column
+    try:
+        if pa.types.is_string(wanted):
+            return pa.chunked_array([_as_text(chunk) for chunk in column.chunks], wanted)
+        return pa.chunked_array([_as(chunk, wanted) for chunk in column.chunks], wanted)
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _as(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """One array, whatever lies in it, as a type."""
+    array = _unwrapped(array)
+    kind = array.type
+    if pa.types.is_map(kind):
+        array = array.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+    if is_list(array.type) and pa.types.is_list(wanted):
+        return _as_list(array, wanted)
+    if pa.types.is_struct(kind) and pa.types.is_struct(wanted):
+        return _as_struct(array, wanted)
+    return array if kind == wanted else array.cast(wanted)
+
+
+def _unwrapped(array: pa.Array) -> pa.Array:
+    """Values of the type that `unwrapped` says."""
+    kind = array.type
+    if isinstance(kind, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+    if isinstance(array, pa.ExtensionArray):
+        return _unwrapped(array.storage)
+    if pa.types.is_run_end_encoded(kind):
+        return _unwrapped(pc.run_end_decode(array))
+    if pa.types.is_dictionary(kind):
+        return _unwrapped(array.dictionary).take(array.indices)
+    array = array.cast(PLAIN[kind]) if kind in PLAIN else array
+    return _sound_text(array) if pa.types.is_string(array.type) else array
+
+
+def _sound_text(array: pa.Array) -> pa.Array:
+    """Text that is UTF-8: a file may say so of bytes that are none, and no engine reads them."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = array.cast(pa.binary()).to_pylist()
+        return pa.array([None if value is None else value.decode(errors="replace") for value in raw], pa.string())
+    return array
+
+
+def _may_be_damaged(kind: pa.DataType) -> bool:
+    """Whether there is text in it."""
+    return pa.types.is_string(kind) or any(_may_be_damaged(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _as_list(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    # of a null in a list of fixed size Arrow says the size, and hands out no values
+    lengths = pc.if_else(array.is_null(), 0, pc.list_value_length(array)).to_numpy(zero_copy_only=False)
+    edges = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    values = _as(array.flatten(), wanted.value_type)
+    return pa.ListArray.from_arrays(pa.array(edges, pa.int32()), values, type=wanted, mask=array.is_null())
+
+
+def _as_struct(array: pa.StructArray, wanted: pa.DataType) -> pa.Array:
+    given = dict(zip(array.type.names, array.flatten(), strict=True))
+    children = [
+        _as(given[field.name], field.type) if field.name in given else pa.nulls(len(array), field.type)
+        for field in wanted
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(wanted), mask=array.is_null())
+
+
+def _as_text(array: pa.Array) -> pa.Array:
+    array = _unwrapped(array)
+    if pa.types.is_string(array.type):
+        return array
+    return pa.array([None if value is None else text_of(value) for value in values_of(array)], pa.string())
+
+
+def values_of(array: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Python's values; of what Python has no values for (a date after the year 9999), Arrow's text."""
+    try:
+        found: list[Any] = array.to_pylist()
+    except (ValueError, OverflowError):
+        found = array.cast(pa.string()).to_pylist()
+    return found
+
+
+def text_of(value: Any) -> str:
+    """A value as text: text as it is, bytes as UTF-8 or else in hexadecimal digits, anything else as JSON has it."""
+    if isinstance(value, str):
+        return SURROGATE.sub("\ufffd", value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta | decimal.Decimal | uuid.UUID):
+        return str(value)
+    return SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, default=text_of))
+
+
+def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
+    """Smallest and largest of 0 and all the 64-bit integers and times in a column."""
+    low = high = 0
+    for array in arrays:
+        for integers in _integers_of(array):
+            found = pc.min_max(integers).as_py()
+            low, high = min(low, found["min"] or 0), max(high, found["max"] or 0)
+    return low, high
+
+
+def _integers_of(array: pa.Array) -> Iterator[pa.Array]:
+    array = _unwrapped(array)
+    if pa.types.is_map(array.type):
+        yield from (leaf for part in (array.keys, array.items) for leaf in _integers_of(part))
+    elif is_list(array.type):
+        yield from _integers_of(array.flatten())
+    elif pa.types.is_struct(array.type):
+        yield from (leaf for child in array.flatten() for leaf in _integers_of(child))
+    elif has_bounds(array.type):
+        yield array if pa.types.is_integer(array.type) else array.cast(pa.int64())
