@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iqa_core.corpus.sources import Kind
+from iqa_core.corpus.sources import Kind, Metadata
 from iqa_core.records import Rejection
 
 if TYPE_CHECKING:
@@ -35,11 +35,19 @@ class Stretch:
     occurrences: tuple[int, ...] | None = None
     """Of each image in a part of a tar: how many of its name the tar holds up to it; None where they are counted from
     the part alone."""
+    metadata: Metadata | None = None
+    """The table that describes it."""
 
     @classmethod
     def of(cls, *values: Any) -> Stretch:
-        """From its fields in order, tuples given as lists."""
-        return cls(*(tuple(value) if isinstance(value, list) else value for value in values))
+        """From its fields in order, as JSON or Arrow has them; plans of reading 1 lack the last two."""
+        source, key, size, etag, begin, end, images, *later = values
+        occurrences, metadata, *_ = (*later, None, None)
+        return cls(
+            *(source, key, size, etag, begin, end, images),
+            None if occurrences is None else tuple(occurrences),
+            None if metadata is None else Metadata(*metadata),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """WebDataset tars -> images with their sidecars; damage costs only what cannot be read.
 
 A member is an image by its extension, whatever it is (several images may share a stem); a link is the member that it
-points to. The sidecars `<stem>.json` and `<stem>.txt`, before or after the image, are carried as text. Files of one stem
-that lie side by side are a sample, as WebDataset groups them; a tar is cut between samples. In reading 1 all files of
-one stem in a chunk belong together.
+points to. The sidecars `<stem>.json` and `<stem>.txt`, before or after the image, are carried as text. Files of one
+stem that lie side by side are a sample, as WebDataset groups them; a tar is cut between samples. In reading 1 all files
+of one stem in a chunk belong together.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.range_file import RangeFile
+from iqa_core.corpus.readers import metadata
 from iqa_core.corpus.readers.tar import BLOCK, Damage, Member, follow_links, scan, walk
 from iqa_core.corpus.sources import Source, is_image_name
 from iqa_core.corpus.storage import FetchFailed, Storage, is_local
@@ -59,12 +60,31 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     images = [member for member in tar.members if is_image_name(member.name)]
     if tar.damage is not None and not images and stretch.begin == 0:
         raise FetchFailed(f"{tar.damage}; nothing is readable")
+    keys = _keys(images, stretch.occurrences, options.reading)
+    sidecars = _sidecars(tar, options)
+    described = metadata.columns_of(
+        storage, [(stretch.metadata, metadata.names_of_member(key)) for key in keys], options
+    )
+    for name, column in zip(beside_sidecars(described.column_names, options), described.columns, strict=True):
+        sidecars = sidecars.append_column(name, column)
     return Content(
-        keys=_keys(images, stretch.occurrences, options.reading),
-        carried=_sidecars(tar, options),
+        keys=keys,
+        carried=sidecars,
         images=lambda ordinals: (tar.image(images[ordinal]) for ordinal in ordinals),
         damage=tar.damage,
     )
+
+
+def image_names(storage: Storage, source: Source, size: int) -> list[str]:
+    """Of the images in the first bytes of a tar; for one read of these where it is remote."""
+    file = _file(storage, source.uri, size) if is_local(source.uri) else io.BytesIO(storage.read(source.uri, 0, size))
+    members, _ = scan(file, size)
+    return [member.name for member in members if is_image_name(member.name)]
+
+
+def beside_sidecars(names: Sequence[str], options: ReadOptions) -> list[str]:
+    """Columns of the table that describes a tar: `input_<name>` where its sidecars have one of that name."""
+    return [f"input_{name}" if name in SIDECARS or name in options.carry else name for name in names]
 
 
 @dataclass(frozen=True, slots=True)
