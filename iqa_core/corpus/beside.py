@@ -12,6 +12,7 @@ import tempfile
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -38,8 +39,18 @@ NAMES = (
 ROWS_PER_IMAGE = 32
 """A table of more rows per image is not looked into: at most so many downloads fail, and its names lie in memory."""
 
+STATUS, SUCCESS = "status", "success"
+"""Column and value by which img2dataset says that a row's image was downloaded."""
+
+TAR_THREADS = 16
+"""Tars that are looked into at once where each costs round trips."""
+
 SPOOLED = 4096
 """Sources written at a time."""
+
+
+_Named = tuple[Source, tuple[str, ...]]
+"""A source, and the URIs of tables that name it, the closest first."""
 
 
 @dataclass(slots=True)
@@ -123,26 +134,27 @@ class Beside:
         return cls(storage, options, listing, frozenset(map(absolute, inputs)))
 
     def __call__(self, folder: str, sources: Iterator[Source]) -> Iterator[Source]:
-        with _Spool(sources) as spool:
+        with _Spool((source, ()) for source in sources) as spool:
             tables = {
                 source.uri: _Table(source)
-                for source in spool
+                for source, _ in spool
                 if source.kind in (Kind.PARQUET, Kind.LIST) and source.uri not in self.named
             }
             if not tables:
-                yield from spool
+                yield from (source for source, _ in spool)
                 return
             self._give_ranges(tables.values(), spool)
+            self._match_tars([table for table in tables.values() if table.tar is not None], folder)
             with _Spool(self._matched(tables.values(), spool)) as matched:
                 for table in tables.values():
                     self._settle(table)
                 yield from self._told(tables, matched)
 
-    def _give_ranges(self, tables: Iterable[_Table], sources: Iterable[Source]) -> None:
+    def _give_ranges(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> None:
         """To each table the tar of its name, the folder of its name if that has images, or the folder it lies in."""
         by_stem = {table.stem: table for table in tables}
         images = dict.fromkeys((*by_stem, *(table.folder for table in tables)), 0)
-        for source in sources:
+        for source, _ in sources:
             if source.kind is Kind.WEBDATASET and (stem := source.uri.rpartition(".")[0]) in by_stem:
                 by_stem[stem].tar = source
             elif source.kind is Kind.IMAGE:
@@ -153,45 +165,47 @@ class Beside:
             table.range = table.stem if images[table.stem] or table.tar else table.folder
             table.images = images[table.range]
 
-    def _matched(self, tables: Iterable[_Table], sources: Iterable[Source]) -> Iterator[Source]:
-        """The sources; as its metadata an image has a line with the URI of each table that names it, the closest first."""
+    def _matched(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> Iterator[_Named]:
+        """The sources, images with the tables that name them."""
         of_range: dict[str, list[_Table]] = defaultdict(list)
         for table in tables:
-            if table.tar is not None:
-                self._match_members(table, table.tar)
-            elif table.images:
+            if table.tar is None and table.images:
                 of_range[table.range].append(table)
         loaded: dict[str, list[_Table]] = {}
-        for source in sources:
-            for left in [range for range in loaded if not source.uri.startswith(range + "/")]:
+        for source, _ in sources:
+            for left in [around for around in loaded if not source.uri.startswith(around + "/")]:
                 for table in loaded.pop(left):
                     self._settle(table)
-            if source.kind is Kind.IMAGE:
-                found = []
-                for range in _ancestors(source.uri):
-                    if range in of_range and range not in loaded:
-                        loaded[range] = [table for table in of_range[range] if self._load(table)]
-                    for table in loaded.get(range, ()):
-                        if _names(table, names_of_file(source.uri, table.source.uri)):
-                            found.append(table.source.uri)
-                if found:
-                    source = replace(source, metadata=Metadata("\n".join(found), None, "", ""))
-            yield source
+            found: list[str] = []
+            for around in _ancestors(source.uri) if source.kind is Kind.IMAGE else ():
+                if around in of_range and around not in loaded:
+                    loaded[around] = [table for table in of_range[around] if self._load(table)]
+                found += [table.source.uri for table in loaded.get(around, ()) if _names(table, source.uri)]
+            yield source, tuple(found)
 
-    def _match_members(self, table: _Table, tar: Source) -> None:
-        if not self._load(table):
-            return
+    def _match_tars(self, tables: Sequence[_Table], folder: str) -> None:
+        """Tables against the tars beside them, a few at a time: each costs round trips."""
+        with ThreadPoolExecutor(1 if is_local(folder) else TAR_THREADS) as pool:
+            for begin in range(0, len(tables), TAR_THREADS):
+                for table in pool.map(self._match_members, tables[begin : begin + TAR_THREADS]):
+                    self._settle(table)
+
+    def _match_members(self, table: _Table) -> _Table:
+        tar = table.tar
+        if tar is None or not self._load(table):
+            return table
         size = tar.size or 0
         seen = webdataset.SAMPLE_BYTES if not is_local(tar.uri) else size
         try:
             members = webdataset.image_names(self.storage, tar, min(seen, size))
         except (Missing, Forbidden, FetchFailed):
             members = []
-        hits = sum(_names(table, names_of_member(name)) for name in members)
+        hits = sum(_has(table, names_of_member(name)) for name in members)
         if seen < size and hits and 2 * hits >= len(members) and table.rows <= ROWS_PER_IMAGE * hits * size / seen:
             for column in table.columns:  # as its beginning says
                 if column.is_hit_N.any():
                     column.is_hit_N[:] = True
+        return table
 
     def _load(self, table: _Table) -> bool:
         """Read what the table names; False where that is nothing, or it holds images itself."""
@@ -205,39 +219,47 @@ class Beside:
         return is_read and bool(table.columns)
 
     def _read_names(self, table: _Table) -> bool:
-        source = table.source
+        read = self._read_parquet if table.source.kind is Kind.PARQUET else self._read_list
         hashes: dict[str, array[int]] = defaultdict(lambda: array("q"))
         statuses: Counter[str] = Counter()
-        if source.kind is Kind.PARQUET:
-            file = parquet.opened(self.storage, source.uri, source.size or 0)
-            schema = file.schema_arrow
-            table.rows = file.metadata.num_rows
-            is_many = table.tar is None and table.rows > ROWS_PER_IMAGE * table.images
-            if is_many or holds_images(schema, self.options) or len(set(schema.names)) < len(schema.names):
-                return False
-            table.survey = parquet.columns_of(file, schema.names)
-            with parquet.faults_named(source.uri):
-                for column in _may_name(schema):
-                    for names in column_names(file, _metadata(source, column)):
-                        hashes[column].extend(hash(name) for name in names if name is not None)
-                if "status" in schema.names:
-                    for names in column_names(file, _metadata(source, "status")):
-                        statuses.update(name for name in names if name is not None)
-        else:
-
-            def note(values: Mapping[str, Any]) -> None:
-                table.rows += 1
-                for column, value in values.items():
-                    is_name = column.lower() in NAMES and isinstance(value, str | int)
-                    if is_name and (name := named(value, source.uri)) is not None:
-                        hashes[column].append(hash(name))
-                if isinstance(values.get("status"), str):
-                    statuses[values["status"]] += 1
-
-            table.survey = lists.columns_of(self.storage, source.uri, source.size or 0, self.options, note)
-        if "success" in statuses:
-            table.absent = statuses.total() - statuses["success"]
+        if not read(table, hashes, statuses):
+            return False
+        if SUCCESS in statuses:
+            table.absent = statuses.total() - statuses[SUCCESS]
         table.columns = [_Column.of(column, values) for column, values in hashes.items()]
+        return True
+
+    def _read_parquet(self, table: _Table, hashes: dict[str, array[int]], statuses: Counter[str]) -> bool:
+        source = table.source
+        file = parquet.opened(self.storage, source.uri, source.size or 0)
+        schema = file.schema_arrow
+        table.rows = file.metadata.num_rows
+        is_many = table.tar is None and table.rows > ROWS_PER_IMAGE * table.images
+        if is_many or holds_images(schema, self.options) or len(set(schema.names)) < len(schema.names):
+            return False
+        table.survey = parquet.columns_of(file, schema.names)
+        with parquet.faults_named(source.uri):
+            for column in _may_name(schema):
+                for names in column_names(file, _metadata(source, column)):
+                    hashes[column].extend(hash(name) for name in names if name is not None)
+            for column in {STATUS} & set(schema.names):
+                for names in column_names(file, _metadata(source, column)):
+                    statuses.update(name for name in names if name is not None)
+        return True
+
+    def _read_list(self, table: _Table, hashes: dict[str, array[int]], statuses: Counter[str]) -> bool:
+        source = table.source
+
+        def note(values: Mapping[str, Any]) -> None:
+            table.rows += 1
+            for column, value in values.items():
+                if isinstance(value, str | int) and (name := named(value, source.uri)) is not None:
+                    if column.lower() in NAMES:
+                        hashes[column].append(hash(name))
+                    if column == STATUS:
+                        statuses[name] += 1
+
+        table.survey = lists.columns_of(self.storage, source.uri, source.size or 0, self.options, note)
         return True
 
     def _settle(self, table: _Table) -> None:
@@ -269,30 +291,26 @@ class Beside:
             f"{column.name}); leave one row per file, or move the table elsewhere and name it as an --input of its own"
         )
 
-    def _told(self, tables: Mapping[str, _Table], sources: Iterable[Source]) -> Iterator[Source]:
+    def _told(self, tables: Mapping[str, _Table], sources: Iterable[_Named]) -> Iterator[Source]:
         """Tables of metadata are no sources any more; what they describe says so."""
         by_tar = {table.tar.uri: table.chosen for table in tables.values() if table.tar is not None}
-        for source in sources:
+        for source, named_by in sources:
             table = tables.get(source.uri)
             if table is not None and table.chosen is not None:
                 continue
             if source.kind is Kind.LIST:
                 self.listing.ignored[extension(source.uri)] += 1
                 continue
-            if source.uri in by_tar:
-                source = replace(source, metadata=by_tar[source.uri])
-            elif source.metadata is not None:
-                found = (tables[uri].chosen for uri in source.metadata.uri.split("\n"))
-                source = replace(source, metadata=next(filter(None, found), None))
-            yield source
+            found = (by_tar.get(source.uri), *(tables[uri].chosen for uri in named_by))
+            yield replace(source, metadata=next(filter(None, found), None))
 
 
 class _Spool:
     """Sources, to be gone through several times, in a file without a name."""
 
-    def __init__(self, sources: Iterator[Source]) -> None:
+    def __init__(self, sources: Iterator[_Named]) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed on leaving)
-        while some := [(s.uri, s.kind, s.key, s.size, s.etag, s.metadata) for s in islice(sources, SPOOLED)]:
+        while some := [(s.uri, s.kind, s.key, s.size, s.etag, found) for s, found in islice(sources, SPOOLED)]:
             pickle.dump(some, self._file)
         self._end = self._file.tell()
 
@@ -302,16 +320,21 @@ class _Spool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def __iter__(self) -> Iterator[Source]:
+    def __iter__(self) -> Iterator[_Named]:
         self._file.seek(0)
         while self._file.tell() < self._end:
-            for uri, kind, key, size, etag, metadata in pickle.load(self._file):
-                yield Source(uri, kind, key, size, etag, metadata=metadata)
+            for *place, found in pickle.load(self._file):
+                yield Source(*place), found
 
 
-def _names(table: _Table, names: Sequence[str]) -> bool:
-    """Whether it names this file, in any of its columns."""
-    return any([column.has(names) for column in table.columns])  # each takes note
+def _names(table: _Table, uri: str) -> bool:
+    """Whether it names this file under its folder."""
+    return _has(table, names_of_file(uri, table.source.uri))
+
+
+def _has(table: _Table, names: Sequence[str]) -> bool:
+    """Whether any of its columns has one of these names; each takes note."""
+    return sum(column.has(names) for column in table.columns) > 0
 
 
 def _metadata(source: Source, column: str) -> Metadata:
