@@ -7,7 +7,7 @@ a file until then; in memory there are 8 bytes per row of the tables around the 
 
 from __future__ import annotations
 
-import pickle
+import json
 import tempfile
 from array import array
 from collections import Counter, defaultdict
@@ -311,8 +311,7 @@ class _Spool:
     def __init__(self, sources: Iterator[_Named]) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed on leaving)
         while some := [(s.uri, s.kind, s.key, s.size, s.etag, found) for s, found in islice(sources, SPOOLED)]:
-            pickle.dump(some, self._file)
-        self._end = self._file.tell()
+            self._file.write(json.dumps(some).encode() + b"\n")
 
     def __enter__(self) -> _Spool:
         return self
@@ -322,9 +321,9 @@ class _Spool:
 
     def __iter__(self) -> Iterator[_Named]:
         self._file.seek(0)
-        while self._file.tell() < self._end:
-            for *place, found in pickle.load(self._file):
-                yield Source(*place), found
+        for line in self._file:
+            for uri, kind, key, size, etag, found in json.loads(line):
+                yield Source(uri, Kind(kind), key, size, etag), tuple(found)
 
 
 def _names(table: _Table, uri: str) -> bool:
