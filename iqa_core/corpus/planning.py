@@ -198,7 +198,7 @@ def _unplanned(
     tell = None if beside.options.reading == 1 else beside
     for source in list_sources(plan.storage, inputs, beside.listing, tell):
         while current is not None and current[0].stretch.source < source.uri:
-            _note_vanished(plan.storage, current, roots, changes)
+            _note_vanished(beside, current, roots, changes)
             current = _next_planned(planned)
         if current is None or current[0].stretch.source > source.uri:
             yield source
@@ -212,7 +212,7 @@ def _unplanned(
             tables[table.uri] |= _chunks_of(current)
         current = _next_planned(planned)
     while current is not None:
-        _note_vanished(plan.storage, current, roots, changes)
+        _note_vanished(beside, current, roots, changes)
         current = _next_planned(planned)
     what = "no longer describes files as it did"
     changes += [Change(uri, what, frozenset(chunks)) for uri, chunks in sorted(tables.items())]
@@ -223,15 +223,16 @@ def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Plan
     return None if found is None else list(found[1])
 
 
-def _note_vanished(storage: Storage, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
+def _note_vanished(beside: Beside, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
     """A source outside of this run's inputs is another run's; one under them that was not listed is gone.
 
     Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
     """
     uri = rows[0].stretch.source
     is_named_only = rows[0].kind in (Kind.LIST, Kind.ARROW)
-    if _is_under(uri, roots) and not (is_named_only and storage.stat(uri) is not None):
-        changes.append(Change(uri, "vanished", _chunks_of(rows)))
+    if _is_under(uri, roots) and not (is_named_only and beside.storage.stat(uri) is not None):
+        what = "now describes the files beside it" if uri in beside.surveys else "vanished"
+        changes.append(Change(uri, what, _chunks_of(rows)))
 
 
 def _is_under(uri: str, roots: Sequence[str]) -> bool:

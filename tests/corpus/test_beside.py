@@ -223,6 +223,18 @@ def test_a_table_that_came_later_changes_nothing_that_is_planned(tmp_path: Path)
     assert captions(output.images()) == {"a.jpg": None, "b.jpg": None}
 
 
+def test_a_table_that_was_an_input_and_now_describes_files_is_a_changed_source(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg")
+    write_table(tmp_path / "in" / "t.parquet", path=["a.jpg", "b.jpg", "c.jpg"], caption=["A", "B", "C"])
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "in")
+    touch(tmp_path / "in", "b.jpg")
+    with pytest.raises(CallerError, match=r"now describes the files beside it: .*t\.parquet"):
+        output.proposal(tmp_path / "in")
+    output.extend(tmp_path / "in", on_changed="rescore")
+    assert captions(output.images()) == {"a.jpg": None, "b.jpg": "B"}
+
+
 # ---- large, and elsewhere
 
 
