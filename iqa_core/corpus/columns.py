@@ -68,8 +68,53 @@ def conformed(table: pa.Table, schema: pa.Schema, num_rows: int) -> pa.Table:
         if field.name not in table.column_names:
             arrays[field.name] = pa.chunked_array([pa.nulls(num_rows, field.type)])
         else:
-            arrays[field.name] = _cast(table.column(field.name), field.type)
+            arrays[field.name] = _cast(_sound(table.column(field.name)), field.type)
     return pa.table(arrays, schema=schema)
+
+
+def _sound(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column, of which a value that its own type does not allow (text that is no UTF-8) costs itself only."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.chunked_array([pa.array([_sound_value(scalar) for scalar in column], column.type)], column.type)
+    return column
+
+
+def _sound_value(scalar: pa.Scalar) -> Any:
+    try:
+        pa.array([scalar], scalar.type).validate(full=True)
+    except pa.ArrowInvalid:
+        return _text_of(scalar)
+    return scalar
+
+
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """Python's values. What Python has none for (a year 10,000, nanoseconds) is the value as text, or None."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):
+        return [value_of(scalar) for scalar in column]
+
+
+def value_of(scalar: pa.Scalar) -> Any:
+    """The same for one value."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return _text_of(scalar)
+
+
+def _text_of(scalar: pa.Scalar) -> str | None:
+    """Text with bytes that are no UTF-8 written as \\xNN; any other value as Arrow writes it, None where it cannot."""
+    if isinstance(scalar, pa.DictionaryScalar):
+        scalar = scalar.value
+    if isinstance(scalar, pa.StringScalar):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+    try:
+        return scalar.cast(pa.string()).as_py()
+    except (pa.ArrowException, ValueError):
+        return None
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
@@ -80,16 +125,31 @@ def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
             return column.cast(wanted)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             pass  # value by value, so that one that does not fit costs itself only
-    return pa.chunked_array([pa.array([cast_value(value, wanted) for value in column.to_pylist()], wanted)])
+    return pa.chunked_array([pa.array([cast_value(value, wanted) for value in values_of(column)], wanted)])
 
 
 def cast_value(value: Any, wanted: pa.DataType) -> Any:
     """One value as the wanted type, or None where it is not one: a field is never guessed."""
     if value is None:
         return None
-    if pa.types.is_string(wanted) and not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False, default=str)
     try:
+        if pa.types.is_string(wanted):
+            return utf8(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
         return pa.scalar(value).cast(wanted).as_py()
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError, RecursionError):
         return None
+
+
+def storable(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Integers or texts as an array: an integer beyond its type is null, for it is a file's claim and never a score."""
+    if pa.types.is_string(kind):
+        return pa.array([None if value is None else utf8(value) for value in values], kind)
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, OverflowError):
+        return pa.array([cast_value(value, kind) for value in values], kind)
+
+
+def utf8(text: str) -> str:
+    """The text with lone surrogates, which no UTF-8 has, written as \\uNNNN: half an emoji of a caption that was cut."""
+    return text.encode("utf-8", "backslashreplace").decode()

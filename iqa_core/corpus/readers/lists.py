@@ -138,8 +138,8 @@ def _json_objects(lines: Iterator[str], uri: str, position: list[int]) -> Iterat
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except ValueError as error:
+            values = json.loads(line.removeprefix("\ufeff"))  # a list that was joined from several has more than one
+        except (ValueError, RecursionError) as error:
             raise CallerError(f"{uri}: the line before byte {position[0]} is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise CallerError(f"{uri}: the line before byte {position[0]} is no JSON object")

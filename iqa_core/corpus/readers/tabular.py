@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iqa_core.corpus.chunks import Encoded, ReadOptions, Stretch
+from iqa_core.corpus.columns import utf8, value_of, values_of
 from iqa_core.corpus.fetching import fetch, fetch_all
 from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError
@@ -101,9 +102,9 @@ def keys_of(
 ) -> tuple[str, ...]:
     """The id column if one was named, else the path or URI, else the row's position in its source: what there is."""
     ids = table.column(columns.key) if columns.key is not None else None
-    sources = [column.to_pylist() for column in (ids, paths) if column is not None]
+    sources = [values_of(column) for column in (ids, paths) if column is not None]
     return tuple(
-        next((str(column[i]) for column in sources if column[i] is not None), str(position))
+        utf8(next((str(column[i]) for column in sources if column[i] is not None), str(position)))
         for i, position in enumerate(positions)
     )
 
@@ -139,7 +140,7 @@ def resolve(uri: str, table: str) -> str:
 def _from_scalar(storage: Storage, stretch: Stretch, row: int, scalar: pa.Scalar, limits: ImageLimits) -> Encoded:
     path = None
     if isinstance(scalar, pa.StructScalar):
-        path = scalar["path"].as_py() if scalar.is_valid and "path" in scalar else None
+        path = value_of(scalar["path"]) if scalar.is_valid and "path" in scalar else None
         scalar = scalar["bytes"] if scalar.is_valid else pa.scalar(None)
     if scalar.is_valid:
         return Encoded(stretch.source, memoryview(scalar.as_buffer()), row=row)
