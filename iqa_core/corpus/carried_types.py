@@ -137,7 +137,7 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def _holds_times(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> bool:
-    """Of times with units: the same ones, or finer if what is there does not reach too far (ns: the years 1678 to 2261)."""
+    """Whether times go into a finer unit, where they do not reach too far (ns: the years 1678 to 2261)."""
     tests = (pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time)
     if not any(test(wanted) and test(given) for test in tests):
         return False

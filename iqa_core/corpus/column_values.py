@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
-import re
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,9 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iqa_core.corpus.carried_types import PLAIN, Bounds, has_bounds, is_list
-
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half a character: JSON can write it, UTF-8 cannot."""
 
 
 def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
@@ -65,8 +61,7 @@ def _sound_text(array: pa.Array) -> pa.Array:
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        raw = array.cast(pa.binary()).to_pylist()
-        return pa.array([None if value is None else value.decode(errors="replace") for value in raw], pa.string())
+        return pa.array([_text_of(scalar) for scalar in array], pa.string())
     return array
 
 
@@ -99,19 +94,43 @@ def _as_text(array: pa.Array) -> pa.Array:
     return pa.array([None if value is None else text_of(value) for value in values_of(array)], pa.string())
 
 
-def values_of(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Python's values; of what Python has no values for (a date after the year 9999), Arrow's text."""
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """Python's values. What Python has none for (a year 10,000, nanoseconds) is the value as text, or None."""
     try:
-        found: list[Any] = array.to_pylist()
+        return column.to_pylist()
     except (ValueError, OverflowError):
-        found = array.cast(pa.string()).to_pylist()
-    return found
+        return [value_of(scalar) for scalar in column]
+
+
+def value_of(scalar: pa.Scalar) -> Any:
+    """The same for one value."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return _text_of(scalar)
+
+
+def _text_of(scalar: pa.Scalar) -> str | None:
+    """Text with bytes that are no UTF-8 written as \\xNN; any other value as Arrow writes it, None where it cannot."""
+    if isinstance(scalar, pa.DictionaryScalar):
+        scalar = scalar.value
+    if isinstance(scalar, pa.StringScalar):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+    try:
+        return scalar.cast(pa.string()).as_py()
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def utf8(text: str) -> str:
+    """The text with lone surrogates, which no UTF-8 has, as \\uNNNN: half an emoji of a caption that was cut."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def text_of(value: Any) -> str:
     """A value as text: text as it is, bytes as UTF-8 or else in hexadecimal digits, anything else as JSON has it."""
     if isinstance(value, str):
-        return SURROGATE.sub("\ufffd", value)
+        return utf8(value)
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -119,7 +138,7 @@ def text_of(value: Any) -> str:
             return value.hex()
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta | decimal.Decimal | uuid.UUID):
         return str(value)
-    return SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, default=text_of))
+    return utf8(json.dumps(value, ensure_ascii=False, default=text_of))
 
 
 def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:

@@ -54,7 +54,7 @@ def test_a_value_that_has_no_place_in_its_type_is_an_error_that_names_the_column
         ("nan?", pa.float64(), None),
         ([1], pa.int64(), None),
         ({"a": 1}, pa.float64(), None),
-        ("\ud800", pa.string(), None),
+        ("\ud800", pa.string(), "\\ud800"),
         (None, pa.int64(), None),
     ],
 )

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import Bounds, has_bounds
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.column_values import values_of
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
@@ -55,7 +56,7 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
-            return images_from_uris(storage, stretch.source, paths.to_pylist(), ordinals, limits)
+            return images_from_uris(storage, stretch.source, values_of(paths), ordinals, limits)
         batches = _batches(file, stretch.source, columns.image, groups, skipped, count)
         return images_from_bytes(storage, stretch, batches, ordinals, limits)
 

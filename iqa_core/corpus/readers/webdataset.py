@@ -7,6 +7,7 @@ between stems, never within one, so files of one stem must lie side by side in a
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -185,7 +186,7 @@ def _sidecars(tar: _Tar, images: Sequence[Member], carry: Mapping[str, str]) -> 
         if kind in SIDECARS and member.link is None:
             content = tar.content(member)
             if not isinstance(content, Rejection):
-                texts.setdefault(_stem(member), {})[kind] = bytes(content).decode("utf-8", errors="replace")
+                texts.setdefault(_stem(member), {})[kind] = _text(bytes(content))
     rows = [texts.get(_stem(member), {}) for member in images]
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in SIDECARS}
     fields = [_json_object(row.get("json")) for row in rows]
@@ -195,10 +196,16 @@ def _sidecars(tar: _Tar, images: Sequence[Member], carry: Mapping[str, str]) -> 
     return pa.table(columns)
 
 
+def _text(data: bytes) -> str:
+    """A sidecar's text, without a byte order mark; UTF-8, or UTF-16 where the mark says so."""
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return data.decode(encoding, errors="replace")
+
+
 def _json_object(text: str | None) -> Mapping[str, object]:
     """The sidecar's fields; none where it is no JSON object (its text is carried all the same)."""
     try:
         parsed = json.loads(text) if text is not None else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
