@@ -109,7 +109,7 @@ def holds(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> boo
         return all(field.name in places and holds(places[field.name], field.type, bounds) for field in given)
     if pa.types.is_integer(given):
         least, most = _range_of_integers(wanted)
-        low, high = bounds or _range_of_integers(given)
+        low, high = bounds if bounds and given.bit_width == 64 else _range_of_integers(given)
         return least <= low and high <= most
     if pa.types.is_decimal(wanted) and pa.types.is_decimal(given):
         return wanted.scale >= given.scale and wanted.precision - wanted.scale >= given.precision - given.scale

@@ -62,7 +62,7 @@ def _sound_text(array: pa.Array) -> pa.Array:
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        return pa.array([_text_of(scalar) for scalar in array], pa.string())
+        return pa.array([_text_of(scalar) if scalar.is_valid else None for scalar in array], pa.string())
     return array
 
 
