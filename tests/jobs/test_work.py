@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ CARRIED = {name: example for name, example in EXAMPLES.items() if example.carrie
 REFUSED = {name: example for name, example in EXAMPLES.items() if example.carried is None}
 
 
-def planned(tmp_path: Path, *inputs: Path, **flags: object) -> tuple[ScoringJob, Contract]:
+def planned(tmp_path: Path, *inputs: Path, **flags: Any) -> tuple[ScoringJob, Contract]:
     settings = ScoreSettings(
         input=[str(path) for path in inputs],
         output=str(tmp_path / "out"),

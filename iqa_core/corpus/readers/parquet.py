@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,8 +35,7 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
         Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
         for begin, end in _row_ranges(file.metadata, options)
     )
-    bounds = {field.name: _bounds(file, field.name) for field in carried if has_bounds(field.type)}
-    return Survey(stretches, carried, {name: found for name, found in bounds.items() if found is not None})
+    return Survey(stretches, carried, _bounds(file, carried))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
@@ -77,24 +76,33 @@ def _faults_named(uri: str) -> Iterator[None]:
         raise FetchFailed(f"{uri}: it cannot be read as Parquet ({error})") from error
 
 
-def _bounds(file: pq.ParquetFile, name: str) -> Bounds | None:
-    """Smallest and largest of 0 and the 64-bit integers and times in a column, by the file's statistics."""
-    low = high = 0
-    for index in range(len(file.schema)):
+def _bounds(file: pq.ParquetFile, schema: pa.Schema) -> dict[str, Bounds]:
+    """Smallest and largest of 0 and the 64-bit integers and times in each column whose statistics say so."""
+    found: dict[str, Bounds | None] = {field.name: (0, 0) for field in schema if has_bounds(field.type)}
+    for index in range(len(file.schema) if found else 0):
         leaf = file.schema.column(index)
-        is_of_column = leaf.path == name or leaf.path.startswith(f"{name}.")
-        if not is_of_column or leaf.physical_type not in ("INT64", "INT96"):
+        if leaf.physical_type not in ("INT64", "INT96"):
             continue
-        for group in range(file.metadata.num_row_groups):
-            found = file.metadata.row_group(group).column(index).statistics
-            if found is not None and found.num_values == 0:
-                continue
-            if found is None or not found.has_min_max:
-                return None
-            # times are compared as integers: Python has no date after the year 9999
-            is_raw = leaf.converted_type != "UINT_64"
-            least, most = (found.min_raw, found.max_raw) if is_raw else (found.min, found.max)
-            low, high = min(low, least), max(high, most)
+        for name in accumulate(leaf.path.split("."), "{}.{}".format):  # a column's name may have dots itself
+            if (known := found.get(name)) is not None:
+                bounds = _bounds_of_leaf(file.metadata, index, leaf.converted_type == "UINT_64")
+                found[name] = bounds and (min(known[0], bounds[0]), max(known[1], bounds[1]))
+    return {name: bounds for name, bounds in found.items() if bounds is not None}
+
+
+def _bounds_of_leaf(metadata: pq.FileMetaData, index: int, is_unsigned: bool) -> Bounds | None:
+    low = high = 0
+    for group in range(metadata.num_row_groups):
+        found = metadata.row_group(group).column(index).statistics
+        if found is not None and found.num_values == 0:
+            continue
+        if found is None or not found.has_min_max:
+            return None
+        # times are compared as integers: Python has no date after the year 9999
+        least, most = (found.min, found.max) if is_unsigned else (found.min_raw, found.max_raw)
+        if not isinstance(most, int):
+            return None
+        low, high = min(low, least), max(high, most)
     return low, high
 
 
