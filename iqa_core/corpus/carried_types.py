@@ -109,7 +109,7 @@ def holds(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> boo
         return all(field.name in places and holds(places[field.name], field.type, bounds) for field in given)
     if pa.types.is_integer(given):
         least, most = _range_of_integers(wanted)
-        low, high = bounds or _range_of_integers(given)
+        low, high = bounds if bounds and given.bit_width == 64 else _range_of_integers(given)
         return least <= low and high <= most
     if pa.types.is_decimal(wanted) and pa.types.is_decimal(given):
         return wanted.scale >= given.scale and wanted.precision - wanted.scale >= given.precision - given.scale
@@ -137,7 +137,7 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def _holds_times(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> bool:
-    """Of times with units: the same ones, or finer if what is there does not reach too far (ns: the years 1678 to 2261)."""
+    """Whether times go into a finer unit, where they do not reach too far (ns: the years 1678 to 2261)."""
     tests = (pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time)
     if not any(test(wanted) and test(given) for test in tests):
         return False

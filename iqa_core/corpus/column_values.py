@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
-import re
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,11 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from iqa_core.corpus.carried_types import PLAIN, Bounds, has_bounds, is_list
-
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half a character: JSON can write it, UTF-8 cannot."""
 
 
 def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
@@ -36,9 +33,7 @@ def _as(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     """One array, whatever lies in it, as a type."""
     array = _unwrapped(array)
     kind = array.type
-    if pa.types.is_map(kind):
-        array = array.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
-    if is_list(array.type) and pa.types.is_list(wanted):
+    if (is_list(kind) or pa.types.is_map(kind)) and pa.types.is_list(wanted):
         return _as_list(array, wanted)
     if pa.types.is_struct(kind) and pa.types.is_struct(wanted):
         return _as_struct(array, wanted)
@@ -53,7 +48,9 @@ def _unwrapped(array: pa.Array) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         return _unwrapped(array.storage)
     if pa.types.is_run_end_encoded(kind):
-        return _unwrapped(pc.run_end_decode(array))
+        # not by Arrow's function, which does not know runs of views and of extensions
+        run = np.searchsorted(array.run_ends, np.arange(array.offset, array.offset + len(array)), side="right")
+        return _unwrapped(array.values).take(pa.array(run))
     if pa.types.is_dictionary(kind):
         return _unwrapped(array.dictionary).take(array.indices)
     array = array.cast(PLAIN[kind]) if kind in PLAIN else array
@@ -65,8 +62,7 @@ def _sound_text(array: pa.Array) -> pa.Array:
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        raw = array.cast(pa.binary()).to_pylist()
-        return pa.array([None if value is None else value.decode(errors="replace") for value in raw], pa.string())
+        return pa.array([_text_of(scalar) if scalar.is_valid else None for scalar in array], pa.string())
     return array
 
 
@@ -76,11 +72,38 @@ def _may_be_damaged(kind: pa.DataType) -> bool:
 
 
 def _as_list(array: pa.Array, wanted: pa.DataType) -> pa.Array:
-    # of a null in a list of fixed size Arrow says the size, and hands out no values
-    lengths = pc.if_else(array.is_null(), 0, pc.list_value_length(array)).to_numpy(zero_copy_only=False)
-    edges = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    values = _as(array.flatten(), wanted.value_type)
+    """Rebuilt from the offsets: a cast of a slice of maps, or of list views with nulls, is broken (pyarrow 26)."""
+    starts, lengths = _places(array)
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    if not edges[-1]:
+        values = pa.array([], wanted.value_type)
+    else:
+        first, end = starts[lengths > 0].min(), (starts + lengths)[lengths > 0].max()
+        values = _as(_values_in(array).slice(first, end - first), wanted.value_type)
+        if not np.array_equal(starts - first, edges[:-1]):  # with gaps, or in another order
+            values = values.take(pa.array(np.repeat(starts - first - edges[:-1], lengths) + np.arange(edges[-1])))
     return pa.ListArray.from_arrays(pa.array(edges, pa.int32()), values, type=wanted, mask=array.is_null())
+
+
+def _values_in(array: pa.Array) -> pa.Array:
+    """What the lists of an array hold, in one piece; of maps their pairs."""
+    if not pa.types.is_map(array.type):
+        return array.values
+    return pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
+
+
+def _places(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the values of each list begin, and how many they are; of a null none."""
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        starts = (array.offset + np.arange(len(array))) * kind.list_size
+        lengths = np.full(len(array), kind.list_size)
+    elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        starts, lengths = (np.asarray(part, np.int64) for part in (array.offsets, array.sizes))
+    else:
+        offsets = np.asarray(array.offsets, np.int64)
+        starts, lengths = offsets[:-1], np.diff(offsets)
+    return starts, np.where(np.asarray(array.is_valid()), lengths, 0)
 
 
 def _as_struct(array: pa.StructArray, wanted: pa.DataType) -> pa.Array:
@@ -99,19 +122,43 @@ def _as_text(array: pa.Array) -> pa.Array:
     return pa.array([None if value is None else text_of(value) for value in values_of(array)], pa.string())
 
 
-def values_of(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Python's values; of what Python has no values for (a date after the year 9999), Arrow's text."""
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """Python's values. What Python has none for (a year 10,000, nanoseconds) is the value as text, or None."""
     try:
-        found: list[Any] = array.to_pylist()
+        return column.to_pylist()
     except (ValueError, OverflowError):
-        found = array.cast(pa.string()).to_pylist()
-    return found
+        return [value_of(scalar) for scalar in column]
+
+
+def value_of(scalar: pa.Scalar) -> Any:
+    """The same for one value."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return _text_of(scalar)
+
+
+def _text_of(scalar: pa.Scalar) -> str | None:
+    """Text with bytes that are no UTF-8 written as \\xNN; any other value as Arrow writes it, None where it cannot."""
+    if isinstance(scalar, pa.DictionaryScalar):
+        scalar = scalar.value
+    if isinstance(scalar, pa.StringScalar):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+    try:
+        return scalar.cast(pa.string()).as_py()
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def utf8(text: str) -> str:
+    """The text with lone surrogates, which no UTF-8 has, as \\uNNNN: half an emoji of a caption that was cut."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def text_of(value: Any) -> str:
     """A value as text: text as it is, bytes as UTF-8 or else in hexadecimal digits, anything else as JSON has it."""
     if isinstance(value, str):
-        return SURROGATE.sub("\ufffd", value)
+        return utf8(value)
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -119,7 +166,7 @@ def text_of(value: Any) -> str:
             return value.hex()
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta | decimal.Decimal | uuid.UUID):
         return str(value)
-    return SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False, default=text_of))
+    return utf8(json.dumps(value, ensure_ascii=False, default=text_of))
 
 
 def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
@@ -134,11 +181,9 @@ def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
 
 def _integers_of(array: pa.Array) -> Iterator[pa.Array]:
     array = _unwrapped(array)
-    if pa.types.is_map(array.type):
-        yield from (leaf for part in (array.keys, array.items) for leaf in _integers_of(part))
-    elif is_list(array.type):
-        yield from _integers_of(array.flatten())
+    if is_list(array.type) or pa.types.is_map(array.type):
+        yield from _integers_of(_values_in(array))
     elif pa.types.is_struct(array.type):
         yield from (leaf for child in array.flatten() for leaf in _integers_of(child))
-    elif has_bounds(array.type):
+    elif not array.type.num_fields and has_bounds(array.type):
         yield array if pa.types.is_integer(array.type) else array.cast(pa.int64())

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.carried_types import Bounds, carried_type, holds, settled
-from iqa_core.corpus.column_values import SURROGATE, converted, text_of
+from iqa_core.corpus.column_values import converted, text_of, utf8, values_of
 from iqa_core.errors import CallerError
 
 TYPE_NAMES: Mapping[str, pa.DataType] = {
@@ -110,7 +110,7 @@ def _check_names(columns: Sequence[InputColumn]) -> None:
     """SQL tells no column from another by upper and lower case, and ends a name at NUL."""
     known: dict[str, InputColumn] = {}
     for column in columns:
-        if "\0" in column.given or SURROGATE.search(column.given):
+        if "\0" in column.given:
             raise CallerError(f"{column.uri}: column {column.given!r} has a name that no table can have; rename it")
         other = known.setdefault(column.name.lower(), column)
         if other.name != column.name:
@@ -181,7 +181,7 @@ def conformed(table: pa.Table, schema: pa.Schema, num_rows: int, reading: int) -
         except ValueError as error:
             if reading > 1:
                 raise ValueError(f"column {field.name} is no {field.type} there ({error})") from error
-            values = [cast_value(value, field.type) for value in column.to_pylist()]
+            values = [cast_value(value, field.type) for value in values_of(column)]
             arrays[field.name] = pa.chunked_array([pa.array(values, field.type)])
     return pa.table(arrays, schema=schema)
 
@@ -190,9 +190,19 @@ def cast_value(value: Any, wanted: pa.DataType) -> Any:
     """One value as the wanted type, or None where it is not one: a field is never guessed."""
     if value is None:
         return None
-    if pa.types.is_string(wanted):
-        return text_of(value)
     try:
+        if pa.types.is_string(wanted):
+            return text_of(value)
         return pa.scalar(value).cast(wanted).as_py()
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError, RecursionError):
         return None
+
+
+def storable(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Integers or texts as an array: an integer beyond its type is null, for it is a file's claim and never a score."""
+    if pa.types.is_string(kind):
+        return pa.array([None if value is None else utf8(value) for value in values], kind)
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, OverflowError):
+        return pa.array([cast_value(value, kind) for value in values], kind)

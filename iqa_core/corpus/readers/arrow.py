@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.carried_types import has_bounds
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
-from iqa_core.corpus.column_values import bounds_of
+from iqa_core.corpus.column_values import bounds_of, values_of
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
@@ -49,7 +49,7 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
-            return images_from_uris(storage, stretch.source, paths.to_pylist(), ordinals, limits)
+            return images_from_uris(storage, stretch.source, values_of(paths), ordinals, limits)
         return images_from_bytes(storage, stretch, image.chunks, ordinals, limits)
 
     keys = keys_of(table, columns, paths, range(stretch.begin, stretch.begin + table.num_rows))

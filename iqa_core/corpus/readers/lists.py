@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Stretch, Survey
+from iqa_core.corpus.column_values import utf8
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_uris, keys_of
@@ -213,12 +214,12 @@ def _json_objects(lines: Iterator[str], uri: str, position: list[int]) -> Iterat
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except ValueError as error:
+            values = json.loads(line.removeprefix("\ufeff"))  # a list that was joined from several has more than one
+        except (ValueError, RecursionError) as error:
             raise CallerError(f"{uri}: the line before byte {position[0]} is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise CallerError(f"{uri}: the line before byte {position[0]} is no JSON object")
-        yield values
+        yield {utf8(name): value for name, value in values.items()}
 
 
 def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterator[str]:
@@ -260,16 +261,12 @@ def _schema_of_part(types: Mapping[str, set[pa.DataType]], options: ReadOptions)
 
     What is named by a flag and not in this part is null there.
     """
-    named = [name for name in (options.uri_column, options.id_column) if name is not None]
-    types = {**dict.fromkeys(named, {pa.null()}), **types}
-    return pa.schema(
-        [
-            (
-                name,
-                pa.string()
-                if options.reading > 1 and name not in options.carry and len(found - {pa.null(), WIDE}) > 1
-                else _one_type(name, found, options),
-            )
-            for name, found in types.items()
-        ]
-    )
+    named: dict[str, set[pa.DataType]] = {
+        name: set() for name in (options.uri_column, options.id_column) if name is not None
+    }
+    return pa.schema([(name, _type_in_part(name, found, options)) for name, found in {**named, **types}.items()])
+
+
+def _type_in_part(name: str, found: set[pa.DataType], options: ReadOptions) -> pa.DataType:
+    is_mixed = len(found - {pa.null(), WIDE}) > 1 and name not in options.carry
+    return pa.string() if is_mixed and options.reading > 1 else _one_type(name, found, options)

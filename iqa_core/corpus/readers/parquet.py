@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import Bounds, has_bounds
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.column_values import values_of
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
@@ -39,8 +40,7 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
 def columns_of(file: pq.ParquetFile, names: Sequence[str]) -> Survey:
     """What is known of these columns."""
     carried = pa.schema([file.schema_arrow.field(name) for name in names])
-    bounds = {field.name: _bounds(file, field.name) for field in carried if has_bounds(field.type)}
-    return Survey((), carried, {name: found for name, found in bounds.items() if found is not None})
+    return Survey((), carried, _bounds(file, carried))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
@@ -60,7 +60,7 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
-            return images_from_uris(storage, stretch.source, paths.to_pylist(), ordinals, limits)
+            return images_from_uris(storage, stretch.source, values_of(paths), ordinals, limits)
         batches = _batches(file, stretch.source, columns.image, groups, skipped, count)
         return images_from_bytes(storage, stretch, batches, ordinals, limits)
 
@@ -81,24 +81,33 @@ def faults_named(uri: str) -> Iterator[None]:
         raise FetchFailed(f"{uri}: it cannot be read as Parquet ({error})") from error
 
 
-def _bounds(file: pq.ParquetFile, name: str) -> Bounds | None:
-    """Smallest and largest of 0 and the 64-bit integers and times in a column, by the file's statistics."""
-    low = high = 0
-    for index in range(len(file.schema)):
+def _bounds(file: pq.ParquetFile, schema: pa.Schema) -> dict[str, Bounds]:
+    """Smallest and largest of 0 and the 64-bit integers and times in each column whose statistics say so."""
+    found: dict[str, Bounds | None] = {field.name: (0, 0) for field in schema if has_bounds(field.type)}
+    for index in range(len(file.schema) if found else 0):
         leaf = file.schema.column(index)
-        is_of_column = leaf.path == name or leaf.path.startswith(f"{name}.")
-        if not is_of_column or leaf.physical_type not in ("INT64", "INT96"):
+        if leaf.physical_type not in ("INT64", "INT96"):
             continue
-        for group in range(file.metadata.num_row_groups):
-            found = file.metadata.row_group(group).column(index).statistics
-            if found is not None and found.num_values == 0:
-                continue
-            if found is None or not found.has_min_max:
-                return None
-            # times are compared as integers: Python has no date after the year 9999
-            is_raw = leaf.converted_type != "UINT_64"
-            least, most = (found.min_raw, found.max_raw) if is_raw else (found.min, found.max)
-            low, high = min(low, least), max(high, most)
+        for name in accumulate(leaf.path.split("."), "{}.{}".format):  # a column's name may have dots itself
+            if (known := found.get(name)) is not None:
+                bounds = _bounds_of_leaf(file.metadata, index, leaf.converted_type == "UINT_64")
+                found[name] = bounds and (min(known[0], bounds[0]), max(known[1], bounds[1]))
+    return {name: bounds for name, bounds in found.items() if bounds is not None}
+
+
+def _bounds_of_leaf(metadata: pq.FileMetaData, index: int, is_unsigned: bool) -> Bounds | None:
+    low = high = 0
+    for group in range(metadata.num_row_groups):
+        found = metadata.row_group(group).column(index).statistics
+        if found is not None and found.num_values == 0:
+            continue
+        if found is None or not found.has_min_max:
+            return None
+        # times are compared as integers: Python has no date after the year 9999
+        least, most = (found.min, found.max) if is_unsigned else (found.min_raw, found.max_raw)
+        if not isinstance(most, int):
+            return None
+        low, high = min(low, least), max(high, most)
     return low, high
 
 

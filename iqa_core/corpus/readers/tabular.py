@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from iqa_core.corpus.carried_types import is_list, unwrapped
 from iqa_core.corpus.chunks import Encoded, ReadOptions, Stretch
-from iqa_core.corpus.column_values import converted, text_of, values_of
+from iqa_core.corpus.column_values import converted, text_of, utf8, value_of, values_of
 from iqa_core.corpus.fetching import fetch, fetch_all
 from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError
@@ -138,7 +138,7 @@ def keys_of(
     sources = [values_of(column) for column in (ids, paths) if column is not None]
     text = str if columns.reading == 1 else text_of
     return tuple(
-        next((text(column[i]) for column in sources if _is_there(column[i], columns.reading)), str(position))
+        utf8(next((text(column[i]) for column in sources if _is_there(column[i], columns.reading)), str(position)))
         for i, position in enumerate(positions)
     )
 
@@ -180,7 +180,7 @@ def _from_scalar(storage: Storage, stretch: Stretch, row: int, scalar: pa.Scalar
     path = None
     scalar = _seen_scalar(scalar)
     if isinstance(scalar, pa.StructScalar):
-        path = scalar["path"].as_py() if scalar.is_valid and "path" in scalar else None
+        path = value_of(scalar["path"]) if scalar.is_valid and "path" in scalar else None
         scalar = _seen_scalar(scalar["bytes"]) if scalar.is_valid else pa.scalar(None)
     if scalar.is_valid:
         return Encoded(stretch.source, memoryview(scalar.as_buffer()), row=row)

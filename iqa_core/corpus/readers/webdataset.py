@@ -8,6 +8,7 @@ of one stem in a chunk belong together.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 from array import array
@@ -284,7 +285,7 @@ def _sidecars(tar: _Tar, options: ReadOptions) -> pa.Table:
         if kind in SIDECARS and member.link is None:
             content = tar.content(member)
             if not isinstance(content, Rejection):
-                texts.setdefault(sample, {})[kind] = bytes(content).decode("utf-8", errors="replace")
+                texts.setdefault(sample, {})[kind] = _text(bytes(content))
     rows = [{} if sample is None else texts.get(sample, {}) for sample in samples]
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in SIDECARS}
     fields = [_json_object(row.get("json")) for row in rows]
@@ -294,10 +295,16 @@ def _sidecars(tar: _Tar, options: ReadOptions) -> pa.Table:
     return pa.table(columns)
 
 
+def _text(data: bytes) -> str:
+    """A sidecar's text, without a byte order mark; UTF-8, or UTF-16 where the mark says so."""
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return data.decode(encoding, errors="replace")
+
+
 def _json_object(text: str | None) -> Mapping[str, object]:
     """The sidecar's fields; none where it is no JSON object (its text is carried all the same)."""
     try:
         parsed = json.loads(text) if text is not None else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
