@@ -165,7 +165,34 @@ def test_a_list_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg")
     (tmp_path / "in" / "metadata.csv").write_bytes(b"file_name\n\xe9.jpg\n")
     output = Output(tmp_path / "out")
-    assert output.extend(tmp_path / "in").listing.ignored == {"csv": 1, "metadata.csv that cannot be read": 1}
+    assert output.extend(tmp_path / "in").listing.ignored == {"csv that cannot be read": 1}
+
+
+def test_a_list_that_was_named_is_an_input_beside_its_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg")
+    write_table(tmp_path / "in" / "metadata.csv", file_name=["a.jpg"], caption=["A"])
+    output = Output(tmp_path / "out")
+    assert not output.extend(tmp_path / "in", tmp_path / "in" / "metadata.csv").listing.ignored
+    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", None), ("a.jpg", "A")]
+
+
+def test_columns_of_any_type_come_along(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
+    table = pa.table(
+        {
+            "file_name": pa.array(["c.jpg", "a.jpg"], pa.string_view()),
+            "codes": pa.array(["x", "y"]).dictionary_encode(),
+            "boxes": [[{"x": 1}], None],
+            "big": pa.array([2**63, 1], pa.uint64()),
+        }
+    )
+    pq.write_table(table, tmp_path / "in" / "t.parquet")
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "in")
+    images = output.images()
+    assert captions(images, "codes") == {"a.jpg": "y", "b.jpg": None, "c.jpg": "x"}
+    assert captions(images, "boxes")["c.jpg"] == [{"x": 1}]
+    assert captions(images, "big") == {"a.jpg": 1, "b.jpg": None, "c.jpg": 2**63}
 
 
 # ---- what changes
