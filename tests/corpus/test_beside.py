@@ -275,15 +275,21 @@ def test_only_the_wanted_rows_of_many_row_groups_are_kept(tmp_path: Path, monkey
 
 
 def test_chunks_of_several_tables_have_the_columns_of_each(tmp_path: Path) -> None:
-    for index, (folder, value) in enumerate([("a", 1), ("b", 2.5), ("c", None)]):
+    for folder, columns in {
+        "a": {"n": [None], "is_good": [True]},
+        "b": {"n": [1], "is_good": [None]},
+        "c": {"n": [2.5], "is_good": [False]},
+        "d": {"own": ["z"]},
+    }.items():
         touch(tmp_path / "in", f"{folder}/x.jpg")
-        columns = {"n": [value]} if index < 2 else {"own": ["z"]}
         write_table(tmp_path / "in" / folder / "metadata.jsonl", file_name=["x.jpg"], **columns)
-    output = Output(tmp_path / "out")
-    output.extend(tmp_path / "in")
-    images = output.images()
-    assert captions(images, "n") == {"a/x.jpg": 1.0, "b/x.jpg": 2.5, "c/x.jpg": None}
-    assert captions(images, "own") == {"a/x.jpg": None, "b/x.jpg": None, "c/x.jpg": "z"}
+    for chunk_images in (1, 2, 9):
+        output = Output(tmp_path / f"out{chunk_images}", ReadOptions(chunk_images=chunk_images))
+        output.extend(tmp_path / "in")
+        images = output.images()
+        assert list(captions(images, "n").values()) == [None, 1.0, 2.5, None]
+        assert list(captions(images, "is_good").values()) == [True, None, False, None]
+        assert list(captions(images, "own").values()) == [None, None, None, "z"]
 
 
 @pytest.mark.s3

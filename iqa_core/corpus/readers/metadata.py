@@ -7,7 +7,7 @@ extension, without it, or up to the first dot, which is WebDataset's key. It nam
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -144,21 +144,27 @@ def column_names(
 
 
 def _stacked(tables: Sequence[pa.Table], options: ReadOptions) -> pa.Table:
-    """All rows, a column that one lacks null; text where two types do not go together, as the plan has it then."""
-    schema = _common([table.schema for table in tables])
-    return pa.concat_tables([conformed(table, schema, table.num_rows, options.reading) for table in tables])
+    """All rows, a column that one lacks null; text where two types do not go together, as the plan has it then.
+
+    A column without a value has no say in its type.
+    """
+    types = {field.name: field.type for table in tables for field in table.schema}
+    valued = [_without_empty(table) for table in tables]
+    seen: dict[str, pa.DataType] = {}
+    for field in (field for table in valued for field in table.schema):
+        seen[field.name] = _wider(seen.get(field.name, field.type), field.type)
+    schema = pa.schema(types | seen)
+    parts = zip(valued, tables, strict=True)
+    return pa.concat_tables([conformed(kept, schema, table.num_rows, options.reading) for kept, table in parts])
 
 
-def _common(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    types: dict[str, pa.DataType] = {}
-    for field in (field for schema in schemas for field in schema):
-        known = types.get(field.name, field.type)
-        is_one = known == field.type or pa.types.is_null(field.type)
-        types[field.name] = known if is_one else field.type if pa.types.is_null(known) else _wider(known, field.type)
-    return pa.schema(types)
+def _without_empty(table: pa.Table) -> pa.Table:
+    return table.select([name for name in table.column_names if table.column(name).null_count < table.num_rows])
 
 
 def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    if first == second:
+        return first
     if pa.types.is_integer(first) != pa.types.is_integer(second):
         return pa.string()  # as text an integer beside a fraction loses nothing
     schemas = [pa.schema([("x", kind)]) for kind in (first, second)]
