@@ -275,12 +275,13 @@ def test_only_the_wanted_rows_of_many_row_groups_are_kept(tmp_path: Path, monkey
 
 
 def test_chunks_of_several_tables_have_the_columns_of_each(tmp_path: Path) -> None:
-    for folder, columns in {
+    tables: dict[str, dict[str, Any]] = {
         "a": {"n": [None], "is_good": [True]},
         "b": {"n": [1], "is_good": [None]},
         "c": {"n": [2.5], "is_good": [False]},
         "d": {"own": ["z"]},
-    }.items():
+    }
+    for folder, columns in tables.items():
         touch(tmp_path / "in", f"{folder}/x.jpg")
         write_table(tmp_path / "in" / folder / "metadata.jsonl", file_name=["x.jpg"], **columns)
     for chunk_images in (1, 2, 9):
