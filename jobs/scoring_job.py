@@ -64,7 +64,13 @@ class ScoringJob:
         return Work(
             spec=self.spec,
             config=self.settings.assessor.model_copy(update={"threads": threads}),
-            read_plan=ReadPlan(self.storage, self.options, self.limits, contract.carried, own_columns(self.dimensions)),
+            read_plan=ReadPlan(
+                self.storage,
+                replace(self.options, reading=contract.reading),
+                self.limits,
+                contract.carried,
+                own_columns(self.dimensions),
+            ),
             bounds=BatchBounds(self.settings.assessor.batch_tokens),
             weights=self.weights,
             probs=self.settings.probs,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import CallerError, RunError
@@ -48,7 +47,7 @@ class SelectJob:
             storage=self.storage,
             output=self.selection.output,
             format=format,
-            options=ReadOptions(image_column=contract.columns.get("image"), uri_column=contract.columns.get("uri")),
+            options=contract.locating(),
             limits=ImageLimits(max_bytes=MAX_BYTES),
             caption=self.settings.caption_column,
             allow_missing=self.settings.allow_missing,

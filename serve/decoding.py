@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iqa_core.images import decode, read_header
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Reason, Rejection
+from iqa_core.images import preparing
+from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +36,13 @@ def probe(data: bytes | Rejection, preparer: Preparer) -> Probed | Rejection:
     """What an image will cost, or why it costs nothing."""
     if isinstance(data, Rejection):
         return data
-    header = read_header(data, preparer.limits)
-    if isinstance(header, Rejection):
-        return header
-    try:
-        return Probed(data, header, preparer.shape(header))
-    except Exception as error:  # the image boundary, as in the job
-        return _unprepared(error, header)
+    found = preparing.probe(data, preparer)
+    return found if isinstance(found, Rejection) else Probed(data, *found)
 
 
 def prepare(image: Probed, preparer: Preparer) -> Any | Rejection:
     """What the assessor takes, or the reason why there is nothing to take."""
-    try:
-        decoded = decode(image.data, preparer.limits)
-        return decoded if isinstance(decoded, Rejection) else preparer.prepare(decoded)
-    except Exception as error:  # the image boundary: whatever an image does to a decoder is that image's fault
-        return _unprepared(error, image.header)
+    return preparing.prepare(image.data, preparer)
 
 
 def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_pixels: int) -> Iterator[list[int]]:
@@ -70,8 +61,3 @@ def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_pixels: in
     if group:
         yield group
 
-
-def _unprepared(error: Exception, header: ImageHeader) -> Rejection:
-    if isinstance(error, MemoryError):  # the machine's state says nothing of the image
-        raise error
-    return Rejection(Reason.CORRUPT, f"preparing it failed with {type(error).__name__}", header)

@@ -23,7 +23,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load, own_limits
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.errors import CallerError
-from iqa_core.images import decode
+from iqa_core.images.preparing import prepare
 from iqa_core.records import Assessment, Reason, Rejection
 
 ImageLike = str | Path | bytes | Image.Image | NDArray[np.uint8]
@@ -44,8 +44,7 @@ def assess_images(assessor: Assessor, images: Iterable[ImageLike]) -> list[Asses
     prepared: list[NDArray[np.uint8] | Rejection] = []
     for image in images:
         data = _encoded(image)
-        found = data if isinstance(data, Rejection) else decode(data, assessor.preparer.limits)
-        prepared.append(found if isinstance(found, Rejection) else assessor.preparer.prepare(found))
+        prepared.append(data if isinstance(data, Rejection) else prepare(data, assessor.preparer))
     assessed = iter(assess_each(assessor, [pixels for pixels in prepared if not isinstance(pixels, Rejection)]))
     return [found if isinstance(found, Rejection) else next(assessed) for found in prepared]
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iqa_core.corpus.chunks import Content, Encoded
+from iqa_core.corpus.columns import storable
 from iqa_core.corpus.table import LOCATION
-from iqa_core.images import decode, read_header
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Reason, Rejection
+from iqa_core.images.preparing import prepare, probe
+from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
 
 WINDOW_IMAGES = 256
 """Images sorted by size together: enough to fill batches evenly, few enough that the first batch is soon ready."""
@@ -106,13 +107,10 @@ def _windows(
 def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
     if isinstance(encoded.data, Rejection):
         return _Slot(ordinal, encoded, None, None, encoded.data)
-    header = read_header(encoded.data, preparer.limits)
-    if isinstance(header, Rejection):
-        return _Slot(ordinal, encoded, header.header, None, header)
-    try:
-        return _Slot(ordinal, encoded, header, preparer.shape(header), None)
-    except Exception as error:  # the image boundary, as in _prepared
-        return _Slot(ordinal, encoded, header, None, _unprepared(error, header))
+    found = probe(encoded.data, preparer)
+    if isinstance(found, Rejection):
+        return _Slot(ordinal, encoded, found.header, None, found)
+    return _Slot(ordinal, encoded, *found, None)
 
 
 def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slot]]:
@@ -167,17 +165,7 @@ def _prepared(
         return slot.rejection
     assert not isinstance(slot.encoded.data, Rejection)
     with guard():
-        try:
-            image = decode(slot.encoded.data, preparer.limits)
-            return image if isinstance(image, Rejection) else preparer.prepare(image)
-        except Exception as error:  # the image boundary: whatever an image does to a decoder is that image's fault
-            return _unprepared(error, slot.header)
-
-
-def _unprepared(error: Exception, header: ImageHeader | None) -> Rejection:
-    if isinstance(error, MemoryError):  # the machine's state says nothing of the image
-        raise error
-    return Rejection(Reason.CORRUPT, f"preparing it failed with {type(error).__name__}", header)
+        return prepare(slot.encoded.data, preparer)
 
 
 def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Rejection | None]) -> pa.Table:
@@ -198,7 +186,7 @@ def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Reject
         "format": [header and header.format for header in headers],
         "frames": [header and header.frames for header in headers],
     }
-    table = pa.table(columns, schema=LOCATION)
+    table = pa.table({field.name: storable(columns[field.name], field.type) for field in LOCATION}, schema=LOCATION)
     carried = content.carried.take(pa.array([slot.ordinal for slot in slots], pa.int64()))
     for name in carried.column_names:
         table = table.append_column(carried.schema.field(name), carried.column(name))

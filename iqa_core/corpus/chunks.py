@@ -7,13 +7,15 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from iqa_core.corpus.sources import Kind
+from iqa_core.corpus.sources import Kind, Metadata
 from iqa_core.records import Rejection
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from iqa_core.corpus.carried_types import Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,22 @@ class Stretch:
     """One past the last."""
     images: int | None
     """Exact number, or None for a tar that was not indexed (its reader counts)."""
+    occurrences: tuple[int, ...] | None = None
+    """Of each image in a part of a tar: how many of its name the tar holds up to it; None where they are counted from
+    the part alone."""
+    metadata: Metadata | None = None
+    """The table that describes it."""
+
+    @classmethod
+    def of(cls, *values: Any) -> Stretch:
+        """From its fields in order, as JSON or Arrow has them; plans of reading 1 lack the last two."""
+        source, key, size, etag, begin, end, images, *later = values
+        occurrences, metadata, *_ = (*later, None, None)
+        return cls(
+            *(source, key, size, etag, begin, end, images),
+            None if occurrences is None else tuple(occurrences),
+            None if metadata is None else Metadata(*metadata),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +79,7 @@ class Chunk:
     @classmethod
     def from_bytes(cls, data: bytes) -> Chunk:
         name, kind, stretches = json.loads(zlib.decompress(data))
-        return cls(name, Kind(kind), tuple(Stretch(*values) for values in stretches))
+        return cls(name, Kind(kind), tuple(Stretch.of(*values) for values in stretches))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,17 @@ class Survey:
     stretches: tuple[Stretch, ...]
     carried: pa.Schema
     """Input columns that it would carry along, under their own names."""
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    """Of the columns with 64-bit integers or times in them, where they are known."""
+    unfit: Mapping[str, int] = field(default_factory=dict)
+    """Column -> number of its values that are not of the type that `--carry` gives them: they are null."""
+
+
+READING = 2
+"""Version of the rules by which sources become images, keys and carried columns; what each changed, in docs/inputs.md.
+
+Raised by hand. An output is read, as long as it lives, by the rules that it was begun with.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +113,9 @@ class ReadOptions:
     uri_column: str | None = None
     id_column: str | None = None
     carry: Mapping[str, str] = field(default_factory=dict)
-    """Column name -> Arrow type name, for fields of JSON sidecars and columns of lists."""
+    """Column name -> Arrow type name, for fields of JSON sidecars and columns of lists and tables."""
+    reading: int = READING
+    """By which rules; that of the output's contract."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
 
+from iqa_core.corpus.carried_types import Bounds, carried_type, holds, settled
+from iqa_core.corpus.column_values import converted, text_of, utf8, values_of
 from iqa_core.errors import CallerError
 
 TYPE_NAMES: Mapping[str, pa.DataType] = {
@@ -19,6 +23,12 @@ TYPE_NAMES: Mapping[str, pa.DataType] = {
     "float64": pa.float64(),
 }
 """Types that `--carry name:type` knows."""
+
+UNNAMED = "unnamed"
+"""Name of a column without one: pandas writes its index so into a CSV."""
+
+RESERVED = frozenset("kept weight file_row_number file_index iqa_position iqa_passes iqa_rejected_elsewhere".split())
+"""Names that choosing by score has a meaning of its own for: of decisions, of DuckDB, of its own view."""
 
 
 def parse_carry(values: Sequence[str]) -> dict[str, str]:
@@ -32,9 +42,105 @@ def parse_carry(values: Sequence[str]) -> dict[str, str]:
     return parsed
 
 
-def carried_name(name: str, taken: Iterable[str]) -> str:
-    """The column's name in the score table: `input_<name>` where the table has a column of that name itself."""
-    return f"input_{name}" if name in set(taken) else name
+def table_names(names: Sequence[str], own: Collection[str], reading: int) -> list[str]:
+    """The columns' names in the score table: `input_<name>` where it has one of that name itself, in any case.
+
+    So for `input_<name>` too, that no two become one. own: names of the table's own columns.
+    """
+    if reading == 1:
+        return [f"input_{name}" if name in own else name for name in names]
+    taken = RESERVED | {name.lower() for name in own}
+    return [_table_name(name, taken) for name in names]
+
+
+def _table_name(name: str, taken: Collection[str]) -> str:
+    bare = name.lower()
+    while bare.startswith("input_"):
+        bare = bare.removeprefix("input_")
+    return f"input_{name}" if bare in taken else name or UNNAMED
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumn:
+    """A column of one source."""
+
+    uri: str
+    given: str
+    """Its name there."""
+    name: str
+    """In the score table."""
+    type: pa.DataType
+    bounds: Bounds | None
+    """Of its integers and times, where they are known."""
+
+    @property
+    def carried(self) -> pa.DataType:
+        """What it is carried as, seen alone. Raises CallerError for what no score table can carry."""
+        try:
+            return carried_type(self.type)
+        except ValueError as error:
+            raise CallerError(
+                f"{self.uri}: column {self.given} cannot be carried, it is {error}; carry it as text "
+                f"(--carry {self.given}:string), or take it out of the file"
+            ) from error
+
+    def check_held(self, wanted: pa.DataType) -> None:
+        """Raises CallerError unless every value of the column has its place in a type, as the same value."""
+        if not holds(wanted, self.carried, self.bounds):
+            raise CallerError(
+                f"{self.uri}: column {self.given} is {self.type} there, and {wanted} does not hold all its values; "
+                f"carry it as text (--carry {self.given}:string), give it one type in all inputs, or score this one "
+                "into an output of its own"
+            )
+
+
+def settled_schema(columns: Sequence[InputColumn]) -> pa.Schema:
+    """One schema for all sources, in the types that a score table carries; no value is lost or changed in it.
+
+    Raises CallerError naming column and source.
+    """
+    by_name: dict[str, list[InputColumn]] = defaultdict(list)
+    for column in columns:
+        by_name[column.name].append(column)
+    _check_names(columns)
+    return pa.schema([(name, settled(_together(found))) for name, found in by_name.items()])
+
+
+def _check_names(columns: Sequence[InputColumn]) -> None:
+    """SQL tells no column from another by upper and lower case, and ends a name at NUL."""
+    known: dict[str, InputColumn] = {}
+    for column in columns:
+        if "\0" in column.given:
+            raise CallerError(f"{column.uri}: column {column.given!r} has a name that no table can have; rename it")
+        other = known.setdefault(column.name.lower(), column)
+        if other.name != column.name:
+            raise CallerError(
+                f"{column.uri}: column {column.given} differs from {other.given} of {other.uri} in upper and lower "
+                "case alone; rename one of them, or score the inputs into outputs of their own"
+            )
+
+
+def _together(columns: Sequence[InputColumn]) -> pa.DataType:
+    """The type that holds what these sources have under one name."""
+    *_, wanted = accumulate(columns[1:], _wider, initial=columns[0].carried)
+    for column in columns:
+        column.check_held(wanted)
+    return wanted
+
+
+def _wider(known: pa.DataType, column: InputColumn) -> pa.DataType:
+    try:
+        return carried_type(_unified(known, column.carried))
+    except (ValueError, pa.ArrowTypeError) as error:
+        raise CallerError(
+            f"{column.uri}: column {column.given} is {column.type} there, {known} in the inputs before it; give it one "
+            f"type, carry it as text (--carry {column.given}:string), or score this input into an output of its own"
+        ) from error
+
+
+def _unified(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    schemas = [pa.schema([("x", kind)]) for kind in (first, second)]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 
 
 def unified(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
@@ -58,38 +164,45 @@ def plain(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def conformed(table: pa.Table, schema: pa.Schema, num_rows: int) -> pa.Table:
-    """The table in exactly this schema: a column it lacks is null, a value that does not fit its type is null.
+def conformed(table: pa.Table, schema: pa.Schema, num_rows: int, reading: int) -> pa.Table:
+    """The table in exactly this schema; a column it lacks is null.
 
-    num_rows: stated, since a table without columns has none.
+    num_rows: stated, since a table without columns has none. Raises ValueError, which names the column, for a value
+    that has no place in its type; by the first reading it is null.
     """
     arrays = {}
     for field in schema:
         if field.name not in table.column_names:
             arrays[field.name] = pa.chunked_array([pa.nulls(num_rows, field.type)])
-        else:
-            arrays[field.name] = _cast(table.column(field.name), field.type)
-    return pa.table(arrays, schema=schema)
-
-
-def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    if column.type == wanted:
-        return column
-    if not pa.types.is_string(wanted) or pa.types.is_large_string(column.type):
+            continue
+        column = table.column(field.name)
         try:
-            return column.cast(wanted)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass  # value by value, so that one that does not fit costs itself only
-    return pa.chunked_array([pa.array([cast_value(value, wanted) for value in column.to_pylist()], wanted)])
+            arrays[field.name] = converted(column, field.type)
+        except ValueError as error:
+            if reading > 1:
+                raise ValueError(f"column {field.name} is no {field.type} there ({error})") from error
+            values = [cast_value(value, field.type) for value in values_of(column)]
+            arrays[field.name] = pa.chunked_array([pa.array(values, field.type)])
+    return pa.table(arrays, schema=schema)
 
 
 def cast_value(value: Any, wanted: pa.DataType) -> Any:
     """One value as the wanted type, or None where it is not one: a field is never guessed."""
     if value is None:
         return None
-    if pa.types.is_string(wanted) and not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False, default=str)
     try:
+        if pa.types.is_string(wanted):
+            return text_of(value)
         return pa.scalar(value).cast(wanted).as_py()
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError, RecursionError):
         return None
+
+
+def storable(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Integers or texts as an array: an integer beyond its type is null, for it is a file's claim and never a score."""
+    if pa.types.is_string(kind):
+        return pa.array([None if value is None else utf8(value) for value in values], kind)
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, OverflowError):
+        return pa.array([cast_value(value, kind) for value in values], kind)

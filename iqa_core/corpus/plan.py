@@ -13,17 +13,20 @@ import base64
 import heapq
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.chunks import Chunk, Stretch
+from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
+from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.segments import Head, chunks_of, head_of, opened, rows_of
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage, join
+from iqa_core.errors import CallerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Contract:
     columns: Mapping[str, str]
     """The flags that say which input column means what."""
     carried: pa.Schema
+    reading: int = READING
+    """By which rules its sources are read (`ReadOptions.reading`); a run goes on by those that it finds."""
 
     def to_json(self) -> bytes:
         content = {
@@ -50,6 +55,7 @@ class Contract:
             "dimensions": list(self.dimensions),
             "fusion": self.fusion,
             "columns": dict(self.columns),
+            "reading": self.reading,
             "carried": {field.name: str(field.type) for field in self.carried},
             "carried_schema": base64.b64encode(self.carried.serialize()).decode(),
         }
@@ -57,9 +63,18 @@ class Contract:
 
     @classmethod
     def from_json(cls, data: bytes) -> Contract:
-        content = json.loads(data)
-        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
+        """Raises CallerError for a contract of a version of this program that knows more, or has other fields."""
+        content = {"reading": 1, **json.loads(data)}  # plans before reading 2 do not say it
+        _check_fields(content)
+        planned = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
+        schema = pa.schema([field if is_scorable(field.type) else _replanned(field) for field in planned])
         return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema})
+
+    def locating(self) -> ReadOptions:
+        """What it takes to find an image of its rows again."""
+        return ReadOptions(
+            image_column=self.columns.get("image"), uri_column=self.columns.get("uri"), reading=self.reading
+        )
 
     def differences(self, other: Contract) -> list[str]:
         """What a run with `other` would do differently, a sentence each; carried columns may differ."""
@@ -74,6 +89,25 @@ class Contract:
             for name in ("chunk_images", "probs", "dimensions", "fusion", "columns")
             if getattr(self, name) != getattr(other, name)
         ]
+
+
+def _replanned(field: pa.Field) -> pa.Field:
+    """A column of a type that no chunk could be scored with, in the type that it would be planned in now."""
+    return field.with_type(settled(carried_type(field.type)))
+
+
+def _check_fields(content: Mapping[str, Any]) -> None:
+    known = {field.name for field in fields(Contract)} | {"carried_schema"}
+    needed = {field.name for field in fields(Contract) if field.default is MISSING} | {"carried_schema"}
+    found = [f"{name}: {content[name]}" for name in sorted(content.keys() - known)]
+    found += [f"no {name}" for name in sorted(needed - content.keys())]
+    if content["reading"] not in range(1, READING + 1):
+        found.append(f"reading: {content['reading']} there, up to {READING} known")
+    if found:
+        raise CallerError(
+            f"the plan of this output was laid down by another version of the program, whose rules this one does not "
+            f"know ({'; '.join(found)}); go on with that version, or give another --output"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,14 +13,16 @@ from typing import Literal
 
 import pyarrow as pa
 
+from iqa_core.corpus.beside import Beside
+from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
-from iqa_core.corpus.columns import carried_name, unified
+from iqa_core.corpus.columns import InputColumn, plain, settled_schema, table_names, unified
 from iqa_core.corpus.plan import Contract, Plan, Planned
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.segments import Draft, NewChunk
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, is_local
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, absolute, is_local
 from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.errors import CallerError
 
@@ -52,12 +54,33 @@ class Proposal:
     chunks: Draft
     retired: frozenset[str] = frozenset()
     """Chunks that `--on-changed rescore` takes back; what is left of their sources is in `chunks`."""
-    ignored: Counter[str] = field(default_factory=Counter)
-    """Extension -> number of files that were passed over."""
+    listing: Listing = field(default_factory=lambda: Listing(Counter()))
+    """What was found beside sources."""
     left_out: frozenset[str] = frozenset()
     """Columns of new input that the table, being fixed, does not have."""
     next_segment: int = 0
     """Number of the first segment that it would add to the plan it was made from."""
+    unfit: Counter[str] = field(default_factory=Counter)
+    """Column -> number of values in lists that are not of the type that `--carry` gives them: they are null."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Input columns that several sources may have; `uri` is the first of them."""
+
+    uri: str
+    schema: pa.Schema
+    bounds: Mapping[str, Bounds]
+    """Of all of them together; a column is missing where one of them does not tell."""
+
+    def joined(self, bounds: Mapping[str, Bounds]) -> _Table:
+        """With one source more."""
+        wider = {
+            name: (min(low, bounds[name][0]), max(high, bounds[name][1]))
+            for name, (low, high) in self.bounds.items()
+            if name in bounds
+        }
+        return replace(self, bounds=wider)
 
 
 def propose(
@@ -73,28 +96,33 @@ def propose(
     """List the inputs, compare with the plan, and cut what is new.
 
     wanted: the contract that this run would lay down; its carried columns are filled in from the inputs.
+    options: the reading is taken from the contract that is there, else from the wanted one.
     exact: count the images of every tar, whatever it costs; a limit needs that anyway.
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
     there is nothing at all to score.
     """
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
+    options = replace(options, reading=(laid_down or wanted).reading)
     retired: frozenset[str] = frozenset()
     if on_changed == "rescore":  # known before anything is cut
         changes: list[Change] = []
-        _exhaust(_unplanned(plan, inputs, Listing(Counter()), changes, retired))
+        beside = Beside.of(plan.storage, options, Listing(Counter()), inputs)
+        _exhaust(_unplanned(plan, inputs, beside, changes, retired))
         retired = frozenset(chunk for change in changes for chunk in change.chunks)
     listing, changes = Listing(Counter()), []
-    unplanned = _unplanned(plan, inputs, listing, changes, retired)
+    beside = Beside.of(plan.storage, options, listing, inputs)
+    unplanned = _unplanned(plan, inputs, beside, changes, retired)
     new = heapq.merge(unplanned, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri)
-    schemas: list[tuple[str, pa.Schema]] = []
+    tables: list[_Table] = []
+    unfit: Counter[str] = Counter()
     draft = Draft(retired)
     planned = _planned_images(plan, retired) if limit is not None else 0
     is_local_only = all(is_local(absolute(given)) for given in inputs)
     pool = ThreadPoolExecutor(LOCAL_SURVEY_THREADS if is_local_only else SURVEY_THREADS)
     try:
-        surveyed = _readable(_surveyed(pool, plan.storage, new, options, exact=exact or limit is not None), listing)
-        for kind, stretches in _cut(_noting(surveyed, schemas), options):
+        surveyed = _readable(_surveyed(pool, beside, new, exact=exact or limit is not None), listing)
+        for kind, stretches in _cut(_noting(surveyed, tables, unfit), options):
             is_enough = limit is not None and planned >= limit and stretches[0].source != draft.last_source
             if is_enough or (changes and on_changed == "stop"):
                 break
@@ -103,16 +131,18 @@ def propose(
     finally:  # here and not in the generator, which may end whenever the garbage collector comes by
         pool.shutdown(cancel_futures=True)
     _exhaust(new)  # where it was enough: what else has changed
+    for survey in beside.surveys.values():
+        unfit.update(survey.unfit)
     if changes and on_changed == "stop":
         raise CallerError(_changes_message(changes))
     draft.close()
-    contract, left_out = _with_columns(wanted, laid_down, schemas)
+    contract, left_out = _with_columns(wanted, laid_down, tables)
     if laid_down is None and not draft:
         passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
     if laid_down is None:
-        _check_flags_are_used(options, draft, schemas)
-    return Proposal(contract, draft, retired, listing.ignored, left_out, next_segment)
+        _check_flags_are_used(options, draft, tables)
+    return Proposal(contract, draft, retired, listing, left_out, next_segment, unfit)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -123,15 +153,14 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     contract = plan.create(proposal.contract)
     if differences := contract.differences(proposal.contract):
         raise CallerError(_differences_message(plan, differences))
-    if not contract.carried.equals(proposal.contract.carried):
+    other = proposal.contract
+    if contract.reading != other.reading or not contract.carried.equals(other.carried):
         return False
     numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
     return all(plan.add_segment(number, data) for number, data in numbered)
 
 
-def _check_flags_are_used(
-    options: ReadOptions, chunks: Iterable[NewChunk], schemas: Sequence[tuple[str, pa.Schema]]
-) -> None:
+def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_Table]) -> None:
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
     given = {name: value for name, value in columns.items() if value is not None}
@@ -140,7 +169,7 @@ def _check_flags_are_used(
         if not has_table:
             raise CallerError(f"--{name}-column {value}: none of the inputs is a table with columns")
     for name in options.carry:
-        if not any(name in schema.names for _, schema in schemas):
+        if not any(name in table.schema.names for table in tables):
             raise CallerError(f"--carry {name}: none of the inputs has such a column or sidecar field")
 
 
@@ -158,16 +187,18 @@ def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
 
 
 def _unplanned(
-    plan: Plan, inputs: Sequence[str], listing: Listing, changes: list[Change], retired: frozenset[str]
+    plan: Plan, inputs: Sequence[str], beside: Beside, changes: list[Change], retired: frozenset[str]
 ) -> Iterator[Source]:
     """One pass over the sorted listing and the sorted plan: hands out what no chunk covers, notes what changed."""
     roots = [absolute(given) for given in inputs]
     rows = (row for row in plan.rows() if row.chunk not in retired)
     planned = groupby(rows, key=lambda row: row.stretch.source)
     current = _next_planned(planned)
-    for source in list_sources(plan.storage, inputs, listing):
+    tables: dict[str, set[str]] = defaultdict(set)
+    tell = None if beside.options.reading == 1 else beside
+    for source in list_sources(plan.storage, inputs, beside.listing, tell):
         while current is not None and current[0].stretch.source < source.uri:
-            _note_vanished(plan.storage, current, roots, changes)
+            _note_vanished(beside, current, roots, changes)
             current = _next_planned(planned)
         if current is None or current[0].stretch.source > source.uri:
             yield source
@@ -176,10 +207,15 @@ def _unplanned(
         if (was.size, was.etag) != (source.size, source.etag):
             what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
             changes.append(Change(source.uri, what, _chunks_of(current)))
+        table = was.metadata
+        if table and table != source.metadata and (source.metadata or _is_under(table.uri, roots)):
+            tables[table.uri] |= _chunks_of(current)
         current = _next_planned(planned)
     while current is not None:
-        _note_vanished(plan.storage, current, roots, changes)
+        _note_vanished(beside, current, roots, changes)
         current = _next_planned(planned)
+    what = "no longer describes files as it did"
+    changes += [Change(uri, what, frozenset(chunks)) for uri, chunks in sorted(tables.items())]
 
 
 def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Planned] | None:
@@ -187,15 +223,16 @@ def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Plan
     return None if found is None else list(found[1])
 
 
-def _note_vanished(storage: Storage, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
+def _note_vanished(beside: Beside, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
     """A source outside of this run's inputs is another run's; one under them that was not listed is gone.
 
     Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
     """
     uri = rows[0].stretch.source
     is_named_only = rows[0].kind in (Kind.LIST, Kind.ARROW)
-    if _is_under(uri, roots) and not (is_named_only and storage.stat(uri) is not None):
-        changes.append(Change(uri, "vanished", _chunks_of(rows)))
+    if _is_under(uri, roots) and not (is_named_only and beside.storage.stat(uri) is not None):
+        what = "now describes the files beside it" if uri in beside.surveys else "vanished"
+        changes.append(Change(uri, what, _chunks_of(rows)))
 
 
 def _is_under(uri: str, roots: Sequence[str]) -> bool:
@@ -207,7 +244,8 @@ def _of_other_inputs(plan: Plan, inputs: Sequence[str], retired: frozenset[str])
     roots = [absolute(given) for given in inputs]
     for row in plan.rows():
         if row.chunk in retired and row.kind is Kind.IMAGE and not _is_under(row.stretch.source, roots):
-            yield Source(row.stretch.source, row.kind, row.stretch.key, row.stretch.size, row.stretch.etag)
+            stretch = row.stretch
+            yield Source(stretch.source, row.kind, stretch.key, stretch.size, stretch.etag, metadata=stretch.metadata)
 
 
 def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
@@ -219,12 +257,13 @@ def _planned_images(plan: Plan, retired: frozenset[str]) -> int:
 
 
 def _surveyed(
-    pool: ThreadPoolExecutor, storage: Storage, sources: Iterable[Source], options: ReadOptions, exact: bool
+    pool: ThreadPoolExecutor, beside: Beside, sources: Iterable[Source], exact: bool
 ) -> Iterator[tuple[Source, Callable[[], Survey]]]:
     """Each source with its survey, in order; the pool is a few sources ahead of what takes more than its listing."""
     pending: deque[tuple[Source, Callable[[], Survey]]] = deque()
     for source in sources:
-        survey = partial(survey_source, storage, source, options, exact)
+        described = None if source.metadata is None else beside.surveys.get(source.metadata.uri)
+        survey = partial(survey_source, beside.storage, source, beside.options, exact, described)
         pending.append((source, survey if source.kind is Kind.IMAGE else pool.submit(survey).result))
         if len(pending) > 4 * SURVEY_THREADS:
             yield pending.popleft()
@@ -244,16 +283,20 @@ def _readable(
             listing.ignored["table without an image column"] += 1
         except (Missing, Forbidden, FetchFailed):
             stretch = Stretch(source.uri, source.key, source.size, source.etag, 0, source.size or 0, None)
-            yield source, Survey((stretch,), pa.schema([]))
+            yield source, Survey((replace(stretch, metadata=source.metadata),), pa.schema([]))
 
 
 def _noting(
-    surveyed: Iterable[tuple[Source, Survey]], schemas: list[tuple[str, pa.Schema]]
+    surveyed: Iterable[tuple[Source, Survey]], tables: list[_Table], unfit: Counter[str]
 ) -> Iterator[tuple[Source, Survey]]:
-    """Passes surveys on, and notes each schema that was not there before."""
+    """Passes surveys on, and notes each schema once."""
     for source, survey in surveyed:
-        if len(survey.carried) and not any(survey.carried.equals(known) for _, known in schemas):
-            schemas.append((source.uri, survey.carried))
+        unfit.update(survey.unfit)
+        place = next((i for i, known in enumerate(tables) if survey.carried.equals(known.schema)), None)
+        if place is not None:
+            tables[place] = tables[place].joined(survey.bounds)
+        elif len(survey.carried):
+            tables.append(_Table(source.uri, survey.carried, survey.bounds))
         yield source, survey
 
 
@@ -280,41 +323,49 @@ def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Ite
 
 
 def _with_columns(
-    wanted: Contract, laid_down: Contract | None, schemas: Sequence[tuple[str, pa.Schema]]
+    wanted: Contract, laid_down: Contract | None, tables: Sequence[_Table]
 ) -> tuple[Contract, frozenset[str]]:
     """The contract with its carried columns, and the columns that it has no place for.
 
-    Raises CallerError for a column whose type does not go into the one that is laid down.
+    Raises CallerError for a column that cannot be carried, or whose values do not go into the type that is laid down.
     """
-    taken = own_columns(wanted.dimensions)
-    renamed = [(uri, _as_in_table(uri, schema, taken)) for uri, schema in schemas]
+    own, reading = own_columns(wanted.dimensions), (laid_down or wanted).reading
+    columns = [column for table in tables for column in _columns_of(table, own, reading)]
     if laid_down is None:
-        carried = unified(renamed)
+        carried = settled_schema(columns)
         table_schema(wanted.dimensions, wanted.probs, carried)
         return replace(wanted, carried=carried), frozenset()
-    left_out = set()
-    for uri, schema in renamed:
-        for column in schema:
-            if column.name not in laid_down.carried.names:
-                left_out.add(column.name)
-                continue
-            known = laid_down.carried.field(column.name).type
-            if known != column.type and not pa.types.is_string(known):
-                together = unified([("", pa.schema([(column.name, known)])), (uri, pa.schema([column]))])
-                if together.field(0).type != known:
-                    raise CallerError(
-                        f"{uri}: column {column.name} is {column.type} there, {known} in the score table; score it "
-                        "into an output of its own"
-                    )
-    return laid_down, frozenset(left_out)
+    names = frozenset(laid_down.carried.names)
+    for column in columns:
+        if column.name in names:
+            _check_goes_into(laid_down.carried.field(column.name).type, column, reading)
+    return laid_down, frozenset(column.name for column in columns) - names
 
 
-def _as_in_table(uri: str, schema: pa.Schema, taken: frozenset[str]) -> pa.Schema:
-    """A source's columns under their names in the score table."""
-    names = [carried_name(name, taken) for name in schema.names]
+def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> None:
+    """Into a type that is laid down: any value goes into text; by the first reading what Arrow promotes to it goes."""
+    if pa.types.is_string(known) or known == column.type:
+        return
+    if reading == 1:
+        given = plain(pa.schema([(column.name, column.type)]))
+        try:
+            if unified([("", pa.schema([(column.name, known)])), (column.uri, given)]).field(0).type == known:
+                return
+        except CallerError:
+            pass  # said below
+    column.check_held(known)
+
+
+def _columns_of(table: _Table, own: frozenset[str], reading: int) -> list[InputColumn]:
+    """A source's columns with their names in the score table."""
+    names = table_names(table.schema.names, own, reading)
     if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise CallerError(f"{uri}: two of its columns would be {', '.join(doubled)} in the score table; rename one")
-    return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+        shown = ", ".join(map(repr, doubled))
+        raise CallerError(f"{table.uri}: two of its columns would be {shown} in the score table; rename one")
+    return [
+        InputColumn(table.uri, field.name, name, field.type, table.bounds.get(field.name))
+        for field, name in zip(table.schema, names, strict=True)
+    ]
 
 
 def _changes_message(changes: Sequence[Change]) -> str:

@@ -9,8 +9,9 @@ from types import ModuleType
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
-from iqa_core.corpus.columns import TYPE_NAMES, carried_name, conformed
+from iqa_core.corpus.columns import TYPE_NAMES, InputColumn, conformed, table_names
 from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
+from iqa_core.corpus.readers.webdataset import beside_sidecars
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.corpus.storage import FetchFailed, Missing, Storage
 from iqa_core.records import ImageLimits
@@ -37,17 +38,45 @@ class ReadPlan:
     """Names that belong to the score table itself."""
 
 
-def survey_source(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    """How a source is cut, and its input columns. exact: count the images of every tar, whatever it costs."""
+def survey_source(
+    storage: Storage, source: Source, options: ReadOptions, exact: bool, described: Survey | None = None
+) -> Survey:
+    """How a source is cut, and its input columns.
+
+    exact: count the images of every tar, whatever it costs; described: columns of the table that describes it.
+    """
     _check_size(source.uri, source.kind, source.size)
     found: Survey = READERS[source.kind].survey(storage, source, options, exact)
+    if source.metadata is not None:
+        stretches = tuple(replace(stretch, metadata=source.metadata) for stretch in found.stretches)
+        found = _together(replace(found, stretches=stretches), described, options)
     if not found.carried.names:
         return found
     typed = [
-        field.with_type(TYPE_NAMES[options.carry[field.name]]) if field.name in options.carry else field
+        field if field.name not in options.carry else field.with_type(_given_type(source, field, found, options))
         for field in found.carried
     ]
     return replace(found, carried=pa.schema(typed))
+
+
+def _together(found: Survey, described: Survey | None, options: ReadOptions) -> Survey:
+    """What the source itself has, then the columns of the table that describes it; that is noted for itself."""
+    if described is None:
+        return found
+    given = described.carried.names
+    names = beside_sidecars(given, options) if found.carried.names else given
+    fields = [field.with_name(name) for field, name in zip(described.carried, names, strict=True)]
+    bounds = {new: described.bounds[old] for old, new in zip(given, names, strict=True) if old in described.bounds}
+    return replace(found, carried=pa.schema([*found.carried, *fields]), bounds={**found.bounds, **bounds})
+
+
+def _given_type(source: Source, field: pa.Field, found: Survey, options: ReadOptions) -> pa.DataType:
+    """The type that `--carry` gives a column: of a table one that holds all its values, or text."""
+    wanted = TYPE_NAMES[options.carry[field.name]]
+    if options.reading > 1 and not pa.types.is_string(wanted):
+        column = InputColumn(source.uri, field.name, field.name, field.type, found.bounds.get(field.name))
+        column.check_held(wanted)
+    return wanted
 
 
 def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
@@ -63,9 +92,12 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
             f"{chunk.stretches[0].source}: {chunk.images} images were planned there, {len(content.keys)} are found; it "
             "was replaced since (--on-changed rescore plans it anew)"
         )
-    names = [carried_name(name, plan.own_columns) for name in content.carried.column_names]
-    renamed = content.carried.rename_columns(names)
-    return replace(content, carried=conformed(renamed, plan.carried, len(content.keys)))
+    reading = plan.options.reading
+    renamed = content.carried.rename_columns(table_names(content.carried.column_names, plan.own_columns, reading))
+    try:
+        return replace(content, carried=conformed(renamed, plan.carried, len(content.keys), reading))
+    except ValueError as error:
+        raise FetchFailed(f"{chunk.stretches[0].source}: {error}; score it into an output of its own") from error
 
 
 def _check_size(uri: str, kind: Kind, size: int | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from iqa_core.corpus.columns import storable
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.records import RETRYABLE, Assessment, Rejection
@@ -88,7 +89,9 @@ def verdicts(
     columns: dict[str, Any] = {
         "status": [REJECTED if isinstance(outcome, Rejection) else SCORED for outcome in outcomes],
         "reason": [str(outcome.reason) if isinstance(outcome, Rejection) else None for outcome in outcomes],
-        "detail": [outcome.detail if isinstance(outcome, Rejection) else None for outcome in outcomes],
+        "detail": storable(
+            [outcome.detail if isinstance(outcome, Rejection) else None for outcome in outcomes], pa.string()
+        ),
     }
     assessed = [outcome for outcome in outcomes if isinstance(outcome, Assessment)]
     place = np.cumsum([isinstance(outcome, Assessment) for outcome in outcomes]) - 1

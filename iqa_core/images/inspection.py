@@ -17,6 +17,9 @@ from iqa_core.images.containers.tiff import walk_tiff
 from iqa_core.images.containers.webp import walk_webp
 from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection
 
+MAX_COUNT = 2**31 - 1
+"""Pixels of a side and frames at most: score tables have int32 for them."""
+
 
 def inspect(data: bytes | memoryview, limits: ImageLimits) -> Container | Rejection:
     num_bytes = data.nbytes if isinstance(data, memoryview) else len(data)
@@ -30,13 +33,17 @@ def inspect(data: bytes | memoryview, limits: ImageLimits) -> Container | Reject
         raise
     except Exception as error:
         return rejection(error, None)
-    return _outside(container.header, limits) or container
+    return _outside(container.header, num_bytes, limits) or container
 
 
-def _outside(header: ImageHeader, limits: ImageLimits) -> Rejection | None:
+def _outside(header: ImageHeader, num_bytes: int, limits: ImageLimits) -> Rejection | None:
     size = f"{header.width} x {header.height} pixels"
     if min(header.width, header.height) < 1:
         return Rejection(Reason.CORRUPT, f"the {header.format} header claims {size}")
+    if max(header.width, header.height) > MAX_COUNT:  # without the header, which no table can hold
+        return Rejection(Reason.TOO_LARGE, f"{size}: a side is more than {MAX_COUNT}")
+    if header.frames > min(num_bytes, MAX_COUNT):  # a frame is a byte at least
+        return Rejection(Reason.CORRUPT, f"the {header.format} claims {header.frames} frames in {num_bytes} bytes")
     if header.width * header.height > limits.max_pixels:
         return Rejection(Reason.TOO_LARGE, f"{size} are more than the limit of {limits.max_pixels}", header)
     if min(header.width, header.height) < limits.min_side:
@@ -52,7 +59,8 @@ def rejection(error: Exception, header: ImageHeader | None) -> Rejection:
     """The image's fault, whatever a decoder calls it."""
     if isinstance(error, Unreadable):
         return Rejection(error.reason, str(error), header)
-    message = str(error)[:200] or type(error).__name__
+    # of a decoder's message nothing is known, and what is no UTF-8 goes into no table
+    message = str(error)[:200].encode("utf-8", "backslashreplace").decode() or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         reason = Reason.TOO_LARGE
     elif _CUT.search(message):

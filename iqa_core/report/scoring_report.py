@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import Place
 from iqa_core.corpus.run_record import run_record
 from iqa_core.corpus.score_tables import ScoreTable
@@ -58,12 +57,10 @@ def gather(table: ScoreTable) -> Gathered:
 
 def sheet_thumbnails(table: ScoreTable, gathered: Gathered, moved: Moved | None = None) -> Mapping[Place, str]:
     """Of all images that the page shows."""
-    columns = table.contract.columns
-    options = ReadOptions(image_column=columns.get("image"), uri_column=columns.get("uri"))
     wanted = [place_of(image.values) for image in gathered.shown()]
     if moved is not None:
         wanted += [place_of(values) for values in moved.most]
-    return thumbnails(table.storage, wanted, options, ImageLimits())
+    return thumbnails(table.storage, wanted, table.contract.locating(), ImageLimits())
 
 
 def _facts(table: ScoreTable, gathered: Gathered) -> list[tuple[str, str]]:

@@ -66,6 +66,7 @@ class Output:
         return Plan(self.storage, str(self.folder))
 
     def proposal(self, *inputs: object, wanted: Contract = WANTED, **settings: Any) -> Proposal:
+        wanted = replace(wanted, reading=self.options.reading)
         settings = {"limit": None, "on_changed": "stop", **settings}
         return propose(self.plan, wanted, [str(given) for given in inputs], self.options, **settings)
 
@@ -78,7 +79,8 @@ class Output:
     def read_plan(self) -> ReadPlan:
         contract = self.plan.contract()
         assert contract is not None
-        return ReadPlan(self.storage, self.options, ImageLimits(), contract.carried, own_columns(DIMENSIONS))
+        options = replace(self.options, reading=contract.reading)
+        return ReadPlan(self.storage, options, ImageLimits(), contract.carried, own_columns(DIMENSIONS))
 
     def open(self, chunk: Chunk) -> Content:
         return open_chunk(chunk, self.read_plan())

@@ -5,8 +5,20 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from iqa_core.corpus.columns import cast_value, conformed, parse_carry, unified
+from iqa_core.corpus.carried_types import Bounds
+from iqa_core.corpus.columns import (
+    RESERVED,
+    InputColumn,
+    cast_value,
+    conformed,
+    parse_carry,
+    settled_schema,
+    table_names,
+    unified,
+)
+from iqa_core.corpus.table import own_columns
 from iqa_core.errors import CallerError
+from iqa_core.selection.rows import OWN
 
 
 def test_carry_flags() -> None:
@@ -29,11 +41,98 @@ def test_one_schema_for_all() -> None:
     )
 
 
-def test_a_value_that_does_not_fit_costs_itself_alone() -> None:
+def column(name: str, kind: pa.DataType, bounds: Bounds | None = None, uri: str = "a") -> InputColumn:
+    return InputColumn(uri, name, name, kind, bounds)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "bounds", "wanted"),
+    [
+        (pa.int64(), pa.float64(), (0, 2**53), pa.float64()),
+        (pa.int64(), pa.float64(), (0, 2**53 + 1), None),
+        (pa.int64(), pa.float64(), None, None),
+        (pa.int32(), pa.float64(), None, pa.float64()),
+        (pa.int16(), pa.float16(), None, pa.float32()),
+        (pa.uint64(), pa.int64(), (0, 2**63 - 1), pa.int64()),
+        (pa.uint64(), pa.int64(), (0, 2**63), None),
+        (pa.bool_(), pa.int64(), (0, 1), None),
+        (pa.decimal128(9, 2), pa.decimal256(12, 4), None, pa.decimal128(12, 4)),
+        (pa.decimal128(38, 0), pa.decimal128(38, 10), None, None),
+        (pa.decimal128(9, 2), pa.float64(), None, None),
+        (pa.int64(), pa.decimal128(38, 2), None, pa.decimal128(38, 2)),
+        (pa.timestamp("s"), pa.timestamp("ns"), (0, 10**12), pa.timestamp("ns")),
+        (pa.timestamp("s"), pa.timestamp("ns"), (0, 10**14), None),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC"), (0, 1), None),
+        (pa.string(), pa.dictionary(pa.int8(), pa.string_view()), None, pa.string()),
+        (pa.string(), pa.int64(), (0, 1), None),
+        (pa.list_(pa.int64()), pa.large_list(pa.float64()), (0, 9), pa.list_(pa.float64())),
+        (
+            pa.struct({"a": pa.int64()}),
+            pa.struct({"b": pa.bool_()}),
+            (0, 9),
+            pa.struct({"a": pa.int64(), "b": pa.bool_()}),
+        ),
+        (pa.null(), pa.list_(pa.null()), None, pa.list_(pa.string())),
+        (pa.null(), pa.null(), None, pa.string()),
+    ],
+)
+def test_two_types_are_one_where_it_holds_all_values(
+    first: pa.DataType, second: pa.DataType, bounds: Bounds | None, wanted: pa.DataType | None
+) -> None:
+    columns = [column("n", first, bounds, "a"), column("n", second, bounds, "b")]
+    for ordered in (columns, columns[::-1]):
+        if wanted is None:
+            with pytest.raises(CallerError, match=r"[ab]: column n .*--carry n:string"):
+                settled_schema(ordered)
+        else:
+            found = settled_schema(ordered).field("n").type
+            assert found == wanted or (pa.types.is_struct(wanted) and set(found) == set(wanted))
+
+
+def test_names_that_the_table_has_are_changed_in_any_case_and_no_two_become_one() -> None:
+    own = own_columns(["layout"])
+    names = ["key", "WIDTH", "input_key", "Input_Input_Width", "Layout_STD", "reward", "kept", "", "input", "a b", "é"]
+    found = table_names(names, own, reading=2)
+    assert found == [
+        "input_key",
+        "input_WIDTH",
+        "input_input_key",
+        "input_Input_Input_Width",
+        "input_Layout_STD",
+        "input_reward",
+        "input_kept",
+        "unnamed",
+        "input",
+        "a b",
+        "é",
+    ]
+    assert len(set(found)) == len(names)
+    assert not {name.lower() for name in found} & {*own, *RESERVED}
+    assert table_names(names[:3], own, reading=1) == ["input_key", "WIDTH", "input_key"]
+
+
+def test_names_of_the_engines_view_are_reserved() -> None:
+    assert OWN <= RESERVED
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["a", "A"], "A differs from a"), (["ä", "Ä"], "Ä differs"), (["a\0b"], "rename it")]
+)
+def test_names_that_no_engine_tells_apart_are_refused_in_one_input_and_across_two(names: list[str], said: str) -> None:
+    for uris in (["a"] * 2, ["a", "b"]):
+        columns = [column(name, pa.int8(), uri=uri) for name, uri in zip(names, uris, strict=False)]
+        with pytest.raises(CallerError, match=said):
+            settled_schema(columns)
+
+
+def test_a_value_that_has_no_place_in_its_type_is_an_error_that_names_the_column() -> None:
     table = pa.table({"n": ["1", "x", None, "3"]})
     schema = pa.schema({"n": pa.int64(), "absent": pa.bool_()})
-    assert conformed(table, schema, 4).to_pydict() == {"n": [1, None, None, 3], "absent": [None] * 4}
-    assert conformed(pa.table({}), schema, 2).num_rows == 2
+    with pytest.raises(ValueError, match="column n is no int64"):
+        conformed(table, schema, 4, reading=2)
+    assert conformed(table.slice(2), schema, 2, reading=2).to_pydict() == {"n": [None, 3], "absent": [None] * 2}
+    assert conformed(table, schema, 4, reading=1).to_pydict() == {"n": [1, None, None, 3], "absent": [None] * 4}
+    assert conformed(pa.table({}), schema, 2, reading=2).num_rows == 2
 
 
 @pytest.mark.parametrize(
@@ -51,7 +150,7 @@ def test_a_value_that_does_not_fit_costs_itself_alone() -> None:
         ("nan?", pa.float64(), None),
         ([1], pa.int64(), None),
         ({"a": 1}, pa.float64(), None),
-        ("\ud800", pa.string(), None),
+        ("\ud800", pa.string(), "\\ud800"),
         (None, pa.int64(), None),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import threading
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqa_core.corpus import segments
-from iqa_core.corpus.chunks import ReadOptions, Stretch
+from iqa_core.corpus.chunks import READING, ReadOptions, Stretch
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import apply
 from iqa_core.corpus.segments import Draft
@@ -375,7 +376,108 @@ def test_the_contract_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert plan.create(replace(contract, probs=True)) == contract
 
 
+def test_an_output_goes_on_by_the_rules_that_it_was_begun_with(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg")
+    old, new = Output(tmp_path / "out", ReadOptions(chunk_images=4, reading=1)), Output(tmp_path / "out")
+    lost = new.proposal(tmp_path / "in")
+    old.extend(tmp_path / "in")
+    assert not apply(new.plan, lost), "a program before it was first: it is proposed again, by that one's rules"
+    assert new.proposal(tmp_path / "in").contract.reading == 1
+    assert new.read_plan().options.reading == 1
+
+
+def test_a_contract_without_a_reading_is_of_reading_1_and_unknown_fields_are_named(tmp_path: Path) -> None:
+    content = json.loads(WANTED.to_json())
+    assert content.pop("reading") == READING
+    assert Contract.from_json(json.dumps(content).encode()).reading == 1
+    for changes, said in (({"tiles": 4}, "tiles: 4"), ({"reading": 9}, "reading: 9 there, up to 2 known")):
+        with pytest.raises(CallerError, match=said):
+            Contract.from_json(json.dumps({**content, **changes}).encode())
+    del content["fusion"]
+    with pytest.raises(CallerError, match="no fusion"):
+        Contract.from_json(json.dumps(content).encode())
+
+
 # ---- races
+
+
+def begun(output: Output, **carried: pa.DataType) -> None:
+    """An output of the first reading, with these columns, in which nothing is planned."""
+    old = replace(WANTED, reading=1, carried=pa.schema(carried))
+    assert output.plan.create(old).reading == 1
+
+
+def test_an_output_of_the_first_reading_keeps_its_names_types_and_keys(tmp_path: Path) -> None:
+    output = Output(tmp_path / "out", ReadOptions(image_column="image", id_column="id"))
+    begun(
+        output,
+        id=pa.binary(),
+        WIDTH=pa.float16(),
+        words=pa.large_list(pa.string()),
+        input_key=pa.string(),
+        n=pa.float64(),
+    )
+    columns = {
+        "image": [b"1", b"2"],
+        "id": [b"a1", None],
+        "WIDTH": pa.array([0.5, None], pa.float16()),
+        "words": pa.array([["x"], None], pa.large_list(pa.string())),
+        "key": ["k", "l"],
+        "n": [2**53 + 1, 7],
+        "URL": ["u", "v"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    proposal = output.extend(tmp_path / "a.parquet")
+    assert proposal.contract.reading == 1
+    assert proposal.left_out == {"URL"}
+    (content,) = output.contents().values()
+    assert content.keys == ("b'a1'", "1")
+    assert content.carried.schema.equals(proposal.contract.carried)
+    assert content.carried.schema.field("WIDTH").type == pa.float16()
+    assert content.carried.to_pylist() == [
+        {"id": b"a1", "WIDTH": 0.5, "words": ["x"], "input_key": "k", "n": None},
+        {"id": None, "WIDTH": None, "words": None, "input_key": "l", "n": 7.0},
+    ]
+
+
+def test_an_output_of_the_first_reading_finds_images_as_it_did(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"URL": ["a.jpg"]}), tmp_path / "in" / "upper.parquet")
+    pq.write_table(pa.table({"url": pa.array(["a.jpg"], pa.string_view())}), tmp_path / "in" / "view.parquet")
+    pq.write_table(pa.table({"url": pa.array(["a.jpg"]).dictionary_encode()}), tmp_path / "in" / "codes.parquet")
+    output = Output(tmp_path / "out")
+    begun(output)
+    assert output.extend(tmp_path / "in").listing.ignored == {"table without an image column": 2}
+    assert not Output(tmp_path / "new").extend(tmp_path / "in").listing.ignored
+
+
+def test_an_output_that_could_not_be_scored_for_its_types_goes_on(tmp_path: Path) -> None:
+    output = Output(tmp_path / "out")
+    begun(output, prompt=pa.string_view(), boxes=pa.list_(pa.string_view()), seed=pa.int64())
+    columns = {
+        "image": [b"1"],
+        "prompt": pa.array(["p"], pa.string_view()),
+        "boxes": pa.array([["b"]], pa.list_(pa.string_view())),
+        "seed": [5],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    output.extend(tmp_path / "a.parquet")
+    assert [image.carried for image in output.images()] == [{"prompt": "p", "boxes": ["b"], "seed": 5}]
+    contract = output.plan.contract()
+    assert contract is not None
+    assert contract.carried.types == [pa.string(), pa.list_(pa.string()), pa.int64()]
+
+
+def test_what_would_not_be_read_back_is_refused_before_the_start_also_for_later_input(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"1"], "n": [0.5]}), tmp_path / "a.parquet")
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "a.parquet")
+    for name, values in (("b", [2**53]), ("c", [2**53 + 1])):
+        pq.write_table(pa.table({"image": [b"2"], "n": values}), tmp_path / f"{name}.parquet")
+    output.extend(tmp_path / "b.parquet")
+    with pytest.raises(CallerError, match=r"c\.parquet: column n is int64 there, and double does not hold"):
+        output.extend(tmp_path / "c.parquet")
+    assert [image.carried["n"] for image in output.images()] == [0.5, 2.0**53]
 
 
 def test_of_two_proposals_made_from_one_plan_the_second_is_refused(tmp_path: Path) -> None:

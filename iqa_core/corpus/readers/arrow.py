@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from iqa_core.corpus.carried_types import has_bounds
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.column_values import bounds_of, values_of
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
@@ -20,13 +22,19 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
     with _stream(storage, source.uri, source.size or 0) as reader:
         columns = choose_columns(reader.schema, options, source.uri)
         carried = pa.schema([reader.schema.field(name) for name in columns.carried(reader.schema)])
-        num_rows = sum(batch.num_rows for batch in reader)
+        batches = list(reader)
+        num_rows = sum(batch.num_rows for batch in batches)
+        bounds = {
+            field.name: bounds_of(batch.column(field.name) for batch in batches)
+            for field in carried
+            if has_bounds(field.type)
+        }
     step = options.chunk_images if is_local(source.uri) else max(num_rows, 1)
     stretches = tuple(
         Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
         for begin, end in ((begin, min(begin + step, num_rows)) for begin in range(0, num_rows, step))
     )
-    return Survey(stretches, carried)
+    return Survey(stretches, carried, bounds)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
@@ -40,8 +48,8 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     paths = paths_of(table, columns)
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
-        if columns.is_uri:
-            return images_from_uris(storage, stretch.source, image.to_pylist(), ordinals, limits)
+        if columns.is_uri and paths is not None:
+            return images_from_uris(storage, stretch.source, values_of(paths), ordinals, limits)
         return images_from_bytes(storage, stretch, image.chunks, ordinals, limits)
 
     keys = keys_of(table, columns, paths, range(stretch.begin, stretch.begin + table.num_rows))

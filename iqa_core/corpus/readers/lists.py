@@ -9,14 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
+from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Stretch, Survey
+from iqa_core.corpus.column_values import utf8
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_uris, keys_of
@@ -38,29 +41,79 @@ class _Record:
     end: int
 
 
+WIDE = pa.decimal128(19)
+"""What `_type_of` says of an int64 that no float64 is: beside a fraction its column is text."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the columns of a list hold, part by part: a part is a chunk to be."""
+
+    options: ReadOptions
+    names: dict[str, None]
+    """All of them, in order."""
+    parts: list[set[tuple[str, pa.DataType]]] = field(default_factory=lambda: [set()])
+    bounds: dict[str, Bounds] = field(default_factory=dict)
+    unfit: Counter[str] = field(default_factory=Counter)
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """A record of the last part."""
+        for name, value in values.items():
+            self.names.setdefault(name)
+            self.parts[-1].add((name, _type_of(value)))
+            if isinstance(value, int):
+                low, high = self.bounds.get(name, (0, 0))
+                self.bounds[name] = min(low, value), max(high, value)
+        for name in self.options.carry:
+            value = values.get(name)
+            if value is not None and cast_value(value, TYPE_NAMES[self.options.carry[name]]) is None:
+                self.unfit[name] += 1
+
+    def schema(self) -> pa.Schema:
+        """The type of each column in the whole list."""
+        pairs = set().union(*self.parts)
+        types = {name: {kind for other, kind in pairs if other == name} for name in self.names}
+        return pa.schema([(name, _one_type(name, found, self.options)) for name, found in types.items()])
+
+    def check_image(self, image: str, uri: str) -> None:
+        """Raises CallerError unless each part, read alone, has its images in the same column."""
+        for part in {frozenset(part) for part in self.parts} if self.options.reading > 1 else ():
+            types = {name: {kind for other, kind in part if other == name} for name, _ in part}
+            schema = _schema_of_part(types, self.options)
+            try:
+                found = choose_columns(schema, self.options, uri).image
+            except CallerError:
+                found = "none"
+            if found != image:
+                raise CallerError(
+                    f"{uri}: the image is in {image} in one part of the list and in {found} in another; name the "
+                    "column with --uri-column, and give it text alone"
+                )
+
+
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
     size = source.size or 0
-    header, begin = _header(storage, source.uri, size)
-    file = io.BufferedReader(RangeFile(storage, source.uri, size), READ_BYTES)
-    file.seek(begin)
+    header, begin, records = opened(storage, source.uri, size)
     edges, counts = [begin], [0]
-    types: dict[str, set[pa.DataType]] = {name: set() for name in header or ()}
-    for record in _records(file, source.uri, header, begin):
-        for name, value in record.values.items():
-            types.setdefault(name, set()).add(_type_of(value))
+    seen = _Seen(options, dict.fromkeys(header))
+    for record in records:
         if counts[-1] == options.chunk_images:
             counts.append(0)
+            seen.parts.append(set())
+        seen.add(record.values)
         counts[-1] += 1
         edges[len(counts) :] = [record.end]
-    schema = pa.schema([(name, _one_type(name, found, options)) for name, found in types.items()])
+    schema = seen.schema()
     if counts == [0]:
         return Survey((), schema)
     columns = choose_columns(schema, options, source.uri)
+    seen.check_image(columns.image, source.uri)
     stretches = tuple(
         Stretch(source.uri, source.key, source.size, source.etag, first, last, count)
         for (first, last), count in zip(pairwise(edges), counts, strict=True)
     )
-    return Survey(stretches, pa.schema([schema.field(name) for name in columns.carried(schema)]))
+    carried = pa.schema([schema.field(name) for name in columns.carried(schema)])
+    return Survey(stretches, carried, seen.bounds, seen.unfit)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
@@ -69,26 +122,53 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     begin = max(stretch.begin, first)
     data = storage.read_large(stretch.source, begin, stretch.end)
     records = list(_records(io.BytesIO(data), stretch.source, header, begin))
-    named = [name for name in (options.uri_column, options.id_column) if name is not None]
-    names = dict.fromkeys([*named, *(header or ()), *(name for record in records for name in record.values)])
-    schema = pa.schema(
-        [(name, _one_type(name, {_type_of(record.values.get(name)) for record in records}, options)) for name in names]
-    )
-    columns = choose_columns(schema, options, stretch.source)
-    table = pa.table(
-        {
-            field.name: pa.array(
-                [cast_value(record.values.get(field.name), field.type) for record in records], field.type
-            )
-            for field in schema
-        }
-    )
+    table = as_table([record.values for record in records], header or (), options)
+    columns = choose_columns(table.schema, options, stretch.source)
     uris = table.column(columns.image)
     locations = uris.to_pylist()
     return Content(
         keys=keys_of(table, columns, uris, (record.begin for record in records)),
-        carried=table.select(columns.carried(schema)),
+        carried=table.select(columns.carried(table.schema)),
         images=lambda ordinals: images_from_uris(storage, stretch.source, locations, ordinals, limits),
+    )
+
+
+def opened(storage: Storage, uri: str, size: int) -> tuple[list[str], int, Iterator[_Record]]:
+    """Names in the header of a CSV file, the offset of the first record, and all records as a stream."""
+    header, begin = _header(storage, uri, size)
+    file = io.BufferedReader(RangeFile(storage, uri, size), READ_BYTES)
+    file.seek(begin)
+    return header or [], begin, _records(file, uri, header, begin)
+
+
+def columns_of(
+    storage: Storage, uri: str, size: int, options: ReadOptions, note: Callable[[Mapping[str, Any]], None]
+) -> Survey:
+    """What it would carry if no column were the image; each record is handed to `note` on the way.
+
+    A column without a value is null: one such list of many says nothing of its type.
+    """
+    header, _, records = opened(storage, uri, size)
+    seen = _Seen(options, dict.fromkeys(header))
+    for record in records:
+        seen.add(record.values)
+        note(record.values)
+    valued = {name for part in seen.parts for name, kind in part if not pa.types.is_null(kind)}
+    fields = [field if field.name in valued else field.with_type(pa.null()) for field in seen.schema()]
+    return Survey((), pa.schema(fields), seen.bounds, seen.unfit)
+
+
+def as_table(records: Sequence[Mapping[str, Any]], header: Iterable[str], options: ReadOptions) -> pa.Table:
+    """Some records, in the types that they have among themselves."""
+    names = dict.fromkeys([*header, *(name for record in records for name in record)])
+    types = {name: {_type_of(record.get(name)) for record in records} for name in names}
+    schema = _schema_of_part(types, options)
+    return pa.table(
+        {
+            field.name: pa.array([cast_value(record.get(field.name), field.type) for record in records], field.type)
+            for field in schema
+        },
+        schema=schema,
     )
 
 
@@ -100,7 +180,8 @@ def _header(storage: Storage, uri: str, size: int) -> tuple[list[str] | None, in
     lines = _text_lines(io.BufferedReader(RangeFile(storage, uri, size)), uri, position)
     names = next(_rows(lines, uri, position), [])
     if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise CallerError(f"{uri}: its header has {', '.join(doubled)} more than once; rename all but one")
+        shown = ", ".join(map(repr, doubled))
+        raise CallerError(f"{uri}: its header has {shown} more than once; rename all but one")
     return names, position[0]
 
 
@@ -138,12 +219,12 @@ def _json_objects(lines: Iterator[str], uri: str, position: list[int]) -> Iterat
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except ValueError as error:
+            values = json.loads(line.removeprefix("\ufeff"))  # a list that was joined from several has more than one
+        except (ValueError, RecursionError) as error:
             raise CallerError(f"{uri}: the line before byte {position[0]} is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise CallerError(f"{uri}: the line before byte {position[0]} is no JSON object")
-        yield values
+        yield {utf8(name): value for name, value in values.items()}
 
 
 def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterator[str]:
@@ -160,18 +241,37 @@ def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterato
 def _type_of(value: Any) -> pa.DataType:
     if value is None:
         return pa.null()
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return pa.string()  # a seed of 64 bits is carried as its text, not lost
-    for kind, arrow in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
-        if isinstance(value, kind):
-            return arrow
-    return pa.string()
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int) and -(2**63) <= value < 2**63:  # a wider one is carried as its text, not lost
+        return pa.int64() if abs(value) <= 2**53 else WIDE
+    return pa.float64() if isinstance(value, float) else pa.string()
 
 
 def _one_type(name: str, found: set[pa.DataType], options: ReadOptions) -> pa.DataType:
     if name in options.carry:
         return TYPE_NAMES[options.carry[name]]
     known = found - {pa.null()}
+    if known and known <= {pa.int64(), WIDE}:
+        return pa.int64()
     if known == {pa.int64(), pa.float64()}:
         return pa.float64()
+    if options.reading == 1 and known - {pa.int64()} == {WIDE, pa.float64()}:
+        return pa.float64()
     return known.pop() if len(known) == 1 else pa.string()
+
+
+def _schema_of_part(types: Mapping[str, set[pa.DataType]], options: ReadOptions) -> pa.Schema:
+    """Types that say the values of a part as they are, whatever the list's are: beside a fraction 1 is no 1.0.
+
+    What is named by a flag and not in this part is null there.
+    """
+    named: dict[str, set[pa.DataType]] = {
+        name: set() for name in (options.uri_column, options.id_column) if name is not None
+    }
+    return pa.schema([(name, _type_in_part(name, found, options)) for name, found in {**named, **types}.items()])
+
+
+def _type_in_part(name: str, found: set[pa.DataType], options: ReadOptions) -> pa.DataType:
+    is_mixed = len(found - {pa.null(), WIDE}) > 1 and name not in options.carry
+    return pa.string() if is_mixed and options.reading > 1 else _one_type(name, found, options)

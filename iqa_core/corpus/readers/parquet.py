@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iqa_core.corpus.carried_types import Bounds, has_bounds
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.column_values import values_of
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
@@ -25,20 +27,25 @@ ROWS_PER_READ = 64
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    file = _open(storage, source.uri, source.size or 0)
+    file = opened(storage, source.uri, source.size or 0)
     schema = file.schema_arrow
     columns = choose_columns(schema, options, source.uri)
-    carried = pa.schema([schema.field(name) for name in columns.carried(schema)])
     stretches = tuple(
         Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
         for begin, end in _row_ranges(file.metadata, options)
     )
-    return Survey(stretches, carried)
+    return replace(columns_of(file, columns.carried(schema)), stretches=stretches)
+
+
+def columns_of(file: pq.ParquetFile, names: Sequence[str]) -> Survey:
+    """What is known of these columns."""
+    carried = pa.schema([file.schema_arrow.field(name) for name in names])
+    return Survey((), carried, _bounds(file, carried))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     (stretch,) = chunk.stretches
-    file = _open(storage, stretch.source, stretch.size or 0)
+    file = opened(storage, stretch.source, stretch.size or 0)
     if stretch.images is None:  # planned whole, since it could not be read then
         stretch = replace(stretch, begin=0, end=file.metadata.num_rows)
     columns = choose_columns(file.schema_arrow, options, stretch.source)
@@ -47,13 +54,13 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     names = columns.carried(file.schema_arrow)
     # of a struct of bytes and path, the path alone: the bytes come later, a few at a time
     path = [f"{columns.image}.path"] if columns.has_path else [columns.image] if columns.is_uri else []
-    with _faults_named(stretch.source):
+    with faults_named(stretch.source):
         table = file.read_row_groups(groups, columns=[*names, *path]).slice(skipped, count)
     paths = paths_of(table, columns)
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
-            return images_from_uris(storage, stretch.source, paths.to_pylist(), ordinals, limits)
+            return images_from_uris(storage, stretch.source, values_of(paths), ordinals, limits)
         batches = _batches(file, stretch.source, columns.image, groups, skipped, count)
         return images_from_bytes(storage, stretch, batches, ordinals, limits)
 
@@ -61,17 +68,47 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     return Content(keys, table.select(names), images)
 
 
-def _open(storage: Storage, uri: str, size: int) -> pq.ParquetFile:
-    with _faults_named(uri):
+def opened(storage: Storage, uri: str, size: int) -> pq.ParquetFile:
+    with faults_named(uri):
         return pq.ParquetFile(RangeFile(storage, uri, size), pre_buffer=True, page_checksum_verification=True)
 
 
 @contextmanager
-def _faults_named(uri: str) -> Iterator[None]:
+def faults_named(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         raise FetchFailed(f"{uri}: it cannot be read as Parquet ({error})") from error
+
+
+def _bounds(file: pq.ParquetFile, schema: pa.Schema) -> dict[str, Bounds]:
+    """Smallest and largest of 0 and the 64-bit integers and times in each column whose statistics say so."""
+    found: dict[str, Bounds | None] = {field.name: (0, 0) for field in schema if has_bounds(field.type)}
+    for index in range(len(file.schema) if found else 0):
+        leaf = file.schema.column(index)
+        if leaf.physical_type not in ("INT64", "INT96"):
+            continue
+        for name in accumulate(leaf.path.split("."), "{}.{}".format):  # a column's name may have dots itself
+            if (known := found.get(name)) is not None:
+                bounds = _bounds_of_leaf(file.metadata, index, leaf.converted_type == "UINT_64")
+                found[name] = bounds and (min(known[0], bounds[0]), max(known[1], bounds[1]))
+    return {name: bounds for name, bounds in found.items() if bounds is not None}
+
+
+def _bounds_of_leaf(metadata: pq.FileMetaData, index: int, is_unsigned: bool) -> Bounds | None:
+    low = high = 0
+    for group in range(metadata.num_row_groups):
+        found = metadata.row_group(group).column(index).statistics
+        if found is not None and found.num_values == 0:
+            continue
+        if found is None or not found.has_min_max:
+            return None
+        # times are compared as integers: Python has no date after the year 9999
+        least, most = (found.min, found.max) if is_unsigned else (found.min_raw, found.max_raw)
+        if not isinstance(most, int):
+            return None
+        low, high = min(low, least), max(high, most)
+    return low, high
 
 
 def _row_ranges(metadata: pq.FileMetaData, options: ReadOptions) -> Iterator[tuple[int, int]]:
@@ -120,11 +157,11 @@ def _batches(
     file: pq.ParquetFile, uri: str, column: str, groups: list[int], skipped: int, count: int
 ) -> Iterator[pa.Array]:
     position = 0
-    with _faults_named(uri):
+    with faults_named(uri):
         for batch in file.iter_batches(ROWS_PER_READ, row_groups=groups, columns=[column]):
             begin, end = max(skipped - position, 0), min(skipped + count - position, batch.num_rows)
             if begin < end:
-                yield batch.column(0).slice(begin, end - begin)
+                yield batch.column(column).slice(begin, end - begin)
             position += batch.num_rows
             if position >= skipped + count:
                 return

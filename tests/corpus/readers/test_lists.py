@@ -63,8 +63,8 @@ def test_rows_without_an_image_have_keys_of_their_own_whatever_the_chunks(tmp_pa
 def test_csv_is_carried_as_text_and_typed_by_flag(tmp_path: Path) -> None:
     content = "uri,seed,weight,note\na.jpg,007,1.50,\nb.jpg,x,,hello\n"
     assert listed(tmp_path, content, carry={"seed": "int64"}) == [
-        {"key": "a.jpg", "seed": 7, "weight": "1.50", "note": None},
-        {"key": "b.jpg", "seed": None, "weight": None, "note": "hello"},
+        {"key": "a.jpg", "seed": 7, "input_weight": "1.50", "note": None},
+        {"key": "b.jpg", "seed": None, "input_weight": None, "note": "hello"},
     ]
 
 
@@ -97,7 +97,7 @@ def test_blank_lines_before_the_header(tmp_path: Path) -> None:
         (b"uri,n\na.jpg,1,2\n", "3 fields, the header 2"),
         (b'uri,n\na.jpg,"never closed\nb.jpg,2\n', "no CSV"),
         (b"uri,n\na.jpg,1\nb\xff.jpg,2\n", "not UTF-8"),
-        (b"uri,n,n\na.jpg,1,2\n", " n "),
+        (b"uri,n,n\na.jpg,1,2\n", "'n'"),
         (b"uri\ra.jpg\rb.jpg\r", "no CSV"),
         (b"name,n\na.jpg,1\n", "no column can be the image"),
         (b"uri,n\n", "nothing to score"),
@@ -151,7 +151,75 @@ def test_jsonl_columns_have_the_type_of_all_their_values_in_every_chunk(tmp_path
         folder.mkdir()
         rows = listed(folder, content, "list.jsonl", chunk_images=size)
         assert [{k: v for k, v in row.items() if k not in ("key", "s")} for row in rows] == expected
-        assert [row["s"] for row in rows] == [None] * 4
+        assert [row["s"] for row in rows] == [None, None, None, "\\ud800"]
+
+
+def test_integers_that_no_float_is_are_text_beside_a_fraction(tmp_path: Path) -> None:
+    seeds: list[Any] = [2**53 + 1, 1, 0.5, None, -(2**60)]
+    content = "".join(json.dumps({"uri": f"{i}.jpg", "seed": seed}) + "\n" for i, seed in enumerate(seeds))
+    for size in (1, 2, 5):
+        (tmp_path / str(size)).mkdir()
+        rows = listed(tmp_path / str(size), content, "list.jsonl", chunk_images=size, id_column="seed")
+        assert [row["seed"] for row in rows] == [str(2**53 + 1), "1", "0.5", None, str(-(2**60))]
+        assert [row["key"] for row in rows] == [str(2**53 + 1), "1", "0.5", "3.jpg", str(-(2**60))]
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([0, 1, -1, 2**53, 2**53 + 1, 2**63 - 1, 2**63, -(2**70)]),
+    st.floats(width=32),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(values=st.lists(st.lists(scalars, max_size=3), min_size=2, max_size=6))
+def test_a_column_is_the_same_wherever_chunks_end(
+    values: list[list[Any]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    records = [{"uri": "a.jpg", **{f"c{i}": value for i, value in enumerate(row)}} for row in values]
+    content = "".join(json.dumps(record) + "\n" for record in records)
+    folder = tmp_path_factory.mktemp("list")
+    (folder / "list.jsonl").write_text(content)
+    found = []
+    for size in (1, 100):
+        images = read(folder / f"out{size}", folder / "list.jsonl", chunk_images=size, id_column="uri")
+        found.append(repr([image.carried for image in images]))
+    assert found[0] == found[1]
+    missing = [
+        name
+        for record, image in zip(records, images, strict=True)
+        for name in record
+        if name != "uri" and record[name] is not None and image.carried[name] is None
+    ]
+    assert missing == [], "a value that is there is never null"
+
+
+def test_a_list_whose_image_would_change_its_column_is_refused(tmp_path: Path) -> None:
+    content = "".join(json.dumps({name: "a.jpg"}) + "\n" for name in ("uri", "uri", "path", "path"))
+    with pytest.raises(CallerError, match=r"list\.jsonl: the image is in uri .* in path in another; .*--uri-column"):
+        listed(tmp_path, content, "list.jsonl", chunk_images=2)
+    rows = listed(tmp_path, content, "list.jsonl", chunk_images=2, uri_column="uri")
+    assert [row["path"] for row in rows] == [None, None, "a.jpg", "a.jpg"]
+
+
+def test_the_index_that_pandas_writes_has_a_name(tmp_path: Path) -> None:
+    assert listed(tmp_path, ",url,caption\n0,0.png,a\n1,1.png,b\n") == [
+        {"key": "0.png", "unnamed": "0", "caption": "a"},
+        {"key": "1.png", "unnamed": "1", "caption": "b"},
+    ]
+    (tmp_path / "two").mkdir()
+    with pytest.raises(CallerError, match="'' more than once"):
+        listed(tmp_path / "two", ",,url\n0,0,0.png\n")
+
+
+def test_values_that_are_not_of_the_type_that_is_asked_for_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("uri,seed,n\na.jpg,7,1\nb.jpg,x,2\nc.jpg,,3\nd.jpg,1.5,4\n")
+    output = Output(tmp_path / "out", ReadOptions(chunk_images=2, carry={"seed": "int64", "n": "int64"}))
+    assert output.extend(tmp_path / "list.csv").unfit == {"seed": 2}
+    assert [image.carried["seed"] for image in output.images()] == [7, None, None, None]
 
 
 def test_flags_name_the_columns(tmp_path: Path) -> None:

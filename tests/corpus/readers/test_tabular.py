@@ -177,10 +177,10 @@ def test_clashing_columns_are_renamed(tmp_path: Path) -> None:
     }
 
 
-def test_a_column_and_its_new_name_in_one_input_are_refused(tmp_path: Path) -> None:
+def test_a_column_and_its_new_name_in_one_input_stay_two(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"image": [payload(1)], "key": ["k"], "input_key": ["j"]})
-    with pytest.raises(CallerError, match="input_key"):
-        Output(tmp_path / "out").extend(tmp_path / "a.parquet")
+    (image,) = read(tmp_path / "out", tmp_path / "a.parquet")
+    assert image.carried == {"input_key": "k", "input_input_key": "j"}
 
 
 def test_files_with_other_columns_are_one_table(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_column_that_is_named_decides_between_two(tmp_path: Path) -> None:
 def test_doubled_column_names_are_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([payload(1)]), pa.array([1]), pa.array([2])], ["image", "n", "n"])
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(CallerError, match=r"a\.parquet.* n"):
+    with pytest.raises(CallerError, match=r"a\.parquet.*'n'"):
         Output(tmp_path / "out").extend(tmp_path / "a.parquet")
 
 
@@ -262,8 +262,168 @@ def test_a_table_without_images_in_a_folder_is_passed_over_and_counted(tmp_path:
     write_parquet(tmp_path / "in" / "a.parquet", {"image": [payload(1)]})
     write_parquet(tmp_path / "in" / "statistics.parquet", {"mean": [1.5]})
     output = Output(tmp_path / "out")
-    assert output.extend(tmp_path / "in").ignored == {"table without an image column": 1}
+    assert output.extend(tmp_path / "in").listing.ignored == {"table without an image column": 1}
     assert data_of(output.images()) == [payload(1)]
+
+
+# ---- encodings, names, values
+
+
+ENCODED_TEXT = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.dictionary(pa.int8(), pa.large_string()),
+    pa.dictionary(pa.int32(), pa.string()),
+    pa.run_end_encoded(pa.int32(), pa.string()),
+    pa.opaque(pa.string_view(), "a", "b"),
+]
+
+ENCODED_BYTES = [
+    pa.binary(),
+    pa.large_binary(),
+    pa.binary_view(),
+    pa.dictionary(pa.int8(), pa.binary()),
+    pa.run_end_encoded(pa.int32(), pa.binary()),
+    pa.opaque(pa.binary(), "a", "b"),
+]
+
+
+def encoded(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+    if pa.types.is_run_end_encoded(kind):
+        return pa.RunEndEncodedArray.from_arrays(range(1, len(values) + 1), pa.array(values, kind.value_type), kind)
+    return pa.array(values, kind)
+
+
+@pytest.mark.parametrize("kind", ENCODED_TEXT, ids=str)
+def test_uris_and_ids_are_text_however_it_is_encoded(kind: pa.DataType, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(payload(1))
+    columns = {"url": encoded(["a.jpg", None], kind), "name": encoded(["x", "y"], kind)}
+    write_arrow(tmp_path / "a.arrow", pa.table(columns))
+    images = read(tmp_path / "out", tmp_path / "a.arrow", id_column="name")
+    assert [image.key for image in images] == ["x", "y"]
+    assert images[0].data == payload(1)
+    assert images[1].reason == Reason.MISSING
+    assert [image.carried for image in images] == [{"name": "x"}, {"name": "y"}]
+
+
+@pytest.mark.parametrize("kind", ENCODED_BYTES, ids=str)
+@pytest.mark.parametrize("in_struct", [False, True])
+def test_images_are_bytes_however_they_are_encoded(kind: pa.DataType, in_struct: bool, tmp_path: Path) -> None:
+    column = encoded([payload(1), None, payload(2)], kind)
+    if in_struct:
+        column = pa.StructArray.from_arrays([column, encoded(["a", "b", "c"], ENCODED_TEXT[2])], ["bytes", "path"])
+    write_arrow(tmp_path / "a.arrow", pa.table({"picture": column}))
+    images = read(tmp_path / "out", tmp_path / "a.arrow", chunk_images=2)
+    assert [image.data for image in images[::2]] == [payload(1), payload(2)]
+    assert images[1].reason == Reason.MISSING
+    assert [image.key for image in images] == (["a", "b", "c"] if in_struct else ["0", "1", "2"])
+
+
+def test_bytes_in_a_plain_column_are_the_image_beside_bytes_in_codes(tmp_path: Path) -> None:
+    columns = {"tag": encoded([b"t"], ENCODED_BYTES[3]), "image": [payload(1)]}
+    write_parquet(tmp_path / "a.parquet", columns)
+    assert data_of(read(tmp_path / "out", tmp_path / "a.parquet")) == [payload(1)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "keys"),
+    [
+        ([b"a1", b"\xff\x00", None], pa.binary(), ["a1", "ff00", "2"]),
+        ([b"a1", b"b2", None], pa.binary(2), ["a1", "b2", "2"]),
+        (["a", "", None], pa.string_view(), ["a", "1", "2"]),
+        ([7, 2**64 - 1, None], pa.uint64(), ["7", str(2**64 - 1), "2"]),
+        ([1.5, float("nan"), 2.0], pa.float64(), ["1.5", "1", "2.0"]),
+        ([True, False, None], pa.bool_(), ["true", "false", "2"]),
+        ([0, 1, None], pa.date32(), ["1970-01-01", "1970-01-02", "2"]),
+        ([0, 10**18, None], pa.timestamp("ms"), ["1970-01-01 00:00:00", None, "2"]),
+        ([None] * 3, pa.null(), ["0", "1", "2"]),
+    ],
+)
+def test_an_id_of_any_type_is_text(ids: list[Any], kind: pa.DataType, keys: list[str | None], tmp_path: Path) -> None:
+    write_arrow(tmp_path / "a.arrow", pa.table({"image": [payload(i) for i in range(3)], "id": pa.array(ids, kind)}))
+    output = Output(tmp_path / "out", ReadOptions(image_column="image", id_column="id"))
+    output.extend(tmp_path / "a.arrow")
+    (content,) = output.contents().values()
+    assert all(expected in (None, key) for key, expected in zip(content.keys, keys, strict=True))
+    assert len(set(content.keys)) == 3
+
+
+@pytest.mark.parametrize("ids", [[[1]], [{"a": 1}]])
+def test_an_id_that_is_no_single_value_is_refused(ids: list[Any], tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", {"image": [payload(1)], "id": ids})
+    with pytest.raises(CallerError, match=r"--id-column id: .* in .*a\.parquet"):
+        read(tmp_path / "out", tmp_path / "a.parquet", id_column="id")
+
+
+def test_columns_of_laion_are_found_and_kept_apart_from_the_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(payload(1))
+    columns = {"URL": ["a.jpg"], "TEXT": ["t"], "WIDTH": [512.0], "HEIGHT": [float("nan")], "path": ["gone.jpg"]}
+    write_parquet(tmp_path / "a.parquet", columns)
+    (image,) = read(tmp_path / "out", tmp_path / "a.parquet")
+    assert image.data == payload(1)
+    assert set(image.carried) == {"TEXT", "input_WIDTH", "input_HEIGHT", "path"}
+
+
+def test_a_name_with_a_dot_is_no_part_of_a_struct(tmp_path: Path) -> None:
+    columns = {
+        "image.path": ["other"],
+        "image": structs({"bytes": payload(1), "path": "p"}),
+        "a.b": [1],
+        "a": [{"b": 2}],
+    }
+    write_parquet(tmp_path / "a.parquet", columns)
+    (found,) = read(tmp_path / "out", tmp_path / "a.parquet")
+    assert (found.key, found.data) == ("p", payload(1))
+    assert found.carried == {"image.path": "other", "a.b": 1, "a": {"b": 2}}
+
+
+@pytest.mark.parametrize("seeds", [[1, 2**53], [1, 2**53 + 1]])
+@pytest.mark.parametrize("form", ["parquet", "without statistics", "arrow"])
+def test_integers_beside_floats_of_another_file_are_kept_or_refused(
+    seeds: list[int], form: str, tmp_path: Path
+) -> None:
+    table = pa.table({"image": [payload(1), payload(2)], "seed": seeds, "boxes": [[seed] for seed in seeds]})
+    if form == "arrow":
+        write_arrow(tmp_path / "a.arrow", table)
+    else:
+        pq.write_table(table, tmp_path / "a.parquet", write_statistics=form == "parquet")
+    write_parquet(tmp_path / "b.parquet", {"image": [payload(3)], "seed": [0.5], "boxes": [[0.5]]})
+    paths = [tmp_path / ("a.arrow" if form == "arrow" else "a.parquet"), tmp_path / "b.parquet"]
+    if seeds[1] > 2**53 or form == "without statistics":
+        with pytest.raises(CallerError, match=r"a\.\w+: column seed is int64 .*--carry seed:string"):
+            read(tmp_path / "out", *paths)
+        images = read(tmp_path / "out", *paths, carry={"seed": "string", "boxes": "string"})
+        assert [image.carried["seed"] for image in images] == [str(seeds[0]), str(seeds[1]), "0.5"]
+        assert [image.carried["boxes"] for image in images] == [f"[{seeds[0]}]", f"[{seeds[1]}]", "[0.5]"]
+    else:
+        images = read(tmp_path / "out", *paths)
+        assert [image.carried["seed"] for image in images] == [1.0, 2.0**53, 0.5]
+        assert [image.carried["boxes"] for image in images] == [[1.0], [2.0**53], [0.5]]
+
+
+def test_a_type_that_is_given_to_a_tables_column_must_hold_its_values(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", {"image": [payload(1)], "seed": [2**40], "note": ["5"]})
+    for carry in ({"seed": "int32"}, {"note": "int64"}):
+        with pytest.raises(CallerError, match=r"a\.parquet: column (seed|note) is (int64|string)"):
+            read(tmp_path / "out", tmp_path / "a.parquet", carry=carry)
+    (image,) = read(tmp_path / "out", tmp_path / "a.parquet", carry={"seed": "float64"})
+    assert image.carried == {"seed": 2.0**40, "note": "5"}
+
+
+def test_a_file_that_could_not_be_read_when_it_was_planned_does_not_lose_values(tmp_path: Path, as_nobody: Any) -> None:
+    write_parquet(tmp_path / "a.parquet", {"image": [payload(1)], "seed": [5]})
+    write_parquet(tmp_path / "b.parquet", {"image": [payload(2)], "seed": ["five"]})
+    (tmp_path / "b.parquet").chmod(0)
+    output = Output(tmp_path / "out")
+    with as_nobody(tmp_path):
+        output.extend(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    first, second = output.plan.chunks()
+    assert output.open(first).carried.to_pylist() == [{"seed": 5}]
+    with pytest.raises(FetchFailed, match=r"b\.parquet: column seed is no int64"):
+        output.open(second)
 
 
 # ---- Parquet: damage

@@ -1,0 +1,155 @@
+"""Any Arrow type -> one of the few types that a score table carries, and which of them hold the values of which.
+
+An encoding (dictionary, run-end, view, large offsets, fixed size, extension) says how values are stored, and not what
+they are: each program that reads a score table knows some of them. The values are carried in the plain type.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+MAX_DIGITS = 38
+"""Of a decimal128, the widest that DuckDB computes with."""
+
+EXACT_FLOATS = {pa.float32(): 2**24, pa.float64(): 2**53}
+"""Up to here every integer is a float of its own."""
+
+PLAIN = {
+    pa.float16(): pa.float32(),
+    pa.large_string(): pa.string(),
+    pa.string_view(): pa.string(),
+    pa.large_binary(): pa.binary(),
+    pa.binary_view(): pa.binary(),
+    pa.date64(): pa.date32(),
+    pa.time32("s"): pa.time32("ms"),
+}
+"""Types without parameters, and what their values are carried as."""
+
+Bounds = tuple[int, int]
+"""Smallest and largest of a column's integers, or of its times in the column's own unit."""
+
+
+def unwrapped(kind: pa.DataType) -> pa.DataType:
+    """The type of the values under dictionaries, run ends, views, large offsets and extensions; one level deep."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.string() if isinstance(kind, pa.UuidType) else unwrapped(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return unwrapped(kind.value_type)
+    return PLAIN.get(kind, kind)
+
+
+def carried_type(kind: pa.DataType) -> pa.DataType:
+    """What values of this type are carried as; null stays, until other inputs had their say (see `settled`).
+
+    Raises ValueError, which says what, for a type that no score table can carry.
+    """
+    kind = unwrapped(kind)
+    if pa.types.is_map(kind):
+        return pa.list_(carried_type(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+    if is_list(kind):
+        return pa.list_(carried_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return _carried_struct(kind)
+    if pa.types.is_union(kind) or pa.types.is_interval(kind):
+        raise ValueError(str(kind))
+    if pa.types.is_decimal(kind):
+        is_plain = kind.precision <= MAX_DIGITS and 0 <= kind.scale <= kind.precision
+        return pa.decimal128(kind.precision, kind.scale) if is_plain else pa.string()
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if pa.types.is_timestamp(kind) and kind.unit == "s":  # Parquet has no seconds
+        return pa.timestamp("ms", kind.tz)
+    return kind
+
+
+def _carried_struct(kind: pa.StructType) -> pa.DataType:
+    names = [field.name.lower() for field in kind]
+    if not names or "" in names or len(set(names)) < len(names) or any("\0" in name for name in names):
+        raise ValueError(
+            f"{kind}, whose fields are none, or have no names that differ by more than upper and lower case"
+        )
+    return pa.struct([(field.name, carried_type(field.type)) for field in kind])
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether it is one of the five layouts of lists."""
+    tests = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in tests)
+
+
+def settled(kind: pa.DataType) -> pa.DataType:
+    """A carried type without null: what has no value anywhere is text."""
+    if pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(settled(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, settled(field.type)) for field in kind])
+    return kind
+
+
+def is_scorable(kind: pa.DataType) -> bool:
+    """Whether a table of this type could ever be scored: Arrow takes no rows of views and run ends."""
+    if any(pa.types.__dict__[f"is_{name}"](kind) for name in ("string_view", "binary_view", "run_end_encoded")):
+        return False
+    return all(is_scorable(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def holds(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> bool:
+    """Whether every value of a carried type has its place in another one, as the same value.
+
+    bounds: of the column's integers and times, where the type alone does not tell; None where they are not known.
+    """
+    if wanted == given or pa.types.is_null(given):
+        return True
+    if pa.types.is_list(wanted) and pa.types.is_list(given):
+        return holds(wanted.value_type, given.value_type, bounds)
+    if pa.types.is_struct(wanted) and pa.types.is_struct(given):
+        places = {field.name: field.type for field in wanted}
+        return all(field.name in places and holds(places[field.name], field.type, bounds) for field in given)
+    if pa.types.is_integer(given):
+        least, most = _range_of_integers(wanted)
+        low, high = bounds if bounds and given.bit_width == 64 else _range_of_integers(given)
+        return least <= low and high <= most
+    if pa.types.is_decimal(wanted) and pa.types.is_decimal(given):
+        return wanted.scale >= given.scale and wanted.precision - wanted.scale >= given.precision - given.scale
+    if pa.types.is_binary(wanted):
+        return pa.types.is_string(given)
+    if pa.types.is_float64(wanted):
+        return pa.types.is_float32(given)
+    return _holds_times(wanted, given, bounds)
+
+
+def _range_of_integers(kind: pa.DataType) -> Bounds:
+    """What it holds exactly; of a type of something else, nothing."""
+    if kind in EXACT_FLOATS:
+        return -EXACT_FLOATS[kind], EXACT_FLOATS[kind]
+    if pa.types.is_decimal(kind):
+        most = 10 ** (kind.precision - kind.scale) - 1
+        return -most, most
+    if not pa.types.is_integer(kind):
+        return 1, 0
+    bits = kind.bit_width
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if pa.types.is_signed_integer(kind) else (0, 2**bits - 1)
+
+
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def _holds_times(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> bool:
+    """Whether times go into a finer unit, where they do not reach too far (ns: the years 1678 to 2261)."""
+    tests = (pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time)
+    if not any(test(wanted) and test(given) for test in tests):
+        return False
+    finer = _PER_SECOND[wanted.unit] // _PER_SECOND[given.unit]
+    if not finer or (pa.types.is_timestamp(wanted) and wanted.tz != given.tz):
+        return False
+    return pa.types.is_time(wanted) or (bounds is not None and all(abs(bound) * finer < 2**63 for bound in bounds))
+
+
+def has_bounds(kind: pa.DataType) -> bool:
+    """Whether a type has 64-bit integers or times in it: what holds their values, it alone does not tell."""
+    kind = unwrapped(kind)
+    if kind in (pa.int64(), pa.uint64()) or pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return True
+    return any(has_bounds(kind.field(i).type) for i in range(kind.num_fields))

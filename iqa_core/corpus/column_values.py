@@ -1,0 +1,189 @@
+"""A column of any Arrow type -> the same values in another type, as Python's values, or as text."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from iqa_core.corpus.carried_types import PLAIN, Bounds, has_bounds, is_list
+
+
+def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """The column as another type. Raises ValueError where a value has no place in it."""
+    if column.type == wanted and not _may_be_damaged(wanted):
+        return column
+    try:
+        if pa.types.is_string(wanted):
+            return pa.chunked_array([_as_text(chunk) for chunk in column.chunks], wanted)
+        return pa.chunked_array([_as(chunk, wanted) for chunk in column.chunks], wanted)
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _as(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """One array, whatever lies in it, as a type."""
+    array = _unwrapped(array)
+    kind = array.type
+    if (is_list(kind) or pa.types.is_map(kind)) and pa.types.is_list(wanted):
+        return _as_list(array, wanted)
+    if pa.types.is_struct(kind) and pa.types.is_struct(wanted):
+        return _as_struct(array, wanted)
+    return array if kind == wanted else array.cast(wanted)
+
+
+def _unwrapped(array: pa.Array) -> pa.Array:
+    """Values of the type that `unwrapped` says."""
+    kind = array.type
+    if isinstance(kind, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
+    if isinstance(array, pa.ExtensionArray):
+        return _unwrapped(array.storage)
+    if pa.types.is_run_end_encoded(kind):
+        # not by Arrow's function, which does not know runs of views and of extensions
+        run = np.searchsorted(array.run_ends, np.arange(array.offset, array.offset + len(array)), side="right")
+        return _unwrapped(array.values).take(pa.array(run))
+    if pa.types.is_dictionary(kind):
+        return _unwrapped(array.dictionary).take(array.indices)
+    array = array.cast(PLAIN[kind]) if kind in PLAIN else array
+    return _sound_text(array) if pa.types.is_string(array.type) else array
+
+
+def _sound_text(array: pa.Array) -> pa.Array:
+    """Text that is UTF-8: a file may say so of bytes that are none, and no engine reads them."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array([_text_of(scalar) if scalar.is_valid else None for scalar in array], pa.string())
+    return array
+
+
+def _may_be_damaged(kind: pa.DataType) -> bool:
+    """Whether there is text in it."""
+    return pa.types.is_string(kind) or any(_may_be_damaged(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _as_list(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Rebuilt from the offsets: a cast of a slice of maps, or of list views with nulls, is broken (pyarrow 26)."""
+    starts, lengths = _places(array)
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    if not edges[-1]:
+        values = pa.array([], wanted.value_type)
+    else:
+        first, end = starts[lengths > 0].min(), (starts + lengths)[lengths > 0].max()
+        values = _as(_values_in(array).slice(first, end - first), wanted.value_type)
+        if not np.array_equal(starts - first, edges[:-1]):  # with gaps, or in another order
+            values = values.take(pa.array(np.repeat(starts - first - edges[:-1], lengths) + np.arange(edges[-1])))
+    return pa.ListArray.from_arrays(pa.array(edges, pa.int32()), values, type=wanted, mask=array.is_null())
+
+
+def _values_in(array: pa.Array) -> pa.Array:
+    """What the lists of an array hold, in one piece; of maps their pairs."""
+    if not pa.types.is_map(array.type):
+        return array.values
+    return pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
+
+
+def _places(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the values of each list begin, and how many they are; of a null none."""
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        starts = (array.offset + np.arange(len(array))) * kind.list_size
+        lengths = np.full(len(array), kind.list_size)
+    elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        starts, lengths = (np.asarray(part, np.int64) for part in (array.offsets, array.sizes))
+    else:
+        offsets = np.asarray(array.offsets, np.int64)
+        starts, lengths = offsets[:-1], np.diff(offsets)
+    return starts, np.where(np.asarray(array.is_valid()), lengths, 0)
+
+
+def _as_struct(array: pa.StructArray, wanted: pa.DataType) -> pa.Array:
+    given = dict(zip(array.type.names, array.flatten(), strict=True))
+    children = [
+        _as(given[field.name], field.type) if field.name in given else pa.nulls(len(array), field.type)
+        for field in wanted
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(wanted), mask=array.is_null())
+
+
+def _as_text(array: pa.Array) -> pa.Array:
+    array = _unwrapped(array)
+    if pa.types.is_string(array.type):
+        return array
+    return pa.array([None if value is None else text_of(value) for value in values_of(array)], pa.string())
+
+
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """Python's values. What Python has none for (a year 10,000, nanoseconds) is the value as text, or None."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError):
+        return [value_of(scalar) for scalar in column]
+
+
+def value_of(scalar: pa.Scalar) -> Any:
+    """The same for one value."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return _text_of(scalar)
+
+
+def _text_of(scalar: pa.Scalar) -> str | None:
+    """Text with bytes that are no UTF-8 written as \\xNN; any other value as Arrow writes it, None where it cannot."""
+    if isinstance(scalar, pa.DictionaryScalar):
+        scalar = scalar.value
+    if isinstance(scalar, pa.StringScalar):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+    try:
+        return scalar.cast(pa.string()).as_py()
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def utf8(text: str) -> str:
+    """The text with lone surrogates, which no UTF-8 has, as \\uNNNN: half an emoji of a caption that was cut."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def text_of(value: Any) -> str:
+    """A value as text: text as it is, bytes as UTF-8 or else in hexadecimal digits, anything else as JSON has it."""
+    if isinstance(value, str):
+        return utf8(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta | decimal.Decimal | uuid.UUID):
+        return str(value)
+    return utf8(json.dumps(value, ensure_ascii=False, default=text_of))
+
+
+def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
+    """Smallest and largest of 0 and all the 64-bit integers and times in a column."""
+    low = high = 0
+    for array in arrays:
+        for integers in _integers_of(array):
+            found = pc.min_max(integers).as_py()
+            low, high = min(low, found["min"] or 0), max(high, found["max"] or 0)
+    return low, high
+
+
+def _integers_of(array: pa.Array) -> Iterator[pa.Array]:
+    array = _unwrapped(array)
+    if is_list(array.type) or pa.types.is_map(array.type):
+        yield from _integers_of(_values_in(array))
+    elif pa.types.is_struct(array.type):
+        yield from (leaf for child in array.flatten() for leaf in _integers_of(child))
+    elif not array.type.num_fields and has_bounds(array.type):
+        yield array if pa.types.is_integer(array.type) else array.cast(pa.int64())
