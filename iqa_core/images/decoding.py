@@ -74,7 +74,7 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> RgbImage | Rejectio
         with _DECODERS[found.header.format](BytesIO(found.clean)) as image:
             if image.size != (found.width, found.height):
                 raise Unreadable(Reason.CORRUPT, f"the {found.header.format} header names two different sizes")
-            return RgbImage(upright_rgb(image, found.orientation), found.header)
+            return RgbImage(upright_rgb(image, found.orientation, found.negative), found.header)
     except MemoryError:
         raise
     except Exception as error:
