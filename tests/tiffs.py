@@ -1,4 +1,4 @@
-"""Samples and a layout -> a TIFF written by hand, and the pixels that it must have; Pillow's reader has no part in it."""
+"""Samples and a layout -> a TIFF written by hand, and the pixels that it must have; no reader has a part in it."""
 
 from __future__ import annotations
 
@@ -54,15 +54,17 @@ class Changes:
     kinds: dict[int, int] = field(default_factory=dict)
 
 
-def samples_of(layout: Layout, seed: int = 5) -> np.ndarray:
-    """Shape (H, W, samples): noise where every bit counts, a smooth picture for JPEG; colours under an alpha that
-    they are multiplied by are at most that alpha."""
+def samples_of(layout: Layout) -> np.ndarray:
+    """Shape (H, W, samples): noise where every bit counts; a smooth picture for JPEG; pale colours of Lab, which sRGB
+    has; colours that are multiplied by their alpha, and so no more than it."""
     shape = (HEIGHT, WIDTH, layout.samples)
     if layout.compression == JPEG:
         y_HW1, x_HW1 = np.mgrid[0:HEIGHT, 0:WIDTH][..., None]
         samples = 40 + 6 * y_HW1 + 4 * x_HW1 * (1 + np.arange(shape[2])) % 60 // 4
         return samples.astype(np.uint8)
-    samples = np.random.default_rng(seed).integers(0, 1 << layout.bits, shape)
+    samples = np.random.default_rng(5).integers(0, 1 << layout.bits, shape)
+    if layout.photometric == LAB:
+        samples = np.concatenate([samples[..., :1] // 2 + 60, samples[..., 1:] % 20 - 10], axis=2)
     if ASSOCIATED in layout.extra:
         alpha = samples[..., COLOURS[layout.photometric], None]
         colours = samples[..., : COLOURS[layout.photometric]]
@@ -75,7 +77,7 @@ def colour_map(layout: Layout) -> np.ndarray:
     return np.random.default_rng(9).integers(0, 256, (1 << layout.bits, 3))
 
 
-def tiff(samples_HWS: np.ndarray, layout: Layout, changes: Changes = Changes()) -> bytes:  # noqa: B008 - frozen
+def tiff(samples_HWS: np.ndarray, layout: Layout, changes: Changes = Changes()) -> bytes:
     tags: dict[int, list[int] | None] = {
         256: [samples_HWS.shape[1]],
         257: [samples_HWS.shape[0]],
@@ -93,7 +95,7 @@ def tiff(samples_HWS: np.ndarray, layout: Layout, changes: Changes = Changes()) 
         tags[266] = [layout.fill_order]
     if layout.photometric == PALETTE:
         scale = 257 if layout.map_bits == 16 else 1
-        tags[320] = [int(value) * scale for value in colour_map(layout).T.reshape(-1)]
+        tags[320] = (colour_map(layout).T.reshape(-1) * scale).tolist()
     if layout.photometric == YCBCR:
         tags[530] = [1, 1]
     if layout.blocks == "tiles":
@@ -189,14 +191,12 @@ def file_of(
     tags: dict[int, list[int] | None],
     blocks: list[bytes],
     layout: Layout,
-    changes: Changes = Changes(),  # noqa: B008
+    changes: Changes = Changes(),
 ) -> bytes:
     """Header, blocks, directory; blocks and tables begin at even offsets."""
     order, big = layout.order, layout.big
     body = bytearray(16 if big else 8)
-    at = []
-    for block in blocks:
-        at.append(_append(body, block))
+    at = [_append(body, block) for block in blocks]
     starts, sizes = (324, 325) if layout.blocks == "tiles" else (273, 279)
     tags = tags | {starts: at, sizes: [len(block) for block in blocks]} | changes.tags
     entries = []
@@ -210,7 +210,7 @@ def file_of(
         head = struct.pack(order + ("HHQ" if big else "HHI"), tag, kind, len(values))
         entries.append(head + data.ljust(8 if big else 4, b"\0"))
     count = struct.pack(order + ("Q" if big else "H"), len(entries))
-    directory_at = _append(body, count + b"".join(entries) + bytes(8))
+    directory_at = _append(body, count + b"".join(entries) + bytes(8 if big else 4))
     magic = b"II" if order == "<" else b"MM"
     if big:
         body[:16] = magic + struct.pack(order + "HHHQ", 43, 8, 0, directory_at)
@@ -282,23 +282,14 @@ _TO_RGB: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def layouts() -> Iterator[Layout]:
-    """The product of all that a TIFF may be, but for what no writer of these bytes makes."""
-    for kind in _kinds():
-        for planes in (False, True):
-            for blocks in ("strip", "strips", "tiles"):
-                for order in "<>":
-                    for big in (False, True):
-                        shaped = replace(kind, planes=planes, blocks=blocks, order=order, big=big)
-                        yield from _stored(shaped)
-
-
-def _kinds() -> Iterator[Layout]:
+    """The product of all that a TIFF may be."""
     for bits in (1, 2, 4, 8, 16):
         for photometric, extra in _COLOURS_AND_EXTRA:
-            kind = Layout(photometric, bits, extra)
-            yield kind
-            if photometric == PALETTE:
-                yield replace(kind, map_bits=8)
+            for planes in (False, True):
+                for blocks in ("strip", "strips", "tiles"):
+                    for order in "<>":
+                        for big in (False, True):
+                            yield from _stored(Layout(photometric, bits, extra, planes, blocks, order, big))
 
 
 _COLOURS_AND_EXTRA = [
@@ -316,19 +307,19 @@ _COLOURS_AND_EXTRA = [
 
 
 def _stored(layout: Layout) -> Iterator[Layout]:
-    for compression in (RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD):
+    never_read = layout.bits < 8 and layout.samples > 1
+    for compression in (RAW, LZW) if never_read else (RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD):
+        if compression in (OLD_DEFLATE, LZMA, ZSTD) and (layout.big or layout.blocks != "strips"):
+            continue
         for fill_order in (1, 2):
             plain = replace(layout, compression=compression, fill_order=fill_order)
             yield plain
-            if (
-                compression in (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD)
-                and layout.bits >= 8
-                and layout.photometric != PALETTE
-            ):
+            if layout.photometric == PALETTE:
+                yield replace(plain, map_bits=8)
+            elif compression not in (RAW, PACKBITS):
                 yield replace(plain, predictor=2)
-    if layout.bits == 8 and not layout.extra and layout.photometric not in (PALETTE, LAB):
-        yield replace(layout, compression=JPEG)
-    if layout.bits == 1 and not layout.extra and layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        for compression in (RLE, FAX3, FAX4):
-            for fill_order in (1, 2):
-                yield replace(layout, compression=compression, fill_order=fill_order)
+    for compression in (RLE, FAX3, FAX4) if layout.bits == layout.samples == 1 else ():
+        for fill_order in (1, 2):
+            yield replace(layout, compression=compression, fill_order=fill_order)
+    if layout.bits == 8 and layout.photometric not in (PALETTE, LAB) and (layout.planes or layout.samples in (1, 3, 4)):
+        yield from (replace(layout, compression=JPEG, fill_order=fill_order) for fill_order in (1, 2))

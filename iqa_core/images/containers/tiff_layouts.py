@@ -88,12 +88,18 @@ class Layout:
     extra: tuple[int, ...]
     num_stored: int
     """Samples of the file; more than the decoder is given where planes are left out."""
-    planar: bool
+    in_planes: bool
     compression: int
 
     @property
     def num_samples(self) -> int:
+        """As the decoder is given them."""
         return _COLOURS[self.colours] + len(self.extra)
+
+    @property
+    def planar(self) -> bool:
+        """In more planes than the one that has all samples anyway."""
+        return self.in_planes and self.num_samples > 1
 
     def __str__(self) -> str:
         extra = "".join(f" with {_EXTRAS.get(kind, f'extra sample {kind}')}" for kind in self.extra)
@@ -126,11 +132,10 @@ def _stored(tags: Tags) -> Layout:
     if colours not in _COLOURS:
         raise _unsupported(_PHOTOMETRICS.get(colours, f"photometric interpretation {colours}"))
     extra = _extra(tags, colours, num_stored)
-    planar = tags.get(PLANES, (1,))[0] == 2 and num_stored > 1 and compression != _OLD_JPEG
-    while planar and extra and extra[-1] == _UNSPECIFIED:
+    in_planes = tags.get(PLANES, (1,))[0] == 2 and num_stored > 1 and compression != _OLD_JPEG
+    while in_planes and extra and extra[-1] == _UNSPECIFIED:
         extra = extra[:-1]
-    planar = planar and _COLOURS[colours] + len(extra) > 1
-    return Layout(colours, photometric == _WHITE_IS_ZERO, bits, extra, num_stored, planar, compression)
+    return Layout(colours, photometric == _WHITE_IS_ZERO, bits, extra, num_stored, in_planes, compression)
 
 
 def _bits(tags: Tags) -> int:
@@ -261,11 +266,11 @@ def _bytes_of_blocks(tags: Tags, layout: Layout, num_named: int) -> tuple[int, .
     columns = tags[TILE_WIDTH][0] if tiled else width
     if not rows or not columns:
         raise _corrupt("has strips or tiles without pixels")
-    across, down, planes = -(-width // columns), -(-height // rows), layout.num_samples if layout.planar else 1
+    across, down, planes = -(-width // columns), -(-height // rows), layout.num_samples if layout.in_planes else 1
     if num_named < across * down * planes:
         # Before as many numbers are made: a few bytes could ask for 100 million.
         raise _corrupt(f"says of {num_named} strips or tiles where they are, its size needs {across * down * planes}")
-    row_bytes = -(-columns * layout.bits * (1 if layout.planar else layout.num_stored) // 8)
+    row_bytes = -(-columns * layout.bits * (1 if layout.in_planes else layout.num_stored) // 8)
     last_rows = rows if tiled else height - rows * (down - 1)
     return ((rows * row_bytes,) * (across * (down - 1)) + (last_rows * row_bytes,) * across) * planes
 
