@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from iqa_core.images.containers.container import Container, Unreadable, must_reach, read
@@ -37,7 +37,10 @@ _ARRAYS = frozenset({258, 273, 279, 320, 324, 325, 338, 339, 519, 520, 521, 530}
 _SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
 _KINDS_OF_FILE = frozenset({_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION})
 """Tags that tell a camera's raw file; the decoder never sees them."""
+_TAGS = _SCALARS | _ARRAYS | _OPAQUE_TAGS | _KINDS_OF_FILE
 _MOST_SUB_DIRECTORIES = 8
+_CR2 = b"\x10\0\0\0CR\2\0"
+"""Behind the magic bytes, between them and the first directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,9 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     if not pages:
         raise Unreadable(Reason.CORRUPT, "the tiff has no page")
     first = pages[0]
-    _check_kind_of_file(first.tags, data, numbers)
+    if data[4:12] == _CR2 or _is_camera_raw(first.tags, data, numbers):
+        detail = "a camera's raw file (DNG, NEF, CR2, ARW, …), which is not developed here; export it as JPEG or TIFF"
+        raise Unreadable(Reason.UNSUPPORTED_FORMAT, detail)
     width, height = (first.tags.get(tag, (0,))[0] for tag in (WIDTH, HEIGHT))
     orientation = first.tags.get(_ORIENTATION, (1,))[0]
     upright = orientation if 1 <= orientation <= 8 else 1
@@ -111,12 +116,9 @@ def _page(data: bytes, at: int, numbers: _Numbers, budget_bytes: int) -> _Page:
     num_bytes = page.num_bytes
     for entry_at in range(at, end, entry_bytes):
         (tag,) = read(numbers.order + "H", data, entry_at)
-        if tag in page.tags or tag in page.opaque:
+        if tag in page.tags or tag in page.opaque or tag not in _TAGS:
             continue
-        if tag in _KINDS_OF_FILE:
-            with suppress(Unreadable):
-                num_bytes += _take(page, data, entry_at, numbers)
-        elif tag in _SCALARS | _ARRAYS | _OPAQUE_TAGS:
+        with suppress(Unreadable) if tag in _KINDS_OF_FILE else nullcontext():
             num_bytes += _take(page, data, entry_at, numbers)
         if num_bytes > budget_bytes:
             raise Unreadable(Reason.CORRUPT, "the tiff's directories overlap")
@@ -146,21 +148,23 @@ def _take(page: _Page, data: bytes, at: int, numbers: _Numbers) -> int:
 
 def _check_reach(tags: Tags, data: bytes) -> None:
     """Of every page, so that a cut file is found though only the first one is decoded."""
-    for starts, sizes in ((STRIP_STARTS, STRIP_SIZES), (TILE_STARTS, TILE_SIZES), (JPEG_START, JPEG_SIZE)):
+    strips_or_tiles = [(STRIP_STARTS, STRIP_SIZES), (TILE_STARTS, TILE_SIZES)]
+    # A camera's second page may be a whole JPEG without strips (Exif 2.3, 4.6.2).
+    jpeg = [] if tags.keys() & {STRIP_STARTS, TILE_STARTS} else [(JPEG_START, JPEG_SIZE)]
+    for starts, sizes in strips_or_tiles + jpeg:
         ends = (start + size for start, size in zip(tags.get(starts, ()), tags.get(sizes, ()), strict=False))
         must_reach(max(ends, default=0), data, "last strip")
 
 
-def _check_kind_of_file(first: Tags, data: bytes, numbers: _Numbers) -> None:
-    """Their first page is a small preview; what the camera saw lies in a directory below it."""
-    photometrics = []
-    if first.get(_SUBFILE_TYPE, (0,))[0] & 1:
-        for at in first.get(_SUB_DIRECTORIES, ())[:_MOST_SUB_DIRECTORIES]:
-            with suppress(Unreadable):
-                photometrics += _page(data, at, numbers, len(data)).tags.get(PHOTOMETRIC, ())
-    if _DNG_VERSION in first or data[8:10] == b"CR" or not CAMERA_RAW.keys().isdisjoint(photometrics):
-        detail = "a camera's raw file (DNG, NEF, CR2, ARW, …), which is not developed here; export it as JPEG or TIFF"
-        raise Unreadable(Reason.UNSUPPORTED_FORMAT, detail)
+def _is_camera_raw(first: Tags, data: bytes, numbers: _Numbers) -> bool:
+    """Its first page is a small preview; what the camera saw lies in a directory below it."""
+    if not first.get(_SUBFILE_TYPE, (0,))[0] & 1:
+        return False
+    photometrics: set[int] = set()
+    for at in first.get(_SUB_DIRECTORIES, ())[:_MOST_SUB_DIRECTORIES]:
+        with suppress(Unreadable):
+            photometrics.update(_page(data, at, numbers, len(data)).tags.get(PHOTOMETRIC, ()))
+    return _DNG_VERSION in first or not CAMERA_RAW.keys().isdisjoint(photometrics)
 
 
 def _directory(tags: Tags, opaque: dict[int, tuple[int, int, bytes]], numbers: _Numbers, at: int) -> bytes:
