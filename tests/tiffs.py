@@ -11,7 +11,7 @@ from io import BytesIO
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 WIDTH, HEIGHT = 21, 19
 """Odd, and no multiple of a byte, a strip's 5 rows or a tile's 16."""
@@ -19,7 +19,7 @@ ROWS_PER_STRIP, TILE = 5, 16
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 RAW, RLE, FAX3, FAX4, LZW, JPEG, DEFLATE, OLD_DEFLATE = 1, 2, 3, 4, 5, 7, 8, 32946
-PACKBITS, LZMA, ZSTD = 32773, 34925, 50000
+PACKBITS, LZMA, ZSTD, WORD_RLE, THUNDERSCAN = 32773, 34925, 50000, 32771, 32809
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 """What an extra sample is; the middle one is an alpha that the colours are multiplied by."""
@@ -40,6 +40,8 @@ class Layout:
     fill_order: int = 1
     map_bits: int = 16
     """Of a colour map's values."""
+    tile: int = TILE
+    """Its side."""
 
     @property
     def samples(self) -> int:
@@ -99,7 +101,7 @@ def tiff(samples_HWS: np.ndarray, layout: Layout, changes: Changes = Changes()) 
     if layout.photometric == YCBCR:
         tags[530] = [1, 1]
     if layout.blocks == "tiles":
-        tags |= {322: [TILE], 323: [TILE]}
+        tags |= {322: [layout.tile], 323: [layout.tile]}
     else:
         tags[278] = [ROWS_PER_STRIP if layout.blocks == "strips" else samples_HWS.shape[0]]
     blocks = [compressed(block, layout) for block in blocks_of(samples_HWS, layout)]
@@ -114,15 +116,17 @@ def blocks_of(samples_HWS: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
                 np.split(part, range(ROWS_PER_STRIP, HEIGHT, ROWS_PER_STRIP)) if layout.blocks == "strips" else [part]
             )
             continue
-        padded = np.pad(part, ((0, -part.shape[0] % TILE), (0, -part.shape[1] % TILE), (0, 0)), constant_values=1)
-        for y in range(0, padded.shape[0], TILE):
-            for x in range(0, padded.shape[1], TILE):
-                yield padded[y : y + TILE, x : x + TILE]
+        side, (height, width, _) = layout.tile, part.shape
+        padded = np.pad(part, ((0, -height % side), (0, -width % side), (0, 0)), constant_values=1)
+        for y in range(0, height, side):
+            yield from (padded[y : y + side, x : x + side] for x in range(0, width, side))
 
 
 def compressed(block_HWS: np.ndarray, layout: Layout) -> bytes:
-    if layout.compression in (RLE, FAX3, FAX4, JPEG):
+    if layout.compression in (RLE, FAX3, FAX4, WORD_RLE, JPEG):
         data = _by_an_encoder(block_HWS, layout)
+    elif layout.compression == THUNDERSCAN:
+        data = (block_HWS | 0xC0).tobytes()
     else:
         data = _COMPRESSIONS[layout.compression](_rows(block_HWS, layout))
     return data.translate(_REVERSED_BITS) if layout.fill_order == 2 and layout.compression != JPEG else data
@@ -136,7 +140,7 @@ def _rows(block_HWS: np.ndarray, layout: Layout) -> bytes:
     if layout.predictor == 2:
         values = np.concatenate([values[:, :1], values[:, 1:] - values[:, :-1]], axis=1)
     if layout.bits >= 8:
-        return values.astype(values.dtype.newbyteorder(layout.order)).tobytes()
+        return values.astype(f"{layout.order}u{layout.bits // 8}").tobytes()
     shifts = np.arange(layout.bits - 1, -1, -1)
     bits_HX = (values[..., None] >> shifts & 1).astype(np.uint8).reshape(len(values), -1)
     return np.packbits(bits_HX, axis=1).tobytes()
@@ -177,9 +181,10 @@ def _by_an_encoder(block_HWS: np.ndarray, layout: Layout) -> bytes:
         keep_rgb = {"keep_rgb": True} if mode == "RGB" else {}
         image.save(buffer, "JPEG", quality=100, subsampling="4:4:4", **keep_rgb)
         return buffer.getvalue()
-    name = {RLE: "tiff_ccitt", FAX3: "group3", FAX4: "group4"}[layout.compression]
+    name = {RLE: "tiff_ccitt", FAX3: "group3", FAX4: "group4", WORD_RLE: "tiff_raw_16"}[layout.compression]
     Image.fromarray(block_HWS[..., 0] == 1).save(buffer, "TIFF", compression=name, strip_size=1 << 20)
-    with Image.open(buffer) as image:
+    buffer.seek(0)
+    with TiffImagePlugin.TiffImageFile(buffer) as image:
         (at,), (size,) = image.tag_v2[273], image.tag_v2[279]
     return buffer.getvalue()[at : at + size]
 

@@ -29,7 +29,8 @@ def upright_rgb(image: ImageFile.ImageFile, orientation: int, negative: bool = F
     rgb = _rgb(image)
     if orientation != 1:
         rgb = rgb.transpose(_TRANSPOSES[orientation])
-    return np.invert(rgb) if negative else np.asarray(rgb)
+    pixels_HWC = np.asarray(rgb)
+    return np.invert(pixels_HWC) if negative else pixels_HWC
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -21,6 +21,7 @@ Tags = Mapping[int, tuple[int, ...]]
 (STRIP_STARTS, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANES, PREDICTOR) = (273, 277, 278, 279, 284, 317)
 (COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_STARTS, TILE_SIZES) = (320, 322, 323, 324, 325)
 (INK_SET, EXTRA, SAMPLE_FORMAT, JPEG_START, JPEG_SIZE, SUBSAMPLING) = (332, 338, 339, 513, 514, 530)
+_STRIPS, _TILES = (STRIP_STARTS, STRIP_SIZES), (TILE_STARTS, TILE_SIZES)
 
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _COLOURS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}
@@ -44,7 +45,9 @@ _UNSPECIFIED, _ASSOCIATED, _ALPHA, _COREL_ALPHA = 0, 1, 2, 999
 _EXTRAS = {_UNSPECIFIED: "an extra sample", _ASSOCIATED: "multiplied alpha", _ALPHA: "alpha"}
 _UPTO_3_EXTRAS = tuple((kind, *(0,) * more) for kind in (0, 1, 2) for more in (0, 1, 2))
 
-_CHUNKY: dict[tuple[int, int], tuple[tuple[int, ...], ...]] = {
+_Table = Mapping[tuple[int, int], tuple[tuple[int, ...], ...]]
+"""Extra samples that are read rightly, by colours and bits."""
+_CHUNKY: _Table = {
     **{(_GREY, bits): ((),) for bits in (1, 2, 4, 16)},
     **{(_PALETTE, bits): ((),) for bits in (1, 2, 4)},
     (_GREY, 8): ((), (0,), (2,)),
@@ -56,15 +59,14 @@ _CHUNKY: dict[tuple[int, int], tuple[tuple[int, ...], ...]] = {
     (_YCBCR, 8): ((),),
     (_LAB, 8): ((),),
 }
-"""Extra samples that are read rightly, by colours and bits."""
-_PLANAR = {
+_PLANAR: _Table = {
     (_RGB, 8): ((), (1,), (2,)),
     (_RGB, 16): ((), (1,), (2,)),
     (_CMYK, 8): ((),),
     (_CMYK, 16): ((),),
     (_YCBCR, 8): ((),),
 }
-_PLANAR_UNCOMPRESSED = {(_RGB, 8): ((), (2,)), (_CMYK, 8): ((),)}
+_PLANAR_UNCOMPRESSED: _Table = {(_RGB, 8): ((), (2,)), (_CMYK, 8): ((),)}
 _REVERSED_BITS = {(_RGB, 8), *((colours, bits) for colours in (_GREY, _PALETTE) for bits in (1, 2, 4, 8))}
 """What is read rightly where the bits of each byte stand the other way round (FillOrder 2), without extra samples."""
 
@@ -222,7 +224,7 @@ def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple
         mended[COLOUR_MAP] = _colour_map(tags.get(COLOUR_MAP, ()), layout.bits)
     if layout.colours == _YCBCR and layout.compression == _UNCOMPRESSED:
         mended[SUBSAMPLING] = (1, 1)
-    for tag in (TILE_STARTS, TILE_SIZES, STRIP_STARTS, STRIP_SIZES):
+    for tag in (INK_SET, *_STRIPS, *_TILES):
         mended.pop(tag, None)
     return mended | _blocks(tags, layout, data)
 
@@ -248,9 +250,6 @@ def _blocks(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple[int, ...
     return dict(zip(_TILES if TILE_WIDTH in tags else _STRIPS, (starts, sizes), strict=True))
 
 
-_STRIPS, _TILES = (STRIP_STARTS, STRIP_SIZES), (TILE_STARTS, TILE_SIZES)
-
-
 def _starts_and_sizes(tags: Tags) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """As the file has them; some writers store those of tiles under the tags of strips."""
     first, second = (_TILES, _STRIPS) if TILE_WIDTH in tags else (_STRIPS, _TILES)
@@ -270,7 +269,10 @@ def _bytes_of_blocks(tags: Tags, layout: Layout, num_named: int) -> tuple[int, .
     if num_named < across * down * planes:
         # Before as many numbers are made: a few bytes could ask for 100 million.
         raise _corrupt(f"says of {num_named} strips or tiles where they are, its size needs {across * down * planes}")
-    row_bytes = -(-columns * layout.bits * (1 if layout.in_planes else layout.num_stored) // 8)
+    row_bits = columns * layout.bits * (1 if layout.in_planes else layout.num_stored)
+    if row_bits % 8 and width % columns and layout.compression == _UNCOMPRESSED:
+        raise _unsupported(f"uncompressed tiles of {columns} pixels, whose rows end inside a byte")
+    row_bytes = -(-row_bits // 8)
     last_rows = rows if tiled else height - rows * (down - 1)
     return ((rows * row_bytes,) * (across * (down - 1)) + (last_rows * row_bytes,) * across) * planes
 

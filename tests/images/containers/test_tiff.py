@@ -29,14 +29,17 @@ from tests.tiffs import (
     PALETTE,
     RAW,
     ROWS_PER_STRIP,
+    THUNDERSCAN,
     TILE,
     UNASSOCIATED,
     UNSPECIFIED,
     WHITE_IS_ZERO,
     WIDTH,
+    WORD_RLE,
     YCBCR,
     Changes,
     Layout,
+    compressed,
     file_of,
     layouts,
     pixels_of,
@@ -138,6 +141,7 @@ def test_what_pillow_alone_reads_wrongly_or_not_at_all_is_read(layout: Layout) -
         (Layout(LAB, planes=True, compression=DEFLATE), "8-bit Lab in planes"),
         (Layout(BLACK_IS_ZERO, 4, compression=LZW, predictor=2), "4-bit grey under predictor 2"),
         (Layout(bits=2), "2-bit RGB"),
+        (Layout(BLACK_IS_ZERO, 1, blocks="tiles", tile=10), "rows end inside a byte"),
     ],
 )
 def test_what_is_refused_is_named(layout: Layout, named: str) -> None:
@@ -245,6 +249,12 @@ def test_a_strip_shorter_than_its_rows_is_not_read_into_the_next() -> None:
     assert image.reason is Reason.TRUNCATED
 
 
+@pytest.mark.parametrize("tile", [7, 10, WIDTH, 32])
+@pytest.mark.parametrize("layout", [GREY, Layout(compression=LZW, planes=True), Layout(bits=16, compression=DEFLATE)])
+def test_tiles_of_any_size_are_read(layout: Layout, tile: int) -> None:
+    assert pixels_or_refusal(replace(layout, blocks="tiles", tile=tile)) is not None
+
+
 def test_tiles_under_the_tags_of_strips_are_read() -> None:
     layout = replace(GREY, blocks="tiles")
     starts = [8 + TILE * TILE * tile for tile in range(4)]
@@ -292,6 +302,19 @@ def test_subsampled_colours_are_read_where_they_are_compressed(across: int, down
         result = decode(refused[0], LIMITS)
         assert isinstance(result, Rejection)
         assert result.reason is Reason.UNSUPPORTED_FORMAT
+
+
+@pytest.mark.parametrize("compression", [WORD_RLE, THUNDERSCAN])
+def test_compressions_that_few_still_write_are_read(compression: int) -> None:
+    """Fax whose rows fill 16-bit words, by libtiff; ThunderScan, whose bytes of 0xC0 and more are one pixel each."""
+    layout = Layout(WHITE_IS_ZERO, 1) if compression == WORD_RLE else Layout(BLACK_IS_ZERO, 4)
+    samples_HWS, pixels_HWC = picture(layout)
+    block = compressed(samples_HWS, replace(layout, compression=compression))
+    tags: dict[int, list[int] | None] = {256: [WIDTH], 257: [HEIGHT], 258: [layout.bits], 259: [compression]}
+    tags |= {262: [layout.photometric], 277: [1], 278: [HEIGHT]}
+    image = decode(file_of(tags, [block], layout), LIMITS)
+    assert isinstance(image, RgbImage), image
+    np.testing.assert_array_equal(image.pixels_HWC, pixels_HWC)
 
 
 def jpeg_420() -> tuple[bytes, np.ndarray]:
