@@ -19,7 +19,7 @@ ROWS_PER_STRIP, TILE = 5, 16
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 RAW, RLE, FAX3, FAX4, LZW, JPEG, DEFLATE, OLD_DEFLATE = 1, 2, 3, 4, 5, 7, 8, 32946
-PACKBITS, LZMA, ZSTD, WORD_RLE, THUNDERSCAN = 32773, 34925, 50000, 32771, 32809
+PACKBITS, LZMA, ZSTD, THUNDERSCAN = 32773, 34925, 50000, 32809
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 """What an extra sample is; the middle one is an alpha that the colours are multiplied by."""
@@ -123,10 +123,10 @@ def blocks_of(samples_HWS: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
 
 
 def compressed(block_HWS: np.ndarray, layout: Layout) -> bytes:
-    if layout.compression in (RLE, FAX3, FAX4, WORD_RLE, JPEG):
+    if layout.compression in (RLE, FAX3, FAX4, JPEG):
         data = _by_an_encoder(block_HWS, layout)
     elif layout.compression == THUNDERSCAN:
-        data = (block_HWS | 0xC0).tobytes()
+        data = (block_HWS | 0xC0).tobytes()  # one pixel in each byte
     else:
         data = _COMPRESSIONS[layout.compression](_rows(block_HWS, layout))
     return data.translate(_REVERSED_BITS) if layout.fill_order == 2 and layout.compression != JPEG else data
@@ -181,7 +181,7 @@ def _by_an_encoder(block_HWS: np.ndarray, layout: Layout) -> bytes:
         keep_rgb = {"keep_rgb": True} if mode == "RGB" else {}
         image.save(buffer, "JPEG", quality=100, subsampling="4:4:4", **keep_rgb)
         return buffer.getvalue()
-    name = {RLE: "tiff_ccitt", FAX3: "group3", FAX4: "group4", WORD_RLE: "tiff_raw_16"}[layout.compression]
+    name = {RLE: "tiff_ccitt", FAX3: "group3", FAX4: "group4"}[layout.compression]
     Image.fromarray(block_HWS[..., 0] == 1).save(buffer, "TIFF", compression=name, strip_size=1 << 20)
     buffer.seek(0)
     with TiffImagePlugin.TiffImageFile(buffer) as image:

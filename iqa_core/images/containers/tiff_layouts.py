@@ -71,7 +71,8 @@ _REVERSED_BITS = {(_RGB, 8), *((colours, bits) for colours in (_GREY, _PALETTE) 
 """What is read rightly where the bits of each byte stand the other way round (FillOrder 2), without extra samples."""
 
 _UNCOMPRESSED, _OLD_JPEG, _JPEG, _THUNDERSCAN = 1, 6, 7, 32809
-_FAX = (2, 3, 4, 32771)
+_FAX = (2, 3, 4)
+"""Not 32771, whose rows fill 16-bit words: libtiff does not even read its own."""
 _PREDICTED = (5, 8, 32946, 34925, 50000)
 """LZW, Deflate (twice), LZMA, Zstandard: compressions under which a predictor counts."""
 _COMPRESSIONS = {_UNCOMPRESSED, *_FAX, _OLD_JPEG, _JPEG, 32773, _THUNDERSCAN, *_PREDICTED}
