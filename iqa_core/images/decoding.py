@@ -15,9 +15,12 @@ JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are read, told apart by their first byt
     CMYK, YCCK              Pillow's plain (1 - C)(1 - K); Adobe's inverted JPEG is understood
     Lab                     Pillow's conversion to sRGB
     32-bit, float, signed   `unsupported_format`: such samples have no agreed white
+    WhiteIsZero (TIFF)      turned around
+    colour map (TIFF)       its high bytes; values that are all under 256 are taken as 8-bit ones
+    other layouts of TIFF   `unsupported_format` where Pillow is not known to be right: `containers/tiff_layouts.py`
     ICC profile             ignored: pixel values are taken as sRGB, so a broken profile changes nothing
     orientation             EXIF tag 274 (AVIF: irot, imir) is applied; orientation in XMP is not read
-    animation               the first frame
+    animation, pages        the first
 
 `truncated` means that bytes are missing at the end, be it the two of a JPEG's end marker; bytes after the end are
 ignored (but for AVIF, which has no end). `corrupt` is any other damage. Damage inside the scan of a JPEG that leaves
@@ -74,7 +77,7 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> RgbImage | Rejectio
         with _DECODERS[found.header.format](BytesIO(found.clean)) as image:
             if image.size != (found.width, found.height):
                 raise Unreadable(Reason.CORRUPT, f"the {found.header.format} header names two different sizes")
-            return RgbImage(upright_rgb(image, found.orientation), found.header)
+            return RgbImage(upright_rgb(image, found.orientation, found.negative), found.header)
     except MemoryError:
         raise
     except Exception as error:

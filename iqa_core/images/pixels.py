@@ -20,8 +20,8 @@ _TRANSPOSES = {
 }
 
 
-def upright_rgb(image: ImageFile.ImageFile, orientation: int) -> NDArray[np.uint8]:
-    """Shape (H, W, 3), C-contiguous."""
+def upright_rgb(image: ImageFile.ImageFile, orientation: int, negative: bool = False) -> NDArray[np.uint8]:
+    """Shape (H, W, 3), C-contiguous; `negative` pixels are turned around."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Pillow's TIFF reader warns above 89 million pixels when it allocates; the size is bounded here already.
         image.im = Image.new(image.mode, image.size).im
@@ -29,7 +29,8 @@ def upright_rgb(image: ImageFile.ImageFile, orientation: int) -> NDArray[np.uint
     rgb = _rgb(image)
     if orientation != 1:
         rgb = rgb.transpose(_TRANSPOSES[orientation])
-    return np.asarray(rgb)
+    pixels_HWC = np.asarray(rgb)
+    return np.invert(pixels_HWC) if negative else pixels_HWC
 
 
 def _rgb(image: Image.Image) -> Image.Image:

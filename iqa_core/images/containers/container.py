@@ -30,6 +30,8 @@ class Container:
     frames: int = 1
     orientation: int = 1
     """EXIF code, 1 (upright) to 8."""
+    negative: bool = False
+    """What the decoder gives is to be turned around: a TIFF of which white is 0."""
 
     @property
     def header(self) -> ImageHeader:

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from iqa_core.images.containers.container import Container, Unreadable, must_reach, read
-from iqa_core.records import Reason
+from iqa_core.images.containers.tiff_layouts import (
+    CAMERA_RAW,
+    HEIGHT,
+    JPEG_SIZE,
+    JPEG_START,
+    PHOTOMETRIC,
+    STRIP_SIZES,
+    STRIP_STARTS,
+    TILE_SIZES,
+    TILE_STARTS,
+    WIDTH,
+    Tags,
+    layout_of,
+    tags_for_decoder,
+)
+from iqa_core.records import ImageLimits, Reason
 
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-"""Unsigned integers, by type code."""
-_TIFF_OPAQUE_BYTES = {5: 8, 7: 1}
-"""Fractions and undefined bytes, for the few tags that are not integers: JPEG tables, luma weights, black and white."""
-_TIFF_OPAQUE_TAGS = frozenset({347, 529, 532})
-_TIFF_ORIENTATION = 274
-_TIFF_SCALARS = frozenset({256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, *range(512, 516), 531})
-_TIFF_ARRAYS = frozenset({258, 273, 279, 320, 324, 325, 338, 339, 347, 519, 520, 521, 529, 530, 532})
+_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
+"""By type code."""
+_OPAQUE_BYTES = {1: 1, 3: 2, 4: 4, 5: 8, 7: 1, 10: 8, 11: 4}
+"""Of one value, by type code, for the few tags that are not integers: JPEG tables, luma weights, black and white."""
+_OPAQUE_TAGS = frozenset({347, 529, 532})
+_ORIENTATION = 274
+_SCALARS = frozenset({256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 332, *range(512, 516), 531})
+_ARRAYS = frozenset({258, 273, 279, 320, 324, 325, 338, 339, 519, 520, 521, 530})
 """Tags that make pixels: size, samples, compression, strips, tiles, colour map, tables. No metadata."""
+_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
+_KINDS_OF_FILE = frozenset({_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION})
+"""Tags that tell a camera's raw file; the decoder never sees them."""
+_TAGS = _SCALARS | _ARRAYS | _OPAQUE_TAGS | _KINDS_OF_FILE
+_MOST_SUB_DIRECTORIES = 8
+_CR2 = b"\x10\0\0\0CR\2\0"
+"""Behind the magic bytes, between them and the first directory."""
 
 
 @dataclass(frozen=True, slots=True)
-class _TiffLayout:
+class _Numbers:
     """How numbers lie in this file: byte order, classic (4-byte offsets) or BigTIFF (8-byte)."""
 
     order: str
@@ -31,108 +55,132 @@ class _TiffLayout:
         return f"{self.order}HH{self.offset}"
 
 
-def walk_tiff(data: bytes) -> Container:
-    """All pages' directories and strips; the decoder gets a directory of its own that has only what makes pixels."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = read(order + "H", data, 2)[0] == 43
-    layout = _TiffLayout(order, "Q", "Q") if big else _TiffLayout(order, "I", "H")
-    pointer_at = 8 if big else 4
-    (at,) = read(order + layout.offset, data, pointer_at)
-    pages: list[_TiffPage] = []
-    seen: set[int] = set()
-    budget_bytes = len(data)
-    while at and at not in seen:
-        seen.add(at)
-        pages.append(page := _tiff_page(data, at, layout, budget_bytes))
-        budget_bytes -= page.num_bytes
-        at = page.next_at
-    if not pages:
-        raise Unreadable(Reason.CORRUPT, "the tiff has no page")
-    first = pages[0].tags
-    _check_tiff_samples(first)
-    padding = bytes(len(data) % 2)
-    pointer = struct.pack(order + layout.offset, len(data) + len(padding))
-    after_pointer = memoryview(data)[pointer_at + len(pointer) :]
-    directory = struct.pack(order + layout.count, len(pages[0].entries)) + b"".join(pages[0].entries) + bytes(8)
-    clean = b"".join([data[:pointer_at], pointer, after_pointer, padding, directory])
-    orientation = first.get(_TIFF_ORIENTATION, (1,))[0]
-    width, height = (first.get(tag, (0,))[0] for tag in (256, 257))
-    return Container("tiff", width, height, clean, len(pages), orientation if 1 <= orientation <= 8 else 1)
-
-
 @dataclass(frozen=True, slots=True)
-class _TiffPage:
+class _Page:
     tags: dict[int, tuple[int, ...]]
     """Integer tags that matter here."""
-    entries: list[bytes]
-    """Directory entries for the decoder."""
+    opaque: dict[int, tuple[int, int, bytes]]
+    """Other tags: type code, count, bytes."""
     num_bytes: int
     next_at: int
     """Where the next page's directory is; 0 after the last."""
 
 
-def _tiff_page(data: bytes, at: int, layout: _TiffLayout, budget_bytes: int) -> _TiffPage:
+def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
+    """All pages' directories and strips; the decoder gets a directory of its own that has only what makes pixels."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = read(order + "H", data, 2)[0] == 43
+    numbers = _Numbers(order, "Q", "Q") if big else _Numbers(order, "I", "H")
+    pages = list(_pages(data, 8 if big else 4, numbers))
+    if not pages:
+        raise Unreadable(Reason.CORRUPT, "the tiff has no page")
+    first = pages[0]
+    if data[4:12] == _CR2 or _is_camera_raw(first.tags, data, numbers):
+        detail = "a camera's raw file (DNG, NEF, CR2, ARW, …), which is not developed here; export it as JPEG or TIFF"
+        raise Unreadable(Reason.UNSUPPORTED_FORMAT, detail)
+    width, height = (first.tags.get(tag, (0,))[0] for tag in (WIDTH, HEIGHT))
+    orientation = first.tags.get(_ORIENTATION, (1,))[0]
+    upright = orientation if 1 <= orientation <= 8 else 1
+    if not 0 < width * height <= limits.max_pixels:
+        # Rejected for that, whatever else it has; its strips may be millions.
+        return Container("tiff", width, height, b"", len(pages), upright)
+    layout = layout_of(first.tags, order)
+    directory = _directory(tags_for_decoder(first.tags, layout, data), first.opaque, numbers, len(data))
+    # BigTIFF is handed on as a classic one: Pillow knows it in one byte order only, and 2**32 bytes are over the limit.
+    header = data[:2] + struct.pack(order + "HI", 42, len(data) + len(data) % 2)
+    clean = b"".join([header, memoryview(data)[8:], bytes(len(data) % 2), directory])
+    return Container("tiff", width, height, clean, len(pages), upright, layout.negative)
+
+
+def _pages(data: bytes, pointer_at: int, numbers: _Numbers) -> Iterator[_Page]:
+    (at,) = read(numbers.order + numbers.offset, data, pointer_at)
+    seen: set[int] = set()
+    budget_bytes = len(data)
+    while at and at not in seen:
+        seen.add(at)
+        page = _page(data, at, numbers, budget_bytes)
+        _check_reach(page.tags, data)
+        yield page
+        budget_bytes -= page.num_bytes
+        at = page.next_at
+
+
+def _page(data: bytes, at: int, numbers: _Numbers, budget_bytes: int) -> _Page:
     """Raises when the directory and its values take more than the budget: overlapping pages cost time without end."""
-    (num_entries,) = read(layout.order + layout.count, data, at)
-    entry_bytes = struct.calcsize(layout.entry()) + struct.calcsize(layout.offset)
-    at += struct.calcsize(layout.count)
-    num_bytes = num_entries * entry_bytes
-    end = at + num_bytes
+    (num_entries,) = read(numbers.order + numbers.count, data, at)
+    entry_bytes = struct.calcsize(numbers.entry()) + struct.calcsize(numbers.offset)
+    at += struct.calcsize(numbers.count)
+    end = at + num_entries * entry_bytes
     must_reach(end, data, "directory")
-    tags: dict[int, tuple[int, ...]] = {}
-    entries = []
+    page = _Page({}, {}, num_entries * entry_bytes, read(numbers.order + numbers.offset, data, end)[0])
+    num_bytes = page.num_bytes
     for entry_at in range(at, end, entry_bytes):
-        (tag,) = read(layout.order + "H", data, entry_at)
-        if tag in tags or tag not in _TIFF_SCALARS | _TIFF_ARRAYS:
+        (tag,) = read(numbers.order + "H", data, entry_at)
+        if tag in page.tags or tag in page.opaque or tag not in _TAGS:
             continue
-        tags[tag], value_bytes, entry = _tiff_value(data, entry_at, layout)
-        num_bytes += value_bytes
+        with suppress(Unreadable) if tag in _KINDS_OF_FILE else nullcontext():
+            num_bytes += _take(page, data, entry_at, numbers)
         if num_bytes > budget_bytes:
             raise Unreadable(Reason.CORRUPT, "the tiff's directories overlap")
-        if tag != _TIFF_ORIENTATION:
-            entries.append(entry)
-    _check_tiff_strips(tags, data)
-    return _TiffPage(tags, entries, num_bytes, read(layout.order + layout.offset, data, end)[0])
+    return _Page(page.tags, page.opaque, num_bytes, page.next_at)
 
 
-def _tiff_value(data: bytes, at: int, layout: _TiffLayout) -> tuple[tuple[int, ...], int, bytes]:
-    """Of the entry at `at`: its integers (none if opaque), its bytes that lie elsewhere, the entry for the decoder."""
-    tag, kind, count = read(layout.entry(), data, at)
-    unit = _TIFF_TYPES.get(kind, "")
-    num_bytes = count * (struct.calcsize(unit) or _TIFF_OPAQUE_BYTES.get(kind, 0))
-    if not num_bytes or not (unit or tag in _TIFF_OPAQUE_TAGS):
-        raise Unreadable(Reason.CORRUPT, f"the tiff's tag {tag} has an impossible type or length")
-    value_at = at + struct.calcsize(layout.entry())
-    field = data[value_at : value_at + struct.calcsize(layout.offset)]
-    outside_bytes = num_bytes if num_bytes > len(field) else 0
+def _take(page: _Page, data: bytes, at: int, numbers: _Numbers) -> int:
+    """Puts the tag whose entry is at `at` into the page; the number of its bytes that lie elsewhere."""
+    tag, kind, count = read(numbers.entry(), data, at)
+    unit = "" if tag in _OPAQUE_TAGS else _INTEGERS.get(kind, "")
+    num_bytes = count * (_OPAQUE_BYTES.get(kind, 0) if tag in _OPAQUE_TAGS else struct.calcsize(unit))
+    value_at = at + struct.calcsize(numbers.entry())
+    outside_bytes = num_bytes if num_bytes > struct.calcsize(numbers.offset) else 0
     if outside_bytes:
-        (value_at,) = read(layout.order + layout.offset, field, 0)
+        (value_at,) = read(numbers.order + numbers.offset, data, value_at)
         must_reach(value_at + num_bytes, data, f"tag {tag}")
-    values = read(f"{layout.order}{count}{unit}", data, value_at) if unit else ()
-    if tag in _TIFF_SCALARS:
+    values = read(f"{numbers.order}{count}{unit}", data, value_at) if unit else ()
+    if not num_bytes or min(values, default=0) < 0:
+        raise Unreadable(Reason.CORRUPT, f"the tiff's tag {tag} has an impossible type, length or value")
+    if not unit:
+        page.opaque[tag] = (kind, count, data[value_at : value_at + num_bytes])
+    else:
         # One value each, whatever the file claims: Pillow warns of a second one.
-        field = struct.pack(f"{layout.order}{unit}", values[0]).ljust(len(field), b"\0")
-        count = 1
-    return values, outside_bytes, struct.pack(layout.entry(), tag, kind, count) + field
+        page.tags[tag] = values[:1] if tag in _SCALARS else values
+    return outside_bytes
 
 
-def _check_tiff_strips(tags: dict[int, tuple[int, ...]], data: bytes) -> None:
-    """Pillow reads past a strip's end and libtiff pads a cut one; so every strip or tile must lie inside the file."""
-    starts = tags.get(273) or tags.get(324) or ()
-    sizes = tags.get(279) or tags.get(325) or ()
-    if not starts or len(starts) != len(sizes):
-        raise Unreadable(Reason.CORRUPT, "the tiff does not say where its strips begin and end")
-    must_reach(max(start + size for start, size in zip(starts, sizes, strict=True)), data, "last strip")
-    compression, photometric, samples = (tags.get(tag, (1,))[0] for tag in (259, 262, 277))
-    bits = tags.get(258, (1,))
-    bits_per_pixel = sum(bits) if len(bits) == samples else bits[0] * samples
-    needed_bytes = tags.get(256, (0,))[0] * tags.get(257, (0,))[0] * bits_per_pixel // 8
-    if compression == 1 and photometric != 6 and sum(sizes) < needed_bytes:
-        raise Unreadable(Reason.TRUNCATED, f"the tiff's strips hold {sum(sizes)} bytes of {needed_bytes}")
+def _check_reach(tags: Tags, data: bytes) -> None:
+    """Of every page, so that a cut file is found though only the first one is decoded."""
+    strips_or_tiles = [(STRIP_STARTS, STRIP_SIZES), (TILE_STARTS, TILE_SIZES)]
+    # A camera's second page may be a whole JPEG without strips (Exif 2.3, 4.6.2).
+    jpeg = [] if tags.keys() & {STRIP_STARTS, TILE_STARTS} else [(JPEG_START, JPEG_SIZE)]
+    for starts, sizes in strips_or_tiles + jpeg:
+        ends = (start + size for start, size in zip(tags.get(starts, ()), tags.get(sizes, ()), strict=False))
+        must_reach(max(ends, default=0), data, "last strip")
 
 
-def _check_tiff_samples(tags: dict[int, tuple[int, ...]]) -> None:
-    bits, formats = set(tags.get(258, (1,))), set(tags.get(339, (1,)))
-    if not bits <= {1, 2, 4, 8, 16} or formats != {1}:
-        kind = f"{max(bits)} bits, sample format {max(formats)}"
-        raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"tiff samples of {kind} have no agreed white; save 8 or 16 bits")
+def _is_camera_raw(first: Tags, data: bytes, numbers: _Numbers) -> bool:
+    """Its first page is a small preview; what the camera saw lies in a directory below it."""
+    if not first.get(_SUBFILE_TYPE, (0,))[0] & 1:
+        return False
+    photometrics: set[int] = set()
+    for at in first.get(_SUB_DIRECTORIES, ())[:_MOST_SUB_DIRECTORIES]:
+        with suppress(Unreadable):
+            photometrics.update(_page(data, at, numbers, len(data)).tags.get(PHOTOMETRIC, ()))
+    return _DNG_VERSION in first or not CAMERA_RAW.keys().isdisjoint(photometrics)
+
+
+def _directory(tags: Tags, opaque: dict[int, tuple[int, int, bytes]], numbers: _Numbers, at: int) -> bytes:
+    """A classic directory that lies at `at` (on the next even offset), with its values behind it."""
+    order = numbers.order
+    fields = dict(opaque)
+    for tag, values in tags.items():
+        if values and tag != _ORIENTATION and tag not in _KINDS_OF_FILE:
+            kind, unit = (3, "H") if max(values) < 1 << 16 else (4, "I")
+            fields[tag] = (kind, len(values), struct.pack(f"{order}{len(values)}{unit}", *values))
+    values_at = at + at % 2 + 2 + 12 * len(fields) + 4
+    entries, outside = bytearray(), bytearray()
+    for tag, (kind, count, value) in sorted(fields.items()):
+        field = value.ljust(4, b"\0")
+        if len(value) > 4:
+            field = struct.pack(order + "I", values_at + len(outside))
+            outside += value + bytes(len(value) % 2)
+        entries += struct.pack(order + "HHI", tag, kind, count) + field
+    return struct.pack(order + "H", len(fields)) + entries + bytes(4) + outside

@@ -1,0 +1,299 @@
+"""A TIFF page's tags -> the tags under which the decoder gives its true pixels, or the reason why it would not.
+
+Pillow reads some layouts wrongly and without a word, and calls others damaged that are sound. The tables below are the
+layouts of which `tests/images/containers/test_tiff.py` proves the pixels; all others are refused before decoding. Some
+are brought into one of the tables: WhiteIsZero is read as BlackIsZero and turned around afterwards, a single plane is
+no plane, planes without a meaning are left out, a colour map of 8-bit values is scaled to 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from iqa_core.images.containers.container import Unreadable, must_reach
+from iqa_core.records import Reason
+
+Tags = Mapping[int, tuple[int, ...]]
+"""The integers of a directory."""
+
+(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER) = (256, 257, 258, 259, 262, 266)
+(STRIP_STARTS, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANES, PREDICTOR) = (273, 277, 278, 279, 284, 317)
+(COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_STARTS, TILE_SIZES) = (320, 322, 323, 324, 325)
+(INK_SET, EXTRA, SAMPLE_FORMAT, JPEG_START, JPEG_SIZE, SUBSAMPLING) = (332, 338, 339, 513, 514, 530)
+_STRIPS, _TILES = (STRIP_STARTS, STRIP_SIZES), (TILE_STARTS, TILE_SIZES)
+
+_WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_COLOURS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}
+"""Samples of a pixel before the extra ones, by photometric interpretation."""
+CAMERA_RAW = {32803: "a colour filter array", 34892: "linear raw"}
+_PHOTOMETRICS = CAMERA_RAW | {
+    _GREY: "grey",
+    _RGB: "RGB",
+    _PALETTE: "palette",
+    4: "a transparency mask",
+    _CMYK: "CMYK",
+    _YCBCR: "YCbCr",
+    _LAB: "Lab",
+    9: "ICC Lab",
+    10: "ITU Lab",
+    32844: "LogL",
+    32845: "LogLuv",
+}
+
+_UNSPECIFIED, _ASSOCIATED, _ALPHA, _COREL_ALPHA = 0, 1, 2, 999
+_EXTRAS = {_UNSPECIFIED: "an extra sample", _ASSOCIATED: "multiplied alpha", _ALPHA: "alpha"}
+_UPTO_3_EXTRAS = tuple((kind, *(0,) * more) for kind in (0, 1, 2) for more in (0, 1, 2))
+
+_Table = Mapping[tuple[int, int], tuple[tuple[int, ...], ...]]
+"""Extra samples that are read rightly, by colours and bits."""
+_CHUNKY: _Table = {
+    **{(_GREY, bits): ((),) for bits in (1, 2, 4, 16)},
+    **{(_PALETTE, bits): ((),) for bits in (1, 2, 4)},
+    (_GREY, 8): ((), (0,), (2,)),
+    (_PALETTE, 8): ((), (0,), (2,)),
+    (_RGB, 8): ((), *_UPTO_3_EXTRAS),
+    (_RGB, 16): ((), (0,), (1,), (2,)),
+    (_CMYK, 8): ((), (0,), (0, 0)),
+    (_CMYK, 16): ((),),
+    (_YCBCR, 8): ((),),
+    (_LAB, 8): ((),),
+}
+_PLANAR: _Table = {
+    (_RGB, 8): ((), (1,), (2,)),
+    (_RGB, 16): ((), (1,), (2,)),
+    (_CMYK, 8): ((),),
+    (_CMYK, 16): ((),),
+    (_YCBCR, 8): ((),),
+}
+_PLANAR_UNCOMPRESSED: _Table = {(_RGB, 8): ((), (2,)), (_CMYK, 8): ((),)}
+_REVERSED_BITS = {(_RGB, 8), *((colours, bits) for colours in (_GREY, _PALETTE) for bits in (1, 2, 4, 8))}
+"""What is read rightly where the bits of each byte stand the other way round (FillOrder 2), without extra samples."""
+
+_UNCOMPRESSED, _OLD_JPEG, _JPEG, _THUNDERSCAN = 1, 6, 7, 32809
+_FAX = (2, 3, 4)
+"""Not 32771, whose rows fill 16-bit words: libtiff does not even read its own."""
+_PREDICTED = (5, 8, 32946, 34925, 50000)
+"""LZW, Deflate (twice), LZMA, Zstandard: compressions under which a predictor counts."""
+_COMPRESSIONS = {_UNCOMPRESSED, *_FAX, _OLD_JPEG, _JPEG, 32773, _THUNDERSCAN, *_PREDICTED}
+_ONLY_BITS = {**dict.fromkeys(_FAX, 1), _OLD_JPEG: 8, _JPEG: 8, _THUNDERSCAN: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the pixels of a page lie, under the names of the tables above."""
+
+    colours: int
+    """Photometric interpretation."""
+    negative: bool
+    """The file says that white is 0, the decoder is told that black is."""
+    bits: int
+    extra: tuple[int, ...]
+    num_stored: int
+    """Samples of the file; more than the decoder is given where planes are left out."""
+    in_planes: bool
+    compression: int
+
+    @property
+    def num_samples(self) -> int:
+        """As the decoder is given them."""
+        return _COLOURS[self.colours] + len(self.extra)
+
+    @property
+    def planar(self) -> bool:
+        """In more planes than the one that has all samples anyway."""
+        return self.in_planes and self.num_samples > 1
+
+    def __str__(self) -> str:
+        extra = "".join(f" with {_EXTRAS.get(kind, f'extra sample {kind}')}" for kind in self.extra)
+        stored = " in planes" * self.planar + " without compression" * (self.compression == _UNCOMPRESSED)
+        return f"{self.bits}-bit {_PHOTOMETRICS[self.colours]}{extra}{stored}"
+
+
+def _unsupported(what: str) -> Unreadable:
+    way_out = "save it as 8-bit RGB or grey, not in planes, with LZW or Deflate"
+    return Unreadable(Reason.UNSUPPORTED_FORMAT, f"the tiff has {what}, which is not read rightly; {way_out}")
+
+
+def _corrupt(what: str) -> Unreadable:
+    return Unreadable(Reason.CORRUPT, f"the tiff {what}")
+
+
+def layout_of(tags: Tags, order: str) -> Layout:
+    """Raises where the decoder is not known to give the true pixels."""
+    layout = _stored(tags)
+    _check_samples(layout, tags, order)
+    _check_compression(layout, tags)
+    return layout
+
+
+def _stored(tags: Tags) -> Layout:
+    bits, compression = _bits(tags), tags.get(COMPRESSION, (1,))[0]
+    num_stored = tags.get(SAMPLES, (3 if compression == _OLD_JPEG else 1,))[0]
+    photometric = _photometric(tags, compression)
+    colours = _GREY if photometric == _WHITE_IS_ZERO or (photometric, num_stored) == (_YCBCR, 1) else photometric
+    if colours not in _COLOURS:
+        raise _unsupported(_PHOTOMETRICS.get(colours, f"photometric interpretation {colours}"))
+    extra = _extra(tags, colours, num_stored)
+    in_planes = tags.get(PLANES, (1,))[0] == 2 and num_stored > 1 and compression != _OLD_JPEG
+    while in_planes and extra and extra[-1] == _UNSPECIFIED:
+        extra = extra[:-1]
+    return Layout(colours, photometric == _WHITE_IS_ZERO, bits, extra, num_stored, in_planes, compression)
+
+
+def _bits(tags: Tags) -> int:
+    bits, formats = set(tags.get(BITS, (1,))), set(tags.get(SAMPLE_FORMAT, (1,)))
+    if not bits <= {1, 2, 4, 8, 16} or formats != {1}:
+        kind = f"{max(bits)} bits, sample format {max(formats)}"
+        raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"tiff samples of {kind} have no agreed white; save 8 or 16 bits")
+    if len(bits) > 1:
+        raise _unsupported(f"samples of {sorted(bits)} bits in one pixel")
+    return bits.pop()
+
+
+def _photometric(tags: Tags, compression: int) -> int:
+    """Fax without this tag is white where it is 0, as paper is."""
+    if compression == _OLD_JPEG:
+        return _YCBCR
+    if PHOTOMETRIC in tags:
+        return tags[PHOTOMETRIC][0]
+    if compression in _FAX:
+        return _WHITE_IS_ZERO
+    raise _corrupt("does not say what its samples are (tag 262, PhotometricInterpretation)")
+
+
+def _extra(tags: Tags, colours: int, num_samples: int) -> tuple[int, ...]:
+    num_extra = num_samples - _COLOURS[colours]
+    if num_extra < 0:
+        raise _corrupt(f"has {num_samples} samples in a pixel of {_PHOTOMETRICS[colours]}")
+    extra = tags.get(EXTRA, ())
+    if colours == _RGB and num_extra == 1 and extra in ((), (_COREL_ALPHA,)):
+        return (_ALPHA,)
+    if len(extra) != num_extra:
+        raise _unsupported(f"{num_samples} samples in a pixel of {_PHOTOMETRICS[colours]}")
+    return extra
+
+
+def _check_samples(layout: Layout, tags: Tags, order: str) -> None:
+    table = _CHUNKY
+    if layout.planar:
+        table = _PLANAR_UNCOMPRESSED if layout.compression == _UNCOMPRESSED else _PLANAR
+    kind = (layout.colours, layout.bits)
+    if layout.extra not in table.get(kind, ()) or (layout.negative and layout.extra):
+        raise _unsupported(f"{layout}")
+    if tags.get(INK_SET, (1,))[0] != 1 and layout.colours == _CMYK:
+        raise _unsupported("inks other than CMYK")
+    fill_order = tags.get(FILL_ORDER, (1,))[0]
+    if fill_order != 1 and not (fill_order == 2 and _read_with_reversed_bits(layout, order)):
+        raise _unsupported(f"{layout} and fill order {fill_order}")
+    if layout.colours == _YCBCR and tags.get(SUBSAMPLING) != (1, 1) and not _read_with_subsampling(layout, tags):
+        raise _unsupported(f"{layout} and subsampled colours")
+
+
+def _read_with_reversed_bits(layout: Layout, order: str) -> bool:
+    kind = (layout.colours, layout.bits)
+    if layout.compression == _UNCOMPRESSED and (layout.planar or (layout.colours == _PALETTE and layout.bits < 8)):
+        return False
+    return not layout.extra and (kind in _REVERSED_BITS or (kind == (_GREY, 16) and order == "<"))
+
+
+def _read_with_subsampling(layout: Layout, tags: Tags) -> bool:
+    """Not in planes. Uncompressed pixels count as whole where nothing else is said and there are bytes for all."""
+    if layout.compression != _UNCOMPRESSED:
+        return not layout.planar
+    whole_bytes = 3 * tags[WIDTH][0] * tags[HEIGHT][0]
+    return SUBSAMPLING not in tags and sum(_starts_and_sizes(tags)[1]) >= whole_bytes
+
+
+def _check_compression(layout: Layout, tags: Tags) -> None:
+    if layout.compression not in _COMPRESSIONS:
+        raise _unsupported(f"compression {layout.compression}")
+    odd_jpeg = layout.compression == _OLD_JPEG and layout.colours != _YCBCR
+    if odd_jpeg or layout.bits != _ONLY_BITS.get(layout.compression, layout.bits):
+        raise _unsupported(f"{layout} under compression {layout.compression}")
+    predictor = tags.get(PREDICTOR, (1,))[0]
+    if layout.compression in _PREDICTED and predictor != 1 and not (predictor == 2 and layout.bits >= 8):
+        raise _unsupported(f"{layout} under predictor {predictor}")
+
+
+def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple[int, ...]]:
+    """Raises where a strip or tile is missing or cut: Pillow reads past its end and libtiff pads it."""
+    mended = {**tags, BITS: (layout.bits,) * layout.num_samples, SAMPLES: (layout.num_samples,)}
+    mended |= {COMPRESSION: (layout.compression,), PHOTOMETRIC: (layout.colours,), PLANES: (1 + layout.planar,)}
+    mended[EXTRA] = layout.extra
+    if layout.colours == _PALETTE:
+        mended[COLOUR_MAP] = _colour_map(tags.get(COLOUR_MAP, ()), layout.bits)
+    if layout.colours == _YCBCR and layout.compression == _UNCOMPRESSED:
+        mended[SUBSAMPLING] = (1, 1)
+    for tag in (INK_SET, *_STRIPS, *_TILES):
+        mended.pop(tag, None)
+    return mended | _blocks(tags, layout, data)
+
+
+def _colour_map(values: tuple[int, ...], bits: int) -> tuple[int, ...]:
+    """Of 16-bit values, as the format wants; one whose values are all under 256 was written with 8."""
+    if len(values) != 3 << bits:
+        raise _corrupt(f"has a colour map of {len(values)} values, where {3 << bits} belong to {bits} bits")
+    return values if max(values) > 255 else tuple(value * 257 for value in values)
+
+
+def _blocks(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple[int, ...]]:
+    """Where the strips or tiles begin and how long they are: as many as the decoder needs, each whole."""
+    starts, sizes = _starts_and_sizes(tags)
+    if layout.compression != _OLD_JPEG:
+        needed_bytes = _bytes_of_blocks(tags, layout, len(starts))
+        if layout.compression == _UNCOMPRESSED:
+            sizes = sizes or needed_bytes
+        starts, sizes = starts[: len(needed_bytes)], sizes[: len(needed_bytes)]
+        _check_whole(starts, sizes, needed_bytes, layout, data)
+    if not starts or len(starts) != len(sizes):
+        raise _corrupt("does not say where its strips begin and end")
+    return dict(zip(_TILES if TILE_WIDTH in tags else _STRIPS, (starts, sizes), strict=True))
+
+
+def _starts_and_sizes(tags: Tags) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """As the file has them; some writers store those of tiles under the tags of strips."""
+    first, second = (_TILES, _STRIPS) if TILE_WIDTH in tags else (_STRIPS, _TILES)
+    starts, sizes = (tags.get(one) or tags.get(other, ()) for one, other in zip(first, second, strict=True))
+    return starts, sizes
+
+
+def _bytes_of_blocks(tags: Tags, layout: Layout, num_named: int) -> tuple[int, ...]:
+    """Bytes of each strip or tile before compression, in the file's order; a last strip may be short, a tile never."""
+    width, height = tags[WIDTH][0], tags[HEIGHT][0]
+    tiled = TILE_WIDTH in tags
+    rows = tags.get(TILE_HEIGHT, (0,))[0] if tiled else min(height, tags.get(ROWS_PER_STRIP, (height,))[0])
+    columns = tags[TILE_WIDTH][0] if tiled else width
+    if not rows or not columns:
+        raise _corrupt("has strips or tiles without pixels")
+    across, down, planes = -(-width // columns), -(-height // rows), layout.num_samples if layout.in_planes else 1
+    if num_named < across * down * planes:
+        # Before as many numbers are made: a few bytes could ask for 100 million.
+        raise _corrupt(f"says of {num_named} strips or tiles where they are, its size needs {across * down * planes}")
+    row_bits = columns * layout.bits * (1 if layout.in_planes else layout.num_stored)
+    if row_bits % 8 and width % columns and layout.compression == _UNCOMPRESSED:
+        raise _unsupported(f"uncompressed tiles of {columns} pixels, whose rows end inside a byte")
+    row_bytes = -(-row_bits // 8)
+    last_rows = rows if tiled else height - rows * (down - 1)
+    return ((rows * row_bytes,) * (across * (down - 1)) + (last_rows * row_bytes,) * across) * planes
+
+
+_JPEG_TAIL_BYTES = 4_096
+"""The end marker is looked for in so many, not in all: a million tiles may claim the same 100 MB."""
+
+
+def _check_whole(
+    starts: tuple[int, ...], sizes: tuple[int, ...], needed_bytes: tuple[int, ...], layout: Layout, data: bytes
+) -> None:
+    """Bytes that a file claims and does not have: libtiff pads them, Pillow reads what lies behind."""
+    if len(sizes) < len(needed_bytes):
+        raise _corrupt(f"says of {len(sizes)} strips or tiles how long they are, its size needs {len(needed_bytes)}")
+    for number, (start, size, needed) in enumerate(zip(starts, sizes, needed_bytes, strict=True)):
+        end = start + size
+        must_reach(end, data, f"strip or tile {number}")
+        least_bytes = needed if layout.compression == _UNCOMPRESSED else 1
+        if size < least_bytes:
+            detail = f"strip or tile {number} of the tiff has {size} bytes, of at least {least_bytes}"
+            raise Unreadable(Reason.TRUNCATED, detail)
+        if layout.compression == _JPEG and data.rfind(b"\xff\xd9", max(start, end - _JPEG_TAIL_BYTES), end) < 0:
+            raise Unreadable(Reason.TRUNCATED, f"strip or tile {number} of the tiff is a jpeg without its end marker")
