@@ -51,7 +51,7 @@ _UNKNOWN_KIND = re.compile(r"unsupported|unknown pixel mode|cannot handle|not (y
 def rejection(error: Exception, header: ImageHeader | None) -> Rejection:
     """The image's fault, whatever a decoder calls it."""
     if isinstance(error, Unreadable):
-        return Rejection(error.reason, str(error), header)
+        return Rejection(error.reason, str(error), header or error.header)
     message = str(error)[:200] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         reason = Reason.TOO_LARGE

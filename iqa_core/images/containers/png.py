@@ -31,7 +31,7 @@ def walk_png(data: bytes) -> Container:
         if kind in _PNG_PIXELS:
             kept.append(chunk)
         if kind == b"eXIf":
-            orientation = exif_orientation(bytes(chunk[8:-4]))
+            orientation = orientation or exif_orientation(bytes(chunk[8:-4]))
         if kind == b"acTL":
             frames = max(1, read(">I", data, at + 8)[0])
         at = end

@@ -10,7 +10,7 @@ def walk_webp(data: bytes) -> Container:
     end = 8 + read("<I", data, 4)[0]
     must_reach(end, data, "RIFF container")
     width = height = frames = 0
-    orientation, at = 1, 12
+    orientation, at = None, 12
     while at + 8 <= end:
         kind, length = read("<4sI", data, at)
         body, at = at + 8, at + 8 + length + length % 2
@@ -26,5 +26,5 @@ def walk_webp(data: bytes) -> Container:
         elif kind == b"ANMF":
             frames += 1
         elif kind == b"EXIF":
-            orientation = exif_orientation(data[body : body + length])
-    return Container("webp", width, height, data[:end], max(1, frames), orientation)
+            orientation = orientation or exif_orientation(data[body : body + length])
+    return Container("webp", width, height, data[:end], max(1, frames), orientation or 1)
