@@ -72,9 +72,9 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> RgbImage | Rejectio
         return found
     try:
         with _DECODERS[found.header.format](BytesIO(found.clean)) as image:
-            if image.size != (found.width, found.height):
+            if image.size != found.decoded_size:
                 raise Unreadable(Reason.CORRUPT, f"the {found.header.format} header names two different sizes")
-            return RgbImage(upright_rgb(image, found.orientation), found.header)
+            return RgbImage(upright_rgb(image, found), found.header)
     except MemoryError:
         raise
     except Exception as error:

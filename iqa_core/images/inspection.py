@@ -70,14 +70,16 @@ _WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Container]], ...] = (
     (re.compile(rb"RIFF....WEBP", re.DOTALL), walk_webp),
     (re.compile(rb"GIF8[79]a"), walk_gif),
     (re.compile(rb"II[*+]\0|MM\0[*+]"), walk_tiff),
-    (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), walk_bmp),
 )
+_BMP = re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)
 
 
 def _walk(data: bytes, limits: ImageLimits) -> Container:
     for magic, walk in _WALKS:
         if magic.match(data):
             return walk(data)
+    if _BMP.match(data):
+        return walk_bmp(data, limits)
     if data[4:8] == b"ftyp" and re.search(rb"avi[fs]", data[8 : max(16, int.from_bytes(data[:4], "big"))]):
         return walk_avif(data, limits)
     if data[4:12] == b"ftyp" or (len(data) < 18 and any(start.startswith(data[: len(start)]) for start in _STARTS)):

@@ -113,7 +113,7 @@ def test_a_sound_file_has_the_pixels_that_its_decoder_gives(name: str) -> None:
 
 
 def test_the_pixels_of_sound_files_are_what_they_have_always_been() -> None:
-    """Of 75 small files of all formats, each as some program writes it: width, height, frames, SHA-256 of the pixels."""
+    """Of 75 small files of all formats, as programs write them: width, height, frames, SHA-256 of the pixels."""
     expected = json.loads((DATA / "sound_images.json").read_text("utf-8"))
     found = {}
     with zipfile.ZipFile(DATA / "sound_images.zip") as files:

@@ -20,6 +20,19 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of pixels inside a picture."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def is_within(self, width: int, height: int) -> bool:
+        return self.left + self.width <= width and self.top + self.height <= height
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """What a walk found: all that decoding needs and nothing that it does not."""
 
@@ -32,6 +45,19 @@ class Container:
     frames: int = 1
     orientation: int = 1
     """EXIF code, 1 (upright) to 8."""
+    box: Box | None = None
+    """Where `clean` lies in the picture, if it does not fill it; around it there is nothing, which is white."""
+    colours: int | None = None
+    """Entries of the palette, where there is one: a pixel that names another is damage."""
+    key: int | None = None
+    """A transparent index, which need not be an entry."""
+    key_16: tuple[int, ...] | None = None
+    """A transparent colour of three 16-bit samples, which Pillow cannot compare: it is not in `clean`."""
+
+    @property
+    def decoded_size(self) -> tuple[int, int]:
+        """Width and height of what `clean` holds."""
+        return (self.box.width, self.box.height) if self.box else (self.width, self.height)
 
     @property
     def header(self) -> ImageHeader:
