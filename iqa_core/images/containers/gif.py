@@ -34,21 +34,25 @@ def walk_gif(data: bytes) -> Container:
 
 
 def _first_frame(screen: bytes, control: bytes, frame: bytes) -> Container:
-    """The picture is the screen, or what of it and the frame is larger; around the frame nothing is drawn."""
+    """The picture is the screen, or what of it and the frame is larger; around the frame nothing is drawn.
+
+    The one table of colours that counts becomes the screen's: Pillow overlooks a frame's own that is 0, 1, 2, ...
+    """
     left, top, width, height, flags = struct.unpack_from("<HHHHB", frame, 1)
     screen_width, screen_height = read("<HH", screen, 6)
     size = max(screen_width, left + width), max(screen_height, top + height)
-    table_bytes = _colour_table_bytes(flags) or len(screen) - 13
-    if not table_bytes:
+    pixels_at = 10 + _colour_table_bytes(flags)
+    table, length = (frame[10:pixels_at], flags) if flags & 0x80 else (screen[13:], screen[10])
+    if not table:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, "the gif has no table of colours for its first frame")
     if not width or not height:
         raise Unreadable(Reason.CORRUPT, f"the gif's first frame has {width} x {height} pixels")
     has_key, key = (control[3] & 1, control[6]) if control else (0, 0)
-    clean = [screen[:6], struct.pack("<HH", width, height), screen[10:]]
+    clean = [screen[:6], struct.pack("<HHBH", width, height, 0x80 | length & 7, 0), table]
     clean += [struct.pack("<3sBHBx", b"!\xf9\x04", has_key, 0, key)]
-    clean += [struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, flags), frame[10:], b";"]
+    clean += [struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, flags & 0x40), frame[pixels_at:], b";"]
     box = None if size == (width, height) else Box(left, top, width, height)
-    colours = table_bytes // 3
+    colours = len(table) // 3
     return Container("gif", *size, b"".join(clean), box=box, colours=colours, key=key if has_key else None)
 
 
