@@ -29,16 +29,19 @@ def upright_rgb(image: ImageFile.ImageFile, found: Container) -> NDArray[np.uint
         image.im = Image.new(image.mode, image.size).im
     image.load()
     _require_colours(image, found)
-    rgb = _rgb(_without_empty_alpha(image, found))
+    rgb = on_white(image, image.format)
     if found.key_16:
         rgb = _without_key(rgb, found.key_16, found.clean)
     if found.box:
         whole = Image.new("RGB", (found.width, found.height), "white")
         whole.paste(rgb, (found.box.left, found.box.top))
         rgb = whole
-    if found.orientation != 1:
-        rgb = rgb.transpose(_TRANSPOSES[found.orientation])
-    return np.asarray(rgb)
+    return np.asarray(turned(rgb, found.orientation))
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Upright; orientation: EXIF code, 1 to 8."""
+    return image if orientation == 1 else image.transpose(_TRANSPOSES[orientation])
 
 
 def _require_colours(image: Image.Image, found: Container) -> None:
@@ -48,12 +51,6 @@ def _require_colours(image: Image.Image, found: Container) -> None:
     used = [index for index, count in enumerate(image.histogram()) if count and index != found.key]
     if used and used[-1] >= found.colours:
         raise Unreadable(Reason.CORRUPT, f"a pixel has colour {used[-1]} of a palette of {found.colours}")
-
-
-def _without_empty_alpha(image: Image.Image, found: Container) -> Image.Image:
-    """A BMP whose alpha is 0 everywhere has none: its writer left the fourth byte unused."""
-    is_empty = found.format == "bmp" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
-    return image.convert("RGB") if is_empty else image
 
 
 def _without_key(rgb: Image.Image, key: tuple[int, ...], png: bytes) -> Image.Image:
@@ -73,17 +70,25 @@ def _without_key(rgb: Image.Image, key: tuple[int, ...], png: bytes) -> Image.Im
     return white
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image, format: str | None) -> Image.Image:
+    """Mode RGB, from any mode that has an agreed white. format: of the file that the pixels are from, if they are."""
     if image.mode.startswith("I;16"):
         return _grey_from_16_bit(image).convert("RGB")
     if image.mode in ("I", "F"):
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, "32-bit samples have no agreed white")
-    if image.has_transparency_data:
+    if image.mode == "La":
+        image = image.convert("LA")  # has no way to RGBA
+    if image.has_transparency_data and not _has_empty_alpha(image, format):
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba.convert("RGB"), mask=rgba.getchannel("A"))
         return white
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _has_empty_alpha(image: Image.Image, format: str | None) -> bool:
+    """A BMP whose alpha is 0 everywhere has none: its writer left the fourth byte unused."""
+    return format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
 
 
 _FROM_16_BIT = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
