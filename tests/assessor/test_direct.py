@@ -61,7 +61,14 @@ def test_what_cannot_be_read_is_a_rejection_in_its_place(tmp_path: Path) -> None
 
 def test_one_bad_image_leaves_the_others_their_scores(tmp_path: Path) -> None:
     cut = Image.open(BytesIO(png(Image.fromarray(PIXELS))[:-99]))
-    odd = [Image.new("F", (40, 60)), Image.new("HSV", (40, 60)), cut, "no\0name", "\udcff.png", Image.new("L", (0, 9))]
+    odd: list[Any] = [
+        Image.new("F", (40, 60)),
+        Image.new("HSV", (40, 60)),
+        cut,
+        "no\0name",
+        "\udcff.png",
+        Image.new("L", (0, 9)),
+    ]
     results = assess_images(FAKE, [PIXELS, *odd, PIXELS])
     reasons = [result.reason if isinstance(result, Rejection) else None for result in results]
     missing = Reason.MISSING
