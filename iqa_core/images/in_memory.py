@@ -59,7 +59,7 @@ def listed(images: Iterable[Any]) -> Iterator[Any]:
         raise CallerError(
             f"images are a list, not {images!r:.80}: give [image], or sorted(Path(folder).iterdir()) for a folder"
         )
-    if isinstance(images, Image.Image) or getattr(images, "ndim", 4) != 4:
+    if isinstance(images, Image.Image) or getattr(images, "ndim", 1) in (2, 3):
         raise CallerError(f"images are a list or a batch of four dimensions, not one {type(images).__name__}: [image]")
     return iter(images)
 

@@ -256,6 +256,16 @@ def test_a_single_thing_is_no_list_of_images(images: Any) -> None:
         listed(images)
 
 
+def test_what_holds_several_images_is_a_list() -> None:
+    several: list[Any] = [
+        [RGB, RGB],
+        (RGB, RGB),
+        np.array(["a.png", "b.png"], dtype=object),
+        RGB_HWC[None].repeat(2, 0),
+    ]
+    assert [len([*listed(images)]) for images in [*several, (path for path in ("a.png", "b.png"))]] == [2] * 5
+
+
 @pytest.mark.parametrize("other", [7, None, {"data": ""}, [RGB]])
 def test_what_is_no_picture_is_refused_by_its_type(other: Any) -> None:
     with pytest.raises(CallerError, match=f"not {type(other).__name__}"):

@@ -68,9 +68,7 @@ def _layout(data: bytes) -> _Layout:
     table_bytes = (colours or 2**bits) * entry_bytes if bits <= 8 else 0
     if pixels_at in (0, palette_at):  # some writers forget the palette, or all
         pixels_at = palette_at + table_bytes
-    palette = (
-        data[palette_at : min(palette_at + min(table_bytes, 2**bits * entry_bytes), pixels_at)] if bits <= 8 else b""
-    )
+    palette = data[palette_at : min(palette_at + min(table_bytes, 2**bits * entry_bytes), pixels_at)]
     return _Layout(width, height, bits, compression, pixels_at, data_bytes, palette, entry_bytes)
 
 
