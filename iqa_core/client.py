@@ -249,7 +249,9 @@ def encoded(image: ImageLike) -> bytes:
         try:
             return Path(image).read_bytes()
         except (OSError, ValueError) as error:
-            raise CallerError(f"image {image!r} cannot be read: {getattr(error, 'strerror', error)}") from None
+            way_out = "; decode it, and give the bytes" if str(image)[:5].lower() == "data:" else ""
+            fault = getattr(error, "strerror", error)
+            raise CallerError(f"image {str(image)[:200]} cannot be read: {fault}{way_out}") from None
     found = as_file(image, compress_level=1)  # levels of compression change nothing but the time
     if isinstance(found, Rejection):
         raise CallerError(f"an image cannot be sent, {found.reason}: {found.detail}")
