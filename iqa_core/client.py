@@ -16,24 +16,22 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from iqa_core.errors import CallerError, RunError
+from iqa_core.images.in_memory import Picture, as_file, listed
+from iqa_core.records import Rejection
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-ImageLike = bytes | str | Path | Image.Image | NDArray[np.uint8]
-"""Encoded bytes, a path, a Pillow image, or an array (H, W, 3) uint8."""
+ImageLike = bytes | bytearray | memoryview | str | Path | Picture
+"""Encoded bytes, a path, a Pillow image, an array (H, W, 3) uint8, or a torch tensor."""
 
 IMAGES_PER_REQUEST = 64
 BYTES_PER_REQUEST = 32 * 2**20
@@ -158,7 +156,7 @@ class AsyncRewardClient(_Settings):
 
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
-        parts = list(_parts([encoded(image) for image in images], self.images_per_request))
+        parts = list(_parts(_all_encoded(images), self.images_per_request))
         answers = await asyncio.gather(*(self._post("/v1/assess", part, probs) for part in parts))
         return [score for answer in answers for score in scores_of(answer)]
 
@@ -215,7 +213,7 @@ class RewardClient(_Settings):
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
         scores: list[Score] = []
-        for part in _parts([encoded(image) for image in images], self.images_per_request):
+        for part in _parts(_all_encoded(images), self.images_per_request):
             answer = self._tried("POST", "/v1/assess", files=_files(part), data={"probs": str(probs).lower()})
             scores += scores_of(answer.json())
         return scores
@@ -244,26 +242,31 @@ class RewardClient(_Settings):
 
 
 def encoded(image: ImageLike) -> bytes:
-    """The bytes that are sent: those of the file, or a PNG. Raises CallerError on anything else."""
-    if isinstance(image, bytes):
-        return image
+    """The bytes that are sent: those of the file, or a PNG of the pixels. Raises CallerError where there are none."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
     if isinstance(image, str | Path):
         try:
             return Path(image).read_bytes()
-        except OSError as error:
-            raise CallerError(f"image {image} cannot be read: {error.strerror}") from None
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise CallerError(f"an image array must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
-        image = Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        raise CallerError(f"an image is bytes, a path, a Pillow image or an array, not {type(image).__name__}")
-    buffer = BytesIO()
-    upright = ImageOps.exif_transpose(image)
-    # CMYK and the like have no PNG; levels of compression change nothing but the time
-    png = upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else upright.convert("RGB")
-    png.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+        except (OSError, ValueError) as error:
+            way_out = "; decode it, and give the bytes" if str(image)[:5].lower() == "data:" else ""
+            fault = getattr(error, "strerror", error)
+            raise CallerError(f"image {str(image)[:200]} cannot be read: {fault}{way_out}") from None
+    found = as_file(image, compress_level=1)  # levels of compression change nothing but the time
+    if isinstance(found, Rejection):
+        raise CallerError(f"an image cannot be sent, {found.reason}: {found.detail}")
+    return found
+
+
+def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
+    """Raises CallerError that says which image it is about."""
+    found = []
+    for place, image in enumerate(listed(images)):
+        try:
+            found.append(encoded(image))
+        except CallerError as error:
+            raise CallerError(f"image {place}: {error}") from None
+    return found
 
 
 def scores_of(answer: dict[str, Any]) -> list[Score]:

@@ -89,6 +89,22 @@ def test_files_are_sent_as_they_are_and_pixels_without_loss(tmp_path: Path) -> N
             encoded(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([tiny_png(4), Image.new("F", (9, 9))], "image 1: .*unsupported_format"),
+        ([tiny_png(4), "missing.png"], "image 1: .*missing.png"),
+        ([tiny_png(4), "no\0name"], "image 1: .*null"),
+        ([tiny_png(4), np.zeros((9, 9))], r"image 1: .*\(9, 9\) float64"),
+        ("folder", "images are a list"),
+        (np.zeros((9, 9, 3), np.uint8), "images are a list"),
+    ],
+)
+def test_what_cannot_be_sent_is_said_before_anything_is(images: Any, said: str) -> None:
+    with RewardClient("http://127.0.0.1:9") as client, pytest.raises(CallerError, match=said):
+        client.assess(images)
+
+
 class Script(BaseHTTPRequestHandler):
     """Answers with the statuses of a script, one after the other; None breaks the connection."""
 

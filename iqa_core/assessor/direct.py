@@ -1,4 +1,4 @@
-"""Paths, bytes, Pillow images or arrays -> assessments, without Ray: for a notebook or somebody else's pipeline.
+"""Paths, bytes, Pillow images, arrays, tensors -> assessments, without Ray: for a notebook, or another pipeline.
 
 In three lines:
 
@@ -10,23 +10,23 @@ In three lines:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from typing import TYPE_CHECKING, Any
 
 from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load, own_limits
 from iqa_core.assessor.protocol import Assessor
-from iqa_core.errors import CallerError
+from iqa_core.images.in_memory import Picture, as_file, listed
 from iqa_core.images.preparing import prepare
 from iqa_core.records import Assessment, Reason, Rejection
 
-ImageLike = str | Path | bytes | Image.Image | NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ImageLike = str | Path | bytes | bytearray | memoryview | Picture
+"""A path, encoded bytes, a Pillow image, an array (H, W, 3) uint8, or a torch tensor."""
 
 
 def load_assessor(checkpoint: str = "demo", rubric: str | None = None, **settings: Any) -> Assessor:
@@ -38,11 +38,12 @@ def load_assessor(checkpoint: str = "demo", rubric: str | None = None, **setting
 def assess_images(assessor: Assessor, images: Iterable[ImageLike]) -> list[Assessment | Rejection]:
     """One result per image, in order; an image that cannot be read or assessed is a Rejection in its place.
 
-    An image gets the score that it gets in a job: it goes through the same decoder. Arrays are (H, W, 3) uint8.
-    All prepared images are in memory at once, a few megabytes each.
+    An image gets the score that its file gets in a job: it goes through the same decoder, upright and on white. What is
+    taken is said in `iqa_core.images.in_memory`. All prepared images are in memory at once, a few megabytes each.
+    Raises CallerError on a single image or a folder instead of a list, and on arrays and tensors of another kind.
     """
     prepared: list[NDArray[np.uint8] | Rejection] = []
-    for image in images:
+    for image in listed(images):
         data = _encoded(image)
         prepared.append(data if isinstance(data, Rejection) else prepare(data, assessor.preparer))
     assessed = iter(assess_each(assessor, [pixels for pixels in prepared if not isinstance(pixels, Rejection)]))
@@ -50,17 +51,11 @@ def assess_images(assessor: Assessor, images: Iterable[ImageLike]) -> list[Asses
 
 
 def _encoded(image: ImageLike) -> bytes | Rejection:
-    if isinstance(image, bytes):
-        return image
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
     if isinstance(image, str | Path):
         return read_file(Path(image))
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise CallerError(f"an image array must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
-        image = Image.fromarray(image)
-    buffer = BytesIO()
-    ImageOps.exif_transpose(image).save(buffer, format="TIFF")  # lossless, quick, and takes CMYK too
-    return buffer.getvalue()
+    return as_file(image, compress_level=0)
 
 
 def read_file(path: Path) -> bytes | Rejection:
@@ -73,3 +68,5 @@ def read_file(path: Path) -> bytes | Rejection:
         return Rejection(Reason.FORBIDDEN, "the file may not be read")
     except OSError as error:
         return Rejection(Reason.FETCH_FAILED, f"the file cannot be read: {error.strerror}")
+    except ValueError:  # a name with a zero byte or a lone surrogate
+        return Rejection(Reason.MISSING, "no file can have this name")

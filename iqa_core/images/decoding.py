@@ -10,22 +10,26 @@ JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are read, told apart by their first byt
     grey, 1-bit             replicated to three channels
     palette                 looked up
     alpha, tRNS, GIF key    composited on white: what a page shows behind a picture, and what most cut-outs are made for
+    alpha 0 all over a BMP  no alpha: its writer left the fourth byte unused
     16-bit grey             value / 257, rounded, so that 65535 is white
     16-bit colour           high byte (PNG, TIFF)
-    CMYK, YCCK              Pillow's plain (1 - C)(1 - K); Adobe's inverted JPEG is understood
+    CMYK, YCCK              Pillow's plain (1 - C)(1 - K); 255 is no ink in a JPEG, with Adobe's marker or without
     Lab                     Pillow's conversion to sRGB
     32-bit, float, signed   `unsupported_format`: such samples have no agreed white
     WhiteIsZero (TIFF)      turned around
     colour map (TIFF)       its high bytes; values that are all under 256 are taken as 8-bit ones
     other layouts of TIFF   `unsupported_format` where Pillow is not known to be right: `containers/tiff_layouts.py`
     ICC profile             ignored: pixel values are taken as sRGB, so a broken profile changes nothing
-    orientation             EXIF tag 274 (AVIF: irot, imir) is applied; orientation in XMP is not read
-    animation, pages        the first
+    orientation             EXIF tag 274 of the first block that has one (AVIF: irot, imir); in XMP it is not read
+    animation, pages        the first frame or page, at its place on white
 
-`truncated` means that bytes are missing at the end, be it the two of a JPEG's end marker; bytes after the end are
-ignored (but for AVIF, which has no end). `corrupt` is any other damage. Damage inside the scan of a JPEG that leaves
-its markers whole is not seen: the format has no checksum, and libjpeg goes on with what it reads. The same holds for
-fax-compressed TIFF; libtiff tells of it on stderr only.
+What viewers show in different colours is not guessed: an index that the palette does not have is `corrupt`, a BMP in
+runs that leave pixels out, a GIF without colours and a cropped AVIF (clap) are `unsupported_format`.
+
+`truncated` means that bytes are missing at the end, be it the two of a JPEG's end marker, whatever fills the file up;
+bytes after the end are ignored (but for AVIF, which has no end). `corrupt` is any other damage. What is overwritten
+inside the pixels and leaves the structure whole is seen in PNG, which has checksums, and mostly in GIF, whose codes run
+out. The scan of a JPEG, WebP, AVIF, fax-compressed TIFF, uncompressed BMP and TIFF have nothing of the kind.
 """
 
 from __future__ import annotations
@@ -75,9 +79,9 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> RgbImage | Rejectio
         return found
     try:
         with _DECODERS[found.header.format](BytesIO(found.clean)) as image:
-            if image.size != (found.width, found.height):
+            if image.size != found.decoded_size:
                 raise Unreadable(Reason.CORRUPT, f"the {found.header.format} header names two different sizes")
-            return RgbImage(upright_rgb(image, found.orientation, found.negative), found.header)
+            return RgbImage(upright_rgb(image, found), found.header)
     except MemoryError:
         raise
     except Exception as error:

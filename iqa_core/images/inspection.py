@@ -58,7 +58,7 @@ _UNKNOWN_KIND = re.compile(r"unsupported|unknown pixel mode|cannot handle|not (y
 def rejection(error: Exception, header: ImageHeader | None) -> Rejection:
     """The image's fault, whatever a decoder calls it."""
     if isinstance(error, Unreadable):
-        return Rejection(error.reason, str(error), header)
+        return Rejection(error.reason, str(error), header or error.header)
     # of a decoder's message nothing is known, and what is no UTF-8 goes into no table
     message = str(error)[:200].encode("utf-8", "backslashreplace").decode() or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
@@ -77,19 +77,21 @@ _WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Container]], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), walk_png),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), walk_webp),
     (re.compile(rb"GIF8[79]a"), walk_gif),
+)
+_BOUNDED_WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, ImageLimits], Container]], ...] = (
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), walk_tiff),
     (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), walk_bmp),
 )
-
-
-_TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
+"""Those whose cost is in the size that the header claims."""
 
 
 def _walk(data: bytes, limits: ImageLimits) -> Container:
     for magic, walk in _WALKS:
         if magic.match(data):
             return walk(data)
-    if _TIFF.match(data):
-        return walk_tiff(data, limits)
+    for magic, bounded in _BOUNDED_WALKS:
+        if magic.match(data):
+            return bounded(data, limits)
     if data[4:8] == b"ftyp" and re.search(rb"avi[fs]", data[8 : max(16, int.from_bytes(data[:4], "big"))]):
         return walk_avif(data, limits)
     if data[4:12] == b"ftyp" or (len(data) < 18 and any(start.startswith(data[: len(start)]) for start in _STARTS)):

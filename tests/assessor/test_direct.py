@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.errors import CallerError
-from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.records import Assessment, ImageHeader, ImageLimits, PreparedShape, Reason, Rejection, RgbImage
 from tests.assessor.tiny import make_images
 
 FAKE = load_assessor("fake:")
@@ -45,8 +46,10 @@ def test_a_rotated_photograph_is_turned_upright_in_either_form(tmp_path: Path) -
     path = tmp_path / "rotated.png"
     image.save(path, exif=image.getexif())
     corner = PIXELS[-1, 0].tobytes().hex()  # bottom left as stored is top left when upright
-    results = assess_images(load_assessor(f"fake:?nan_on={corner}"), [path, Image.open(path), PIXELS])
-    assert [type(result) for result in results] == [Rejection, Rejection, Assessment]
+    with Image.open(path) as unread, Image.open(path) as read:
+        read.load()
+        results = assess_images(load_assessor(f"fake:?nan_on={corner}"), [path, unread, read, PIXELS])
+    assert [type(result) for result in results] == [Rejection, Rejection, Rejection, Assessment]
 
 
 def test_what_cannot_be_read_is_a_rejection_in_its_place(tmp_path: Path) -> None:
@@ -54,6 +57,59 @@ def test_what_cannot_be_read_is_a_rejection_in_its_place(tmp_path: Path) -> None
     reasons = [result.reason if isinstance(result, Rejection) else None for result in results]
     expected = [Reason.EMPTY, None, Reason.MISSING, Reason.UNSUPPORTED_FORMAT, Reason.FETCH_FAILED]
     assert reasons == expected
+
+
+def test_one_bad_image_leaves_the_others_their_scores(tmp_path: Path) -> None:
+    cut = Image.open(BytesIO(png(Image.fromarray(PIXELS))[:-99]))
+    odd: list[Any] = [
+        Image.new("F", (40, 60)),
+        Image.new("HSV", (40, 60)),
+        cut,
+        "no\0name",
+        "\udcff.png",
+        Image.new("L", (0, 9)),
+    ]
+    results = assess_images(FAKE, [PIXELS, *odd, PIXELS])
+    reasons = [result.reason if isinstance(result, Rejection) else None for result in results]
+    missing = Reason.MISSING
+    expected = [None, Reason.UNSUPPORTED_FORMAT, None, Reason.TRUNCATED, missing, missing, Reason.CORRUPT, None]
+    assert reasons == expected
+
+
+class NoWidePictures:
+    """The fake, with a preparer that cannot take what is wider than high: some models bound the ratio of the sides."""
+
+    @property
+    def preparer(self) -> NoWidePictures:
+        return self
+
+    @property
+    def limits(self) -> ImageLimits:
+        return FAKE.preparer.limits
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        return FAKE.preparer.shape(header)
+
+    def prepare(self, image: RgbImage) -> Any:
+        if image.header.width > image.header.height:
+            raise ValueError("the sides of the image are too unequal")
+        return FAKE.preparer.prepare(image)
+
+    def assess(self, images: Any) -> Any:
+        return FAKE.assess(images)
+
+
+def test_an_image_that_a_model_cannot_take_is_rejected_alone() -> None:
+    wide, plain = assess_images(NoWidePictures(), [PIXELS, PIXELS.transpose(1, 0, 2)])  # type: ignore[arg-type]
+    assert isinstance(wide, Rejection)
+    assert wide.header is not None
+    assert isinstance(plain, Assessment)
+
+
+@pytest.mark.parametrize("images", ["folder", Path("folder"), PIXELS])
+def test_a_folder_or_a_single_image_is_no_list(images: Any) -> None:
+    with pytest.raises(CallerError, match="images are a list"):
+        assess_images(FAKE, images)
 
 
 @pytest.mark.parametrize("array", [PIXELS[..., 0], PIXELS.astype(np.float32), PIXELS[..., :2]])

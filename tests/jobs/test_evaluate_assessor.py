@@ -336,10 +336,8 @@ def test_what_cannot_be_evaluated_is_refused(bench: Path, tmp_path: Path) -> Non
     assert "would be ignored" in refused(*annotations, "--scores", "x", "--assessor.checkpoint", "fake:")
     assert "--storage-options belong to --scores" in refused(*annotations, "--storage-options", '{"anon": true}')
     message = refused(*annotations, "--assessor.checkpoint", "fake:", "--rubric", "q-align")
-    assert (
-        "the annotations are about distortion, harmony, layout, lighting, but rubric q-align has quality, aesthetics, reward"
-        in message
-    )
+    assert "the annotations are about distortion, harmony, layout, lighting, but rubric q-align" in message
+    assert "has quality, aesthetics, reward" in message
     assert "--annotations: is required" in refused()
     other = ("--against", "scores:x")
     assert "would be ignored" in refused(*annotations, "--scores", "x", *other, "--assessor.threads", 1)

@@ -12,9 +12,24 @@ from iqa_core.records import ImageHeader, Reason
 class Unreadable(Exception):
     """Raised by the walks below, turned into a Rejection before it leaves this module."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, header: ImageHeader | None = None) -> None:
+        """header: what was known of the image by then."""
         super().__init__(detail)
         self.reason = reason
+        self.header = header
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of pixels inside a picture."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def is_within(self, width: int, height: int) -> bool:
+        return self.left + self.width <= width and self.top + self.height <= height
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,19 @@ class Container:
     """EXIF code, 1 (upright) to 8."""
     negative: bool = False
     """What the decoder gives is to be turned around: a TIFF of which white is 0."""
+    box: Box | None = None
+    """Where `clean` lies in the picture, if it does not fill it; around it there is nothing, which is white."""
+    colours: int | None = None
+    """Entries of the palette, where there is one: a pixel that names another is damage."""
+    key: int | None = None
+    """A transparent index, which need not be an entry."""
+    key_16: tuple[int, ...] | None = None
+    """A transparent colour of three 16-bit samples, which Pillow cannot compare: it is not in `clean`."""
+
+    @property
+    def decoded_size(self) -> tuple[int, int]:
+        """Width and height of what `clean` holds."""
+        return (self.box.width, self.box.height) if self.box else (self.width, self.height)
 
     @property
     def header(self) -> ImageHeader:
@@ -51,19 +79,19 @@ def must_reach(end: int, data: bytes, part: str) -> None:
         raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, but its {part} ends at {end}")
 
 
-def exif_orientation(exif: bytes) -> int:
-    """Tag 274 of the first directory; 1 where there is none, or the block is broken."""
+def exif_orientation(exif: bytes) -> int | None:
+    """Tag 274 of the first directory, 1 to 8; None where there is none, it has no meaning, or the block is broken."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     try:
         if order is None:
-            return 1
+            return None
         (at,) = struct.unpack_from(order + "I", exif, 4)
         (num_entries,) = struct.unpack_from(order + "H", exif, at)
         for entry in range(num_entries):
             tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, at + 2 + 12 * entry)
             if tag == 274 and kind == 3:
-                return value if 1 <= value <= 8 else 1
+                return value if 1 <= value <= 8 else None
     except struct.error:
-        return 1
-    return 1
+        return None
+    return None

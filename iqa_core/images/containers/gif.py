@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
-from iqa_core.images.containers.container import Container, Unreadable, read
+from iqa_core.images.containers.container import Box, Container, Unreadable, read
 from iqa_core.records import Reason
 
 
 def walk_gif(data: bytes) -> Container:
-    """Every block up to the trailer; the decoder gets the first frame on a screen that it fits on."""
-    width, height, flags = read("<HHB", data, 6)
+    """Every block up to the trailer; the decoder gets the first frame, as a GIF of its own."""
+    (flags,) = read("B", data, 10)
     at = screen_end = 13 + _colour_table_bytes(flags)
-    first, control, frames = b"", b"", 0
+    control, first, frames = b"", None, 0
     while (kind := read("B", data, at)[0]) != 0x3B:
         if kind == 0x21:
             if data[at + 1 : at + 3] == b"\xf9\x04" and not frames:
-                has_key, _, key = read("<BHB", data, at + 3)
-                control = struct.pack("<3sBHBx", b"!\xf9\x04", has_key & 1, 0, key)
+                control = data[at : at + 7]
             at = _after_sub_blocks(data, at + 2)
         elif kind == 0x2C:
-            left, top, frame_width, frame_height, flags = read("<HHHHB", data, at + 1)
-            start, at = at, _after_sub_blocks(data, at + 11 + _colour_table_bytes(flags))
+            start, flags = at, read("<HHHHB", data, at + 1)[4]
+            at = _after_sub_blocks(data, at + 11 + _colour_table_bytes(flags))
+            first = first or _first_frame(data[:screen_end], control, data[start:at])
             frames += 1
-            if frames == 1:
-                first = data[start:at]
-                width, height = max(width, left + frame_width), max(height, top + frame_height)
         elif kind == 0:
             at += 1
         else:
             raise Unreadable(Reason.CORRUPT, f"the gif has no valid block at byte {at}")
-    if not frames:
+    if not first:
         raise Unreadable(Reason.CORRUPT, "the gif has no frame")
-    screen = data[:6] + struct.pack("<HH", min(width, 65535), min(height, 65535)) + data[10:screen_end]
-    return Container("gif", width, height, screen + control + first + b";", frames)
+    return replace(first, frames=frames)
+
+
+def _first_frame(screen: bytes, control: bytes, frame: bytes) -> Container:
+    """The picture is the screen, or what of it and the frame is larger; around the frame nothing is drawn.
+
+    The one table of colours that counts becomes the screen's: Pillow overlooks a frame's own that is 0, 1, 2, ...
+    """
+    left, top, width, height, flags = struct.unpack_from("<HHHHB", frame, 1)
+    screen_width, screen_height = read("<HH", screen, 6)
+    size = max(screen_width, left + width), max(screen_height, top + height)
+    pixels_at = 10 + _colour_table_bytes(flags)
+    table, length = (frame[10:pixels_at], flags) if flags & 0x80 else (screen[13:], screen[10])
+    if not table:
+        raise Unreadable(Reason.UNSUPPORTED_FORMAT, "the gif has no table of colours for its first frame")
+    if not width or not height:
+        raise Unreadable(Reason.CORRUPT, f"the gif's first frame has {width} x {height} pixels")
+    has_key, key = (control[3] & 1, control[6]) if control else (0, 0)
+    clean = [screen[:6], struct.pack("<HHBH", width, height, 0x80 | length & 7, 0), table]
+    clean += [struct.pack("<3sBHBx", b"!\xf9\x04", has_key, 0, key)]
+    clean += [struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, flags & 0x40), frame[pixels_at:], b";"]
+    box = None if size == (width, height) else Box(left, top, width, height)
+    colours = len(table) // 3
+    return Container("gif", *size, b"".join(clean), box=box, colours=colours, key=key if has_key else None)
 
 
 def _colour_table_bytes(flags: int) -> int:

@@ -1,51 +1,157 @@
-"""A PNG's chunks -> its size, its frames, and what makes pixels."""
+"""A PNG's chunks -> its size, its frames, and what makes the pixels of the first of them."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass, field
 
-from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_reach, read
+from iqa_core.images.containers.container import Box, Container, Unreadable, exif_orientation, must_reach, read
 from iqa_core.records import Reason
 
-_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_PNG_USED = _PNG_PIXELS | {b"eXIf", b"acTL"}
+_GREY, _RGB, _PALETTE = 0, 2, 3
+_PNG_BITS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8), _RGB: (8, 16), 4: (8, 16), 6: (8, 16)}
+"""Colour type -> bits per sample that it may have; 4 and 6 are grey and RGB with alpha."""
+_PNG_USED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL"})
+_PNG_FRAME = frozenset({b"fcTL", b"fdAT"})
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the chunks held, as far as the walk has come."""
+
+    header: bytes = b""
+    palette: bytes | None = None
+    key: bytes | None = None
+    """Body of tRNS."""
+    image: list[memoryview] = field(default_factory=list)
+    """Whole IDAT chunks."""
+    orientation: int | None = None
+    frames: int = 1
+    is_animated: bool = False
+    controls: int = 0
+    """How many fcTL there were: each begins a frame."""
+    box: Box | None = None
+    """Of the first frame, where IDAT is none."""
+    frame: list[memoryview] = field(default_factory=list)
+    """Pieces of its compressed pixels, from fdAT."""
+
+    def take(self, kind: bytes, chunk: memoryview) -> None:
+        body = chunk[8:-4]
+        if kind == b"IHDR":
+            self.header = _checked_header(body)
+        elif kind == b"PLTE" and self.header[9] == _PALETTE:
+            self.require_place(kind, is_free=self.palette is None and self.key is None)
+            self.palette = bytes(body)
+        elif kind == b"tRNS" and self.header[9] in (_GREY, _RGB, _PALETTE):
+            self.require_place(kind, is_free=self.key is None)
+            self.key = bytes(body)
+        elif kind == b"IDAT":
+            self.image.append(chunk)
+        elif kind == b"eXIf":
+            self.orientation = self.orientation or exif_orientation(bytes(body))
+        elif kind == b"acTL":
+            (num_frames,) = struct.unpack_from(">I", body)
+            self.frames = max(1, num_frames)
+            self.is_animated = num_frames > 0 and not self.image
+        elif kind in _PNG_FRAME:
+            self.take_frame(kind, body)
+
+    def require_place(self, kind: bytes, *, is_free: bool) -> None:
+        """Raises where some viewers would use the chunk and others not."""
+        if self.image or not is_free:
+            raise Unreadable(Reason.CORRUPT, f"the png's chunk {kind.decode()} is out of place, or comes twice")
+
+    def take_frame(self, kind: bytes, body: memoryview) -> None:
+        """An image before the first fcTL is no frame: it is shown by programs that know of no animation."""
+        if kind == b"fcTL" and self.image and self.is_animated:
+            width, height, left, top = struct.unpack_from(">4I", body, 4)
+            self.box = Box(left, top, width, height)
+        elif kind == b"fdAT" and self.box:
+            if struct.unpack_from(">I", body)[0] != len(self.frame) + 1:
+                raise Unreadable(Reason.CORRUPT, "the pieces of the png's first frame are out of order")
+            self.frame.append(body[4:])
 
 
 def walk_png(data: bytes) -> Container:
     """Every chunk up to IEND; those that are used must match their checksum, which Pillow does not ask of IDAT."""
-    width, height = read(">II", data, 16)
-    frames = orientation = 1
-    kept, at, kind = [memoryview(data)[:8]], 8, b""
+    found, at, kind = _Found(), 8, b""
     while kind != b"IEND":
         length, kind = read(">I4s", data, at)
         if not kind.isalpha() or (at == 8) != (kind == b"IHDR"):
             raise Unreadable(Reason.CORRUPT, f"the png has no valid chunk at byte {at}")
         end = at + 12 + length
         must_reach(end, data, f"chunk {kind.decode()}")
-        chunk = memoryview(data)[at:end]
-        if kind in _PNG_USED and zlib.crc32(chunk[4:-4]) != read(">I", data, end - 4)[0]:
-            raise Unreadable(Reason.CORRUPT, f"the png's chunk {kind.decode()} at byte {at} fails its checksum")
-        if kind == b"tRNS":
-            chunk = memoryview(_png_key_in_8_bit(data[at:end], bits=data[24], colour=data[25]))
-        if kind in _PNG_PIXELS:
-            kept.append(chunk)
-        if kind == b"eXIf":
-            orientation = exif_orientation(bytes(chunk[8:-4]))
-        if kind == b"acTL":
-            frames = max(1, read(">I", data, at + 8)[0])
+        found.controls += kind == b"fcTL"
+        if kind in _PNG_USED or (kind in _PNG_FRAME and found.controls == 1):
+            chunk = memoryview(data)[at:end]
+            if zlib.crc32(chunk[4:-4]) != read(">I", data, end - 4)[0]:
+                raise Unreadable(Reason.CORRUPT, f"the png's chunk {kind.decode()} at byte {at} fails its checksum")
+            try:
+                found.take(kind, chunk)
+            except struct.error:
+                raise Unreadable(Reason.CORRUPT, f"the png's chunk {kind.decode()} has {length} bytes") from None
         at = end
-    return Container("png", width, height, b"".join(kept), frames, orientation)
+    return _container(found)
 
 
-def _png_key_in_8_bit(chunk: bytes, bits: int, colour: int) -> bytes:
-    """The colour that counts as transparent, as Pillow will see it: it compares samples after it made them 8-bit."""
-    body = chunk[8:-4]
-    if colour == 0 and bits in (2, 4):
-        largest = 2**bits - 1
-        body = struct.pack(">H", (read(">H", body, 0)[0] & largest) * (255 // largest))
-    elif colour == 2 and bits == 16:
-        body = struct.pack(">3H", *(value >> 8 for value in read(">3H", body, 0)))
-    else:
-        return chunk
-    return struct.pack(">I4s", len(body), b"tRNS") + body + struct.pack(">I", zlib.crc32(b"tRNS" + body))
+def _checked_header(body: memoryview) -> bytes:
+    _, _, bits, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", body)
+    if bits not in _PNG_BITS.get(colour, ()) or compression or filtering or interlace > 1:
+        kind = f"{bits} bits, colour type {colour}, methods {compression}, {filtering} and {interlace}"
+        raise Unreadable(Reason.CORRUPT, f"the png's header is not valid: {kind}")
+    return bytes(body)
+
+
+def _container(found: _Found) -> Container:
+    width, height, bits, colour = struct.unpack_from(">IIBB", found.header)
+    colours = key_16 = None
+    tables = []
+    if colour == _PALETTE:
+        colours = _palette_length(found)
+        tables.append(_chunk(b"PLTE", found.palette or b""))
+    if found.key is not None and (colour, bits) == (_RGB, 16):
+        key_16 = _samples(found.key, 3)
+    elif found.key is not None:
+        key = found.key if colour == _PALETTE else _key_in_8_bit(found.key, bits, colour)
+        tables.append(_chunk(b"tRNS", key))
+    header, image = found.header, found.image
+    if found.box:
+        header = struct.pack(">II", found.box.width, found.box.height) + header[8:]
+        image = [memoryview(_chunk(b"IDAT", b"".join(found.frame)))] if found.frame else []
+    if not image or not (found.box is None or found.box.is_within(width, height)):
+        raise Unreadable(Reason.CORRUPT, "the png's first frame has no pixels, or lies outside of the picture")
+    clean = b"".join([_MAGIC, _chunk(b"IHDR", header), *tables, *image, _chunk(b"IEND", b"")])
+    return Container(
+        "png", width, height, clean, found.frames, found.orientation or 1, box=found.box, colours=colours, key_16=key_16
+    )
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _palette_length(found: _Found) -> int:
+    num_bytes, num_alphas = len(found.palette or b""), len(found.key or b"")
+    if not 0 < num_bytes <= 768 or num_bytes % 3 or num_alphas > num_bytes // 3:
+        kind = f"{num_bytes} bytes of colours and {num_alphas} of alpha"
+        raise Unreadable(Reason.CORRUPT, f"the png's palette is not valid: {kind}")
+    return num_bytes // 3
+
+
+def _key_in_8_bit(key: bytes, bits: int, colour: int) -> bytes:
+    """The colour that counts as transparent, as Pillow will see it: it compares samples after it made them 8-bit.
+
+    Only the bits that a sample has count; 16-bit grey is compared as it is.
+    """
+    largest = 2**bits - 1
+    scale = 255 // largest if bits in (2, 4) else 1
+    values = [(value & largest) * scale for value in _samples(key, 1 if colour == _GREY else 3)]
+    return struct.pack(f">{len(values)}H", *values)
+
+
+def _samples(key: bytes, count: int) -> tuple[int, ...]:
+    if len(key) != 2 * count:
+        raise Unreadable(Reason.CORRUPT, f"the png's transparent colour has {len(key)} bytes instead of {2 * count}")
+    return struct.unpack(f">{count}H", key)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_reach, read
 from iqa_core.records import Reason
 
+_HAS_ALPHA = 0x10
+"""A flag of the header. Pillow drops the alpha of an animation without it, and shows black around a small frame."""
+
 
 def walk_webp(data: bytes) -> Container:
     end = 8 + read("<I", data, 4)[0]
     must_reach(end, data, "RIFF container")
     width = height = frames = 0
-    orientation, at = 1, 12
+    orientation, at = None, 12
     while at + 8 <= end:
         kind, length = read("<4sI", data, at)
         body, at = at + 8, at + 8 + length + length % 2
@@ -26,5 +29,8 @@ def walk_webp(data: bytes) -> Container:
         elif kind == b"ANMF":
             frames += 1
         elif kind == b"EXIF":
-            orientation = exif_orientation(data[body : body + length])
-    return Container("webp", width, height, data[:end], max(1, frames), orientation)
+            orientation = orientation or exif_orientation(data[body : body + length])
+    clean = data[:end]
+    if frames and data.startswith(b"VP8X", 12):
+        clean = data[:20] + bytes([data[20] | _HAS_ALPHA]) + data[21:end]
+    return Container("webp", width, height, clean, max(1, frames), orientation or 1)
