@@ -71,7 +71,7 @@ def prepare(settings: SelectSettings) -> SelectJob:
         if output == item.table.uri or output.startswith(item.table.uri + "/"):
             raise CallerError(f"--output {output} lies inside of --scores {item.table.uri}; give a folder of its own")
     rows = combined(given, settings.combine, policy.fusion)
-    condition = None if policy.where is None else check_condition(policy.where, rows.schema)
+    condition = None if policy.where is None else check_condition(policy.where, rows.schema, rows.engine_name)
     check_columns(policy, rows.schema)
     if before is not None and before["policy_digest"] != policy.digest:
         raise CallerError(
