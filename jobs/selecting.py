@@ -21,6 +21,7 @@ from iqa_core.report.gathered import group_columns
 from iqa_core.report.selection_report import CARRIED, selection_report
 from iqa_core.selection.carried import CarriedColumns
 from iqa_core.selection.decisions import Weighting, decided, decision_schema, weighting
+from iqa_core.selection.exports.samples import renamed
 from iqa_core.selection.rows import POSITION, make_view
 from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
 from iqa_core.selection.selection import Tally
@@ -100,27 +101,38 @@ class DecidedRows:
 
     @property
     def kept_schema(self) -> pa.Schema:
-        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict."""
-        own = decision_schema(self.job.rows.score_names)
-        fields = [field for field in own if field.name not in {"kept", "reason"}]
-        known = {*own.names, *VERDICT.names}
-        return pa.schema([*fields, *(field for field in self.job.rows.schema if field.name not in known)])
+        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict.
+
+        A carried column that is called as one of the decisions is (`weight`) becomes `input_weight`.
+        """
+        own = [field for field in decision_schema(self.job.rows.score_names) if field.name not in {"kept", "reason"}]
+        return pa.schema([*own, *(field.with_name(self._names[field.name]) for field in self._others)])
+
+    @property
+    def _others(self) -> list[pa.Field]:
+        """Columns of the score table that stand behind those of the decisions."""
+        rows = self.job.rows
+        known = {*decision_schema(rows.score_names).names, *VERDICT.names}
+        return [field for field in rows.schema if field.name in rows.carried or field.name not in known]
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """Column of the score table -> its name in `kept`."""
+        own = decision_schema(self.job.rows.score_names).names
+        names = [field.name for field in self._others]
+        return renamed(names, lambda name: f"input_{name}" if name in own else name)
 
     def kept(self) -> Iterator[pa.Table]:
         """Rows of what is kept, in order; carried columns as they lie in the score files."""
         rows, schema = self.job.rows, self.kept_schema
-        own = decision_schema(rows.score_names).names
-        carried = CarriedColumns(self.files, pa.schema([kind for kind in schema if kind.name in rows.carried]))
-        behind = [name for name in schema.names if name not in {*own, *rows.carried}]
+        own = schema.names[: len(schema) - len(self._others)]
+        carried = CarriedColumns(self.files, pa.schema([kind for kind in self._others if kind.name in rows.carried]))
+        behind = [kind.name for kind in self._others if kind.name not in rows.carried]
         for block in self.blocks([*behind, POSITION]):
             found = block.filter(block.column("kept"))
-            others = carried.at(found.column(POSITION).to_numpy())
-            columns = {**_columns(found), **_columns(others)}
-            yield pa.table([columns[name] for name in schema.names], schema.names).cast(schema)
-
-
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))
+            beside = carried.at(found.column(POSITION).to_numpy())
+            others = [(beside if kind.name in rows.carried else found).column(kind.name) for kind in self._others]
+            yield pa.table([*(found.column(name) for name in own), *others], schema.names).cast(schema)
 
 
 @contextmanager
