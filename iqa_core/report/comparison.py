@@ -52,7 +52,8 @@ def _compared(connection: DuckDBPyConnection, uri: str, names: list[str]) -> Mov
     columns = ["key", *LOCATOR]
     most = connection.execute(
         f"SELECT {', '.join(f'here.{quoted(name)}' for name in columns)}, here.reward, there.reward FROM {both} "
-        f"WHERE isfinite(here.reward) AND isfinite(there.reward) ORDER BY abs(here.reward - there.reward) DESC, here.source, here.key LIMIT {SHEET_IMAGES}"
+        "WHERE isfinite(here.reward) AND isfinite(there.reward) "
+        f"ORDER BY abs(here.reward - there.reward) DESC, here.source, here.key LIMIT {SHEET_IMAGES}"
     ).fetchall()
     names = [*columns, "reward_here", "reward_there"]
     return Moved(uri, images, rows, [dict(zip(names, row, strict=True)) for row in most])

@@ -69,12 +69,19 @@ def check_condition(text: str, schema: pa.Schema, engine_name: Callable[[str], s
     engine_name: a column's name -> its name where the condition will be run.
     """
     with engine() as connection:
-        item = _parsed(connection, text)
-        for fault in _faults(item):
-            raise CallerError(f"--where {text!r}: {fault}; give a condition over the columns, as reward > 3.5")
-        names = _resolved(text, item, schema, engine_name)
-        _Checked(connection, text, item, names, schema).check()
-        sql = _deserialised(connection, [item], "SELECT 1").removeprefix("SELECT ")
+        return checked(connection, text, schema, engine_name)
+
+
+def checked(
+    connection: DuckDBPyConnection, text: str, schema: pa.Schema, engine_name: Callable[[str], str] = str
+) -> Condition:
+    """The same in an engine that runs already."""
+    item = _parsed(connection, text)
+    for fault in _faults(item):
+        raise CallerError(f"--where {text!r}: {fault}; give a condition over the columns, as reward > 3.5")
+    names = _resolved(text, item, schema, engine_name)
+    _Checked(connection, text, item, names, schema).check()
+    sql = _deserialised(connection, [item], "SELECT 1").removeprefix("SELECT ")
     return Condition(text, sql, tuple(names.values()))
 
 
@@ -115,7 +122,7 @@ def _faults(tree: Any) -> Iterator[str]:
     if not isinstance(tree, Mapping):
         return
     if tree.get("class") == "LAMBDA":
-        yield "-> takes all that follows it; put it in parentheses, as (json->>'$.model') = 'sdxl'"
+        yield "-> gives JSON, which cannot be compared; take the text of a field with ->>"
     elif "class" in tree and tree["class"] not in NODES:
         yield f"a {str(tree['class']).lower()} is not allowed in it"
     if tree.get("class") == "FUNCTION":
@@ -213,7 +220,7 @@ class _Checked:
         columns = ", ".join(
             f"{quoted(engine)} {engine_type(self.schema.field(name).type)}" for engine, name in self.names.items()
         )
-        self.connection.execute(f"CREATE TABLE blank ({columns or 'iqa_none INTEGER'})")
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE blank ({columns or 'iqa_none INTEGER'})")
         import duckdb
 
         try:

@@ -37,9 +37,10 @@ from tests.selection.conftest import decisions
 from tests.selection.score_tables import write_score_table
 
 BIG = 2**53 + 1
-NOON = dt.datetime(2024, 2, 29, 12, 30, 15, 250_000)
+ZONED = dt.datetime(2024, 2, 29, 12, 30, 15, 250_000, dt.UTC)
 IDENTITY = uuid.UUID(int=2**127 + 5)
-ZONED = NOON.replace(tzinfo=dt.UTC)
+NOON = ZONED.replace(tzinfo=None)
+WHOLE = NOON.replace(microsecond=0)
 HIDDEN_NAMES = {"weight": "input_weight", "kept": "input_kept"}
 
 TYPES: dict[str, tuple[pa.DataType, Any, Any, Any]] = {
@@ -66,7 +67,7 @@ TYPES: dict[str, tuple[pa.DataType, Any, Any, Any]] = {
     "date64": (pa.date64(), NOON.date(), NOON.date(), "2024-02-29"),
     "time32": (pa.time32("s"), dt.time(1, 2), dt.time(1, 2), "01:02:00"),
     "time64": (pa.time64("us"), NOON.time(), NOON.time(), "12:30:15.250000"),
-    "timestamp_s": (pa.timestamp("s"), NOON.replace(microsecond=0), NOON.replace(microsecond=0), "2024-02-29 12:30:15.000"),
+    "timestamp_s": (pa.timestamp("s"), WHOLE, WHOLE, "2024-02-29 12:30:15.000"),
     "timestamp_us": (pa.timestamp("us"), NOON, NOON, "2024-02-29 12:30:15.250000"),
     "zoned": (pa.timestamp("ms", "Europe/Berlin"), ZONED, ZONED, "2024-02-29 12:30:15.250Z"),
     "duration": (pa.duration("s"), dt.timedelta(seconds=90), dt.timedelta(seconds=90), 90),
@@ -86,7 +87,8 @@ TYPES: dict[str, tuple[pa.DataType, Any, Any, Any]] = {
 }  # fmt: skip
 
 NAMES = ("", 'quo"ted', "Prompt", "prompt", "a.b", "ключ 🙂", "image", "image_value", "input_image", "file_name",
-         "cover_file_name", "label", "text", "__key__", "weight", "kept", "file_index", "file_row_number", "Reward")  # fmt: skip
+         "cover_file_name", "label", "text", "__key__", "weight", "kept", "file_index", "file_row_number",
+         "Reward")  # fmt: skip
 """Of columns that hold their own name."""
 
 
@@ -129,7 +131,7 @@ def _with(table: pa.Table, name: str, array: pa.Array) -> pa.Table:
 
 def exported(scores: Path, output: Path, format: str, *flags: str) -> pa.Schema:
     """Every shard of the export, without Ray; the columns of its rows."""
-    where = ("--where", "reward > 1") if not flags else flags
+    where = flags or ("--where", "reward > 1")
     job = prepare(parse(SelectSettings, ["--scores", str(scores), "--output", str(output), *where]))
     work = ExportWork(Storage(), str(output), format, ReadOptions(), ImageLimits(), None, False, 9)
     with opened(job, output / "scratch") as decided:
