@@ -109,8 +109,7 @@ def export(
 
 def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
     """Lay down what the export is of; it goes on only with the same decisions."""
-    parts = [part["sha256"] for part in record["decisions"]]
-    begun = {"decisions": hashlib.sha256("".join(parts).encode()).hexdigest(), **work.terms}
+    begun = {"decisions": _digest(record), **work.terms}
     if not work.storage.create(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp")):
         there = work.begun()
         if there != begun:
@@ -118,6 +117,11 @@ def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
                 f"{work.output}: its {work.format} export was begun with other decisions: rows were scored anew since. "
                 "Select into another folder"
             )
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Of the decision files."""
+    return hashlib.sha256("".join(part["sha256"] for part in record["decisions"]).encode()).hexdigest()
 
 
 def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
@@ -274,7 +278,7 @@ def _put_card(
     """Written last: an export with a card is whole."""
     text = card(work.format, record, images, missing, altered)
     if work.format == "imagefolder":
-        text = imagefolder.front_matter(value_schema(schema)) + text
+        text = imagefolder.front_matter(value_schema(schema), _digest(record)) + text
     work.storage.put(join(_folder(work), "README.md"), text.encode(), scratch=join(work.output, ".tmp"))
 
 

@@ -83,6 +83,10 @@ def _report(job: SelectJob, rows: DecidedRows, record: dict[str, Any]) -> bytes:
     return selection_report(rows.blocks([*CARRIED, *groups]), names, groups, record, table)
 
 
+_DECIDED = frozenset(decision_schema(()).names)
+"""Columns of every decision."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecidedRows:
     """What was decided, held by the engine; it can be read as often as is wanted."""
@@ -106,7 +110,9 @@ class DecidedRows:
         A carried column that is called as one of the decisions is (`weight`) becomes `input_weight`.
         """
         own = [field for field in decision_schema(self.job.rows.score_names) if field.name not in {"kept", "reason"}]
-        return pa.schema([*own, *(field.with_name(self._names[field.name]) for field in self._others)])
+        others = self._others
+        names = renamed([field.name for field in others], lambda name: f"input_{name}" if name in _DECIDED else name)
+        return pa.schema([*own, *(field.with_name(names[field.name]) for field in others)])
 
     @property
     def _others(self) -> list[pa.Field]:
@@ -114,13 +120,6 @@ class DecidedRows:
         rows = self.job.rows
         known = {*decision_schema(rows.score_names).names, *VERDICT.names}
         return [field for field in rows.schema if field.name in rows.carried or field.name not in known]
-
-    @property
-    def _names(self) -> dict[str, str]:
-        """Column of the score table -> its name in `kept`."""
-        own = decision_schema(self.job.rows.score_names).names
-        names = [field.name for field in self._others]
-        return renamed(names, lambda name: f"input_{name}" if name in own else name)
 
     def kept(self) -> Iterator[pa.Table]:
         """Rows of what is kept, in order; carried columns as they lie in the score files."""

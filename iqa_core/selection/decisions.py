@@ -60,12 +60,10 @@ class Weighting:
         """
         if self.temperature is None:
             return kept.astype(np.float64)
-        ranks = np.where(
-            kept, np.nan_to_num(rewards.astype(np.float64), nan=-np.inf, posinf=np.inf, neginf=-np.inf), -np.inf
-        )
-        behind = np.zeros(len(ranks))
-        np.subtract(ranks, self.best, out=behind, where=ranks != self.best)  # infinite less infinite would be NaN
-        return np.where(kept & ~np.isnan(rewards), np.exp(behind / self.temperature), 0.0)
+        is_ranked = kept & ~np.isnan(rewards)
+        behind = np.zeros(len(rewards))  # also of the best where it is infinite: infinite less infinite would be NaN
+        np.subtract(rewards.astype(np.float64), self.best, out=behind, where=is_ranked & (rewards != self.best))
+        return np.where(is_ranked, np.exp(behind / self.temperature), 0.0)
 
 
 def weighting(connection: DuckDBPyConnection, survivors: Sequence[Survivors], temperature: float | None) -> Weighting:

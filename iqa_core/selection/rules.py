@@ -98,7 +98,7 @@ def _type_of(name: str, schema: pa.Schema, flag: str) -> pa.DataType:
     if name not in schema.names:
         raise CallerError(f"{flag} {name}: there is no such column; the columns are {', '.join(schema.names)}")
     kind = schema.field(name).type
-    if engine_type(kind) is None or pa.types.is_nested(kind):
+    if engine_type(kind) is None:
         raise CallerError(f"{flag} {name}: it is {kind}, whose values cannot be told apart here; name another column")
     return kind
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import hashlib
+import io
 import json
 import uuid
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.json as paj
 import pyarrow.parquet as pq
 import pytest
 
@@ -23,11 +26,12 @@ from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 from iqa_core.selection.exports import imagefolder
+from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.samples import value_schema
 from iqa_core.selection.exports.values import infinite
 from jobs.command import parse
 from jobs.export_work import ExportWork, export_shard
-from jobs.exporting import shards
+from jobs.exporting import Outcome, shards
 from jobs.select_job import prepare
 from jobs.select_settings import SelectSettings
 from jobs.selecting import opened, select
@@ -41,6 +45,7 @@ ZONED = dt.datetime(2024, 2, 29, 12, 30, 15, 250_000, dt.UTC)
 IDENTITY = uuid.UUID(int=2**127 + 5)
 NOON = ZONED.replace(tzinfo=None)
 WHOLE = NOON.replace(microsecond=0)
+RECORD = {"images": 3, "dropped_by_reason": {}, "scores": [], "dimensions": [], "policy_digest": "0", "policy": {}}
 HIDDEN_NAMES = {"weight": "input_weight", "kept": "input_kept"}
 
 TYPES: dict[str, tuple[pa.DataType, Any, Any, Any]] = {
@@ -138,7 +143,7 @@ def exported(scores: Path, output: Path, format: str, *flags: str) -> pa.Schema:
         for shard in shards(decided.kept(), 9):
             done = export_shard(shard.name, shard.rows, work)
             assert (done.failure, done.missing.num_rows) == (None, 0)
-            assert infinite(shard.rows) == {"infinity": 2}, "what JSON cannot say is counted"
+            assert infinite(shard.rows) == {"infinity": shard.rows.num_rows}, "what JSON cannot say is counted"
         return decided.kept_schema
 
 
@@ -167,7 +172,7 @@ def test_imagefolder_keeps_every_value(scores: Path, tmp_path: Path) -> None:
 
     schema = exported(scores, tmp_path / "out", "imagefolder")
     folder = tmp_path / "out" / "imagefolder"
-    (folder / "README.md").write_text(imagefolder.front_matter(value_schema(schema)))
+    (folder / "README.md").write_text(imagefolder.front_matter(value_schema(schema), "a"))
     [line, _] = (folder / "000000-000000" / "metadata.jsonl").read_text().splitlines()
     json.loads(line, parse_constant=lambda found: pytest.fail(f"{found} is no JSON"))
     loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
@@ -188,6 +193,49 @@ def test_imagefolder_keeps_every_value(scores: Path, tmp_path: Path) -> None:
     for name in NAMES:
         assert first[renamed.get(name, name)] == name
     assert (first["image"].size, loaded[1]["image"].size) == ((24, 24), (26, 24))
+
+
+def test_two_folders_of_one_cache_are_two_data_sets(scores: Path, tmp_path: Path) -> None:
+    """Their columns are the same, their decisions are not."""
+    import datasets
+
+    keys = []
+    for digest, where in (("a", "reward = 3"), ("b", "reward = 4")):
+        schema = exported(scores, tmp_path / digest, "imagefolder", "--where", where)
+        folder = tmp_path / digest / "imagefolder"
+        (folder / "README.md").write_text(imagefolder.front_matter(value_schema(schema), digest))
+        keys.append(datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))["key"][:])
+    assert keys == [["0.png"], ["2.png"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-01",
+        "2024-01-01 12:30",
+        "2024-01-01T12:30:15Z",
+        "2024-01-01 12:30:15+02:00",
+        "0001-01-01",
+        "2024-01-01T12",
+    ]
+    + ["2024", "2024-01", "20240101", "12:30:15", "2024-01-01 12:30:15.000", "2024-01-01 of May", "", "4.6"],
+)
+def test_text_that_is_read_as_dates_is_named(text: str) -> None:
+    """As the JSON reader that `datasets` has takes it."""
+    found = paj.read_json(io.BytesIO(json.dumps({"created": text}).encode()))
+    is_time = pa.types.is_timestamp(found.schema.field("created").type)
+    assert imagefolder.taken_for_times(pa.table({"created": [text, None], "n": [1, 2]})) == ["created"] * is_time
+    assert imagefolder.taken_for_times(pa.table({"created": [text, "x"]})) == [], "one other text saves them all"
+
+
+def test_what_an_export_alters_is_said_by_column() -> None:
+    outcome = Outcome(infinite=Counter({"aes": 3}), read_as_times={"created"})
+    assert outcome.altered == [
+        "3 infinite numbers of aes: null, since JSON has none",
+        "text of created: datasets reads it as dates and times",
+    ]
+    assert "- 3 infinite numbers of aes" in card("imagefolder", RECORD, 2, 0, outcome.altered)
+    assert "It is empty" in card("imagefolder", RECORD, 0, 0)
 
 
 def test_webdataset_keeps_every_value(scores: Path, tmp_path: Path) -> None:
@@ -213,7 +261,7 @@ def test_a_column_of_another_type_costs_a_selection_nothing(scores: Path, tmp_pa
         (("--where", "map IS NULL"), "map is map<string, int64>, which a condition cannot read"),
         (("--where", "PROMPT = 'a'"), 'column "PROMPT" differs from Prompt, prompt in case alone'),
         (("--balance", "map"), "--balance map: it is map<string, int64>"),
-        (("--best-of", "1", "--per", "list"), "--per list: it is list<item: float>"),
+        (("--best-of", "1", "--per", "duration"), "--per duration: it is duration[s]"),
         (("--quantile", "decimal256=0.5"), "--quantile decimal256: it is decimal256(50, 2)"),
         (("--quantile", "string=0.5"), "--quantile string: it is string; only numbers have quantiles"),
     ],
@@ -226,7 +274,7 @@ def test_a_column_that_is_asked_about_is_refused_by_name(
     assert why in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", 'quo"ted', "file_index", "binary", "date64", "nan", "half", "uuid", "null"])
+@pytest.mark.parametrize("name", ["", 'quo"ted', "binary", "date64", "nan", "half", "uuid", "list", "null"])
 def test_groups_and_balance_take_columns_of_any_name_and_type(scores: Path, tmp_path: Path, name: str) -> None:
     """Values of rows 0 and 2 are equal, row 1 has none; NaN is none either."""
     flags = ["--output", str(tmp_path / "out"), "--no-report", "--best-of", "1", "--per", name, "--balance", name]

@@ -171,7 +171,7 @@ AES = pa.schema({"aes": pa.float64(), "odds": pa.float16()})
 
 
 def test_nan_is_no_number_to_any_rule(chosen: Chosen) -> None:
-    aes = [0.5, NAN, 2.5, NAN, 4.5, NAN]
+    aes: list[object] = [0.5, NAN, 2.5, NAN, 4.5, NAN]
     rows = rewards(1, 2, 3, 4, 5, 6, aes=aes, odds=list(map(np.float16, aes)))
     for column in ("aes", "odds"):
         for condition in (f"{column} > 3", f"NOT {column} <= 3", f"{column} NOT BETWEEN 0 AND 3"):
@@ -186,7 +186,7 @@ def test_nan_is_no_number_to_any_rule(chosen: Chosen) -> None:
 def test_an_image_without_a_reward_stands_behind_all_others(
     chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, none: float | None
 ) -> None:
-    rows = [dict(row, reward=none) if row["key"] in "ad" else row for row in rewards(1, 0.5, 3, 1, 2)]
+    rows = [dict(row, reward=none) if row["key"] in ("a", "d") else row for row in rewards(1, 0.5, 3, 1, 2)]
     rows = [dict(row, sha256=sha) for row, sha in zip(rows, ["s", "s", "t", "u", "t"], strict=True)]
     assert kept(chosen(rows, "--dedup")) == "bcd", "of a group of one the one"
     assert kept(chosen(rows, "--top-k", 4)) == "abce"

@@ -35,9 +35,13 @@ def columns(names: Sequence[str]) -> dict[str, str]:
     )
 
 
-def front_matter(schema: pa.Schema) -> str:
-    """YAML of the data set's card that fixes the columns' types: a column that begins with nulls has none else."""
-    lines = ["---", "configs:", "- config_name: default", "  data_dir: .", "  features:", *_feature("image", "image")]
+def front_matter(schema: pa.Schema, digest: str) -> str:
+    """YAML of the data set's card that fixes the columns' types: a column that begins with nulls has none else.
+
+    digest: of the decisions. `datasets` takes folders with equal cards for one, and gives out the first from its cache.
+    """
+    lines = ["---", "configs:", "- config_name: default", "  data_dir: .", f"  description: selection {digest}"]
+    lines += ["  features:", *_feature("image", "image")]
     for name, new in columns(schema.names).items():
         lines += _feature(json.dumps(new, ensure_ascii=False), _dtype(schema.field(name).type))
     return "\n".join([*lines, "---", ""])
