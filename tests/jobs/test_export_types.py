@@ -210,16 +210,10 @@ def test_two_folders_of_one_cache_are_two_data_sets(scores: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "2024-01-01",
-        "2024-01-01 12:30",
-        "2024-01-01T12:30:15Z",
-        "2024-01-01 12:30:15+02:00",
-        "0001-01-01",
-        "2024-01-01T12",
-    ]
-    + ["2024", "2024-01", "20240101", "12:30:15", "2024-01-01 12:30:15.000", "2024-01-01 of May", "", "4.6"],
-)
+    ["2024-01-01", "2024-01-01 12:30", "2024-01-01T12:30:15Z", "2024-01-01 12:30:15+02:00", "0001-01-01",
+     "2024-01-01T12", "2024", "2024-01", "20240101", "12:30:15", "2024-01-01 12:30:15.000", "2024-01-01 of May", "",
+     "4.6"],
+)  # fmt: skip
 def test_text_that_is_read_as_dates_is_named(text: str) -> None:
     """As the JSON reader that `datasets` has takes it."""
     found = paj.read_json(io.BytesIO(json.dumps({"created": text}).encode()))

@@ -171,8 +171,8 @@ AES = pa.schema({"aes": pa.float64(), "odds": pa.float16()})
 
 
 def test_nan_is_no_number_to_any_rule(chosen: Chosen) -> None:
-    aes: list[object] = [0.5, NAN, 2.5, NAN, 4.5, NAN]
-    rows = rewards(1, 2, 3, 4, 5, 6, aes=aes, odds=list(map(np.float16, aes)))
+    aes = [0.5, NAN, 2.5, NAN, 4.5, NAN]
+    rows = rewards(1, 2, 3, 4, 5, 6, aes=[*aes], odds=[np.float16(value) for value in aes])
     for column in ("aes", "odds"):
         for condition in (f"{column} > 3", f"NOT {column} <= 3", f"{column} NOT BETWEEN 0 AND 3"):
             assert kept(chosen(rows, "--where", condition, carried=AES)) == "e", condition
@@ -180,6 +180,14 @@ def test_nan_is_no_number_to_any_rule(chosen: Chosen) -> None:
         assert kept(chosen(rows, "--quantile", f"{column}=0.5", carried=AES)) == "ce"
         assert kept(chosen(rows, "--best-of", 1, "--per", column, carried=AES)) == "acef", "one group without a number"
         assert len(kept(chosen(rows, "--balance", column, carried=AES))) == 4
+
+
+def test_columns_of_other_kinds_of_numbers_meet_without_rounding(chosen: Chosen) -> None:
+    """As float32, 2^24 + 1 would be 2^24."""
+    rows = rewards(2.0**24, 2.0**24, seed=[2**24, 2**24 + 1])
+    seeds = pa.schema({"seed": pa.int64()})
+    for condition in ("reward = seed", "seed IN (reward)", "reward BETWEEN seed AND seed", "NOT reward < seed"):
+        assert kept(chosen(rows, "--where", condition, carried=seeds)) == "a", condition
 
 
 @pytest.mark.parametrize("none", [NAN, None])
