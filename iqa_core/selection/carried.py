@@ -15,6 +15,11 @@ from iqa_core.errors import RunError
 from iqa_core.selection.rows import FILE_BITS, ROW_BITS
 
 
+def taken(kind: pa.DataType) -> pa.DataType:
+    """The type in which rows of a column can be taken: Arrow cannot take from a view of text or bytes."""
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+
+
 @dataclass(slots=True)
 class CarriedColumns:
     """Columns of the rows at given positions; one score file is held at a time."""

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.engine import engine, engine_type, file_list
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.storage import Storage
@@ -65,6 +66,7 @@ TYPES: dict[str, tuple[pa.DataType, Any, Any, Any]] = {
     "decimal256": (pa.decimal256(50, 2), Decimal(f"{10**40}.25"), Decimal(f"{10**40}.25"), f"{10**40}.25"),
     "string": (pa.string(), 'a "quoted"\nküche', 'a "quoted"\nküche', 'a "quoted"\nküche'),
     "large_string": (pa.large_string(), "a", "a", "a"),
+    "string_view": (pa.string_view(), "a", "a", "a"),
     "digits": (pa.string(), "007", "007", "007"),
     "binary": (pa.binary(), b"\xff\x00", b"\xff\x00", base64.b64encode(b"\xff\x00").decode()),
     "fixed_binary": (pa.binary(2), b"\xff\x00", b"\xff\x00", base64.b64encode(b"\xff\x00").decode()),
@@ -239,6 +241,19 @@ def test_webdataset_keeps_every_value(scores: Path, tmp_path: Path) -> None:
     found = json.loads(samples[0]["scores.json"], parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
     assert {name: found[name] for name in TYPES} == {name: expected for name, (_, _, _, expected) in TYPES.items()}
     assert {found[HIDDEN_NAMES.get(name, name)] for name in NAMES} == set(NAMES)
+
+
+def test_the_engine_reads_what_engine_type_says(scores: Path) -> None:
+    [file] = (scores / "scores").glob("*.parquet")
+    with engine([file.parent]) as connection:
+        described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file_list([file])})").fetchall()
+    read = {name: kind for name, kind, *_ in described if name in TYPES}
+    said = {name: engine_type(kind) for name, (kind, *_) in TYPES.items()}
+    assert {name: kind for name, kind in said.items() if kind is None} == dict.fromkeys(
+        ["decimal256", "duration", "map"]
+    )
+    readable = {name: kind.replace('"', "") for name, kind in said.items() if kind}
+    assert {name: read[name] for name in readable} | {"null": "INTEGER"} == readable
 
 
 def test_a_column_of_another_type_costs_a_selection_nothing(scores: Path, tmp_path: Path) -> None:

@@ -190,6 +190,14 @@ def test_columns_of_other_kinds_of_numbers_meet_without_rounding(chosen: Chosen)
         assert kept(chosen(rows, "--where", condition, carried=seeds)) == "a", condition
 
 
+def test_nan_that_the_statistics_of_a_file_do_not_show_is_no_number(chosen: Chosen) -> None:
+    """Arrow leaves it out of a file's least and greatest value, and the engine believed that there was none."""
+    rows = rewards(1, 2, 3, aes=[0.5, NAN, 4.5])
+    assert kept(chosen(rows, "--where", "aes > 0", carried=AES)) == "ac"
+    assert kept(chosen(rows, "--where", "aes IS NULL", carried=AES)) == "b"
+    assert kept(chosen(rows, "--quantile", "aes=0", carried=AES)) == "ac"
+
+
 @pytest.mark.parametrize("none", [NAN, None])
 def test_an_image_without_a_reward_stands_behind_all_others(
     chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, none: float | None

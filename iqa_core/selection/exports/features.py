@@ -35,9 +35,7 @@ def portable(kind: pa.DataType) -> pa.DataType | None:
         return pa.timestamp("ms" if kind.unit == "s" else kind.unit, kind.tz)
     if is_a.is_decimal32(kind) or is_a.is_decimal64(kind):
         return pa.decimal128(kind.precision, kind.scale)
-    if is_a.is_string_view(kind):
-        return pa.string()
-    if is_a.is_fixed_size_binary(kind) or is_a.is_binary_view(kind):
+    if is_a.is_fixed_size_binary(kind):
         return pa.binary()
     if is_a.is_struct(kind):
         parts = [(field.name, portable(field.type)) for field in kind]

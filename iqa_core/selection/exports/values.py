@@ -35,7 +35,7 @@ def json_values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
         return _times(column)
     if is_a.is_decimal(kind):
         return [None if value is None else f"{value:f}" for value in column.to_pylist()]
-    if is_binary(kind):
+    if is_a.is_binary(kind) or is_a.is_large_binary(kind) or is_a.is_fixed_size_binary(kind):
         return [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
     if is_a.is_struct(kind):
         return _structs(column)
@@ -61,15 +61,6 @@ def to_json(value: Any) -> str:
 
 def is_text(kind: pa.DataType) -> bool:
     return bool(is_a.is_string(kind) or is_a.is_large_string(kind) or is_a.is_string_view(kind))
-
-
-def is_binary(kind: pa.DataType) -> bool:
-    return bool(
-        is_a.is_binary(kind)
-        or is_a.is_large_binary(kind)
-        or is_a.is_fixed_size_binary(kind)
-        or is_a.is_binary_view(kind)
-    )
 
 
 def infinite(values: pa.Table) -> Counter[str]:
