@@ -173,21 +173,12 @@ AES = pa.schema({"aes": pa.float64(), "odds": pa.float16()})
 def test_nan_is_no_number_to_any_rule(chosen: Chosen) -> None:
     aes = [0.5, NAN, 2.5, NAN, 4.5, NAN]
     rows = rewards(1, 2, 3, 4, 5, 6, aes=[*aes], odds=[np.float16(value) for value in aes])
-    for column in ("aes", "odds"):
-        for condition in (f"{column} > 3", f"NOT {column} <= 3", f"{column} NOT BETWEEN 0 AND 3"):
-            assert kept(chosen(rows, "--where", condition, carried=AES)) == "e", condition
-        assert kept(chosen(rows, "--where", f"{column} IS NULL", carried=AES)) == "bdf"
-        assert kept(chosen(rows, "--quantile", f"{column}=0.5", carried=AES)) == "ce"
-        assert kept(chosen(rows, "--best-of", 1, "--per", column, carried=AES)) == "acef", "one group without a number"
-        assert len(kept(chosen(rows, "--balance", column, carried=AES))) == 4
-
-
-def test_columns_of_other_kinds_of_numbers_meet_without_rounding(chosen: Chosen) -> None:
-    """As float32, 2^24 + 1 would be 2^24."""
-    rows = rewards(2.0**24, 2.0**24, seed=[2**24, 2**24 + 1])
-    seeds = pa.schema({"seed": pa.int64()})
-    for condition in ("reward = seed", "seed IN (reward)", "reward BETWEEN seed AND seed", "NOT reward < seed"):
-        assert kept(chosen(rows, "--where", condition, carried=seeds)) == "a", condition
+    for condition in ("aes > 3", "NOT aes <= 3", "odds NOT BETWEEN 0 AND 3"):
+        assert kept(chosen(rows, "--where", condition, carried=AES)) == "e", condition
+    assert kept(chosen(rows, "--quantile", "aes=0.5", carried=AES)) == "ce"
+    assert kept(chosen(rows, "--quantile", "odds=0.5", carried=AES)) == "ce"
+    assert kept(chosen(rows, "--best-of", 1, "--per", "odds", carried=AES)) == "acef", "one group without a number"
+    assert len(kept(chosen(rows, "--balance", "aes", carried=AES))) == 4
 
 
 def test_nan_that_the_statistics_of_a_file_do_not_show_is_no_number(chosen: Chosen) -> None:
@@ -198,11 +189,12 @@ def test_nan_that_the_statistics_of_a_file_do_not_show_is_no_number(chosen: Chos
     assert kept(chosen(rows, "--quantile", "aes=0", carried=AES)) == "ac"
 
 
-@pytest.mark.parametrize("none", [NAN, None])
 def test_an_image_without_a_reward_stands_behind_all_others(
-    chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, none: float | None
+    chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [dict(row, reward=none) if row["key"] in ("a", "d") else row for row in rewards(1, 0.5, 3, 1, 2)]
+    rows = [
+        row | {"a": {"reward": None}, "d": {"reward": NAN}}.get(str(row["key"]), {}) for row in rewards(1, 0.5, 3, 1, 2)
+    ]
     rows = [dict(row, sha256=sha) for row, sha in zip(rows, ["s", "s", "t", "u", "t"], strict=True)]
     assert kept(chosen(rows, "--dedup")) == "bcd", "of a group of one the one"
     assert kept(chosen(rows, "--top-k", 4)) == "abce"
