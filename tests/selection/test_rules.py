@@ -192,9 +192,8 @@ def test_nan_that_the_statistics_of_a_file_do_not_show_is_no_number(chosen: Chos
 def test_an_image_without_a_reward_stands_behind_all_others(
     chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [
-        row | {"a": {"reward": None}, "d": {"reward": NAN}}.get(str(row["key"]), {}) for row in rewards(1, 0.5, 3, 1, 2)
-    ]
+    lacking: dict[object, object] = {"a": None, "d": NAN}
+    rows = [{**row, "reward": lacking.get(row["key"], row["reward"])} for row in rewards(1, 0.5, 3, 1, 2)]
     rows = [dict(row, sha256=sha) for row, sha in zip(rows, ["s", "s", "t", "u", "t"], strict=True)]
     assert kept(chosen(rows, "--dedup")) == "bcd", "of a group of one the one"
     assert kept(chosen(rows, "--top-k", 4)) == "abce"
