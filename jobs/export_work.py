@@ -20,7 +20,7 @@ from iqa_core.corpus.originals import originals, places
 from iqa_core.corpus.storage import Storage, join
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.selection.exports import imagefolder, parquet, webdataset
-from iqa_core.selection.exports.samples import Form, samples_of, value_schema
+from iqa_core.selection.exports.samples import samples_of
 from jobs.work import failure_of, from_ipc, to_ipc
 
 WRITERS: dict[str, ModuleType] = {"webdataset": webdataset, "imagefolder": imagefolder, "parquet": parquet}
@@ -107,17 +107,16 @@ def _exported(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
     found = list(originals(work.storage, places(rows), work.options, work.limits))
     is_there = [not isinstance(data, Rejection) for data in found]
     data = [data for data in found if not isinstance(data, Rejection)]
-    samples = samples_of(shard, rows.filter(pa.array(is_there)), data)
-    manifest = _manifest(rows, found, [sample.stem for sample in samples])
+    samples = samples_of(shard, rows.filter(pa.array(is_there)), data, work.caption)
+    manifest = _manifest(rows, found, [sample.stem for sample in samples.images])
     missing = manifest.filter(pa.array([not there for there in is_there]))
     if missing.num_rows and not work.allow_missing:
-        return ShardDone(shard, len(samples), missing)
-    form = Form(value_schema(rows.schema), work.caption)
+        return ShardDone(shard, len(samples.images), missing)
     folder = join(work.output, work.format)
-    for name, content in WRITERS[work.format].files(shard, samples, form).items():
+    for name, content in WRITERS[work.format].files(shard, samples).items():
         work.storage.put(join(folder, name), content, scratch=join(work.output, ".tmp"))
     work.ledger.commit(shard, manifest, {})
-    return ShardDone(shard, len(samples), missing)
+    return ShardDone(shard, len(samples.images), missing)
 
 
 def _manifest(rows: pa.Table, found: Sequence[bytes | Rejection], stems: Sequence[str]) -> pa.Table:

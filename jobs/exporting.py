@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,8 @@ from iqa_core.errors import RunError
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
-from iqa_core.selection.exports.samples import Form, value_schema
+from iqa_core.selection.exports.samples import value_schema
+from iqa_core.selection.exports.values import infinite
 from jobs.command import DONE, FAILED
 from jobs.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, ShardDone
 from jobs.progress import Progress, counted
@@ -62,6 +64,20 @@ class Outcome:
     missing: list[pa.Table] = field(default_factory=list)
     """Originals that are gone, of shards that were not written for that reason."""
     failures: dict[str, str] = field(default_factory=dict)
+    infinite: Counter[str] = field(default_factory=Counter)
+    """Column -> infinite numbers, for which JSON has no word."""
+    read_as_times: set[str] = field(default_factory=set)
+    """Columns of text that `datasets` takes for dates and times."""
+
+    @property
+    def altered(self) -> list[str]:
+        """What a reader of the export will not find as it was, a sentence each."""
+        numbers = [
+            f"{counted(count, 'infinite number')} of {name}: null, since JSON has none"
+            for name, count in sorted(self.infinite.items())
+        ]
+        times = [f"text of {name}: datasets reads it as dates and times" for name in sorted(self.read_as_times)]
+        return [*numbers, *times]
 
 
 def export(
@@ -79,9 +95,10 @@ def export(
     finished = work.ledger.finished()
     planned: list[str] = []
     outcome = Outcome()
+    found = _watched(shards(kept(), work.shard_images), work.format, outcome)
     progress = Progress(record["kept"], 0, failed_are="missing")
     try:
-        for wave in _waves(_unfinished(shards(kept(), work.shard_images), finished, planned, progress)):
+        for wave in _waves(_unfinished(found, finished, planned, progress)):
             connect()
             for event in guarded(_streamed(wave, work), stall_timeout_s):
                 _take(event, outcome, progress, work.allow_missing)
@@ -92,8 +109,7 @@ def export(
 
 def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
     """Lay down what the export is of; it goes on only with the same decisions."""
-    parts = [part["sha256"] for part in record["decisions"]]
-    begun = {"decisions": hashlib.sha256("".join(parts).encode()).hexdigest(), **work.terms}
+    begun = {"decisions": _digest(record), **work.terms}
     if not work.storage.create(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp")):
         there = work.begun()
         if there != begun:
@@ -101,6 +117,11 @@ def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
                 f"{work.output}: its {work.format} export was begun with other decisions: rows were scored anew since. "
                 "Select into another folder"
             )
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Of the decision files."""
+    return hashlib.sha256("".join(part["sha256"] for part in record["decisions"]).encode()).hexdigest()
 
 
 def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
@@ -119,6 +140,17 @@ def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
         held += block.num_rows - begin
     if held:
         yield Shard(chunk_name(0, index), pa.concat_tables(waiting).combine_chunks())
+
+
+def _watched(found: Iterable[Shard], format: str, outcome: Outcome) -> Iterator[Shard]:
+    """The same shards; of each, whether finished or not, what the format cannot keep is counted."""
+    for shard in found:
+        values = shard.rows.select(value_schema(shard.rows.schema).names)
+        if format in {"webdataset", "imagefolder"}:
+            outcome.infinite.update(infinite(values))
+        if format == "imagefolder":
+            outcome.read_as_times.update(imagefolder.taken_for_times(values))
+        yield shard
 
 
 def _lengths(block: pa.Table) -> list[int]:
@@ -206,6 +238,8 @@ def _conclude(
     print(
         f"{work.format:<11}{_folder(work)}: {counted(images, 'image')} in {counted(len(written), 'shard')}", flush=True
     )
+    for sentence in outcome.altered:
+        print(f"altered    {sentence}", flush=True)
     _list_missing(work, missing)
     if undone:
         print(f"unfinished {counted(len(undone), 'shard')}, which the same command tries again", flush=True)
@@ -214,14 +248,14 @@ def _conclude(
         if missing.num_rows:
             print("--allow-missing writes them without what is missing", flush=True)
         return FAILED
-    _put_card(work, record, schema, images, missing.num_rows)
+    _put_card(work, record, schema, images, missing.num_rows, outcome.altered)
     return DONE
 
 
 def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapping[str, Any]) -> int:
     """On the driver: no image is touched."""
     names = (*record["dimensions"], *(n for n in schema.names if n.endswith("_reward")), "reward")
-    table, text = list_bytes(kept(), Form(value_schema(schema), work.caption), names)
+    table, text = list_bytes(kept(), work.caption, names)
     for name, data in (("selected.parquet", table), ("selected.txt", text)):
         work.storage.put(join(_folder(work), name), data, scratch=join(work.output, ".tmp"))
     _put_card(work, record, schema, record["kept"], 0)
@@ -233,11 +267,18 @@ def _folder(work: ExportWork) -> str:
     return join(work.output, work.format)
 
 
-def _put_card(work: ExportWork, record: Mapping[str, Any], schema: pa.Schema, images: int, missing: int) -> None:
+def _put_card(
+    work: ExportWork,
+    record: Mapping[str, Any],
+    schema: pa.Schema,
+    images: int,
+    missing: int,
+    altered: Sequence[str] = (),
+) -> None:
     """Written last: an export with a card is whole."""
-    text = card(work.format, record, images, missing)
+    text = card(work.format, record, images, missing, altered)
     if work.format == "imagefolder":
-        text = imagefolder.front_matter(value_schema(schema)) + text
+        text = imagefolder.front_matter(value_schema(schema), _digest(record)) + text
     work.storage.put(join(_folder(work), "README.md"), text.encode(), scratch=join(work.output, ".tmp"))
 
 

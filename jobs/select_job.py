@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pyarrow as pa
-
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import CallerError, RunError
 from iqa_core.fusion import load_fusion
 from iqa_core.records import ImageLimits
 from iqa_core.selection.condition import Condition, check_condition
+from iqa_core.selection.decisions import decision_schema
+from iqa_core.selection.exports.values import is_text
 from iqa_core.selection.policy import Policy, parse_per, parse_quantiles
 from iqa_core.selection.rows import Combined, Given, combined
 from iqa_core.selection.rules import check_columns
@@ -70,7 +70,7 @@ def prepare(settings: SelectSettings) -> SelectJob:
         if output == item.table.uri or output.startswith(item.table.uri + "/"):
             raise CallerError(f"--output {output} lies inside of --scores {item.table.uri}; give a folder of its own")
     rows = combined(given, settings.combine, policy.fusion)
-    condition = None if policy.where is None else check_condition(policy.where, rows.schema)
+    condition = None if policy.where is None else check_condition(policy.where, rows.schema, rows.engine_name)
     check_columns(policy, rows.schema)
     if before is not None and before["policy_digest"] != policy.digest:
         raise CallerError(
@@ -100,7 +100,11 @@ def _check_exports(job: SelectJob) -> None:
         schema = job.rows.schema
         if column not in schema.names:
             raise CallerError(f"--caption-column {column}: no such column; there are {', '.join(schema.names)}")
-        if not pa.types.is_string(schema.field(column).type):
+        if column in decision_schema(()).names:
+            raise CallerError(
+                f"--caption-column {column}: the decisions have a column of that name; rename the input's"
+            )
+        if not is_text(schema.field(column).type):
             raise CallerError(f"--caption-column {column}: it is {schema.field(column).type}, not text")
     columns = [given.table.contract.columns for given in job.rows.given if not job.rows.is_join]
     images = {(mapping.get("image"), mapping.get("uri")) for mapping in columns}

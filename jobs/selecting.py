@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,11 @@ from iqa_core.corpus.table import VERDICT
 from iqa_core.errors import RunError
 from iqa_core.report.gathered import group_columns
 from iqa_core.report.selection_report import CARRIED, selection_report
+from iqa_core.selection.carried import CarriedColumns, taken
 from iqa_core.selection.decisions import Weighting, decided, decision_schema, weighting
-from iqa_core.selection.rows import make_view
-from iqa_core.selection.rules import Survivors, apply_rules, rules_of
+from iqa_core.selection.exports.samples import renamed
+from iqa_core.selection.rows import POSITION, make_view
+from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
 from iqa_core.selection.selection import Tally
 from jobs.cluster_session import connected_on_demand
 from jobs.command import DONE
@@ -76,8 +79,12 @@ def _exported(
 def _report(job: SelectJob, rows: DecidedRows, record: dict[str, Any]) -> bytes:
     table = job.rows.given[0].table
     names = job.rows.score_names
-    groups = [name for name in group_columns(table.contract.carried) if name not in CARRIED]
+    groups = _group_names(job)
     return selection_report(rows.blocks([*CARRIED, *groups]), names, groups, record, table)
+
+
+_DECIDED = frozenset(decision_schema(()).names)
+"""Columns of every decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +95,44 @@ class DecidedRows:
     connection: DuckDBPyConnection
     survivors: Sequence[Survivors]
     weights: Weighting
+    files: Sequence[Sequence[Path]]
+    """Local score files of each table."""
 
-    def blocks(self, carried: Sequence[str] = ()) -> Iterator[pa.Table]:
-        """The decision table in blocks, with further columns of the score table behind it."""
-        return decided(self.connection, self.survivors, self.weights, self.job.rows.score_names, carried)
+    def blocks(self, behind: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """The decision table in blocks, with further columns of the view behind it."""
+        names = {self.job.rows.engine_name(name): name for name in behind}
+        return decided(self.connection, self.survivors, self.weights, self.job.rows.score_names, names)
 
     @property
     def kept_schema(self) -> pa.Schema:
-        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict."""
-        own = decision_schema(self.job.rows.score_names)
-        fields = [field for field in own if field.name not in {"kept", "reason"}]
-        known = {*own.names, *VERDICT.names}
-        return pa.schema([*fields, *(field for field in self.job.rows.schema if field.name not in known)])
+        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict.
+
+        A carried column that is called as one of the decisions is (`weight`) becomes `input_weight`.
+        """
+        own = [field for field in decision_schema(self.job.rows.score_names) if field.name not in {"kept", "reason"}]
+        others = self._others
+        names = renamed([field.name for field in others], lambda name: f"input_{name}" if name in _DECIDED else name)
+        return pa.schema([*own, *(field.with_name(names[field.name]) for field in others)])
+
+    @property
+    def _others(self) -> list[pa.Field]:
+        """Columns of the score table that stand behind those of the decisions."""
+        rows = self.job.rows
+        known = {*decision_schema(rows.score_names).names, *VERDICT.names}
+        others = [field for field in rows.schema if field.name in rows.carried or field.name not in known]
+        return [field.with_type(taken(field.type)) for field in others]
 
     def kept(self) -> Iterator[pa.Table]:
-        """Rows of what is kept, in order."""
-        schema = self.kept_schema
-        carried = [name for name in schema.names if name not in decision_schema(self.job.rows.score_names).names]
-        for block in self.blocks(carried):
-            yield block.filter(block.column("kept")).select(schema.names).cast(schema)
+        """Rows of what is kept, in order; carried columns as they lie in the score files."""
+        rows, schema = self.job.rows, self.kept_schema
+        own = schema.names[: len(schema) - len(self._others)]
+        carried = CarriedColumns(self.files, pa.schema([kind for kind in self._others if kind.name in rows.carried]))
+        behind = [kind.name for kind in self._others if kind.name not in rows.carried]
+        for block in self.blocks([*behind, POSITION]):
+            found = block.filter(block.column("kept"))
+            beside = carried.at(found.column(POSITION).to_numpy())
+            others = [(beside if kind.name in rows.carried else found).column(kind.name) for kind in self._others]
+            yield pa.table([*(found.column(name) for name in own), *others], schema.names).cast(schema)
 
 
 @contextmanager
@@ -118,12 +144,26 @@ def opened(job: SelectJob, scratch: Path) -> Iterator[DecidedRows]:
     folders = sorted({file.parent for paths in files for file in paths})
     try:
         with engine(folders, job.settings.memory_gib) as connection:
-            make_view(connection, job.rows, files, job.condition, job.policy.fusion)
-            survivors = list(apply_rules(connection, rules_of(job.policy)))
-            yield DecidedRows(job, connection, survivors, weighting(connection, survivors, job.policy.temperature))
+            make_view(connection, job.rows, files, job.condition, job.policy.fusion, _looked_at(job))
+            survivors = list(apply_rules(connection, rules_of(job.policy, job.rows.engine_name)))
+            weights = weighting(connection, survivors, job.policy.temperature)
+            yield DecidedRows(job, connection, survivors, weights, files)
     except duckdb.Error as error:
-        message = str(error).split("\n\n")[0].replace("\n", " ")
-        raise RunError(f"the engine stopped: {message}") from error
+        message = re.sub(r"iqa_carried_(\d+)", lambda found: job.rows.carried[int(found[1])], str(error))
+        message = re.split(r"\n\n|\nLINE", message)[0].replace("\n", " ")
+        way = "; TRY_CAST makes it null" if isinstance(error, duckdb.ConversionException) else ""
+        raise RunError(f"the engine stopped: {message}{way}") from error
+
+
+def _looked_at(job: SelectJob) -> list[str]:
+    """Columns that condition, rules and report need of the engine."""
+    condition = job.condition.columns if job.condition else ()
+    return [*condition, *columns_of(job.policy), *_group_names(job)]
+
+
+def _group_names(job: SelectJob) -> list[str]:
+    """Carried columns that the report may group by."""
+    return [name for name in group_columns(job.rows.given[0].table.contract.carried) if name not in CARRIED]
 
 
 def _about(job: SelectJob) -> dict[str, Any]:

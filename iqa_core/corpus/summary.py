@@ -66,7 +66,7 @@ class Summary:
             self.damage.append(damage)
         for name in (*self.dimensions, "reward"):
             values = rows.column(name).drop_null().to_numpy()
-            self.distributions.setdefault(name, Distribution()).add(values)
+            self.distributions.setdefault(name, Distribution()).add(values[np.isfinite(values)])
 
     @property
     def images(self) -> int:

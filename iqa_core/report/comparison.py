@@ -52,6 +52,7 @@ def _compared(connection: DuckDBPyConnection, uri: str, names: list[str]) -> Mov
     columns = ["key", *LOCATOR]
     most = connection.execute(
         f"SELECT {', '.join(f'here.{quoted(name)}' for name in columns)}, here.reward, there.reward FROM {both} "
+        "WHERE isfinite(here.reward) AND isfinite(there.reward) "
         f"ORDER BY abs(here.reward - there.reward) DESC, here.source, here.key LIMIT {SHEET_IMAGES}"
     ).fetchall()
     names = [*columns, "reward_here", "reward_there"]
@@ -60,6 +61,11 @@ def _compared(connection: DuckDBPyConnection, uri: str, names: list[str]) -> Mov
 
 def _figures(name: str) -> str:
     """Means, drift, standard deviation of the change, correlation (null where one of them does not vary)."""
-    a, b = f"here.{quoted(name)}::DOUBLE", f"there.{quoted(name)}::DOUBLE"
+    a, b = (_finite(f"{side}.{quoted(name)}") for side in ("here", "there"))
     varies = f"stddev_pop({a}) > 1e-6 AND stddev_pop({b}) > 1e-6"
     return f"avg({a}), avg({b}), avg({a} - {b}), stddev_pop({a} - {b}), CASE WHEN {varies} THEN corr({a}, {b}) END"
+
+
+def _finite(value: str) -> str:
+    """As float64; null where it is no number, or one without an end."""
+    return f"CASE WHEN isfinite({value}) THEN {value}::DOUBLE END"

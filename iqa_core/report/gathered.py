@@ -54,7 +54,14 @@ class Group:
     """Sums over the images of one value of a column."""
 
     images: int
+    counts_K: NDArray[np.int64]
+    """Images that have the score: of joined tables, some may not."""
     totals_K: NDArray[np.float64]
+
+    @property
+    def means_K(self) -> NDArray[np.float64]:
+        """NaN where no image has the score."""
+        return np.divide(self.totals_K, self.counts_K, out=np.full(len(self.totals_K), np.nan), where=self.counts_K > 0)
 
 
 @dataclass(slots=True)
@@ -195,9 +202,11 @@ class Gathered:
         places = encoded.indices.to_numpy()
         for index, value in enumerate(values):
             scores = scores_NK[places == index]
-            group = held.setdefault(value, Group(0, np.zeros(len(self.names))))
+            group = held.setdefault(value, Group(0, np.zeros(len(self.names), np.int64), np.zeros(len(self.names))))
             group.images += len(scores)
-            group.totals_K += np.nansum(scores, axis=0)
+            is_there = np.isfinite(scores)
+            group.counts_K += is_there.sum(axis=0)
+            group.totals_K += np.where(is_there, scores, 0).sum(axis=0)
 
 
 def group_columns(carried: pa.Schema) -> list[str]:

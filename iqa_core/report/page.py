@@ -118,7 +118,7 @@ def _groups(gathered: Gathered) -> list[tuple[str, list[tuple[str, int, list[str
             continue
         ordered = sorted(values.items(), key=lambda item: (-item[1].images, str(item[0])))
         rows = [
-            (str(value), group.images, [f"{mean:.2f}" for mean in group.totals_K / group.images])
+            (str(value), group.images, ["" if np.isnan(mean) else f"{mean:.2f}" for mean in group.means_K])
             for value, group in ordered
         ]
         found.append((column, rows))

@@ -1,20 +1,25 @@
 """The text of `--where` -> a condition that is one harmless expression over the score table's columns, or a refusal.
 
 The text is parsed by the engine that will run it, and every node of the tree is looked at: what is not listed here
-(sub-queries, table functions, windows, file readers, clocks, random numbers) is refused. Nothing is read for it.
+(sub-queries, table functions, windows, file readers, clocks, random numbers) is refused. Each node is then given its
+type over a table of these columns that has no rows, and what cannot be compared is refused. Nothing is read for it.
+What is run is that tree, with null in place of every NaN.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.engine import engine
+from iqa_core.corpus.engine import engine, engine_type, literal, quoted
 from iqa_core.errors import CallerError
+from iqa_core.selection.comparing import Cast, Typed, faults
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -24,7 +29,7 @@ NODES = frozenset("BETWEEN CASE CAST COLUMN_REF COMPARISON CONJUNCTION CONSTANT 
 
 FUNCTIONS = frozenset(
     """+ - * / // % ** ^ || ~~ !~~ ~~* !~~* ~~~ -> ->>
-    abs ceil ceiling exp floor greatest isnan least ln log10 pow power round sign sqrt
+    abs ceil ceiling exp floor greatest least ln log10 pow power round sign sqrt
     array_extract coalesce contains ends_with ilike_escape instr left length like_escape list_contains lower
     not_ilike_escape not_like_escape nullif prefix regexp_full_match regexp_matches replace right starts_with
     strip_accents struct_extract substring suffix trim upper
@@ -33,25 +38,51 @@ FUNCTIONS = frozenset(
 """What it may call; all give the same for the same row."""
 
 
+NAN_MAKERS = frozenset("+ - * / % ** ^ pow power sqrt ln log10 array_extract struct_extract".split())
+"""Functions that may give a NaN where they are given none, or take one out of a struct."""
+
+NUMBER_ALONE = "list_transform([iqa_hole], lambda iqa_v: CASE WHEN isnan(iqa_v) THEN NULL ELSE iqa_v END)[1]"
+"""`iqa_hole`, or null where it is NaN; written once, not twice as in a CASE of its own, or depth would double it."""
+
+Node = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A condition that has been checked; made by `check_condition` alone."""
 
     text: str
+    """As it was given."""
+    sql: str
+    """As it is run, over the engine's names."""
+    columns: tuple[str, ...]
+    """Columns of the score table that it looks at."""
 
     def as_item(self, name: str) -> str:
-        """The condition as one item of a SELECT list: exactly the place in which it was parsed when it was checked."""
-        return _item(self.text, name)
+        """The condition as one item of a SELECT list."""
+        return f"({self.sql}) AS {name}"
 
 
-def check_condition(text: str, schema: pa.Schema) -> Condition:
-    """Raises CallerError for what is no single expression, holds what is not allowed, or does not fit the columns."""
+def check_condition(text: str, schema: pa.Schema, engine_name: Callable[[str], str] = str) -> Condition:
+    """Raises CallerError for what is no single expression, holds what is not allowed, or does not fit the columns.
+
+    engine_name: a column's name -> its name where the condition will be run.
+    """
     with engine() as connection:
-        expression = _parsed(connection, text)
-        for fault in _faults(expression):
-            raise CallerError(f"--where {text!r}: {fault}; give a condition over the columns, as reward > 3.5")
-        _check_columns(connection, text, schema)
-    return Condition(text)
+        return checked(connection, text, schema, engine_name)
+
+
+def checked(
+    connection: DuckDBPyConnection, text: str, schema: pa.Schema, engine_name: Callable[[str], str] = str
+) -> Condition:
+    """The same in an engine that runs already."""
+    item = _parsed(connection, text)
+    for fault in _faults(item):
+        raise CallerError(f"--where {text!r}: {fault}; give a condition over the columns, as reward > 3.5")
+    names = _resolved(text, item, schema, engine_name)
+    _Checked(connection, text, item, names, schema).check()
+    sql = _deserialised(connection, [item], "SELECT 1").removeprefix("SELECT ")
+    return Condition(text, sql, tuple(names.values()))
 
 
 def _item(text: str, name: str) -> str:
@@ -79,7 +110,8 @@ def _parsed(connection: DuckDBPyConnection, text: str) -> Any:
     )
     if not is_plain:
         raise CallerError(f"--where {text!r}: this is more than one condition; give one, as reward > 3.5")
-    return node["select_list"][0]
+    item: Node = node["select_list"][0]
+    return item | {"alias": ""}
 
 
 def _faults(tree: Any) -> Iterator[str]:
@@ -89,25 +121,187 @@ def _faults(tree: Any) -> Iterator[str]:
             yield from _faults(item)
     if not isinstance(tree, Mapping):
         return
-    if "class" in tree and tree["class"] not in NODES:
+    if tree.get("class") == "LAMBDA":
+        yield "-> gives JSON, which cannot be compared; take the text of a field with ->>"
+    elif "class" in tree and tree["class"] not in NODES:
         yield f"a {str(tree['class']).lower()} is not allowed in it"
     if tree.get("class") == "FUNCTION":
         name = str(tree["function_name"])
-        if name.lower() not in FUNCTIONS or tree.get("schema") or tree.get("catalog"):
+        if name.lower() == "isnan":
+            yield "a NaN is null in a condition; write IS NULL or IS NOT NULL in place of isnan"
+        elif name.lower() not in FUNCTIONS or tree.get("schema") or tree.get("catalog"):
             yield f"the function {name} is not allowed in it"
     for value in tree.values():
         yield from _faults(value)
 
 
-def _check_columns(connection: DuckDBPyConnection, text: str, schema: pa.Schema) -> None:
-    """Bound to a table of these columns that has no rows."""
-    import duckdb
+def _resolved(text: str, tree: Any, schema: pa.Schema, engine_name: Callable[[str], str]) -> dict[str, str]:
+    """Put the engine's names into the tree; each -> the column. Exact names first, then without regard to case."""
+    found: dict[str, str] = {}
+    for node in _below(tree):
+        if node["class"] != "COLUMN_REF":
+            continue
+        given = node["column_names"][0]
+        alike = [name for name in schema.names if name.lower() == given.lower()]
+        exact = [name for name in alike if name == given] or alike
+        if len(exact) != 1:
+            fault = f"differs from {', '.join(exact)} in case alone" if exact else "not found"
+            raise CallerError(f'--where {text!r}: column "{given}" {fault} (the columns are {", ".join(schema.names)})')
+        [name] = exact
+        if engine_type(schema.field(name).type) is None:
+            raise CallerError(
+                f"--where {text!r}: {name} is {schema.field(name).type}, which a condition cannot read; leave it out"
+            )
+        node["column_names"] = [engine_name(name), *node["column_names"][1:]]
+        found[engine_name(name)] = name
+    return found
 
-    connection.register("blank", schema.empty_table())
-    try:
-        [found] = connection.execute(f"DESCRIBE SELECT {_item(text, 'passes')} FROM blank").fetchall()
-    except duckdb.Error as error:
-        message = str(error).split("\n\n")[0].split("\nLINE")[0].replace("\n", " ")
-        raise CallerError(f"--where {text!r}: {message} (the columns are {', '.join(schema.names)})") from error
-    if found[1] != "BOOLEAN":
-        raise CallerError(f"--where {text!r}: it is a {found[1]}, not a condition; compare it with something")
+
+def _below(tree: Any) -> Iterator[Node]:
+    """All expressions in it, children before parents, but for those of types."""
+    for holder, key in _children(tree):
+        yield from _below(holder[key])
+    yield tree
+
+
+def _children(node: Node) -> list[tuple[Any, Any]]:
+    """Where the expressions of a node stand, in order; of a CASE its conditions come before its results."""
+    if node["class"] == "CASE":
+        checks = node["case_checks"]
+        results = [(check, "then_expr") for check in checks]
+        return [*((check, "when_expr") for check in checks), *results, (node, "else_expr")]
+    if node["class"] == "FUNCTION":
+        return [(argument, "expression") for argument in node["arguments"]]
+    single = [(node, key) for key in ("left", "right", "input", "lower", "upper", "child") if key in node]
+    return single or [(node["children"], place) for place in range(len(node.get("children", ())))]
+
+
+def _deserialised(connection: DuckDBPyConnection, items: Sequence[Node], frame: str) -> str:
+    """SQL of these expressions as the SELECT list of `frame`."""
+    [(found,)] = connection.execute("SELECT json_serialize_sql(?)", [frame]).fetchall()
+    tree = json.loads(found)
+    tree["statements"][0]["node"]["select_list"] = list(items)
+    [(sql,)] = connection.execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchall()
+    return str(sql)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A condition whose nodes are looked at with their types. `item` becomes what is run."""
+
+    connection: DuckDBPyConnection
+    text: str
+    item: Node
+    names: Mapping[str, str]
+    """The engine's name -> the column's."""
+    schema: pa.Schema
+
+    def check(self) -> None:
+        """Raises CallerError for whatever cannot be compared."""
+        nodes = list(_below(self.item))
+        typed = {id(node): found for node, found in zip(nodes, self._types(nodes), strict=True)}
+        for node in nodes:
+            parts = [typed[id(holder[key])] for holder, key in _children(node)]
+            for fault in faults(node, parts):
+                self._refuse(fault)
+            if node["class"] == "CAST" and typed[id(node)].kind.endswith(("]", ")")) and "DECIMAL" not in str(node):
+                self._refuse(f"a cast to {typed[id(node)].kind} is not allowed in it")
+        if typed[id(self.item)].kind != "BOOLEAN":
+            self._refuse(f"it is a {typed[id(self.item)].kind}, not a condition; compare it with something")
+        hole = _parsed(self.connection, NUMBER_ALONE)
+        for node in nodes:
+            if node["class"] in {"COMPARISON", "BETWEEN"} or node["type"] == "COMPARE_IN":
+                self._align(node, typed)
+        for node in nodes:
+            if _may_be_nan(node) and typed[id(node)].kind in {"FLOAT", "DOUBLE"}:
+                _wrap(node, hole)
+
+    def _types(self, nodes: Sequence[Node]) -> list[Typed]:
+        columns = ", ".join(
+            f"{quoted(engine)} {engine_type(self.schema.field(name).type)}" for engine, name in self.names.items()
+        )
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE blank ({columns or 'iqa_none INTEGER'})")
+        import duckdb
+
+        try:
+            return self._described(nodes)
+        except duckdb.Error:
+            return self._one_by_one(nodes)
+
+    def _one_by_one(self, nodes: Sequence[Node]) -> list[Typed]:
+        """Raises CallerError for the first node that the engine refuses: in our words, or else in its own."""
+        import duckdb
+
+        typed: dict[int, Typed] = {}
+        for node in nodes:
+            try:
+                [typed[id(node)]] = self._described([node])
+            except duckdb.Error as error:
+                for fault in faults(node, [typed[id(holder[key])] for holder, key in _children(node)]):
+                    self._refuse(fault)
+                message = re.split(r"\n\n|\nLINE|\tCandidate", str(error))[0].replace("\n", " ")
+                raise CallerError(f"--where {self.text!r}: {self._as_given(message)}") from error
+        return list(typed.values())
+
+    def _described(self, nodes: Sequence[Node]) -> list[Typed]:
+        sql = _deserialised(self.connection, nodes, "SELECT 1 FROM blank")
+        found = self.connection.execute(f"DESCRIBE {sql}").fetchall()
+        return [
+            Typed(self._as_given(_path(node) or text), kind, _text_literal(node), node)
+            for node, (text, kind, *_) in zip(nodes, found, strict=True)
+        ]
+
+    def _as_given(self, sql: str) -> str:
+        """With the columns' own names."""
+        return re.sub(r"iqa_carried_\d+", lambda found: self.names.get(found[0], found[0]), sql)
+
+    def _refuse(self, fault: str | Cast) -> None:
+        if isinstance(fault, Cast):
+            if self._is_readable(fault):
+                return
+            fault = f"{fault.literal!r} is no {fault.kind}"
+        raise CallerError(f"--where {self.text!r}: {fault}")
+
+    def _is_readable(self, cast: Cast) -> bool:
+        """Whether the literal is a value of the type, whole: a date takes no hours."""
+        given = literal(cast.literal)
+        whole = f"TRY_CAST({given} AS TIMESTAMP) = CAST({given} AS DATE)" if cast.kind == "DATE" else "true"
+        query = f"SELECT TRY_CAST({given} AS {cast.kind}) IS NOT NULL AND {whole}"
+        return bool(self.connection.execute(query).fetchall()[0][0])
+
+    def _align(self, node: Node, typed: Mapping[int, Typed]) -> None:
+        """Columns of float32 and of other numbers meet as float64; a number in the text takes the column's type."""
+        places = _children(node)
+        parts = [typed[id(holder[key])] for holder, key in places]
+        varying = {part.kind for part in parts if any(child["class"] == "COLUMN_REF" for child in _below(part.node))}
+        if "FLOAT" in varying and len(varying) > 1 and all(part.family == "a number" for part in parts):
+            for holder, key in places:
+                double = _parsed(self.connection, "CAST(1 AS DOUBLE)")
+                holder[key] = double | {"child": holder[key]}
+
+
+def _path(node: Node) -> str | None:
+    """Of a column, or of a field in one; the engine calls it by the field alone."""
+    return ".".join(node["column_names"]) if node["class"] == "COLUMN_REF" else None
+
+
+def _text_literal(node: Node) -> str | None:
+    value = node.get("literal") or {}
+    return value["text"] if value.get("kind") == "STRING" else None
+
+
+def _may_be_nan(node: Node) -> bool:
+    is_part = node["class"] == "COLUMN_REF" and len(node["column_names"]) > 1
+    is_maker = node["class"] == "FUNCTION" and node["function_name"].lower() in NAN_MAKERS
+    return is_part or is_maker or node["class"] == "CAST" or node["type"] == "ARRAY_EXTRACT"
+
+
+def _wrap(node: Node, frame: Node) -> None:
+    """Put the frame in the node's place, and the node where the frame has its hole."""
+    inside = dict(node)
+    node.clear()
+    node.update(copy.deepcopy(frame))
+    for holder, key in ((holder, key) for found in _below(node) for holder, key in _children(found)):
+        if holder[key].get("column_names") == ["iqa_hole"]:
+            holder[key] = inside
+            return

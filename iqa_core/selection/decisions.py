@@ -6,7 +6,7 @@ Nothing is sorted or held but a block of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,11 +54,16 @@ class Weighting:
     """The highest reward that is kept: it weighs 1."""
 
     def weights(self, rewards: NDArray[np.float32], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """exp((reward - best) / temperature) of what is kept, or 1 without a temperature; 0 of what is not."""
+        """exp((reward - best) / temperature) of what is kept, or 1 without a temperature; 0 of what is not.
+
+        Without a reward (NaN) it is 0: the image stands behind all others.
+        """
         if self.temperature is None:
             return kept.astype(np.float64)
-        logits = np.where(kept, (rewards.astype(np.float64) - self.best) / self.temperature, -np.inf)
-        return np.exp(logits)
+        is_ranked = kept & ~np.isnan(rewards)
+        behind = np.zeros(len(rewards))  # also of the best where it is infinite: infinite less infinite would be NaN
+        np.subtract(rewards.astype(np.float64), self.best, out=behind, where=is_ranked & (rewards != self.best))
+        return np.where(is_ranked, np.exp(behind / self.temperature), 0.0)
 
 
 def weighting(connection: DuckDBPyConnection, survivors: Sequence[Survivors], temperature: float | None) -> Weighting:
@@ -76,10 +81,11 @@ def decided(
     survivors: Sequence[Survivors],
     weights: Weighting,
     score_names: Sequence[str],
-    carried: Sequence[str] = (),
+    behind: Mapping[str, str] | None = None,
 ) -> Iterator[pa.Table]:
-    """Blocks of the decision table, and behind its columns those in `carried` as they are in the score table."""
-    wanted = dict.fromkeys(["key", "source", *score_names, *carried, "status", "reason", PASSES, POSITION])
+    """Blocks of the decision table, and behind its columns others of the view: by their name there, their own name."""
+    behind = behind or {}
+    wanted = dict.fromkeys(["key", "source", *score_names, *behind, "status", "reason", PASSES, POSITION])
     columns = ", ".join(
         'reason AS "iqa_reason"' if name == "reason" else quoted(name) for name in wanted if name != "status"
     )
@@ -100,8 +106,7 @@ def decided(
             name: own[name] if name in own else block.column(name).cast(schema.field(name).type)
             for name in schema.names
         }
-        behind = {name: block.column(name) for name in carried}
-        yield pa.table({**arrays, **behind})
+        yield pa.table({**arrays, **{name: block.column(there) for there, name in behind.items()}})
 
 
 def _blocks(connection: DuckDBPyConnection, query: str) -> Iterator[pa.Table]:

@@ -1,16 +1,21 @@
-"""Score tables -> one view `scores` in the engine: their rows in order, with a position, and whether they pass."""
+"""Score tables -> one view `scores` in the engine: their rows in order, with a position, and whether they pass.
+
+Of what was carried the view has the columns alone that a condition, a rule or the report looks at, under names of its
+own: whatever type or name the others have is of no concern to the engine. A NaN is null in it: no number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from iqa_core.corpus.columns import unified
-from iqa_core.corpus.engine import file_list, literal, quoted
+from iqa_core.corpus.engine import engine_type, file_list, literal, quoted
 from iqa_core.corpus.score_tables import ScoreTable
 from iqa_core.corpus.table import REJECTED, SCORED
 from iqa_core.errors import CallerError
@@ -47,6 +52,12 @@ class Combined:
     """Of the first table, then `<name>_<dimension>` of those that are joined to it."""
     schema: pa.Schema
     """Columns that a rule or condition can name."""
+    carried: tuple[str, ...] = ()
+    """Those that came with the input, as they lie in the score files."""
+
+    def engine_name(self, name: str) -> str:
+        """The column's name in the view: of a carried one its number, since SQL takes neither every name nor case."""
+        return f"iqa_carried_{self.carried.index(name)}" if name in self.carried else name
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -56,7 +67,7 @@ class Combined:
 
 
 def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights | None) -> Combined:
-    """Raises CallerError where the tables do not go together, or two columns differ only in upper and lower case."""
+    """Raises CallerError where the tables do not go together, or two columns would have one name."""
     if len(given) > 1 and combine is None:
         raise CallerError(
             f"--scores: {len(given)} tables; say how they go together: --combine stack (one below the other) or "
@@ -68,7 +79,7 @@ def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights 
     found = _joined(given) if is_join else _stacked(given, fusion)
     if fusion is not None:
         fusion.ordered_as(given[0].table.contract.dimensions)
-    _check_names(found.schema)
+    _check_names(found)
     return found
 
 
@@ -86,7 +97,8 @@ def _stacked(given: Sequence[Given], fusion: FusionWeights | None) -> Combined:
                 f"--combine stack: the rewards of {first.uri} and {other.uri} have different weights; give --fusion"
             )
     schema = unified([(item.table.uri, item.table.schema) for item in given])
-    return Combined(tuple(given), False, first.contract.dimensions, schema)
+    carried = dict.fromkeys(name for item in given for name in item.table.contract.carried.names)
+    return Combined(tuple(given), False, first.contract.dimensions, schema, tuple(carried))
 
 
 def _joined(given: Sequence[Given]) -> Combined:
@@ -100,7 +112,8 @@ def _joined(given: Sequence[Given]) -> Combined:
         added = _added_columns(item.table)
         fields += [own.field(name).with_name(f"{item.name}_{name}") for name in added]
         dimensions += [f"{item.name}_{name}" for name in item.table.contract.dimensions]
-    return Combined(tuple(given), True, tuple(dimensions), pa.schema(fields))
+    carried = tuple(given[0].table.contract.carried.names)
+    return Combined(tuple(given), True, tuple(dimensions), pa.schema(fields), carried)
 
 
 def _added_columns(table: ScoreTable) -> list[str]:
@@ -109,12 +122,13 @@ def _added_columns(table: ScoreTable) -> list[str]:
     return [*dimensions, *(f"{name}_std" for name in dimensions), "reward"]
 
 
-def _check_names(schema: pa.Schema) -> None:
-    """SQL does not tell upper from lower case, so such columns could not be told apart."""
-    names = [name.lower() for name in [*schema.names, *OWN]]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+def _check_names(found: Combined) -> None:
+    """SQL does not tell upper from lower case, so such columns of scores could not be told apart."""
+    own = [name.lower() for name in [*found.schema.names, *OWN] if name not in found.carried]
+    doubled = {name for name in own if own.count(name) > 1}
+    doubled |= {name for name in found.schema.names if found.schema.names.count(name) > 1}
     if doubled:
-        raise CallerError(f"--scores: {', '.join(doubled)} would be the name of more than one column")
+        raise CallerError(f"--scores: {', '.join(sorted(doubled))} would be the name of more than one column")
 
 
 def make_view(
@@ -123,15 +137,20 @@ def make_view(
     files: Sequence[Sequence[Path]],
     condition: Condition | None,
     fusion: FusionWeights | None,
+    looked_at: Iterable[str] = (),
 ) -> None:
-    """The view `scores`. files: local score files of each table, in order."""
-    parts = [_table_sql(index, paths) for index, paths in enumerate(files)]
+    """The view `scores`. files: local score files of each table, in order; looked_at: carried columns that it needs."""
+    needed = [name for name in dict.fromkeys(looked_at) if name in rows.carried]
+    parts = [
+        _table_sql(rows, item.table, index, paths, needed)
+        for index, (item, paths) in enumerate(zip(rows.given, files, strict=True))
+    ]
     if rows.is_join:
         _materialise_join(connection, rows, parts)
         source = "SELECT * FROM joined"
     else:
         source = " UNION ALL BY NAME ".join(f"SELECT *, false AS {EARLIER} FROM ({part})" for part in parts)
-    replaced = f"REPLACE ({fusion_sql(fusion)} AS reward)" if fusion else ""
+    replaced = f"REPLACE ({_without_nan(fusion_sql(fusion), 'FLOAT')} AS reward)" if fusion else ""
     passes = condition.as_item(PASSES) if condition else f"true AS {PASSES}"
     connection.execute(f"CREATE VIEW fused AS SELECT * {replaced} FROM ({source})")
     connection.execute(f"CREATE VIEW judged AS SELECT *, {passes} FROM fused")
@@ -151,12 +170,32 @@ def fusion_sql(fusion: FusionWeights) -> str:
     return f"({' + '.join(terms)})::FLOAT"
 
 
-def _table_sql(index: int, files: Sequence[Path]) -> str:
+def _table_sql(rows: Combined, table: ScoreTable, index: int, files: Sequence[Path], needed: Sequence[str]) -> str:
+    """SELECT of one table's own columns, of the carried ones that are needed, and of the position."""
     base = index << (FILE_BITS + ROW_BITS)
+    names = pq.read_schema(files[0]).names
+    places = [f"c{place}" for place in range(len(names))]  # the columns by place: the engine renames some
+    selected = []
+    for place, name in zip(places, names, strict=True):
+        wanted = rows.schema.field(name).type if name in rows.schema.names else table.schema.field(name).type
+        kind = engine_type(wanted)
+        if kind is None or (name in table.contract.carried.names and name not in needed):
+            continue
+        value = place if engine_type(table.schema.field(name).type) == kind else f"CAST({place} AS {kind})"
+        selected.append(f"{_without_nan(value, kind)} AS {quoted(rows.engine_name(name))}")
     return (
-        f"SELECT *, {base} + (file_index::BIGINT << {ROW_BITS}) + file_row_number AS {POSITION} "
-        f"FROM read_parquet({file_list(files)})"
+        f"SELECT {', '.join(selected)}, {base} + (file_index::BIGINT << {ROW_BITS}) + file_row_number AS {POSITION} "
+        f"FROM read_parquet({file_list(files)}) AS files({', '.join(places)})"
     )
+
+
+def _without_nan(value: str, kind: str) -> str:
+    """The value with null in place of a NaN; in lists as well. Structs are left: a condition sees to their parts."""
+    if kind in {"FLOAT", "DOUBLE"}:
+        return f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"
+    if kind in {"FLOAT[]", "DOUBLE[]"}:
+        return f"list_transform({value}, lambda v: CASE WHEN isnan(v) THEN NULL ELSE v END)"
+    return value
 
 
 def _materialise_join(connection: DuckDBPyConnection, rows: Combined, parts: Sequence[str]) -> None:

@@ -6,14 +6,14 @@ Best-of-N holds groups, not rows: the N-th best reward of each, then the few row
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from iqa_core.corpus.engine import quoted
+from iqa_core.corpus.engine import engine_type, quoted
 from iqa_core.corpus.table import SCORED
 from iqa_core.errors import CallerError
 from iqa_core.selection.policy import Policy, reason
@@ -22,9 +22,11 @@ from iqa_core.selection.rows import PASSES, POSITION
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-BEST_FIRST = f"reward DESC, {POSITION}"
-"""Of equal rewards the first in the table: a decision never depends on chance."""
+RANK = "coalesce(reward, '-infinity'::FLOAT)"
+"""An image without a reward stands behind all others, and is not dropped for that alone."""
 
+BEST_FIRST = f"{RANK} DESC, {POSITION}"
+"""Of equal rewards the first in the table: a decision never depends on chance."""
 
 MOST_HELD = 1000
 """Best rewards of a group that are held at once; more of them are found by sorting its rows."""
@@ -53,14 +55,21 @@ class Survivors:
     table: str
 
 
-def rules_of(policy: Policy) -> list[Rule]:
-    """The policy's comparing rules in their order."""
-    per = {rule: tuple(columns) for rule, columns in policy.per.items()}
+def columns_of(policy: Policy) -> list[str]:
+    """Columns that the policy's rules compare or group by."""
+    quantiles = [name for name, _ in policy.quantiles]
+    groups = [name for names in policy.per.values() for name in names]
+    return [*quantiles, *groups, *([policy.balance] if policy.balance is not None else [])]
+
+
+def rules_of(policy: Policy, engine_name: Callable[[str], str] = str) -> list[Rule]:
+    """The policy's comparing rules in their order. engine_name: a column's name -> its name in the view."""
+    per = {rule: tuple(map(engine_name, columns)) for rule, columns in policy.per.items()}
     rules: list[Rule] = []
     if policy.dedup:
         rules.append(_best(reason("dedup"), ("sha256",), "1"))
     for name, q in policy.quantiles:
-        rules.append(_quantile(reason("quantile", name), name, q, per.get("quantile", ())))
+        rules.append(_quantile(reason("quantile", name), engine_name(name), q, per.get("quantile", ())))
     if policy.best_of is not None:
         rules.append(_best_of(reason("best_of"), per["best_of"], policy.best_of))
     if policy.top_fraction is not None:
@@ -68,7 +77,7 @@ def rules_of(policy: Policy) -> list[Rule]:
     if policy.top_k is not None:
         rules.append(_top(reason("top_k"), str(policy.top_k), per.get("top_k", ())))
     if policy.balance is not None:
-        rules.append(_balance(reason("balance"), policy.balance, policy.seed))
+        rules.append(_balance(reason("balance"), engine_name(policy.balance), policy.seed))
     return rules
 
 
@@ -76,7 +85,7 @@ def check_columns(policy: Policy, schema: pa.Schema) -> None:
     """Raises CallerError for a rule that names a column that is not there, or is of no use to it."""
     for name, _ in policy.quantiles:
         kind = _type_of(name, schema, "--quantile")
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
             raise CallerError(f"--quantile {name}: it is {kind}; only numbers have quantiles")
     for columns in policy.per.values():
         for name in columns:
@@ -88,7 +97,10 @@ def check_columns(policy: Policy, schema: pa.Schema) -> None:
 def _type_of(name: str, schema: pa.Schema, flag: str) -> pa.DataType:
     if name not in schema.names:
         raise CallerError(f"{flag} {name}: there is no such column; the columns are {', '.join(schema.names)}")
-    return schema.field(name).type
+    kind = schema.field(name).type
+    if engine_type(kind) is None:
+        raise CallerError(f"{flag} {name}: it is {kind}, whose values cannot be told apart here; name another column")
+    return kind
 
 
 def apply_rules(connection: DuckDBPyConnection, rules: Sequence[Rule]) -> Iterator[Survivors]:
@@ -119,11 +131,11 @@ def _partition(columns: Sequence[str], table: str = "") -> str:
     return f"PARTITION BY {', '.join(f'{table}{quoted(name)}' for name in columns)} " if columns else ""
 
 
-def _at_least(cut: str, column: str, group: Sequence[str]) -> str:
-    """SELECT of rows whose column is at least an aggregate of their group; null is a group of its own."""
+def _at_least(cut: str, value: str, group: Sequence[str]) -> str:
+    """SELECT of rows whose value is at least an aggregate of their group; null is a group of its own."""
     keys = "".join(f"{quoted(name)}, " for name in group)
     matches = [f"rows.{quoted(name)} IS NOT DISTINCT FROM cuts.{quoted(name)}" for name in group]
-    on = " AND ".join([*matches, f"rows.{quoted(column)} >= cuts.iqa_cut"])
+    on = " AND ".join([*matches, f"{value} >= cuts.iqa_cut"])
     grouping = f" GROUP BY {keys.rstrip(', ')}" if group else ""
     return f"SELECT rows.* FROM {{left}} rows JOIN (SELECT {keys}{cut} AS iqa_cut FROM {{left}}{grouping}) cuts ON {on}"
 
@@ -136,10 +148,9 @@ def _best(why: str, group: tuple[str, ...], count: str) -> Rule:
 def _best_of(why: str, group: tuple[str, ...], count: int) -> Rule:
     if count > MOST_HELD:
         return _best(why, group, str(count))
-    cut = "max(reward)" if count == 1 else f"list_min(max(reward, {count}))"
-    best = ", ".join(f"rows.{name}" for name in BEST_FIRST.split(", "))
-    window = f"OVER ({_partition(group, 'rows.')}ORDER BY {best})"
-    return Rule(why, group, f"{_at_least(cut, 'reward', group)} QUALIFY row_number() {window} <= {count}", True)
+    cut = f"max({RANK})" if count == 1 else f"list_min(max({RANK}, {count}))"
+    window = f"OVER ({_partition(group, 'rows.')}ORDER BY {BEST_FIRST})"
+    return Rule(why, group, f"{_at_least(cut, RANK, group)} QUALIFY row_number() {window} <= {count}", True)
 
 
 def _top(why: str, count: str, group: tuple[str, ...]) -> Rule:
@@ -165,7 +176,9 @@ def _fraction(why: str, share: Decimal, group: tuple[str, ...]) -> Rule:
 
 def _quantile(why: str, column: str, q: Decimal, group: tuple[str, ...]) -> Rule:
     """The cut is a value of the column (quantile_disc), so all-equal values are all kept."""
-    return Rule(why, (column, *group), _at_least(f"quantile_disc({quoted(column)}, {q:f})", column, group))
+    return Rule(
+        why, (column, *group), _at_least(f"quantile_disc({quoted(column)}, {q:f})", f"rows.{quoted(column)}", group)
+    )
 
 
 def _balance(why: str, column: str, seed: int) -> Rule:

@@ -51,3 +51,10 @@ def test_nothing_scored_has_no_numbers() -> None:
     summary = Summary(("layout",))
     summary.add(rows([None], ["corrupt"]), None)
     assert summary.statistics()["layout"] == {"mean": None, "q1": None, "median": None, "q3": None}
+
+
+def test_what_is_no_number_is_in_no_statistic() -> None:
+    summary = Summary(("layout",))
+    summary.add(rows([1.0, float("nan"), 3.0, float("inf")], [None] * 4), None)
+    assert summary.statistics()["layout"]["mean"] == 2.0
+    json.dumps(summary.to_json(), allow_nan=False)

@@ -110,7 +110,7 @@ def test_imagefolder_reads_back_with_its_metadata(corpus: ScoredCorpus, tmp_path
     rows = table.to_pylist()
     folder = tmp_path / "out" / "imagefolder"
     by_key = {row["key"]: row for row in rows}
-    (folder / "README.md").write_text(imagefolder.front_matter(value_schema(table.schema)))
+    (folder / "README.md").write_text(imagefolder.front_matter(value_schema(table.schema), "0"))
     loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(loaded) == len(rows)
     for item in loaded.cast_column("image", datasets.Image(decode=False)):

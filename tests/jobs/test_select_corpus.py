@@ -210,10 +210,16 @@ def test_joined_tables_bring_their_scores_under_their_name(tmp_path: Path, refus
     )
 
 
-def test_columns_that_differ_in_case_alone_are_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_columns_that_differ_in_case_alone_are_taken_as_they_are_written(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
     carried = pa.schema({"Prompt": pa.string(), "prompt": pa.string()})
     scores = write_score_table(tmp_path / "cases", [{"Prompt": "x", "prompt": "y"}], carried)
-    assert "prompt would be the name of more than one column" in refused(given=scores)
+    assert "differs from Prompt, prompt in case alone" in refused("--where", "PROMPT = 'x'", given=scores)
+    for condition, kept in (("prompt = 'y'", 1), ("Prompt = 'y'", 0), ("\"Prompt\" = 'x'", 1)):
+        output = tmp_path / condition
+        assert run("--scores", scores, "--output", output, "--where", condition) == 0
+        assert record(output)["kept"] == kept
 
 
 def test_a_carried_column_may_be_called_anything(tmp_path: Path) -> None:

@@ -208,3 +208,21 @@ def test_a_page_full_of_noise_stays_under_ten_megabytes(tmp_path: Path) -> None:
     place = Place(str(tmp_path / "a.png"), None, None, None, hashlib.sha256(buffer.getvalue()).hexdigest())
     [worst] = thumbnails(Storage(), [place], ReadOptions(), ImageLimits()).values()
     assert len(worst) * MAX_THUMBNAILS < 9e6, "nothing compresses worse than noise"
+
+
+def test_what_is_no_number_is_in_no_mean_and_no_drift(tmp_path: Path) -> None:
+    """As of images that a joined table has not scored, or scores that somebody else wrote."""
+    nan, inf = float("nan"), float("inf")
+    given = [(1.0, "a"), (nan, "a"), (3.0, "a"), (inf, "b"), (None, "b")]
+    found = [{"reward": value, "layout": value, "lighting": value, "model": model} for value, model in given]
+    tables = [
+        open_score_table(Storage(), str(write_score_table(tmp_path / name, found, CARRIED))) for name in ("x", "y")
+    ]
+    groups = gather(tables[0]).by_group["model"]
+    assert (groups["a"].images, list(groups["a"].means_K)) == (3, [2.0, 2.0, 2.0])
+    assert groups["b"].images == 2
+    assert np.isnan(groups["b"].means_K).all()
+    moved = compare(*tables)
+    assert [(row["mean_here"], row["drift"]) for row in moved.rows] == [(2.0, 0.0)] * 3
+    assert [row["key"] for row in moved.most] == ["0000.png", "0002.png"]
+    assert b"nan" not in scoring_report(tables[0], against=tables[1]).lower().replace(b"finance", b"")

@@ -166,6 +166,60 @@ def test_a_reward_of_other_weights_ranks_anew(chosen: Chosen, tmp_path: Path) ->
     assert decisions(output)["reward"].to_pylist() == [2.0, 1.75]
 
 
+NAN = float("nan")
+AES = pa.schema({"aes": pa.float64(), "odds": pa.float16()})
+
+
+def test_nan_is_no_number_to_any_rule(chosen: Chosen) -> None:
+    aes = [0.5, NAN, 2.5, NAN, 4.5, NAN]
+    rows = rewards(1, 2, 3, 4, 5, 6, aes=[*aes], odds=[np.float16(value) for value in aes])
+    for condition in ("aes > 3", "NOT aes <= 3", "odds NOT BETWEEN 0 AND 3"):
+        assert kept(chosen(rows, "--where", condition, carried=AES)) == "e", condition
+    assert kept(chosen(rows, "--quantile", "aes=0.5", carried=AES)) == "ce"
+    assert kept(chosen(rows, "--quantile", "odds=0.5", carried=AES)) == "ce"
+    assert kept(chosen(rows, "--best-of", 1, "--per", "odds", carried=AES)) == "acef", "one group without a number"
+    assert len(kept(chosen(rows, "--balance", "aes", carried=AES))) == 4
+
+
+def test_nan_that_the_statistics_of_a_file_do_not_show_is_no_number(chosen: Chosen) -> None:
+    """Arrow leaves it out of a file's least and greatest value, and the engine believed that there was none."""
+    rows = rewards(1, 2, 3, aes=[0.5, NAN, 4.5])
+    assert kept(chosen(rows, "--where", "aes > 0", carried=AES)) == "ac"
+    assert kept(chosen(rows, "--where", "aes IS NULL", carried=AES)) == "b"
+    assert kept(chosen(rows, "--quantile", "aes=0", carried=AES)) == "ac"
+
+
+def test_an_image_without_a_reward_stands_behind_all_others(
+    chosen: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking: dict[object, object] = {"a": None, "d": NAN}
+    rows = [{**row, "reward": lacking.get(row["key"], row["reward"])} for row in rewards(1, 0.5, 3, 1, 2)]
+    rows = [dict(row, sha256=sha) for row, sha in zip(rows, ["s", "s", "t", "u", "t"], strict=True)]
+    assert kept(chosen(rows, "--dedup")) == "bcd", "of a group of one the one"
+    assert kept(chosen(rows, "--top-k", 4)) == "abce"
+    assert kept(chosen(rows, "--top-fraction", 0.6)) == "bce"
+    for most_held in (0, rules.MOST_HELD):
+        monkeypatch.setattr(rules, "MOST_HELD", most_held)
+        assert kept(chosen(rows, "--best-of", 1, "--per", "sha256")) == "bcd"
+        assert kept(chosen(rows, "--best-of", 2, "--per", "sha256")) == "abcde"
+    assert kept(chosen(rows, "--quantile", "reward=0")) == "bce", "which has no place among the numbers"
+    chosen(rows, "--sampling-weights", "--temperature", 1)
+    output = max(tmp_path.glob("*-chosen"), key=lambda path: path.stat().st_mtime)
+    assert decisions(output)["weight"].to_pylist() == pytest.approx([0, math.exp(-2.5), 1, 0, math.exp(-1)])
+
+
+def test_weights_of_infinite_rewards_are_numbers(chosen: Chosen, tmp_path: Path) -> None:
+    chosen(rewards(math.inf, 3, -math.inf, math.inf), "--sampling-weights")
+    [output] = tmp_path.glob("*-chosen")
+    assert decisions(output)["weight"].to_pylist() == [1, 0, 0, 1]
+
+
+def test_a_fused_reward_of_no_number_is_none(chosen: Chosen, tmp_path: Path) -> None:
+    (tmp_path / "weights.toml").write_text('source = "test"\n[weights]\nlighting = 1\nlayout = 1\n')
+    rows = rewards(5, 1, layout=[NAN, 1], lighting=[1, 2])
+    assert kept(chosen(rows, "--top-k", 1, "--fusion", tmp_path / "weights.toml")) == "b"
+
+
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.1, 3.7, 1e-3), (2.0, -1.0, 0.3)])
 def test_the_engine_fuses_as_fuse_does(weights: tuple[float, ...]) -> None:
     names = ("x", "y", "z")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 READ_WITH = {
@@ -14,8 +14,8 @@ READ_WITH = {
 }
 
 
-def card(format: str, record: Mapping[str, Any], images: int, missing: int) -> str:
-    """Markdown. record: selection.json."""
+def card(format: str, record: Mapping[str, Any], images: int, missing: int, altered: Sequence[str] = ()) -> str:
+    """Markdown. record: selection.json; altered: what is not in it as it was, a sentence each."""
     rejected = [f"| {reason} | {count:,} |" for reason, count in record["dropped_by_reason"].items()]
     scores = [f"- `{table['uri']}`, fingerprint `{table['fingerprint']}`" for table in record["scores"]]
     left = f"\n{missing:,} originals were moved, deleted or changed since they were scored, and are not in it.\n"
@@ -25,8 +25,9 @@ def card(format: str, record: Mapping[str, Any], images: int, missing: int) -> s
             "",
             f"{images:,} of {record['images']:,} images, in the form `{format}`; bytes are those of the originals.",
             left if missing else "",
-            f"Read it with `{READ_WITH[format]}`.",
+            f"Read it with `{READ_WITH[format]}`." if images else "It is empty: nothing was selected.",
             "",
+            *(["Not as in the score table:", "", *(f"- {sentence}" for sentence in altered), ""] if altered else []),
             "## Scores",
             "",
             *scores,

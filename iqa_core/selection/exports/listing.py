@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.selection.exports.samples import Form
-
 NAMED = {"filename": "key", "width": "width", "height": "height"}
 """Column of the list -> column of the rows."""
 
@@ -27,19 +25,19 @@ def list_schema(score_names: tuple[str, ...]) -> pa.Schema:
     return pa.schema([*fields, *((name, pa.float32()) for name in score_names)])
 
 
-def list_bytes(blocks: Iterable[pa.Table], form: Form, score_names: tuple[str, ...]) -> tuple[bytes, bytes]:
+def list_bytes(blocks: Iterable[pa.Table], caption: str | None, score_names: tuple[str, ...]) -> tuple[bytes, bytes]:
     """`selected.parquet` and `selected.txt`, compressed as the rows come."""
     schema = list_schema(score_names)
     table, text = io.BytesIO(), io.StringIO()
     with pq.ParquetWriter(table, schema, compression="zstd") as writer:
         for block in blocks:
-            writer.write_table(_listed(block, form, schema))
+            writer.write_table(_listed(block, caption, schema))
             text.writelines(_lines(block))
     return table.getvalue(), text.getvalue().encode()
 
 
-def _listed(block: pa.Table, form: Form, schema: pa.Schema) -> pa.Table:
-    caption = pa.nulls(block.num_rows, pa.string()) if form.caption is None else block.column(form.caption)
+def _listed(block: pa.Table, caption_column: str | None, schema: pa.Schema) -> pa.Table:
+    caption = pa.nulls(block.num_rows, pa.string()) if caption_column is None else block.column(caption_column)
     columns = {name: caption if name == "caption" else block.column(NAMED.get(name, name)) for name in schema.names}
     return pa.table(columns).cast(schema)
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.selection.exports.features import schema_metadata
-from iqa_core.selection.exports.samples import Form, Sample
+from iqa_core.selection.exports.features import portable_table, schema_metadata
+from iqa_core.selection.exports.samples import Samples, renamed
 
 ROWS_PER_GROUP = 100
 """What a reader holds at once: with images of a megabyte, about 100 MB."""
@@ -17,24 +17,28 @@ ROWS_PER_GROUP = 100
 IMAGE_TYPE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
-def files(chunk: str, samples: Sequence[Sample], form: Form) -> Mapping[str, bytes]:
+def files(chunk: str, samples: Samples) -> Mapping[str, bytes]:
     """One file; columns of the values keep their names, but for one called `image`, which becomes `input_image`."""
-    names = {name: "input_image" if name == "image" else name for name in form.schema.names}
-    values = [form.schema.field(name).with_name(new) for name, new in names.items()]
-    schema = pa.schema([pa.field("image", IMAGE_TYPE), *values])
-    rows = [
-        {
-            "image": {"bytes": sample.data, "path": sample.name},
-            **{new: sample.values[name] for name, new in names.items()},
-        }
-        for sample in samples
-    ]
+    values = portable_table(samples.values)
+    images = pa.array([{"bytes": sample.data, "path": sample.name} for sample in samples.images], IMAGE_TYPE)
+    table = pa.table([images, *values.columns], ["image", *columns(values.column_names).values()])
+    schema = table.schema
     buffer = io.BytesIO()
-    table = pa.Table.from_pylist(rows, schema.with_metadata(schema_metadata(schema)))
     # images do not compress, and trying costs time
     compression = dict.fromkeys(_leaves(schema), "zstd") | {"image.bytes": "none"}
-    pq.write_table(table, buffer, compression=compression, row_group_size=ROWS_PER_GROUP, use_dictionary=False)
+    pq.write_table(
+        table.replace_schema_metadata(schema_metadata(schema)),
+        buffer,
+        compression=compression,
+        row_group_size=ROWS_PER_GROUP,
+        use_dictionary=False,
+    )
     return {f"{chunk}.parquet": buffer.getvalue()}
+
+
+def columns(names: Sequence[str]) -> dict[str, str]:
+    """Column -> its name in the file."""
+    return renamed(names, lambda name: "input_image" if name == "image" else name)
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

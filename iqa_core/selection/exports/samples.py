@@ -1,17 +1,13 @@
-"""Kept rows and their bytes -> samples: what every export format writes, and the names and values that it writes.
+"""Kept rows and their bytes -> samples: what every export format writes, and the names that it writes them under.
 
 Names are made of chunk and ordinal, so they are unique and the same in every run; the original's key stands beside.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
@@ -29,8 +25,6 @@ class Sample:
     data: bytes
     """As they were scored; never decoded, never encoded again."""
     extension: str
-    values: Mapping[str, Any]
-    """Column -> value: key, source, sha256, size, weight, scores, carried columns."""
 
     @property
     def name(self) -> str:
@@ -38,12 +32,13 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """What the files of one export have in common."""
+class Samples:
+    """Images of one shard, and what stands beside them."""
 
-    schema: pa.Schema
-    """Of the values of its samples."""
-    caption: str | None
+    images: Sequence[Sample]
+    values: pa.Table
+    """A row for each: key, source, sha256, size, weight, scores, carried columns."""
+    caption: str | None = None
     """The column that is the caption."""
 
 
@@ -52,30 +47,24 @@ def value_schema(rows: pa.Schema) -> pa.Schema:
     return pa.schema([field for field in rows if field.name not in HIDDEN])
 
 
-def samples_of(chunk: str, rows: pa.Table, data: Sequence[bytes]) -> list[Sample]:
+def samples_of(chunk: str, rows: pa.Table, data: Sequence[bytes], caption: str | None = None) -> Samples:
     """rows: kept rows of one chunk that have their bytes."""
-    values = rows.select(value_schema(rows.schema).names).to_pylist()
-    return [
-        Sample(f"{chunk}-{ordinal:06d}", bytes_, EXTENSIONS.get(row["format"], row["format"]), row)
-        for ordinal, (row, bytes_) in enumerate(zip(values, data, strict=True))
+    formats = rows.column("format").to_pylist()
+    images = [
+        Sample(f"{chunk}-{ordinal:06d}", bytes_, EXTENSIONS.get(format, format))
+        for ordinal, (format, bytes_) in enumerate(zip(formats, data, strict=True))
     ]
+    return Samples(images, rows.select(value_schema(rows.schema).names), caption)
 
 
-def to_json(values: Mapping[str, Any], schema: pa.Schema) -> str:
-    """One line of JSON; float32 in the digits that it has, what is not finite as null."""
-    return json.dumps(
-        {
-            name: _plain(value, schema.field(name).type if name in schema.names else None)
-            for name, value in values.items()
-        },
-        ensure_ascii=False,
-        default=str,
-    )
-
-
-def _plain(value: Any, kind: pa.DataType | None) -> Any:
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        return None
-    return float(str(np.float32(value))) if kind == pa.float32() else value
+def renamed(names: Sequence[str], rename: Callable[[str], str]) -> dict[str, str]:
+    """Name -> another where a format keeps it for itself; underscores make it one that no column has."""
+    found = {}
+    taken = {name for name in names if rename(name) == name}
+    for name in names:
+        new = rename(name)
+        while new != name and new in taken:
+            new += "_"
+        taken.add(new)
+        found[name] = new
+    return found

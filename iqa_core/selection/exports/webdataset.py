@@ -9,31 +9,35 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from iqa_core.selection.exports.samples import Form, Sample, to_json
+from iqa_core.selection.exports.samples import Sample, Samples
+from iqa_core.selection.exports.values import is_text, json_rows, to_json
 
 SIDECARS = ("json", "txt")
 
 
-def files(chunk: str, samples: Sequence[Sample], form: Form) -> Mapping[str, bytes]:
+def files(chunk: str, samples: Samples) -> Mapping[str, bytes]:
     """One tar; the same samples give the same bytes."""
+    schema = samples.values.schema
+    texts = {name: name for name in SIDECARS if name in schema.names and is_text(schema.field(name).type)}
+    if samples.caption is not None:
+        texts["txt"] = samples.caption
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for sample in samples:
-            for name, data in _members(sample, form):
+        for sample, row in zip(samples.images, json_rows(samples.values), strict=True):
+            for name, data in _members(sample, row, texts):
                 header = tarfile.TarInfo(name)  # its time, owner and group are 0, so that bytes repeat
                 header.size = len(data)
                 tar.addfile(header, io.BytesIO(data))
     return {f"{chunk}.tar": buffer.getvalue()}
 
 
-def _members(sample: Sample, form: Form) -> Iterator[tuple[str, bytes]]:
+def _members(sample: Sample, row: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """texts: sidecar -> the column that it is made of."""
     yield sample.name, sample.data
-    texts = {name: sample.values.get(name) for name in SIDECARS}
-    if form.caption is not None:
-        texts["txt"] = sample.values[form.caption]
-    for name, text in texts.items():
-        if isinstance(text, str):
-            yield f"{sample.stem}.{name}", text.encode()
-    yield f"{sample.stem}.scores.json", to_json(sample.values, form.schema).encode()
+    for ending, column in sorted(texts.items()):
+        if row[column] is not None:
+            yield f"{sample.stem}.{ending}", row[column].encode()
+    yield f"{sample.stem}.scores.json", to_json(row).encode()
