@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from iqa_core.corpus.chunks import ReadOptions
@@ -39,8 +38,7 @@ def progress_of(table: ScoreTable) -> list[list[float]]:
     uri = join(table.uri, "run.json")
     if table.storage.stat(uri) is None:
         return []
-    run = json.loads(table.storage.read(uri))
-    found: list[list[float]] = run.get("this_run", {}).get("progress", [])
+    found: list[list[float]] = table.storage.read_object(uri, "this_run")["this_run"].get("progress", [])
     return found
 
 
