@@ -202,7 +202,7 @@ def _conclude(
     gone = [manifest.filter(manifest.column("reason").is_valid()) for manifest in written]
     missing = pa.concat_tables([MANIFEST.empty_table(), *gone, *outcome.missing], promote_options="permissive")
     images = rows - sum(table.num_rows for table in gone)
-    print(f"{_labelled(work)}: {counted(images, 'image')} in {counted(len(written), 'shard')}", flush=True)
+    print(f"{labelled(work)}: {counted(images, 'image')} in {counted(len(written), 'shard')}", flush=True)
     _list_missing(work, missing)
     if undone:
         print(f"unfinished {counted(len(undone), 'shard')}, which the same command tries again", flush=True)
@@ -222,11 +222,11 @@ def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapp
     for name, data in (("selected.parquet", table), ("selected.txt", text)):
         work.storage.put(join(_folder(work), name), data, scratch=join(work.output, ".tmp"))
     _put_card(work, record, schema, record["kept"], 0)
-    print(f"{_labelled(work)}: {counted(record['kept'], 'image')}", flush=True)
+    print(f"{labelled(work)}: {counted(record['kept'], 'image')}", flush=True)
     return DONE
 
 
-def _labelled(work: ExportWork) -> str:
+def labelled(work: ExportWork) -> str:
     """The format and its folder, in columns; a space stands between them however long the format's name is."""
     return f"{work.format:<10} {_folder(work)}"
 
