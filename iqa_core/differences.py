@@ -18,12 +18,13 @@ def differences(
 ) -> list[str]:
     """`name: value there, value now`, sorted by name; nested names are joined by dots.
 
-    Neither may hold secrets: what differs is shown. A value that is not there is `absent`.
+    Neither may hold secrets: what differs is shown. A value that is None or not there is `absent`: a setting that was
+    added since is no difference where it is not used.
     """
     left, right = dict(_flat(there)), dict(_flat(here))
     found = []
     for name in sorted({*left, *right}):
-        one, other = left.get(name, ABSENT), right.get(name, ABSENT)
+        one, other = left.get(name), right.get(name)
         if one != other:
             texts = _apart(one, other)
             found.append(f"{name}: {texts[0]} {places[0]}, {texts[1]} {places[1]}")
@@ -40,7 +41,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _apart(one: Any, other: Any) -> tuple[str, str]:
     """Both values, short enough to be read; of long ones the stretch that begins before they differ."""
-    texts = [str(value) if value is not None else "none" for value in (one, other)]
+    texts = [ABSENT if value is None else str(value) for value in (one, other)]
     same = next((i for i, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), min(map(len, texts)))
     begin = max(0, same - SHOWN // 4) if max(map(len, texts)) > SHOWN else 0
     return shortened(texts[0], begin), shortened(texts[1], begin)

@@ -131,7 +131,11 @@ def test_another_policy_in_the_same_folder_is_refused(
     assert run("--scores", scores, "--output", tmp_path / "out", "--top-k", 3) == 0
     said = refused("--best-of", 1, "--per", "prompt", "--where", "reward > 2")
     assert "another policy" in said
-    for difference in ("best_of: none there, 1 now", "top_k: 3 there, none now", "where: none there, reward > 2 now"):
+    for difference in (
+        "best_of: absent there, 1 now",
+        "top_k: 3 there, absent now",
+        "where: absent there, reward > 2 now",
+    ):
         assert f"\n  {difference}\n" in said
     assert "\n  per.best_of: absent there, ['prompt'] now\n" in said
 
