@@ -9,7 +9,6 @@ What is compared takes turns within one run, and medians are taken: on a shared 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -30,6 +29,7 @@ from benchmarks.model_shapes import SHAPES, make_prompts
 from iqa_core.assessor.encoding import EncodedBatch
 from iqa_core.assessor.level_head import LevelHead
 from iqa_core.assessor.prefix_sharing import PackedWay, PlainWay
+from iqa_core.flags import StrictParser
 
 DIMENSIONS, SUFFIX_TOKENS, ANSWER_TOKENS = 4, 80, 14
 """The last: of `The spatial aesthetic lighting quality level of this image is good.`"""
@@ -245,7 +245,7 @@ def _see(engine: Engine, batch: EncodedBatch) -> object:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = StrictParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     parser.add_argument("--device", help="cuda or cpu; without it the comparison on the CPU")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="qwen2.5-vl-7b", help="with --device")

@@ -6,7 +6,6 @@ against equal ones, on preferences made from known weights. The table goes into 
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import statistics
@@ -28,6 +27,7 @@ from iqa_core.demo.base import HELD_OUT_SEED
 from iqa_core.demo.card import ABLATIONS, shown, table, write_section
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.demo.scenes import DIMENSIONS
+from iqa_core.flags import StrictParser
 from iqa_core.opinions.load import load_opinions
 from iqa_core.preferences.bradley_terry import Floats, fit_weights, judge, splits
 from iqa_core.records import Assessment
@@ -86,7 +86,7 @@ def fusion(scores_NK: Floats, truths_NK: Floats) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = StrictParser(description=__doc__)
     parser.add_argument("--base", default="demo-model/base", help="checkpoint to fine-tune (default %(default)s)")
     parser.add_argument("--scenes", type=int, default=700, help="to train on (default %(default)s)")
     parser.add_argument("--held-out", type=int, default=300, help="to judge on (default %(default)s)")

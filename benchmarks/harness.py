@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.corpus.sink import ScoredBatch
+from iqa_core.flags import StrictParser
 from jobs.cluster_session import Pool
 from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(name: str, measure: Callable[[], Mapping[str, Any]]) -> None:
     """Measure and print: a JSON line with --json, else a line per figure."""
-    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser = StrictParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     as_json = parser.parse_args().json
     record = {"benchmark": name, **measure(), "machine": machine()}

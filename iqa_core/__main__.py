@@ -9,15 +9,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from iqa_core.errors import CallerError, IqaError
+from iqa_core.errors import CallerError, RunError, exit_code
+from iqa_core.flags import StrictParser, json_object
 from iqa_core.inspection.commands import check, check_flags, probe, probe_flags
 from iqa_core.opinions.convert import convert, convert_flags
-
-if TYPE_CHECKING:
-    from iqa_core.corpus.storage import Storage
+from iqa_core.outputs import local_output, require_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Command:
 
 
 def _scenes_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, help="folder, new or empty")
+    parser.add_argument("--output", type=local_output, required=True, help="folder, new or empty")
     parser.add_argument("--count", type=int, default=500, help="number of images (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default %(default)s)")
     parser.add_argument(
@@ -53,20 +50,26 @@ def _scenes(flags: argparse.Namespace) -> int:
 
 
 def _report_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scores", required=True, help="output of a scoring run")
+    parser.add_argument("--scores", required=True, help="output of a scoring run; another one goes to --against")
     parser.add_argument("--against", help="output of another run over the same images, to compare with")
-    parser.add_argument("--output", type=Path, default=Path("report.html"), help="HTML file (default %(default)s)")
-    parser.add_argument("--storage-options", default="{}", help="JSON object passed to fsspec")
+    parser.add_argument("--output", type=local_output, default="report.html", help="HTML file (default %(default)s)")
+    parser.add_argument("--storage-options", type=json_object, default={}, help="JSON object passed to fsspec")
 
 
 def _report(flags: argparse.Namespace) -> int:
     from iqa_core.corpus.score_tables import open_score_table
+    from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
     from iqa_core.report.scoring_report import scoring_report
 
-    storage = _storage(flags.storage_options)
-    table = open_score_table(storage, flags.scores)
-    against = None if flags.against is None else open_score_table(storage, flags.against)
-    flags.output.write_bytes(scoring_report(table, against))
+    require_file(flags.output)
+    storage = Storage(flags.storage_options)
+    try:
+        table = open_score_table(storage, flags.scores)
+        against = None if flags.against is None else open_score_table(storage, flags.against)
+        page = scoring_report(table, against)
+    except (RunError, Missing, Forbidden, FetchFailed) as error:
+        raise CallerError(str(error)) from error
+    storage.put(str(flags.output.absolute()), page)
     print(f"report of {len(table.chunks):,} of {table.planned:,} chunks in {flags.output}")
     return 0
 
@@ -75,24 +78,14 @@ def _status_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="--output of a scoring run: a folder, or a URI of an object store")
     parser.add_argument("--verify", action="store_true", help="read the table: is every planned image there once?")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with all that is known")
-    parser.add_argument("--storage-options", default="{}", help="JSON object passed to fsspec")
+    parser.add_argument("--storage-options", type=json_object, default={}, help="JSON object passed to fsspec")
 
 
 def _status(flags: argparse.Namespace) -> int:
+    from iqa_core.corpus.storage import Storage
     from iqa_core.status import status
 
-    return status(flags.output, _storage(flags.storage_options), flags.verify, flags.json)
-
-
-def _storage(options: str) -> Storage:
-    import json
-
-    from iqa_core.corpus.storage import Storage
-
-    try:
-        return Storage(json.loads(options))
-    except ValueError as error:
-        raise CallerError(f"--storage-options {options}: it is no JSON ({error})") from error
+    return status(flags.output, Storage(flags.storage_options), flags.verify, flags.json)
 
 
 COMMANDS = {
@@ -107,24 +100,19 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 failed or a fault was found (`check`, `status --verify`), 2 the caller's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m iqa_core", description="Small commands.", allow_abbrev=False)
+    parser = StrictParser(prog="python -m iqa_core", description="Small commands.")
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, command in COMMANDS.items():
-        command_parser = commands.add_parser(
-            name, help=command.summary, description=command.summary, allow_abbrev=False
-        )
+        command_parser = commands.add_parser(name, help=command.summary, description=command.summary)
         command.add_flags(command_parser)
         command_parser.set_defaults(run=command.run)
-    flags = parser.parse_args(argv)
-    try:
+
+    def run() -> int:
+        flags = parser.parse_args(argv)
         code: int = flags.run(flags)
-    except CallerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except IqaError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    return code
+        return code
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

@@ -141,13 +141,14 @@ def _told(run: Mapping[str, Any]) -> str:
     parts = [f"{run['run']} of {run['job']} on {run['host']}: {state}, heartbeat {run['age_s']:.0f} s old"]
     progress = run["progress"]
     if "images_this_run" in progress:
-        eta = progress["eta_seconds"]
         parts += [
             f"{progress['images_this_run']:,} images at {progress['images_per_second']:.1f}/s",
             f"{progress['chunks_open']:,} chunks open",
             f"{progress['chunks_failed']:,} failed",
-            "ETA unknown" if eta is None else f"ETA {eta:,.0f} s",
         ]
+        if run["is_active"]:  # of a run that has ended, nothing is still to come
+            eta = progress["eta_seconds"]
+            parts.append("ETA unknown" if eta is None else f"ETA {eta:,.0f} s")
     return ", ".join(parts)
 
 

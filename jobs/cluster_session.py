@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 512 * 2**20
 """Of a Ray that is started here: a few dozen batches of pixels in flight, on a machine that others use as well."""
 
+
+ANSWER_TIMEOUT_S = 10.0
+"""For a cluster's port to take a connection."""
 
 CPU_ACTOR_SHARE = 0.75
 """Of each CPU, where there is no GPU: the rest is left to readers."""
@@ -71,11 +75,7 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
     import ray
 
     logging.getLogger("ray").setLevel(logging.WARNING)
-    there = address or os.environ.get("RAY_ADDRESS")
-    if there and there.startswith("ray://"):
-        raise CallerError(
-            f"{there}: Ray Client is not supported; give HOST:6379, or submit the job to http://HOST:8265"
-        )
+    there = require_answer(address)
     code = _code_on_its_way(bool(there) and not code_on_nodes)
     options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
@@ -87,8 +87,10 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
             configure_logging=False,
             **({} if there else options),
         )
-    except (ConnectionError, ray.exceptions.RpcError) as error:
-        raise CallerError(f"no Ray cluster answers at {there} ({error})") from error
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RpcError) as error:
+        if not there:
+            raise RunError(f"no Ray could be started here ({error})") from error
+        raise CallerError(f"the Ray cluster at {there} cannot be used ({error})") from error
     except Exception as error:
         if type(error) is not Exception:
             raise
@@ -98,6 +100,31 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
         yield
     finally:
         ray.shutdown()
+
+
+def require_answer(given: str | None) -> str | None:
+    """The cluster to be used, by flag or environment; None: one is started.
+
+    Raises CallerError for what is no address of a cluster, and where nothing listens: Ray itself looks for 100 s.
+    """
+    origin, address = ("--ray-address", given) if given else ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS"))
+    if not address or address in ("auto", "local"):
+        return address or None
+    if address.startswith("ray://"):
+        raise CallerError(
+            f"{address}: Ray Client is not supported; give HOST:6379, or submit the job to http://HOST:8265"
+        )
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdecimal()) or "/" in host or int(port) > 65535:
+        raise CallerError(
+            f"{origin} {address}: a cluster is named HOST:6379, or `auto` for the one on this machine. Through a "
+            "dashboard a job is submitted: ray job submit --address http://HOST:8265 --working-dir . -- python jobs/…"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT_S).close()
+    except OSError as error:
+        raise CallerError(f"{origin} {address}: no Ray cluster answers there ({error})") from error
+    return address
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_origin
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError, ValidationInfo
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -23,12 +23,21 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from iqa_core.errors import CallerError, IqaError
-
-DONE, FAILED, REFUSED = 0, 1, 2
+from iqa_core.errors import CallerError, exit_code
+from iqa_core.flags import StrictParser, json_object
+from iqa_core.outputs import require_lasting
 
 SECRET_FIELDS = frozenset({"storage_options"})
 """Settings whose values are never printed, and whose keys are not ours to rename."""
+
+
+def _outlives_the_job(given: str, info: ValidationInfo) -> str:
+    require_lasting(given, f"--{_flag((info.field_name or '',))}")
+    return given
+
+
+Lasting = Annotated[str, AfterValidator(_outlives_the_job)]
+"""A path or URI that is written to, or that what is written names: it may not be gone with a submitted job."""
 
 
 class JobSettings(BaseSettings):
@@ -61,11 +70,8 @@ class JobSettings(BaseSettings):
 S = TypeVar("S", bound=JobSettings)
 
 
-class _Parser(argparse.ArgumentParser):
-    """No abbreviations (a flag means one thing, for ever), and one line for a mistake."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+class _Parser(StrictParser):
+    """One line for a mistake."""
 
     def error(self, message: str) -> Any:
         raise CallerError(f"{message}; --help lists the flags")
@@ -90,26 +96,22 @@ def parse(settings_type: type[S], arguments: Sequence[str]) -> S:
 
 def run(settings_type: type[S], main: Callable[[S], int]) -> int:
     """Parse, run, and turn errors into exit codes; a caller's mistake is one message without a traceback."""
-    try:
-        return main(parse(settings_type, sys.argv[1:]))
-    except CallerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return REFUSED
-    except IqaError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted: what was committed stays; the same command goes on from there", file=sys.stderr)
-        return FAILED
+    return exit_code(lambda: main(parse(settings_type, sys.argv[1:])))
 
 
 def _taken_first(settings_type: type[JobSettings], arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """`--config`, all repeatable flags, and the rest: pydantic-settings cuts values at commas, and paths have some."""
+    """`--config`, repeatable flags, JSON objects, and the rest.
+
+    pydantic-settings cuts values at commas, and paths have some; of two objects it would silently merge the keys.
+    """
     parser = _Parser(add_help=False)
     parser.add_argument("--config", type=Path)
     for name, field in settings_type.model_fields.items():
-        if get_origin(field.annotation) is list:
-            parser.add_argument(f"--{name.replace('_', '-')}", action="append")
+        flag, kind = f"--{_flag((name,))}", get_origin(field.annotation)
+        if kind is list:
+            parser.add_argument(flag, action="append")
+        elif kind is dict:
+            parser.add_argument(flag, type=json_object)
     return parser.parse_known_args(list(arguments))
 
 
@@ -125,6 +127,9 @@ def _toml(path: Path | None) -> dict[str, Any]:
 def _snake(table: dict[str, Any]) -> dict[str, Any]:
     """TOML keys may be written like the flags."""
     renamed = {key.replace("-", "_"): value for key, value in table.items()}
+    if len(renamed) < len(table):
+        twice = next(key for key in table if "-" in key and key.replace("-", "_") in table)
+        raise CallerError(f"--config: {twice} is there twice, once as {twice.replace('-', '_')}; leave one out")
     return {
         key: _snake(value) if isinstance(value, dict) and key not in SECRET_FIELDS else value
         for key, value in renamed.items()

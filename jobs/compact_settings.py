@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from jobs.command import JobSettings
+from jobs.command import JobSettings, Lasting
 
 COMPACTION = "compact_scores"
 """The job's name in heartbeats."""
@@ -15,7 +15,7 @@ COMPACTION = "compact_scores"
 class CompactSettings(JobSettings):
     """Merge the small score files of a scoring job into few large ones; runs in one process, resumable at any point."""
 
-    scores: str
+    scores: Lasting
     """Output of a scoring job, of which no run is at work."""
     file_images: int = Field(default=262_144, ge=1)
     """Images of one file at most, taken that every chunk holds --chunk-images; 30 MB or so."""

@@ -11,8 +11,7 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import ScoreFiles
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
-from iqa_core.errors import CallerError, RunError
-from jobs.command import DONE
+from iqa_core.errors import DONE, CallerError, RunError
 from jobs.compact_settings import COMPACTION, CompactSettings
 from jobs.progress import LINE_EVERY_S, counted
 from jobs.scoring_job import JOB as SCORING
@@ -39,6 +38,7 @@ def compact(settings: CompactSettings) -> int:
     print(_opening(output, files, todo), flush=True)
     if settings.dry_run or not (todo or superfluous(files) or plan.retired() & files.finished):
         return DONE
+    storage.require_writable(output, "--scores", is_folder=True)
     try:
         with Pulse(storage, output, COMPACTION) as pulse:
             _require_rest(storage, output, pulse.run)  # again, now that others can see this one
@@ -55,7 +55,7 @@ def compact(settings: CompactSettings) -> int:
                 if time.monotonic() - shown_at >= LINE_EVERY_S:
                     shown_at = time.monotonic()
                     print(f"{done:,} of {counted(len(todo), 'file')}", flush=True)
-    except (Missing, Forbidden, FetchFailed, OSError) as error:
+    except (Missing, Forbidden, FetchFailed) as error:
         raise RunError(f"{error}; what is merged stays, and the same command goes on") from error
     print(f"now        {_described(ledger.files())}", flush=True)
     return DONE

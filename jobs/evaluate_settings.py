@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from iqa_core.assessor.config import AssessorConfig
-from jobs.command import JobSettings
+from jobs.command import JobSettings, Lasting
 
 
 class EvaluateSettings(JobSettings):
@@ -34,7 +34,7 @@ class EvaluateSettings(JobSettings):
     """Column of the annotations, such as model: figures for each of its values, and how they spread."""
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples behind each interval; 0 for none."""
-    output: str | None = None
+    output: Lasting | None = None
     """JSON file for all figures; the table for people goes to standard output."""
-    plots: str | None = None
+    plots: Lasting | None = None
     """Scores against opinions, a picture per dimension and assessor, in one .png, .svg or .pdf; needs matplotlib."""

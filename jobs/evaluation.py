@@ -11,10 +11,9 @@ import numpy as np
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinions
-from jobs.command import DONE
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.evaluation_figures import Evaluation, measured
 from jobs.evaluation_plots import draw, require_plottable
@@ -103,6 +102,9 @@ def _check(settings: EvaluateSettings) -> None:
         raise CallerError("--storage-options belong to --scores")
     if settings.plots is not None:
         require_plottable(settings.plots)
+    for flag, place in (("--output", settings.output), ("--plots", settings.plots)):
+        if place is not None:
+            Storage(settings.storage_options).require_writable(absolute(place), flag, is_folder=False)
 
 
 def _content(settings: EvaluateSettings, evaluation: Evaluation) -> bytes:
@@ -114,5 +116,5 @@ def _content(settings: EvaluateSettings, evaluation: Evaluation) -> bytes:
 def _write(settings: EvaluateSettings, flag: str, output: str, content: bytes) -> None:
     try:
         Storage(settings.storage_options).put(absolute(output), content)
-    except (OSError, Missing, Forbidden, FetchFailed) as error:
+    except (Missing, Forbidden, FetchFailed) as error:
         raise RunError(f"{flag} {output} cannot be written: {error}") from error

@@ -6,7 +6,6 @@ the shard is whole. A task that is done twice puts the same bytes twice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -75,8 +74,7 @@ class ExportWork:
         """What was laid down when the export was begun; None where none was."""
         if self.storage.stat(self.begun_uri) is None:
             return None
-        found: dict[str, Any] = json.loads(self.storage.read(self.begun_uri))
-        return found
+        return self.storage.read_object(self.begun_uri, "decisions", *self.terms)
 
     @property
     def ledger(self) -> Ledger:

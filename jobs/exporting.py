@@ -19,13 +19,12 @@ import pyarrow.compute as pc
 
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.storage import join
-from iqa_core.errors import RunError
+from iqa_core.errors import DONE, FAILED, RunError
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
 from iqa_core.selection.exports.samples import value_schema
 from iqa_core.selection.exports.values import infinite
-from jobs.command import DONE, FAILED
 from jobs.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, ShardDone
 from jobs.progress import Progress, counted
 from jobs.read_tasks import read_each
@@ -235,9 +234,7 @@ def _conclude(
     gone = [manifest.filter(manifest.column("reason").is_valid()) for manifest in written]
     missing = pa.concat_tables([MANIFEST.empty_table(), *gone, *outcome.missing], promote_options="permissive")
     images = rows - sum(table.num_rows for table in gone)
-    print(
-        f"{work.format:<11}{_folder(work)}: {counted(images, 'image')} in {counted(len(written), 'shard')}", flush=True
-    )
+    print(f"{labelled(work)}: {counted(images, 'image')} in {counted(len(written), 'shard')}", flush=True)
     for sentence in outcome.altered:
         print(f"altered    {sentence}", flush=True)
     _list_missing(work, missing)
@@ -259,8 +256,13 @@ def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapp
     for name, data in (("selected.parquet", table), ("selected.txt", text)):
         work.storage.put(join(_folder(work), name), data, scratch=join(work.output, ".tmp"))
     _put_card(work, record, schema, record["kept"], 0)
-    print(f"{work.format:<11}{_folder(work)}: {counted(record['kept'], 'image')}", flush=True)
+    print(f"{labelled(work)}: {counted(record['kept'], 'image')}", flush=True)
     return DONE
+
+
+def labelled(work: ExportWork) -> str:
+    """The format and its folder, in columns; a space stands between them however long the format's name is."""
+    return f"{work.format:<10} {_folder(work)}"
 
 
 def _folder(work: ExportWork) -> str:

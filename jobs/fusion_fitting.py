@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.preferences.bradley_terry import Floats, Verdict, fit_weights, judge, splits, tie_threshold
 from iqa_core.preferences.pairs import load_pairs
-from jobs.command import DONE
 from jobs.fusion_settings import FusionSettings
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -38,6 +37,7 @@ class Compared:
 
 def fit(settings: FusionSettings) -> int:
     """Run the job; the exit code. Raises CallerError."""
+    Storage(settings.storage_options).require_writable(absolute(settings.output), "--output", is_folder=False)
     compared = _compared(settings)
     undecided = f", {compared.undecided:,} rows in which nobody chose" if compared.undecided else ""
     print(f"pairs      {len(compared.shares_P):,} with scores, {compared.unscored:,} without{undecided}")
@@ -79,7 +79,7 @@ def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Flo
     ledger = Ledger(Storage(settings.storage_options), absolute(settings.scores))
     try:
         tables = [rows for _, rows in ledger.read_all(sorted(ledger.finished()))]
-    except (RunError, Missing, Forbidden, FetchFailed, OSError) as error:
+    except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(f"--scores {settings.scores}: {error}") from error
     if not tables:
         raise CallerError(f"--scores {settings.scores} has no score files")
@@ -151,7 +151,4 @@ def _write(settings: FusionSettings, compared: Compared, weights_K: Floats) -> N
     source = f"Bradley-Terry on {len(compared.shares_P)} pairs, seed {settings.seed}"
     lines = [f"source = {json.dumps(source)}", "", "[weights]"]
     lines += [f"{name} = {weight:.6f}" for name, weight in zip(compared.dimensions, weights_K, strict=True)]
-    try:
-        settings.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CallerError(f"--output {settings.output} cannot be written: {error}") from error
+    Storage(settings.storage_options).put(absolute(settings.output), ("\n".join(lines) + "\n").encode())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from jobs.command import JobSettings
+from jobs.command import JobSettings, Lasting
 
 
 class FusionSettings(JobSettings):
@@ -17,8 +16,8 @@ class FusionSettings(JobSettings):
     """Output of a scoring job of the images that were compared."""
     pairs: list[str] = Field(min_length=1)
     """Preferences: hpd:, image-reward: or pick-a-pic: and a file, or our own .csv, .jsonl or .parquet; repeatable."""
-    output: Path
-    """TOML for --fusion."""
+    output: Lasting
+    """TOML for --fusion: a file, or a URI."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """JSON object passed to fsspec where the scores are not local."""
     group_column: str = "group"

@@ -73,7 +73,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
         "fingerprint": fingerprint(spec.fingerprint_parts),
     }
     for name, value in about.items():
-        print(f"{name:<12}{value}", flush=True)
+        print(f"{name:<11} {value}", flush=True)
     assessor = load(spec, config)
     results = dict(_assessed(lambda images: assess_images(assessor, images), opinions.images))
     columns = {name: k for k, name in enumerate(spec.rubric.names)}

@@ -23,6 +23,8 @@ class Progress:
     """Images that were finished when the run began."""
     done: int = 0
     failed: int = 0
+    given_up: int = 0
+    """Images of chunks that this run leaves unfinished."""
     failed_are: str = "rejected"
     """What a line of progress calls them."""
     history: list[tuple[float, int]] = field(default_factory=list)
@@ -30,23 +32,41 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
     _line_at: float = field(default_factory=time.monotonic)
     _bar: Any = None
+    _is_closed: bool = False
     _moment_s: float = 1.0
-
-    def __post_init__(self) -> None:
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self.total, initial=self.done_before, unit="image", smoothing=0.05)
 
     def add(self, images: int, failed: int) -> None:
         """failed: how many of these images."""
         self.done += images
         self.failed += failed
         self._remember()
-        if self._bar is not None:
-            self._bar.update(images)
-            self._bar.set_postfix({self.failed_are: self.failed})
+        self._draw()
         self.tick()
+
+    def give_up(self, images: int, back: int = 0, failed: int = 0) -> None:
+        """Images of a chunk that stays unfinished, of which `back` had come back and `failed` of these are rejected."""
+        self.given_up += images
+        self.done -= back
+        self.failed -= failed
+        self._draw()
+
+    def say(self, text: str) -> None:
+        """Print a line: above the bar, where there is one."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(text, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def _draw(self) -> None:
+        """The bar is made with the first news of the run: what the job says at its start stands above it."""
+        if self._bar is None and not self._is_closed and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total, initial=self.done_before, unit="image", smoothing=0.05)
+        if self._bar is not None:
+            self._bar.update(self.done_before + self.done - self._bar.n)
+            self._bar.set_postfix({self.failed_are: self.failed})
 
     def _remember(self) -> None:
         if not self.history or self.seconds - self.history[-1][0] >= self._moment_s:
@@ -58,6 +78,8 @@ class Progress:
     def tick(self) -> None:
         """Print the line if it is time."""
         now = time.monotonic()
+        if self._bar is None:
+            self._draw()
         if self._bar is None and now - self._line_at >= LINE_EVERY_S:
             self._line_at = now
             print(self.line(), flush=True)
@@ -66,11 +88,14 @@ class Progress:
         finished = self.done_before + self.done
         eta = "ETA unknown" if self.eta_s is None else f"ETA {_duration(self.eta_s)}"
         of_total = "" if self.total is None else f" of {self.total:,}"
-        return f"{finished:,}{of_total} images, {self.rate:.1f} images/s, {self.failed:,} {self.failed_are}, {eta}"
+        failed = f"{self.failed:,} {self.failed_are}"
+        if self.given_up:
+            failed += f", {self.given_up:,} in unfinished chunks"
+        return f"{finished:,}{of_total} images, {self.rate:.1f} images/s, {failed}, {eta}"
 
     def moments(self) -> list[tuple[float, int]]:
         """Seconds since the run began and images that were back by then, the last of them included."""
-        last = [(round(self.seconds, 1), self.done)] if self.done and self.history[-1][1] < self.done else []
+        last = [(round(self.seconds, 1), self.done)] if self.history and self.history[-1][1] != self.done else []
         return [*self.history, *last]
 
     @property
@@ -84,8 +109,8 @@ class Progress:
 
     @property
     def left(self) -> int | None:
-        """Images that have not come back; None where only reading tells how many there are."""
-        return None if self.total is None else max(self.total - self.done_before - self.done, 0)
+        """Images that are still to come back; None where only reading tells how many there are."""
+        return None if self.total is None else max(self.total - self.done_before - self.done - self.given_up, 0)
 
     @property
     def eta_s(self) -> float | None:
@@ -93,6 +118,7 @@ class Progress:
         return None if self.left is None or not self.done else self.left / self.rate
 
     def close(self) -> None:
+        self._is_closed = True
         if self._bar is not None:
             self._bar.close()
 

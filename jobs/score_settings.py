@@ -8,15 +8,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from iqa_core.assessor.config import AssessorConfig
-from jobs.command import JobSettings
+from jobs.command import JobSettings, Lasting
 
 
 class ScoreSettings(JobSettings):
     """Score images along the dimensions of a rubric: one row per image, in Parquet. Resumable at any point."""
 
-    input: list[str] = Field(min_length=1)
+    input: list[Lasting] = Field(min_length=1)
     """Folder, prefix, image, .tar, .parquet, saved data set, or a .csv / .jsonl list of URIs; may be repeated."""
-    output: str
+    output: Lasting
     """Folder or prefix for scores/, plan/ and run.json; the same output resumes."""
     rubric: str | None = None
     """Name, path of a TOML, or sa-bench:<annotations>?prompt=4; default: the one that the checkpoint was trained on."""

@@ -9,9 +9,8 @@ from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import DONE, CallerError, RunError
 from jobs.cluster_session import connected, living_nodes, made_room, plan_pool
-from jobs.command import DONE
 from jobs.isolation import Isolation
 from jobs.metrics import RunMetrics
 from jobs.precheck import precheck
@@ -68,8 +67,8 @@ def score(settings: ScoreSettings) -> int:
                             run.take(event)
                 isolation.close()  # it would hold what the next wave's actors need
             return run.conclude()
-        except OSError as error:
-            raise RunError(f"{job.output} cannot be written ({error}); the same command goes on") from error
+        except (Missing, Forbidden, FetchFailed) as error:
+            raise RunError(f"{error}; the same command goes on") from error
         except RayError as error:
             raise RunError(f"Ray ended the run ({type(error).__name__}: {error}); the same command goes on") from error
         finally:
@@ -103,7 +102,7 @@ def applied(job: ScoringJob, proposal: Proposal) -> Contract:
                 contract = job.plan.contract()
                 assert contract is not None
                 return contract
-        except (Missing, Forbidden, FetchFailed, OSError) as error:
+        except (Missing, Forbidden, FetchFailed) as error:
             raise CallerError(f"--output {job.output} cannot be written: {error}") from error
         proposal = proposed(job)
     raise RunError(f"{job.output}: other drivers extended the plan {PLAN_ATTEMPTS} times; run the same command again")

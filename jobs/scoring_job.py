@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,11 +17,12 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import checked_contract
 from iqa_core.corpus.reading import ReadPlan
-from iqa_core.corpus.storage import Storage, absolute, is_local, local_path
+from iqa_core.corpus.storage import Storage, absolute
 from iqa_core.corpus.table import own_columns
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import ImageLimits
+from jobs.claims import SCORES, require_own
 from jobs.score_settings import ScoreSettings
 from jobs.work import Work
 
@@ -111,7 +111,8 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     if settings.image_column is not None and settings.uri_column is not None:
         raise CallerError("--image-column and --uri-column exclude each other: an image is given in one way")
     output = absolute(settings.output)
-    _check_output(output, settings.input)
+    storage = Storage(settings.storage_options)
+    _check_output(storage, output, settings.input)
     limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
     dimensions = spec.rubric.names
@@ -127,7 +128,7 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     job = ScoringJob(
         settings=settings,
         output=output,
-        storage=Storage(settings.storage_options),
+        storage=storage,
         spec=spec,
         weights=weights.ordered_as(dimensions),
         limits=limits,
@@ -141,10 +142,19 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
             fusion=weights.digest,
             columns={name: value for name, value in columns.items() if value is not None},
             carried=pa.schema([]),
+            rubric=rubric_named(spec.rubric.id, settings.rubric),
         ),
     )
     checked_contract(job.plan, job.wanted)
     return job
+
+
+def rubric_named(id: str, given: str | None) -> str:
+    """A rubric's id, and where it is from unless that is the same; of a file its name alone."""
+    if given is None:
+        return f"{id} of the checkpoint"
+    origin = given.rsplit("/", 1)[-1] if given.endswith(".toml") else given
+    return id if origin == id else f"{id} of {origin}"
 
 
 def _limits(settings: ScoreSettings) -> ImageLimits:
@@ -158,19 +168,9 @@ def _limits(settings: ScoreSettings) -> ImageLimits:
     return replace(own, **{name: value for name, value in given.items() if value is not None})
 
 
-def _check_output(output: str, inputs: list[str]) -> None:
+def _check_output(storage: Storage, output: str, inputs: list[str]) -> None:
     for given in inputs:
         root = absolute(given)
         if output == root or output.startswith(root + "/"):
             raise CallerError(f"--output {output} lies inside of --input {given}: its files would be taken for input")
-    if not is_local(output):
-        return
-    path = local_path(output)
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not existing.is_dir():
-        raise CallerError(f"--output {output}: {existing} is a file; give a folder")
-    try:
-        with tempfile.TemporaryFile(dir=existing):  # tried, since permissions do not tell of a read-only disk
-            pass
-    except OSError as error:
-        raise CallerError(f"--output {output}: {existing} cannot be written to ({error.strerror})") from error
+    require_own(storage, output, SCORES)

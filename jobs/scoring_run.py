@@ -25,10 +25,9 @@ from iqa_core.corpus.sink import OpenChunk, Sink
 from iqa_core.corpus.storage import join
 from iqa_core.corpus.summary import Summary
 from iqa_core.corpus.table import SCORED, TABLE_VERSION, counts_of, retryable_ordinals, table_schema
-from iqa_core.errors import RunError
+from iqa_core.errors import DONE, FAILED, CallerError, RunError
 from iqa_core.records import Reason
 from iqa_core.report.scoring_report import scoring_report
-from jobs.command import DONE, FAILED
 from jobs.compact_settings import COMPACTION
 from jobs.metrics import RunMetrics
 from jobs.progress import Progress, counted
@@ -92,7 +91,7 @@ class ScoringRun:
         self._metrics = metrics
         self._told_at = self._event_at = time.monotonic()
         self._job = job
-        self._warnings = run_record(job.storage, job.output).get("warnings") if warnings is None else list(warnings)
+        self._warnings = _known_warnings(job) if warnings is None else list(warnings)
         self._schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
         self._proposal = proposal
         self._failures: dict[str, str] = {}
@@ -102,10 +101,12 @@ class ScoringRun:
         self._mine = Summary(job.dimensions)
         self._table = Summary(job.dimensions)
         self._finished = self._remove_retired(job.ledger.finished())
-        self._expected, total, has_unknown = self._considered()
+        self._expected = {chunk.name: chunk.images for chunk in considered_chunks(job)}
+        total = sum(images or 0 for images in self._expected.values())
+        has_unknown = None in self._expected.values()
         self._done_before = 0
         self._retries = self._take_stock()
-        self._done_chunks = len(self._expected & self._finished)
+        self._done_chunks = len(self._expected.keys() & self._finished)
         self._progress = Progress(None if has_unknown else total, self._done_before)
         pulse.log(
             "run_started",
@@ -139,6 +140,8 @@ class ScoringRun:
         if isinstance(event, ChunkFailure):
             if event.is_fatal:
                 raise RunError(event.message)
+            if event.chunk not in self._failures:  # several of its batches may say so
+                self._progress.give_up(self._expected.get(event.chunk) or 0)
             self._fail(event.chunk, event.message)
         elif event.chunk not in self._finished:  # what is complete may come again from a node that was thought lost
             self._preload(event.chunk)
@@ -154,7 +157,7 @@ class ScoringRun:
             self._preload(errand.name)
             self._replayed.add(errand.name)
             self._pulse.log("chunk_replayed", chunk=errand.name)
-            print(f"chunk {errand.name}: some of its images did not come back; they are tried one by one", flush=True)
+            self._progress.say(f"chunk {errand.name}: some of its images did not come back; they are tried one by one")
         return is_open
 
     def conclude(self) -> int:
@@ -165,7 +168,7 @@ class ScoringRun:
         self._tell(CONCLUDING)
         # another driver may have retired chunks (--on-changed rescore) while this one was committing them
         there = self._remove_retired(self._job.ledger.finished())
-        undone = self._expected - self._job.plan.retired() - set(self._failures) - (self._finished & there)
+        undone = self._expected.keys() - self._job.plan.retired() - set(self._failures) - (self._finished & there)
         if undone:
             raise RunError(f"{counted(len(undone), 'chunk')} not in the table ({min(undone)}, …); run it again")
         self._check_reject_rate(at_end=True)
@@ -183,17 +186,6 @@ class ScoringRun:
         """Let running writes end; what was not yet written is done again by the next run."""
         self._progress.close()
         self._writers.shutdown(wait=True, cancel_futures=True)
-
-    def _considered(self) -> tuple[set[str], int, bool]:
-        """Names of all chunks of this run, their images as far as they are known, and whether any are not."""
-        names = set()
-        images = 0
-        has_unknown = False
-        for chunk in considered_chunks(self._job):
-            names.add(chunk.name)
-            images += chunk.images or 0
-            has_unknown |= chunk.images is None
-        return names, images, has_unknown
 
     def _remove_retired(self, finished: set[str]) -> set[str]:
         retired = self._job.plan.retired() & finished
@@ -251,6 +243,8 @@ class ScoringRun:
         counts = counts_of(rows)
         outage = counts.get(Reason.FORBIDDEN, 0) + counts.get(Reason.FETCH_FAILED, 0)
         if outage > OUTAGE_SHARE * rows.num_rows:
+            tried = self._tried(name, rows)
+            self._progress.give_up(tried.num_rows, tried.num_rows, tried.num_rows - counts_of(tried).get(SCORED, 0))
             self._fail(
                 name,
                 f"{outage} of {rows.num_rows} images were forbidden or could not be fetched: taken for an outage "
@@ -259,13 +253,17 @@ class ScoringRun:
             return
         self._commit(name, rows, chunk)
         self._finished.add(name)
-        tried = self._retries.get(name)
-        self._mine.add(rows if tried is None else rows.take(pa.array(tried, pa.int64())), chunk.damage)
+        self._mine.add(self._tried(name, rows), chunk.damage)
         self._table.add(rows, chunk.damage)
         self._done_chunks += 1
         rejected = {reason: count for reason, count in counts.items() if reason != SCORED}
         self._pulse.log("chunk_complete", chunk=name, images=rows.num_rows, rejected=rejected, damage=chunk.damage)
         self._check_reject_rate(at_end=False)
+
+    def _tried(self, name: str, rows: pa.Table) -> pa.Table:
+        """Of a complete chunk, the rows that came back in this run."""
+        tried = self._retries.get(name)
+        return rows if tried is None else rows.take(pa.array(tried, pa.int64()))
 
     def _commit(self, name: str, rows: pa.Table, chunk: OpenChunk) -> None:
         while len(self._commits) >= COMMITS_WAITING or (self._commits and self._commits[0].done()):
@@ -322,7 +320,7 @@ class ScoringRun:
 
     def _opening(self, total: int, pool: str) -> str:
         job, known = self._job, self._table.images
-        todo = len(self._expected - self._finished)
+        todo = len(self._expected.keys() - self._finished)
         lines = [
             *(f"{label:<10} {text}" for label, text in job.introduction()),
             f"output     {job.output}",
@@ -348,18 +346,19 @@ class ScoringRun:
 
     def _closing(self) -> str:
         table, job, seconds = self._table, self._job, self._progress.seconds
+        width = max([14, *(len(name) + 1 for name in table.statistics())])
         lines = [
             "",
             f"images     {table.images:>10,}",
             f"scored     {table.scored:>10,}",
             f"rejected   {table.rejected:>10,}",
-            *(f"  {reason:<18}{count:>6,}" for reason, count in table.reasons.items()),
+            *(f"  {reason:<18} {count:>5,}" for reason, count in table.reasons.items()),
             "",
-            f"{'':<14}{'mean':>8}{'q1':>8}{'median':>8}{'q3':>8}",
+            f"{'':<{width}}{'mean':>8}{'q1':>8}{'median':>8}{'q3':>8}",
         ]
         for name, values in table.statistics().items():
             shown = (f"{value:>8.3f}" if value is not None else f"{'-':>8}" for value in values.values())
-            lines.append(f"{name:<14}{''.join(shown)}")
+            lines.append(f"{name:<{width}}{''.join(shown)}")
         lines += [
             "",
             f"this run   {self._mine.images:,} images in {seconds:.1f} s, {self._progress.rate:.1f} images/s",
@@ -407,6 +406,15 @@ class ScoringRun:
             "versions": _versions(),
             "git_commit": _git_commit(),
         }
+
+
+def _known_warnings(job: ScoringJob) -> list[str] | None:
+    """Of the run before; None where there was none, or its record is damaged: this run writes it anew."""
+    try:
+        found: list[str] | None = run_record(job.storage, job.output).get("warnings")
+    except CallerError:
+        return None
+    return found
 
 
 def _first_outage(rows: pa.Table) -> str:

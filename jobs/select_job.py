@@ -8,6 +8,7 @@ from typing import Any
 
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
 from iqa_core.fusion import load_fusion
 from iqa_core.records import ImageLimits
@@ -18,6 +19,7 @@ from iqa_core.selection.policy import Policy, parse_per, parse_quantiles
 from iqa_core.selection.rows import Combined, Given, combined
 from iqa_core.selection.rules import check_columns
 from iqa_core.selection.selection import Selection
+from jobs.claims import SELECTION, require_own
 from jobs.export_work import WRITERS, ExportWork
 from jobs.select_settings import SelectSettings
 
@@ -69,13 +71,16 @@ def prepare(settings: SelectSettings) -> SelectJob:
     for item in given:
         if output == item.table.uri or output.startswith(item.table.uri + "/"):
             raise CallerError(f"--output {output} lies inside of --scores {item.table.uri}; give a folder of its own")
+    if not settings.dry_run:
+        require_own(storage, output, SELECTION)
     rows = combined(given, settings.combine, policy.fusion)
     condition = None if policy.where is None else check_condition(policy.where, rows.schema, rows.engine_name)
     check_columns(policy, rows.schema)
     if before is not None and before["policy_digest"] != policy.digest:
+        shown = "".join(f"\n  {text}" for text in differences(before.get("policy", {}), policy.to_json()))
         raise CallerError(
             f"--output {output}: it holds a selection by another policy ({before['policy_digest']} there, "
-            f"{policy.digest} now); give another folder"
+            f"{policy.digest} now):{shown}\ngive another folder"
         )
     job = SelectJob(storage, settings, policy, condition, rows, selection, None)
     _check_exports(job)
@@ -122,10 +127,10 @@ def _is_begun(job: SelectJob, before: Mapping[str, Any]) -> bool:
         if begun is None:
             continue
         is_begun = True
-        differing = [name for name, value in work.terms.items() if begun[name] != value]
+        differing = differences({name: begun[name] for name in work.terms}, work.terms)
         if format in job.settings.export and differing:
-            flags = " and ".join(f"--{name.replace('_', '-')}" for name in differing)
-            raise CallerError(f"--output: its {format} export was begun with another {flags}; give another folder")
+            flags = "; ".join(f"--{text.replace('_', '-', 1)}" for text in differing)
+            raise CallerError(f"--output: its {format} export was begun otherwise ({flags}); give another folder")
         if [table["chunks"] for table in before["scores"]] != chunks:
             raise CallerError(
                 f"--output: its {format} export was begun before more images were scored; give another folder"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from jobs.command import JobSettings
+from jobs.command import JobSettings, Lasting
 
 
 class SelectSettings(JobSettings):
@@ -16,7 +16,7 @@ class SelectSettings(JobSettings):
 
     scores: list[str] = Field(min_length=1)
     """Output of a scoring run; repeatable, as name=URI where tables are joined."""
-    output: str
+    output: Lasting
     """Folder or prefix for decisions/, selection.json, report/ and exports; the same output resumes."""
     combine: Literal["stack", "join"] | None = None
     """Several tables: one below the other, or joined on (source, key)."""

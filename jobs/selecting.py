@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.engine import engine
 from iqa_core.corpus.table import VERDICT
-from iqa_core.errors import RunError
+from iqa_core.errors import DONE, RunError
 from iqa_core.report.gathered import group_columns
 from iqa_core.report.selection_report import CARRIED, selection_report
 from iqa_core.selection.carried import CarriedColumns, taken
@@ -25,8 +25,7 @@ from iqa_core.selection.exports.samples import renamed
 from iqa_core.selection.rows import POSITION, make_view
 from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
 from iqa_core.selection.selection import Tally
-from jobs.cluster_session import connected_on_demand
-from jobs.command import DONE
+from jobs.cluster_session import connected_on_demand, require_answer
 from jobs.exporting import export
 from jobs.progress import counted
 from jobs.reporting import written
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 def select(settings: SelectSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
     job = prepare(settings)
+    if set(settings.export) - {"list"}:
+        require_answer(settings.ray_address)  # before decisions are written
     print(_opening(job), flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iqa-scores-") as scratch, opened(job, Path(scratch)) as decided_rows:
@@ -200,5 +201,5 @@ def closing(counts: dict[str, Any]) -> str:
     if counts["kept"] and round(counts["effective_images"]) != counts["kept"]:
         lines.append(f"  as many as {counts['effective_images']:>10,.1f} of equal weight")
     lines.append(f"dropped    {counts['dropped']:>12,}")
-    lines += [f"  {reason:<28}{count:>9,}" for reason, count in counts["dropped_by_reason"].items()]
+    lines += [f"  {reason:<28} {count:>8,}" for reason, count in counts["dropped_by_reason"].items()]
     return "\n".join(lines)

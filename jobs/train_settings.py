@@ -9,7 +9,7 @@ from pydantic import Field
 
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.split import SplitBy
-from jobs.command import JobSettings
+from jobs.command import JobSettings, Lasting
 
 
 class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionaries of one kind
@@ -36,7 +36,7 @@ class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionar
     """Checkpoint to begin with: what --assessor.checkpoint takes."""
     rubric: str | None = None
     """Questions to train on; default: the ones that the base was trained on."""
-    output: str
+    output: Lasting
     """Folder or prefix for checkpoints, figures and checkpoint/, the export; the same output resumes."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """JSON object passed to fsspec where the output is not local."""

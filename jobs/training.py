@@ -10,11 +10,11 @@ from typing import Any
 
 from iqa_core.assessor.manifest import FILE as MANIFEST
 from iqa_core.corpus.storage import Storage, absolute, is_local, join, local_path
-from iqa_core.errors import CallerError, IqaError, RunError
+from iqa_core.errors import DONE, CallerError, IqaError, RunError
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
+from jobs.claims import TRAINING, require_own
 from jobs.cluster_session import connected, room_for
-from jobs.command import DONE
 from jobs.train_settings import TrainSettings
 from jobs.training_plan import TrainingPlan, claim, padding_of, prepare, shown_settings
 from jobs.training_watch import line, watched
@@ -37,6 +37,7 @@ TRAIN_ENVIRONMENT = {
 def train(settings: TrainSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
     settings = settings.model_copy(update={"output": absolute(settings.output)})
+    require_own(Storage(settings.storage_options), settings.output, TRAINING)
     plan = prepare(settings)
     for text in plan.describe():
         print(text)

@@ -15,6 +15,7 @@ from iqa_core.assessor.load import describe, own_limits
 from iqa_core.assessor.preparers import ModelPreparer
 from iqa_core.assessor.processors import load_processor
 from iqa_core.corpus.storage import Storage, join
+from iqa_core.differences import differences
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
@@ -27,11 +28,13 @@ from iqa_core.training.samples import TrainingSample, level_samples, require_kno
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.split import require_disjoint, split
 from iqa_core.training.task import TrainingTask
+from jobs.claims import TRAINING
 from jobs.command import SECRET_FIELDS
+from jobs.scoring_job import rubric_named
 from jobs.train_settings import TrainSettings
 
-RUN_FILE = "training.json"
-"""In the output: what the run was started with. It may not change while the output lives."""
+NAMED = "rubric_named"
+"""In that file: the rubric's id and origin, for people; what it asks is told by its digest."""
 MACHINES = frozenset(
     "output storage_options worker_cpus worker_gpus threads max_failures dry_run log_every".split()
 ) | {"ray_address", "code_on_nodes"}
@@ -101,6 +104,7 @@ def prepare(settings: TrainSettings) -> TrainingPlan:
         "digests": digests,
         "train_samples": len(train.samples),
         "validation_samples": len(validation.samples),
+        NAMED: rubric_named(spec.rubric.id, settings.rubric),
     }
     if recipe.augment_prompts_paraphrase:  # no part of the rubric's digest, since they decide no score
         identity["paraphrases"] = {d.name: list(d.paraphrases) for d in spec.rubric.dimensions}
@@ -109,21 +113,22 @@ def prepare(settings: TrainSettings) -> TrainingPlan:
 
 def claim(plan: TrainingPlan) -> None:
     """Make the output this run's own, or find that it is. Raises CallerError that says what differs."""
-    uri = join(plan.settings.output, RUN_FILE)
+    uri = join(plan.settings.output, TRAINING)
     content = json.dumps(plan.identity, indent=2, sort_keys=True) + "\n"
     try:
         if plan.storage.create(uri, content.encode()):
             return
-        there = json.loads(plan.storage.read(uri))
-    except (IqaError, OSError, ValueError) as error:
+        there = plan.storage.read_object(uri)
+    except IqaError as error:
         raise CallerError(f"--output {plan.settings.output} cannot be used: {error}") from error
-    differing = sorted(
-        name for name in there.keys() | plan.identity.keys() if there.get(name) != json.loads(content).get(name)
-    )
-    if differing:
-        shown = "; ".join(f"{name} was {there.get(name)!r}, is {plan.identity.get(name)!r}" for name in differing[:3])
+    here = json.loads(content)
+    named = [identity.pop(NAMED, "") for identity in (there, here)]
+    if differing := differences(there, here):
+        if any(text.startswith("digests.rubric:") for text in differing):
+            differing.insert(0, f"rubric: {named[0] or 'one without a name'} there, {named[1]} now")
+        shown = "\n".join(f"  {text}" for text in differing)
         raise CallerError(
-            f"--output {plan.settings.output} holds a run that was started otherwise ({shown}); "
+            f"--output {plan.settings.output} holds a run that was started otherwise:\n{shown}\n"
             "give another --output, or the same settings"
         )
 
@@ -134,7 +139,7 @@ def shown_settings(settings: TrainSettings) -> dict[str, Any]:
 
 
 def _samples(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder) -> tuple[Usable, Usable, Counter[str]]:
-    weights = dict(_weight(text) for text in settings.weight)
+    weights = _weights(settings.weight)
     opinions, dropped = _reliable(settings, settings.train)
     if settings.validation:
         train, (validation, more) = opinions, _reliable(settings, settings.validation)
@@ -165,6 +170,15 @@ def _reliable(settings: TrainSettings, addresses: list[str]) -> tuple[list[Opini
     opinions = load_opinions(addresses)
     kept, dropped = reliable(opinions.rows, settings.min_raters, settings.max_std)
     return kept, Counter(opinions.dropped) + dropped
+
+
+def _weights(texts: list[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for name, number in map(_weight, texts):
+        if name in weights:
+            raise CallerError(f"--weight {name} is given twice, as {weights[name]:g} and as {number:g}")
+        weights[name] = number
+    return weights
 
 
 def _weight(text: str) -> tuple[str, float]:

@@ -18,6 +18,7 @@ from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, read_ma
 from iqa_core.assessor.preparers import ModelPreparer, make_preparer
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.assessor.system_prompt import system_prompt
+from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
@@ -136,13 +137,12 @@ def _require_described(
 ) -> None:
     """Raises CallerError when assessor.toml was written for other files than those that lie beside it."""
     here = asdict(found) | ({"rubric": own_rubric.digest} if own_rubric else {})
-    for name, digest in here.items():
-        written = manifest.fingerprint.get(name, digest)
-        if written != digest:
-            raise CallerError(
-                f"checkpoint {folder}: its {name} is not the one that its assessor.toml was written for "
-                f"(SHA-256 {written[:16]}… there, {digest[:16]}… here); fetch it again, or write assessor.toml anew"
-            )
+    written = {name: manifest.fingerprint.get(name, digest) for name, digest in here.items()}
+    if differing := differences(written, here):
+        raise CallerError(
+            f"checkpoint {folder}: what lies there is not what its assessor.toml was written for (SHA-256 of "
+            f"{'; '.join(differing)}); fetch it again, or write assessor.toml anew"
+        )
 
 
 def dtype_of(config: AssessorConfig, manifest: CheckpointManifest | None, folder: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, Stretch
-from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.ledger import Damaged, Ledger
 from iqa_core.corpus.packs import ScoreFiles, chunks_of
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.sources import Kind
@@ -77,11 +77,28 @@ def _hold(chunks: Sequence[Chunk], files: ScoreFiles, ledger: Ledger, found: Aud
     there = [chunk for chunk in chunks if chunk.name in files]
     missing = sorted({chunk.name for chunk in chunks} - {chunk.name for chunk in there})
     found.faults += [Fault(name, "has no rows yet") for name in missing]
-    rows = ledger.read_all([chunk.name for chunk in there], COLUMNS)
-    for chunk, (_, table) in zip(there, rows, strict=True):
+    for chunk, table in zip(there, _read([chunk.name for chunk in there], ledger), strict=True):
+        if isinstance(table, str):
+            found.faults.append(Fault(chunk.name, table))
+            continue
         found.images += table.num_rows
         found.counts.update(counts_of(table))
         found.faults += [Fault(chunk.name, what) for what in faults_of(chunk, table, ledger.metadata(table))]
+
+
+def _read(names: Sequence[str], ledger: Ledger) -> Iterator[pa.Table | str]:
+    """Rows of each chunk, or what is wrong with its file."""
+    done = 0
+    try:
+        for _, rows in ledger.read_all(names, COLUMNS):
+            yield rows
+            done += 1
+    except Damaged:
+        for name in names[done:]:
+            try:
+                yield ledger.read(name, COLUMNS)
+            except Damaged as error:
+                yield str(error)
 
 
 def faults_of(chunk: Chunk, rows: pa.Table, metadata: Mapping[str, Any]) -> Iterator[str]:

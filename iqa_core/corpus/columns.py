@@ -33,12 +33,13 @@ RESERVED = frozenset("kept weight file_row_number file_index iqa_position iqa_pa
 
 def parse_carry(values: Sequence[str]) -> dict[str, str]:
     """`name:type` flags -> name -> type name. Raises CallerError on any other form."""
-    parsed = {}
+    parsed: dict[str, str] = {}
     for value in values:
         name, separator, type_name = value.rpartition(":")
         if not separator or not name or type_name not in TYPE_NAMES:
             raise CallerError(f"--carry {value}: give it as name:type, with one of the types {', '.join(TYPE_NAMES)}")
-        parsed[name] = type_name
+        if parsed.setdefault(name, type_name) != type_name:
+            raise CallerError(f"--carry {name} is given twice, as {parsed[name]} and as {type_name}")
     return parsed
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
-from iqa_core.corpus.remote import Oversized
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, cause_of
+from iqa_core.corpus.remote import Oversized, failure_named
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
 from iqa_core.records import ImageLimits, Reason, Rejection
 
 FETCH_THREADS = 16
@@ -34,7 +34,7 @@ def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> 
     except Forbidden:
         return Rejection(Reason.FORBIDDEN, "access is denied")
     except FetchFailed as error:
-        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {cause_of(error.__cause__)}")
+        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {failure_named(error.__cause__)}")
 
 
 def fetch_all(

@@ -157,7 +157,7 @@ def active(storage: Storage, output: str, job: str, own: str = "") -> Heartbeat 
 def _read(storage: Storage, uri: str) -> Heartbeat | None:
     try:
         return Heartbeat(**json.loads(storage.read(uri)))
-    except Missing:
+    except (Missing, ValueError, TypeError):  # gone, or written by something else
         return None
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.packs import ScoreFiles, chunks_of, runs
-from iqa_core.corpus.storage import Missing, Storage, join
+from iqa_core.corpus.storage import FetchFailed, Missing, Storage, join
 
 METADATA_KEY = b"iqa"
 
@@ -35,6 +35,10 @@ ROW_GROUP_ROWS = 131_072
 
 ATTEMPTS = 5
 """Listings that may be outdated by the time a file is opened, before it is taken to be gone."""
+
+
+class Damaged(FetchFailed):
+    """A score file is not what was committed: it was cut, or something else wrote over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +156,15 @@ class Ledger:
         self.storage.put(self._marked, f"ended {mark}".encode(), scratch=self._scratch)
 
     def _read(self, file: str, chunks: Sequence[str], columns: list[str] | None) -> list[pa.Table] | None:
-        """These chunks of one file; None if the file is not there."""
+        """These chunks of one file; None if the file is not there. Raises Damaged."""
         try:
             rows = pq.read_table(io.BytesIO(self.storage.read(self._uri(file))), columns=columns)
         except Missing:
             return None
+        except (pa.ArrowException, OSError) as error:
+            raise Damaged(
+                f"{self._uri(file)}: it is no whole score file ({error}); remove it, and the run that made it goes on"
+            ) from error
         if [file] == list(chunks):
             return [rows]
         common = self.metadata(rows)

@@ -16,8 +16,9 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Chunk, ReadOptions, Stretch
 from iqa_core.corpus.fetching import fetch_all
 from iqa_core.corpus.reading import READERS
+from iqa_core.corpus.remote import failure_named
 from iqa_core.corpus.sources import Kind, extension
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, cause_of
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
 from iqa_core.records import ImageLimits, Reason, Rejection
 
 T = TypeVar("T")
@@ -161,4 +162,4 @@ def _answer(once: Callable[[], T]) -> T | Rejection:
     except Forbidden:
         return Rejection(Reason.FORBIDDEN, "access is denied")
     except FetchFailed as error:
-        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {cause_of(error.__cause__)}")
+        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {failure_named(error.__cause__)}")

@@ -26,7 +26,10 @@ from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.segments import Head, chunks_of, head_of, opened, rows_of
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage, join
+from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights
+from iqa_core.rubrics.load import shipped_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Contract:
     columns: Mapping[str, str]
     """The flags that say which input column means what."""
     carried: pa.Schema
+    rubric: str = ""
+    """Its id and where it was from, for people; empty in plans that were begun before it was noted."""
     reading: int = READING
     """By which rules its sources are read (`ReadOptions.reading`); a run goes on by those that it finds."""
 
@@ -56,6 +61,7 @@ class Contract:
             "fusion": self.fusion,
             "columns": dict(self.columns),
             "reading": self.reading,
+            "rubric": self.rubric,
             "carried": {field.name: str(field.type) for field in self.carried},
             "carried_schema": base64.b64encode(self.carried.serialize()).decode(),
         }
@@ -76,19 +82,25 @@ class Contract:
             image_column=self.columns.get("image"), uri_column=self.columns.get("uri"), reading=self.reading
         )
 
-    def differences(self, other: Contract) -> list[str]:
-        """What a run with `other` would do differently, a sentence each; carried columns may differ."""
-        found = []
-        parts = sorted({*self.fingerprint_parts, *other.fingerprint_parts})
-        for part in parts:
-            there, here = self.fingerprint_parts.get(part, "absent"), other.fingerprint_parts.get(part, "absent")
-            if there != here:
-                found.append(f"{part}: {there} there, {here} now")
-        return found + [
-            f"{name}: {getattr(self, name)} there, {getattr(other, name)} now"
-            for name in ("chunk_images", "probs", "dimensions", "fusion", "columns")
-            if getattr(self, name) != getattr(other, name)
-        ]
+    def differences(self, other: Contract, places: tuple[str, str] = ("there", "now")) -> list[str]:
+        """All that a run with `other` would do differently, in words each; carried columns may differ."""
+        found = differences(self._compared(), other._compared(), places)
+        rubrics = [contract.fingerprint_parts.get("rubric", "") for contract in (self, other)]
+        if rubrics[0] != rubrics[1]:
+            found.insert(0, f"rubric: {self._rubric_named()} {places[0]}, {other._rubric_named()} {places[1]}")
+        return found
+
+    def _compared(self) -> dict[str, Any]:
+        names = ("chunk_images", "probs", "dimensions", "columns")
+        parts = {name: value for name, value in self.fingerprint_parts.items() if name != "rubric"}
+        is_equal = self.fusion == FusionWeights.equal(self.dimensions).digest
+        fusion = "equal weights" if is_equal else f"weights {shortened(self.fusion)}"
+        return {**parts, **{name: getattr(self, name) for name in names}, "fusion": fusion}
+
+    def _rubric_named(self) -> str:
+        """Name, origin and digest: two rubrics of one id may have other words."""
+        digest = self.fingerprint_parts.get("rubric", "")
+        return f"{self.rubric or shipped_name(digest) or 'one without a name'} ({shortened(digest) or ABSENT})"
 
 
 def _replanned(field: pa.Field) -> pa.Field:
@@ -127,9 +139,17 @@ class Plan:
     output: str
 
     def contract(self) -> Contract | None:
-        """None where nothing was planned yet."""
+        """None where nothing was planned yet. Raises CallerError for a file that is no contract of this version."""
         uri = self._contract_uri
-        return None if self.storage.stat(uri) is None else Contract.from_json(self.storage.read(uri))
+        if self.storage.stat(uri) is None:
+            return None
+        data = self.storage.read(uri)
+        try:
+            return Contract.from_json(data)
+        except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+            raise CallerError(
+                f"{uri}: it is no plan that this version can read ({error!r}); give another folder"
+            ) from error
 
     def create(self, contract: Contract) -> Contract:
         """Lay the contract down; what counts afterwards is the one returned (another driver may have been first)."""

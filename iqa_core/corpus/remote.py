@@ -6,7 +6,8 @@ thousand names, one PUT per object. Every other scheme goes through fsspec's gen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -24,6 +25,27 @@ S3_CONFIG = {
     "max_pool_connections": 32,
 }
 """Retrying is the caller's. Seconds for an answer to begin or go on. 10 connections, the default, hold readers up."""
+
+
+FAILURES = {
+    "a host name that is not known": frozenset({"gaierror"}),
+    "a refused connection": frozenset({"ConnectionRefusedError"}),
+    "a TLS failure": frozenset({"SSLError", "ClientConnectorCertificateError"}),
+    "a timeout": frozenset({"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError", "FSTimeoutError"}),
+    "a cut connection": frozenset(
+        {
+            "BrokenPipeError",
+            "ClientPayloadError",
+            "ConnectionAbortedError",
+            "ConnectionClosedError",
+            "ConnectionResetError",
+            "IncompleteReadError",
+            "ServerDisconnectedError",
+        }
+    ),
+    "an answer that is no HTTP": frozenset({"BadStatusLine"}),
+}
+"""Word -> classes of the standard library, aiohttp, botocore and fsspec, by name: none of them is imported for it."""
 
 
 class Oversized(Exception):
@@ -252,6 +274,40 @@ def http_status(error: BaseException | None) -> int | None:
         if isinstance(status := getattr(error, "status", None), int):
             return status
         error = error.__cause__
+    return None
+
+
+def failure_named(error: BaseException | None) -> str:
+    """What went wrong: the same words for the same failure, whichever library met it.
+
+    The store's own code where it has answered with one, else the status of its answer, else what became of the
+    connection.
+    """
+    code, status = error_code(error), http_status(error)
+    if code is not None and not code.isdigit():
+        return code
+    chain = list(_chain(error))
+    named = (word for link in reversed(chain) if (word := _word_of(link)) is not None)
+    if (word := next(named, None)) is not None:
+        return word
+    return f"HTTP {status}" if status is not None else type(chain[-1]).__name__ if chain else "nothing known"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it stands for, outermost first; botocore keeps that in an argument."""
+    while error is not None:
+        yield error
+        inside = getattr(error, "kwargs", {}).get("error")
+        error = error.__cause__ or (inside if isinstance(inside, BaseException) else None)
+
+
+def _word_of(error: BaseException) -> str | None:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    for word, kinds in FAILURES.items():
+        if names & kinds:
+            return word
+    if isinstance(error, OSError) and error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH}:
+        return "a host that cannot be reached"
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,6 @@ RUN_RECORD = "run.json"
 
 
 def run_record(storage: Storage, output: str) -> Mapping[str, Any]:
-    """What the run that finished last wrote; empty where none has, or its file is damaged: the next one writes anew."""
+    """What the run that finished last wrote; empty where none has. Raises CallerError for what no run wrote."""
     uri = join(output, RUN_RECORD)
-    if storage.stat(uri) is None:
-        return {}
-    try:
-        found = json.loads(storage.read(uri))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return {} if storage.stat(uri) is None else storage.read_object(uri, "this_run", "rejected_by_reason")

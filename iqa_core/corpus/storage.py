@@ -7,6 +7,7 @@ failing request is tried `ATTEMPTS` times, and not `ATTEMPTS` times some library
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import stat
@@ -23,8 +24,19 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from fsspec import available_protocols
 
-from iqa_core.corpus.remote import Listed, Oversized, Shorter, Store, check_size, error_code, http_status, open_store
+from iqa_core.corpus.remote import (
+    Listed,
+    Oversized,
+    Shorter,
+    Store,
+    check_size,
+    error_code,
+    failure_named,
+    http_status,
+    open_store,
+)
 from iqa_core.errors import CallerError, IqaError, RunError
+from iqa_core.outputs import require_file, require_folder
 
 T = TypeVar("T")
 
@@ -89,7 +101,7 @@ class Forbidden(IqaError):
 
 
 class FetchFailed(IqaError):
-    """Reading failed again and again, or for a reason that is neither of the above; another run may succeed."""
+    """Reading or writing failed again and again, or for a reason that is neither of the above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +143,37 @@ class Storage:
         with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
             return b"".join(pool.map(lambda start: self.read(uri, start, min(start + PART_BYTES, end)), parts))
 
+    def read_object(self, uri: str, *names: str) -> dict[str, Any]:
+        """A JSON object that was put here with all of these names. Raises CallerError for anything else."""
+        try:
+            found = json.loads(self.read(uri))
+        except ValueError as error:
+            raise CallerError(f"{uri}: it is not JSON ({error}); give another folder") from None
+        if not isinstance(found, dict) or (lacking := [name for name in names if name not in found]):
+            lack = f"it lacks {', '.join(lacking)}" if isinstance(found, dict) else "it is no JSON object"
+            raise CallerError(f"{uri}: {lack}, so something else wrote it; give another folder")
+        return found
+
+    def require_writable(self, uri: str, flag: str, *, is_folder: bool) -> None:
+        """Raises CallerError where nothing can be put; of a store, as far as asking for what is there tells."""
+        if is_local(uri):
+            (require_folder if is_folder else require_file)(local_path(uri), flag)
+            return
+        try:
+            self.stat(uri)
+        except (RunError, Missing, Forbidden, FetchFailed) as error:
+            raise CallerError(f"{flag} {error}") from error
+
     def put(self, uri: str, data: bytes, scratch: str | None = None) -> None:
-        """Replace the object with these bytes, in one atomic step.
+        """Replace the object with these bytes, in one atomic step. Raises FetchFailed or Forbidden where it cannot.
 
         scratch: for a local file, the folder on the same disk in which it lies until it is whole; `.tmp` beside it if
         not given.
         """
         if is_local(uri):
-            with _temporary(local_path(uri), data, scratch) as temporary:
+            with _local_writing(uri), _temporary(local_path(uri), data, scratch) as temporary:
                 os.replace(temporary, local_path(uri))
-            _sync_directory(local_path(uri))
+                _sync_directory(local_path(uri))
             return
         store, path = self._remote(uri)
         _retried(lambda: store.put(path, data), uri)
@@ -148,7 +181,8 @@ class Storage:
     def create(self, uri: str, data: bytes, scratch: str | None = None) -> bool:
         """Put these bytes where nothing lies yet; False if something else did (the other writer's bytes stay)."""
         if is_local(uri):
-            return _create_local(local_path(uri), data, scratch)
+            with _local_writing(uri):
+                return _create_local(local_path(uri), data, scratch)
         store, path = self._remote(uri)
 
         def once() -> bool:
@@ -164,7 +198,8 @@ class Storage:
     def delete(self, uri: str) -> None:
         """Remove the object; nothing happens where there is none."""
         if is_local(uri):
-            local_path(uri).unlink(missing_ok=True)
+            with _local_writing(uri):
+                local_path(uri).unlink(missing_ok=True)
             return
         store, path = self._remote(uri)
         with suppress(Missing):
@@ -175,8 +210,10 @@ class Storage:
         if is_local(folder):
             try:
                 return sorted(entry.name for entry in os.scandir(local_path(folder)) if entry.is_file())
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return []
+            except OSError as error:
+                raise FetchFailed(f"{folder}: it cannot be listed ({error.strerror})") from error
         try:
             return sorted(listed.path.rsplit("/", 1)[1] for listed in self._listed(folder, is_recursive=False))
         except Missing:
@@ -324,6 +361,16 @@ def _create_local(path: Path, data: bytes, scratch: str | None) -> bool:
 
 
 @contextmanager
+def _local_writing(uri: str) -> Iterator[None]:
+    """Inside: what a disk says to writing is this module's error, as what a store says is."""
+    try:
+        yield
+    except OSError as error:
+        kind = Forbidden if isinstance(error, PermissionError) else FetchFailed
+        raise kind(f"{uri}: it cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
 def _temporary(target: Path, data: bytes, scratch: str | None) -> Iterator[Path]:
     """The bytes in a file of their own, synced; it is gone afterwards, whatever happens."""
     folder = local_path(scratch) if scratch is not None else target.parent / ".tmp"
@@ -359,7 +406,7 @@ def _retried(once: Callable[[], T], uri: str) -> T:
             if (final := _final(error, uri)) is not None:
                 raise final from error
             if attempt == attempts:
-                raise FetchFailed(f"{uri}: {attempts} tries failed, the last with {cause_of(error)}") from error
+                raise FetchFailed(f"{uri}: {attempts} tries failed, the last with {failure_named(error)}") from error
         # full jitter, so that many readers that were throttled together do not come back together
         time.sleep(random.uniform(0, min(8.0, 0.25 * 2 ** (attempt - 1))))
     raise AssertionError("unreachable")
@@ -388,7 +435,7 @@ def _final(error: Exception, uri: str) -> IqaError | None:
     if isinstance(error, PermissionError) or status in {401, 403}:
         return Forbidden(f"{uri}: access is denied")
     if status is not None and status not in _PASSING_STATUS and code not in _PASSING_CODES:
-        return FetchFailed(f"{uri}: the store answers {cause_of(error)}")
+        return FetchFailed(f"{uri}: the store answers {failure_named(error)}")
     return None
 
 
@@ -397,8 +444,3 @@ def _is_missing(error: BaseException) -> bool:
     cause = error.__cause__
     is_sure = cause is None or isinstance(cause, LookupError | FileNotFoundError) or http_status(cause) in {404, 410}
     return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) and is_sure
-
-
-def cause_of(error: BaseException | None) -> str:
-    """The store's own code for what went wrong, else the name of the error."""
-    return error_code(error) or type(error).__name__

@@ -13,7 +13,6 @@ Arrays: N images, H height, W width, C channels, K dimensions, T visual tokens, 
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +42,7 @@ from iqa_core.demo.blueprint import (
 )
 from iqa_core.demo.cpu_speed import speed_up
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
+from iqa_core.flags import StrictParser
 from iqa_core.records import LEVEL_SCORES
 from iqa_core.rubrics import Rubric, load_rubric
 
@@ -233,7 +233,7 @@ def train_base(output: Path, scenes: int, vision_steps: int, text_steps: int, se
 
 
 def main(argv: Iterable[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m iqa_core.demo.base", description=__doc__, allow_abbrev=False)
+    parser = StrictParser(prog="python -m iqa_core.demo.base", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--scenes", type=int, default=20_000, help="different scenes to train on")
     parser.add_argument("--vision-steps", type=int, default=1250, help=f"steps of {VISION_BATCH} images in stage 1")

@@ -8,7 +8,6 @@ one, and `ablations`, which benchmarks/demo_ablations.py writes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import statistics
@@ -19,6 +18,7 @@ from typing import Any
 
 from iqa_core.assessor.manifest import read_manifest, save_manifest
 from iqa_core.demo.scenes import DIMENSIONS
+from iqa_core.flags import StrictParser
 
 CHECKPOINT = Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
 CARD = "README.md"
@@ -81,7 +81,7 @@ def install(export: Path, evaluated: Mapping[str, Any], checkpoint: Path = CHECK
 
 
 def main(argv: Iterable[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m iqa_core.demo.card", description=__doc__, allow_abbrev=False)
+    parser = StrictParser(prog="python -m iqa_core.demo.card", description=__doc__)
     parser.add_argument("--export", type=Path, required=True, help="what jobs/train_sft.py exported")
     parser.add_argument("--figures", type=Path, required=True, help="what jobs/evaluate_assessor.py found of it")
     flags = parser.parse_args(None if argv is None else list(argv))

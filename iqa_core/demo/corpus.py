@@ -25,6 +25,7 @@ from PIL import Image
 from iqa_core.demo import sa_bench
 from iqa_core.demo.scenes import make_scene
 from iqa_core.errors import CallerError
+from iqa_core.outputs import require_folder
 
 IMAGES_PER_TAR = 256
 IMAGES_PER_PARQUET = 1024
@@ -75,7 +76,8 @@ def write_scenes(
         raise CallerError(f"no image format {image_format!r}; there are {', '.join(_ENDINGS)}")
     if format == SA_BENCH and image_format != "jpeg":
         raise CallerError(f"the images of {SA_BENCH} are .jpg files; add --image-format jpeg")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    require_folder(output)
+    if output.exists() and any(output.iterdir()):
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
     make_scene(seed, 0, size)  # a seed or size out of bounds is found before the folder is made
     output.mkdir(parents=True, exist_ok=True)

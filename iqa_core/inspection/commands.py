@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iqa_core.errors import CallerError
+from iqa_core.outputs import local_output, require_folder
 
 if TYPE_CHECKING:
     from iqa_core.assessor.config import AssessorConfig
@@ -25,7 +26,9 @@ def check_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ladder", type=Path, help="folder of images without labels: spoil them step by step, and see what falls"
     )
-    parser.add_argument("--output", type=Path, help="with --ladder: folder for ladder.png, ladder.csv and ladder.json")
+    parser.add_argument(
+        "--output", type=local_output, help="with --ladder: folder for ladder.png, ladder.csv and ladder.json"
+    )
     parser.add_argument("--limit", type=int, help=f"with --ladder: images to take (default {LADDER_IMAGES})")
 
 
@@ -86,6 +89,7 @@ def check(flags: argparse.Namespace) -> int:
             raise CallerError("--ladder needs --output, a folder for the picture and the scores")
         from iqa_core.assessor.load import load
 
+        require_folder(flags.output)
         _climb(load(spec, config), flags)
         return 0
     findings = look(spec, config)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 
 from iqa_core.addresses import parse_address
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
 from iqa_core.opinions.writing import TABLES, write_sa_bench, write_table
+from iqa_core.outputs import local_output, require_file, require_folder
 from iqa_core.rubrics import load_rubric
 from iqa_core.rubrics.sa_bench import KIND
 
@@ -51,7 +51,8 @@ def convert(flags: argparse.Namespace) -> int:
     opinions = load_opinions(flags.annotations)
     asked, dropped = _asked(opinions.rows, flags.dimension)
     kept, unreliable = reliable(asked, flags.min_raters, flags.max_std)
-    rubrics, path = [load_rubric(name) for name in flags.rubric], Path(output.place).expanduser()
+    rubrics, path = [load_rubric(name) for name in flags.rubric], local_output(output.place).expanduser()
+    (require_folder if output.kind else require_file)(path)
     try:
         if output.kind:
             written = write_sa_bench(kept, rubrics, path, flags.split or "full")
@@ -59,7 +60,7 @@ def convert(flags: argparse.Namespace) -> int:
             write_table(kept, path)
             written = [path]
     except OSError as error:
-        raise CallerError(f"--output {flags.output} cannot be written: {error}") from None
+        raise RunError(f"--output {flags.output} was not written whole ({error}); remove what is there of it") from None
     counts = Counter(opinion.dimension for opinion in kept)
     print(f"opinions   {len(kept):,} ({', '.join(f'{name} {count:,}' for name, count in counts.items())})")
     for reason, count in (Counter(opinions.dropped) + dropped + unreliable).items():

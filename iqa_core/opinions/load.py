@@ -47,4 +47,8 @@ def _rows(text: str, group_column: str | None) -> Iterator[Opinion | str]:
         raise CallerError(f"annotations {text}: {error}") from None
     options_type, read = FORMATS[address.kind]
     given = {} if group_column is None else {"group": group_column}
-    yield from read(Path(address.place).expanduser(), parsed(options_type, given | dict(address.options), text))
+    options = parsed(options_type, given | dict(address.options), text)
+    try:
+        yield from read(Path(address.place).expanduser(), options)
+    except OSError as error:
+        raise CallerError(f"annotations {text} cannot be read: {error.strerror}") from None

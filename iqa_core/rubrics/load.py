@@ -22,6 +22,11 @@ def rubric_names() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
 
 
+def shipped_name(digest: str) -> str | None:
+    """Name of the rubric that ships and has this digest."""
+    return next((name for name in rubric_names() if load_rubric(name).digest == digest), None)
+
+
 def load_rubric(name: str) -> Rubric:
     """A shipped rubric by its name, any rubric by the path of its `.toml` file, or the words of annotation files.
 
@@ -32,10 +37,12 @@ def load_rubric(name: str) -> Rubric:
     if address.kind:
         return _from_annotations(name, address)
     if name.endswith(".toml"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise CallerError(f"rubric file {name} does not exist")
-        return _parse(path.read_bytes(), name)
+        try:
+            return _parse(Path(name).expanduser().read_bytes(), name)
+        except FileNotFoundError:
+            raise CallerError(f"rubric file {name} does not exist") from None
+        except OSError as error:
+            raise CallerError(f"rubric file {name} cannot be read: {error.strerror}") from None
     if name not in rubric_names():
         raise CallerError(
             f"no rubric {name!r}; there are {', '.join(rubric_names())}, or give a path that ends in .toml, "

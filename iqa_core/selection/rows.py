@@ -87,10 +87,12 @@ def _stacked(given: Sequence[Given], fusion: FusionWeights | None) -> Combined:
     first = given[0].table
     for other in (item.table for item in given[1:]):
         if other.contract.fingerprint != first.contract.fingerprint:
+            places = ("in the first", "in the second")
+            shown = "".join(f"\n  {text}" for text in first.contract.differences(other.contract, places))
             raise CallerError(
                 f"--combine stack: {first.uri} and {other.uri} were scored by different assessors (fingerprints "
                 f"{first.contract.fingerprint} and {other.contract.fingerprint}); their scores cannot be ranked "
-                "together"
+                f"together:{shown}"
             )
         if fusion is None and other.contract.fusion != first.contract.fusion:
             raise CallerError(

@@ -87,8 +87,7 @@ class Selection:
         uri = join(self.output, "selection.json")
         if self.storage.stat(uri) is None:
             return None
-        found: dict[str, Any] = json.loads(self.storage.read(uri))
-        return found
+        return self.storage.read_object(uri, "policy_digest", "scores", "decisions")
 
     def write(
         self,

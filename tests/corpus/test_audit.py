@@ -96,3 +96,15 @@ def test_a_pack_beside_the_files_it_was_made_of(output: Path) -> None:
     [fault] = audited(output).faults
     assert fault.chunk == names[0]
     assert "also lies in 000000-000000-000001.parquet, as do 1 others" in fault.what
+
+
+def test_a_score_file_that_is_damaged_is_a_fault_of_its_own(output: Path) -> None:
+    names = [chunk.name for chunk in Plan(Storage(), str(output)).chunks()]
+    images = Ledger(Storage(), str(output)).read(names[1]).num_rows
+    file = output / "scores" / f"{names[1]}.parquet"
+    file.write_bytes(file.read_bytes()[:-9])
+    found = audited(output)
+    [fault] = found.faults
+    assert fault.chunk == names[1]
+    assert "it is no whole score file" in fault.what
+    assert found.images == 40 - images

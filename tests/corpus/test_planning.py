@@ -28,6 +28,7 @@ from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
+from iqa_core.rubrics import load_rubric
 from tests.corpus.planned import WANTED, Output
 from tests.corpus.tars import write_tar
 
@@ -619,3 +620,18 @@ def test_a_source_too_long_for_a_footer_is_in_its_place_all_the_same(tmp_path: P
     for segment, name in enumerate(reversed(names)):
         assert plan.add_segment(segment, *Draft.of([(Kind.IMAGE, (Stretch(name, "k", 1, "e", 0, 1, 1),))]).segments())
     assert [row.stretch.source for row in plan.rows()] == names
+
+
+def test_two_rubrics_are_named_also_where_the_plan_was_begun_before_they_were_noted() -> None:
+    digest = load_rubric("interior-v3").digest
+    begun = json.loads(replace(WANTED, fingerprint_parts={"rubric": digest}).to_json())
+    del begun["rubric"]
+    there = Contract.from_json(json.dumps(begun).encode())
+    own = replace(WANTED, fingerprint_parts={"rubric": "ab" * 32}, rubric="rooms of rooms.toml")
+    assert there.differences(own) == [
+        f"rubric: interior-v3 ({digest[:12]}…) there, rooms of rooms.toml (abababababab…) now"
+    ]
+    assert own.differences(there)[0].startswith("rubric: rooms of rooms.toml (abababababab…) there, interior-v3 (")
+    unknown = replace(there, fingerprint_parts={"rubric": "cd" * 32})
+    assert there.differences(unknown)[0].endswith("there, one without a name (cdcdcdcdcdcd…) now")
+    assert there.differences(replace(there, rubric="interior-v3")) == [], "the name is for people alone"

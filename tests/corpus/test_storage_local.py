@@ -114,7 +114,7 @@ def test_nothing_is_left_beside_what_was_put(tmp_path: Path) -> None:
 
 def test_a_put_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
-    with pytest.raises(OSError, match="target"):
+    with pytest.raises(FetchFailed, match="target: it cannot be written"):
         STORAGE.put(str(tmp_path / "target"), b"x")
     assert list((tmp_path / ".tmp").iterdir()) == []
 
@@ -235,3 +235,29 @@ def test_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert absolute(f"file://{tmp_path}/a%20b") == str(tmp_path / "a b")
     assert absolute("s3://bucket/a/") == "s3://bucket/a"
     assert os.fsencode(local_path(absolute(os.fsdecode(NOT_UTF_8)))).endswith(NOT_UTF_8)
+
+
+def test_an_object_that_something_else_has_put_is_the_callers_mistake(tmp_path: Path) -> None:
+    place = tmp_path / "selection.json"
+    place.write_text('{"policy": 1, "counts": 2}')
+    assert STORAGE.read_object(str(place), "policy", "counts") == {"policy": 1, "counts": 2}
+    for text, why in (
+        ("{oops", "it is not JSON"),
+        ("[1]", "it is no JSON object"),
+        ('{"policy": 1}', "it lacks counts"),
+    ):
+        place.write_text(text)
+        with pytest.raises(CallerError, match=why):
+            STORAGE.read_object(str(place), "policy", "counts")
+
+
+def test_what_a_disk_says_to_writing_is_typed_like_what_a_store_says(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file" / "in", Path("/proc/out")):
+        with pytest.raises(FetchFailed, match=f"{place}: it cannot be written"):
+            STORAGE.put(str(place), b"x")
+        with pytest.raises(FetchFailed, match=f"{place}: it cannot be written"):
+            STORAGE.create(str(place), b"x")
+    with pytest.raises(FetchFailed, match="it cannot be written"):
+        STORAGE.delete(str(tmp_path / "file" / "in"))
+    assert STORAGE.names(str(tmp_path / "file")) == []

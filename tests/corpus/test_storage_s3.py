@@ -252,7 +252,7 @@ def test_a_store_that_never_recovers_is_given_up_in_time(s3: Bucket, s3_proxy: F
         "InternalError": lambda: spoilt.read(uri),
         "SlowDown": lambda: spoilt.put(uri, b"other"),
         "ServiceUnavailable": lambda: spoilt.names(s3.uri()),
-        "500": lambda: spoilt.stat(uri),
+        "HTTP 500": lambda: spoilt.stat(uri),
     }
     with ThreadPoolExecutor(len(calls)) as pool:
         failures = {code: pool.submit(call) for code, call in calls.items()}

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def command(*arguments: object, job: str = "score_corpus") -> list[str]:
     return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, arguments)]
+
+
+def over(defaults: Sequence[object], *flags: object) -> list[str]:
+    """Flags with one value each, of which those that are given take the place of the defaults."""
+    pairs = [(str(name), str(value)) for name, value in zip(defaults[::2], defaults[1::2], strict=True)]
+    return [part for pair in pairs if pair[0] not in flags for part in pair] + [str(flag) for flag in flags]
 
 
 def environment(address: str | None) -> dict[str, str]:

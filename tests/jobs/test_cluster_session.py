@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,35 @@ def test_workers_get_this_code_once(
     if submission is not None:
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submission))
     monkeypatch.setattr("ray.init", lambda **settings: given.update(settings))
-    with connected(address, code_on_nodes):
-        pass
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = address and f"127.0.0.1:{server.getsockname()[1]}"
+        with connected(there, code_on_nodes):
+            pass
+    assert given["address"] == (there or "local")
     assert (given.get("runtime_env") == {"working_dir": str(ROOT)}) == (way == "copy")
     assert ("job_config" in given) == (way == "path")
 
 
 def test_ray_client_is_refused() -> None:
     with pytest.raises(CallerError, match="Ray Client is not supported"), connected("ray://HOST:10001"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://127.0.0.1:8265", "a cluster is named HOST:6379, .* ray job submit --address"),
+        ("head", "a cluster is named HOST:6379"),
+        ("head:", "a cluster is named HOST:6379"),
+        ("127.0.0.1:99999", "a cluster is named HOST:6379"),
+        ("127.0.0.1:1", "no Ray cluster answers there"),
+    ],
+)
+def test_an_address_that_is_none_or_where_nothing_is_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, address: str, why: str
+) -> None:
+    with pytest.raises(CallerError, match=f"--ray-address {address}: {why}"), connected(address):
+        pass
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(CallerError, match=f"RAY_ADDRESS {address}: {why}"), connected(None):
         pass

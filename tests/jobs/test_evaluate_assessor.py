@@ -31,7 +31,7 @@ from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.evaluation import evaluate
 from jobs.evaluation_plots import DOTS_PER_INCH, INCHES
-from tests.jobs.running import ROOT
+from tests.jobs.running import ROOT, over
 
 DIMENSIONS = ("distortion", "harmony", "layout", "lighting")
 
@@ -47,8 +47,7 @@ def bench(tmp_path: Path) -> Path:
 def evaluated(tmp_path: Path, *arguments: object) -> dict[str, Any]:
     """The JSON of a run in this process."""
     output = tmp_path / "figures.json"
-    flags = ["--output", output, "--resamples", 5, *arguments]
-    assert evaluate(parse(EvaluateSettings, list(map(str, flags)))) == 0
+    assert evaluate(parse(EvaluateSettings, over(["--output", output, "--resamples", 5], *arguments))) == 0
     content: dict[str, Any] = json.loads(output.read_text())
     return content
 

@@ -23,8 +23,8 @@ from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.samples import value_schema
 from jobs.command import parse
 from jobs.export_work import ExportWork, export_shard
-from jobs.exporting import shards
-from jobs.select_job import prepare
+from jobs.exporting import labelled, shards
+from jobs.select_job import FORMATS, prepare
 from jobs.select_settings import SelectSettings
 from jobs.selecting import opened
 from tests.selection.scored_corpora import ScoredCorpus, write_scored_corpus
@@ -202,3 +202,9 @@ def test_shards_are_bounded_by_number_and_by_bytes() -> None:
     assert sizes(shards([block([]), block([1])], 4)) == [1]
     assert sizes(shards([block([])], 4)) == []
     assert sizes(shards([block([2**40, 1])], 4)) == [1, 1], "one that is larger is a shard of its own"
+
+
+def test_a_label_stands_apart_from_its_folder_however_long_it_is(corpus: ScoredCorpus, tmp_path: Path) -> None:
+    flags = ["--scores", str(corpus.scores), "--output", str(tmp_path / "out"), "--top-k", "1"]
+    job = prepare(parse(SelectSettings, flags))
+    assert [labelled(job.export_work(format)).split(" ")[0] for format in FORMATS] == list(FORMATS)

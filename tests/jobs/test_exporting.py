@@ -29,7 +29,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def select(corpus: ScoredCorpus, output: Path, *flags: object, address: str | None) -> tuple[int, str]:
     arguments = ("--scores", corpus.scores, "--output", output, "--where", "reward > 1", "--shard-images", 5)
-    return running.run(*arguments, *flags, address=address, timeout_s=400, job="select_corpus")
+    return running.run(*running.over(arguments, *flags), address=address, timeout_s=400, job="select_corpus")
 
 
 @pytest.mark.ray

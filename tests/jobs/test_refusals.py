@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.errors import CallerError
-from jobs.command import parse
+from iqa_core.outputs import SUBMITTED
+from jobs.command import JobSettings, parse
+from jobs.compact_settings import CompactSettings
+from jobs.evaluate_settings import EvaluateSettings
+from jobs.evaluation import evaluate
+from jobs.fusion_fitting import fit
+from jobs.fusion_settings import FusionSettings
 from jobs.score_settings import ScoreSettings
 from jobs.scoring import score
+from jobs.select_settings import SelectSettings
+from jobs.selecting import select
+from jobs.train_settings import TrainSettings
+from jobs.training import train
 from tests.corpora import tiny_png, write_folder, write_list
 from tests.jobs import running
+from tests.selection.scored_corpora import score as table_of
 
 
 @pytest.fixture
@@ -29,11 +42,11 @@ def refused(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where nothing is: connecting would be another error
 
     def message(*arguments: object, output: Path = tmp_path / "out", given: object = corpus) -> str:
-        flags = ["--input", str(given), "--output", str(output), "--assessor.checkpoint", "fake:"]
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        flags = running.over(["--input", given, "--output", output, "--assessor.checkpoint", "fake:"], *arguments)
+        before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
         with pytest.raises(CallerError) as caught:
-            score(parse(ScoreSettings, [*flags, *map(str, arguments)]))
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is written"
+            score(parse(ScoreSettings, flags))
+        assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is written"
         return str(caught.value)
 
     return message
@@ -60,6 +73,47 @@ def test_flags(refused: Callable[..., str]) -> None:
     assert "exclude each other" in refused("--image-column", "a", "--uri-column", "b")
     with pytest.raises(CallerError, match="--input: is required; --output: is required"):
         parse(ScoreSettings, [])
+
+
+def test_flags_that_are_given_twice(tmp_path: Path, refused: Callable[..., str]) -> None:
+    for flags, both in (
+        (("--limit", 3, "--limit=4"), "--limit is given twice, as '3' and as '4'"),
+        (("--assessor.threads", 1, "--assessor.threads", 2), "--assessor.threads is given twice, as '1' and as '2'"),
+        (("--probs", "--no-probs"), "--probs and --no-probs exclude each other"),
+        (("--config", "a", "--config", "b"), "--config is given twice, as 'a' and as 'b'"),
+        (("--carry", "seed:int64", "--carry", "seed:string"), "--carry seed is given twice, as int64 and as string"),
+    ):
+        assert both in refused(*flags)
+    said = refused("--storage-options", '{"secret": "hush"}', "--storage-options", '{"key": "hush"}')
+    assert "--storage-options is given twice" in said
+    assert "hush" not in said
+    config = tmp_path / "job.toml"
+    config.write_text("chunk-images = 1\nchunk_images = 2\n")
+    assert "chunk-images is there twice" in refused("--config", config)
+
+
+def test_in_a_submitted_job_what_lies_in_its_package(
+    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SUBMITTED, "{}")
+    assert "--output out/scores: in a submitted job" in refused(output=Path("out/scores"))
+    assert "--input in: in a submitted job" in refused(given="in")
+    config = tmp_path / "job.toml"
+    config.write_text('output = "out"\n')
+    for settings, flags in (
+        (SelectSettings, ["--scores", "a", "--output", "out"]),
+        (TrainSettings, ["--train", "a", "--output", "out"]),
+        (EvaluateSettings, ["--annotations", "a", "--output", "out"]),
+        (FusionSettings, ["--scores", "a", "--pairs", "b", "--output", "out"]),
+        (SelectSettings, ["--scores", "a", "--config", str(config)]),
+    ):
+        with pytest.raises(CallerError, match="--output out: in a submitted job"):
+            parse(settings, flags)
+    with pytest.raises(CallerError, match=r"--plots a\.png: in a submitted job"):
+        parse(EvaluateSettings, ["--annotations", "a", "--plots", "a.png"])
+    with pytest.raises(CallerError, match="--scores out: in a submitted job"):
+        parse(CompactSettings, ["--scores", "out"])
+    assert parse(SelectSettings, ["--scores", "a", "--output", "/data/out"]).output == "/data/out"
 
 
 def test_toml(tmp_path: Path, refused: Callable[..., str]) -> None:
@@ -128,7 +182,45 @@ def test_output(tmp_path: Path, corpus: Path, refused: Callable[..., str]) -> No
     (tmp_path / "file").write_text("x")
     assert "is a file" in refused(output=tmp_path / "file" / "out")
     assert "cannot be written to" in refused(output=Path("/proc/scores"))
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert "is a link to nothing" in refused(output=tmp_path / "dangling")
     assert "no plan yet" in refused("--no-scan")
+
+
+def test_outputs_of_the_other_jobs_are_looked_at_before_anything_is_read(tmp_path: Path, corpus: Path) -> None:
+    scores = table_of(tmp_path / "scores", corpus)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "training.json").write_text("{}")
+    # what is read comes later, so it may be nothing: the output is what is refused
+    nothing = str(tmp_path / "nothing.csv")
+    writers: list[tuple[Callable[[Any], int], type[JobSettings], list[str], bool]] = [
+        (select, SelectSettings, ["--scores", str(scores), "--top-k", "1", "--output"], True),
+        (train, TrainSettings, ["--train", nothing, "--output"], True),
+        (evaluate, EvaluateSettings, ["--annotations", nothing, "--output"], False),
+        (fit, FusionSettings, ["--scores", nothing, "--pairs", nothing, "--output"], False),
+    ]
+    before = sorted(tmp_path.rglob("*"))
+    for job, settings, flags, is_folder in writers:
+        places = [
+            ("file/out", "is a file"),
+            ("dangling", "is a link to nothing"),
+            ("/proc/out", "cannot be written to"),
+        ]
+        if is_folder:
+            places += [("trained", "holds a training run")] if job is not train else [("scores", "holds scores")]
+        else:
+            places += [("in", "is a folder")]
+        for place, why in places:
+            with pytest.raises(CallerError, match=why):
+                job(parse(settings, [*flags, str(tmp_path / place)]))
+    exported = ["--scores", str(scores), "--export", "webdataset", "--ray-address", "http://127.0.0.1:8265", "--output"]
+    with pytest.raises(CallerError, match="a cluster is named HOST:6379"):
+        select(parse(SelectSettings, [*exported, str(tmp_path / "chosen")]))
+    with pytest.raises(CallerError, match=r"--plots .*is a file"):
+        evaluate(parse(EvaluateSettings, ["--annotations", nothing, "--plots", str(tmp_path / "file" / "a.png")]))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refused: Callable[..., str]) -> None:
@@ -143,13 +235,22 @@ def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refuse
 
     job = prepare(settings)
     assert apply(job.plan, proposed(job))
-    assert "rubric: " in refused("--rubric", "interior-v3")
+    said = refused("--rubric", "interior-v3", "--chunk-images", 7, "--min-side", 9, "--probs", "--id-column", "name")
+    digest = job.spec.fingerprint_parts["rubric"]
+    assert f"  rubric: interior-v1 of the checkpoint ({digest[:12]}…) there, interior-v3 (" in said
+    for name in ("chunk_images", "columns.id", "image_limits", "probs", "prompt_version"):
+        assert f"\n  {name}: " in said, "all that differs"
+    assert digest not in said
+    rubric = tmp_path / "rooms.toml"
+    rubric.write_text(resources.files("iqa_core.rubrics").joinpath("interior-v2.toml").read_text())
+    assert "now\n" in refused("--rubric", rubric)
+    assert "interior-v2 of rooms.toml (" in refused("--rubric", rubric)
     assert "image_limits: " in refused("--min-side", "9")
     assert "chunk_images: 1024 there, 7 now" in refused("--chunk-images", "7")
     assert "probs: False there, True now" in refused("--probs")
     weights = tmp_path / "weights.toml"
     weights.write_text('source = "by hand"\n[weights]\nlayout = 3\nharmony = 1\nlighting = 1\ndistortion = 1\n')
-    assert "fusion: " in refused("--fusion", weights)
+    assert "fusion: equal weights there, weights " in refused("--fusion", weights)
 
 
 def test_dry_run_writes_nothing_and_shows_no_secret(

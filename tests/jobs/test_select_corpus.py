@@ -129,7 +129,15 @@ def test_another_policy_in_the_same_folder_is_refused(
     tmp_path: Path, scores: Path, refused: Callable[..., str]
 ) -> None:
     assert run("--scores", scores, "--output", tmp_path / "out", "--top-k", 3) == 0
-    assert "another policy" in refused("--top-k", 4)
+    said = refused("--best-of", 1, "--per", "prompt", "--where", "reward > 2")
+    assert "another policy" in said
+    for difference in (
+        "best_of: absent there, 1 now",
+        "top_k: 3 there, absent now",
+        "where: absent there, reward > 2 now",
+    ):
+        assert f"\n  {difference}\n" in said
+    assert "\n  per.best_of: absent there, ['prompt'] now\n" in said
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path, scores: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from jobs.train_settings import TrainSettings
 from jobs.training_plan import prepare
 from tests.assessor.tiny import save_qwen2_5_vl
 from tests.clusters import descendants, several_nodes, wait_for
-from tests.jobs.running import ROOT, environment
+from tests.jobs.running import command, environment, over
 from tests.s3_server import SECRET, Bucket, storage_options
 from tests.training.tasks import write_opinions
 from tests.training.workers import Job, run_jobs, weights
@@ -37,8 +36,9 @@ STEPS = 12
 FLAGS = (
     "--num-workers 2 --worker-cpus 0.5 --threads 1 --global-batch 4 --micro-batch 1 --every 4 --log-every 1 "
     f"--max-steps {STEPS} --learning-rate 1e-3 --precision fp32 --zero-stage 2 --targets linear "
-    "--validation-fraction 0.4 --no-gradient-checkpointing"
+    "--validation-fraction 0.4"
 ).split()
+PLAIN = "--no-gradient-checkpointing"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def start(data: Path, ray_address: str) -> Iterator[Start]:
 def _start(address: str, data: Path, output: object, *more: object) -> subprocess.Popen[str]:
     given = ["--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", output]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "jobs" / "train_sft.py"), *map(str, [*given, *FLAGS, "--code-on-nodes", *more])],
+        command(*given, *over(FLAGS, "--code-on-nodes", *more), PLAIN, job="train_sft"),
         env=environment(address),
         cwd="/",
         stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 def undisturbed(data: Path) -> Ended:
     """Figures and weights of the same steps, taken by one worker without Ray."""
     given = ["--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", data / "undisturbed"]
-    task = prepare(parse(TrainSettings, [*map(str, given), *FLAGS])).task
+    task = prepare(parse(TrainSettings, [*map(str, given), *FLAGS, PLAIN])).task
     records = run_jobs(data, 1, [Job("undisturbed", task)])["undisturbed"]
     return records, weights(data, "undisturbed", STEPS)
 
@@ -183,7 +183,7 @@ def test_a_lost_node_changes_nothing(data: Path, undisturbed: Ended) -> None:
     output = data / "node-lost"
     given = ("--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", output)
     with several_nodes(2, head_cpus=0, worker_cpus=1) as nodes:
-        process = nodes.submit("jobs/train_sft.py", *given, *FLAGS, "--worker-cpus", 1)
+        process = nodes.submit("jobs/train_sft.py", *given, *over(FLAGS, "--worker-cpus", 1), PLAIN)
         nodes.wait_until(process, lambda: any(record["step"] > 4 for record in figures(output)))
         assert [len(nodes.on_worker(index, "RayTrainWorker")) for index in range(2)] == [1, 1]
         nodes.lose_worker()

@@ -124,8 +124,20 @@ def test_a_plan_says_what_will_be_done(table: Path, tmp_path: Path) -> None:
 def test_an_output_goes_on_with_the_same_settings_only(table: Path, tmp_path: Path) -> None:
     claim(planned(table, tmp_path / "out"))
     claim(planned(table, tmp_path / "out", "--threads", 2, "--log-every", 5))
-    with pytest.raises(CallerError, match=r"started otherwise .*learning_rate was 2e-05, is 0.001"):
+    with pytest.raises(CallerError, match=r"started otherwise:\n  learning_rate: 2e-05 there, 0.001 now"):
         claim(planned(table, tmp_path / "out", "--learning-rate", "1e-3"))
+    others = ("--rubric", "interior-v2", "--seed", 7, "--epochs", 9, "--targets", "linear")
+    with pytest.raises(CallerError) as caught:
+        claim(planned(table, tmp_path / "out", *others))
+    said = str(caught.value)
+    assert "\n  rubric: interior-v4 of the checkpoint there, interior-v2 now\n" in said
+    for name in ("digests.rubric", "epochs", "rubric", "seed", "targets"):
+        assert f"\n  {name}: " in said, "all that differs, not the first three"
+    file = tmp_path / "out" / "training.json"
+    begun = json.loads(file.read_text())
+    del begun["rubric_named"]  # as it was written before the rubric had a name there
+    file.write_text(json.dumps(begun))
+    claim(planned(table, tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "training.json").read_text())["seed"] == 0
 
 

@@ -158,7 +158,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "--split belongs to" in refused(capsys, source, tmp_path / "t.csv", "--split", "test")
     assert "ends in .csv, .jsonl, .parquet" in refused(capsys, source, tmp_path / "t.xlsx")
     assert "one.csv is there already" in refused(capsys, source, source)
-    assert "one.csv/t.csv cannot be written" in refused(capsys, source, source / "t.csv")
+    assert "one.csv is a file; give a folder" in refused(capsys, source, source / "t.csv")
     assert "it takes no options" in refused(capsys, source, f"{output}?split=test", *words)
     assert "each needs its own" in refused(capsys, source, output, *words, *words)
     assert "opinions on layout, but rubric q-align asks for quality" in refused(

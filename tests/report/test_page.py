@@ -39,7 +39,7 @@ def chromium(*flags: str, page: Path, profile: Path) -> str:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("report")
     corpus = write_scored_corpus(root)
-    (corpus.scores / "run.json").write_text('{"this_run": {"progress": [[1, 10], [2, 40]]}}')
+    (corpus.scores / "run.json").write_text('{"rejected_by_reason": {}, "this_run": {"progress": [[1, 10], [2, 40]]}}')
     table = open_score_table(Storage(), str(corpus.scores))
     path = root / "report.html"
     path.write_bytes(scoring_report(table, table))

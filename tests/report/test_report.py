@@ -99,11 +99,12 @@ def test_tables_in_which_nothing_varies_or_nothing_is_scored_have_reports(tmp_pa
     assert b"no scores" in scoring_report(open_score_table(Storage(), str(rejected)))
 
 
-def test_a_damaged_record_of_the_run_costs_its_facts_and_not_the_report(tmp_path: Path) -> None:
+def test_a_damaged_record_of_the_run_is_named(tmp_path: Path) -> None:
     scores = write_score_table(tmp_path / "scores", rows(9), CARRIED)
     for damaged in (b"", b"{", b"[]", b"\xff"):
         (scores / "run.json").write_bytes(damaged)
-        assert b"meant for" not in scoring_report(open_score_table(Storage(), str(scores)))
+        with pytest.raises(CallerError, match=r"run\.json"):
+            scoring_report(open_score_table(Storage(), str(scores)))
 
 
 def test_what_comes_from_data_is_escaped_and_nothing_is_fetched_by_the_page(tmp_path: Path) -> None:
@@ -118,6 +119,7 @@ def test_what_comes_from_data_is_escaped_and_nothing_is_fetched_by_the_page(tmp_
         "rubric": "q-align",
         "meant_for": {"rubric": "Any picture.", "checkpoint": "Drawings."},
         "warnings": [nasty, "own answer: 0/3"],
+        "rejected_by_reason": {},
         "this_run": {"progress": [[1, 2], [3, 4]]},
     }
     (scores / "run.json").write_text(json.dumps(record))

@@ -1,0 +1,101 @@
+"""Batches fed to a run by hand, as the worker's loop makes them: what it counts, and what it says of the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iqa_core.__main__ import main
+from iqa_core.corpus.heartbeats import Pulse
+from iqa_core.corpus.sink import ScoredBatch
+from iqa_core.corpus.storage import Storage
+from iqa_core.errors import RunError
+from iqa_core.records import Reason, Rejection
+from jobs.command import parse
+from jobs.score_settings import ScoreSettings
+from jobs.scoring import applied, proposed
+from jobs.scoring_job import JOB, prepare
+from jobs.scoring_run import ScoringRun
+from jobs.work import ChunkFailure, read_chunk, scored_batch
+from tests.corpora import tiny_png, write_folder
+
+NOT_FETCHED = Rejection(Reason.FETCH_FAILED, "reading failed again and again: a refused connection")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[ScoringRun]:
+    """Over twelve images in three chunks."""
+    write_folder(tmp_path / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
+    flags = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--chunk-images", 4, "--no-report"]
+    job = prepare(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
+    proposal = proposed(job)
+    with Pulse(Storage(), job.output, JOB) as pulse:
+        run = ScoringRun(job, applied(job, proposal), proposal, "no pool", pulse)
+        run._progress.began -= 10  # seconds ago
+        yield run
+        run.close()
+
+
+def batches(run: ScoringRun, chunk: int, rejection: Rejection | None = None) -> Iterator[ScoredBatch]:
+    """All of one chunk, rejected for this reason."""
+    job = run._job
+    contract = job.plan.contract()
+    assert contract is not None
+    work = job.work(contract, 1)
+    for batch in read_chunk(list(job.plan.chunks())[chunk], work):
+        assert not isinstance(batch, ChunkFailure)
+        rejections = (rejection or Rejection(Reason.CORRUPT, "it is broken"),) * len(batch.ordinals)
+        yield scored_batch(replace(batch, rejections=rejections, images=()), [], work, "{}")
+
+
+def told(run: ScoringRun) -> dict[str, Any]:
+    run._tell("scoring")
+    return dict(run._pulse.progress)
+
+
+def test_a_run_in_which_nothing_can_be_fetched_has_done_nothing(
+    run: ScoringRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for chunk in range(3):
+        for batch in batches(run, chunk, NOT_FETCHED):
+            run.take(batch)
+    known = told(run)
+    assert (known["images_done"], known["images_this_run"], known["rejected_this_run"]) == (0, 0, 0)
+    assert (known["images_per_second"], known["eta_seconds"], known["chunks_failed"]) == (0.0, None, 3)
+    run._pulse._beat()
+    assert main(["status", run._job.output]) == 0
+    assert "0 images at 0.0/s, 0 chunks open, 3 failed, ETA unknown" in capsys.readouterr().out
+    assert run.conclude() == 1
+    shown = capsys.readouterr().out
+    assert "this run   0 images in 10." in shown
+    assert " s, 0.0 images/s\n" in shown
+    assert "fetch_failed, reading failed again and again: a refused connection" in shown
+
+
+def test_what_fails_is_not_waited_for(run: ScoringRun) -> None:
+    name = next(run._job.plan.chunks()).name
+    run.take(ChunkFailure(name, "its source is gone", is_fatal=False))
+    run.take(ChunkFailure(name, "its source is gone", is_fatal=False))
+    for batch in batches(run, 1):
+        run.take(batch)
+    known = told(run)
+    assert (known["images_done"], known["images_left"]) == (4, 4)
+    assert known["eta_seconds"] == pytest.approx(10, rel=0.2)
+
+
+def test_a_run_that_has_ended_has_no_eta(run: ScoringRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for batch in batches(run, 0):
+        run.take(batch)
+    told(run)
+    run._pulse.__exit__(RunError, RunError("stopped"), None)
+    assert main(["status", run._job.output]) == 0
+    shown = capsys.readouterr().out
+    assert ": failed, heartbeat" in shown
+    assert "ETA" not in shown
+    [beat] = [json.loads(file.read_text()) for file in (tmp_path / "out" / "runs").glob("*.json")]
+    assert beat["progress"]["images_left"] == 8
