@@ -32,8 +32,8 @@ def asked_for(environment: Mapping[str, str], *, is_open: bool, in_cluster: bool
         raise CallerError(
             f"the endpoint does not start without API tokens: the process of the cluster that builds it has neither "
             f"{TOKENS} nor {TOKENS_FILE}, and the environment of a command that deploys to a running Ray does not get "
-            "there. Set one of them where Ray is started on each node, or under `runtime_env: {env_vars: …}` of the application; "
-            "or write `open: true` under its `args` to serve everybody"
+            "there. Set one of them where Ray is started on each node, or under `runtime_env: {env_vars: …}` of the "
+            "application; or write `open: true` under its `args` to serve everybody"
         )
     return digests
 
