@@ -1,7 +1,7 @@
 """A base64 text or data URI -> the bytes it holds, or ValueError with the reason.
 
 Read as browsers read data URLs (WHATWG, Infra, "forgiving-base64 decode"): whitespace does not count, and the padding
-may be missing. The alphabet that is safe in URLs is read too. Nothing else is guessed: bytes with a hole may be an image.
+may be missing. The alphabet that is safe in URLs is read too. Nothing is guessed: bytes with a hole may be an image.
 """
 
 from __future__ import annotations
