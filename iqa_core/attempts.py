@@ -31,8 +31,9 @@ PROXY_FAULT_TRIES = 5
 """Besides the first; busy answers and lost connections are not counted. What dies of every try is at fault itself."""
 
 PROBE_S = 2.0
-UNKNOWN_NAMES = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_FAIL})
-"""What is said of a name that does not exist; of a name server that does not answer, EAI_AGAIN is."""
+UNKNOWN_NAMES = frozenset(getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL"))
+"""What is said of a name that does not exist, by the systems that know the word; of a name server that does not answer,
+EAI_AGAIN is."""
 
 HUNG_UP = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
 
