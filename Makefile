@@ -56,6 +56,7 @@ demo: $(INSTALLED) ## Make 200 synthetic interiors, break a few more, score them
 	@echo "images, three of them broken:  demo-out/corpus"
 	@echo "score table and run.json:      demo-out/scores"
 
+# IQA_API_TOKENS in the environment of make are asked for; without them this machine alone is served
 serve: $(INSTALLED) ## Serve the demo assessor on http://127.0.0.1:8000 until interrupted
 	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 $(SERVE_BY_GRPC) .venv/bin/serve run serve.app:app
 

@@ -5,16 +5,15 @@
     best = client.rank(["a.png", "b.png", "c.png", "d.png"]).best
 
 Images are sent as the bytes they are, or as PNG: compressing one anew before its quality is judged changes the answer.
-A call is tried again after 429, 503 and a connection that broke (assessing twice harms nothing), a few times after
-500, 502 and 504, which is what a proxy says when the process behind it dies, and never after another 4xx. Needs the
-extra `client` (httpx2).
+A call is tried again after 429, 503 and a connection that was refused or broke (assessing twice harms nothing), a few
+times after 500, 502 and 504, which is what a proxy says when the process behind it dies, and never where that changes
+nothing (see attempts). Needs the extra `client` (httpx2).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from iqa_core.errors import CallerError, RunError
+from iqa_core.attempts import Attempts, Endpoint, token_of
+from iqa_core.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
+from iqa_core.attempts import RequestRefused as RequestRefused
+from iqa_core.errors import CallerError
 from iqa_core.images.in_memory import Picture, as_file, listed
 from iqa_core.records import Rejection
 
@@ -39,12 +41,6 @@ BYTES_PER_REQUEST = 32 * 2**20
 
 PATIENCE_S = 300.0
 """How long one request is tried again: longer than a replica takes to load a large model."""
-
-LONGEST_WAIT_S = 10.0
-RETRIED = frozenset({429, 503})
-PROXY_FAULTS = frozenset({500, 502, 504})
-PROXY_FAULT_TRIES = 5
-"""Besides the first; busy answers and lost connections are not counted. What dies of every try is at fault itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,39 +72,6 @@ class Ranking:
     """In the order in which the images were given."""
 
 
-class RequestRefused(CallerError):
-    """The endpoint refused the request (4xx): sending it again changes nothing."""
-
-
-class EndpointUnavailable(RunError):
-    """The endpoint did not answer in the time there was, however often it was asked."""
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """How often, and for how long, one request is tried."""
-
-    ends_at: float
-    failed: int = 0
-    proxy_faults: int = 0
-
-    def repeats(self, answer: httpx2.Response) -> bool:
-        """Whether the request may get another answer than this one."""
-        if answer.status_code in PROXY_FAULTS:
-            self.proxy_faults += 1
-            return self.proxy_faults <= PROXY_FAULT_TRIES
-        return answer.status_code in RETRIED
-
-    def wait_s(self, answer: httpx2.Response | None, fault: str) -> float:
-        """Seconds until the next try. Raises EndpointUnavailable when there is none."""
-        doubled = min(LONGEST_WAIT_S, 0.1 * 2**self.failed) * random.uniform(0.5, 1.0)
-        wait_s = max(doubled, min(_retry_after_s(answer), LONGEST_WAIT_S))
-        self.failed += 1
-        if time.monotonic() + wait_s > self.ends_at:
-            raise EndpointUnavailable(f"no answer after {self.failed} tries ({fault}); is the endpoint running?")
-        return wait_s
-
-
 class _Settings:
     """What both clients are given."""
 
@@ -122,9 +85,12 @@ class _Settings:
         images_per_request: int = IMAGES_PER_REQUEST,
         requests_at_once: int = 4,
     ) -> None:
-        """url: of the endpoint. token: default IQA_API_TOKEN. timeout_s: of one try; patience_s: of all together."""
-        token = token or os.environ.get("IQA_API_TOKEN")
-        self.url = url.rstrip("/")
+        """url: of the endpoint. token: default IQA_API_TOKEN. timeout_s: of one try; patience_s: of all together.
+
+        Raises CallerError on an address at which nothing can ever answer.
+        """
+        self.endpoint = Endpoint.at(url)
+        token = token_of(token or os.environ.get("IQA_API_TOKEN"))
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.timeout_s = timeout_s
         self.patience_s = patience_s
@@ -134,8 +100,8 @@ class _Settings:
     def options(self) -> dict[str, Any]:
         return {"headers": self.headers, "timeout": self.timeout_s, "follow_redirects": False}
 
-    def attempts(self) -> _Attempts:
-        return _Attempts(time.monotonic() + self.patience_s)
+    def attempts(self) -> Attempts:
+        return Attempts(self.endpoint, self.patience_s)
 
 
 class AsyncRewardClient(_Settings):
@@ -166,27 +132,23 @@ class AsyncRewardClient(_Settings):
 
     async def models(self) -> list[dict[str, Any]]:
         """What is served."""
-        answer: list[dict[str, Any]] = (await self._tried("GET", "/v1/models")).json()["models"]
-        return answer
+        return models_of(await self._tried("GET", "/v1/models"))
 
     async def _post(self, path: str, part: Sequence[bytes], probs: bool) -> dict[str, Any]:
         async with self._places:
-            answer = await self._tried("POST", path, files=_files(part), data={"probs": str(probs).lower()})
-        found: dict[str, Any] = answer.json()
-        return found
+            return await self._tried("POST", path, files=_files(part), data={"probs": str(probs).lower()})
 
-    async def _tried(self, method: str, path: str, **content: Any) -> httpx2.Response:
+    async def _tried(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         attempts = self.attempts()
         while True:
-            answer, fault = None, ""
             try:
-                answer = await self._http.request(method, self.url + path, **content)
-                if not attempts.repeats(answer):
-                    return _accepted(answer)
-                fault = f"status {answer.status_code}"
+                answer = await self._http.request(method, self.endpoint.url + path, **content)
             except httpx2.TransportError as error:
-                fault = type(error).__name__
-            await asyncio.sleep(attempts.wait_s(answer, fault))
+                await asyncio.to_thread(attempts.lost, error)
+            else:
+                if (found := attempts.accepted(answer)) is not None:
+                    return found
+            await asyncio.sleep(attempts.wait_s())
 
 
 class RewardClient(_Settings):
@@ -214,8 +176,9 @@ class RewardClient(_Settings):
         """
         scores: list[Score] = []
         for part in _parts(_all_encoded(images), self.images_per_request):
-            answer = self._tried("POST", "/v1/assess", files=_files(part), data={"probs": str(probs).lower()})
-            scores += scores_of(answer.json())
+            scores += scores_of(
+                self._tried("POST", "/v1/assess", files=_files(part), data={"probs": str(probs).lower()})
+            )
         return scores
 
     def rank(self, images: Sequence[ImageLike]) -> Ranking:
@@ -224,21 +187,19 @@ class RewardClient(_Settings):
 
     def models(self) -> list[dict[str, Any]]:
         """What is served."""
-        answer: list[dict[str, Any]] = self._tried("GET", "/v1/models").json()["models"]
-        return answer
+        return models_of(self._tried("GET", "/v1/models"))
 
-    def _tried(self, method: str, path: str, **content: Any) -> httpx2.Response:
+    def _tried(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         attempts = self.attempts()
         while True:
-            answer, fault = None, ""
             try:
-                answer = self._http.request(method, self.url + path, **content)
-                if not attempts.repeats(answer):
-                    return _accepted(answer)
-                fault = f"status {answer.status_code}"
+                answer = self._http.request(method, self.endpoint.url + path, **content)
             except httpx2.TransportError as error:
-                fault = type(error).__name__
-            time.sleep(attempts.wait_s(answer, fault))
+                attempts.lost(error)
+            else:
+                if (found := attempts.accepted(answer)) is not None:
+                    return found
+            time.sleep(attempts.wait_s())
 
 
 def encoded(image: ImageLike) -> bytes:
@@ -270,7 +231,7 @@ def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
 
 
 def scores_of(answer: dict[str, Any]) -> list[Score]:
-    """The typed form of an answer of /v1/assess."""
+    """The typed form of an answer of /v1/assess. Raises RequestRefused on an answer that is none."""
     return [
         Score(
             reward=result.get("reward"),
@@ -281,8 +242,20 @@ def scores_of(answer: dict[str, Any]) -> list[Score]:
             fingerprint=answer["fingerprint"],
             probs=result.get("probs"),
         )
-        for result in answer["results"]
+        for result in _list(answer, "results")
     ]
+
+
+def models_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """What an answer of /v1/models says is served. Raises RequestRefused on an answer that is none."""
+    return _list(answer, "models")
+
+
+def _list(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = answer.get(name)
+    if not isinstance(found, list):
+        raise RequestRefused(f"what answers is no such endpoint: there are no {name} in its answer")
+    return found
 
 
 def ranking_of(scores: Sequence[Score]) -> Ranking:
@@ -307,20 +280,3 @@ def _parts(images: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
 
 def _files(part: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes, str]]]:
     return [("images", (f"{place}", data, "application/octet-stream")) for place, data in enumerate(part)]
-
-
-def _accepted(answer: httpx2.Response) -> httpx2.Response:
-    if answer.status_code == 200:
-        return answer
-    try:
-        message = str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = answer.text[:200]
-    if answer.status_code < 500:
-        raise RequestRefused(f"the endpoint refuses with {answer.status_code}: {message}")
-    raise EndpointUnavailable(f"the endpoint fails with {answer.status_code}: {message}")
-
-
-def _retry_after_s(answer: httpx2.Response | None) -> float:
-    given = "" if answer is None else answer.headers.get("retry-after", "")
-    return float(given) if given.isdigit() else 0.0

@@ -8,11 +8,16 @@ Counts     adds up what both of them count
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Mapping
 from typing import Any
 
+import ray
 from ray import serve
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
 
@@ -22,8 +27,9 @@ from serve.api import Api, build
 from serve.dispatch import Dispatcher, Model
 from serve.gate import Gate, is_loopback
 from serve.replica import AssessorReplica
-from serve.settings import TOKENS, TOKENS_FILE, ServeSettings, parse, token_digests
+from serve.settings import ServeSettings, parse
 from serve.tally import Counts, Tally, report_to
+from serve.tokens import TOKENS, TOKENS_FILE, asked_for
 
 QUIET = LoggingConfig(enable_access_log=False)
 """What is asked is counted (see tally); a line per request would cost more than the request's own parsing."""
@@ -32,11 +38,15 @@ TURNED_AWAY_AT_ONCE = 1024
 """Callers beyond `max_requests` who are being told so by one ingress: it takes a millisecond each."""
 
 
+class NotDeployable(CallerError, RayServeException):
+    """Ray shows its message as it is; any other exception it meets three times more, and shows as a traceback."""
+
+
 class Ingress:
     """The Serve deployment `Ingress`: one ASGI application behind a gate."""
 
     def __init__(self, settings: ServeSettings, digests: tuple[str, ...], replicas: Any, counts: Any) -> None:
-        check_address(_http_host(), digests)
+        check_door(_http_host(), digests, settings.open, os.environ)
         spec = describe(settings.assessor, settings.rubric, settings.limits)
         self._tally = Tally()
         dispatcher = Dispatcher(replicas, Model.of(spec, settings), settings, self._tally)
@@ -52,8 +62,18 @@ class Ingress:
 
 
 def app(args: dict[str, str]) -> Application:
-    """The three deployments, wired. args: keys of ServeSettings. Raises CallerError on a key that is wrong."""
-    settings = parse(args)
+    """The three deployments, wired. args: keys of ServeSettings.
+
+    Raises NotDeployable, a CallerError, on a key that is wrong, and where tokens are missing or would be ignored.
+    """
+    try:
+        return _wired(parse(args))
+    except CallerError as error:
+        raise NotDeployable(str(error)) from None
+
+
+def _wired(settings: ServeSettings) -> Application:
+    digests = asked_for(os.environ, is_open=settings.open, in_cluster=is_in_cluster())
     # a checkpoint, rubric or weights that do not fit are told here, not by a replica
     Model.of(describe(settings.assessor, settings.rubric, settings.limits), settings)
     counts = serve.deployment(name="Counts", ray_actor_options={"num_cpus": 0}, logging_config=QUIET)(Counts).bind()
@@ -79,14 +99,31 @@ def app(args: dict[str, str]) -> Application:
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         logging_config=QUIET,
     )(serve.ingress()(Ingress))
-    return ingress.bind(settings, token_digests(), assessor, counts)
+    return ingress.bind(settings, digests, assessor, counts)
 
 
-def check_address(host: str | None, token_digests: tuple[str, ...]) -> None:
-    """Raises CallerError for an address that others can reach, while anybody may ask."""
-    if not token_digests and not (host and is_loopback(host)):
+def is_in_cluster() -> bool:
+    """Whether this process has the environment of whatever started Ray instead of the caller's.
+
+    So it is with Ray's workers, which build what a config file names, and with the command of a submitted job.
+    """
+    is_worker = ray._private.worker.global_worker.mode == ray.WORKER_MODE
+    return is_worker or RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ
+
+
+def check_door(host: str | None, digests: tuple[str, ...], is_open: bool, environment: Mapping[str, str]) -> None:
+    """Raises CallerError where tokens in the environment of an ingress would not be asked for, or where the address
+    can be reached by others while nobody is asked for one."""
+    if digests:
+        return
+    if asked_for(environment, is_open=is_open, in_cluster=False):
         raise CallerError(
-            f"the endpoint would listen on {host} without API tokens; set {TOKENS} or {TOKENS_FILE}, "
+            f"the cluster's processes have API tokens, but the process that built the endpoint had none, so that they "
+            f"would not be asked for; set {TOKENS} or {TOKENS_FILE} there too"
+        )
+    if not is_open and not (host and is_loopback(host)):
+        raise CallerError(
+            f"the endpoint would listen on {host} without API tokens; set {TOKENS} or {TOKENS_FILE} where it is built, "
             "or http_options.host to 127.0.0.1"
         )
 

@@ -5,8 +5,6 @@ Raises `Refusal` (415, 422) on whatever is malformed: a request is understood as
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from serve.base64_text import bytes_of
 from serve.errors import Refusal
 
 MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "request_id"})
@@ -28,7 +27,7 @@ class ImageInput(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     data: str | None = Field(default=None, examples=["data:image/png;base64,iVBORw0KGgo…"])
-    """The encoded file in base64, with or without `data:…;base64,` before it."""
+    """The encoded file in base64, in either alphabet, broken into lines or not, with or without `data:…;base64,`."""
     uri: str | None = None
     """Fetched by the endpoint if its operator allows it; else the image is rejected as `forbidden`."""
 
@@ -36,6 +35,8 @@ class ImageInput(BaseModel):
     def _one_of_both(self) -> ImageInput:
         if (self.data is None) == (self.uri is None):
             raise ValueError("give either data or uri")
+        if self.uri is not None and self.uri[:5].lower() == "data:":
+            raise ValueError("a data URI goes into data")
         return self
 
 
@@ -104,27 +105,16 @@ def check_count(num_images: int, max_images: int) -> None:
         raise Refusal(422, f"{num_images} images are more than the {max_images} of one request; send several")
 
 
-def from_base64(text: str, place: object) -> bytes:
-    """The bytes of a base64 text or data URI; place: which of several, for the message."""
-    if text[:5].lower() == "data:":
-        head, comma, text = text.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise Refusal(422, f"images.{place}.data: a data URI must have ;base64, before its content")
+def from_base64(text: str, field: str) -> bytes:
+    """The bytes of a base64 text or data URI; field: where it stands, for the message."""
     try:
-        return base64.b64decode(
-            text if text.isascii() and not text[:80].count("\n") else _unwrapped(text), validate=True
-        )
-    except (binascii.Error, ValueError):
-        raise Refusal(422, f"images.{place}.data: not base64") from None
-
-
-def _unwrapped(text: str) -> str:
-    """`base64` of a shell breaks its lines."""
-    return text.replace("\r", "").replace("\n", "")
+        return bytes_of(text)
+    except ValueError as error:
+        raise Refusal(422, f"{field}: {error}") from None
 
 
 def _encoded(image: ImageInput, place: int) -> EncodedImage:
-    return EncodedImage(None if image.data is None else from_base64(image.data, place), image.uri)
+    return EncodedImage(None if image.data is None else from_base64(image.data, f"images.{place}.data"), image.uri)
 
 
 @dataclass(slots=True)
@@ -147,7 +137,7 @@ def _from_multipart(body: bytes, options: Mapping[bytes, bytes], max_images: int
     for part in _parts(body, options.get(b"boundary", b""), max_images + 2 * len(MULTIPART_FIELDS) + 64):
         name = part.name
         if name == "images":
-            images.append(EncodedImage(bytes(part.content), None))
+            images.append(EncodedImage(_file(part, len(images)), None))
         elif name == "dimensions":
             fields.setdefault(name, []).append(_text(part))
         elif name not in MULTIPART_FIELDS or name in fields:
@@ -162,6 +152,16 @@ def _from_multipart(body: bytes, options: Mapping[bytes, bytes], max_images: int
     except ValidationError as error:
         raise invalid(error) from None
     return Asked(question.model_copy(update={"images": []}), images)
+
+
+def _file(part: _Part, place: int) -> bytes:
+    """Of a part named images, in base64 where it says so (libraries for mail do that)."""
+    coding = part.headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+    if coding == b"base64":
+        return from_base64(bytes(part.content).decode("latin-1"), f"images.{place}")
+    if coding not in (b"binary", b"8bit", b"7bit"):
+        raise Refusal(422, f"images.{place}: send it as it is, without Content-Transfer-Encoding, or in base64")
+    return bytes(part.content)
 
 
 def _text(part: _Part) -> str:

@@ -57,7 +57,7 @@ def unirl_images(body: bytes, max_images: int) -> tuple[UniRlBody, list[EncodedI
         picture = request.history[-1].image_b64
         if picture is None:
             raise Refusal(422, f"requests.{place}: the last turn has no image_b64")
-        images.append(EncodedImage(from_base64(picture, place), None))
+        images.append(EncodedImage(from_base64(picture, f"requests.{place}: image_b64"), None))
     return asked, images
 
 
@@ -98,7 +98,7 @@ def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
     check_count(len(asked.image), max_images)
     if len(asked.prompt) != len(asked.image):
         raise Refusal(422, f"{len(asked.prompt)} prompts for {len(asked.image)} images")
-    return [EncodedImage(from_base64(picture, place), None) for place, picture in enumerate(asked.image)]
+    return [EncodedImage(from_base64(picture, f"image.{place}"), None) for place, picture in enumerate(asked.image)]
 
 
 def flow_factory_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:

@@ -18,11 +18,20 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import Refusal, come_back
-from serve.settings import ServeSettings, token_digest
+from serve.settings import ServeSettings
 from serve.tally import Tally
+from serve.tokens import TOKENS, token_digest
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/health", "/openapi.json"})
 """Answered without a token: they tell nothing about images, callers or models."""
+
+OWN_MACHINE_ONLY = "without API tokens this endpoint serves its own machine only"
+WAYS_OUT = f"start it with {TOKENS}"
+
+PROXY_HEADERS = frozenset(
+    "forwarded via x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip fastly-client-ip".split()
+)
+PROXY_PREFIXES = ("x-forwarded", "x-original-forwarded", "x-envoy-")
 
 SAFE_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -37,7 +46,8 @@ class Gate:
     def __init__(
         self, app: ASGIApp, settings: ServeSettings, token_digests: Sequence[str], paths: frozenset[str], tally: Tally
     ) -> None:
-        """paths: those that are counted by name; token_digests: none means that only this machine may ask."""
+        """paths: those that are counted by name; token_digests: none means that only this machine may ask, or everybody
+        where the settings say `open`."""
         self._app = app
         self._settings = settings
         self._digests = tuple(token_digests)
@@ -102,16 +112,18 @@ class Gate:
                 raise come_back(503, "no answer in time; try again", self._settings.retry_after_s) from None
 
     def _check_peer(self, scope: Scope, headers: Headers) -> None:
-        """Without tokens only this machine is served, and no web page of another site that runs on it."""
-        if self._digests:
+        """Without tokens only this machine is served: nobody through a proxy on it, and no web page of another site."""
+        if self._digests or self._settings.open:
             return
         peer = scope.get("client")
         if peer is None or not is_loopback(peer[0]):
-            raise Refusal(403, "without API tokens this endpoint serves its own machine only; set IQA_API_TOKENS there")
+            raise Refusal(403, f"{OWN_MACHINE_ONLY}; {WAYS_OUT}")
+        if marks := list(marks_of_a_proxy(scope, headers)):
+            raise Refusal(403, f"{OWN_MACHINE_ONLY}, and {marks[0]} says that a proxy passed this on; {WAYS_OUT}")
         host = headers.get("host", "")
         origin = headers.get("origin")
         if not is_loopback(urlsplit(f"//{host}").hostname or "") or (origin and urlsplit(origin).netloc != host):
-            raise Refusal(403, "without API tokens this endpoint serves its own machine's name and pages only")
+            raise Refusal(403, f"{OWN_MACHINE_ONLY}, by its own name and from its own pages; {WAYS_OUT}")
 
     def _check_token(self, headers: Headers) -> None:
         if not self._digests:
@@ -174,6 +186,13 @@ def own_path(scope: Scope) -> str:
     """Without the prefix under which Serve mounts the application."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", "").rstrip("/")) or "/"
+
+
+def marks_of_a_proxy(scope: Scope, headers: Headers) -> Iterator[str]:
+    """What says that the peer passes on what somebody else asks. A proxy may well leave all of it out."""
+    yield from (name for name in headers if name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES))
+    if scope.get("http_version") == "1.0":  # nginx, unless it is told to speak another
+        yield "HTTP/1.0"
 
 
 def is_loopback(host: str) -> bool:

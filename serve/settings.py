@@ -1,4 +1,4 @@
-"""Configuration -> validated settings of the endpoint; secrets from the environment alone.
+"""Configuration -> validated settings of the endpoint.
 
 The keys stand under `args:` of an application in a Serve config file, or behind `serve run serve.app:app` as
 `key=value` (`assessor.checkpoint=…` for nested ones). Unknown keys are errors.
@@ -6,8 +6,6 @@ The keys stand under `args:` of an application in a Serve config file, or behind
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,6 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 from serve.uris import UriRule
-
-TOKENS, TOKENS_FILE = "IQA_API_TOKENS", "IQA_API_TOKENS_FILE"
-MIN_TOKEN_CHARACTERS = 16
-"""Shorter ones can be guessed over a network."""
 
 
 class ServeSettings(BaseModel):
@@ -39,6 +33,8 @@ class ServeSettings(BaseModel):
     max_image_bytes: int = Field(default=ImageLimits().max_bytes, ge=1)
     """The three limits of the scoring job: other values are another fingerprint."""
 
+    open: bool = False
+    """Answers whoever reaches it, without tokens and on any address: for where something in front asks who may."""
     replicas: int = Field(default=1, ge=1)
     """Processes with the assessor under `serve run`; in a config file `deployments:` says it, with bounds."""
     max_images: int = Field(default=64, ge=1)
@@ -97,25 +93,3 @@ def parse(given: Mapping[str, Any]) -> ServeSettings:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise CallerError(f"settings of the endpoint: {faults}") from None
-
-
-def token_digest(token: str) -> str:
-    """What is kept and compared instead of a token: settings travel through Ray, and may be seen there."""
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def token_digests(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Of the accepted bearer tokens; none if neither variable is set. Raises CallerError, which names no token."""
-    found = os.environ if environment is None else environment
-    text = found.get(TOKENS, "")
-    if path := found.get(TOKENS_FILE):
-        try:
-            text = f"{text},{Path(path).read_text(encoding='utf-8')}"
-        except (OSError, UnicodeDecodeError) as error:
-            raise CallerError(f"{TOKENS_FILE} {path} cannot be read: {error}") from None
-    tokens = tuple(token.strip() for token in text.replace("\n", ",").split(",") if token.strip())
-    if path and not tokens:
-        raise CallerError(f"{TOKENS_FILE} {path} holds no token; write one per line, or unset the variable")
-    if any(len(token) < MIN_TOKEN_CHARACTERS or not token.isascii() for token in tokens):
-        raise CallerError(f"an API token must have at least {MIN_TOKEN_CHARACTERS} characters, all of them ASCII")
-    return tuple(token_digest(token) for token in tokens)

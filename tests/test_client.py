@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iqa_core.attempts import PROXY_FAULT_TRIES
 from iqa_core.client import (
-    PROXY_FAULT_TRIES,
     AsyncRewardClient,
     EndpointUnavailable,
     RequestRefused,
@@ -87,6 +87,9 @@ def test_files_are_sent_as_they_are_and_pixels_without_loss(tmp_path: Path) -> N
     for wrong in (np.zeros((3, 3)), tmp_path / "missing.png", 7):
         with pytest.raises(CallerError):
             encoded(wrong)  # type: ignore[arg-type]
+    with pytest.raises(CallerError, match="give the bytes") as caught:
+        encoded(f"data:image/png;base64,{'A' * 10_000}")
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
@@ -177,7 +180,7 @@ def test_a_refusal_is_told_at_once(scripted: str, status: int) -> None:
 def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(
     scripted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iqa_core.client.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("iqa_core.attempts.LONGEST_WAIT_S", 0.05)
     say(500, 502, 504)
     with RewardClient(scripted) as client:
         assert client.assess([b"x"])[0].reward == 3.0
@@ -190,7 +193,7 @@ def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(
 def test_busy_answers_and_lost_connections_leave_a_dead_process_its_tries(
     scripted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iqa_core.client.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("iqa_core.attempts.LONGEST_WAIT_S", 0.05)
     say(*[503, None] * 2, *[500] * PROXY_FAULT_TRIES)
     with RewardClient(scripted) as client:
         assert client.assess([b"x"])[0].reward == 3.0

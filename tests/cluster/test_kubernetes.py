@@ -23,8 +23,8 @@ from jobs.cluster_session import plan_pool, shortage_of
 from jobs.command import JobSettings, parse
 from jobs.score_settings import ScoreSettings
 from jobs.train_settings import TrainSettings
-from serve.settings import TOKENS
 from serve.settings import parse as parse_serve
+from serve.tokens import TOKENS
 from tests.cluster.kustomized import Object, built
 from tests.cluster.resources import cluster_of, groups, largest
 from tests.serve.test_config import faults as serve_faults
@@ -185,6 +185,8 @@ def test_the_endpoint_has_keys_that_serve_knows_and_places_for_its_replicas(ray_
     assert callable(getattr(importlib.import_module(module), name))
     settings = parse_serve(application["args"])
     assert config["http_options"]["request_timeout_s"] > settings.request_timeout_s
+    assert "runtime_env" not in application
+    assert not settings.open, "it asks for the tokens that each of its pods has"
     options = {one["name"]: one["ray_actor_options"] for one in application["deployments"]}
     assert set(options) == {"Ingress", "Assessor", "Counts"}
     assert options["Assessor"].get("num_gpus") == settings.assessor.num_gpus
@@ -219,6 +221,8 @@ def test_pods_may_do_little_and_hold_no_secret(ray_object: Object) -> None:
         given = {one["name"]: one for one in container.get("env", ())}
         assert (TOKENS in given) == (ray_object["kind"] == "RayService")
         assert all("secretKeyRef" in one["valueFrom"] for one in given.values())
+        if TOKENS in given:  # a pod does not start where it is missing, nor does an application without it
+            assert not given[TOKENS]["valueFrom"]["secretKeyRef"].get("optional", False)
 
 
 def test_nothing_brings_a_secret_along() -> None:

@@ -82,6 +82,12 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **stroke)
         self.call("Input.dispatchKeyEvent", type="keyUp", **stroke)
 
+    def type_into(self, selector: str, text: str) -> None:
+        """In place of what stands there, as by somebody who then presses Enter."""
+        self.eval(f"(e => {{ e.focus(); e.select(); }})(document.querySelector({json.dumps(selector)}))")
+        self.call("Input.insertText", text=text)
+        self.press("Enter")
+
     def look_like(self, width: int, height: int, scheme: str = "light") -> None:
         """A window of this size; a phone if it is narrow."""
         is_phone = width < 600

@@ -49,7 +49,9 @@ def deploy(serve_url: str) -> Deploy:
 
     def deployed(name: str, settings: Mapping[str, Any], tokens: str = "") -> str:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("IQA_API_TOKENS", tokens)
+            patch.delenv("IQA_API_TOKENS", raising=False)
+            if tokens:
+                patch.setenv("IQA_API_TOKENS", tokens)
             application = app(dict(settings))
         serve.run(application, name=name, route_prefix=f"/{name}", logging_config=None)
         url = f"{serve_url}/{name}"

@@ -22,8 +22,9 @@ from serve.api import Api, build
 from serve.dispatch import Dispatcher, Model
 from serve.gate import Gate
 from serve.replica import AssessorReplica
-from serve.settings import ServeSettings, token_digest
+from serve.settings import ServeSettings
 from serve.tally import Counts, Tally, report_to
+from serve.tokens import token_digest
 
 FAKE = {"checkpoint": "fake:"}
 

@@ -156,6 +156,10 @@ IMAGE = {"data": b64(tiny_png(1))}
         ({"images": [{"data": "no base64!"}]}, "images.0.data: not base64"),
         ({"images": [IMAGE, {"data": "data:image/png,xyz"}]}, "images.1.data: a data URI must have ;base64"),
         ({"images": [{"data": "äöü="}]}, "not base64"),
+        (
+            {"images": [IMAGE, {"uri": "data:image/png;base64,AAAA"}]},
+            "images.1: Value error, a data URI goes into data",
+        ),
         ({"images": [IMAGE] * 5}, "5 images are more than the 4"),
         ({"images": [IMAGE], "rubric": "q-align"}, "this endpoint serves interior-v1"),
         ({"images": [IMAGE], "dimensions": ["beauty"]}, "'beauty' is none of layout"),
@@ -218,6 +222,27 @@ def test_a_malformed_body_is_refused(content: bytes, kind: str, status: int) -> 
         answer = await client.post("/v1/assess", content=content, headers={"Content-Type": kind})
         assert answer.status_code == status, answer.text
         assert set(answer.json()["error"]) == {"code", "message"}
+
+    ask(test)
+
+
+def test_a_part_may_be_in_base64_where_it_says_so() -> None:
+    def content(coding: str, image: bytes) -> bytes:
+        head = f'--b\r\nContent-Disposition: form-data; name="images"\r\nContent-Transfer-Encoding: {coding}\r\n\r\n'
+        return head.encode() + image + b"\r\n--b--\r\n"
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        image, kind = tiny_png(1), {"Content-Type": "multipart/form-data; boundary=b"}
+        for sent in (content("BASE64", base64.encodebytes(image)), content("binary", image)):
+            answer = await client.post("/v1/assess", content=sent, headers=kind)
+            assert answer.json()["results"][0]["status"] == "scored", answer.text
+        for sent, said in (
+            (content("base64", b"!"), "images.0: not base64"),
+            (content("quoted-printable", image), "images.0: send it as it is"),
+        ):
+            answer = await client.post("/v1/assess", content=sent, headers=kind)
+            assert answer.status_code == 422
+            assert said in answer.json()["error"]["message"]
 
     ask(test)
 

@@ -196,3 +196,13 @@ def test_a_rolling_update_fails_no_request_and_every_answer_names_its_model(depl
     assert old["fingerprint"] != new["fingerprint"]
     assert {score.fingerprint for [score] in answers} == {old["fingerprint"], new["fingerprint"]}
     assert all(score.reason is None for [score] in answers)
+
+
+def test_without_tokens_a_request_that_a_proxy_passed_on_is_refused_through_serve_too(demo_url: str) -> None:
+    assert httpx2.get(f"{demo_url}/v1/models").status_code == 200
+    for header in ("Forwarded", "X-Forwarded-Proto", "Via"):
+        answer = httpx2.get(f"{demo_url}/v1/models", headers={header: "127.0.0.1"})
+        assert answer.status_code == 403
+        assert answer.json()["error"]["message"].startswith(
+            "without API tokens this endpoint serves its own machine only"
+        )

@@ -75,6 +75,34 @@ def test_what_is_not_understood_is_refused(path: str, body: dict[str, Any]) -> N
     ask(test)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/score", unirl(PICTURE, "!"), "requests.1: image_b64: not base64"),
+        ("/compute", {"prompt": ["a"], "image": ["!"]}, "image.0: not base64"),
+    ],
+)
+def test_base64_that_is_none_is_told_by_the_field_of_its_dialect(path: str, body: dict[str, Any], field: str) -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post(path, json=body)
+        assert answer.json()["error"]["message"].startswith(field)
+
+    ask(test)
+
+
+def test_base64_may_be_broken_into_lines_or_safe_for_urls() -> None:
+    picture = base64.urlsafe_b64encode(tiny_png(1)).decode().rstrip("=")
+    broken = "\r\n".join(picture[at : at + 79] for at in range(0, len(picture), 79))
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        plain = (await client.post("/score", json=unirl(PICTURE))).json()
+        assert (await client.post("/score", json=unirl(broken))).json() == plain
+        body = (await client.post("/compute", json={"prompt": ["a"], "image": [broken]})).json()
+        assert body["rewards"] == [plain["results"][0]["iqa"]["reward"]]
+
+    ask(test)
+
+
 def test_a_pickle_is_refused_unread() -> None:
     async def test(client: httpx2.AsyncClient) -> None:
         for path in ("/score", "/compute", "/v1/assess"):

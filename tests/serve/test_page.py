@@ -1,12 +1,17 @@
-"""The playground in a real browser: files dropped and chosen, scores read, several ranked, by mouse and by keyboard."""
+"""The playground in a real browser: files dropped and chosen, scores read, several ranked, by mouse and by keyboard;
+what it says where there are none."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+import httpx2
 import pytest
 
 from iqa_core.client import RewardClient
@@ -162,19 +167,127 @@ def test_it_fits_a_phone_and_can_be_read_in_the_dark(page: Page, images: list[Pa
     assert (paper < ink) == (scheme == "dark")
 
 
+def said(page: Page, begins: str) -> str:
+    """What it says once it says something bad that begins like this."""
+    page.wait_for(f"document.getElementById('status').textContent.startsWith({json.dumps(begins)})")
+    assert page.eval("document.getElementById('status').className") == "bad"
+    found: str = page.eval("document.getElementById('status').textContent")
+    return found
+
+
 @pytest.mark.slow
 @needs_chromium
-def test_a_missing_token_is_said_and_nothing_is_asked_of_the_network(page: Page, url: str, images: list[Path]) -> None:
+def test_a_missing_token_and_a_wrong_one_are_told_apart_and_the_right_one_scores_what_was_dropped(
+    page: Page, url: str, images: list[Path]
+) -> None:
     page.eval("document.getElementById('token').value = ''")
-    page.choose_files("#files", images[:1])
-    page.wait_for("document.getElementById('status').className === 'bad'")
-    assert "API token" in page.eval("document.getElementById('status').textContent")
+    page.drop_files("#drop", images[:2])
+    field = page.eval("document.querySelector('label:has(#token)').textContent.trim().slice(0, 9)")
+    assert said(page, "this endpoint asks for an API token").endswith(f"enter it in the field “{field}”")
+    assert page.eval("document.activeElement.id") == "token"
+    page.type_into("#token", "another-wrong-token")
+    assert said(page, "this endpoint does not accept that API token").endswith(f"correct it in the field “{field}”")
+    page.type_into("#token", "hüsh-hüsh-hüsh-hüsh")
+    said(page, "an API token has no such characters")
+    assert page.eval(f"{CARDS}.length") == 0
+    page.type_into("#token", TOKEN)
+    page.wait_for(f"{CARDS}.length === 2")
+    assert page.eval("document.getElementById('status').className") == ""
     page.call("Runtime.evaluate", expression="1")
     asked = [e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"]
     assert asked
     assert all(address.startswith((url, "blob:", "data:")) for address in asked)
     blocked = [e["params"]["entry"]["text"] for e in page.events if e["method"] == "Log.entryAdded"]
     assert not [text for text in blocked if "Content Security Policy" in text]
+
+
+class InFront(BaseHTTPRequestHandler):
+    """A proxy that gives the page, and answers as told before it passes anything on; None hangs up."""
+
+    url: ClassVar[str]
+    answers: ClassVar[list[tuple[int, str, bytes] | None]] = []
+
+    def do_GET(self) -> None:
+        self._give(200, "text/html", PAGE.read_bytes())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        answer = self.answers.pop(0) if self.answers else self._passed_on(body)
+        if answer is not None:
+            self._give(*answer)
+
+    def _passed_on(self, body: bytes) -> tuple[int, str, bytes]:
+        headers = {name: self.headers[name] for name in ("Content-Type", "Authorization")}
+        answer = httpx2.post(self.url + self.path, content=body, headers=headers, timeout=60)
+        return answer.status_code, answer.headers["content-type"], answer.content
+
+    def _give(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        if status in (429, 503):
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxied(tab: Page, url: str) -> Iterator[Page]:
+    """The page behind such a proxy, with the token entered."""
+    InFront.url = url
+    InFront.answers.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), InFront) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        tab.look_like(1100, 900)
+        tab.open(f"http://127.0.0.1:{server.server_port}/")
+        tab.eval(f"document.getElementById('token').value = '{TOKEN}'")
+        yield tab
+        tab.open("about:blank")  # lets go of its connections
+        server.shutdown()
+        thread.join()
+
+
+HTML = b"<html><head><title>413</title><style>a {}</style></head><body><h1>Not &amp; <b>this</b></h1></body></html>"
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_what_is_no_answer_of_the_endpoint_is_said_in_words(proxied: Page, images: list[Path]) -> None:
+    told: list[tuple[tuple[int, str, bytes] | None, str]] = [
+        ((413, "text/html", HTML), "413 Request Entity Too Large: that is too large for what stands in front"),
+        ((502, "text/html", HTML), "what came (502 Bad Gateway) is no answer of this endpoint: Not & this"),
+        ((401, "text/html", HTML), "what came (401 Unauthorized) is no answer of this endpoint"),
+        ((200, "text/html", b""), "what came (200 OK) is no answer of this endpoint: nothing at all"),
+        ((200, "application/json", b"[]"), "what came (200 OK) is no answer of this endpoint: []"),
+        ((403, "application/json", b'{"error": {"message": "its own words"}}'), "its own words"),
+        (None, "no answer to 0.1 MB: the endpoint cannot be reached, or hung up"),
+    ]
+    proxied.choose_files("#files", images[:1])
+    proxied.wait_for(f"{CARDS}.length === 1")
+    for answer, text in told:
+        InFront.answers.append(answer)
+        proxied.eval("say('')")
+        proxied.choose_files("#files", images[:1])
+        said(proxied, text)
+    assert proxied.eval(f"{CARDS}.length") == 1, "what was there stays"
+    proxied.eval("document.getElementById('again').click()")
+    proxied.wait_for("document.getElementById('status').textContent.startsWith('1 scored')")
+    assert proxied.eval("document.getElementById('again').disabled")
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_busy_endpoint_is_asked_again_by_itself(proxied: Page, images: list[Path]) -> None:
+    busy = b'{"error": {"code": "overloaded", "message": "too many requests at once"}}'
+    InFront.answers.extend([(429, "application/json", busy), (503, "text/plain", b"not yet")])
+    proxied.drop_files("#drop", images[:1])
+    said(proxied, "too many requests at once; trying again in 1 s")
+    said(proxied, "what came (503 Service Unavailable) is no answer of this endpoint: not yet; trying again in 1 s")
+    proxied.wait_for(f"{CARDS}.length === 1")
 
 
 def test_the_policy_allows_the_page_its_own_script_and_nothing_from_elsewhere() -> None:

@@ -1,0 +1,242 @@
+"""The address of an endpoint, and what came of one try -> when to try again, or an error that says why that is no use.
+
+Only what can change is tried again: 429, 503, a few times what a proxy says of a dead process, refused and broken
+connections, time run out. What cannot is told at once, with the way out. An endpoint that has answered before is given
+time whatever is amiss: its name or certificate will come back.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import httpx2
+
+from iqa_core.errors import CallerError, RunError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 10.0
+RETRIED = frozenset({429, 503})
+PROXY_FAULTS = frozenset({500, 502, 504})
+PROXY_FAULT_TRIES = 5
+"""Besides the first; busy answers and lost connections are not counted. What dies of every try is at fault itself."""
+
+PROBE_S = 2.0
+UNKNOWN_NAMES = frozenset(getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL"))
+"""What is said of a name that does not exist, by the systems that know the word; of a name server that does not answer,
+EAI_AGAIN is."""
+
+HUNG_UP = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
+
+WAYS_OUT = {
+    401: "the token is the second argument, or IQA_API_TOKEN",
+    404: "is this the endpoint's address, with its route prefix if it has one?",
+    413: "give the client a smaller images_per_request",
+}
+
+
+class RequestRefused(CallerError):
+    """The endpoint refused the request (4xx), or what is at its address is none: sending it again changes nothing."""
+
+
+class EndpointUnavailable(RunError):
+    """The endpoint did not answer in the time there was, however often it was asked."""
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One address, and what is known of it."""
+
+    url: str
+    """Without a slash at its end."""
+    has_answered: bool = False
+    is_probed: bool = False
+    is_told: bool = False
+    """That it does not answer yet."""
+
+    @classmethod
+    def at(cls, address: str) -> Endpoint:
+        """Raises CallerError on an address at which nothing can ever answer."""
+        url = address.strip()
+        if fault := next(_faults(url), None):
+            raise CallerError(f"the endpoint's address {_without_secrets(url)!r} {fault}")
+        return cls(url.rstrip("/"))
+
+    def speaks_tls(self) -> bool:
+        """Whether it does, though http:// was written: asked once, when it hangs up without a word."""
+        parts = urlsplit(self.url)
+        if self.is_probed or parts.scheme.lower() != "http":
+            return False
+        self.is_probed = True
+        anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        try:
+            with (
+                socket.create_connection((parts.hostname or "", parts.port or 80), timeout=PROBE_S) as plain,
+                anybody.wrap_socket(plain, server_hostname=parts.hostname),
+            ):
+                return True
+        except (OSError, ValueError):
+            return False
+
+
+@dataclass(slots=True)
+class Attempts:
+    """How often, and for how long, one request is tried."""
+
+    endpoint: Endpoint
+    patience_s: float
+    began: float = field(default_factory=time.monotonic)
+    failed: int = 0
+    proxy_faults: int = 0
+    fault: str = ""
+    """Of the latest try."""
+    asked_to_wait_s: float = 0.0
+
+    def accepted(self, answer: httpx2.Response) -> dict[str, Any] | None:
+        """What an answer says; None where the request may get another one.
+
+        Raises RequestRefused; EndpointUnavailable of a fault that stays.
+        """
+        self.fault, self.asked_to_wait_s = f"status {answer.status_code}", _retry_after_s(answer)
+        self.proxy_faults += answer.status_code in PROXY_FAULTS
+        is_busy = answer.status_code in RETRIED
+        if is_busy or (answer.status_code in PROXY_FAULTS and self.proxy_faults <= PROXY_FAULT_TRIES):
+            return None
+        content = content_of(answer)
+        self.endpoint.has_answered = True
+        return content
+
+    def lost(self, error: httpx2.TransportError) -> None:
+        """Note a try without an answer. Raises RequestRefused where no other can have one."""
+        self.fault, self.asked_to_wait_s = f"{type(error).__name__}: {error}".rstrip(": "), 0.0
+        if self.endpoint.has_answered:
+            return
+        reason = hopeless(error)
+        if isinstance(error, HUNG_UP) and not reason and self.endpoint.speaks_tls():
+            reason = "it speaks TLS; write https://"
+        if reason:
+            raise RequestRefused(f"{self.endpoint.url} cannot be asked: {reason}") from None
+
+    def wait_s(self) -> float:
+        """Seconds until the next try. Raises EndpointUnavailable when there is none."""
+        doubled = min(LONGEST_WAIT_S, 0.1 * 2**self.failed) * random.uniform(0.5, 1.0)
+        wait_s = max(doubled, min(self.asked_to_wait_s, LONGEST_WAIT_S))
+        self.failed += 1
+        waited_s = time.monotonic() - self.began
+        if waited_s + wait_s > self.patience_s:
+            raise EndpointUnavailable(
+                f"{self.endpoint.url} gave no answer in {self.failed} tries and {waited_s:.0f} s ({self.fault}); "
+                "is the endpoint running?"
+            )
+        if not (self.endpoint.has_answered or self.endpoint.is_told):
+            self.endpoint.is_told = True
+            logger.warning("%s gives no answer yet (%s); trying on", self.endpoint.url, self.fault)
+        return wait_s
+
+
+def content_of(answer: httpx2.Response) -> dict[str, Any]:
+    """The JSON object of a final answer. Raises RequestRefused or EndpointUnavailable on anything else."""
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    if answer.status_code == 200:
+        if isinstance(found, dict):
+            return found
+        raise RequestRefused(f"what answers at {answer.url} is no such endpoint: {_words(answer)!r}")
+    try:
+        message = str(found["error"]["message"])
+    except (KeyError, TypeError):
+        message = f"{_words(answer)!r}, which the endpoint itself does not say; a proxy does, or another program"
+    if answer.status_code >= 500:
+        raise EndpointUnavailable(f"the endpoint fails with {answer.status_code}: {message}")
+    if answer.has_redirect_location:
+        message = f"it is at {answer.headers['location']}; give the client that address"
+    way_out = f" ({WAYS_OUT[answer.status_code]})" if answer.status_code in WAYS_OUT else ""
+    raise RequestRefused(f"the endpoint refuses with {answer.status_code}: {message}{way_out}")
+
+
+def hopeless(error: httpx2.TransportError) -> str | None:
+    """Why no other try can end otherwise; None where it can."""
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror) and cause.errno in UNKNOWN_NAMES:
+            return "no name server knows that name"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}; name its authority in SSL_CERT_FILE"
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return f"no TLS can be spoken with it ({cause.reason}); does it want http://?"
+    if isinstance(error, httpx2.ProxyError) and re.match(r"4(?!29)", str(error)):
+        return f"the proxy of this environment refuses it ({error}); name its host in NO_PROXY"
+    if isinstance(error, httpx2.RemoteProtocolError) and "illegal" in str(error):
+        return "what answers there speaks no HTTP"
+    if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
+        return type(error).__name__
+    return None
+
+
+def token_of(given: str | None) -> str | None:
+    """Without the line break at the end of a file. Raises CallerError, which does not show it."""
+    token = (given or "").strip()
+    if not token.isascii() or not token.isprintable():
+        raise CallerError("the token has characters that no HTTP header may have: other than ASCII's, or a line break")
+    return token or None
+
+
+def _faults(url: str) -> Iterator[str]:
+    """Why nothing can answer at an address; the first one says most."""
+    if "://" not in url:
+        place = re.sub(r"^(https?:)?/*", "", url, flags=re.IGNORECASE)
+        yield f"has no scheme; write http://{place}, or https:// where TLS is spoken"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        httpx2.URL(url)
+        (parts.hostname or "").encode("idna")
+    except (ValueError, httpx2.InvalidURL) as error:
+        yield f"is none: {error}; write http://HOST:PORT, an IPv6 address in brackets"
+        return
+    if parts.scheme.lower() not in ("http", "https"):
+        yield f"has the scheme {parts.scheme}; http and https are spoken"
+    if not parts.hostname or port == 0 or re.search(r"\s", url):
+        yield "names no host and port; write http://HOST:PORT, an IPv6 address in brackets"
+    yield from _beside_the_address(parts)
+
+
+def _beside_the_address(parts: SplitResult) -> Iterator[str]:
+    if "@" in parts.netloc:
+        yield f"has a user in it; {WAYS_OUT[401]}"
+    if parts.query or parts.fragment:
+        yield "has something behind its path; leave it out"
+    if found := re.search(r"/v1(/[a-z]+)?/?$", parts.path):
+        yield f"ends in {found[0].rstrip('/')}; leave that out"
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub(r"\?.*|#.*", "", re.sub(r"//.*@", "//…@", url))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _words(answer: httpx2.Response) -> str:
+    """The beginning of an answer that is no JSON, without its tags."""
+    text = re.sub(r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", answer.text[:4000], flags=re.DOTALL | re.IGNORECASE)
+    return " ".join(text.split())[:200]
+
+
+def _retry_after_s(answer: httpx2.Response) -> float:
+    given = answer.headers.get("retry-after", "")
+    return float(given) if given.isdigit() else 0.0

@@ -1,0 +1,63 @@
+"""A base64 text or data URI -> the bytes it holds, or ValueError with the reason.
+
+Read as browsers read data URLs (WHATWG, Infra, "forgiving-base64 decode"): whitespace does not count, and the padding
+may be missing. The alphabet that is safe in URLs is read too. Nothing is guessed: bytes with a hole may be an image.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+WHITESPACE = b" \t\n\r\f\v"
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
+HEAD = re.compile(rb"data:[^,]*;\s*base64\s*", re.IGNORECASE)
+
+
+def bytes_of(text: str) -> bytes:
+    """What a base64 text or data URI holds; may be nothing."""
+    if not text.isascii():
+        raise ValueError("not base64: there are other characters than ASCII's")
+    content = _content(text.encode().strip())
+    if b" " in content and not _are_lines(content.split()):
+        raise ValueError("not base64: there are spaces that no line break left (a + that was sent in a form or URL?)")
+    try:
+        return binascii.a2b_base64(_padded(_in_one_alphabet(content.translate(None, WHITESPACE))), strict_mode=True)
+    except binascii.Error as error:
+        raise ValueError(f"not base64: {error}") from None
+
+
+def _content(text: bytes) -> bytes:
+    """Without the head of a data URI, and the escapes that its content may have."""
+    if text[:5].lower() != b"data:":
+        return text
+    head, comma, content = text.partition(b",")
+    if not comma or not HEAD.fullmatch(head):
+        raise ValueError("a data URI must have ;base64, before its content")
+    return unquote_to_bytes(content).strip() if b"%" in content else content.strip()
+
+
+def _are_lines(pieces: Sequence[bytes]) -> bool:
+    """Whether a text with spaces is one whose line breaks became spaces (`echo` of a shell, YAML), and whole.
+
+    Where each + became a space instead, pieces have all lengths; a single one lost leaves no whole number of quartets.
+    """
+    lengths = [len(piece) for piece in pieces]
+    return len(set(lengths[:-1])) == 1 and lengths[-1] <= lengths[0] and sum(lengths) % 4 == 0
+
+
+def _in_one_alphabet(text: bytes) -> bytes:
+    if b"-" not in text and b"_" not in text:
+        return text
+    if b"+" in text or b"/" in text:
+        raise ValueError("not base64: + or / stand beside - or _, which are of two alphabets")
+    return text.translate(URL_SAFE)
+
+
+def _padded(text: bytes) -> bytes:
+    missing = -len(text) % 4
+    if missing == 3:
+        raise ValueError(f"not base64: {len(text)} characters are no whole number of bytes; it was cut")
+    return text if text.endswith(b"=") else text + b"=" * missing

@@ -1,0 +1,86 @@
+"""Base64 in every spelling that senders have -> the same bytes; what is no such text is refused by name."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from serve.base64_text import bytes_of
+
+DATA = bytes(range(256)) * 8
+TEXT = base64.b64encode(DATA).decode()
+HEADS = ["", "data:image/png;base64,", "DATA:;charset=utf-8;BASE64,", " data:image/jpeg; base64 ,\n"]
+
+
+def wrapped(text: str, width: int, line_break: str) -> str:
+    return line_break.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\t", "\n\t  ", " "])
+@pytest.mark.parametrize("width", [1, 4, 64, 76, 79, 80, 128, 5000])
+@pytest.mark.parametrize("around", [("", ""), ("\n", "\n"), ("  ", "\r\n")])
+def test_line_breaks_are_taken_out_wherever_they_stand(line_break: str, width: int, around: tuple[str, str]) -> None:
+    assert bytes_of(wrapped(TEXT, width, line_break).join(around)) == DATA
+
+
+@settings(max_examples=60)
+@given(
+    data=st.binary(max_size=200),
+    breaks=st.sets(st.integers(0, 280), max_size=8),
+    head=st.sampled_from(HEADS),
+    is_url_safe=st.booleans(),
+    is_padded=st.booleans(),
+)
+@example(b"", set(), "", False, True)
+@example(b"\xfb\xff\xfe", {0, 1, 4}, "", True, True)
+def test_every_spelling_has_the_same_bytes(
+    data: bytes, breaks: set[int], head: str, is_url_safe: bool, is_padded: bool
+) -> None:
+    text = (base64.urlsafe_b64encode if is_url_safe else base64.b64encode)(data).decode()
+    text = text if is_padded else text.rstrip("=")
+    broken = "".join(("\r\n" if at in breaks else "") + character for at, character in enumerate(text))
+    assert bytes_of(head + broken) == data
+    if head:
+        assert bytes_of(head + quote(broken, safe="")) == data
+
+
+@settings(max_examples=60)
+@given(data=st.binary(min_size=100, max_size=300))
+@example(b"\xfb\xef\xbe" * 40)
+def test_a_file_whose_plus_signs_became_spaces_is_no_other_file(data: bytes) -> None:
+    text = base64.b64encode(b"\x89PNG" + data + b"IEND").decode()
+    assume("+" in text)
+    with pytest.raises(ValueError, match="not base64"):
+        bytes_of(text.replace("+", " "))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TEXT[:-3], "it was cut"),
+        (f"{TEXT[:8]} {TEXT[9:]}", r"a \+ that was sent"),
+        (f"{TEXT[:80]} {TEXT[81:]}", r"a \+ that was sent"),
+        (f"{TEXT[:-8]} {TEXT[-7:]}", r"a \+ that was sent"),
+        ("ab+/ab-_", "two alphabets"),
+        ("AA=", "not base64"),
+        ("AAAA=", "not base64"),
+        ("AA==AAAA", "not base64"),
+        ("A", "no whole number"),
+        ("{AAA}", "not base64"),
+        ("AAA%3D", "not base64"),
+        ("ÄÖÜß", "ASCII"),
+        ("AAAA\x00", "not base64"),
+        ("AAAA\u2028AAAA", "ASCII"),
+        ("data:image/png,AAAA", "must have ;base64,"),
+        ("data:image/png;base64", "must have ;base64,"),
+        ("data:image/png;base64;AAAA,AAAA", "must have ;base64,"),
+        ("data:image/png;base64,A%ZZA", "not base64"),
+    ],
+)
+def test_what_is_none_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        bytes_of(text)

@@ -1,0 +1,243 @@
+"""Addresses at which nothing can answer, and faults that no other try mends, against real sockets; what can change is
+tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RewardClient
+from iqa_core.errors import CallerError
+
+DAY = timedelta(days=1)
+HTML = (
+    b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
+    b"<html><head><title>x</title></head><body><h1>hello</h1>there</body></html>"
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:8123", "has no scheme; write http://127.0.0.1:8123"),
+        ("localhost:8123/", "has no scheme; write http://localhost:8123/"),
+        ("//host:8123", "has no scheme; write http://host:8123"),
+        ("http:/host:8123", "has no scheme; write http://host:8123"),
+        ("", "has no scheme"),
+        ("ftp://host/x", "has the scheme ftp; http and https are spoken"),
+        ("ray://host:10001", "has the scheme ray"),
+        ("http://", "names no host"),
+        ("http:///v2", "names no host"),
+        ("http://:8000", "names no host"),
+        ("http://host:port", "is none"),
+        ("http://host:99999", "is none"),
+        ("http://host:0", "names no host and port"),
+        ("http://::1:8000", "in brackets"),
+        ("http://[::1:8000", "in brackets"),
+        ("http://a host:8000", "names no host"),
+        ("http://.example.org", "is none"),
+        (f"http://{'a' * 64}.example.org", "is none"),
+        ("http://user:hush-hush@host:8000", "has a user in it; the token is the second argument"),
+        ("http://host:8000/?token=hush-hush", "has something behind its path"),
+        ("http://host:8000/v1/assess", "ends in /v1/assess"),
+        ("http://host:8000/iqa/v1/", "ends in /v1"),
+    ],
+)
+@pytest.mark.parametrize("client", [RewardClient, AsyncRewardClient])
+def test_an_address_at_which_nothing_can_answer_is_refused_unasked(
+    client: Callable[[str], object], address: str, said: str
+) -> None:
+    with pytest.raises(CallerError) as caught:
+        client(address)
+    assert said in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["HTTP://127.0.0.1:8000", "https://[::1]:8000/iqa/", " http://h_1.example.org\n"])
+def test_other_addresses_are_taken(address: str) -> None:
+    RewardClient(address).close()
+
+
+def test_a_token_that_no_header_may_have_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RewardClient("http://h", "correct-horse\n") as client:  # as a file has it
+        assert client.headers == {"Authorization": "Bearer correct-horse"}
+    for token in ("hush\nhush", "hush-hüsh", "hush\x7fhush"):
+        monkeypatch.setenv("IQA_API_TOKEN", token)
+        with pytest.raises(CallerError, match="characters that no HTTP header may have") as caught:
+            RewardClient("http://h")
+        assert "hush" not in str(caught.value)
+
+
+@contextmanager
+def answering(say: Callable[[socket.socket], None]) -> Iterator[tuple[int, list[int]]]:
+    """A port at which each caller is answered so, and a list as long as the number of callers."""
+    calls: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                calls.append(1)
+                with connection:
+                    try:
+                        say(connection)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], calls
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def saying(text: bytes) -> Callable[[socket.socket], None]:
+    def say(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(text)
+
+    return say
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Of an authority that nobody knows, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + DAY)
+    folder = tmp_path_factory.mktemp("tls")
+    found = folder / "certificate.pem", folder / "key.pem"
+    found[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    found[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return found
+
+
+def speaking_tls(certificate: tuple[Path, Path]) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    def say(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            saying(HTML % b"200 OK")(secured)
+
+    return say
+
+
+def both(url: str, patience_s: float = 3) -> Iterator[str]:
+    """What the client that waits and the one that does not raise."""
+
+    async def models() -> None:
+        async with AsyncRewardClient(url, patience_s=patience_s) as client:
+            await client.models()
+
+    with RewardClient(url, patience_s=patience_s) as client, pytest.raises(CallerError) as caught:
+        client.models()
+    yield str(caught.value)
+    with pytest.raises(CallerError) as caught:
+        asyncio.run(models())
+    yield str(caught.value)
+
+
+def test_a_name_that_does_not_exist_is_told_at_once() -> None:
+    for said in both("http://no-such-host.invalid:8000"):
+        assert said == "http://no-such-host.invalid:8000 cannot be asked: no name server knows that name"
+
+
+def test_tls_is_told_apart_from_plain_http(certificate: tuple[Path, Path]) -> None:
+    with answering(speaking_tls(certificate)) as (port, _):
+        for said in both(f"http://127.0.0.1:{port}"):
+            assert said.endswith("cannot be asked: it speaks TLS; write https://")
+        for said in both(f"https://localhost:{port}"):
+            assert "its certificate is not trusted" in said
+            assert "SSL_CERT_FILE" in said
+    with answering(saying(HTML % b"400 Bad Request")) as (port, calls):
+        for said in both(f"https://127.0.0.1:{port}"):
+            assert "no TLS can be spoken with it (WRONG_VERSION_NUMBER); does it want http://?" in said
+    assert len(calls) == 2
+
+
+TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+
+
+@pytest.mark.parametrize("text", [TLS_ALERT, b"220 mail.example.org\r\n\r\n"])
+def test_what_speaks_another_language_is_told_at_once(text: bytes) -> None:
+    with answering(saying(text)) as (port, calls):
+        for said in both(f"http://127.0.0.1:{port}"):
+            assert said.endswith("cannot be asked: what answers there speaks no HTTP")
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (HTML % b"200 OK", "is no such endpoint: 'hello there"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is no such endpoint: there are no models"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "is no such endpoint"),
+        (HTML % b"404 Not Found", "refuses with 404: 'hello there', which the endpoint itself does not say"),
+        (HTML % b"413 Payload Too Large", "give the client a smaller images_per_request"),
+        (HTML % b"405 Method Not Allowed", "refuses with 405: 'hello there'"),
+        (
+            b"HTTP/1.1 301 Moved\r\nLocation: https://h/v1/models\r\nContent-Length: 0\r\n\r\n",
+            "refuses with 301: it is at https://h/v1/models; give the client that address",
+        ),
+    ],
+)
+def test_what_is_no_endpoint_is_told_in_words(answer: bytes, said: str) -> None:
+    with answering(saying(answer)) as (port, calls):
+        for found in both(f"http://127.0.0.1:{port}"):
+            assert said in found
+            assert "<" not in found
+    assert len(calls) == 2
+
+
+def test_a_proxy_that_refuses_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.delenv("no_proxy")
+    with answering(saying(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")) as (port, _):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        for said in both("https://endpoint.example.org"):
+            assert "the proxy of this environment refuses it (403 Forbidden); name its host in NO_PROXY" in said
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_can_change_is_tried_again_and_said_once(is_there: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Refused connections; connections that end without a word, where plain HTTP may be spoken."""
+    with answering(lambda connection: connection.close()) as (port, calls):
+        url = f"http://127.0.0.1:{port}" if is_there else "http://127.0.0.1:1"
+        with RewardClient(url, patience_s=0.5) as client, pytest.raises(EndpointUnavailable) as caught:
+            client.models()
+    fault = "RemoteProtocolError" if is_there else "ConnectError: [Errno 111] Connection refused"
+    assert fault in str(caught.value)
+    assert str(caught.value).startswith(f"{url} gave no answer in ")
+    assert len(calls) >= 3 * is_there
+    assert [record.levelno for record in caplog.records if record.name == "iqa_core.attempts"] == [logging.WARNING]
+
+
+def test_an_endpoint_that_has_answered_is_given_time_whatever_is_amiss() -> None:
+    answers = [TLS_ALERT, b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\nConnection: close\r\n\r\n{"models": []}']
+    turn = [1, 0, 1]
+
+    def say(connection: socket.socket) -> None:
+        saying(answers[turn.pop(0)])(connection)
+
+    with answering(say) as (port, _), RewardClient(f"http://127.0.0.1:{port}") as client:
+        assert client.models() == []
+        assert client.models() == []
+    assert turn == []
