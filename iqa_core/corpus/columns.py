@@ -134,7 +134,8 @@ def cast_value(value: Any, wanted: pa.DataType) -> Any:
         return None
     try:
         if pa.types.is_string(wanted):
-            return utf8(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            return text.encode().decode()  # raises on half an emoji, which no column holds
         return pa.scalar(value).cast(wanted).as_py()
     except (pa.ArrowException, OverflowError, UnicodeEncodeError, RecursionError):
         return None
@@ -151,5 +152,5 @@ def storable(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def utf8(text: str) -> str:
-    """The text with lone surrogates, which no UTF-8 has, written as \\uNNNN: half an emoji of a caption that was cut."""
+    """The text, lone surrogates (half an emoji, which no UTF-8 has) written as \\uNNNN."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -17,7 +17,6 @@ from iqa_core.images.containers.tiff import walk_tiff
 from iqa_core.images.containers.webp import walk_webp
 from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection
 
-
 MAX_COUNT = 2**31 - 1
 """Pixels of a side and frames at most: score tables have int32 for them."""
 

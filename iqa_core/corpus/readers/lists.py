@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Stretch, Survey
-from iqa_core.corpus.columns import TYPE_NAMES, cast_value
+from iqa_core.corpus.columns import TYPE_NAMES, cast_value, utf8
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_uris, keys_of
 from iqa_core.corpus.sources import Source, extension
@@ -143,7 +143,7 @@ def _json_objects(lines: Iterator[str], uri: str, position: list[int]) -> Iterat
             raise CallerError(f"{uri}: the line before byte {position[0]} is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise CallerError(f"{uri}: the line before byte {position[0]} is no JSON object")
-        yield values
+        yield {utf8(name): value for name, value in values.items()}
 
 
 def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterator[str]:
