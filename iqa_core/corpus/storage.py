@@ -215,7 +215,7 @@ class Storage:
                     yield entry
             yield from sorted(escaped, key=lambda entry: entry.uri)
             return
-        scheme = folder.split("://", 1)[0]
+        scheme = canonical(folder).split("://", 1)[0]
         previous = ""
         for listed in self._listed(folder, is_recursive=True):
             entry = Entry(f"{scheme}://{listed.path.lstrip('/')}", listed.size, listed.etag)

@@ -1,4 +1,4 @@
-"""Images whose headers lie, a whole chunk of them -> a row each: the worker's loop from the source to the score table."""
+"""Images whose headers lie, a whole chunk of them -> a row each: the worker's loop from source to score table."""
 
 from __future__ import annotations
 
@@ -107,4 +107,3 @@ def test_so_have_a_hundred_thousand(tmp_path: Path) -> None:
         check_each_has_its_row(list(islice(images, 1000)), tmp_path)
         done += 1000
     print(f"{done} images")
-
