@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
-from binascii import Error as NotBase64
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +10,7 @@ from itertools import islice
 from urllib.parse import unquote_to_bytes
 
 from iqa_core.corpus.remote import Oversized, check_size
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, NoSuchStorage, Storage, cause_of
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, NoSuchStorage, Storage, cause_of, windows_hint
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
 
@@ -21,9 +19,6 @@ FETCH_THREADS = 16
 
 LOOKAHEAD = 32
 """Images fetched ahead of the one being decoded; bounds memory."""
-
-
-_WINDOWS = re.compile(r"(^|/)[a-z]:[\\/]|\\", re.IGNORECASE)
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
@@ -45,16 +40,20 @@ def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> 
     except NoSuchStorage:
         return Rejection(Reason.MISSING, f"there is no storage of the kind {uri.split('://')[0][:40]}://")
     except Missing:
-        hint = "; a Windows path leads nowhere here" if _WINDOWS.search(uri) else ""
-        return Rejection(Reason.MISSING, f"there is no such file{hint}")
+        return Rejection(Reason.MISSING, f"there is no such file{windows_hint(uri)}")
     except Forbidden:
         return Rejection(Reason.FORBIDDEN, "access is denied")
     except FetchFailed as error:
         return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {cause_of(error.__cause__)}")
     except CallerError as error:  # of this row's storage; those of others may be in order
-        cause = error.__cause__
-        what = f"a package is not installed ({cause})" if isinstance(cause, ImportError) else cause_of(cause)
-        return Rejection(Reason.FETCH_FAILED, f"its storage cannot be opened: {what}")
+        return Rejection(Reason.FETCH_FAILED, f"its storage cannot be opened: {_unopened(error.__cause__)}")
+
+
+def _unopened(cause: BaseException | None) -> str:
+    """Names the package that is missing, but no path."""
+    if isinstance(cause, ImportError):
+        return f"a package is not installed ({cause.name if cause.path else cause})"
+    return cause_of(cause)
 
 
 def is_inline(uri: str) -> bool:
@@ -65,18 +64,15 @@ def is_inline(uri: str) -> bool:
 def _inline(uri: str, max_bytes: int) -> bytes | Rejection:
     """Content of a data URI (RFC 2397): percent-encoded, or base64 of either alphabet, with or without padding."""
     head, comma, body = uri.partition(",")
-    is_base64 = head.lower().endswith(";base64")
-    if len(body) // 4 * 3 > max_bytes and is_base64:
-        raise Oversized(len(body) // 4 * 3)
-    data = unquote_to_bytes(body)
-    if is_base64:
-        text = data.translate(_URL_SAFE, b" \t\r\n").rstrip(b"=")
-        try:
-            data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-        except NotBase64:
-            comma = ""
     if not comma:
-        return Rejection(Reason.CORRUPT, "its data URI has no comma, or is not the base64 that it says")
+        return Rejection(Reason.CORRUPT, "its data URI has no comma")
+    try:
+        data = unquote_to_bytes(body)
+        if head.lower().endswith(";base64"):
+            text = data.translate(_URL_SAFE, b" \t\r\n").rstrip(b"=")
+            data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return Rejection(Reason.CORRUPT, "its data URI is not the base64 that it says")
     check_size(len(data), None, max_bytes)
     return data
 

@@ -271,6 +271,14 @@ def canonical(uri: str) -> str:
     return f"{match[0].lower()}{uri[match.end() :]}" if match else uri
 
 
+_WINDOWS = re.compile(r"(^|/)[a-z]:[\\/]|\\", re.IGNORECASE)
+
+
+def windows_hint(uri: str) -> str:
+    """For the end of a message about a URI where nothing lies."""
+    return "; a Windows path leads nowhere here" if _WINDOWS.search(uri) else ""
+
+
 def is_local(uri: str) -> bool:
     uri = canonical(uri)
     return "://" not in uri or uri.startswith("file://")
@@ -308,8 +316,10 @@ def _walk_local(folder: bytes) -> Iterator[Entry]:
     try:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name + (b"/" if _is_folder(entry) else b""))
     except OSError as error:
-        what = "there is no such file or folder" if isinstance(error, FileNotFoundError) else error.strerror
-        raise CallerError(f"{local_uri(folder)}: {what}") from error
+        uri = local_uri(folder)
+        is_missing = isinstance(error, FileNotFoundError)
+        what = f"there is no such file or folder{windows_hint(uri)}" if is_missing else error.strerror
+        raise CallerError(f"{uri}: {what}") from error
     for entry in found:
         if _is_folder(entry):
             yield from _walk_local(entry.path)
