@@ -60,4 +60,3 @@ def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_pixels: in
         pixels += image.pixels
     if group:
         yield group
-

@@ -36,7 +36,9 @@ def fetch_allowed(
         return NOT_ALLOWED
     try:
         if found.scheme == "s3":
-            return fetch(storage, uri, None, limits)
+            return fetch(
+                storage, f"s3://{found.host}{found.target}", None, limits
+            )  # what was allowed, not what was sent
         return _get(found, limits.max_bytes, timeout_s)
     except Refused:
         return NOT_ALLOWED

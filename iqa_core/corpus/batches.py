@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -174,7 +175,7 @@ def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Reject
         for slot, rejection in zip(slots, rejections, strict=True)
     ]
     data = [None if isinstance(slot.encoded.data, Rejection) else slot.encoded.data for slot in slots]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "key": [content.keys[slot.ordinal] for slot in slots],
         "source": [slot.encoded.source for slot in slots],
         "sha256": [None if encoded is None else hashlib.sha256(encoded).hexdigest() for encoded in data],

@@ -26,7 +26,7 @@ PLAIN = {
 """Types without parameters, and what their values are carried as."""
 
 Bounds = tuple[int, int]
-"""Smallest and largest of a column's integers, or of its times in the column's own unit."""
+"""Smallest and largest of a column's integers, or of its times in the unit that they are carried in."""
 
 
 def unwrapped(kind: pa.DataType) -> pa.DataType:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from iqa_core.corpus.carried_types import PLAIN, Bounds, has_bounds, is_list
+from iqa_core.corpus.carried_types import PLAIN, Bounds, carried_type, has_bounds, is_list, settled
 
 
 def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
@@ -116,7 +116,10 @@ def _as_struct(array: pa.StructArray, wanted: pa.DataType) -> pa.Array:
 
 
 def _as_text(array: pa.Array) -> pa.Array:
-    array = _unwrapped(array)
+    try:
+        array = _as(array, settled(carried_type(array.type)))
+    except ValueError:  # a union, say; or a year that milliseconds do not reach
+        array = _unwrapped(array)
     if pa.types.is_string(array.type):
         return array
     return pa.array([None if value is None else text_of(value) for value in values_of(array)], pa.string())
@@ -170,20 +173,22 @@ def text_of(value: Any) -> str:
 
 
 def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
-    """Smallest and largest of 0 and all the 64-bit integers and times in a column."""
+    """Smallest and largest of 0 and all the 64-bit integers and times in a column, in the units they are carried in."""
     low = high = 0
     for array in arrays:
-        for integers in _integers_of(array):
-            found = pc.min_max(integers).as_py()
-            low, high = min(low, found["min"] or 0), max(high, found["max"] or 0)
+        for leaf in _leaves_of(array):
+            per_unit = 1000 if pa.types.is_timestamp(leaf.type) and leaf.type.unit == "s" else 1
+            found = pc.min_max(leaf if pa.types.is_integer(leaf.type) else leaf.cast(pa.int64())).as_py()
+            low, high = min(low, per_unit * (found["min"] or 0)), max(high, per_unit * (found["max"] or 0))
     return low, high
 
 
-def _integers_of(array: pa.Array) -> Iterator[pa.Array]:
+def _leaves_of(array: pa.Array) -> Iterator[pa.Array]:
+    """Its 64-bit integers and times, wherever they lie in it."""
     array = _unwrapped(array)
     if is_list(array.type) or pa.types.is_map(array.type):
-        yield from _integers_of(_values_in(array))
+        yield from _leaves_of(_values_in(array))
     elif pa.types.is_struct(array.type):
-        yield from (leaf for child in array.flatten() for leaf in _integers_of(child))
+        yield from (leaf for child in array.flatten() for leaf in _leaves_of(child))
     elif not array.type.num_fields and has_bounds(array.type):
-        yield array if pa.types.is_integer(array.type) else array.cast(pa.int64())
+        yield array

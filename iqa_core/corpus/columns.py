@@ -86,7 +86,9 @@ class InputColumn:
 
     def check_held(self, wanted: pa.DataType) -> None:
         """Raises CallerError unless every value of the column has its place in a type, as the same value."""
-        if not holds(wanted, self.carried, self.bounds):
+        # seconds reach further than the milliseconds that they are carried as
+        is_beyond = self.bounds is not None and not -(2**63) <= self.bounds[0] <= self.bounds[1] < 2**64
+        if is_beyond or not holds(wanted, self.carried, self.bounds):
             raise CallerError(
                 f"{self.uri}: column {self.given} is {self.type} there, and {wanted} does not hold all its values; "
                 f"carry it as text (--carry {self.given}:string), give it one type in all inputs, or score this one "

@@ -80,7 +80,9 @@ def verdicts(
     columns: dict[str, Any] = {
         "status": [REJECTED if isinstance(outcome, Rejection) else SCORED for outcome in outcomes],
         "reason": [str(outcome.reason) if isinstance(outcome, Rejection) else None for outcome in outcomes],
-        "detail": storable([outcome.detail if isinstance(outcome, Rejection) else None for outcome in outcomes], pa.string()),
+        "detail": storable(
+            [outcome.detail if isinstance(outcome, Rejection) else None for outcome in outcomes], pa.string()
+        ),
     }
     assessed = [outcome for outcome in outcomes if isinstance(outcome, Assessment)]
     place = np.cumsum([isinstance(outcome, Assessment) for outcome in outcomes]) - 1

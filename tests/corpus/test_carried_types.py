@@ -89,6 +89,7 @@ def test_bounds_are_found_at_any_depth() -> None:
     assert bounds_of([nested, nested[1:]]) == (-7, 5)
     assert bounds_of([pa.array([2**64 - 1], pa.uint64())]) == (0, 2**64 - 1)
     assert bounds_of([pa.nulls(3, pa.int64())]) == (0, 0)
+    assert bounds_of([pa.array([[2**60]], pa.list_(pa.timestamp("s")))]) == (0, 1000 * 2**60), "carried as milliseconds"
     assert bounds_of([pa.array([dt.timedelta(seconds=-3)], pa.duration("ms"))]) == (-3000, 0)
 
 

@@ -69,3 +69,10 @@ def test_a_scheme_that_nobody_speaks_names_nothing() -> None:
 def test_a_scheme_whose_library_is_absent_is_the_callers_matter() -> None:
     with pytest.raises(CallerError, match="gcsfs"):
         Storage().read("gs://bucket/x")
+
+
+def test_a_scheme_has_no_case(folder: str) -> None:
+    storage = Storage()
+    storage.put(f"{folder}/x", b"12345")
+    assert storage.read(f"{folder}/x".replace("memory", "Memory")) == b"12345"
+    assert [entry.uri for entry in storage.walk(folder.replace("memory", "MEMORY"))] == [f"{folder}/x"]
