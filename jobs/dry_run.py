@@ -59,8 +59,11 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
     print(f"plan         {all_of_it.describe()}")
     print(f"new          {counted(len(proposal.chunks), 'chunk')}, {len(proposal.retired):,} retired")
     print(f"finished     {counted(len(finished), 'chunk')}")
-    if proposal.ignored:
-        print(f"ignored      {counted(proposal.ignored.total(), 'file')}: {dict(proposal.ignored.most_common())}")
+    found = proposal.listing
+    if found.tables:
+        print(f"metadata     {found.describe_tables()}")
+    if found.ignored:
+        print(f"ignored      {counted(found.ignored.total(), 'file')}: {dict(found.ignored.most_common())}")
     if job.settings.estimate:
         chunks = (chunk for chunk in _all_chunks(job, proposal) if chunk.name not in finished)
         _print_estimate(job, proposal, chunks, left.images)

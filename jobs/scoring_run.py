@@ -317,9 +317,12 @@ class ScoringRun:
             f"finished   {counted(known, 'image')} in {counted(len(self._finished), 'chunk')}; to do: {todo:,}",
             f"pool       {pool}",
         ]
-        if self._proposal.ignored:
-            ignored = ", ".join(f"{count:,} {name}" for name, count in self._proposal.ignored.most_common(5))
-            lines.append(f"ignored    {counted(self._proposal.ignored.total(), 'file')}, no images: {ignored}")
+        found = self._proposal.listing
+        if found.tables:
+            lines.append(f"metadata   {found.describe_tables()}")
+        if found.ignored:
+            ignored = ", ".join(f"{count:,} {name}" for name, count in found.ignored.most_common(5))
+            lines.append(f"ignored    {counted(found.ignored.total(), 'file')}, no images: {ignored}")
         if self._proposal.left_out:
             lines.append(
                 f"left out   columns that this table does not have: {', '.join(sorted(self._proposal.left_out))}"
@@ -372,7 +375,11 @@ class ScoringRun:
             },
             **self._table.to_json(),
             "unfinished": dict(sorted(self._failures.items())),
-            "ignored_files": dict(self._proposal.ignored.most_common()),
+            "ignored_files": dict(self._proposal.listing.ignored.most_common()),
+            "metadata": {
+                "tables": self._proposal.listing.tables,
+                "rows_without_file": self._proposal.listing.rows_without_file,
+            },
             "this_run": {
                 **self._mine.to_json(),
                 "replayed_chunks": len(self._replayed),

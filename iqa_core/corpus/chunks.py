@@ -7,9 +7,9 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from iqa_core.corpus.sources import Kind
+from iqa_core.corpus.sources import Kind, Metadata
 from iqa_core.records import Rejection
 
 if TYPE_CHECKING:
@@ -32,6 +32,22 @@ class Stretch:
     """One past the last."""
     images: int | None
     """Exact number, or None for a tar that was not indexed (its reader counts)."""
+    occurrences: tuple[int, ...] | None = None
+    """Of each image in a part of a tar: how many of its name the tar holds up to it; None where they are counted from
+    the part alone."""
+    metadata: Metadata | None = None
+    """The table that describes it."""
+
+    @classmethod
+    def of(cls, *values: Any) -> Stretch:
+        """From its fields in order, as JSON or Arrow has them; plans of reading 1 lack the last two."""
+        source, key, size, etag, begin, end, images, *later = values
+        occurrences, metadata, *_ = (*later, None, None)
+        return cls(
+            *(source, key, size, etag, begin, end, images),
+            None if occurrences is None else tuple(occurrences),
+            None if metadata is None else Metadata(*metadata),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +79,7 @@ class Chunk:
     @classmethod
     def from_bytes(cls, data: bytes) -> Chunk:
         name, kind, stretches = json.loads(zlib.decompress(data))
-        return cls(name, Kind(kind), tuple(Stretch(*values) for values in stretches))
+        return cls(name, Kind(kind), tuple(Stretch.of(*values) for values in stretches))
 
 
 @dataclass(frozen=True, slots=True)

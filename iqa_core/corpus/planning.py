@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import InputColumn, plain, settled_schema, table_names, unified
@@ -53,8 +54,8 @@ class Proposal:
     chunks: Draft
     retired: frozenset[str] = frozenset()
     """Chunks that `--on-changed rescore` takes back; what is left of their sources is in `chunks`."""
-    ignored: Counter[str] = field(default_factory=Counter)
-    """Extension -> number of files that were passed over."""
+    listing: Listing = field(default_factory=lambda: Listing(Counter()))
+    """What was found beside sources."""
     left_out: frozenset[str] = frozenset()
     """Columns of new input that the table, being fixed, does not have."""
     next_segment: int = 0
@@ -106,10 +107,12 @@ def propose(
     retired: frozenset[str] = frozenset()
     if on_changed == "rescore":  # known before anything is cut
         changes: list[Change] = []
-        _exhaust(_unplanned(plan, inputs, Listing(Counter()), changes, retired))
+        beside = Beside.of(plan.storage, options, Listing(Counter()), inputs)
+        _exhaust(_unplanned(plan, inputs, beside, changes, retired))
         retired = frozenset(chunk for change in changes for chunk in change.chunks)
     listing, changes = Listing(Counter()), []
-    unplanned = _unplanned(plan, inputs, listing, changes, retired)
+    beside = Beside.of(plan.storage, options, listing, inputs)
+    unplanned = _unplanned(plan, inputs, beside, changes, retired)
     new = heapq.merge(unplanned, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri)
     tables: list[_Table] = []
     unfit: Counter[str] = Counter()
@@ -118,7 +121,7 @@ def propose(
     is_local_only = all(is_local(absolute(given)) for given in inputs)
     pool = ThreadPoolExecutor(LOCAL_SURVEY_THREADS if is_local_only else SURVEY_THREADS)
     try:
-        surveyed = _readable(_surveyed(pool, plan.storage, new, options, exact=exact or limit is not None), listing)
+        surveyed = _readable(_surveyed(pool, beside, new, exact=exact or limit is not None), listing)
         for kind, stretches in _cut(_noting(surveyed, tables, unfit), options):
             is_enough = limit is not None and planned >= limit and stretches[0].source != draft.last_source
             if is_enough or (changes and on_changed == "stop"):
@@ -128,6 +131,8 @@ def propose(
     finally:  # here and not in the generator, which may end whenever the garbage collector comes by
         pool.shutdown(cancel_futures=True)
     _exhaust(new)  # where it was enough: what else has changed
+    for survey in beside.surveys.values():
+        unfit.update(survey.unfit)
     if changes and on_changed == "stop":
         raise CallerError(_changes_message(changes))
     draft.close()
@@ -137,7 +142,7 @@ def propose(
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
     if laid_down is None:
         _check_flags_are_used(options, draft, tables)
-    return Proposal(contract, draft, retired, listing.ignored, left_out, next_segment, unfit)
+    return Proposal(contract, draft, retired, listing, left_out, next_segment, unfit)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -182,16 +187,18 @@ def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
 
 
 def _unplanned(
-    plan: Plan, inputs: Sequence[str], listing: Listing, changes: list[Change], retired: frozenset[str]
+    plan: Plan, inputs: Sequence[str], beside: Beside, changes: list[Change], retired: frozenset[str]
 ) -> Iterator[Source]:
     """One pass over the sorted listing and the sorted plan: hands out what no chunk covers, notes what changed."""
     roots = [absolute(given) for given in inputs]
     rows = (row for row in plan.rows() if row.chunk not in retired)
     planned = groupby(rows, key=lambda row: row.stretch.source)
     current = _next_planned(planned)
-    for source in list_sources(plan.storage, inputs, listing):
+    tables: dict[str, set[str]] = defaultdict(set)
+    tell = None if beside.options.reading == 1 else beside
+    for source in list_sources(plan.storage, inputs, beside.listing, tell):
         while current is not None and current[0].stretch.source < source.uri:
-            _note_vanished(plan.storage, current, roots, changes)
+            _note_vanished(beside, current, roots, changes)
             current = _next_planned(planned)
         if current is None or current[0].stretch.source > source.uri:
             yield source
@@ -200,10 +207,15 @@ def _unplanned(
         if (was.size, was.etag) != (source.size, source.etag):
             what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
             changes.append(Change(source.uri, what, _chunks_of(current)))
+        table = was.metadata
+        if table and table != source.metadata and (source.metadata or _is_under(table.uri, roots)):
+            tables[table.uri] |= _chunks_of(current)
         current = _next_planned(planned)
     while current is not None:
-        _note_vanished(plan.storage, current, roots, changes)
+        _note_vanished(beside, current, roots, changes)
         current = _next_planned(planned)
+    what = "no longer describes files as it did"
+    changes += [Change(uri, what, frozenset(chunks)) for uri, chunks in sorted(tables.items())]
 
 
 def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Planned] | None:
@@ -211,15 +223,16 @@ def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Plan
     return None if found is None else list(found[1])
 
 
-def _note_vanished(storage: Storage, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
+def _note_vanished(beside: Beside, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
     """A source outside of this run's inputs is another run's; one under them that was not listed is gone.
 
     Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
     """
     uri = rows[0].stretch.source
     is_named_only = rows[0].kind in (Kind.LIST, Kind.ARROW)
-    if _is_under(uri, roots) and not (is_named_only and storage.stat(uri) is not None):
-        changes.append(Change(uri, "vanished", _chunks_of(rows)))
+    if _is_under(uri, roots) and not (is_named_only and beside.storage.stat(uri) is not None):
+        what = "now describes the files beside it" if uri in beside.surveys else "vanished"
+        changes.append(Change(uri, what, _chunks_of(rows)))
 
 
 def _is_under(uri: str, roots: Sequence[str]) -> bool:
@@ -231,7 +244,8 @@ def _of_other_inputs(plan: Plan, inputs: Sequence[str], retired: frozenset[str])
     roots = [absolute(given) for given in inputs]
     for row in plan.rows():
         if row.chunk in retired and row.kind is Kind.IMAGE and not _is_under(row.stretch.source, roots):
-            yield Source(row.stretch.source, row.kind, row.stretch.key, row.stretch.size, row.stretch.etag)
+            stretch = row.stretch
+            yield Source(stretch.source, row.kind, stretch.key, stretch.size, stretch.etag, metadata=stretch.metadata)
 
 
 def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
@@ -243,12 +257,13 @@ def _planned_images(plan: Plan, retired: frozenset[str]) -> int:
 
 
 def _surveyed(
-    pool: ThreadPoolExecutor, storage: Storage, sources: Iterable[Source], options: ReadOptions, exact: bool
+    pool: ThreadPoolExecutor, beside: Beside, sources: Iterable[Source], exact: bool
 ) -> Iterator[tuple[Source, Callable[[], Survey]]]:
     """Each source with its survey, in order; the pool is a few sources ahead of what takes more than its listing."""
     pending: deque[tuple[Source, Callable[[], Survey]]] = deque()
     for source in sources:
-        survey = partial(survey_source, storage, source, options, exact)
+        described = None if source.metadata is None else beside.surveys.get(source.metadata.uri)
+        survey = partial(survey_source, beside.storage, source, beside.options, exact, described)
         pending.append((source, survey if source.kind is Kind.IMAGE else pool.submit(survey).result))
         if len(pending) > 4 * SURVEY_THREADS:
             yield pending.popleft()
@@ -268,7 +283,7 @@ def _readable(
             listing.ignored["table without an image column"] += 1
         except (Missing, Forbidden, FetchFailed):
             stretch = Stretch(source.uri, source.key, source.size, source.etag, 0, source.size or 0, None)
-            yield source, Survey((stretch,), pa.schema([]))
+            yield source, Survey((replace(stretch, metadata=source.metadata),), pa.schema([]))
 
 
 def _noting(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, InputColumn, conformed, table_names
 from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
+from iqa_core.corpus.readers.webdataset import beside_sidecars
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.corpus.storage import FetchFailed, Missing, Storage
 from iqa_core.records import ImageLimits
@@ -37,10 +38,18 @@ class ReadPlan:
     """Names that belong to the score table itself."""
 
 
-def survey_source(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    """How a source is cut, and its input columns. exact: count the images of every tar, whatever it costs."""
+def survey_source(
+    storage: Storage, source: Source, options: ReadOptions, exact: bool, described: Survey | None = None
+) -> Survey:
+    """How a source is cut, and its input columns.
+
+    exact: count the images of every tar, whatever it costs; described: columns of the table that describes it.
+    """
     _check_size(source.uri, source.kind, source.size)
     found: Survey = READERS[source.kind].survey(storage, source, options, exact)
+    if source.metadata is not None:
+        stretches = tuple(replace(stretch, metadata=source.metadata) for stretch in found.stretches)
+        found = _together(replace(found, stretches=stretches), described, options)
     if not found.carried.names:
         return found
     typed = [
@@ -48,6 +57,17 @@ def survey_source(storage: Storage, source: Source, options: ReadOptions, exact:
         for field in found.carried
     ]
     return replace(found, carried=pa.schema(typed))
+
+
+def _together(found: Survey, described: Survey | None, options: ReadOptions) -> Survey:
+    """What the source itself has, then the columns of the table that describes it; that is noted for itself."""
+    if described is None:
+        return found
+    given = described.carried.names
+    names = beside_sidecars(given, options) if found.carried.names else given
+    fields = [field.with_name(name) for field, name in zip(described.carried, names, strict=True)]
+    bounds = {new: described.bounds[old] for old, new in zip(given, names, strict=True) if old in described.bounds}
+    return replace(found, carried=pa.schema([*found.carried, *fields]), bounds={**found.bounds, **bounds})
 
 
 def _given_type(source: Source, field: pa.Field, found: Survey, options: ReadOptions) -> pa.DataType:

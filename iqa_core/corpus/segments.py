@@ -10,7 +10,7 @@ import json
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 import pyarrow as pa
@@ -32,6 +32,11 @@ SEGMENT_SCHEMA = pa.schema(
         ("begin", pa.int64()),
         ("end", pa.int64()),
         ("images", pa.int64()),
+        ("occurrences", pa.list_(pa.int32())),
+        (
+            "metadata",
+            pa.struct([("uri", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("column", pa.string())]),
+        ),
     ]
 )
 
@@ -75,6 +80,7 @@ class Draft:
             self._end_file()
         for stretch in stretches:
             values = {name: getattr(stretch, name) for name in SEGMENT_SCHEMA.names[2:]}
+            values["metadata"] = None if stretch.metadata is None else asdict(stretch.metadata)
             self._rows.append({"chunk": self._chunks_of_file, "kind": str(kind), **values})
         if len(self._rows) >= ROW_GROUP_ROWS:
             self._write_rows()
@@ -154,7 +160,9 @@ def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:
     for batch in file.iter_batches(ROWS_PER_READ):
         for row in batch.to_pylist():
             index, kind = row.pop("chunk"), Kind(row.pop("kind"))
-            yield index, kind, Stretch(**row)
+            if (metadata := row.get("metadata")) is not None:
+                row["metadata"] = metadata.values()
+            yield index, kind, Stretch.of(*row.values())
 
 
 def chunks_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Stretch, ...]]]:

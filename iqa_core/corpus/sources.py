@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote
@@ -26,6 +26,10 @@ UNSUPPORTED_IMAGE_EXTENSIONS = frozenset(
 """Extensions of what is an image, but not decoded: such a file gets its row (`unsupported_format`), not silence."""
 
 
+METADATA_NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
+"""Lists that may describe the files beside them, by the names that Hugging Face's imagefolder gives them."""
+
+
 class Kind(StrEnum):
     """Which reader a source needs."""
 
@@ -34,6 +38,17 @@ class Kind(StrEnum):
     PARQUET = "parquet"
     ARROW = "arrow"
     LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """A table that describes files beside it."""
+
+    uri: str
+    size: int | None
+    etag: str
+    column: str
+    """Whose values name the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,8 @@ class Source:
     etag: str
     is_named: bool = False
     """It is itself an input, not found in a folder: what cannot be read in it is an error, and not passed over."""
+    metadata: Metadata | None = None
+    """The table that describes it, or members of it."""
 
 
 def is_image_name(name: str) -> bool:
@@ -63,18 +80,33 @@ def extension(name: str) -> str:
 
 @dataclass(slots=True)
 class Listing:
-    """What was passed over while listing: extension -> number of files."""
+    """What was found while listing beside sources."""
 
     ignored: Counter[str]
+    """Extension -> number of files that were passed over."""
+    tables: int = 0
+    """That describe the files beside them."""
+    rows_without_file: int = 0
+    """Of these tables."""
+
+    def describe_tables(self) -> str:
+        return f"tables that describe files: {self.tables:,}; rows of them without a file: {self.rows_without_file:,}"
 
 
-def list_sources(storage: Storage, inputs: Sequence[str], listing: Listing) -> Iterator[Source]:
+Telling = Callable[[str, Iterator[Source]], Iterator[Source]]
+"""An input's folder and its sources, tables of metadata among them as lists -> those that hold images, see `beside`."""
+
+
+def list_sources(
+    storage: Storage, inputs: Sequence[str], listing: Listing, tell: Telling | None = None
+) -> Iterator[Source]:
     """All sources of all inputs, sorted by URI, each once: of overlapping inputs the first that has it names its key.
 
+    tell: tells tables that describe files from tables that hold images; without it, each is taken for the latter.
     Raises CallerError for an input that is not there or cannot be read as anything.
     """
     streams = [
-        ((source.uri, position, source) for source in _sources_of(storage, absolute(given), listing))
+        ((source.uri, position, source) for source in _sources_of(storage, absolute(given), listing, tell))
         for position, given in enumerate(inputs)
     ]
     previous = None
@@ -84,15 +116,19 @@ def list_sources(storage: Storage, inputs: Sequence[str], listing: Listing) -> I
         previous = uri
 
 
-def _sources_of(storage: Storage, given: str, listing: Listing) -> Iterator[Source]:
+def _sources_of(storage: Storage, given: str, listing: Listing, tell: Telling | None) -> Iterator[Source]:
     entry = storage.stat(given)
     if entry is not None:
         yield _explicit(entry)
         return
     is_empty = True
-    for found, kind in _scorable(storage, storage.walk(given), listing):
+    sources = (
+        Source(found.uri, kind, relative(found.uri, given) or found.uri, found.size, found.etag)
+        for found, kind in _scorable(storage, storage.walk(given), listing, tell is not None)
+    )
+    for source in sources if tell is None else tell(given, sources):
         is_empty = False
-        yield Source(found.uri, kind, relative(found.uri, given) or found.uri, found.size, found.etag)
+        yield source
     if is_empty:
         passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3))
         raise CallerError(
@@ -121,8 +157,10 @@ def _kind_of(name: str) -> Kind | None:
     return {"tar": Kind.WEBDATASET, "parquet": Kind.PARQUET}.get(extension(name))
 
 
-def _scorable(storage: Storage, entries: Iterable[Entry], listing: Listing) -> Iterator[tuple[Entry, Kind]]:
-    """Entries with the reader they need.
+def _scorable(
+    storage: Storage, entries: Iterable[Entry], listing: Listing, has_metadata: bool
+) -> Iterator[tuple[Entry, Kind]]:
+    """Entries with the reader they need; with tables of metadata among them as lists, if these are asked for.
 
     An `.arrow` file counts where a saved data set's `state.json` names it: others are caches.
     """
@@ -134,6 +172,8 @@ def _scorable(storage: Storage, entries: Iterable[Entry], listing: Listing) -> I
             if folder not in named:
                 named[folder] = _arrow_files(storage, folder)
             kind = Kind.ARROW if name in named[folder] else None
+        if has_metadata and name in METADATA_NAMES:
+            kind = Kind.LIST
         if kind is None:
             listing.ignored[extension(name) or "without extension"] += 1
         else:

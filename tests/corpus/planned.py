@@ -66,6 +66,7 @@ class Output:
         return Plan(self.storage, str(self.folder))
 
     def proposal(self, *inputs: object, wanted: Contract = WANTED, **settings: Any) -> Proposal:
+        wanted = replace(wanted, reading=self.options.reading)
         settings = {"limit": None, "on_changed": "stop", **settings}
         return propose(self.plan, wanted, [str(given) for given in inputs], self.options, **settings)
 

@@ -378,15 +378,12 @@ def test_the_contract_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_an_output_goes_on_by_the_rules_that_it_was_begun_with(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg")
-    old = Output(tmp_path / "old")
-    old.extend(tmp_path / "in", wanted=replace(WANTED, reading=1))
-    assert old.proposal(tmp_path / "in").contract.reading == 1
-    assert old.read_plan().options.reading == 1
-    new = Output(tmp_path / "new")
+    old, new = Output(tmp_path / "out", ReadOptions(chunk_images=4, reading=1)), Output(tmp_path / "out")
     lost = new.proposal(tmp_path / "in")
-    new.extend(tmp_path / "in", wanted=replace(WANTED, reading=1))
+    old.extend(tmp_path / "in")
     assert not apply(new.plan, lost), "a program before it was first: it is proposed again, by that one's rules"
     assert new.proposal(tmp_path / "in").contract.reading == 1
+    assert new.read_plan().options.reading == 1
 
 
 def test_a_contract_without_a_reading_is_of_reading_1_and_unknown_fields_are_named(tmp_path: Path) -> None:
@@ -450,8 +447,8 @@ def test_an_output_of_the_first_reading_finds_images_as_it_did(tmp_path: Path) -
     pq.write_table(pa.table({"url": pa.array(["a.jpg"]).dictionary_encode()}), tmp_path / "in" / "codes.parquet")
     output = Output(tmp_path / "out")
     begun(output)
-    assert output.extend(tmp_path / "in").ignored == {"table without an image column": 2}
-    assert not Output(tmp_path / "new").extend(tmp_path / "in").ignored
+    assert output.extend(tmp_path / "in").listing.ignored == {"table without an image column": 2}
+    assert not Output(tmp_path / "new").extend(tmp_path / "in").listing.ignored
 
 
 def test_an_output_that_could_not_be_scored_for_its_types_goes_on(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_what_parquet_can_hold_is_carried_from_it_the_same(tmp_path: Path) -> No
     assert [EXAMPLES[name].name for name in wrong] == []
 
 
-@pytest.mark.parametrize("example", refused_types(), ids=lambda example: example.name)
+@pytest.mark.parametrize("example", list(refused_types()), ids=lambda example: example.name)
 def test_a_type_that_cannot_be_carried_is_refused_by_name_before_the_start(example: Example, tmp_path: Path) -> None:
     path = write_arrow(tmp_path / "a.arrow", {"odd": example.column})
     with pytest.raises(CallerError, match=r"(?s)a\.arrow: column odd cannot be carried.*--carry odd:string"):

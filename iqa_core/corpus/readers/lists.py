@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -94,12 +94,10 @@ class _Seen:
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
     size = source.size or 0
-    header, begin = _header(storage, source.uri, size)
-    file = io.BufferedReader(RangeFile(storage, source.uri, size), READ_BYTES)
-    file.seek(begin)
+    header, begin, records = opened(storage, source.uri, size)
     edges, counts = [begin], [0]
-    seen = _Seen(options, dict.fromkeys(header or ()))
-    for record in _records(file, source.uri, header, begin):
+    seen = _Seen(options, dict.fromkeys(header))
+    for record in records:
         if counts[-1] == options.chunk_images:
             counts.append(0)
             seen.parts.append(set())
@@ -125,24 +123,48 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     begin = max(stretch.begin, first)
     data = storage.read_large(stretch.source, begin, stretch.end)
     records = list(_records(io.BytesIO(data), stretch.source, header, begin))
-    names = dict.fromkeys([*(header or ()), *(name for record in records for name in record.values)])
-    types = {name: {_type_of(record.values.get(name)) for record in records} for name in names}
-    schema = _schema_of_part(types, options)
-    columns = choose_columns(schema, options, stretch.source)
-    table = pa.table(
-        {
-            field.name: pa.array(
-                [cast_value(record.values.get(field.name), field.type) for record in records], field.type
-            )
-            for field in schema
-        }
-    )
+    table = as_table([record.values for record in records], header or (), options)
+    columns = choose_columns(table.schema, options, stretch.source)
     uris = table.column(columns.image)
     locations = uris.to_pylist()
     return Content(
         keys=keys_of(table, columns, uris, (record.begin for record in records)),
-        carried=table.select(columns.carried(schema)),
+        carried=table.select(columns.carried(table.schema)),
         images=lambda ordinals: images_from_uris(storage, stretch.source, locations, ordinals, limits),
+    )
+
+
+def opened(storage: Storage, uri: str, size: int) -> tuple[list[str], int, Iterator[_Record]]:
+    """Names in the header of a CSV file, the offset of the first record, and all records as a stream."""
+    header, begin = _header(storage, uri, size)
+    file = io.BufferedReader(RangeFile(storage, uri, size), READ_BYTES)
+    file.seek(begin)
+    return header or [], begin, _records(file, uri, header, begin)
+
+
+def columns_of(
+    storage: Storage, uri: str, size: int, options: ReadOptions, note: Callable[[Mapping[str, Any]], None]
+) -> Survey:
+    """What it would carry if no column were the image; each record is handed to `note` on the way."""
+    header, _, records = opened(storage, uri, size)
+    seen = _Seen(options, dict.fromkeys(header))
+    for record in records:
+        seen.add(record.values)
+        note(record.values)
+    return Survey((), seen.schema(), seen.bounds, seen.unfit)
+
+
+def as_table(records: Sequence[Mapping[str, Any]], header: Iterable[str], options: ReadOptions) -> pa.Table:
+    """Some records, in the types that they have among themselves."""
+    names = dict.fromkeys([*header, *(name for record in records for name in record)])
+    types = {name: {_type_of(record.get(name)) for record in records} for name in names}
+    schema = _schema_of_part(types, options)
+    return pa.table(
+        {
+            field.name: pa.array([cast_value(record.get(field.name), field.type) for record in records], field.type)
+            for field in schema
+        },
+        schema=schema,
     )
 
 

@@ -1,4 +1,4 @@
-"""Loose image files -> the images of a chunk, one stretch each."""
+"""Loose image files -> the images of a chunk, one stretch each, with the columns of tables beside them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.fetching import fetch_all
+from iqa_core.corpus.readers import metadata
 from iqa_core.corpus.sources import Source
 from iqa_core.corpus.storage import Storage
 from iqa_core.records import ImageLimits
@@ -24,4 +25,9 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
         fetched = fetch_all(storage, ((stretch.source, stretch.size) for stretch in wanted), limits)
         return (Encoded(stretch.source, data) for stretch, data in zip(wanted, fetched, strict=True))
 
-    return Content(tuple(stretch.key for stretch in chunk.stretches), pa.table({}), images)
+    described = [
+        (found, metadata.names_of_file(place.source, found.uri) if found else ())
+        for place, found in ((stretch, stretch.metadata) for stretch in chunk.stretches)
+    ]
+    carried = metadata.columns_of(storage, described, options)
+    return Content(tuple(stretch.key for stretch in chunk.stretches), carried, images)

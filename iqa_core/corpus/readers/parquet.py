@@ -27,20 +27,25 @@ ROWS_PER_READ = 64
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    file = _open(storage, source.uri, source.size or 0)
+    file = opened(storage, source.uri, source.size or 0)
     schema = file.schema_arrow
     columns = choose_columns(schema, options, source.uri)
-    carried = pa.schema([schema.field(name) for name in columns.carried(schema)])
     stretches = tuple(
         Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
         for begin, end in _row_ranges(file.metadata, options)
     )
-    return Survey(stretches, carried, _bounds(file, carried))
+    return replace(columns_of(file, columns.carried(schema)), stretches=stretches)
+
+
+def columns_of(file: pq.ParquetFile, names: Sequence[str]) -> Survey:
+    """What is known of these columns."""
+    carried = pa.schema([file.schema_arrow.field(name) for name in names])
+    return Survey((), carried, _bounds(file, carried))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     (stretch,) = chunk.stretches
-    file = _open(storage, stretch.source, stretch.size or 0)
+    file = opened(storage, stretch.source, stretch.size or 0)
     if stretch.images is None:  # planned whole, since it could not be read then
         stretch = replace(stretch, begin=0, end=file.metadata.num_rows)
     columns = choose_columns(file.schema_arrow, options, stretch.source)
@@ -49,7 +54,7 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     names = columns.carried(file.schema_arrow)
     # of a struct of bytes and path, the path alone: the bytes come later, a few at a time
     path = [f"{columns.image}.path"] if columns.has_path else [columns.image] if columns.is_uri else []
-    with _faults_named(stretch.source):
+    with faults_named(stretch.source):
         table = file.read_row_groups(groups, columns=[*names, *path]).slice(skipped, count)
     paths = paths_of(table, columns)
 
@@ -63,13 +68,13 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     return Content(keys, table.select(names), images)
 
 
-def _open(storage: Storage, uri: str, size: int) -> pq.ParquetFile:
-    with _faults_named(uri):
+def opened(storage: Storage, uri: str, size: int) -> pq.ParquetFile:
+    with faults_named(uri):
         return pq.ParquetFile(RangeFile(storage, uri, size), pre_buffer=True, page_checksum_verification=True)
 
 
 @contextmanager
-def _faults_named(uri: str) -> Iterator[None]:
+def faults_named(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -152,7 +157,7 @@ def _batches(
     file: pq.ParquetFile, uri: str, column: str, groups: list[int], skipped: int, count: int
 ) -> Iterator[pa.Array]:
     position = 0
-    with _faults_named(uri):
+    with faults_named(uri):
         for batch in file.iter_batches(ROWS_PER_READ, row_groups=groups, columns=[column]):
             begin, end = max(skipped - position, 0), min(skipped + count - position, batch.num_rows)
             if begin < end:

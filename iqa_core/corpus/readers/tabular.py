@@ -118,6 +118,12 @@ def _image_column(schema: pa.Schema, options: ReadOptions, uri: str) -> tuple[st
     )
 
 
+def holds_images(schema: pa.Schema, options: ReadOptions) -> bool:
+    """Whether a table has images themselves in it, and not only what names them."""
+    kinds = [_seen(field.type, options.reading) for field in schema]
+    return any(_is_bytes(kind) or _is_image_struct(kind, options.reading) for kind in kinds)
+
+
 def paths_of(table: pa.Table, columns: Columns) -> pa.ChunkedArray | None:
     """URIs, or the paths beside the bytes, as strings; None where the image column is bytes alone."""
     if columns.is_uri:

@@ -1,8 +1,9 @@
 """WebDataset tars -> images with their sidecars; damage costs only what cannot be read.
 
 A member is an image by its extension, whatever it is (several images may share a stem); a link is the member that it
-points to. The sidecars `<stem>.json` and `<stem>.txt`, before or after the image, are carried as text. A tar is cut
-between stems, never within one, so files of one stem must lie side by side in a tar that is large enough to be cut.
+points to. The sidecars `<stem>.json` and `<stem>.txt`, before or after the image, are carried as text. Files of one
+stem that lie side by side are a sample, as WebDataset groups them; a tar is cut between samples. In reading 1 all files
+of one stem in a chunk belong together.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 import codecs
 import io
 import json
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.range_file import RangeFile
+from iqa_core.corpus.readers import metadata
 from iqa_core.corpus.readers.tar import BLOCK, Damage, Member, follow_links, scan, walk
 from iqa_core.corpus.sources import Source, is_image_name
 from iqa_core.corpus.storage import FetchFailed, Storage, is_local
@@ -40,11 +46,13 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
     if not exact and not is_local(source.uri) and not _is_worth_cutting(storage, source, size, options):
         return Survey(whole, schema)
     damage: list[Damage] = []
-    members = _members(walk(_file(storage, source.uri, size), size), damage)
+    names = array("q")
+    members = _members(walk(_file(storage, source.uri, size), size), damage, names)
     runs = list(_runs(members, options))
     if damage and not any(run.images for run in runs):
         return Survey(whole, schema)
-    return Survey(tuple(_cut(source, size, runs, damage)), schema)
+    stretches = tuple(_cut(source, size, runs, damage))
+    return Survey(stretches if options.reading == 1 else tuple(_numbered(stretches, names)), schema)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
@@ -53,12 +61,31 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     images = [member for member in tar.members if is_image_name(member.name)]
     if tar.damage is not None and not images and stretch.begin == 0:
         raise FetchFailed(f"{tar.damage}; nothing is readable")
+    keys = _keys(images, stretch.occurrences, options.reading)
+    sidecars = _sidecars(tar, options)
+    described = metadata.columns_of(
+        storage, [(stretch.metadata, metadata.names_of_member(key)) for key in keys], options
+    )
+    for name, column in zip(beside_sidecars(described.column_names, options), described.columns, strict=True):
+        sidecars = sidecars.append_column(name, column)
     return Content(
-        keys=tuple(member.name for member in images),
-        carried=_sidecars(tar, images, options.carry),
+        keys=keys,
+        carried=sidecars,
         images=lambda ordinals: (tar.image(images[ordinal]) for ordinal in ordinals),
         damage=tar.damage,
     )
+
+
+def image_names(storage: Storage, source: Source, size: int) -> list[str]:
+    """Of the images in the first bytes of a tar; for one read of these where it is remote."""
+    file = _file(storage, source.uri, size) if is_local(source.uri) else io.BytesIO(storage.read(source.uri, 0, size))
+    members, _ = scan(file, size)
+    return [member.name for member in members if is_image_name(member.name)]
+
+
+def beside_sidecars(names: Sequence[str], options: ReadOptions) -> list[str]:
+    """Columns of the table that describes a tar: `input_<name>` where its sidecars have one of that name."""
+    return [f"input_{name}" if name in SIDECARS or name in options.carry else name for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +148,31 @@ def _stem(member: Member) -> str:
     return f"{folder}/{name.split('.', 1)[0]}"
 
 
+def _ending(member: Member) -> str:
+    """What is behind the first dot of the file name, in lower case; empty where it begins with that or has none."""
+    stem, _, ending = member.name.rpartition("/")[2].partition(".")
+    return ending.lower() if stem else ""
+
+
+def _samples(members: Iterable[Member], reading: int) -> Iterator[tuple[int | str, Member]]:
+    """Each member with the sample that it lies in.
+
+    A stem that returns after another one is a new sample, and so is one of which an ending returns: where tars were
+    joined, the last stem of one may be the first of the next. A member without stem or ending (`._1.jpg`, which macOS
+    lays between) ends no sample.
+    """
+    number, stem, endings = 0, None, set[str]()
+    for member in members:
+        if reading == 1:
+            yield _stem(member), member
+            continue
+        ending = _ending(member)
+        if ending and (_stem(member) != stem or ending in endings):
+            number, stem, endings = number + 1, _stem(member), set()
+        endings.add(ending)
+        yield number, member
+
+
 def _is_worth_cutting(storage: Storage, source: Source, size: int, options: ReadOptions) -> bool:
     """Whether the tar is over the byte bound, or a sample of its beginning promises half more images than a chunk's."""
     if size > options.chunk_bytes:
@@ -131,18 +183,61 @@ def _is_worth_cutting(storage: Storage, source: Source, size: int, options: Read
     return images * size > 1.5 * options.chunk_images * sample
 
 
-def _members(found: Iterable[Member | Damage], damage: list[Damage]) -> Iterator[Member]:
-    """The members as they pass by, damage put aside: the index of a tar of millions is never held."""
+def _members(found: Iterable[Member | Damage], damage: list[Damage], names: array[int]) -> Iterator[Member]:
+    """The members as they pass by, damage put aside: the index of a tar of millions is never held.
+
+    names: gets a hash, 8 bytes, of each image's name.
+    """
     for item in found:
         if isinstance(item, Member):
+            if is_image_name(item.name):
+                names.append(hash(item.name))
             yield item
         else:
             damage.append(item)
 
 
+def _numbered(stretches: Sequence[Stretch], names: array[int]) -> Iterator[Stretch]:
+    """Stretches of one tar; those that repeat a name of the tar say so, since their reader sees nothing else of it."""
+    numbers = _occurrences(np.asarray(names, np.int64))
+    first = 0
+    for stretch in stretches:
+        of_stretch = numbers[first : first + (stretch.images or 0)]
+        first += len(of_stretch)
+        is_known = len(stretches) == 1 or not (of_stretch > 1).any()
+        yield stretch if is_known else replace(stretch, occurrences=tuple(of_stretch.tolist()))
+
+
+def _occurrences(names_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of its value there are up to each, itself included, shape (N,)."""
+    order = np.argsort(names_N, kind="stable")
+    positions = np.arange(len(order))
+    is_first = np.append(True, np.diff(names_N[order]) != 0)[: len(order)]
+    numbers = np.empty_like(positions)
+    numbers[order] = positions - np.maximum.accumulate(np.where(is_first, positions, 0)) + 1
+    return numbers
+
+
+def _keys(images: Sequence[Member], numbers: Sequence[int] | None, reading: int) -> tuple[str, ...]:
+    """Names of the members; a second and later one of a name in a tar has `#2`, `#3` behind it.
+
+    numbers: of each in the whole tar, where the plan has them; else the stretch holds all of their names.
+    """
+    names = [member.name for member in images]
+    if reading == 1:
+        return tuple(names)
+    if numbers is None or len(numbers) != len(names):  # of another length: replaced since, which `open_chunk` says
+        seen: Counter[str] = Counter()
+        numbers = []
+        for name in names:
+            seen[name] += 1
+            numbers.append(seen[name])
+    return tuple(name if number == 1 else f"{name}#{number}" for name, number in zip(names, numbers, strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Members side by side that fit into one chunk, or a single stem."""
+    """Members side by side that fit into one chunk, or a single sample."""
 
     begin: int
     end: int
@@ -150,18 +245,18 @@ class _Run:
 
 
 def _runs(members: Iterator[Member], options: ReadOptions) -> Iterator[_Run]:
-    """Whole stems, as many as a chunk holds: at most chunk_images images and chunk_bytes bytes."""
+    """Whole samples, as many as a chunk holds: at most chunk_images images and chunk_bytes bytes."""
     run: _Run | None = None
-    for _, group in groupby(members, key=_stem):
-        files = list(group)
-        stem = _Run(files[0].header, files[-1].end, sum(is_image_name(member.name) for member in files))
+    for _, group in groupby(_samples(members, options.reading), key=lambda pair: pair[0]):
+        files = [member for _, member in group]
+        sample = _Run(files[0].header, files[-1].end, sum(is_image_name(member.name) for member in files))
         if run is None:
-            run = stem
-        elif run.images + stem.images > options.chunk_images or stem.end - run.begin > options.chunk_bytes:
+            run = sample
+        elif run.images + sample.images > options.chunk_images or sample.end - run.begin > options.chunk_bytes:
             yield run
-            run = stem
+            run = sample
         else:
-            run = _Run(run.begin, stem.end, run.images + stem.images)
+            run = _Run(run.begin, sample.end, run.images + sample.images)
     if run is not None:
         yield run
 
@@ -179,18 +274,22 @@ def _cut(source: Source, size: int, runs: Sequence[_Run], damage: Sequence[Damag
             yield Stretch(source.uri, source.key, size, source.etag, begin, end, run.images)
 
 
-def _sidecars(tar: _Tar, images: Sequence[Member], carry: Mapping[str, str]) -> pa.Table:
-    texts: dict[str, dict[str, str]] = {}
-    for member in tar.members:
+def _sidecars(tar: _Tar, options: ReadOptions) -> pa.Table:
+    """Columns of the images in the tar's members, in their order."""
+    texts: dict[int | str, dict[str, str]] = {}
+    samples: list[int | str | None] = []
+    for sample, member in _samples(tar.members, options.reading):
+        if is_image_name(member.name):
+            samples.append(sample if _ending(member) or options.reading == 1 else None)
         kind = member.name.rpartition("/")[2].partition(".")[2].lower()
         if kind in SIDECARS and member.link is None:
             content = tar.content(member)
             if not isinstance(content, Rejection):
-                texts.setdefault(_stem(member), {})[kind] = _text(bytes(content))
-    rows = [texts.get(_stem(member), {}) for member in images]
+                texts.setdefault(sample, {})[kind] = _text(bytes(content))
+    rows = [{} if sample is None else texts.get(sample, {}) for sample in samples]
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in SIDECARS}
     fields = [_json_object(row.get("json")) for row in rows]
-    for name, type_name in carry.items():
+    for name, type_name in options.carry.items():
         wanted = TYPE_NAMES[type_name]
         columns[name] = pa.array([cast_value(values.get(name), wanted) for values in fields], wanted)
     return pa.table(columns)

@@ -262,7 +262,7 @@ def test_a_table_without_images_in_a_folder_is_passed_over_and_counted(tmp_path:
     write_parquet(tmp_path / "in" / "a.parquet", {"image": [payload(1)]})
     write_parquet(tmp_path / "in" / "statistics.parquet", {"mean": [1.5]})
     output = Output(tmp_path / "out")
-    assert output.extend(tmp_path / "in").ignored == {"table without an image column": 1}
+    assert output.extend(tmp_path / "in").listing.ignored == {"table without an image column": 1}
     assert data_of(output.images()) == [payload(1)]
 
 

@@ -92,6 +92,75 @@ def test_sidecars_count_before_and_after_the_image_and_for_all_images_of_a_stem(
     assert {image.carried["absent"] for image in images} == {None}
 
 
+def joined(stems: str, endings: Sequence[str] = ("jpg", "txt")) -> list[tuple[str, bytes]]:
+    """One sample per stem, with its place as its caption."""
+    return [
+        (f"{stem}.{ending}", f"{index}".encode() if ending == "txt" else payload(index))
+        for index, stem in enumerate(stems)
+        for ending in endings
+    ]
+
+
+@pytest.mark.parametrize("endings", [("jpg", "txt"), ("txt", "jpg"), ("json", "txt", "jpg")])
+@pytest.mark.parametrize("chunk_images", [1, 2, 1000])
+def test_files_side_by_side_are_a_sample_and_names_that_return_are_numbered(
+    endings: Sequence[str], chunk_images: int, tmp_path: Path
+) -> None:
+    data = tar_bytes(joined("abbabca", endings))
+    contents = opened(tmp_path, data, ReadOptions(chunk_images=chunk_images))
+    assert len(contents) == -(-7 // chunk_images)
+    images = images_in(contents)
+    assert [image.carried["txt"] for image in images] == list("0123456")
+    assert [image.key for image in images] == [
+        *("a.jpg", "b.jpg", "b.jpg#2", "a.jpg#2", "b.jpg#3", "c.jpg", "a.jpg#3"),
+    ]
+    assert [image.data for image in images] == [payload(index) for index in range(7)]
+
+
+def test_in_reading_1_all_files_of_a_stem_belong_together(tmp_path: Path) -> None:
+    data = tar_bytes(joined("aba"))
+    images = images_in(opened(tmp_path, data, ReadOptions(chunk_images=1000, reading=1)))
+    assert [(image.key, image.carried["txt"]) for image in images] == [("a.jpg", "2"), ("b.jpg", "1"), ("a.jpg", "2")]
+
+
+def test_what_has_no_stem_or_no_ending_ends_no_sample(tmp_path: Path) -> None:
+    entries = [
+        ("._a.jpg", b"\0"),
+        ("a.jpg", payload(1)),
+        ("d/._a.txt", b"\0"),
+        ("LICENSE", b"free"),
+        ("a.txt", b"mine"),
+    ]
+    images = images_in(opened(tmp_path, tar_bytes(entries)))
+    assert [(image.key, image.carried["txt"]) for image in images] == [("._a.jpg", None), ("a.jpg", "mine")]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    names=st.lists(
+        st.sampled_from([f"{stem}.{end}" for stem in ("a", "d/a", "b.x", "d.e/b") for end in ("jpg", "TXT", "x.jpg")]),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_samples_are_those_of_webdataset(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    from webdataset.tariterators import group_by_keys  # here, not above: it takes a second
+
+    entries = [("0.jpg", b"first"), *((name, f"{index}".encode()) for index, name in enumerate(names))]
+    try:
+        samples = list(group_by_keys({"fname": name, "data": data, "__url__": ""} for name, data in entries))
+    except ValueError:  # an ending returns: an error there
+        return
+    expected = [
+        (sample[ending], sample["txt"].decode() if "txt" in sample else None)
+        for sample in samples
+        for ending in sample
+        if ending.endswith("jpg")
+    ]
+    content = read_directly(write_tar(tmp_path_factory.mktemp("tar") / "a.tar", entries))
+    assert [(image.data, image.carried["txt"]) for image in images_of(content)] == expected
+
+
 def test_a_field_that_is_not_of_its_type_is_null(tmp_path: Path) -> None:
     values = [1, "2", "x", 1.5, None, 2**70, [1], {"a": 1}]
     entries: list[Entry] = []
@@ -149,8 +218,8 @@ def test_a_link_is_the_member_that_it_points_to(tmp_path: Path) -> None:
         link("up/soft.jpg", "../d/soft.jpg"),
         link("before.jpg", "later.jpg"),
         ("later.jpg", payload(2)),
-        ("d/a.txt", b"caption"),
         link("later.txt", "d/a.txt", tarfile.LNKTYPE),
+        ("d/a.txt", b"caption"),
     ]
     images = {image.key: image for image in images_in(opened(tmp_path, tar_bytes(entries)))}
     assert {key: image.data for key, image in images.items()} == {

@@ -1,0 +1,352 @@
+"""A folder's sources -> those that hold images, each with the table beside it that describes it, if there is one.
+
+A table describes files when at least half of its rows name files of its folder, or members of the tar that has its
+name, and no two rows the same one. Which do is known when the folder has been listed whole, so its listing is held in
+a file until then; in memory there are 8 bytes per row of the tables around the place that is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from iqa_core.corpus.carried_types import unwrapped
+from iqa_core.corpus.chunks import ReadOptions, Survey
+from iqa_core.corpus.readers import lists, parquet, webdataset
+from iqa_core.corpus.readers.metadata import column_names, named, names_of_file, names_of_member
+from iqa_core.corpus.readers.tabular import holds_images
+from iqa_core.corpus.sources import Kind, Listing, Metadata, Source, extension
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, is_local
+from iqa_core.errors import CallerError
+
+NAMES = (
+    *("file_name", "filename", "member_name", "file_path", "image_path", "path", "image", "file"),
+    *("key", "__key__", "image_id", "id"),
+)
+"""Columns that may name files, in any case; of several that do, the one that names most, of equal ones the first."""
+
+ROWS_PER_IMAGE = 32
+"""A table of more rows per image is not looked into: at most so many downloads fail, and its names lie in memory."""
+
+STATUS, SUCCESS = "status", "success"
+"""Column and value by which img2dataset says that a row's image was downloaded."""
+
+TAR_THREADS = 16
+"""Tars that are looked into at once where each costs round trips."""
+
+SPOOLED = 4096
+"""Sources written at a time."""
+
+
+_Named = tuple[Source, tuple[str, ...]]
+"""A source, and the URIs of tables that name it, the closest first."""
+
+
+@dataclass(slots=True)
+class _Column:
+    """What a column names."""
+
+    name: str
+    hashes_N: NDArray[np.int64]
+    """Of its values, sorted; null is none of them."""
+    is_hit_N: NDArray[np.bool_]
+    """Of the first of equal ones: whether such a file is there."""
+
+    @classmethod
+    def of(cls, name: str, hashes: array[int]) -> _Column:
+        hashes_N = np.sort(np.asarray(hashes, np.int64))
+        return cls(name, hashes_N, np.zeros(len(hashes_N), np.bool_))
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether it names this file, which is noted."""
+        for name in names:
+            place = int(np.searchsorted(self.hashes_N, hash(name)))
+            if place < len(self.hashes_N) and self.hashes_N[place] == hash(name):
+                self.is_hit_N[place] = True
+                return True
+        return False
+
+    @property
+    def names_file_N(self) -> NDArray[np.bool_]:
+        """Of each row that names something: whether that is there."""
+        return self.is_hit_N[np.searchsorted(self.hashes_N, self.hashes_N)]
+
+    @property
+    def doubled(self) -> frozenset[int]:
+        """Hashes of files that several rows name."""
+        is_again_N = np.append(False, self.hashes_N[1:] == self.hashes_N[:-1])[: len(self.hashes_N)]
+        return frozenset(self.hashes_N[is_again_N & self.names_file_N].tolist())
+
+
+@dataclass(slots=True)
+class _Table:
+    """A table that may describe files."""
+
+    source: Source
+    tar: Source | None = None
+    """The one that has its name."""
+    range: str = ""
+    """Folder of the files that it may describe."""
+    images: int = 0
+    """Files in the range."""
+    rows: int = 0
+    absent: int = 0
+    """Rows of them that say themselves that there is no file (a failed download)."""
+    columns: list[_Column] = field(default_factory=list)
+    survey: Survey | None = None
+    chosen: Metadata | None = None
+    """None where it does not describe files."""
+
+    @property
+    def folder(self) -> str:
+        return self.source.uri.rsplit("/", 1)[0]
+
+    @property
+    def stem(self) -> str:
+        return self.source.uri.rpartition(".")[0]
+
+
+@dataclass(slots=True)
+class Beside:
+    """The tables of one listing of all inputs; called for each folder among them."""
+
+    storage: Storage
+    options: ReadOptions
+    listing: Listing
+    named: frozenset[str]
+    """Inputs themselves: a table among them is what its user says."""
+    surveys: dict[str, Survey] = field(default_factory=dict)
+    """URI of a table that describes files -> its columns."""
+
+    @classmethod
+    def of(cls, storage: Storage, options: ReadOptions, listing: Listing, inputs: Iterable[str]) -> Beside:
+        return cls(storage, options, listing, frozenset(map(absolute, inputs)))
+
+    def __call__(self, folder: str, sources: Iterator[Source]) -> Iterator[Source]:
+        with _Spool((source, ()) for source in sources) as spool:
+            tables = {
+                source.uri: _Table(source)
+                for source, _ in spool
+                if source.kind in (Kind.PARQUET, Kind.LIST) and source.uri not in self.named
+            }
+            if not tables:
+                yield from (source for source, _ in spool)
+                return
+            self._give_ranges(tables.values(), spool)
+            self._match_tars([table for table in tables.values() if table.tar is not None], folder)
+            with _Spool(self._matched(tables.values(), spool)) as matched:
+                for table in tables.values():
+                    self._settle(table)
+                yield from self._told(tables, matched)
+
+    def _give_ranges(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> None:
+        """To each table the tar of its name, the folder of its name if that has images, or the folder it lies in."""
+        by_stem = {table.stem: table for table in tables}
+        images = dict.fromkeys((*by_stem, *(table.folder for table in tables)), 0)
+        for source, _ in sources:
+            if source.kind is Kind.WEBDATASET and (stem := source.uri.rpartition(".")[0]) in by_stem:
+                by_stem[stem].tar = source
+            elif source.kind is Kind.IMAGE:
+                for ancestor in _ancestors(source.uri):
+                    if ancestor in images:
+                        images[ancestor] += 1
+        for table in tables:
+            table.range = table.stem if images[table.stem] or table.tar else table.folder
+            table.images = images[table.range]
+
+    def _matched(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> Iterator[_Named]:
+        """The sources, images with the tables that name them."""
+        of_range: dict[str, list[_Table]] = defaultdict(list)
+        for table in tables:
+            if table.tar is None and table.images:
+                of_range[table.range].append(table)
+        loaded: dict[str, list[_Table]] = {}
+        for source, _ in sources:
+            for left in [around for around in loaded if not source.uri.startswith(around + "/")]:
+                for table in loaded.pop(left):
+                    self._settle(table)
+            found: list[str] = []
+            for around in _ancestors(source.uri) if source.kind is Kind.IMAGE else ():
+                if around in of_range and around not in loaded:
+                    loaded[around] = [table for table in of_range[around] if self._load(table)]
+                found += [table.source.uri for table in loaded.get(around, ()) if _names(table, source.uri)]
+            yield source, tuple(found)
+
+    def _match_tars(self, tables: Sequence[_Table], folder: str) -> None:
+        """Tables against the tars beside them, a few at a time: each costs round trips."""
+        with ThreadPoolExecutor(1 if is_local(folder) else TAR_THREADS) as pool:
+            for begin in range(0, len(tables), TAR_THREADS):
+                for table in pool.map(self._match_members, tables[begin : begin + TAR_THREADS]):
+                    self._settle(table)
+
+    def _match_members(self, table: _Table) -> _Table:
+        tar = table.tar
+        if tar is None or not self._load(table):
+            return table
+        size = tar.size or 0
+        seen = webdataset.SAMPLE_BYTES if not is_local(tar.uri) else size
+        try:
+            members = webdataset.image_names(self.storage, tar, min(seen, size))
+        except (Missing, Forbidden, FetchFailed):
+            members = []
+        hits = sum(_has(table, names_of_member(name)) for name in members)
+        if seen < size and hits and 2 * hits >= len(members) and table.rows <= ROWS_PER_IMAGE * hits * size / seen:
+            for column in table.columns:  # as its beginning says
+                if column.is_hit_N.any():
+                    column.is_hit_N[:] = True
+        return table
+
+    def _load(self, table: _Table) -> bool:
+        """Read what the table names; False where that is nothing, or it holds images itself."""
+        try:
+            is_read = self._read_names(table)
+        except (Missing, Forbidden, FetchFailed):
+            return False
+        except CallerError:  # no list at all
+            self.listing.ignored[f"{table.source.uri.rsplit('/', 1)[1]} that cannot be read"] += 1
+            return False
+        return is_read and bool(table.columns)
+
+    def _read_names(self, table: _Table) -> bool:
+        read = self._read_parquet if table.source.kind is Kind.PARQUET else self._read_list
+        hashes: dict[str, array[int]] = defaultdict(lambda: array("q"))
+        statuses: Counter[str] = Counter()
+        if not read(table, hashes, statuses):
+            return False
+        if SUCCESS in statuses:
+            table.absent = statuses.total() - statuses[SUCCESS]
+        table.columns = [_Column.of(column, values) for column, values in hashes.items()]
+        return True
+
+    def _read_parquet(self, table: _Table, hashes: dict[str, array[int]], statuses: Counter[str]) -> bool:
+        source = table.source
+        file = parquet.opened(self.storage, source.uri, source.size or 0)
+        schema = file.schema_arrow
+        table.rows = file.metadata.num_rows
+        is_many = table.tar is None and table.rows > ROWS_PER_IMAGE * table.images
+        if is_many or holds_images(schema, self.options) or len(set(schema.names)) < len(schema.names):
+            return False
+        table.survey = parquet.columns_of(file, schema.names)
+        with parquet.faults_named(source.uri):
+            for column in _may_name(schema):
+                for names in column_names(file, _metadata(source, column)):
+                    hashes[column].extend(hash(name) for name in names if name is not None)
+            for column in {STATUS} & set(schema.names):
+                for names in column_names(file, _metadata(source, column)):
+                    statuses.update(name for name in names if name is not None)
+        return True
+
+    def _read_list(self, table: _Table, hashes: dict[str, array[int]], statuses: Counter[str]) -> bool:
+        source = table.source
+
+        def note(values: Mapping[str, Any]) -> None:
+            table.rows += 1
+            for column, value in values.items():
+                if isinstance(value, str | int) and (name := named(value, source.uri)) is not None:
+                    if column.lower() in NAMES:
+                        hashes[column].append(hash(name))
+                    if column == STATUS:
+                        statuses[name] += 1
+
+        table.survey = lists.columns_of(self.storage, source.uri, source.size or 0, self.options, note)
+        return True
+
+    def _settle(self, table: _Table) -> None:
+        """Decide whether it describes files; its names are let go. Raises CallerError where it names one twice."""
+        columns, table.columns = table.columns, []
+        ranked = [(-int(column.names_file_N.sum()), NAMES.index(column.name.lower()), column) for column in columns]
+        hits, _, best = min(ranked, key=lambda item: item[:2], default=(0, 0, None))
+        if best is None or not hits or -2 * hits < table.rows - table.absent:
+            return
+        if best.doubled:
+            self._refuse(table.source, best)
+        table.chosen = _metadata(table.source, best.name)
+        assert table.survey is not None
+        self.surveys[table.source.uri] = table.survey
+        self.listing.tables += 1
+        self.listing.rows_without_file += max(table.rows + hits, table.absent)
+
+    def _refuse(self, source: Source, column: _Column) -> None:
+        if source.kind is Kind.PARQUET:
+            file = parquet.opened(self.storage, source.uri, source.size or 0)
+            names = (name for some in column_names(file, _metadata(source, column.name)) for name in some)
+        else:
+            _, _, records = lists.opened(self.storage, source.uri, source.size or 0)
+            names = (named(record.values.get(column.name), source.uri) for record in records)
+        doubled = column.doubled
+        first = next(name for name in names if name is not None and hash(name) in doubled)
+        raise CallerError(
+            f"{source.uri}: {len(doubled):,} of the files beside it have several rows each ({first} is one, in column "
+            f"{column.name}); leave one row per file, or move the table elsewhere and name it as an --input of its own"
+        )
+
+    def _told(self, tables: Mapping[str, _Table], sources: Iterable[_Named]) -> Iterator[Source]:
+        """Tables of metadata are no sources any more; what they describe says so."""
+        by_tar = {table.tar.uri: table.chosen for table in tables.values() if table.tar is not None}
+        for source, named_by in sources:
+            table = tables.get(source.uri)
+            if table is not None and table.chosen is not None:
+                continue
+            if source.kind is Kind.LIST:
+                self.listing.ignored[extension(source.uri)] += 1
+                continue
+            found = (by_tar.get(source.uri), *(tables[uri].chosen for uri in named_by))
+            yield replace(source, metadata=next(filter(None, found), None))
+
+
+class _Spool:
+    """Sources, to be gone through several times, in a file without a name."""
+
+    def __init__(self, sources: Iterator[_Named]) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed on leaving)
+        while some := [(s.uri, s.kind, s.key, s.size, s.etag, found) for s, found in islice(sources, SPOOLED)]:
+            self._file.write(json.dumps(some).encode() + b"\n")
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[_Named]:
+        self._file.seek(0)
+        for line in self._file:
+            for uri, kind, key, size, etag, found in json.loads(line):
+                yield Source(uri, Kind(kind), key, size, etag), tuple(found)
+
+
+def _names(table: _Table, uri: str) -> bool:
+    """Whether it names this file under its folder."""
+    return _has(table, names_of_file(uri, table.source.uri))
+
+
+def _has(table: _Table, names: Sequence[str]) -> bool:
+    """Whether any of its columns has one of these names; each takes note."""
+    return sum(column.has(names) for column in table.columns) > 0
+
+
+def _metadata(source: Source, column: str) -> Metadata:
+    return Metadata(source.uri, source.size, source.etag, column)
+
+
+def _may_name(schema: pa.Schema) -> list[str]:
+    kinds = {field.name: unwrapped(field.type) for field in schema if field.name.lower() in NAMES}
+    return [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_integer(kind)]
+
+
+def _ancestors(uri: str) -> Iterator[str]:
+    """Folders that a file lies in, the closest first."""
+    while (cut := uri.rfind("/")) > 0:
+        uri = uri[:cut]
+        yield uri
