@@ -22,7 +22,7 @@ from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.segments import Draft, NewChunk
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, is_local
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, absolute, is_local
 from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.errors import CallerError
 
