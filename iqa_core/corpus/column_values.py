@@ -19,8 +19,6 @@ from iqa_core.corpus.carried_types import PLAIN, Bounds, carried_type, has_bound
 
 def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     """The column as another type. Raises ValueError where a value has no place in it."""
-    if column.type == wanted and not _may_be_damaged(wanted):
-        return column
     try:
         if pa.types.is_string(wanted):
             return pa.chunked_array([_as_text(chunk) for chunk in column.chunks], wanted)
@@ -31,6 +29,8 @@ def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 def _as(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     """One array, whatever lies in it, as a type."""
+    if array.type == wanted and not _may_be_damaged(wanted):
+        return array
     array = _unwrapped(array)
     kind = array.type
     if (is_list(kind) or pa.types.is_map(kind)) and pa.types.is_list(wanted):

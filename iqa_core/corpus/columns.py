@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -124,7 +124,7 @@ def _check_names(columns: Sequence[InputColumn]) -> None:
 
 def _together(columns: Sequence[InputColumn]) -> pa.DataType:
     """The type that holds what these sources have under one name."""
-    *_, wanted = accumulate(columns[1:], _wider, initial=columns[0].carried)
+    wanted = reduce(_wider, columns[1:], columns[0].carried)
     for column in columns:
         column.check_held(wanted)
     return wanted

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from iqa_core.corpus.carried_types import carried_type, holds, settled
+from iqa_core.corpus.carried_types import carried_type, holds, is_scorable, settled
 from iqa_core.corpus.column_values import bounds_of, converted
+from tests.arrow_types import all_types
 
 NUMBERS = [0, 1, -1, 127, 2**24, 2**24 + 1, 2**31 - 1, -(2**31), 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1]
 TIMES = [0, -1, 10**9, 2**53, 2**62]
@@ -114,3 +115,15 @@ def test_what_does_not_fit_is_an_error() -> None:
     for value, wanted in [(2**53 + 1, pa.float64()), (1.5, pa.int64()), ("x", pa.int32()), (Decimal("1.5"), pa.int8())]:
         with pytest.raises(ValueError, match=r"out of|not in range|truncated|parse|data loss"):
             converted(pa.chunked_array([pa.array([value])]), wanted)
+
+
+def test_a_column_of_an_older_plan_stays_in_the_type_that_it_was_planned_in() -> None:
+    """Of every type that a table could be scored with before there was a closed list."""
+    kept = 0
+    for example in all_types():
+        kind = example.column.type
+        if is_scorable(kind) and example.carried is not None and "dictionary" not in str(kind):
+            column = pa.chunked_array([example.column, example.column[1:]])
+            assert converted(column, kind).equals(column), kind
+            kept += 1
+    assert kept > 100
