@@ -73,7 +73,8 @@ def conformed(table: pa.Table, schema: pa.Schema, num_rows: int) -> pa.Table:
 
 
 def _sound(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column, of which a value that its own type does not allow (text that is no UTF-8) costs itself only."""
+    """The column, of which a value that its own type does not allow costs itself only: text that is no UTF-8 is written
+    as _text_of does, any other value (a time of 25 hours, a decimal of too many digits) is null."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
@@ -85,8 +86,12 @@ def _sound_value(scalar: pa.Scalar) -> Any:
     try:
         pa.array([scalar], scalar.type).validate(full=True)
     except pa.ArrowInvalid:
-        return _text_of(scalar)
+        return _text_of(scalar) if isinstance(_without_code(scalar), pa.StringScalar) else None
     return scalar
+
+
+def _without_code(scalar: pa.Scalar) -> pa.Scalar:
+    return scalar.value if isinstance(scalar, pa.DictionaryScalar) else scalar
 
 
 def values_of(column: pa.ChunkedArray) -> list[Any]:
@@ -107,8 +112,7 @@ def value_of(scalar: pa.Scalar) -> Any:
 
 def _text_of(scalar: pa.Scalar) -> str | None:
     """Text with bytes that are no UTF-8 written as \\xNN; any other value as Arrow writes it, None where it cannot."""
-    if isinstance(scalar, pa.DictionaryScalar):
-        scalar = scalar.value
+    scalar = _without_code(scalar)
     if isinstance(scalar, pa.StringScalar):
         return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
     try:
