@@ -7,7 +7,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from iqa_core.corpus.columns import cast_value, conformed, parse_carry, plain, storable, unified
+from iqa_core.corpus.columns import cast_value, conformed, parse_carry, plain, storable, unified, values_of
 from iqa_core.errors import CallerError
 
 
@@ -90,6 +90,7 @@ def test_a_value_that_python_has_not_costs_itself_alone() -> None:
     assert kept.column("code").to_pylist() == ["caf\\xe9", "sound"]
     assert kept.column("list").to_pylist() == [["sound"], None]
     assert kept.column("year").cast(pa.int64()).to_pylist() == [0, 2**60], "as it was"
+    assert values_of(table.column("code")) == ["caf\\xe9", "sound"]
     for name in ("hour", "noon", "digits"):
         assert [scalar.is_valid for scalar in kept.column(name)] == [True, False]
     texts = conformed(table, pa.schema([(name, pa.string()) for name in ODD]), 2).to_pydict()
