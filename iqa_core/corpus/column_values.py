@@ -53,22 +53,37 @@ def _unwrapped(array: pa.Array) -> pa.Array:
         return _unwrapped(array.values).take(pa.array(run))
     if pa.types.is_dictionary(kind):
         return _unwrapped(array.dictionary).take(array.indices)
-    array = array.cast(PLAIN[kind]) if kind in PLAIN else array
-    return _sound_text(array) if pa.types.is_string(array.type) else array
+    if kind in PLAIN and not pa.types.is_temporal(kind):
+        array = array.cast(PLAIN[kind])
+    array = _sound(array) if _may_be_damaged(array.type) and not kind.num_fields else array
+    return array.cast(PLAIN[array.type]) if array.type in PLAIN else array
 
 
-def _sound_text(array: pa.Array) -> pa.Array:
-    """Text that is UTF-8: a file may say so of bytes that are none, and no engine reads them."""
+def _sound(array: pa.Array) -> pa.Array:
+    """The values, of which one that its own type does not allow costs itself only.
+
+    Text that is no UTF-8 is written as _text_of does; a time of 25 hours, a decimal of too many digits is null.
+    """
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        return pa.array([_text_of(scalar) if scalar.is_valid else None for scalar in array], pa.string())
+        return pa.array([_sound_value(scalar) for scalar in array], array.type)
     return array
 
 
+def _sound_value(scalar: pa.Scalar) -> Any:
+    try:
+        pa.array([scalar], scalar.type).validate(full=True)
+    except pa.ArrowInvalid:
+        return _text_of(scalar) if isinstance(scalar, pa.StringScalar) else None
+    return scalar
+
+
 def _may_be_damaged(kind: pa.DataType) -> bool:
-    """Whether there is text in it."""
-    return pa.types.is_string(kind) or any(_may_be_damaged(kind.field(i).type) for i in range(kind.num_fields))
+    """Whether a type's values may be others than it allows: text, times, decimals; at any depth."""
+    types = pa.types
+    is_such = types.is_string(kind) or types.is_time(kind) or types.is_date64(kind) or types.is_decimal(kind)
+    return is_such or any(_may_be_damaged(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _as_list(array: pa.Array, wanted: pa.DataType) -> pa.Array:

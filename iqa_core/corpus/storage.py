@@ -255,7 +255,7 @@ def _opened(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
         raise
     except Exception as error:  # whatever a store's library raises, as in _retried
         raise _final(error, uri) or CallerError(
-            f"{uri}: it cannot be opened with these --storage-options ({error})"
+            f"{uri}: it cannot be opened, or not with these --storage-options ({error})"
         ) from error
 
 

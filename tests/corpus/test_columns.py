@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 
 from iqa_core.corpus.carried_types import Bounds
+from iqa_core.corpus.column_values import values_of
 from iqa_core.corpus.columns import (
     RESERVED,
     InputColumn,
@@ -175,6 +178,9 @@ ODD = {
     "year": pa.array([0, 2**60], pa.timestamp("s")),
     "day": pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32()),
     "nano": pa.array([1, None], pa.time64("ns")),
+    "hour": pa.array([0, 25 * 3600], pa.int32()).view(pa.time32("s")),
+    "noon": pa.array([0, 43_200_000], pa.int64()).view(pa.date64()),
+    "digits": pa.array([Decimal("1.5"), Decimal("1234.5")], pa.decimal128(38, 1)).view(pa.decimal128(2, 1)),
 }
 """Values that Arrow holds and Python, or a reader of the table, does not."""
 
@@ -187,6 +193,9 @@ def test_a_value_that_python_has_not_costs_itself_alone() -> None:
     assert kept.column("code").to_pylist() == ["caf\\xe9", "sound"]
     assert kept.column("list").to_pylist() == [["sound"], ["caf\\xe9"]]
     assert kept.column("year").cast(pa.int64()).to_pylist() == [0, 2**60], "as it was"
+    assert values_of(table.column("code")) == ["caf\\xe9", "sound"]
+    for name in ("hour", "noon", "digits"):
+        assert [scalar.is_valid for scalar in kept.column(name)] == [True, False]
     texts = conformed(table, pa.schema([(name, pa.string()) for name in ODD]), 2, reading=2).to_pydict()
     assert texts["year"] == ["1970-01-01 00:00:00", f"<value out of range: {2**60}>"]
     assert texts["list"] == ['["sound"]', '["caf\\\\xe9"]']

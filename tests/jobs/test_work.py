@@ -17,15 +17,22 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load
 from iqa_core.corpus.batches import BatchBounds
 from iqa_core.corpus.chunks import Chunk, ReadOptions
+from iqa_core.corpus.heartbeats import Pulse
 from iqa_core.corpus.reading import ReadPlan
 from iqa_core.corpus.sink import Sink
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import ImageLimits, Reason
+from jobs.command import DONE, FAILED, parse
+from jobs.score_settings import ScoreSettings
+from jobs.scoring import applied, proposed
+from jobs.scoring_job import JOB, prepare
+from jobs.scoring_run import ScoringRun
 from jobs.work import ChunkFailure, Work, from_row, read_chunk, scored_batch, to_row
+from tests.corpora import write_list
 from tests.corpus.planned import Output
-from tests.mutations import mutated
+from tests.mutations import mutated, seeds
 
 CONFIG = AssessorConfig(checkpoint="fake:")
 LIMITS = ImageLimits(max_pixels=4096)
@@ -107,3 +114,27 @@ def test_so_have_a_hundred_thousand(tmp_path: Path) -> None:
         check_each_has_its_row(list(islice(images, 1000)), tmp_path)
         done += 1000
     print(f"{done} images")
+
+
+@pytest.mark.parametrize(("absent", "code"), [(1, DONE), (2, FAILED)])
+def test_a_list_that_needs_a_package_throughout_fills_no_table(
+    absent: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row of five is that row's failure; two are the run's, which goes on once the package is there."""
+    (tmp_path / "a.png").write_bytes(seeds()[3])
+    write_list(tmp_path / "list.jsonl", ["a.png"] * (5 - absent) + ["gs://bucket/a.png"] * absent)
+    flags = ["--input", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "out"), "--no-report"]
+    job = prepare(parse(ScoreSettings, [*flags, "--assessor.checkpoint", "fake:"]))
+    proposal = proposed(job)
+    contract = applied(job, proposal)
+    work = job.work(contract, 1)
+    with Pulse(job.storage, job.output, JOB) as pulse:
+        run = ScoringRun(job, contract, proposal, "none", pulse)
+        for errand in run.errands():
+            for batch in read_chunk(Chunk.from_bytes(errand.encoded), work):
+                assert not isinstance(batch, ChunkFailure)
+                run.take(scored_batch(batch, assess_each(ASSESSOR, batch.images), work, "{}"))
+        assert run.conclude() == code
+        run.close()
+    assert len(job.ledger.finished()) == (code == DONE)
+    assert ("gcsfs" in capsys.readouterr().out) == (code == FAILED), "the first failure is named"
