@@ -96,15 +96,17 @@ class _Table:
     source: Source
     tar: Source | None = None
     """The one that has its name."""
-    range: str = ""
+    scope: str = ""
     """Folder of the files that it may describe."""
     images: int = 0
-    """Files in the range."""
+    """Of these files."""
     rows: int = 0
     absent: int = 0
     """Rows of them that say themselves that there is no file (a failed download)."""
     columns: list[_Column] = field(default_factory=list)
     survey: Survey | None = None
+    is_readable: bool = True
+    """Or no list at all."""
     chosen: Metadata | None = None
     """None where it does not describe files."""
 
@@ -141,16 +143,16 @@ class Beside:
                 if source.kind in (Kind.PARQUET, Kind.LIST) and source.uri not in self.named
             }
             if not tables:
-                yield from (source for source, _ in spool)
+                yield from (source for source, _ in spool if source.kind is not Kind.LIST)
                 return
-            self._give_ranges(tables.values(), spool)
+            self._give_scopes(tables.values(), spool)
             self._match_tars([table for table in tables.values() if table.tar is not None], folder)
             with _Spool(self._matched(tables.values(), spool)) as matched:
                 for table in tables.values():
                     self._settle(table)
                 yield from self._told(tables, matched)
 
-    def _give_ranges(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> None:
+    def _give_scopes(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> None:
         """To each table the tar of its name, the folder of its name if that has images, or the folder it lies in."""
         by_stem = {table.stem: table for table in tables}
         images = dict.fromkeys((*by_stem, *(table.folder for table in tables)), 0)
@@ -162,15 +164,15 @@ class Beside:
                     if ancestor in images:
                         images[ancestor] += 1
         for table in tables:
-            table.range = table.stem if images[table.stem] or table.tar else table.folder
-            table.images = images[table.range]
+            table.scope = table.stem if images[table.stem] or table.tar else table.folder
+            table.images = images[table.scope]
 
     def _matched(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> Iterator[_Named]:
         """The sources, images with the tables that name them."""
-        of_range: dict[str, list[_Table]] = defaultdict(list)
+        by_scope: dict[str, list[_Table]] = defaultdict(list)
         for table in tables:
             if table.tar is None and table.images:
-                of_range[table.range].append(table)
+                by_scope[table.scope].append(table)
         loaded: dict[str, list[_Table]] = {}
         for source, _ in sources:
             for left in [around for around in loaded if not source.uri.startswith(around + "/")]:
@@ -178,8 +180,8 @@ class Beside:
                     self._settle(table)
             found: list[str] = []
             for around in _ancestors(source.uri) if source.kind is Kind.IMAGE else ():
-                if around in of_range and around not in loaded:
-                    loaded[around] = [table for table in of_range[around] if self._load(table)]
+                if around in by_scope and around not in loaded:
+                    loaded[around] = [table for table in by_scope[around] if self._load(table)]
                 found += [table.source.uri for table in loaded.get(around, ()) if _names(table, source.uri)]
             yield source, tuple(found)
 
@@ -213,8 +215,8 @@ class Beside:
             is_read = self._read_names(table)
         except (Missing, Forbidden, FetchFailed):
             return False
-        except CallerError:  # no list at all
-            self.listing.ignored[f"{table.source.uri.rsplit('/', 1)[1]} that cannot be read"] += 1
+        except CallerError:
+            table.is_readable = False
             return False
         return is_read and bool(table.columns)
 
@@ -296,10 +298,11 @@ class Beside:
         by_tar = {table.tar.uri: table.chosen for table in tables.values() if table.tar is not None}
         for source, named_by in sources:
             table = tables.get(source.uri)
-            if table is not None and table.chosen is not None:
-                continue
-            if source.kind is Kind.LIST:
-                self.listing.ignored[extension(source.uri)] += 1
+            is_list = source.kind is Kind.LIST
+            if is_list and table is not None and table.chosen is None:
+                kind = extension(source.uri)
+                self.listing.ignored[kind if table.is_readable else f"{kind} that cannot be read"] += 1
+            if is_list or (table is not None and table.chosen is not None):
                 continue
             found = (by_tar.get(source.uri), *(tables[uri].chosen for uri in named_by))
             yield replace(source, metadata=next(filter(None, found), None))

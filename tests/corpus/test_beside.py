@@ -165,7 +165,34 @@ def test_a_list_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg")
     (tmp_path / "in" / "metadata.csv").write_bytes(b"file_name\n\xe9.jpg\n")
     output = Output(tmp_path / "out")
-    assert output.extend(tmp_path / "in").listing.ignored == {"csv": 1, "metadata.csv that cannot be read": 1}
+    assert output.extend(tmp_path / "in").listing.ignored == {"csv that cannot be read": 1}
+
+
+def test_a_list_that_was_named_is_an_input_beside_its_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg")
+    write_table(tmp_path / "in" / "metadata.csv", file_name=["a.jpg"], caption=["A"])
+    output = Output(tmp_path / "out")
+    assert not output.extend(tmp_path / "in", tmp_path / "in" / "metadata.csv").listing.ignored
+    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", None), ("a.jpg", "A")]
+
+
+def test_columns_of_any_type_come_along(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
+    table = pa.table(
+        {
+            "file_name": pa.array(["c.jpg", "a.jpg"], pa.string_view()),
+            "codes": pa.array(["x", "y"]).dictionary_encode(),
+            "boxes": [[{"x": 1}], None],
+            "big": pa.array([2**63, 1], pa.uint64()),
+        }
+    )
+    pq.write_table(table, tmp_path / "in" / "t.parquet")
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "in")
+    images = output.images()
+    assert captions(images, "codes") == {"a.jpg": "y", "b.jpg": None, "c.jpg": "x"}
+    assert captions(images, "boxes")["c.jpg"] == [{"x": 1}]
+    assert captions(images, "big") == {"a.jpg": 1, "b.jpg": None, "c.jpg": 2**63}
 
 
 # ---- what changes
@@ -248,15 +275,22 @@ def test_only_the_wanted_rows_of_many_row_groups_are_kept(tmp_path: Path, monkey
 
 
 def test_chunks_of_several_tables_have_the_columns_of_each(tmp_path: Path) -> None:
-    for index, (folder, value) in enumerate([("a", 1), ("b", 2.5), ("c", None)]):
+    tables: dict[str, dict[str, Any]] = {
+        "a": {"n": [None], "is_good": [True]},
+        "b": {"n": [1], "is_good": [None]},
+        "c": {"n": [2.5], "is_good": [False]},
+        "d": {"own": ["z"]},
+    }
+    for folder, columns in tables.items():
         touch(tmp_path / "in", f"{folder}/x.jpg")
-        columns = {"n": [value]} if index < 2 else {"own": ["z"]}
         write_table(tmp_path / "in" / folder / "metadata.jsonl", file_name=["x.jpg"], **columns)
-    output = Output(tmp_path / "out")
-    output.extend(tmp_path / "in")
-    images = output.images()
-    assert captions(images, "n") == {"a/x.jpg": 1.0, "b/x.jpg": 2.5, "c/x.jpg": None}
-    assert captions(images, "own") == {"a/x.jpg": None, "b/x.jpg": None, "c/x.jpg": "z"}
+    for chunk_images in (1, 2, 9):
+        output = Output(tmp_path / f"out{chunk_images}", ReadOptions(chunk_images=chunk_images))
+        output.extend(tmp_path / "in")
+        images = output.images()
+        assert list(captions(images, "n").values()) == [None, 1.0, 2.5, None]
+        assert list(captions(images, "is_good").values()) == [True, None, False, None]
+        assert list(captions(images, "own").values()) == [None, None, None, "z"]
 
 
 @pytest.mark.s3

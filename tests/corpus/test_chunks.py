@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqa_core.corpus.chunks import Chunk, Content, Stretch
-from iqa_core.corpus.sources import Kind
+from iqa_core.corpus.segments import Draft
+from iqa_core.corpus.sources import Kind, Metadata
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 counts = st.integers(0, 2**50)
-stretches = st.builds(Stretch, names, names, st.none() | counts, names, counts, counts, st.none() | counts)
+stretches = st.builds(
+    Stretch,
+    *(names, names, st.none() | counts, names, counts, counts, st.none() | counts),
+    occurrences=st.none() | st.lists(st.integers(1, 2**31 - 1), max_size=3).map(tuple),
+    metadata=st.none() | st.builds(Metadata, names, st.none() | counts, names, names),
+)
 
 
 @given(chunk=st.builds(Chunk, names, st.sampled_from(Kind), st.lists(stretches, max_size=5).map(tuple)))
 def test_bytes_are_the_chunk_again(chunk: Chunk) -> None:
     assert Chunk.from_bytes(chunk.to_bytes()) == chunk
+
+
+@settings(max_examples=20)
+@given(stretch=stretches)
+def test_a_segment_has_the_stretch_again(stretch: Stretch) -> None:
+    assert list(Draft.of([(Kind.IMAGE, (stretch,))])) == [(Kind.IMAGE, (stretch,))]
 
 
 def test_a_chunk_of_a_thousand_files_is_small() -> None:

@@ -145,13 +145,18 @@ def opened(storage: Storage, uri: str, size: int) -> tuple[list[str], int, Itera
 def columns_of(
     storage: Storage, uri: str, size: int, options: ReadOptions, note: Callable[[Mapping[str, Any]], None]
 ) -> Survey:
-    """What it would carry if no column were the image; each record is handed to `note` on the way."""
+    """What it would carry if no column were the image; each record is handed to `note` on the way.
+
+    A column without a value is null: one such list of many says nothing of its type.
+    """
     header, _, records = opened(storage, uri, size)
     seen = _Seen(options, dict.fromkeys(header))
     for record in records:
         seen.add(record.values)
         note(record.values)
-    return Survey((), seen.schema(), seen.bounds, seen.unfit)
+    valued = {name for part in seen.parts for name, kind in part if not pa.types.is_null(kind)}
+    fields = [field if field.name in valued else field.with_type(pa.null()) for field in seen.schema()]
+    return Survey((), pa.schema(fields), seen.bounds, seen.unfit)
 
 
 def as_table(records: Sequence[Mapping[str, Any]], header: Iterable[str], options: ReadOptions) -> pa.Table:

@@ -7,12 +7,13 @@ extension, without it, or up to the first dot, which is WebDataset's key. It nam
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iqa_core.corpus.carried_types import carried_type
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.column_values import text_of, values_of
 from iqa_core.corpus.columns import conformed
@@ -105,7 +106,7 @@ def _rows(storage: Storage, metadata: Metadata, options: ReadOptions, wanted: fr
         )
     if extension(metadata.uri) == "parquet":
         with parquet.faults_named(metadata.uri):
-            yield from _parquet_rows(parquet.opened(storage, metadata.uri, entry.size), metadata, wanted)
+            yield from _parquet_rows(parquet.opened(storage, metadata.uri, entry.size), metadata, wanted, options)
         return
     header, _, records = lists.opened(storage, metadata.uri, entry.size)
     kept = [record.values for record in records if named(record.values.get(metadata.column), metadata.uri) in wanted]
@@ -113,9 +114,15 @@ def _rows(storage: Storage, metadata: Metadata, options: ReadOptions, wanted: fr
     yield names, lists.as_table(kept, [*header, metadata.column], options)
 
 
-def _parquet_rows(file: pq.ParquetFile, metadata: Metadata, wanted: frozenset[str]) -> Iterator[Found]:
-    """The column of names is read first, and what else there is only where it has something wanted."""
-    yield [], file.schema_arrow.empty_table()
+def _parquet_rows(
+    file: pq.ParquetFile, metadata: Metadata, wanted: frozenset[str], options: ReadOptions
+) -> Iterator[Found]:
+    """The column of names is read first, and what else there is only where it has something wanted.
+
+    In the types that are carried: Arrow takes no rows of others.
+    """
+    schema = pa.schema([(field.name, carried_type(field.type)) for field in file.schema_arrow])
+    yield [], schema.empty_table()
     for group in range(file.num_row_groups):
         found = list(column_names(file, metadata, [group]))
         hits = [[row for row, name in enumerate(names) if name in wanted] for names in found]
@@ -124,7 +131,8 @@ def _parquet_rows(file: pq.ParquetFile, metadata: Metadata, wanted: frozenset[st
         batches = file.iter_batches(BATCH_ROWS, row_groups=[group])
         for names, rows, batch in zip(found, hits, batches, strict=True):
             if rows:
-                yield [names[row] for row in rows], pa.Table.from_batches([batch]).take(pa.array(rows, pa.int64()))
+                table = conformed(pa.Table.from_batches([batch]), schema, batch.num_rows, options.reading)
+                yield [names[row] for row in rows], table.take(pa.array(rows, pa.int64()))
 
 
 def column_names(
@@ -136,21 +144,29 @@ def column_names(
 
 
 def _stacked(tables: Sequence[pa.Table], options: ReadOptions) -> pa.Table:
-    """All rows, a column that one lacks null; text where two types do not go together, as the plan has it then."""
-    schema = _common([table.schema for table in tables])
-    return pa.concat_tables([conformed(table, schema, table.num_rows, options.reading) for table in tables])
+    """All rows, a column that one lacks null; text where two types do not go together, as the plan has it then.
+
+    A column without a value has no say in its type.
+    """
+    types = {field.name: field.type for table in tables for field in table.schema}
+    valued = [_without_empty(table) for table in tables]
+    seen: dict[str, pa.DataType] = {}
+    for field in (field for table in valued for field in table.schema):
+        seen[field.name] = _wider(seen.get(field.name, field.type), field.type)
+    schema = pa.schema(types | seen)
+    parts = zip(valued, tables, strict=True)
+    return pa.concat_tables([conformed(kept, schema, table.num_rows, options.reading) for kept, table in parts])
 
 
-def _common(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    types: dict[str, pa.DataType] = {}
-    for field in (field for schema in schemas for field in schema):
-        known = types.get(field.name, field.type)
-        is_one = known == field.type or pa.types.is_null(field.type)
-        types[field.name] = known if is_one else field.type if pa.types.is_null(known) else _wider(known, field.type)
-    return pa.schema(types)
+def _without_empty(table: pa.Table) -> pa.Table:
+    return table.select([name for name in table.column_names if table.column(name).null_count < table.num_rows])
 
 
 def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    if first == second:
+        return first
+    if pa.types.is_integer(first) != pa.types.is_integer(second):
+        return pa.string()  # as text an integer beside a fraction loses nothing
     schemas = [pa.schema([("x", kind)]) for kind in (first, second)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
