@@ -397,6 +397,7 @@ class ScoringRun:
             },
             "this_run": {
                 **self._mine.to_json(),
+                "unfit_values": dict(sorted(self._proposal.unfit.items())),
                 "replayed_chunks": len(self._replayed),
                 "seconds": self._progress.seconds,
                 "images_per_second": self._progress.rate,

@@ -36,7 +36,8 @@ def fetch_allowed(
         return NOT_ALLOWED
     try:
         if found.scheme == "s3":
-            return fetch(storage, uri, None, limits)
+            # what was allowed, not what was sent: a bucket's name may be written in capitals
+            return fetch(storage, f"s3://{found.host}{found.target}", None, limits)
         return _get(found, limits.max_bytes, timeout_s)
     except Refused:
         return NOT_ALLOWED

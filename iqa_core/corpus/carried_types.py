@@ -26,7 +26,7 @@ PLAIN = {
 """Types without parameters, and what their values are carried as."""
 
 Bounds = tuple[int, int]
-"""Smallest and largest of a column's integers, or of its times in the column's own unit."""
+"""Smallest and largest of a column's integers, or of its times in the unit that they are carried in."""
 
 
 def unwrapped(kind: pa.DataType) -> pa.DataType:
@@ -65,16 +65,20 @@ def carried_type(kind: pa.DataType) -> pa.DataType:
 def _carried_struct(kind: pa.StructType) -> pa.DataType:
     names = [field.name.lower() for field in kind]
     if not names or "" in names or len(set(names)) < len(names) or any("\0" in name for name in names):
-        raise ValueError(
-            f"{kind}, whose fields are none, or have no names that differ by more than upper and lower case"
-        )
+        raise ValueError(f"{kind}, a struct without fields, or whose fields' names no engine tells apart")
     return pa.struct([(field.name, carried_type(field.type)) for field in kind])
 
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether it is one of the five layouts of lists."""
-    tests = ("list", "large_list", "fixed_size_list", "list_view", "large_list_view")
-    return any(getattr(pa.types, f"is_{name}")(kind) for name in tests)
+    tests = pa.types
+    return (
+        tests.is_list(kind)
+        or tests.is_large_list(kind)
+        or tests.is_fixed_size_list(kind)
+        or tests.is_list_view(kind)
+        or tests.is_large_list_view(kind)
+    )
 
 
 def settled(kind: pa.DataType) -> pa.DataType:
@@ -90,7 +94,7 @@ def settled(kind: pa.DataType) -> pa.DataType:
 
 def is_scorable(kind: pa.DataType) -> bool:
     """Whether a table of this type could ever be scored: Arrow takes no rows of views and run ends."""
-    if any(pa.types.__dict__[f"is_{name}"](kind) for name in ("string_view", "binary_view", "run_end_encoded")):
+    if kind in (pa.string_view(), pa.binary_view()) or pa.types.is_run_end_encoded(kind):
         return False
     return all(is_scorable(kind.field(i).type) for i in range(kind.num_fields))
 

@@ -14,13 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from iqa_core.corpus.carried_types import PLAIN, Bounds, has_bounds, is_list
+from iqa_core.corpus.carried_types import PLAIN, Bounds, carried_type, has_bounds, is_list, settled
 
 
 def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     """The column as another type. Raises ValueError where a value has no place in it."""
-    if column.type == wanted and not _may_be_damaged(wanted):
-        return column
     try:
         if pa.types.is_string(wanted):
             return pa.chunked_array([_as_text(chunk) for chunk in column.chunks], wanted)
@@ -31,6 +29,8 @@ def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 def _as(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     """One array, whatever lies in it, as a type."""
+    if array.type == wanted and not _may_be_damaged(wanted):
+        return array
     array = _unwrapped(array)
     kind = array.type
     if (is_list(kind) or pa.types.is_map(kind)) and pa.types.is_list(wanted):
@@ -53,22 +53,37 @@ def _unwrapped(array: pa.Array) -> pa.Array:
         return _unwrapped(array.values).take(pa.array(run))
     if pa.types.is_dictionary(kind):
         return _unwrapped(array.dictionary).take(array.indices)
-    array = array.cast(PLAIN[kind]) if kind in PLAIN else array
-    return _sound_text(array) if pa.types.is_string(array.type) else array
+    if kind in PLAIN and not pa.types.is_temporal(kind):
+        array = array.cast(PLAIN[kind])
+    array = _sound(array) if _may_be_damaged(array.type) and not kind.num_fields else array
+    return array.cast(PLAIN[array.type]) if array.type in PLAIN else array
 
 
-def _sound_text(array: pa.Array) -> pa.Array:
-    """Text that is UTF-8: a file may say so of bytes that are none, and no engine reads them."""
+def _sound(array: pa.Array) -> pa.Array:
+    """The values, of which one that its own type does not allow costs itself only.
+
+    Text that is no UTF-8 is written as _text_of does; a time of 25 hours, a decimal of too many digits is null.
+    """
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:
-        return pa.array([_text_of(scalar) if scalar.is_valid else None for scalar in array], pa.string())
+        return pa.array([_sound_value(scalar) for scalar in array], array.type)
     return array
 
 
+def _sound_value(scalar: pa.Scalar) -> Any:
+    try:
+        pa.array([scalar], scalar.type).validate(full=True)
+    except pa.ArrowInvalid:
+        return _text_of(scalar) if isinstance(scalar, pa.StringScalar) else None
+    return scalar
+
+
 def _may_be_damaged(kind: pa.DataType) -> bool:
-    """Whether there is text in it."""
-    return pa.types.is_string(kind) or any(_may_be_damaged(kind.field(i).type) for i in range(kind.num_fields))
+    """Whether a type's values may be others than it allows: text, times, decimals; at any depth."""
+    types = pa.types
+    is_such = types.is_string(kind) or types.is_time(kind) or types.is_date64(kind) or types.is_decimal(kind)
+    return is_such or any(_may_be_damaged(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _as_list(array: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -116,7 +131,10 @@ def _as_struct(array: pa.StructArray, wanted: pa.DataType) -> pa.Array:
 
 
 def _as_text(array: pa.Array) -> pa.Array:
-    array = _unwrapped(array)
+    try:
+        array = _as(array, settled(carried_type(array.type)))
+    except ValueError:  # a union, say; or a year that milliseconds do not reach
+        array = _unwrapped(array)
     if pa.types.is_string(array.type):
         return array
     return pa.array([None if value is None else text_of(value) for value in values_of(array)], pa.string())
@@ -170,20 +188,22 @@ def text_of(value: Any) -> str:
 
 
 def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
-    """Smallest and largest of 0 and all the 64-bit integers and times in a column."""
+    """Smallest and largest of 0 and all the 64-bit integers and times in a column, in the units they are carried in."""
     low = high = 0
     for array in arrays:
-        for integers in _integers_of(array):
-            found = pc.min_max(integers).as_py()
-            low, high = min(low, found["min"] or 0), max(high, found["max"] or 0)
+        for leaf in _leaves_of(array):
+            per_unit = 1000 if pa.types.is_timestamp(leaf.type) and leaf.type.unit == "s" else 1
+            found = pc.min_max(leaf if pa.types.is_integer(leaf.type) else leaf.cast(pa.int64())).as_py()
+            low, high = min(low, per_unit * (found["min"] or 0)), max(high, per_unit * (found["max"] or 0))
     return low, high
 
 
-def _integers_of(array: pa.Array) -> Iterator[pa.Array]:
+def _leaves_of(array: pa.Array) -> Iterator[pa.Array]:
+    """Its 64-bit integers and times, wherever they lie in it."""
     array = _unwrapped(array)
     if is_list(array.type) or pa.types.is_map(array.type):
-        yield from _integers_of(_values_in(array))
+        yield from _leaves_of(_values_in(array))
     elif pa.types.is_struct(array.type):
-        yield from (leaf for child in array.flatten() for leaf in _integers_of(child))
+        yield from (leaf for child in array.flatten() for leaf in _leaves_of(child))
     elif not array.type.num_fields and has_bounds(array.type):
-        yield array if pa.types.is_integer(array.type) else array.cast(pa.int64())
+        yield array

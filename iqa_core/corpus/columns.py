@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -87,7 +87,9 @@ class InputColumn:
 
     def check_held(self, wanted: pa.DataType) -> None:
         """Raises CallerError unless every value of the column has its place in a type, as the same value."""
-        if not holds(wanted, self.carried, self.bounds):
+        # seconds reach further than the milliseconds that they are carried as
+        is_beyond = self.bounds is not None and not -(2**63) <= self.bounds[0] <= self.bounds[1] < 2**64
+        if is_beyond or not holds(wanted, self.carried, self.bounds):
             raise CallerError(
                 f"{self.uri}: column {self.given} is {self.type} there, and {wanted} does not hold all its values; "
                 f"carry it as text (--carry {self.given}:string), give it one type in all inputs, or score this one "
@@ -123,7 +125,7 @@ def _check_names(columns: Sequence[InputColumn]) -> None:
 
 def _together(columns: Sequence[InputColumn]) -> pa.DataType:
     """The type that holds what these sources have under one name."""
-    *_, wanted = accumulate(columns[1:], _wider, initial=columns[0].carried)
+    wanted = reduce(_wider, columns[1:], columns[0].carried)
     for column in columns:
         column.check_held(wanted)
     return wanted

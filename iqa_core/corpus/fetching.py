@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from urllib.parse import unquote_to_bytes
 
-from iqa_core.corpus.remote import Oversized, failure_named
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
+from iqa_core.corpus.remote import Oversized, check_size, failure_named
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, NoSuchStorage, Storage, windows_hint
+from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
 
 FETCH_THREADS = 16
@@ -17,24 +20,61 @@ FETCH_THREADS = 16
 LOOKAHEAD = 32
 """Images fetched ahead of the one being decoded; bounds memory."""
 
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
 
 def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> bytes | Rejection:
-    """The whole object as it is now, be it longer or shorter than when it was listed.
+    """The whole object as it is now, be it longer or shorter than when it was listed; or what a data URI holds.
 
     size: where a listing told it, so that what is too large is not asked for.
+    Raises RunError where the credentials are at fault, and nothing else: any other failure is this image's.
     """
     try:
         if size is not None and size > limits.max_bytes:
             raise Oversized(size)
+        if is_inline(uri):
+            return _inline(uri, limits.max_bytes)
         return storage.read(uri, max_bytes=limits.max_bytes)
     except Oversized as error:
         return Rejection(Reason.TOO_LARGE, f"{error.size} bytes encoded; the bound is {limits.max_bytes}")
+    except NoSuchStorage:
+        return Rejection(Reason.MISSING, f"there is no storage of the kind {uri.split('://')[0][:40]}://")
     except Missing:
-        return Rejection(Reason.MISSING, "there is no such file")
+        return Rejection(Reason.MISSING, f"there is no such file{windows_hint(uri)}")
     except Forbidden:
         return Rejection(Reason.FORBIDDEN, "access is denied")
     except FetchFailed as error:
         return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {failure_named(error.__cause__)}")
+    except CallerError as error:  # of this row's storage; those of others may be in order
+        return Rejection(Reason.FETCH_FAILED, f"its storage cannot be opened: {_unopened(error.__cause__)}")
+
+
+def _unopened(cause: BaseException | None) -> str:
+    """Names the package that is missing, but no path."""
+    if isinstance(cause, ImportError):
+        return f"a package is not installed ({cause.name if cause.path else cause})"
+    return failure_named(cause)
+
+
+def is_inline(uri: str) -> bool:
+    """Whether the URI holds the image itself."""
+    return uri[:5].lower() == "data:"
+
+
+def _inline(uri: str, max_bytes: int) -> bytes | Rejection:
+    """Content of a data URI (RFC 2397): percent-encoded, or base64 of either alphabet, with or without padding."""
+    head, comma, body = uri.partition(",")
+    if not comma:
+        return Rejection(Reason.CORRUPT, "its data URI has no comma")
+    try:
+        data = unquote_to_bytes(body)
+        if head.lower().endswith(";base64"):
+            text = data.translate(_URL_SAFE, b" \t\r\n").rstrip(b"=")
+            data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return Rejection(Reason.CORRUPT, "its data URI is not the base64 that it says")
+    check_size(len(data), None, max_bytes)
+    return data
 
 
 def fetch_all(

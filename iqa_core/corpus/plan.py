@@ -105,7 +105,10 @@ class Contract:
 
 def _replanned(field: pa.Field) -> pa.Field:
     """A column of a type that no chunk could be scored with, in the type that it would be planned in now."""
-    return field.with_type(settled(carried_type(field.type)))
+    try:
+        return field.with_type(settled(carried_type(field.type)))
+    except ValueError:  # cannot be planned now either
+        return field
 
 
 def _check_fields(content: Mapping[str, Any]) -> None:

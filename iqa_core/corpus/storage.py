@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import random
+import re
 import stat
 import time
 import uuid
@@ -94,6 +95,10 @@ _PASSING_CODES = frozenset(
 
 class Missing(IqaError):
     """There is nothing at this URI."""
+
+
+class NoSuchStorage(Missing):
+    """Nothing that is installed or known speaks this scheme."""
 
 
 class Forbidden(IqaError):
@@ -247,7 +252,7 @@ class Storage:
                     yield entry
             yield from sorted(escaped, key=lambda entry: entry.uri)
             return
-        scheme = folder.split("://", 1)[0]
+        scheme = canonical(folder).split("://", 1)[0]
         previous = ""
         for listed in self._listed(folder, is_recursive=True):
             entry = Entry(f"{scheme}://{listed.path.lstrip('/')}", listed.size, listed.etag)
@@ -270,31 +275,66 @@ class Storage:
                 return
 
     def _remote(self, uri: str) -> tuple[Store, str]:
+        """Raises NoSuchStorage, CallerError where a package is missing or the options do not fit, and what `read` does:
+        of a chain such as `zip://a.png::s3://…` the outer ones are read to open it."""
+        uri = canonical(uri)
         scheme = uri.split("://", 1)[0]
-        if "::" not in scheme and scheme not in available_protocols():
-            raise Missing(f"{uri}: there is no storage of the kind {scheme}://")
-        try:
-            return open_store(uri, self.options)
-        except (ImportError, KeyError, TypeError, ValueError) as error:
-            raise CallerError(f"{uri}: it cannot be opened with these --storage-options ({error})") from error
+        if any(link not in available_protocols() for link in scheme.split("::")):
+            raise NoSuchStorage(f"{uri}: there is no storage of the kind {scheme}://")
+        return _retried(lambda: _opened(uri, self.options), uri)
+
+
+def _opened(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
+    """What is no OSError has asked nobody, and will be the same next time."""
+    try:
+        return open_store(uri, options)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a store's library raises, as in _retried
+        raise _final(error, uri) or CallerError(
+            f"{uri}: it cannot be opened, or not with these --storage-options ({error})"
+        ) from error
+
+
+_FILE = re.compile(r"file:(?://localhost(?=/)|(?=/(?!/)))", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.:-]*(?=://)", re.IGNORECASE)
+
+
+def canonical(uri: str) -> str:
+    """The URI with its scheme in lower case; `file:/path` and `file://localhost/path` as `file:///path`."""
+    if match := _FILE.match(uri):
+        return f"file://{uri[match.end() :]}"
+    match = _SCHEME.match(uri)
+    return f"{match[0].lower()}{uri[match.end() :]}" if match else uri
+
+
+_WINDOWS = re.compile(r"(^|/)[a-z]:[\\/]|\\", re.IGNORECASE)
+
+
+def windows_hint(uri: str) -> str:
+    """For the end of a message about a URI where nothing lies."""
+    return "; a Windows path leads nowhere here" if _WINDOWS.search(uri) else ""
 
 
 def is_local(uri: str) -> bool:
+    uri = canonical(uri)
     return "://" not in uri or uri.startswith("file://")
 
 
 def local_path(uri: str) -> Path:
-    """The path behind a local URI; `file://` URIs are percent-decoded, plain paths are taken as they are."""
+    """The path behind a local URI; `file:` URIs are percent-decoded, plain paths are taken as they are."""
+    uri = canonical(uri)
     if uri.startswith("file://"):
         return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
     return Path(uri)
 
 
 def absolute(uri: str) -> str:
-    """The URI without a trailing slash; a relative local path made absolute."""
+    """The URI, canonical and without a trailing slash; a relative local path made absolute."""
     if is_local(uri):
         return local_uri(os.fsencode(os.path.abspath(local_path(uri))))
-    return uri.rstrip("/")
+    uri = canonical(uri)
+    return uri if uri.endswith("://") else uri.rstrip("/")
 
 
 def join(folder: str, name: str) -> str:
@@ -313,8 +353,10 @@ def _walk_local(folder: bytes) -> Iterator[Entry]:
     try:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name + (b"/" if _is_folder(entry) else b""))
     except OSError as error:
-        what = "there is no such file or folder" if isinstance(error, FileNotFoundError) else error.strerror
-        raise CallerError(f"{local_uri(folder)}: {what}") from error
+        uri = local_uri(folder)
+        is_missing = isinstance(error, FileNotFoundError)
+        what = f"there is no such file or folder{windows_hint(uri)}" if is_missing else error.strerror
+        raise CallerError(f"{uri}: {what}") from error
     for entry in found:
         if _is_folder(entry):
             yield from _walk_local(entry.path)
@@ -429,6 +471,8 @@ def _final(error: Exception, uri: str) -> IqaError | None:
         return Missing(f"{uri}: nothing can lie at such a place")
     if isinstance(error, Shorter):
         return FetchFailed(f"{uri}: {error}; it was replaced since it was listed")
+    if isinstance(error, ImportError):
+        return CallerError(f"{uri}: a package that it needs is not installed ({error})")
     if isinstance(error, TypeError):
         return CallerError(f"{uri}: it cannot be opened with these --storage-options ({error})")
     status = http_status(error)
@@ -442,5 +486,6 @@ def _final(error: Exception, uri: str) -> IqaError | None:
 def _is_missing(error: BaseException) -> bool:
     """Whether nothing is there. fsspec's HTTP says so of whatever goes wrong, with what it was as the cause."""
     cause = error.__cause__
-    is_sure = cause is None or isinstance(cause, LookupError | FileNotFoundError) or http_status(cause) in {404, 410}
-    return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) and is_sure
+    is_about_the_name = cause is None or isinstance(cause, LookupError | FileNotFoundError | ValueError)
+    is_missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    return is_missing and (is_about_the_name or http_status(cause) in {404, 410})

@@ -29,11 +29,11 @@ def inspect(data: bytes | memoryview, limits: ImageLimits) -> Container | Reject
         return Rejection(Reason.TOO_LARGE, f"{num_bytes} bytes are more than the limit of {limits.max_bytes}")
     try:
         container = _walk(bytes(data), limits)
+        return _outside(container.header, num_bytes, limits) or container
     except MemoryError:
         raise
     except Exception as error:
         return rejection(error, None)
-    return _outside(container.header, num_bytes, limits) or container
 
 
 def _outside(header: ImageHeader, num_bytes: int, limits: ImageLimits) -> Rejection | None:

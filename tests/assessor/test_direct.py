@@ -127,3 +127,12 @@ def test_a_real_model_scores_sizes_together(qwen: Path) -> None:
         assert isinstance(alone, Assessment)
         assert isinstance(result, Assessment)
         np.testing.assert_allclose(alone.scores_K, result.scores_K, atol=1e-4)
+
+
+def test_facts_that_a_preparer_does_not_take_are_one_images_matter() -> None:
+    colour = PIXELS[0, 0].tobytes().hex()
+    assessor = load_assessor(f"fake:?prepare_raise_on={colour}")
+    result, sound = assess_images(assessor, [PIXELS, PIXELS + 1])
+    assert isinstance(result, Rejection)
+    assert (result.reason, result.detail) == (Reason.CORRUPT, "preparing it failed with RuntimeError")
+    assert isinstance(sound, Assessment)

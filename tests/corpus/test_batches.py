@@ -21,7 +21,7 @@ from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, reje
 from iqa_core.corpus.chunks import Content, Encoded
 from iqa_core.corpus.table import LOCATION
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Reason, Rejection, RgbImage
-from tests.bad_images import bad_images
+from tests.bad_images import bad_images, png_claiming
 
 PATCH = 8
 
@@ -250,3 +250,21 @@ def test_a_rejected_batch_of_one_is_not_decoded() -> None:
     (row,) = batch.facts.to_pylist()
     assert (row["key"], row["n"], row["offset"]) == ("1.png", 1, 512)
     assert row["sha256"] == hashlib.sha256(b"poison").hexdigest()
+
+
+def test_a_claim_that_no_column_holds_is_null_in_its_row() -> None:
+    def fetched(ordinals: Sequence[int]) -> Iterator[Encoded]:
+        cut = Encoded("caf\udce9.tar", Rejection(Reason.TRUNCATED, "cut"), offset=2**63, length=10**30, row=-(2**64))
+        return (cut if ordinal == 1 else Encoded("a.tar", png(16, 16), offset=5, length=7) for ordinal in ordinals)
+
+    content = Content(("a.png", "b.png"), pa.table({"n": [1, 2]}), fetched)
+    (batch,) = ready_batches("c", content, PatchPreparer(), BatchBounds(tokens=10), nullcontext)
+    cut, sound = batch.facts.to_pylist()
+    assert (cut["offset"], cut["length"], cut["row"], cut["source"]) == (None, None, None, "caf\\udce9.tar")
+    assert (sound["offset"], sound["length"], sound["row"], sound["width"]) == (5, 7, None, 16)
+
+
+def test_a_side_that_no_column_holds_is_one_images_rejection() -> None:
+    found = batched([png_claiming(2**32 - 1, 9), png(16, 16)], BatchBounds(tokens=10))
+    (rejected,) = [outcome for outcome in outcomes(found).values() if isinstance(outcome, Rejection)]
+    assert rejected.reason is Reason.TOO_LARGE

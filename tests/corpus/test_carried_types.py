@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from iqa_core.corpus.carried_types import carried_type, holds, settled
+from iqa_core.corpus.carried_types import carried_type, holds, is_scorable, settled
 from iqa_core.corpus.column_values import bounds_of, converted
+from tests.arrow_types import all_types
 
 NUMBERS = [0, 1, -1, 127, 2**24, 2**24 + 1, 2**31 - 1, -(2**31), 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1]
 TIMES = [0, -1, 10**9, 2**53, 2**62]
@@ -89,6 +90,7 @@ def test_bounds_are_found_at_any_depth() -> None:
     assert bounds_of([nested, nested[1:]]) == (-7, 5)
     assert bounds_of([pa.array([2**64 - 1], pa.uint64())]) == (0, 2**64 - 1)
     assert bounds_of([pa.nulls(3, pa.int64())]) == (0, 0)
+    assert bounds_of([pa.array([[2**60]], pa.list_(pa.timestamp("s")))]) == (0, 1000 * 2**60), "carried as milliseconds"
     assert bounds_of([pa.array([dt.timedelta(seconds=-3)], pa.duration("ms"))]) == (-3000, 0)
 
 
@@ -113,3 +115,15 @@ def test_what_does_not_fit_is_an_error() -> None:
     for value, wanted in [(2**53 + 1, pa.float64()), (1.5, pa.int64()), ("x", pa.int32()), (Decimal("1.5"), pa.int8())]:
         with pytest.raises(ValueError, match=r"out of|not in range|truncated|parse|data loss"):
             converted(pa.chunked_array([pa.array([value])]), wanted)
+
+
+def test_a_column_of_an_older_plan_stays_in_the_type_that_it_was_planned_in() -> None:
+    """Of every type that a table could be scored with before there was a closed list."""
+    kept = 0
+    for example in all_types():
+        kind = example.column.type
+        if is_scorable(kind) and example.carried is not None and "dictionary" not in str(kind):
+            column = pa.chunked_array([example.column, example.column[1:]])
+            assert converted(column, kind).equals(column), kind
+            kept += 1
+    assert kept > 100

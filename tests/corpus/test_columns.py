@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pyarrow as pa
 import pytest
 
 from iqa_core.corpus.carried_types import Bounds
+from iqa_core.corpus.column_values import values_of
 from iqa_core.corpus.columns import (
     RESERVED,
     InputColumn,
     cast_value,
     conformed,
     parse_carry,
+    plain,
     settled_schema,
+    storable,
     table_names,
     unified,
 )
@@ -63,6 +68,7 @@ def column(name: str, kind: pa.DataType, bounds: Bounds | None = None, uri: str 
         (pa.timestamp("s"), pa.timestamp("ns"), (0, 10**12), pa.timestamp("ns")),
         (pa.timestamp("s"), pa.timestamp("ns"), (0, 10**14), None),
         (pa.timestamp("us"), pa.timestamp("us", "UTC"), (0, 1), None),
+        (pa.timestamp("s"), pa.timestamp("s"), (0, 1000 * 2**60), None),
         (pa.string(), pa.dictionary(pa.int8(), pa.string_view()), None, pa.string()),
         (pa.string(), pa.int64(), (0, 1), None),
         (pa.list_(pa.int64()), pa.large_list(pa.float64()), (0, 9), pa.list_(pa.float64())),
@@ -151,8 +157,52 @@ def test_a_value_that_has_no_place_in_its_type_is_an_error_that_names_the_column
         ([1], pa.int64(), None),
         ({"a": 1}, pa.float64(), None),
         ("\ud800", pa.string(), "\\ud800"),
+        ({"half": "\ud800"}, pa.string(), '{"half": "\\ud800"}'),
         (None, pa.int64(), None),
     ],
 )
 def test_a_field_is_never_guessed(value: object, wanted: pa.DataType, found: object) -> None:
     assert cast_value(value, wanted) == found
+
+
+def text_that_is_none(*values: bytes) -> pa.Array:
+    """Strings as a writer that does not check leaves them."""
+    return pa.array(values, pa.binary()).view(pa.string())
+
+
+BROKEN = text_that_is_none(b"sound", b"caf\xe9")
+ODD = {
+    "text": BROKEN,
+    "code": pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int8()), BROKEN),
+    "list": pa.ListArray.from_arrays([0, 1, 2], BROKEN),
+    "year": pa.array([0, 2**60], pa.timestamp("s")),
+    "day": pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32()),
+    "nano": pa.array([1, None], pa.time64("ns")),
+    "hour": pa.array([0, 25 * 3600], pa.int32()).view(pa.time32("s")),
+    "noon": pa.array([0, 43_200_000], pa.int64()).view(pa.date64()),
+    "digits": pa.array([Decimal("1.5"), Decimal("1234.5")], pa.decimal128(38, 1)).view(pa.decimal128(2, 1)),
+}
+"""Values that Arrow holds and Python, or a reader of the table, does not."""
+
+
+def test_a_value_that_python_has_not_costs_itself_alone() -> None:
+    table = pa.table(ODD)
+    kept = conformed(table, plain(table.schema), 2, reading=2)
+    kept.validate(full=True)
+    assert kept.column("text").to_pylist() == ["sound", "caf\\xe9"]
+    assert kept.column("code").to_pylist() == ["caf\\xe9", "sound"]
+    assert kept.column("list").to_pylist() == [["sound"], ["caf\\xe9"]]
+    assert kept.column("year").cast(pa.int64()).to_pylist() == [0, 2**60], "as it was"
+    assert values_of(table.column("code")) == ["caf\\xe9", "sound"]
+    for name in ("hour", "noon", "digits"):
+        assert [scalar.is_valid for scalar in kept.column(name)] == [True, False]
+    texts = conformed(table, pa.schema([(name, pa.string()) for name in ODD]), 2, reading=2).to_pydict()
+    assert texts["year"] == ["1970-01-01 00:00:00", f"<value out of range: {2**60}>"]
+    assert texts["list"] == ['["sound"]', '["caf\\\\xe9"]']
+    assert [values[0] is not None for values in texts.values()] == [True] * len(ODD)
+
+
+def test_integers_and_texts_of_a_file_are_held_or_null() -> None:
+    assert storable([1, None, -(2**63), 2**63, 10**30], pa.int64()).to_pylist() == [1, None, -(2**63), None, None]
+    assert storable([2**31 - 1, 2**31], pa.int32()).to_pylist() == [2**31 - 1, None]
+    assert storable(["ä", None, "\ud83d"], pa.string()).to_pylist() == ["ä", None, "\\ud83d"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from iqa_core.corpus.fetching import LOOKAHEAD, fetch, fetch_all
 from iqa_core.corpus.storage import Storage
+from iqa_core.errors import RunError
 from iqa_core.records import ImageLimits, Reason, Rejection
 
 
@@ -96,3 +101,70 @@ def test_a_consumer_that_turns_away_is_not_kept_waiting() -> None:
     found.close()  # type: ignore[attr-defined]
     assert time.monotonic() - began < 5
     release.set()
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "said"),
+    [
+        ("zip://x.png::/nowhere/a.zip", Reason.MISSING, "no such file"),
+        ("zip://x.png::{folder}/no.zip", Reason.FETCH_FAILED, "BadZipFile"),
+        ("zip://other.png::{folder}/a.zip", Reason.MISSING, "no such file"),
+        ("tar://x::zip://y::/nowhere", Reason.MISSING, "no such file"),
+        ("zip://", Reason.MISSING, "no such file"),
+        ("gs://bucket/x.png", Reason.FETCH_FAILED, "gcsfs"),
+        ("GS://bucket/x.png", Reason.FETCH_FAILED, "gcsfs"),
+        ("nosuch://x", Reason.MISSING, "no storage of the kind nosuch://"),
+        ("nosuch::memory://x", Reason.MISSING, "no storage of the kind nosuch::memory://"),
+        ("reference://x", Reason.FETCH_FAILED, "TypeError"),
+        ("memory://", Reason.MISSING, "no such file"),
+        ("memory://zero\0byte", Reason.MISSING, "no such file"),
+        ("http://[::1/x.png", Reason.MISSING, "no such file"),
+        ("http://", Reason.MISSING, "no such file"),
+        ("http://127.0.0.1:99999/x.png", Reason.MISSING, "no such file"),
+        ("{folder}", Reason.MISSING, "no such file"),
+        ("file://{folder}/a%00.png", Reason.MISSING, "no such file"),
+        ("file://{folder}/\ud800.png", Reason.MISSING, "no such file"),
+        ("{folder}/" + "n/" * 3000, Reason.MISSING, "no such file"),
+        ("C:\\images\\x.png", Reason.MISSING, "Windows"),
+        ("{folder}/C:/images/x.png", Reason.MISSING, "Windows"),
+        ("data:image/png;base64", Reason.CORRUPT, "comma"),
+        ("data:image/png;base64,iVBOR", Reason.CORRUPT, "base64"),
+        ("data:image/png;base64,iV*B", Reason.CORRUPT, "base64"),
+        ("data:image/png;base64," + "A" * 200, Reason.TOO_LARGE, "150 bytes"),
+        ("data:," + "A" * 101, Reason.TOO_LARGE, "101 bytes"),
+        ("data:,", None, ""),
+    ],
+)
+def test_whatever_a_uri_does_to_its_file_system_is_that_rows(
+    uri: str, reason: Reason | None, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "no.zip").write_bytes(b"none")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x.png", b"sound")
+    assert fetch(Storage(), f"zip://x.png::{tmp_path}/a.zip", None, ImageLimits()) == b"sound"
+    found = fetch(Storage(), uri.replace("{folder}", str(tmp_path)), None, ImageLimits(max_bytes=100))
+    if reason is None:
+        assert found == b""
+        return
+    assert isinstance(found, Rejection)
+    assert found.reason == reason
+    assert said in found.detail
+    assert str(tmp_path) not in found.detail
+
+
+def test_a_data_uri_is_read_in_every_spelling_of_base64() -> None:
+    data = bytes(range(250, 256)) + b"\xfb\xff"
+    text = base64.b64encode(data).decode()
+    folded = "%0A".join((text[:5], text[5:]))
+    for body in (text, text.rstrip("="), text.replace("+", "-").replace("/", "_"), text.replace("/", "%2F"), folded):
+        assert fetch(Storage(), f"data:image/png;charset=x;BASE64,{body}", None, ImageLimits()) == data
+    assert fetch(Storage(), "data:,a%20b+c", None, ImageLimits()) == b"a b+c"
+
+
+def test_refused_credentials_are_no_rows_matter() -> None:
+    class Expired(Storage):
+        def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
+            raise RunError("expired")
+
+    with pytest.raises(RunError):
+        fetch(Expired(), "s3://bucket/x.png", None, ImageLimits())

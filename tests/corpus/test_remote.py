@@ -134,3 +134,10 @@ def test_a_failure_has_one_name_whether_it_is_met_by_http_or_s3(host: str) -> No
 def test_an_unknown_host_and_a_broken_handshake_are_named(host: str) -> None:
     assert failed("http://nowhere.invalid/a.png") == "a host name that is not known"
     assert failed(f"https://{host}/a.png") == "a TLS failure"
+
+
+def test_a_scheme_has_no_case(folder: str) -> None:
+    storage = Storage()
+    storage.put(f"{folder}/x", b"12345")
+    assert storage.read(f"{folder}/x".replace("memory", "Memory")) == b"12345"
+    assert [entry.uri for entry in storage.walk(folder.replace("memory", "MEMORY"))] == [f"{folder}/x"]

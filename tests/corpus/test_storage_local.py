@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, local_path
+from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, canonical, local_path
 from iqa_core.errors import CallerError
 
 STORAGE = Storage()
@@ -261,3 +261,13 @@ def test_what_a_disk_says_to_writing_is_typed_like_what_a_store_says(tmp_path: P
     with pytest.raises(FetchFailed, match="it cannot be written"):
         STORAGE.delete(str(tmp_path / "file" / "in"))
     assert STORAGE.names(str(tmp_path / "file")) == []
+
+
+def test_other_spellings_of_a_local_uri(tmp_path: Path) -> None:
+    for uri in (f"file:{tmp_path}/a%20b", f"FILE://{tmp_path}/a%20b", f"file://LOCALHOST{tmp_path}/a%20b/"):
+        assert absolute(uri) == str(tmp_path / "a b")
+    assert absolute("S3://Bucket/Key/") == "s3://Bucket/Key"
+    assert absolute("s3://") == "s3://"
+    assert canonical("simplecache::HTTP://Host/A") == "simplecache::http://Host/A"
+    for path in ("/a/B://c", "A/b://c", "file:name", "C:/x", "filex:/a"):
+        assert canonical(path) == path

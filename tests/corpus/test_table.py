@@ -91,3 +91,8 @@ def test_what_may_be_tried_again() -> None:
     again = {table.column("reason")[i].as_py() for i in retryable_ordinals(table)}
     assert again == {"missing", "forbidden", "fetch_failed", "assessor_failed"}
     assert counts_of(table) == {**{str(reason): 1 for reason in Reason}, "scored": 1}
+
+
+def test_a_detail_that_is_no_text_is_written_as_one() -> None:
+    table = verdicts([Rejection(Reason.CORRUPT, "tag \udce9")], [], DIMENSIONS, False, FusionWeights.equal(DIMENSIONS))
+    assert table.column("detail").to_pylist() == ["tag \\udce9"]

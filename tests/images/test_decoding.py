@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from iqa_core.images import decode, read_header
+from iqa_core.images.inspection import rejection
 from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
 from tests.bad_images import (
     HEIGHT,
@@ -456,3 +457,25 @@ def test_nothing_global_is_changed() -> None:
         decode(bad.data, LIMITS)
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
     assert Image.MAX_IMAGE_PIXELS == 1024**3 // 4 // 3
+
+
+def test_a_claim_beyond_the_bytes_of_the_file_is_corrupt() -> None:
+    plain = SOUND["plain.png"]
+    for frames, reason in ((2, None), (len(plain) + 20, None), (2**16, Reason.CORRUPT), (2**31 + 1, Reason.CORRUPT)):
+        data = after_png_header(plain, png_chunk(b"acTL", struct.pack(">II", frames, 0)))
+        found = read_header(data, LIMITS)
+        if reason is None:
+            assert found == ImageHeader(WIDTH, HEIGHT, "png", frames)
+        else:
+            assert found == decode(data, LIMITS)
+            assert found == Rejection(reason, f"the png claims {frames} frames in {len(data)} bytes")
+
+
+def test_a_side_that_no_table_holds_is_too_large_whatever_the_limit() -> None:
+    for limits in (LIMITS, ImageLimits(max_pixels=2**40)):
+        found = read_header(png_claiming(2**31, 16), limits)
+        assert found == Rejection(Reason.TOO_LARGE, "2147483648 x 16 pixels: a side is more than 2147483647")
+
+
+def test_a_message_that_is_no_text_is_written_as_one() -> None:
+    assert rejection(ValueError("tag \udce9"), None).detail == "the image does not decode: tag \\udce9"

@@ -173,6 +173,10 @@ def test_input(tmp_path: Path, refused: Callable[..., str]) -> None:
     assert ".json" in refused(given=tmp_path / "list.json")
     (tmp_path / "list.jsonl").write_text("{oops\n")
     assert "is not JSON" in refused(given=tmp_path / "list.jsonl")
+    assert "Windows" in refused(given="C:\\images")
+    assert "gcsfs" in refused(given="gs://bucket/images")
+    assert "nosuch://" in refused(given="nosuch://bucket/images")
+    assert "nothing at this place" in refused(given="zip://images::/nowhere/a.zip")
     write_list(tmp_path / "list.jsonl", [])
     assert "nothing to score" in refused(given=tmp_path / "list.jsonl")
 

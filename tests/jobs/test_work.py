@@ -1,135 +1,140 @@
-"""The worker's loop without a cluster: a chunk -> ready batches -> scored batches -> a score file."""
+"""Images whose headers lie, a whole chunk of them -> a row each: the worker's loop from source to score table."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
+import os
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.corpus.chunks import Chunk
-from iqa_core.corpus.plan import Contract
-from iqa_core.corpus.planning import apply
+from iqa_core.assessor.load import describe, load
+from iqa_core.corpus.batches import BatchBounds
+from iqa_core.corpus.chunks import Chunk, ReadOptions
+from iqa_core.corpus.heartbeats import Pulse
+from iqa_core.corpus.reading import ReadPlan
 from iqa_core.corpus.sink import Sink
-from iqa_core.errors import CallerError
+from iqa_core.corpus.storage import Storage
+from iqa_core.corpus.table import own_columns, table_schema
+from iqa_core.fusion import FusionWeights
+from iqa_core.records import ImageLimits, Reason
+from jobs.command import DONE, FAILED, parse
 from jobs.score_settings import ScoreSettings
-from jobs.scoring import proposed
-from jobs.scoring_job import ScoringJob, prepare
-from jobs.work import AssessBatches, Errand, ReadChunks, from_done
-from tests.arrow_types import Example, all_types
-from tests.corpora import tiny_png
+from jobs.scoring import applied, proposed
+from jobs.scoring_job import JOB, prepare
+from jobs.scoring_run import ScoringRun
+from jobs.work import ChunkFailure, Work, from_row, read_chunk, scored_batch, to_row
+from tests.corpora import write_list
+from tests.corpus.planned import Output
+from tests.mutations import mutated, seeds
 
-EXAMPLES: Mapping[str, Example] = {f"c{index}": example for index, example in enumerate(all_types())}
-CARRIED = {name: example for name, example in EXAMPLES.items() if example.carried is not None}
-REFUSED = {name: example for name, example in EXAMPLES.items() if example.carried is None}
+CONFIG = AssessorConfig(checkpoint="fake:")
+LIMITS = ImageLimits(max_pixels=4096)
+"""Seven times the seeds' pixels: a header that claims more would take its time to be decoded."""
+
+SPEC = describe(CONFIG, None, LIMITS)
+DIMENSIONS = SPEC.rubric.names
+CARRIED = pa.schema([("caption", pa.string())])
+SCHEMA = table_schema(DIMENSIONS, False, CARRIED)
+WORK = Work(
+    spec=SPEC,
+    config=CONFIG,
+    read_plan=ReadPlan(Storage(), ReadOptions(chunk_images=1000), LIMITS, CARRIED, own_columns(DIMENSIONS)),
+    bounds=BatchBounds(CONFIG.batch_tokens),
+    weights=FusionWeights.equal(DIMENSIONS),
+    probs=False,
+    decode_timeout_s=60,
+)
+ASSESSOR = load(SPEC, CONFIG)
 
 
-def planned(tmp_path: Path, *inputs: Path, **flags: Any) -> tuple[ScoringJob, Contract]:
-    settings = ScoreSettings(
-        input=[str(path) for path in inputs],
-        output=str(tmp_path / "out"),
-        assessor=AssessorConfig(checkpoint="fake:"),
-        **flags,
-    )
-    job = prepare(settings)
+def chunks_of(images: Sequence[bytes], folder: Path) -> Iterator[Chunk]:
+    """Of a Parquet file that holds them."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "a.parquet"
+    captions = [f"picture {index}" for index in range(len(images))]
+    pq.write_table(pa.table({"image": pa.array(images, pa.binary()), "caption": captions}), path)
+    output = Output(folder / f"out{time.monotonic_ns()}", WORK.read_plan.options)
+    output.extend(path)
+    return output.plan.chunks()
+
+
+def scored(chunk: Chunk) -> pa.Table | str:
+    """The chunk's rows as the driver commits them, or why it is lost; no process, no Ray."""
+    sink = Sink()
+    complete = None
+    for read in read_chunk(chunk, WORK):
+        if isinstance(read, ChunkFailure):
+            return read.message
+        batch = from_row(to_row(read))
+        complete = sink.add(scored_batch(batch, assess_each(ASSESSOR, batch.images), WORK, "{}"))
+    assert complete is not None, "some of its images did not come back"
+    return complete.rows().select(SCHEMA.names).cast(SCHEMA)
+
+
+def check_each_has_its_row(images: Sequence[bytes], folder: Path) -> None:
+    rows = []
+    for chunk in chunks_of(images, folder):
+        found = scored(chunk)
+        if isinstance(found, str):
+            alone = [image for image in images if isinstance(scored(next(chunks_of([image], folder))), str)]
+            raise AssertionError(f"a chunk is lost ({found}) to {alone or 'no single image'}")
+        rows.append(found)
+    table = pa.concat_tables(rows)
+    table.validate(full=True)
+    assert table.num_rows == len(images)
+    for row, image in zip(table.to_pylist(), images, strict=True):
+        if row["status"] == "scored":
+            assert 1 <= row["frames"] <= len(image)
+            assert min(row["width"], row["height"]) >= LIMITS.min_side
+            assert all(1 <= row[name] <= 5 for name in (*DIMENSIONS, "reward"))
+        else:
+            assert row["reason"] in set(Reason) - {Reason.ASSESSOR_FAILED}
+            assert row["detail"]
+            assert row["reward"] is None
+
+
+def test_every_image_with_a_changed_header_has_its_row(tmp_path: Path) -> None:
+    check_each_has_its_row(list(islice(mutated(16), 2000)), tmp_path)
+
+
+@pytest.mark.chaos
+def test_so_have_a_hundred_thousand(tmp_path: Path) -> None:
+    """As many as five minutes hold; in a time box (IQA_CHAOS_SECONDS), as many as half of it does."""
+    end = time.monotonic() + min(300.0, float(os.environ.get("IQA_CHAOS_SECONDS", "600")) / 2)
+    images = mutated(17)
+    done = 0
+    while done < 100_000 and time.monotonic() < end:
+        check_each_has_its_row(list(islice(images, 1000)), tmp_path)
+        done += 1000
+    print(f"{done} images")
+
+
+@pytest.mark.parametrize(("absent", "code"), [(1, DONE), (2, FAILED)])
+def test_a_list_that_needs_a_package_throughout_fills_no_table(
+    absent: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row of five is that row's failure; two are the run's, which goes on once the package is there."""
+    (tmp_path / "a.png").write_bytes(seeds()[3])
+    write_list(tmp_path / "list.jsonl", ["a.png"] * (5 - absent) + ["gs://bucket/a.png"] * absent)
+    flags = ["--input", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "out"), "--no-report"]
+    job = prepare(parse(ScoreSettings, [*flags, "--assessor.checkpoint", "fake:"]))
     proposal = proposed(job)
-    assert apply(job.plan, proposal)
-    return job, proposal.contract
-
-
-def scored(job: ScoringJob, contract: Contract) -> pa.Table:
-    """The score table, as its files have it."""
-    work = job.work(contract, threads=1)
-    read, assess, sink = ReadChunks(work), AssessBatches(lambda: work), Sink()
-    for chunk in job.plan.chunks():
-        for name, rows in _complete(chunk, read, assess, sink):
-            job.ledger.commit(name, rows, {})
-    return pa.concat_tables(rows for _, rows in job.ledger.read_all(sorted(job.ledger.finished())))
-
-
-def _complete(chunk: Chunk, read: ReadChunks, assess: AssessBatches, sink: Sink) -> Iterator[tuple[str, pa.Table]]:
-    for ready in read(Errand.of(chunk)):
-        done = assess(ready)
-        batch = from_done({name: done.column(name)[0] for name in done.column_names})
-        assert not hasattr(batch, "message"), batch
-        if (complete := sink.add(batch)) is not None:
-            yield batch.chunk, complete.rows()
-
-
-def write_arrow(path: Path, columns: Mapping[str, pa.Array]) -> Path:
-    table = pa.table({"image": [tiny_png(0), tiny_png(1), tiny_png(2)], **columns})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table)
-    return path
-
-
-def test_every_type_of_arrow_is_carried_with_its_values(tmp_path: Path) -> None:
-    given = {name: example.column for name, example in CARRIED.items()}
-    job, contract = planned(tmp_path, write_arrow(tmp_path / "a.arrow", given), chunk_images=2, image_column="image")
-    found = scored(job, contract)
-    assert found.num_rows == 3
-    wrong = [
-        example.name
-        for name, example in CARRIED.items()
-        if not found.column(name).combine_chunks().equals(example.carried)
-    ]
-    assert wrong == []
-
-
-def _parquet_of(columns: Mapping[str, pa.Array]) -> bytes | None:
-    """A file of them; None where Parquet has no such type."""
-    sink = io.BytesIO()
-    try:
-        pq.write_table(pa.table(dict(columns)), sink)
-    except (pa.ArrowException, OSError):
-        return None
-    return sink.getvalue()
-
-
-def test_what_parquet_can_hold_is_carried_from_it_the_same(tmp_path: Path) -> None:
-    given = {
-        name: example.column
-        for name, example in CARRIED.items()
-        if not example.column.type.num_fields and _parquet_of({"x": example.column})
-    }
-    assert len(given) > 60
-    data = _parquet_of({"image": pa.array([tiny_png(0), tiny_png(1), tiny_png(2)]), **given})
-    assert data is not None
-    (tmp_path / "a.parquet").write_bytes(data)
-    found = scored(*planned(tmp_path, tmp_path / "a.parquet", image_column="image"))
-    wrong = [name for name in given if not found.column(name).combine_chunks().equals(CARRIED[name].carried)]
-    assert [EXAMPLES[name].name for name in wrong] == []
-
-
-@pytest.mark.parametrize("name", [name for name, example in REFUSED.items() if not example.column.type.num_fields])
-def test_a_type_that_cannot_be_carried_is_refused_by_name_before_the_start(name: str, tmp_path: Path) -> None:
-    path = write_arrow(tmp_path / "a.arrow", {"odd": REFUSED[name].column})
-    with pytest.raises(CallerError, match=r"(?s)a\.arrow: column odd cannot be carried.*--carry odd:string"):
-        planned(tmp_path, path)
-    assert not (tmp_path / "out").exists()
-
-
-def test_any_column_is_carried_as_text_where_that_is_asked_for(tmp_path: Path) -> None:
-    columns = {
-        "union": pa.UnionArray.from_sparse(
-            pa.array([0, 1, 0], pa.int8()), [pa.array([1, 2, 3]), pa.array(["a", "b", "c"])]
-        ),
-        "seed": pa.array([2**63, None, 7], pa.uint64()),
-        "boxes": pa.array([[{"x": 1}], None, []]),
-        "hash": pa.array([b"\xff\x00", b"abc", None]),
-        "day": pa.array([0, 1, None], pa.date32()),
-    }
-    path = write_arrow(tmp_path / "a.arrow", columns)
-    found = scored(*planned(tmp_path, path, carry=[f"{name}:string" for name in columns], image_column="image"))
-    assert found.select(list(columns)).to_pydict() == {
-        "union": ["1", "b", "3"],
-        "seed": [str(2**63), None, "7"],
-        "boxes": ['[{"x": 1}]', None, "[]"],
-        "hash": ["ff00", "abc", None],
-        "day": ["1970-01-01", "1970-01-02", None],
-    }
+    contract = applied(job, proposal)
+    work = job.work(contract, 1)
+    with Pulse(job.storage, job.output, JOB) as pulse:
+        run = ScoringRun(job, contract, proposal, "none", pulse)
+        for errand in run.errands():
+            for batch in read_chunk(Chunk.from_bytes(errand.encoded), work):
+                assert not isinstance(batch, ChunkFailure)
+                run.take(scored_batch(batch, assess_each(ASSESSOR, batch.images), work, "{}"))
+        assert run.conclude() == code
+        run.close()
+    assert len(job.ledger.finished()) == (code == DONE)
+    assert ("gcsfs" in capsys.readouterr().out) == (code == FAILED), "the first failure is named"

@@ -123,6 +123,11 @@ def test_details_tell_no_addresses(site: str) -> None:
         "http://169.254.169.254/latest/meta-data/",
         "http://127.0.0.1:1/made/a.png",
         "https://HOST/made/a.png",
+        "HTTPS://HOST/made/a.png",
+        "File:///etc/passwd",
+        "file:/etc/passwd",
+        "S3://other/made/a.png",
+        "zip://a.png::SITE/made/a.zip",
         "http://[bad/made/a.png",
         "http://HOST:99999/made/a.png",
         "http://HOST:port/made/a.png",
@@ -199,6 +204,9 @@ def test_an_object_is_fetched_where_a_rule_allows_it(s3: Bucket) -> None:
     assert reason(found("made/none.png")) == Reason.MISSING
     assert reason(found("made/huge.png")) == Reason.TOO_LARGE
     assert found("made-by-others/a.png") == NOT_ALLOWED
+    # a rule's letters are small: what it names is what is asked for, however a caller writes it
+    for uri in (f"S3://{s3.name}/made/a.png", f"s3://{s3.name.upper()}/made/a.png"):
+        assert fetch_allowed(uri, rules, LIMITS, storage, 5) == image
 
 
 def test_the_uri_of_an_object_is_a_bucket_and_a_key() -> None:

@@ -6,6 +6,7 @@ type that all their values have, or the JSON text where they differ.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -235,7 +236,10 @@ def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterato
         try:
             yield line.decode("utf-8-sig" if is_first else "utf-8")
         except UnicodeDecodeError as error:
-            raise CallerError(f"{uri}: the line before byte {position[0]} is not UTF-8 ({error.reason})") from error
+            what = (
+                "UTF-16" if is_first and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else error.reason
+            )
+            raise CallerError(f"{uri}: the line before byte {position[0]} is not UTF-8 ({what})") from error
 
 
 def _type_of(value: Any) -> pa.DataType:

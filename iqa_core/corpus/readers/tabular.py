@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +18,8 @@ import pyarrow.compute as pc
 from iqa_core.corpus.carried_types import is_list, unwrapped
 from iqa_core.corpus.chunks import Encoded, ReadOptions, Stretch
 from iqa_core.corpus.column_values import converted, text_of, utf8, value_of, values_of
-from iqa_core.corpus.fetching import fetch, fetch_all
-from iqa_core.corpus.storage import Storage, join
+from iqa_core.corpus.fetching import fetch, fetch_all, is_inline
+from iqa_core.corpus.storage import Storage, canonical, join
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
 
@@ -134,8 +135,9 @@ def keys_of(
     table: pa.Table, columns: Columns, paths: pa.ChunkedArray | None, positions: Iterable[int]
 ) -> tuple[str, ...]:
     """The id column if one was named, else the path or URI, else the row's position in its source: what there is."""
-    ids = table.column(columns.key) if columns.key is not None else None
-    sources = [values_of(column) for column in (ids, paths) if column is not None]
+    sources = [] if columns.key is None else [values_of(table.column(columns.key))]
+    if paths is not None:  # a data URI is no name
+        sources.append([None if path is None or is_inline(path) else path for path in values_of(paths)])
     text = str if columns.reading == 1 else text_of
     return tuple(
         utf8(next((text(column[i]) for column in sources if _is_there(column[i], columns.reading)), str(position)))
@@ -172,8 +174,11 @@ def images_from_uris(
 
 
 def resolve(uri: str, table: str) -> str:
-    """An absolute URI or path as it is, a relative one from the folder of the table's file."""
-    return uri if "://" in uri or uri.startswith("/") else join(table.rsplit("/", 1)[0], uri)
+    """An absolute URI or path, canonical; a relative one from the folder of the table's file."""
+    uri = canonical(uri)
+    if "://" in uri or uri.startswith("/") or is_inline(uri):
+        return uri
+    return join(table.rsplit("/", 1)[0], quote(uri) if table.startswith("file://") else uri)
 
 
 def _from_scalar(storage: Storage, stretch: Stretch, row: int, scalar: pa.Scalar, limits: ImageLimits) -> Encoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -22,7 +23,7 @@ def listed(tmp_path: Path, content: bytes | str, name: str = "list.csv", **optio
     """Key and carried columns of each row."""
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [{"key": image.key, **image.carried} for image in read(tmp_path / "out", path, **options)]
+    return [{"key": image.key, **image.carried} for image in read(tmp_path / f"{name}.out", path, **options)]
 
 
 def test_relative_absolute_and_null_uris(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ scalars = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(values=st.lists(st.lists(scalars, max_size=3), min_size=2, max_size=6))
 def test_a_column_is_the_same_wherever_chunks_end(
     values: list[list[Any]], tmp_path_factory: pytest.TempPathFactory
@@ -275,3 +276,42 @@ def test_what_was_written_is_read(
     found = listed(tmp_path_factory.mktemp("list"), buffer.getvalue(), chunk_images=chunk_images)
     assert [row["caption"] for row in found] == [caption or None for _, caption in rows]
     assert [row["key"] for row, (uri, _) in zip(found, rows, strict=True) if uri] == [uri for uri, _ in rows if uri]
+
+
+def test_other_spellings_of_a_uri_lead_to_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "a b.png").write_bytes(b"sound")
+    path = f"{tmp_path}/a%20b.png"
+    uris = [f"file:{path}", f"file://localhost{path}", f"FILE://{path}", f"file://{path}", f"File:{path}"]
+    inline = base64.b64encode(b"sound").decode()
+    uris += [f"data:image/png;base64,{inline}", "DATA:,so%75nd"]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps({"url": uri}) + "\n" for uri in uris))
+    images = read(tmp_path / "out", tmp_path / "list.jsonl", chunk_images=10)
+    assert data_of(images) == [b"sound"] * len(uris)
+    assert {image.source for image in images[:5]} == {f"file://{path}"}
+    assert [image.key for image in images[:5]] == uris[:5]
+    assert all(image.key.isdecimal() for image in images[5:]), "a data URI is no name"
+    assert [image.source for image in images[5:]] == uris[5:]
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_a_list(name: str, tmp_path: Path) -> None:
+    content = "url,n\na.jpg,1\n" if name == "list.csv" else '{"url": "a.jpg", "n": "1"}\n'
+    assert listed(tmp_path, content.encode("utf-8-sig"), name) == [{"key": "a.jpg", "n": "1"}]
+    with pytest.raises(CallerError, match="UTF-16"):
+        listed(tmp_path, content.encode("utf-16"), f"wide-{name}")
+
+
+def test_lists_that_were_joined_have_a_mark_in_between(tmp_path: Path) -> None:
+    one = '{"url": "a.jpg"}\n'.encode("utf-8-sig")
+    assert [row["key"] for row in listed(tmp_path, one + one, "list.jsonl", chunk_images=1)] == ["a.jpg"] * 2
+
+
+def test_half_an_emoji_is_written_as_json_has_it(tmp_path: Path) -> None:
+    content = '{"url": "a.jpg", "\\ud83d": 1, "c": "x\\ud83d", "d": {"e": "\\ud83d"}}\n'
+    (row,) = listed(tmp_path, content, "list.jsonl")
+    assert row == {"key": "a.jpg", "\\ud83d": 1, "c": "x\\ud83d", "d": '{"e": "\\ud83d"}'}
+
+
+def test_json_too_deep_is_the_callers_matter(tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match="not JSON"):
+        listed(tmp_path, '{"url": "a.jpg", "x": ' + "[" * 100_000 + "\n", "list.jsonl")

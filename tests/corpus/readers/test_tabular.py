@@ -535,3 +535,24 @@ def test_caches_beside_a_saved_data_set_are_passed_over(tmp_path: Path) -> None:
     output = Output(tmp_path / "out")
     output.extend(tmp_path)
     assert data_of(output.images()) == [payload(1)]
+
+
+def test_a_name_that_is_no_text_costs_no_chunk(tmp_path: Path) -> None:
+    """As a writer that does not check leaves it: a key of its bytes, and a path that leads nowhere."""
+    broken = pa.array([b"sound.jpg", b"caf\xe9.jpg"], pa.binary()).view(pa.string())
+    held = pa.StructArray.from_arrays([pa.array([b"1", None], pa.binary()), broken], ["bytes", "path"])
+    for name, column in (("held", held), ("uri", broken)):
+        pq.write_table(pa.table({name: column}), tmp_path / "a.parquet")
+        images = read(tmp_path / name, tmp_path / "a.parquet")
+        assert [image.key for image in images] == ["sound.jpg", "caf\\xe9.jpg"]
+        assert images[1].reason == Reason.MISSING
+
+
+def test_an_id_that_python_has_no_value_for_is_its_text(tmp_path: Path) -> None:
+    years = pa.array([0, 2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"image": [b"1", b"2"], "year": years}), tmp_path / "a.parquet")
+    output = Output(tmp_path / "out", ReadOptions(id_column="year"))
+    output.extend(tmp_path / "a.parquet")
+    (content,) = output.contents().values()
+    assert content.keys == ("1970-01-01 00:00:00", f"<value out of range: {2**62}>")
+    assert content.carried.column("year").cast(pa.int64()).to_pylist() == [0, 2**62]

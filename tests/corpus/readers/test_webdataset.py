@@ -457,3 +457,26 @@ def test_a_tar_over_the_byte_bound_is_cut(tmp_path: Path) -> None:
 def test_only_the_images_asked_for_are_handed_out(tmp_path: Path) -> None:
     (content,) = opened(tmp_path, tar_bytes(pairs(6)))
     assert [image.data for image in images_of(content, [1, 4])] == [payload(1), payload(4)]
+
+
+def test_a_member_that_claims_more_bytes_than_there_are_numbers_is_cut(tmp_path: Path) -> None:
+    huge = tarfile.TarInfo("b.jpg")
+    huge.pax_headers = {"size": str(10**30)}
+    cut = images_in(opened(tmp_path, tar_bytes([("a.jpg", payload(1)), huge], tarfile.PAX_FORMAT)))
+    assert [(image.key, image.reason) for image in cut] == [("a.jpg", None), ("b.jpg", Reason.TRUNCATED)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_sidecar(encoding: str, tmp_path: Path) -> None:
+    sidecars = [("a.json", '{"seed": 7}'.encode(encoding)), ("a.txt", "a häll".encode(encoding))]
+    options = ReadOptions(carry={"seed": "int64"})
+    (image,) = images_in(opened(tmp_path, tar_bytes([("a.jpg", payload(1)), *sidecars]), options))
+    assert image.carried == {"json": '{"seed": 7}', "txt": "a häll", "seed": 7}
+
+
+def test_json_that_no_parser_takes_is_carried_as_text_alone(tmp_path: Path) -> None:
+    texts = [b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}", b'{"seed": 1e999}', b'{"seed": "\\ud83d"}']
+    entries = [entry for i, text in enumerate(texts) for entry in ((f"{i}.jpg", payload(i)), (f"{i}.json", text))]
+    images = images_in(opened(tmp_path, tar_bytes(entries), ReadOptions(carry={"seed": "int64"})))
+    assert [image.carried["json"] for image in images] == [text.decode() for text in texts]
+    assert [image.carried["seed"] for image in images] == [None] * 4
