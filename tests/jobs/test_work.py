@@ -49,7 +49,7 @@ WORK = Work(
     bounds=BatchBounds(CONFIG.batch_tokens),
     weights=FusionWeights.equal(DIMENSIONS),
     probs=False,
-    decode_timeout_s=60,
+    decode_timeout_s=600,
 )
 ASSESSOR = load(SPEC, CONFIG)
 
