@@ -66,10 +66,9 @@ def _report(flags: argparse.Namespace) -> int:
     try:
         table = open_score_table(storage, flags.scores)
         against = None if flags.against is None else open_score_table(storage, flags.against)
-        page = scoring_report(table, against)
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(str(error)) from error
-    storage.put(str(flags.output.absolute()), page)
+    storage.put(str(flags.output.absolute()), scoring_report(table, against))
     print(f"report of {len(table.chunks):,} of {table.planned:,} chunks in {flags.output}")
     return 0
 

@@ -223,8 +223,11 @@ def test_what_can_change_is_tried_again_and_said_once(is_there: bool, caplog: py
         url = f"http://127.0.0.1:{port}" if is_there else "http://127.0.0.1:1"
         with RewardClient(url, patience_s=0.5) as client, pytest.raises(EndpointUnavailable) as caught:
             client.models()
-    fault = "RemoteProtocolError" if is_there else "ConnectError: [Errno 111] Connection refused"
-    assert fault in str(caught.value)
+    # closed before or after the request has arrived
+    faults = (
+        ("RemoteProtocolError", "Connection reset") if is_there else ("ConnectError: [Errno 111] Connection refused",)
+    )
+    assert any(fault in str(caught.value) for fault in faults)
     assert str(caught.value).startswith(f"{url} gave no answer in ")
     assert len(calls) >= 3 * is_there
     assert [record.levelno for record in caplog.records if record.name == "iqa_core.attempts"] == [logging.WARNING]

@@ -64,7 +64,7 @@ def test_outputs(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 def test_tables_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("status {}", "status {} --verify", "report --scores {}"):
-        assert "it is no plan that this version can read" in refused(capsys, command.format("foreign"))
+        assert "laid down by another version of the program" in refused(capsys, command.format("foreign"))
         for place in ("nowhere", "file", "dangling", "in"):
             assert "jobs/score_corpus.py" in refused(capsys, command.format(place))
     assert main(["report", "--scores", "damaged"]) == 1

@@ -312,11 +312,18 @@ class _Spool:
     """Sources, to be gone through several times, in a file without a name."""
 
     def __init__(self, sources: Iterator[_Named]) -> None:
+        self._sources = sources
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed on leaving)
-        while some := [(s.uri, s.kind, s.key, s.size, s.etag, found) for s, found in islice(sources, SPOOLED)]:
-            self._file.write(json.dumps(some).encode() + b"\n")
 
     def __enter__(self) -> _Spool:
+        try:
+            while some := [
+                (s.uri, s.kind, s.key, s.size, s.etag, found) for s, found in islice(self._sources, SPOOLED)
+            ]:
+                self._file.write(json.dumps(some).encode() + b"\n")
+        except BaseException:  # an input that cannot be listed: nobody will leave what was not entered
+            self._file.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -148,7 +148,7 @@ def test_an_export_of_other_decisions_is_refused(tmp_path: Path) -> None:
     assert select(corpus, tmp_path / "out", "--export", "list", address=None)[0] == 0
     code, output = select(corpus, tmp_path / "out", "--export", "list", "--caption-column", "format", address=None)
     assert code == 2
-    assert "begun with another --caption-column" in output
+    assert "begun otherwise (--caption-column: absent there, format now)" in output
     write_folder(tmp_path / "in", {f"new{index}.png": tiny_png(index) for index in range(4, 9)})
     score(tmp_path / "scores", tmp_path / "in")
     code, output = select(corpus, tmp_path / "out", "--export", "list", address=None)
