@@ -89,7 +89,7 @@ def test_a_flag_that_changes_scores_puts_the_promise_out_of_force(
 
 def test_files_that_assessor_toml_was_not_written_for_are_refused(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(CallerError, match="not what its assessor.toml was written for .SHA-256 of tokenizer"):
+    with pytest.raises(CallerError, match=r"not what its assessor\.toml was written for \(SHA-256 of tokenizer"):
         open_folder(folder)
 
 

@@ -73,6 +73,9 @@ def test_a_dropped_image_shows_its_scores_and_distributions(page: Page, url: str
     assert page.eval("document.querySelectorAll('.levels rect').length") == 5 * len(score.scores)
     assert page.eval("document.querySelector('#cards img').naturalWidth") > 0
     assert "1 (worst) " in page.eval("document.querySelector('.levels').getAttribute('aria-label')")
+    page.wait_for("document.getElementById('domain').textContent")
+    told = page.eval("document.getElementById('domain').textContent")
+    assert told == "Rubric interior-v1 is meant for: Interior rooms, generated or photographed."
 
 
 @pytest.mark.slow
