@@ -134,10 +134,16 @@ def paths_of(table: pa.Table, columns: Columns) -> pa.ChunkedArray | None:
 def keys_of(
     table: pa.Table, columns: Columns, paths: pa.ChunkedArray | None, positions: Iterable[int]
 ) -> tuple[str, ...]:
-    """The id column if one was named, else the path or URI, else the row's position in its source: what there is."""
+    """The id column if one was named, else the path or URI, else the row's position in its source: what there is.
+
+    A data URI, which is the image and no name, counts as one in the first reading alone.
+    """
     sources = [] if columns.key is None else [values_of(table.column(columns.key))]
-    if paths is not None:  # a data URI is no name
-        sources.append([None if path is None or is_inline(path) else path for path in values_of(paths)])
+    if paths is not None:
+        names = values_of(paths)
+        sources.append(
+            names if columns.reading == 1 else [None if path is None or is_inline(path) else path for path in names]
+        )
     text = str if columns.reading == 1 else text_of
     return tuple(
         utf8(next((text(column[i]) for column in sources if _is_there(column[i], columns.reading)), str(position)))

@@ -292,6 +292,8 @@ def test_other_spellings_of_a_uri_lead_to_the_same_file(tmp_path: Path) -> None:
     assert [image.key for image in images[:5]] == uris[:5]
     assert all(image.key.isdecimal() for image in images[5:]), "a data URI is no name"
     assert [image.source for image in images[5:]] == uris[5:]
+    begun_before = read(tmp_path / "begun", tmp_path / "list.jsonl", chunk_images=10, reading=1)
+    assert [image.key for image in begun_before] == uris, "keys of an output stay as it was begun"
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
