@@ -19,7 +19,7 @@ from iqa_core.corpus.table import VERDICT
 from iqa_core.errors import DONE, RunError
 from iqa_core.report.gathered import group_columns
 from iqa_core.report.selection_report import CARRIED, selection_report
-from iqa_core.selection.carried import CarriedColumns, taken
+from iqa_core.selection.carried import CarriedColumns
 from iqa_core.selection.decisions import Weighting, decided, decision_schema, weighting
 from iqa_core.selection.exports.samples import renamed
 from iqa_core.selection.rows import POSITION, make_view
@@ -120,8 +120,7 @@ class DecidedRows:
         """Columns of the score table that stand behind those of the decisions."""
         rows = self.job.rows
         known = {*decision_schema(rows.score_names).names, *VERDICT.names}
-        others = [field for field in rows.schema if field.name in rows.carried or field.name not in known]
-        return [field.with_type(taken(field.type)) for field in others]
+        return [field for field in rows.schema if field.name in rows.carried or field.name not in known]
 
     def kept(self) -> Iterator[pa.Table]:
         """Rows of what is kept, in order; carried columns as they lie in the score files."""

@@ -15,11 +15,6 @@ from iqa_core.errors import RunError
 from iqa_core.selection.rows import FILE_BITS, ROW_BITS
 
 
-def taken(kind: pa.DataType) -> pa.DataType:
-    """The type in which rows of a column can be taken: Arrow cannot take from a view of text or bytes."""
-    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
-
-
 @dataclass(slots=True)
 class CarriedColumns:
     """Columns of the rows at given positions; one score file is held at a time."""
@@ -59,12 +54,21 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
     there = [name for name in schema.names if name in file.schema_arrow.names]
     found = file.read(columns=there)
     columns = [
-        _as(found.column(name), kind.type) if name in there else pa.nulls(found.num_rows, kind.type)
-        for name, kind in zip(schema.names, schema, strict=True)
+        _as(found.column(kind.name), kind, path) if kind.name in there else pa.nulls(found.num_rows, kind.type)
+        for kind in schema
     ]
     return pa.table(columns, schema=schema)
 
 
-def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Parquet has no days in milliseconds and no times in seconds, and a table of several has one type for all."""
-    return column if column.type == kind else column.cast(kind)
+def _as(column: pa.ChunkedArray, wanted: pa.Field, path: Path) -> pa.ChunkedArray:
+    """Parquet has no days in milliseconds and no times in seconds, and a table of several has one type for all.
+
+    Raises RunError where that type does not hold a value.
+    """
+    try:
+        return column if column.type == wanted.type else column.cast(wanted.type)
+    except pa.ArrowInvalid as error:
+        raise RunError(
+            f"{path}: column {wanted.name} is {column.type} there, and {wanted.type} where tables are stacked, which "
+            f"does not hold all its values ({error}); select from each table into an output of its own"
+        ) from error
