@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from serve.base64_text import bytes_of
+from iqa_core.base64_text import bytes_of
 from serve.errors import Refusal
 
 MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "request_id"})

@@ -22,6 +22,7 @@ ROW = {
     "records": 1,
     "errors": 1,
     "addresses": 1,
+    "base64_text": 1,
     "hub": 1,
     "differences": 1,
     "deadline": 1,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from urllib.parse import unquote_to_bytes
 
+from iqa_core.base64_text import bytes_of, is_base64
 from iqa_core.corpus.remote import Oversized, check_size, failure_named
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, NoSuchStorage, Storage, windows_hint
 from iqa_core.errors import CallerError
@@ -19,8 +19,6 @@ FETCH_THREADS = 16
 
 LOOKAHEAD = 32
 """Images fetched ahead of the one being decoded; bounds memory."""
-
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> bytes | Rejection:
@@ -62,17 +60,15 @@ def is_inline(uri: str) -> bool:
 
 
 def _inline(uri: str, max_bytes: int) -> bytes | Rejection:
-    """Content of a data URI (RFC 2397): percent-encoded, or base64 of either alphabet, with or without padding."""
-    head, comma, body = uri.partition(",")
-    if not comma:
+    """Content of a data URI (RFC 2397): base64 where it says so, else percent-encoded."""
+    if "," not in uri:
         return Rejection(Reason.CORRUPT, "its data URI has no comma")
     try:
-        data = unquote_to_bytes(body)
-        if head.lower().endswith(";base64"):
-            text = data.translate(_URL_SAFE, b" \t\r\n").rstrip(b"=")
-            data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except ValueError:
-        return Rejection(Reason.CORRUPT, "its data URI is not the base64 that it says")
+        data = bytes_of(uri) if is_base64(uri) else unquote_to_bytes(uri.partition(",")[2])
+    except UnicodeError:
+        return Rejection(Reason.CORRUPT, "its data URI has half a character in it")
+    except ValueError as error:
+        return Rejection(Reason.CORRUPT, f"its data URI is {error}")
     check_size(len(data), None, max_bytes)
     return data
 

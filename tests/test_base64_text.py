@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from serve.base64_text import bytes_of
+from iqa_core.base64_text import bytes_of
 
 DATA = bytes(range(256)) * 8
 TEXT = base64.b64encode(DATA).decode()

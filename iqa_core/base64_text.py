@@ -11,32 +11,39 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
-WHITESPACE = b" \t\n\r\f\v"
+WHITESPACE = " \t\n\r\f\v"
+"""ASCII's: `str.strip` would take more."""
+
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
-HEAD = re.compile(rb"data:[^,]*;\s*base64\s*", re.IGNORECASE)
+HEAD = re.compile(r"data:[^,]*;\s*base64\s*,", re.IGNORECASE)
+
+
+def is_base64(uri: str) -> bool:
+    """Whether a data URI says that its content is base64."""
+    return HEAD.match(uri) is not None
 
 
 def bytes_of(text: str) -> bytes:
     """What a base64 text or data URI holds; may be nothing."""
     if not text.isascii():
         raise ValueError("not base64: there are other characters than ASCII's")
-    content = _content(text.encode().strip())
+    content = _content(text.strip(WHITESPACE))
     if b" " in content and not _are_lines(content.split()):
         raise ValueError("not base64: there are spaces that no line break left (a + that was sent in a form or URL?)")
+    whole = _padded(_in_one_alphabet(b"".join(content.split())))
     try:
-        return binascii.a2b_base64(_padded(_in_one_alphabet(content.translate(None, WHITESPACE))), strict_mode=True)
+        return binascii.a2b_base64(whole, strict_mode=True)
     except binascii.Error as error:
         raise ValueError(f"not base64: {error}") from None
 
 
-def _content(text: bytes) -> bytes:
+def _content(text: str) -> bytes:
     """Without the head of a data URI, and the escapes that its content may have."""
-    if text[:5].lower() != b"data:":
-        return text
-    head, comma, content = text.partition(b",")
-    if not comma or not HEAD.fullmatch(head):
+    if text[:5].lower() != "data:":
+        return text.encode()
+    if not is_base64(text):
         raise ValueError("a data URI must have ;base64, before its content")
-    return unquote_to_bytes(content).strip() if b"%" in content else content.strip()
+    return unquote_to_bytes(text.partition(",")[2]).strip()
 
 
 def _are_lines(pieces: Sequence[bytes]) -> bool:
