@@ -35,16 +35,21 @@ def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> 
         return storage.read(uri, max_bytes=limits.max_bytes)
     except Oversized as error:
         return Rejection(Reason.TOO_LARGE, f"{error.size} bytes encoded; the bound is {limits.max_bytes}")
-    except NoSuchStorage:
-        return Rejection(Reason.MISSING, f"there is no storage of the kind {uri.split('://')[0][:40]}://")
-    except Missing:
-        return Rejection(Reason.MISSING, f"there is no such file{windows_hint(uri)}")
-    except Forbidden:
-        return Rejection(Reason.FORBIDDEN, "access is denied")
-    except FetchFailed as error:
-        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {failure_named(error.__cause__)}")
+    except (Missing, Forbidden, FetchFailed) as error:
+        return unread(error, uri)
     except CallerError as error:  # of this row's storage; those of others may be in order
         return Rejection(Reason.FETCH_FAILED, f"its storage cannot be opened: {_unopened(error.__cause__)}")
+
+
+def unread(error: Missing | Forbidden | FetchFailed, uri: str) -> Rejection:
+    """Why what lies at a URI was not read; it names no path."""
+    if isinstance(error, NoSuchStorage):
+        return Rejection(Reason.MISSING, f"there is no storage of the kind {uri.split('://')[0][:40]}://")
+    if isinstance(error, Missing):
+        return Rejection(Reason.MISSING, f"there is no such file{windows_hint(uri)}")
+    if isinstance(error, Forbidden):
+        return Rejection(Reason.FORBIDDEN, "access is denied")
+    return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {failure_named(error.__cause__)}")
 
 
 def _unopened(cause: BaseException | None) -> str:

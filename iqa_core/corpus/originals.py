@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, ReadOptions, Stretch
-from iqa_core.corpus.fetching import fetch_all
+from iqa_core.corpus.fetching import fetch_all, unread
 from iqa_core.corpus.reading import READERS
-from iqa_core.corpus.remote import failure_named
 from iqa_core.corpus.sources import Kind, extension
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -96,7 +96,7 @@ def _members(storage: Storage, source: str, run: Sequence[Place]) -> Iterator[by
     for near in _near(run):
         begin = min(offset for offset, _ in near)
         end = max(last for _, last in near)
-        data = _answer(lambda begin=begin, end=end: storage.read_large(source, begin, end))  # type: ignore[misc]
+        data = _answer(partial(storage.read_large, source, begin, end), source)
         for offset, last in near:
             yield data if isinstance(data, Rejection) else data[offset - begin : last - begin]
 
@@ -121,7 +121,8 @@ def _cells(
     rows = [place.row for place in run if place.row is not None]
     found: dict[int, bytes | Rejection] = {}
     for near in _near_rows(sorted(set(rows))):
-        cells = _answer(lambda near=near: _read_cells(storage, kind, source, near, options, limits))  # type: ignore[misc]
+        read = partial(_read_cells, storage, kind, source, near, options, limits)
+        cells = _answer(read, source)
         found |= dict.fromkeys(near, cells) if isinstance(cells, Rejection) else cells
     yield from (found[row] for row in rows)
 
@@ -153,13 +154,9 @@ def _read_cells(
     }
 
 
-def _answer(once: Callable[[], T]) -> T | Rejection:
+def _answer(once: Callable[[], T], source: str) -> T | Rejection:
     """What it returns, or the rejection that its error stands for."""
     try:
         return once()
-    except Missing:
-        return Rejection(Reason.MISSING, "there is no such file")
-    except Forbidden:
-        return Rejection(Reason.FORBIDDEN, "access is denied")
-    except FetchFailed as error:
-        return Rejection(Reason.FETCH_FAILED, f"reading failed again and again: {failure_named(error.__cause__)}")
+    except (Missing, Forbidden, FetchFailed) as error:
+        return unread(error, source)
