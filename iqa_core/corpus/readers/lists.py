@@ -72,15 +72,13 @@ class _Seen:
 
     def schema(self) -> pa.Schema:
         """The type of each column in the whole list."""
-        pairs = set().union(*self.parts)
-        types = {name: {kind for other, kind in pairs if other == name} for name in self.names}
-        return pa.schema([(name, _one_type(name, found, self.options)) for name, found in types.items()])
+        found = _by_name(self.names, set().union(*self.parts))
+        return pa.schema([(name, _one_type(name, kinds, self.options)) for name, kinds in found.items()])
 
     def check_image(self, image: str, uri: str) -> None:
         """Raises CallerError unless each part, read alone, has its images in the same column."""
         for part in {frozenset(part) for part in self.parts} if self.options.reading > 1 else ():
-            types = {name: {kind for other, kind in part if other == name} for name, _ in part}
-            schema = _schema_of_part(types, self.options)
+            schema = _schema_of_part(_by_name([], part), self.options)
             try:
                 found = choose_columns(schema, self.options, uri).image
             except CallerError:
@@ -240,6 +238,14 @@ def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterato
                 "UTF-16" if is_first and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else error.reason
             )
             raise CallerError(f"{uri}: the line before byte {position[0]} is not UTF-8 ({what})") from error
+
+
+def _by_name(names: Iterable[str], pairs: Iterable[tuple[str, pa.DataType]]) -> dict[str, set[pa.DataType]]:
+    """The types of each of these names, and of those in the pairs."""
+    found: dict[str, set[pa.DataType]] = {name: set() for name in names}
+    for name, kind in pairs:
+        found.setdefault(name, set()).add(kind)
+    return found
 
 
 def _type_of(value: Any) -> pa.DataType:
