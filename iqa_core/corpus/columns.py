@@ -28,7 +28,7 @@ UNNAMED = "unnamed"
 """Name of a column without one: pandas writes its index so into a CSV."""
 
 RESERVED = frozenset("kept weight file_row_number file_index iqa_position iqa_passes iqa_rejected_elsewhere".split())
-"""Names that choosing by score has a meaning of its own for: of decisions, of DuckDB, of its own view."""
+"""Columns that a selection adds: to its decisions, by DuckDB to what it reads, to its own view."""
 
 
 def parse_carry(values: Sequence[str]) -> dict[str, str]:
@@ -46,7 +46,8 @@ def parse_carry(values: Sequence[str]) -> dict[str, str]:
 def table_names(names: Sequence[str], own: Collection[str], reading: int) -> list[str]:
     """The columns' names in the score table: `input_<name>` where it has one of that name itself, in any case.
 
-    So for `input_<name>` too, that no two become one. own: names of the table's own columns.
+    A column that is called `input_<name>` already becomes `input_input_<name>` then: both may be there. The first
+    reading knows neither case nor that. own: names of the table's own columns.
     """
     if reading == 1:
         return [f"input_{name}" if name in own else name for name in names]
@@ -111,7 +112,7 @@ def settled_schema(columns: Sequence[InputColumn]) -> pa.Schema:
 
 
 def _check_names(columns: Sequence[InputColumn]) -> None:
-    """SQL tells no column from another by upper and lower case, and ends a name at NUL."""
+    """Raises CallerError for names that SQL takes for one, or cannot read: it ignores case, and ends a name at NUL."""
     known: dict[str, InputColumn] = {}
     for column in columns:
         if "\0" in column.given:
@@ -134,7 +135,7 @@ def _together(columns: Sequence[InputColumn]) -> pa.DataType:
 
 def _wider(known: pa.DataType, column: InputColumn) -> pa.DataType:
     try:
-        return carried_type(_unified(known, column.carried))
+        return carried_type(promoted(known, column.carried))
     except (ValueError, pa.ArrowTypeError) as error:
         raise CallerError(
             f"{column.uri}: column {column.given} is {column.type} there, {known} in the inputs before it; give it one "
@@ -142,23 +143,10 @@ def _wider(known: pa.DataType, column: InputColumn) -> pa.DataType:
         ) from error
 
 
-def _unified(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+def promoted(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """What Arrow takes for the type of both. Raises ArrowInvalid or ArrowTypeError where it knows none."""
     schemas = [pa.schema([("x", kind)]) for kind in (first, second)]
     return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-
-
-def unified(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
-    """One schema for all sources, given as (uri, schema). Raises CallerError naming column and source on a conflict."""
-    together = pa.schema([])
-    for uri, schema in schemas:
-        try:
-            together = pa.unify_schemas([together, plain(schema)], promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise CallerError(
-                f"{uri}: a column has another type there than in the inputs before it ({error}); score it into an "
-                "output of its own, or give the column one type"
-            ) from error
-    return together
 
 
 def plain(schema: pa.Schema) -> pa.Schema:

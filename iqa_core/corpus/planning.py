@@ -16,7 +16,7 @@ import pyarrow as pa
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
-from iqa_core.corpus.columns import InputColumn, plain, settled_schema, table_names, unified
+from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
 from iqa_core.corpus.plan import Contract, Plan, Planned
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
@@ -347,11 +347,11 @@ def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> N
     if pa.types.is_string(known) or known == column.type:
         return
     if reading == 1:
-        given = plain(pa.schema([(column.name, column.type)]))
+        [given] = plain(pa.schema([(column.name, column.type)]))
         try:
-            if unified([("", pa.schema([(column.name, known)])), (column.uri, given)]).field(0).type == known:
+            if promoted(known, given.type) == known:
                 return
-        except CallerError:
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
             pass  # said below
     column.check_held(known)
 

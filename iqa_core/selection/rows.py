@@ -1,7 +1,7 @@
 """Score tables -> one view `scores` in the engine: their rows in order, with a position, and whether they pass.
 
-Of what was carried the view has the columns alone that a condition, a rule or the report looks at, under names of its
-own: whatever type or name the others have is of no concern to the engine. A NaN is null in it: no number.
+A carried column is in the view only where a condition, a rule or the report looks at it, and under a number for a
+name: the engine never meets the other columns' types and names. A NaN is null in it: no number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.columns import unified
 from iqa_core.corpus.engine import engine_type, file_list, literal, quoted
 from iqa_core.corpus.score_tables import ScoreTable
 from iqa_core.corpus.table import REJECTED, SCORED
@@ -98,9 +97,23 @@ def _stacked(given: Sequence[Given], fusion: FusionWeights | None) -> Combined:
             raise CallerError(
                 f"--combine stack: the rewards of {first.uri} and {other.uri} have different weights; give --fusion"
             )
-    schema = unified([(item.table.uri, item.table.schema) for item in given])
+    schema = _unified([item.table for item in given])
     carried = dict.fromkeys(name for item in given for name in item.table.contract.carried.names)
     return Combined(tuple(given), False, first.contract.dimensions, schema, tuple(carried))
+
+
+def _unified(tables: Sequence[ScoreTable]) -> pa.Schema:
+    """The columns of all, each in one type. Raises CallerError, which names the table, where there is none."""
+    together = pa.schema([])
+    for table in tables:
+        try:
+            together = pa.unify_schemas([together, table.schema], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise CallerError(
+                f"--combine stack: {table.uri} has a column of another type than the tables before it ({error}); "
+                "select from it into an output of its own"
+            ) from error
+    return together
 
 
 def _joined(given: Sequence[Given]) -> Combined:

@@ -19,7 +19,6 @@ from iqa_core.corpus.columns import (
     settled_schema,
     storable,
     table_names,
-    unified,
 )
 from iqa_core.corpus.table import own_columns
 from iqa_core.errors import CallerError
@@ -36,14 +35,11 @@ def test_another_form_of_flag_is_the_callers_mistake(value: str) -> None:
         parse_carry([value])
 
 
-def test_one_schema_for_all() -> None:
-    first = pa.schema([pa.field("n", pa.int32(), nullable=False, metadata={"a": "b"})], metadata={"pandas": "{}"})
-    second = pa.schema({"n": pa.int64(), "empty": pa.null(), "s": pa.dictionary(pa.int8(), pa.string())})
-    third = pa.schema({"empty": pa.string(), "s": pa.large_string()})
-    together = unified([("a", first), ("b", second), ("c", third)])
-    assert together.equals(
-        pa.schema({"n": pa.int64(), "empty": pa.string(), "s": pa.large_string()}), check_metadata=True
-    )
+def test_a_plain_schema_has_names_and_types_alone() -> None:
+    number = pa.field("n", pa.int32(), nullable=False, metadata={"a": "b"})
+    codes = pa.field("s", pa.dictionary(pa.int8(), pa.string()))
+    found = plain(pa.schema([number, codes], metadata={"pandas": "{}"}))
+    assert found.equals(pa.schema({"n": pa.int32(), "s": pa.string()}), check_metadata=True)
 
 
 def column(name: str, kind: pa.DataType, bounds: Bounds | None = None, uri: str = "a") -> InputColumn:

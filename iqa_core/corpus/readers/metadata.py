@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from iqa_core.corpus.carried_types import carried_type
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.column_values import text_of, values_of
-from iqa_core.corpus.columns import conformed
+from iqa_core.corpus.columns import conformed, promoted
 from iqa_core.corpus.readers import lists, parquet
 from iqa_core.corpus.sources import Metadata, extension, relative
 from iqa_core.corpus.storage import Missing, Storage
@@ -167,8 +167,7 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return first
     if pa.types.is_integer(first) != pa.types.is_integer(second):
         return pa.string()  # as text an integer beside a fraction loses nothing
-    schemas = [pa.schema([("x", kind)]) for kind in (first, second)]
     try:
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        return promoted(first, second)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.string()
