@@ -76,6 +76,7 @@ class Typed:
     literal: str | None = None
     """The text of a text literal."""
     node: Mapping[str, Any] = field(default_factory=dict)
+    """Of the parse tree; empty for what stands for several, as the elements of a list."""
 
     @property
     def family(self) -> str:
@@ -136,16 +137,13 @@ def _alike(parts: Sequence[Typed]) -> Iterator[str | Cast]:
             yield Cast(part.literal, first.kind)
         elif part.family != first.family:
             yield f"{_told(first)}, and {_told(part)}: they cannot be compared; {_way_out(first, part)}"
-        elif (
-            part.family == LIST
-            and family(part.kind[:-2]) != family(first.kind[:-2])
-            and '"NULL"[]'
-            not in {
-                part.kind,
-                first.kind,
-            }
-        ):
+        elif part.family == LIST and len({_of_elements(part), _of_elements(first)} - {NOTHING}) > 1:
             yield f"{_told(first)}, and {_told(part)}: their elements cannot be compared"
+
+
+def _of_elements(part: Typed) -> str:
+    """Family of a list's elements; of an empty list NOTHING."""
+    return family(part.kind[: part.kind.rindex("[")])
 
 
 def _inside(name: str, parts: Sequence[Typed]) -> Iterator[str | Cast]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.engine import engine, engine_type, literal, quoted
 from iqa_core.errors import CallerError
-from iqa_core.selection.comparing import Cast, Typed, faults
+from iqa_core.selection.comparing import NUMBER, Cast, Typed, faults
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,7 +36,6 @@ FUNCTIONS = frozenset(
     json_extract json_extract_string json_valid""".split()
 )
 """What it may call; all give the same for the same row."""
-
 
 NAN_MAKERS = frozenset("+ - * / % ** ^ pow power sqrt ln log10 array_extract struct_extract".split())
 """Functions that may give a NaN where they are given none, or take one out of a struct."""
@@ -218,7 +217,7 @@ class _Checked:
 
     def _types(self, nodes: Sequence[Node]) -> list[Typed]:
         columns = ", ".join(
-            f"{quoted(engine)} {engine_type(self.schema.field(name).type)}" for engine, name in self.names.items()
+            f"{quoted(there)} {engine_type(self.schema.field(name).type)}" for there, name in self.names.items()
         )
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE blank ({columns or 'iqa_none INTEGER'})")
         import duckdb
@@ -274,7 +273,7 @@ class _Checked:
         places = _children(node)
         parts = [typed[id(holder[key])] for holder, key in places]
         varying = {part.kind for part in parts if any(child["class"] == "COLUMN_REF" for child in _below(part.node))}
-        if "FLOAT" in varying and len(varying) > 1 and all(part.family == "a number" for part in parts):
+        if "FLOAT" in varying and len(varying) > 1 and all(part.family == NUMBER for part in parts):
             for holder, key in places:
                 double = _parsed(self.connection, "CAST(1 AS DOUBLE)")
                 holder[key] = double | {"child": holder[key]}
@@ -301,7 +300,10 @@ def _wrap(node: Node, frame: Node) -> None:
     inside = dict(node)
     node.clear()
     node.update(copy.deepcopy(frame))
-    for holder, key in ((holder, key) for found in _below(node) for holder, key in _children(found)):
-        if holder[key].get("column_names") == ["iqa_hole"]:
-            holder[key] = inside
-            return
+    holder, key = next(
+        (holder, key)
+        for found in _below(node)
+        for holder, key in _children(found)
+        if holder[key].get("column_names") == ["iqa_hole"]
+    )
+    holder[key] = inside

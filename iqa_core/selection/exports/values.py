@@ -24,9 +24,10 @@ def json_values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     kind = column.type
+    if kind == pa.uuid() or is_a.is_interval(kind):
+        return [None if value is None else str(value) for value in column.to_pylist()]
     if isinstance(kind, pa.BaseExtensionType):
-        texts = [None if value is None else str(value) for value in column.to_pylist()] if kind == pa.uuid() else None
-        return texts or json_values(column.storage)
+        return json_values(column.storage)
     if is_a.is_dictionary(kind):
         return json_values(column.dictionary_decode())
     if is_a.is_floating(kind):
@@ -103,8 +104,6 @@ def _times(column: pa.Array) -> list[Any]:
     elif is_a.is_timestamp(kind):
         # with milliseconds, since `datasets` takes a text without them for a time of its own
         column = column.cast(pa.timestamp("ms" if kind.unit == "s" else kind.unit, "UTC" if kind.tz else None))
-    elif is_a.is_interval(kind):
-        return [None if value is None else str(value) for value in column.to_pylist()]
     texts: list[Any] = column.cast(pa.string()).to_pylist()
     return texts
 
