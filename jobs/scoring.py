@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 from iqa_core.corpus.heartbeats import Pulse
@@ -18,6 +19,7 @@ from jobs.score_settings import ScoreSettings
 from jobs.scoring_job import JOB, ScoringJob, prepare
 from jobs.scoring_run import ScoringRun, considered_chunks
 from jobs.stream import guarded, stream, waves
+from jobs.work import Errand
 
 PLAN_ATTEMPTS = 10
 """Races with other drivers that planning may lose before it gives up."""
@@ -61,10 +63,7 @@ def score(settings: ScoreSettings) -> int:
             for wave in waves(run.errands(), settings.wave_chunks):
                 for event in guarded(stream(wave, work, pool), settings.stall_timeout_s):
                     run.take(event)
-                for errand in wave:
-                    if run.is_open(errand):
-                        for event in guarded(isolation.replay(errand.encoded, run.sink), settings.stall_timeout_s):
-                            run.take(event)
+                _replay(wave, run, isolation, settings.stall_timeout_s)
                 isolation.close()  # it would hold what the next wave's actors need
             return run.conclude()
         except (Missing, Forbidden, FetchFailed) as error:
@@ -74,6 +73,14 @@ def score(settings: ScoreSettings) -> int:
         finally:
             isolation.close()
             run.close()
+
+
+def _replay(wave: Iterable[Errand], run: ScoringRun, isolation: Isolation, stall_timeout_s: float) -> None:
+    """Try what did not come back of these chunks again, image by image."""
+    for errand in wave:
+        if run.is_open(errand):
+            for event in guarded(isolation.replay(errand.encoded, run.sink), stall_timeout_s):
+                run.take(event)
 
 
 def proposed(job: ScoringJob) -> Proposal:

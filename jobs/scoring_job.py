@@ -98,18 +98,7 @@ class ScoringJob:
 
 def prepare(settings: ScoreSettings) -> ScoringJob:
     """Check what can be checked without reading the input. Raises CallerError."""
-    if settings.estimate and not settings.dry_run:
-        raise CallerError("--estimate belongs to --dry-run")
-    if settings.strict_check and not settings.check:
-        raise CallerError("--strict-check and --no-check exclude each other")
-    if settings.price_per_hour is not None and not settings.estimate:
-        raise CallerError("--price-per-hour belongs to --estimate")
-    if settings.max_actors is not None and settings.max_actors < (settings.num_actors or 1):
-        raise CallerError(
-            f"--max-actors {settings.max_actors} is less than --num-actors {settings.num_actors}, which it begins with"
-        )
-    if settings.image_column is not None and settings.uri_column is not None:
-        raise CallerError("--image-column and --uri-column exclude each other: an image is given in one way")
+    _check_flags(settings)
     output = absolute(settings.output)
     storage = Storage(settings.storage_options)
     _check_output(storage, output, settings.input)
@@ -147,6 +136,22 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     )
     checked_contract(job.plan, job.wanted)
     return job
+
+
+def _check_flags(settings: ScoreSettings) -> None:
+    """Raises CallerError for flags that do not go together."""
+    if settings.estimate and not settings.dry_run:
+        raise CallerError("--estimate belongs to --dry-run")
+    if settings.strict_check and not settings.check:
+        raise CallerError("--strict-check and --no-check exclude each other")
+    if settings.price_per_hour is not None and not settings.estimate:
+        raise CallerError("--price-per-hour belongs to --estimate")
+    if settings.max_actors is not None and settings.max_actors < (settings.num_actors or 1):
+        raise CallerError(
+            f"--max-actors {settings.max_actors} is less than --num-actors {settings.num_actors}, which it begins with"
+        )
+    if settings.image_column is not None and settings.uri_column is not None:
+        raise CallerError("--image-column and --uri-column exclude each other: an image is given in one way")
 
 
 def rubric_named(id: str, given: str | None) -> str:
