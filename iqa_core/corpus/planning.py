@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Literal
 
 import pyarrow as pa
@@ -104,13 +104,10 @@ def propose(
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
-    retired: frozenset[str] = frozenset()
-    if on_changed == "rescore":  # known before anything is cut
-        changes: list[Change] = []
-        beside = Beside.of(plan.storage, options, Listing(Counter()), inputs)
-        _exhaust(_unplanned(plan, inputs, beside, changes, retired))
-        retired = frozenset(chunk for change in changes for chunk in change.chunks)
-    listing, changes = Listing(Counter()), []
+    # known before anything is cut
+    retired = _changed_chunks(plan, inputs, options) if on_changed == "rescore" else frozenset()
+    listing = Listing(Counter())
+    changes: list[Change] = []
     beside = Beside.of(plan.storage, options, listing, inputs)
     unplanned = _unplanned(plan, inputs, beside, changes, retired)
     new = heapq.merge(unplanned, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri)
@@ -118,16 +115,11 @@ def propose(
     unfit: Counter[str] = Counter()
     draft = Draft(retired)
     planned = _planned_images(plan, retired) if limit is not None else 0
-    is_local_only = all(is_local(absolute(given)) for given in inputs)
-    pool = ThreadPoolExecutor(LOCAL_SURVEY_THREADS if is_local_only else SURVEY_THREADS)
+    pool = _survey_pool(inputs)
     try:
         surveyed = _readable(_surveyed(pool, beside, new, exact=exact or limit is not None), listing)
-        for kind, stretches in _cut(_noting(surveyed, tables, unfit), options):
-            is_enough = limit is not None and planned >= limit and stretches[0].source != draft.last_source
-            if is_enough or (changes and on_changed == "stop"):
-                break
-            draft.add(kind, stretches)
-            planned += sum(stretch.images or 0 for stretch in stretches)
+        cut = _cut(_noting(surveyed, tables, unfit), options)
+        _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), limit, planned)
     finally:  # here and not in the generator, which may end whenever the garbage collector comes by
         pool.shutdown(cancel_futures=True)
     _exhaust(new)  # where it was enough: what else has changed
@@ -137,12 +129,32 @@ def propose(
         raise CallerError(_changes_message(changes))
     draft.close()
     contract, left_out = _with_columns(wanted, laid_down, tables)
-    if laid_down is None and not draft:
-        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
-        raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
     if laid_down is None:
+        _check_is_any(inputs, draft, listing)
         _check_flags_are_used(options, draft, tables)
     return Proposal(contract, draft, retired, listing, left_out, next_segment, unfit)
+
+
+def _survey_pool(inputs: Sequence[str]) -> ThreadPoolExecutor:
+    is_local_only = all(is_local(absolute(given)) for given in inputs)
+    return ThreadPoolExecutor(LOCAL_SURVEY_THREADS if is_local_only else SURVEY_THREADS)
+
+
+def _add(draft: Draft, cut: Iterable[tuple[Kind, Sequence[Stretch]]], limit: int | None, planned: int) -> None:
+    """Chunks of whole sources, until there are `limit` images; planned: images that there are already."""
+    for kind, stretches in cut:
+        if limit is not None and planned >= limit and stretches[0].source != draft.last_source:
+            return
+        draft.add(kind, stretches)
+        planned += sum(stretch.images or 0 for stretch in stretches)
+
+
+def _changed_chunks(plan: Plan, inputs: Sequence[str], options: ReadOptions) -> frozenset[str]:
+    """Chunks whose sources are no longer what was planned."""
+    changes: list[Change] = []
+    beside = Beside.of(plan.storage, options, Listing(Counter()), inputs)
+    _exhaust(_unplanned(plan, inputs, beside, changes, frozenset()))
+    return frozenset(chunk for change in changes for chunk in change.chunks)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -158,6 +170,12 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
         return False
     numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
     return all(plan.add_segment(number, data) for number, data in numbered)
+
+
+def _check_is_any(inputs: Sequence[str], draft: Draft, listing: Listing) -> None:
+    if not draft:
+        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
+        raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
 
 
 def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_Table]) -> None:
