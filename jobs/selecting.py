@@ -162,8 +162,9 @@ def _looked_at(job: SelectJob) -> list[str]:
 
 
 def _group_names(job: SelectJob) -> list[str]:
-    """Carried columns that the report may group by."""
-    return [name for name in group_columns(job.rows.given[0].table.contract.carried) if name not in CARRIED]
+    """Carried columns that the report may group by; old tables may have one that is called as one of the decisions."""
+    groups = group_columns(job.rows.given[0].table.contract.carried)
+    return [name for name in groups if name not in CARRIED and name not in _DECIDED]
 
 
 def _about(job: SelectJob) -> dict[str, Any]:

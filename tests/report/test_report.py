@@ -192,6 +192,18 @@ def test_a_selection_shows_kept_against_dropped(tmp_path: Path) -> None:
     assert "Means by model" in page
 
 
+def test_columns_of_an_old_table_that_are_called_as_a_decisions_are_no_decisions(tmp_path: Path) -> None:
+    carried = pa.schema({"kept": pa.bool_(), "weight": pa.string(), "model": pa.string()})
+    given = [row | {"kept": False, "weight": "7 kg"} for row in rows(50)]
+    pages = []
+    for name, content, schema in (("old", given, carried), ("plain", rows(50), pa.schema({"model": pa.string()}))):
+        scores, output = write_score_table(tmp_path / name, content, schema), tmp_path / f"{name}-chosen"
+        flags = ["--scores", str(scores), "--output", str(output), "--where", "reward > 3"]
+        assert select(parse(SelectSettings, flags)) == 0
+        pages.append((output / "report.html").read_text().replace(str(scores), "").replace(str(output), ""))
+    assert pages[0] == pages[1]
+
+
 def test_a_report_that_cannot_be_written_costs_nobody_the_selection(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
