@@ -22,13 +22,13 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
     with _stream(storage, source.uri, source.size or 0) as reader:
         columns = choose_columns(reader.schema, options, source.uri)
         carried = pa.schema([reader.schema.field(name) for name in columns.carried(reader.schema)])
-        batches = list(reader)
-        num_rows = sum(batch.num_rows for batch in batches)
-        bounds = {
-            field.name: bounds_of(batch.column(field.name) for batch in batches)
-            for field in carried
-            if has_bounds(field.type)
-        }
+        num_rows = 0
+        bounds = {field.name: (0, 0) for field in carried if has_bounds(field.type)}
+        for batch in reader:  # one at a time: of a remote file, each is in memory with its images
+            num_rows += batch.num_rows
+            for name, (low, high) in bounds.items():
+                least, most = bounds_of([batch.column(name)])
+                bounds[name] = min(low, least), max(high, most)
     step = options.chunk_images if is_local(source.uri) else max(num_rows, 1)
     stretches = tuple(
         Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.storage import FetchFailed
+from iqa_core.corpus.readers import arrow
+from iqa_core.corpus.sources import Kind, Source
+from iqa_core.corpus.storage import FetchFailed, Storage
 from iqa_core.errors import CallerError
 from iqa_core.records import Reason
 from tests.corpus.planned import Output, data_of, images_of, read
@@ -514,6 +516,13 @@ def test_an_arrow_file_is_cut_by_rows(tmp_path: Path) -> None:
     assert data_of(images) == [payload(i) for i in range(25)]
     assert [image.key for image in images] == [str(i) if i % 3 else f"{i}.jpg" for i in range(25)]
     assert [image.carried["n"] for image in images] == [image.row for image in images] == list(range(25))
+
+
+def test_bounds_are_those_of_all_batches(tmp_path: Path) -> None:
+    table = pa.table({"image": [payload(i) for i in range(4)], "n": [5, 2**60, -7, 6], "text": ["a"] * 4})
+    size = len(write_arrow(tmp_path / "a.arrow", table, rows_per_batch=1))
+    source = Source(str(tmp_path / "a.arrow"), Kind.ARROW, "a.arrow", size, "")
+    assert arrow.survey(Storage(), source, ReadOptions(), exact=False).bounds == {"n": (-7, 2**60)}
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.95])
