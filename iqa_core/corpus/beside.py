@@ -1,8 +1,9 @@
 """A folder's sources -> those that hold images, each with the table beside it that describes it, if there is one.
 
 A table describes files when at least half of its rows name files of its folder, or members of the tar that has its
-name, and no two rows the same one. Which do is known when the folder has been listed whole, so its listing is held in
-a file until then; in memory there are 8 bytes per row of the tables around the place that is looked at.
+name; one in which two rows name the same file is refused. Which tables do is known only when the folder has been listed
+whole, so the listing is held in a file until then. In memory are 8 bytes per row and naming column, of those tables
+alone that lie in a folder around the file that is looked at.
 """
 
 from __future__ import annotations

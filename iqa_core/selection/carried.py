@@ -61,9 +61,8 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _as(column: pa.ChunkedArray, wanted: pa.Field, path: Path) -> pa.ChunkedArray:
-    """Parquet has no days in milliseconds and no times in seconds, and a table of several has one type for all.
-
-    Raises RunError where that type does not hold a value.
+    """The column in its table's type: Parquet has no days in milliseconds and no times in seconds, and stacked tables
+    have one type for all. Raises RunError where that type does not hold a value.
     """
     try:
         return column if column.type == wanted.type else column.cast(wanted.type)

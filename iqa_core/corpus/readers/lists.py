@@ -272,9 +272,9 @@ def _one_type(name: str, found: set[pa.DataType], options: ReadOptions) -> pa.Da
 
 
 def _schema_of_part(types: Mapping[str, set[pa.DataType]], options: ReadOptions) -> pa.Schema:
-    """Types that say the values of a part as they are, whatever the list's are: beside a fraction 1 is no 1.0.
+    """Types in which a part's values stay as they are written: where 1 stands beside 1.5, both are text, and 1 no 1.0.
 
-    What is named by a flag and not in this part is null there.
+    A column that a flag names, and that this part lacks, is null.
     """
     named: dict[str, set[pa.DataType]] = {
         name: set() for name in (options.uri_column, options.id_column) if name is not None
