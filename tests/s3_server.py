@@ -84,6 +84,10 @@ class Bucket:
         data: bytes = self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
         return data
 
+    def clear(self) -> None:
+        for key in self.keys():
+            self._client.delete_object(Bucket=self.name, Key=key)
+
     def keys(self, prefix: str = "") -> list[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]

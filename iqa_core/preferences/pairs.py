@@ -114,6 +114,8 @@ def _pick_a_pic(row: Row, _: str) -> Iterator[Preference | None]:
 
 def _chosen(row: Row) -> float | None:
     """Share of the first image; None where nobody chose: it is said, there is no label, or both labels are 0."""
+    if "label_0" not in row.values:
+        raise CallerError(f"{row.place}: no column label_0; there are {', '.join(row.values)}")
     labels = [row.number(name) for name in ("label_0", "label_1")]
     if row.values.get("has_label") is False or labels[0] is None or labels == [0, 0]:
         return None

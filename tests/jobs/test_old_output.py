@@ -22,18 +22,19 @@ from tests.corpora import tiny_png
 from tests.corpus.tars import tar_bytes
 from tests.jobs import running
 from tests.jobs.test_export_work import read_webdataset
-from tests.s3_server import Bucket, running_server, storage_options
+from tests.s3_server import Bucket, S3Server, storage_options
 
 OLD = Path(__file__).parent.parent / "data" / "old_output"
 
 
 @pytest.fixture
-def pictures() -> Iterator[Bucket]:
-    """The bucket that the old output was made from, on a server of its own: its name is taken on that of all tests."""
-    with running_server() as server:
-        bucket = server.named_bucket("pictures")
-        bucket.put_tree(OLD / "corpus")
-        yield bucket
+def pictures(s3_server: S3Server) -> Iterator[Bucket]:
+    """The bucket that the old output was made from; another test has one of this name."""
+    bucket = s3_server.named_bucket("pictures")
+    bucket.clear()
+    bucket.put_tree(OLD / "corpus")
+    yield bucket
+    bucket.clear()
 
 
 def add_of_the_same_kinds(bucket: Bucket) -> None:

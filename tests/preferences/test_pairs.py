@@ -76,6 +76,11 @@ def test_labels_that_contradict_each_other_are_refused(tmp_path: Path, labels: d
         load_pairs([picked(tmp_path, [labels])])
 
 
+def test_a_file_without_labels_is_no_file_of_pick_a_pic(tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match="row 1: no column label_0; there are jpg_0, jpg_1, caption, label"):
+        load_pairs([picked(tmp_path, [{"label": 1.0}])])
+
+
 @pytest.mark.parametrize("rank", [None, float("nan"), "x", [2], True, {}, float("inf")])
 def test_a_place_that_is_no_number_is_named(tmp_path: Path, rank: object) -> None:
     items = [{"prompt": "p", "image_path": ["a", "b"], "rank": ranks} for ranks in ([1, 2], [1, rank])]
