@@ -39,7 +39,7 @@ def walk_avif(data: bytes, limits: ImageLimits) -> Container:
     with AvifImagePlugin.AvifImageFile(BytesIO(clean)) as image:
         _require_whole_picture(apertures, *image.size)
         orientation = image.getexif().get(274, 1)
-        return Container("avif", *image.size, clean, image.n_frames, orientation)
+        return Container("avif", *image.size, clean, frames=image.n_frames, orientation=orientation)
 
 
 def _require_whole_picture(apertures: list[bytes], width: int, height: int) -> None:

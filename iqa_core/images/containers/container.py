@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from iqa_core.records import ImageHeader, Reason
 
 
 class Unreadable(Exception):
-    """Raised by the walks below, turned into a Rejection before it leaves this module."""
+    """Raised by the walks and by what reads pixels, turned into a Rejection before it leaves `iqa_core.images`."""
 
     def __init__(self, reason: Reason, detail: str, header: ImageHeader | None = None) -> None:
         """header: what was known of the image by then."""
@@ -42,6 +42,7 @@ class Container:
     """Pixels as stored, before orientation."""
     clean: bytes
     """What the decoder is given."""
+    _: KW_ONLY
     frames: int = 1
     orientation: int = 1
     """EXIF code, 1 (upright) to 8."""

@@ -143,7 +143,15 @@ def _container(found: _Found) -> Container:
     ]
     clean = b"".join([_MAGIC, _chunk(b"IHDR", header), *tables, *pixels, _chunk(b"IEND", b"")])
     return Container(
-        "png", width, height, clean, found.frames, found.orientation or 1, box=found.box, colours=colours, key_16=key_16
+        "png",
+        width,
+        height,
+        clean,
+        frames=found.frames,
+        orientation=found.orientation or 1,
+        box=found.box,
+        colours=colours,
+        key_16=key_16,
     )
 
 

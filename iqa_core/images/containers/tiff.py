@@ -85,13 +85,13 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     upright = orientation if 1 <= orientation <= 8 else 1
     if not 0 < width * height <= limits.max_pixels:
         # Rejected for that, whatever else it has; its strips may be millions.
-        return Container("tiff", width, height, b"", num_pages, upright)
+        return Container("tiff", width, height, b"", frames=num_pages, orientation=upright)
     layout = layout_of(first.tags, order)
     directory = _directory(tags_for_decoder(first.tags, layout, data), first.opaque, numbers, len(data))
     # BigTIFF is handed on as a classic one: Pillow knows it in one byte order only, and 2**32 bytes are over the limit.
     header = data[:2] + struct.pack(order + "HI", 42, len(data) + len(data) % 2)
     clean = b"".join([header, memoryview(data)[8:], bytes(len(data) % 2), directory])
-    return Container("tiff", width, height, clean, num_pages, upright, layout.negative)
+    return Container("tiff", width, height, clean, frames=num_pages, orientation=upright, negative=layout.negative)
 
 
 def _pages(data: bytes, pointer_at: int, numbers: _Numbers) -> Iterator[_Page]:
