@@ -155,6 +155,7 @@ class _Codes:
         in_long = _covered(long + 2, long + 2 + (size := num_literal[long // 2]), len(data))
         is_code = ~_covered(long + 2, long + 2 + size + size % 2, len(data) + 1)[: len(first) * 2 : 2]
         is_code[num_bytes // 2 :] = False
+        # literal bytes are pixels each, what a move says is none, a run's second byte is as many as its first says
         is_move = second[long // 2] == 2
         repeats = np.zeros(len(data), np.intp)
         repeats[in_long] = 8 // bits
@@ -182,8 +183,8 @@ class _Codes:
         repeats = np.clip(left, 0, self.repeats[:stop])
         pixels = np.repeat(self.data[:stop], repeats)
         if bits == 4:
-            starts = np.cumsum(repeats) - repeats
-            is_low = (np.arange(len(pixels)) - np.repeat(starts, repeats)) % 2 == 1
+            is_low = np.repeat((np.cumsum(repeats) - repeats) % 2 == 1, repeats)  # each byte begins with its high half
+            is_low[1::2] ^= True
             pixels = np.where(is_low, pixels & 15, pixels >> 4)
         return pixels, min(width, int(before[-1] - row_starts[-1])), bool(stop < self.num_bytes)
 
