@@ -84,3 +84,9 @@ def test_a_file_whose_plus_signs_became_spaces_is_no_other_file(data: bytes) -> 
 def test_what_is_none_is_refused_by_name(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         bytes_of(text)
+
+
+def test_escapes_are_read_wherever_the_pieces_of_a_long_text_end() -> None:
+    for shift in range(4):
+        text = "A" * (shift + 4) + "%41" * 60_000 + "A" * (-(shift + 60_000) % 4)
+        assert bytes_of(f"data:image/png;base64,{text}") == bytes(len(text.replace("%41", "A")) // 4 * 3)

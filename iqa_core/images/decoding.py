@@ -64,7 +64,10 @@ _DECODERS: dict[str, type[ImageFile.ImageFile]] = {
 
 
 def read_header(data: bytes | memoryview, limits: ImageLimits) -> ImageHeader | Rejection:
-    """What the container says, without decoding or allocating pixels; finds cuts that the container shows."""
+    """What the container says, without decoding; finds cuts that the container shows.
+
+    No pixels are allocated, but for a BMP in runs, which tell only when they are expanded whether they are whole.
+    """
     found = inspect(data, limits)
     return found if isinstance(found, Rejection) else found.header
 

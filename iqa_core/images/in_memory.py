@@ -55,7 +55,7 @@ def as_file(picture: Picture, compress_level: int) -> bytes | Rejection:
 
 def listed(images: Iterable[Any]) -> Iterator[Any]:
     """The images one by one. Raises CallerError on a single one: its characters or rows would be taken for images."""
-    if isinstance(images, str | bytes) or hasattr(images, "__fspath__"):
+    if isinstance(images, str | bytes | bytearray | memoryview) or hasattr(images, "__fspath__"):
         raise CallerError(
             f"images are a list, not {images!r:.80}: give [image], or sorted(Path(folder).iterdir()) for a folder"
         )

@@ -102,8 +102,6 @@ def _walk(data: bytes, limits: ImageLimits) -> Container:
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
 _LOOKS = (
-    (re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)", re.I | re.DOTALL), "an HTML page"),
-    (re.compile(rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)*<(!doctype )?svg", re.I | re.DOTALL), "an SVG drawing"),
     (re.compile(rb"\s*<\?xml", re.I), "an XML document"),
     (re.compile(rb"%PDF"), "a PDF document"),
     (re.compile(rb"%!PS"), "a PostScript document"),
@@ -120,6 +118,22 @@ _LOOKS = (
 )
 
 
+_HTML = re.compile(rb"<(!doctype html|html|head|body)", re.I)
+_SVG = re.compile(rb"<(!doctype )?svg", re.I)
+
+
 def _look(data: bytes) -> str:
     start = data[:1024].removeprefix(b"\xef\xbb\xbf")
+    if _HTML.match(_without(start, b"<!--", b"-->")):
+        return "an HTML page"
+    if _SVG.match(_without(_without(start, b"<?xml", b"?>"), b"<!--", b"-->")):
+        return "an SVG drawing"
     return next((name for look, name in _LOOKS if look.match(start)), "binary data")
+
+
+def _without(text: bytes, opening: bytes, closing: bytes) -> bytes:
+    """Without white space and parts of that kind at the beginning, in a loop: a pattern of both would run for ever."""
+    text = text.lstrip()
+    while text[: len(opening)].lower() == opening and (end := text.find(closing, len(opening))) >= 0:
+        text = text[end + len(closing) :].lstrip()
+    return text

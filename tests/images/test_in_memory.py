@@ -250,7 +250,9 @@ def test_a_tensor_is_taken_in_every_layout_and_type_that_has_one_meaning() -> No
     assert [pixels_of(one).shape for one in listed(torch.stack([chw, chw]))] == [(12, 9, 3)] * 2
 
 
-@pytest.mark.parametrize("images", ["folder", b"bytes", Path("folder"), RGB, RGB_HWC])
+@pytest.mark.parametrize(
+    "images", ["folder", b"bytes", bytearray(b"bytes"), memoryview(b"bytes"), Path("folder"), RGB, RGB_HWC]
+)
 def test_a_single_thing_is_no_list_of_images(images: Any) -> None:
     with pytest.raises(CallerError, match="images are a list"):
         listed(images)

@@ -19,13 +19,15 @@ _AVIF_APERTURE = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 
 def walk_avif(data: bytes, limits: ImageLimits) -> Container:
     """Boxes must lie inside the file. EXIF is renamed away: Pillow parses it, and irot and imir are what counts."""
-    clean, has_pixels, apertures = data, False, []
+    clean, meta, has_pixels, apertures = data, b"", False, []
     for kind, start, end in _boxes(data):
         has_pixels = has_pixels or kind == b"mdat" or b"idat" in data[start:end]
         if kind in (b"meta", b"moov"):
             apertures += [match[1] for match in _AVIF_APERTURE.finditer(data, start, end)]
         if kind != b"meta":
             continue
+        if meta:
+            raise Unreadable(Reason.CORRUPT, "the avif has two boxes of metadata, of which one can count")
         meta = data[start:end]
         for match in _AVIF_EXTENT.finditer(meta):
             width, height = (int.from_bytes(side, "big") for side in match.groups())
@@ -37,7 +39,7 @@ def walk_avif(data: bytes, limits: ImageLimits) -> Container:
     with AvifImagePlugin.AvifImageFile(BytesIO(clean)) as image:
         _require_whole_picture(apertures, *image.size)
         orientation = image.getexif().get(274, 1)
-        return Container("avif", *image.size, clean, image.n_frames, orientation)
+        return Container("avif", *image.size, clean, frames=image.n_frames, orientation=orientation)
 
 
 def _require_whole_picture(apertures: list[bytes], width: int, height: int) -> None:

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iqa_core.images.containers.container import Container, Unreadable, must_reach, read
 from iqa_core.records import ImageLimits, Reason
@@ -48,9 +49,9 @@ def walk_bmp(data: bytes, limits: ImageLimits) -> Container:
         return Container("bmp", *size, data)
     colours = len(bmp.palette) // bmp.entry_bytes
     if is_rle:
-        coded = data[: bmp.pixels_at + bmp.data_bytes] if bmp.data_bytes else data
-        pixels = _in_rows(_expanded(coded, bmp.pixels_at, *size, bmp.bits), bmp.width)
-        return Container("bmp", *size, _clean(bmp, 8, pixels), colours=colours)
+        coded = memoryview(data)[: bmp.pixels_at + bmp.data_bytes] if bmp.data_bytes else data
+        rows = _expanded(np.frombuffer(coded, np.uint8)[bmp.pixels_at :], *size, bmp.bits)
+        return Container("bmp", *size, _clean(bmp, 8, rows.data.cast("B")), colours=colours)
     end = bmp.pixels_at + bmp.row_bytes * size[1]
     return Container("bmp", *size, _clean(bmp, bmp.bits, memoryview(data)[bmp.pixels_at : end]), colours=colours)
 
@@ -92,7 +93,7 @@ def _require_plain_alpha(bmp: _Layout, data: bytes) -> None:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, "alpha in 16-bit bmp pixels is not read; save 32 bits")
 
 
-def _clean(bmp: _Layout, bits: int, pixels: bytes | memoryview) -> bytes:
+def _clean(bmp: _Layout, bits: int, pixels: memoryview) -> bytes:
     """With a whole palette, black where the file has no entry.
 
     Pillow takes a palette whose entries are 0, 1, 2, ... for 8-bit grey, and black and white for 1-bit, whatever the
@@ -105,46 +106,105 @@ def _clean(bmp: _Layout, bits: int, pixels: bytes | memoryview) -> bytes:
     return b"".join([head, struct.pack("<IIiiII", _RGB, len(pixels), 0, 0, len(table), 0), *table, pixels])
 
 
-def _in_rows(pixels: bytearray, width: int) -> bytes:
-    """Rows of 8-bit pixels, each padded to 4 bytes."""
-    padding = bytes(-width % 4)
-    return b"".join(bytes(pixels[at : at + width]) + padding for at in range(0, len(pixels), width))
+_PIECE_BYTES = 2**16
+"""Codes are expanded by so many: up to 8 MB of pixels."""
 
 
-def _expanded(coded: bytes, at: int, width: int, height: int, bits: int) -> bytearray:
-    """One byte a pixel, in the order of the file.
+def _expanded(coded: NDArray[np.uint8], width: int, height: int, bits: int) -> NDArray[np.uint8]:
+    """One byte a pixel, in the order of the file; each row padded to 4 bytes.
 
     Raises where pixels are left out: a page shows nothing there, Windows black, others the first colour of the palette.
     """
-    pixels = bytearray(width * height)
-    drawn = x = y = 0
-    while y < height and drawn < len(pixels):
-        count, value = read("BB", coded, at)
-        at += 2
-        if count == 0 and value == 0:
-            x, y = 0, y + 1
-        elif count == 0 and value == 1:
-            raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"the bmp draws {drawn} of {len(pixels)} pixels")
-        elif count == 0 and value == 2:
-            right, up = read("BB", coded, at)
-            x, y, at = x + right, y + up, at + 2
-        else:
-            run, at = _run(coded, at, count, value, bits)
-            run = run[: max(0, width - x)]
-            pixels[y * width + x : y * width + x + len(run)] = run
-            x, drawn = x + len(run), drawn + len(run)
-    if drawn < len(pixels):
-        raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"the bmp draws {drawn} of {len(pixels)} pixels")
-    return pixels
+    pixels = np.empty(width * height, np.uint8)
+    drawn = at = x = 0
+    while drawn < len(pixels):
+        codes = _Codes.of(coded[at : at + _PIECE_BYTES], bits)
+        if not codes.num_bytes:
+            raise Unreadable(Reason.TRUNCATED, f"the file ends after {drawn} of {len(pixels)} pixels of the bmp")
+        run, x, is_stopped = codes.pixels(x, width, bits)
+        part = pixels[drawn : drawn + len(run)]
+        part[:] = run[: len(part)]
+        drawn, at = drawn + len(part), at + codes.num_bytes
+        if is_stopped and drawn < len(pixels):
+            raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"the bmp draws {drawn} of {len(pixels)} pixels, then skips")
+    rows = np.zeros((height, width + -width % 4), np.uint8)
+    rows[:, :width] = pixels.reshape(height, width)
+    return rows
 
 
-def _run(coded: bytes, at: int, count: int, value: int, bits: int) -> tuple[bytes, int]:
-    """Pixels that are told by one code, and where the next one is."""
-    if count:
-        pair = bytes([value]) if bits == 8 else bytes([value >> 4, value & 15])
-        return (pair * count)[:count], at
-    num_bytes = value if bits == 8 else (value + 1) // 2
-    literal: bytes = read(f"{num_bytes}s", coded, at)[0]
-    if bits == 4:
-        literal = bytes(nibble for byte in literal for nibble in (byte >> 4, byte & 15))[:value]
-    return literal, at + num_bytes + num_bytes % 2
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """A piece of the codes, told apart; places are those of bytes in it."""
+
+    data: NDArray[np.uint8]
+    num_bytes: int
+    """Of whole codes; the rest belongs to the next piece."""
+    repeats: NDArray[np.intp]
+    """How many pixels each byte is, in a row without an end."""
+    row_ends: NDArray[np.intp]
+    stop: int
+    """Where the picture is said to end, or the next pixel to be another one than the next; `num_bytes` if nowhere."""
+
+    @classmethod
+    def of(cls, data: NDArray[np.uint8], bits: int) -> _Codes:
+        """All codes begin at even places, for what they hold is padded."""
+        first, second = data[: len(data) // 2 * 2].reshape(-1, 2).T
+        num_literal = np.where(second > 2, second if bits == 8 else (second + np.uint16(1)) // 2, 2)
+        is_long = (first == 0) & (second >= 2)
+        long, num_bytes = _reached(np.flatnonzero(is_long) * 2, num_literal[is_long], len(data))
+        in_long = _covered(long + 2, long + 2 + (size := num_literal[long // 2]), len(data))
+        is_code = ~_covered(long + 2, long + 2 + size + size % 2, len(data) + 1)[: len(first) * 2 : 2]
+        is_code[num_bytes // 2 :] = False
+        # literal bytes are pixels each, what a move says is none, a run's second byte is as many as its first says
+        is_move = second[long // 2] == 2
+        repeats = np.zeros(len(data), np.intp)
+        repeats[in_long] = 8 // bits
+        literal, moves = long[~is_move], long[is_move]
+        if bits == 4:
+            repeats[(literal + 1 + size[~is_move])[second[literal // 2] % 2 == 1]] = 1
+        repeats[moves + 2] = repeats[moves + 3] = 0
+        repeats[1 : len(first) * 2 : 2][is_code & (first > 0)] = first[is_code & (first > 0)]
+        ends = np.flatnonzero(is_code & (first == 0) & (second == 1)) * 2
+        jumps = moves[(data[moves + 2] > 0) | (data[moves + 3] > 0)]
+        stop = min([*ends[:1], *jumps[:1]], default=num_bytes)
+        return cls(data, num_bytes, repeats, np.flatnonzero(is_code & (first == 0) & (second == 0)) * 2, int(stop))
+
+    def pixels(self, x: int, width: int, bits: int) -> tuple[NDArray[np.uint8], int, bool]:
+        """From the column x: pixels, the column after them, and whether one of the picture was left out.
+
+        What goes beyond the width of a row is not drawn.
+        """
+        before = np.concatenate([[0], np.cumsum(self.repeats[: self.num_bytes])])
+        row_starts = np.concatenate([[-x], before[self.row_ends]])
+        short = self.row_ends[np.diff(row_starts) < width]
+        stop = min([self.stop, *short[:1]])
+        row_of_byte = np.searchsorted(self.row_ends, np.arange(stop), "right")
+        left = width - (before[:stop] - row_starts[row_of_byte])
+        repeats = np.clip(left, 0, self.repeats[:stop])
+        pixels = np.repeat(self.data[:stop], repeats)
+        if bits == 4:
+            is_low = np.repeat((np.cumsum(repeats) - repeats) % 2 == 1, repeats)  # each byte begins with its high half
+            is_low[1::2] ^= True
+            pixels = np.where(is_low, pixels & 15, pixels >> 4)
+        return pixels, min(width, int(before[-1] - row_starts[-1])), bool(stop < self.num_bytes)
+
+
+def _reached(long: NDArray[np.intp], sizes: NDArray[np.integer], num_bytes: int) -> tuple[NDArray[np.intp], int]:
+    """Of what looks like codes with bytes behind them, those that do not lie in such bytes; the end of whole codes."""
+    found: list[int] = []
+    end = 0
+    for at, size in zip(long.tolist(), sizes.tolist(), strict=True):
+        if at >= end:
+            if at + 2 + size > num_bytes:
+                return np.array(found, np.intp), at
+            found.append(at)
+            end = at + 2 + size + size % 2
+    return np.array(found, np.intp), min(num_bytes, max(end, num_bytes // 2 * 2))
+
+
+def _covered(starts: NDArray[np.intp], ends: NDArray[np.intp], num_bytes: int) -> NDArray[np.bool_]:
+    """Whether each byte lies in one of the ranges, which do not overlap."""
+    steps = np.zeros(num_bytes + 1, np.int8)
+    steps[starts] += 1
+    steps[ends] -= 1
+    return np.cumsum(steps[:-1], dtype=np.int8).astype(bool)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from iqa_core.records import ImageHeader, Reason
 
 
 class Unreadable(Exception):
-    """Raised by the walks below, turned into a Rejection before it leaves this module."""
+    """Raised by the walks and by what reads pixels, turned into a Rejection before it leaves `iqa_core.images`."""
 
     def __init__(self, reason: Reason, detail: str, header: ImageHeader | None = None) -> None:
         """header: what was known of the image by then."""
@@ -42,6 +42,7 @@ class Container:
     """Pixels as stored, before orientation."""
     clean: bytes
     """What the decoder is given."""
+    _: KW_ONLY
     frames: int = 1
     orientation: int = 1
     """EXIF code, 1 (upright) to 8."""
@@ -69,14 +70,22 @@ class Container:
 
 def read(layout: str, data: bytes, at: int) -> tuple[Any, ...]:
     """`struct.unpack_from`, where a read past the end is what it means: the file was cut."""
-    if at + struct.calcsize(layout) > len(data):
-        raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, where more should follow")
-    return struct.unpack_from(layout, data, at)
+    try:
+        return struct.unpack_from(layout, data, at)
+    except (struct.error, OverflowError):  # twice as quick as to compute the end before
+        detail = f"the file ends after {len(data)} bytes, where more should follow"
+        raise Unreadable(Reason.TRUNCATED, detail) from None
 
 
 def must_reach(end: int, data: bytes, part: str) -> None:
     if end > len(data):
         raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, but its {part} ends at {end}")
+
+
+def must_be_few(num_parts: int, data: bytes, format: str) -> None:
+    """Raises where more parts were met than a writer makes: each takes 2 to 10 microseconds, and may have 4 bytes."""
+    if num_parts > 10_000 + len(data) // 128:
+        raise Unreadable(Reason.CORRUPT, f"the {format} has more than {num_parts - 1} parts in {len(data)} bytes")
 
 
 def exif_orientation(exif: bytes) -> int | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
 
 from iqa_core.images.containers.container import Box, Container, Unreadable, read
 from iqa_core.records import Reason
+
+_NO_ZERO = re.compile(rb"[^\0]")
 
 
 def walk_gif(data: bytes) -> Container:
@@ -16,7 +19,7 @@ def walk_gif(data: bytes) -> Container:
     control, first, frames = b"", None, 0
     while (kind := read("B", data, at)[0]) != 0x3B:
         if kind == 0x21:
-            if data[at + 1 : at + 3] == b"\xf9\x04" and not frames:
+            if not frames and data.startswith(b"\xf9\x04", at + 1):
                 control = data[at : at + 7]
             at = _after_sub_blocks(data, at + 2)
         elif kind == 0x2C:
@@ -25,7 +28,8 @@ def walk_gif(data: bytes) -> Container:
             first = first or _first_frame(data[:screen_end], control, data[start:at])
             frames += 1
         elif kind == 0:
-            at += 1
+            block = _NO_ZERO.search(data, at)
+            at = block.start() if block else len(data)
         else:
             raise Unreadable(Reason.CORRUPT, f"the gif has no valid block at byte {at}")
     if not first:

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_reach, read
+from iqa_core.images.containers.container import (
+    Container,
+    Unreadable,
+    exif_orientation,
+    must_be_few,
+    must_reach,
+    read,
+)
 from iqa_core.records import Reason
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xDE}
 _JPEG_PROGRESSIVE = frozenset({0xC2, 0xCA})
 _JPEG_READ = frozenset({0xC0, 0xC1, 0xC3, 0xC9}) | _JPEG_PROGRESSIVE
 """Sequential, lossless (C3), arithmetic (C9, CA); hierarchical ones (C5 to C7, CD to DE) have no decoder."""
-_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+_JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""Not those that have no length (01, restart markers, D8), not fill bytes (FF)."""
 _JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 """All but JFIF (E0) and Adobe (EE), which say what colours the components are."""
 
 
 def walk_jpeg(data: bytes) -> Container:
     """Segments up to the first scan; in it, the end marker."""
-    width = height = components = process = 0
-    orientation, kept, at = None, [b"\xff\xd8"], 2
+    width = height = components = process = num_segments = 0
+    orientation, kept, at = None, bytearray(b"\xff\xd8"), 2
     while True:
-        at = data.find(b"\xff", at)
-        while at >= 0 and data[at + 1 : at + 2] == b"\xff":
-            at += 1
-        (marker,) = read("B", data, at + 1 if at >= 0 else len(data))
-        if marker == 0 or marker in _JPEG_BARE:
-            at += 2
-            continue
+        segment = _JPEG_SEGMENT.search(data, at)
+        at = segment.start() if segment else len(data)
+        (marker,) = read("B", data, at + 1)
+        num_segments += 1
+        must_be_few(num_segments, data, "jpeg")
         if marker == 0xD9:
             raise Unreadable(Reason.CORRUPT, "the jpeg ends before its first scan")
         (length,) = read(">H", data, at + 2)
@@ -43,13 +51,15 @@ def walk_jpeg(data: bytes) -> Container:
         if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
             orientation = orientation or exif_orientation(data[at + 4 : end])
         if marker not in _JPEG_METADATA:
-            kept.append(data[at:end])
+            kept += memoryview(data)[at:end]
         at = end
-    clean = b"".join([*kept, memoryview(data)[at:]])
+    clean = b"".join([kept, memoryview(data)[at:]])
     found = Container("jpeg", width, height, clean, orientation=orientation or 1)
     # libjpeg waits for the end marker where there is more than one scan; where one holds all, it stops at its last row
     if process not in _JPEG_PROGRESSIVE and data[at + 4] == components:
         _require_end_marker(data, end, found)
+    else:
+        _require_few_scans(data, end, found)
     return found
 
 
@@ -58,6 +68,23 @@ def _check_process(process: int, bits: int) -> None:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"jpeg process {process:#x} is not read; save it as baseline")
     if bits != 8:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"jpeg samples of {bits} bits are not read; save 8 bits")
+
+
+_MOST_SCANS = 100
+"""Ten are usual. Each goes over the whole picture, though it may be a dozen bytes: 0.1 s for 100 million pixels."""
+
+
+def _require_few_scans(data: bytes, at: int, jpeg: Container) -> None:
+    """Raises where more scans than that follow the one at `at`, before the end marker."""
+    num_scans = 1
+    while num_scans <= _MOST_SCANS:
+        segment = _JPEG_SEGMENT.search(data, at)
+        if not segment or segment[0] == b"\xff\xd9":
+            return
+        num_scans += segment[0] == b"\xff\xda"
+        at = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
+    detail = f"the jpeg has more than {_MOST_SCANS} scans; save it as baseline"
+    raise Unreadable(Reason.UNSUPPORTED_FORMAT, detail, jpeg.header)
 
 
 _BLOCK_BYTES = 2**20

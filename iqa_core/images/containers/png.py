@@ -6,7 +6,15 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from iqa_core.images.containers.container import Box, Container, Unreadable, exif_orientation, must_reach, read
+from iqa_core.images.containers.container import (
+    Box,
+    Container,
+    Unreadable,
+    exif_orientation,
+    must_be_few,
+    must_reach,
+    read,
+)
 from iqa_core.records import Reason
 
 _GREY, _RGB, _PALETTE = 0, 2, 3
@@ -14,6 +22,7 @@ _PNG_BITS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8), _RGB: (8, 16), 4: 
 """Colour type -> bits per sample that it may have; 4 and 6 are grey and RGB with alpha."""
 _PNG_USED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL"})
 _PNG_FRAME = frozenset({b"fcTL", b"fdAT"})
+_IDAT_CRC = zlib.crc32(b"IDAT")
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
@@ -25,8 +34,9 @@ class _Found:
     palette: bytes | None = None
     key: bytes | None = None
     """Body of tRNS."""
-    image: list[memoryview] = field(default_factory=list)
-    """Whole IDAT chunks."""
+    has_image: bool = False
+    image: bytearray = field(default_factory=bytearray)
+    """Its compressed pixels, from IDAT: one chunk of them costs the decoder less than a million empty ones."""
     orientation: int | None = None
     frames: int = 1
     is_animated: bool = False
@@ -34,12 +44,16 @@ class _Found:
     """How many fcTL there were: each begins a frame."""
     box: Box | None = None
     """Of the first frame, where IDAT is none."""
-    frame: list[memoryview] = field(default_factory=list)
-    """Pieces of its compressed pixels, from fdAT."""
+    frame: bytearray = field(default_factory=bytearray)
+    """Its compressed pixels, from fdAT."""
+    num_pieces: int = 0
 
     def take(self, kind: bytes, chunk: memoryview) -> None:
         body = chunk[8:-4]
-        if kind == b"IHDR":
+        if kind == b"IDAT":
+            self.has_image = True
+            self.image += body
+        elif kind == b"IHDR":
             self.header = _checked_header(body)
         elif kind == b"PLTE" and self.header[9] == _PALETTE:
             self.require_place(kind, is_free=self.palette is None and self.key is None)
@@ -47,45 +61,46 @@ class _Found:
         elif kind == b"tRNS" and self.header[9] in (_GREY, _RGB, _PALETTE):
             self.require_place(kind, is_free=self.key is None)
             self.key = bytes(body)
-        elif kind == b"IDAT":
-            self.image.append(chunk)
         elif kind == b"eXIf":
             self.orientation = self.orientation or exif_orientation(bytes(body))
         elif kind == b"acTL":
             (num_frames,) = struct.unpack_from(">I", body)
             self.frames = max(1, num_frames)
-            self.is_animated = num_frames > 0 and not self.image
+            self.is_animated = num_frames > 0 and not self.has_image
         elif kind in _PNG_FRAME:
             self.take_frame(kind, body)
 
     def require_place(self, kind: bytes, *, is_free: bool) -> None:
         """Raises where some viewers would use the chunk and others not."""
-        if self.image or not is_free:
+        if self.has_image or not is_free:
             raise Unreadable(Reason.CORRUPT, f"the png's chunk {kind.decode()} is out of place, or comes twice")
 
     def take_frame(self, kind: bytes, body: memoryview) -> None:
         """An image before the first fcTL is no frame: it is shown by programs that know of no animation."""
-        if kind == b"fcTL" and self.image and self.is_animated:
+        if kind == b"fcTL" and self.has_image and self.is_animated:
             width, height, left, top = struct.unpack_from(">4I", body, 4)
             self.box = Box(left, top, width, height)
         elif kind == b"fdAT" and self.box:
-            if struct.unpack_from(">I", body)[0] != len(self.frame) + 1:
+            self.num_pieces += 1
+            if struct.unpack_from(">I", body)[0] != self.num_pieces:
                 raise Unreadable(Reason.CORRUPT, "the pieces of the png's first frame are out of order")
-            self.frame.append(body[4:])
+            self.frame += body[4:]
 
 
 def walk_png(data: bytes) -> Container:
     """Every chunk up to IEND; those that are used must match their checksum, which Pillow does not ask of IDAT."""
-    found, at, kind = _Found(), 8, b""
+    found, at, kind, view, num_chunks = _Found(), 8, b"", memoryview(data), 0
     while kind != b"IEND":
         length, kind = read(">I4s", data, at)
         if not kind.isalpha() or (at == 8) != (kind == b"IHDR"):
             raise Unreadable(Reason.CORRUPT, f"the png has no valid chunk at byte {at}")
         end = at + 12 + length
         must_reach(end, data, f"chunk {kind.decode()}")
+        num_chunks += 1
+        must_be_few(num_chunks, data, "png")
         found.controls += kind == b"fcTL"
         if kind in _PNG_USED or (kind in _PNG_FRAME and found.controls == 1):
-            chunk = memoryview(data)[at:end]
+            chunk = view[at:end]
             if zlib.crc32(chunk[4:-4]) != read(">I", data, end - 4)[0]:
                 raise Unreadable(Reason.CORRUPT, f"the png's chunk {kind.decode()} at byte {at} fails its checksum")
             try:
@@ -118,13 +133,25 @@ def _container(found: _Found) -> Container:
         tables.append(_chunk(b"tRNS", key))
     header, image = found.header, found.image
     if found.box:
-        header = struct.pack(">II", found.box.width, found.box.height) + header[8:]
-        image = [memoryview(_chunk(b"IDAT", b"".join(found.frame)))] if found.frame else []
+        header, image = struct.pack(">II", found.box.width, found.box.height) + header[8:], found.frame
     if not image or not (found.box is None or found.box.is_within(width, height)):
         raise Unreadable(Reason.CORRUPT, "the png's first frame has no pixels, or lies outside of the picture")
-    clean = b"".join([_MAGIC, _chunk(b"IHDR", header), *tables, *image, _chunk(b"IEND", b"")])
+    pixels: list[bytes | bytearray] = [
+        struct.pack(">I4s", len(image), b"IDAT"),
+        image,
+        struct.pack(">I", zlib.crc32(image, _IDAT_CRC)),
+    ]
+    clean = b"".join([_MAGIC, _chunk(b"IHDR", header), *tables, *pixels, _chunk(b"IEND", b"")])
     return Container(
-        "png", width, height, clean, found.frames, found.orientation or 1, box=found.box, colours=colours, key_16=key_16
+        "png",
+        width,
+        height,
+        clean,
+        frames=found.frames,
+        orientation=found.orientation or 1,
+        box=found.box,
+        colours=colours,
+        key_16=key_16,
     )
 
 

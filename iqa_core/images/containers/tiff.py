@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from iqa_core.images.containers.container import Container, Unreadable, must_reach, read
+from iqa_core.images.containers.container import Container, Unreadable, must_be_few, must_reach, read
 from iqa_core.images.containers.tiff_layouts import (
     CAMERA_RAW,
     HEIGHT,
@@ -71,10 +71,12 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     order = "<" if data[:2] == b"II" else ">"
     big = read(order + "H", data, 2)[0] == 43
     numbers = _Numbers(order, "Q", "Q") if big else _Numbers(order, "I", "H")
-    pages = list(_pages(data, 8 if big else 4, numbers))
-    if not pages:
+    first, num_pages = None, 0
+    for page in _pages(data, 8 if big else 4, numbers):
+        first, num_pages = first or page, num_pages + 1  # the others are not kept: each is 500 bytes when read
+        must_be_few(num_pages, data, "tiff")
+    if not first:
         raise Unreadable(Reason.CORRUPT, "the tiff has no page")
-    first = pages[0]
     if data[4:12] == _CR2 or _is_camera_raw(first.tags, data, numbers):
         detail = "a camera's raw file (DNG, NEF, CR2, ARW, …), which is not developed here; export it as JPEG or TIFF"
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, detail)
@@ -83,13 +85,13 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     upright = orientation if 1 <= orientation <= 8 else 1
     if not 0 < width * height <= limits.max_pixels:
         # Rejected for that, whatever else it has; its strips may be millions.
-        return Container("tiff", width, height, b"", len(pages), upright)
+        return Container("tiff", width, height, b"", frames=num_pages, orientation=upright)
     layout = layout_of(first.tags, order)
     directory = _directory(tags_for_decoder(first.tags, layout, data), first.opaque, numbers, len(data))
     # BigTIFF is handed on as a classic one: Pillow knows it in one byte order only, and 2**32 bytes are over the limit.
     header = data[:2] + struct.pack(order + "HI", 42, len(data) + len(data) % 2)
     clean = b"".join([header, memoryview(data)[8:], bytes(len(data) % 2), directory])
-    return Container("tiff", width, height, clean, len(pages), upright, layout.negative)
+    return Container("tiff", width, height, clean, frames=num_pages, orientation=upright, negative=layout.negative)
 
 
 def _pages(data: bytes, pointer_at: int, numbers: _Numbers) -> Iterator[_Page]:
@@ -113,7 +115,7 @@ def _page(data: bytes, at: int, numbers: _Numbers, budget_bytes: int) -> _Page:
     end = at + num_entries * entry_bytes
     must_reach(end, data, "directory")
     page = _Page({}, {}, num_entries * entry_bytes, read(numbers.order + numbers.offset, data, end)[0])
-    num_bytes = page.num_bytes
+    num_bytes = page.num_bytes + struct.calcsize(numbers.count) + struct.calcsize(numbers.offset)
     for entry_at in range(at, end, entry_bytes):
         (tag,) = read(numbers.order + "H", data, entry_at)
         if tag in page.tags or tag in page.opaque or tag not in _TAGS:

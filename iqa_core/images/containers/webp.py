@@ -33,4 +33,4 @@ def walk_webp(data: bytes) -> Container:
     clean = data[:end]
     if frames and data.startswith(b"VP8X", 12):
         clean = data[:20] + bytes([data[20] | _HAS_ALPHA]) + data[21:end]
-    return Container("webp", width, height, clean, max(1, frames), orientation or 1)
+    return Container("webp", width, height, clean, frames=max(1, frames), orientation=orientation or 1)

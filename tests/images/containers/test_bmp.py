@@ -215,6 +215,22 @@ def test_runs_are_expanded(bits: int, compression: int) -> None:
             np.testing.assert_array_equal(pixels_of(data), RLE_COLOURS[RLE_HW])
 
 
+@pytest.mark.parametrize(("bits", "compression"), RLE)
+def test_runs_are_expanded_over_all_pieces(bits: int, compression: int) -> None:
+    """Codes are read by 64 KiB; literal ones lie across the seams, and hold zeros that look like codes."""
+    indices_HW = RNG.integers(0, 3, (1500, 203), dtype=np.uint8)
+    literal = [runs(indices_HW[y : y + 1], bits, literal=y % 2 == 0)[:-2] for y in range(1500)]
+    data = bmp(
+        b"\0\0".join(literal[::-1]) + b"\0\1",
+        bits,
+        compression=compression,
+        palette=table(RLE_COLOURS, 4),
+        colours=16,
+    )
+    data = data[:18] + struct.pack("<ii", 203, 1500) + data[26:]
+    np.testing.assert_array_equal(pixels_of(data), RLE_COLOURS[indices_HW])
+
+
 def test_a_run_of_4_bits_has_two_colours_in_turn() -> None:
     coded = (bytes([WIDTH, 0x3A]) + b"\0\0") * HEIGHT + b"\0\1"
     expected = np.resize(RLE_COLOURS[[3, 10]], (WIDTH, 3))

@@ -1,0 +1,117 @@
+"""What is no image -> its name in words; files made to cost much -> time in proportion to their bytes."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from iqa_core.images import read_header
+from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection
+
+LIMITS = ImageLimits()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (b"<!DOCTYPE html><p>", "an HTML page"),
+        (b"\xef\xbb\xbf \n<!-- a --> <!----><HTML>", "an HTML page"),
+        (b"<!-- a <svg> --><body>", "an HTML page"),
+        (b"<?xml version='1.0'?><html>", "an XML document"),
+        (b" <?XML version='1.0'?>\n<!-- a --><svg>", "an SVG drawing"),
+        (b"<!-- a --><!DOCTYPE svg>", "an SVG drawing"),
+        (b"<?xml version='1.0'?><a/>", "an XML document"),
+        (b"<?xml version='1.0'", "an XML document"),
+        (b"<!-- never closed <html>", "plain text"),
+        (b"<!-- a --><p>some</p>", "plain text"),
+    ],
+)
+def test_text_is_named_behind_comments_and_declarations(text: bytes, name: str) -> None:
+    found = read_header(text, LIMITS)
+    assert isinstance(found, Rejection)
+    assert found.detail.endswith(f"it seems to be {name}")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def image(format: str) -> bytes:
+    buffer = BytesIO()
+    Image.new("P", (64, 64)).convert("RGB" if format == "JPEG" else "P").save(buffer, format)
+    return buffer.getvalue()
+
+
+JPEG, PNG, GIF = image("JPEG"), image("PNG"), image("GIF")
+BEFORE_IDAT = PNG.index(b"IDAT") - 4
+CONTROL, PIECE = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 64, 64, 0, 0, 1, 1, 0, 0)), 4_000
+
+COSTLY: dict[str, Callable[[int], bytes]] = {
+    "comments": lambda n: b"<!---->" * n + b"x",
+    "jpeg fill bytes": lambda n: JPEG[:2] + b"\xff" * 8 * n + JPEG[2:],
+    "jpeg restart markers": lambda n: JPEG[:2] + b"\xff\xd0" * 4 * n + JPEG[2:],
+    "jpeg segments": lambda n: JPEG[:2] + b"\xff\xdb\0\2" * n + JPEG[2:],
+    "png chunks": lambda n: PNG[:BEFORE_IDAT] + chunk(b"IDAT", b"") * n + PNG[BEFORE_IDAT:],
+    "png pieces": lambda n: (
+        PNG[:33]
+        + chunk(b"acTL", struct.pack(">II", 1, 0))
+        + PNG[33:-12]
+        + CONTROL
+        + b"".join(chunk(b"fdAT", struct.pack(">I", place + 1) + b"x") for place in range(n))
+        + PNG[-12:]
+    ),
+    "tiff pages": lambda n: (
+        struct.pack("<2sHI", b"II", 42, 8)
+        + b"".join(struct.pack("<HI", 0, 8 + 6 * (place + 1)) for place in range(n))
+        + bytes(6)
+    ),
+    "gif zeros": lambda n: GIF[:-1] + bytes(8 * n) + b";",
+    "gif blocks": lambda n: GIF[:-1] + b"!\xfe\0" * 2 * n + b";",
+    "bmp runs": lambda n: bmp_of_runs(b"\x01\x05" * 4 * n),
+    "bmp literals": lambda n: bmp_of_runs(b"\0\3\0\2\0\0" * n),
+}
+
+
+def bmp_of_runs(codes: bytes) -> bytes:
+    """All of them beyond the end of the first row."""
+    head = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 0, 0, 1078, 40, 8, 8, 1, 8, 1, 0, 0, 0, 256, 0)
+    return head + bytes(1024) + b"\x08\0" + codes + (b"\0\0\x08\0") * 7
+
+
+def cost_s(data: bytes) -> float:
+    """Of the processor, the least of three: other processes do not count."""
+    took = []
+    for _ in range(3):
+        began = time.thread_time()
+        read_header(data, LIMITS)
+        took.append(time.thread_time() - began)
+    return min(took)
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_time_grows_with_the_bytes_and_no_faster(kind: str) -> None:
+    once, twice = COSTLY[kind](PIECE), COSTLY[kind](2 * PIECE)
+    if kind not in ("comments", "tiff pages"):
+        assert isinstance(read_header(twice, LIMITS), ImageHeader)
+    floor_s = 0.002  # below that a clock says little
+    assert cost_s(twice) <= 2.5 * max(cost_s(once), floor_s)
+
+
+@pytest.mark.parametrize("kind", ["jpeg fill bytes", "jpeg restart markers", "gif zeros", "bmp runs"])
+def test_what_takes_2_bytes_takes_no_turn_of_a_loop(kind: str) -> None:
+    """1 MB in 10 to 40 ms; in turns it was 0.3 to 1 s, and 268 MB are taken."""
+    assert cost_s(COSTLY[kind](125_000)) < 0.15
+
+
+@pytest.mark.parametrize("kind", ["png chunks", "jpeg segments", "tiff pages"])
+def test_a_file_of_nothing_but_the_heads_of_parts_is_damage(kind: str) -> None:
+    found = read_header(COSTLY[kind](20_000), LIMITS)
+    assert isinstance(found, Rejection)
+    assert found.reason is Reason.CORRUPT
+    assert "parts" in found.detail
