@@ -155,6 +155,8 @@ def test_with_tokens_of_its_own_from_zero_to_many_to_another_assessor_and_back_t
 @pytest.mark.chaos
 def test_a_lost_node_is_not_noticed_by_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two with replicas behind a proxy on the head; another node then takes its place."""
+    for name in BY_HAPROXY:  # of the cluster that the other tests share, which is still there
+        monkeypatch.delenv(name, raising=False)
     for name, value in BY_OWN_PROXY.items():
         monkeypatch.setenv(name, value)
     config, application, url = configured(free_port(), sleep_s=0.05)
