@@ -100,7 +100,8 @@ def test_time_grows_with_the_bytes_and_no_faster(kind: str) -> None:
     if kind not in ("comments", "tiff pages"):
         assert isinstance(read_header(twice, LIMITS), ImageHeader)
     floor_s = 0.002  # below that a clock says little
-    assert cost_s(twice) <= 2.5 * max(cost_s(once), floor_s)
+    # one of a few tries: a busy machine is no growth, and growth by the square is seen in all
+    assert any(cost_s(twice) <= 2.5 * max(cost_s(once), floor_s) for _ in range(6))
 
 
 @pytest.mark.parametrize("kind", ["jpeg fill bytes", "jpeg restart markers", "gif zeros", "bmp runs"])
