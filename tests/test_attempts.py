@@ -22,6 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RewardClient
 from iqa_core.errors import CallerError
 
+pytestmark = pytest.mark.slow
+
+
 DAY = timedelta(days=1)
 HTML = (
     b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"

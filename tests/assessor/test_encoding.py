@@ -18,6 +18,9 @@ from iqa_core.assessor.prompts import build_prompt
 from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import RUBRIC
 
+pytestmark = pytest.mark.slow
+
+
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 
 

@@ -13,6 +13,9 @@ from scipy.stats import kstest, spearmanr
 from iqa_core.demo.scenes import DIMENSIONS, Scene, make_scene
 from iqa_core.errors import CallerError
 
+pytestmark = pytest.mark.slow
+
+
 GOLDEN_SHA256 = "ca492cdfbdb85d3f62c5ac1fdfe13a153f52be843b44561cb834732e63e5b8b5"
 """Pixels of seed 7, index 12, from the version of the generator that the shipped checkpoint was trained on."""
 

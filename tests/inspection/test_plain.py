@@ -18,6 +18,8 @@ from iqa_core.records import ImageLimits
 from iqa_core.scoring import expected_score, level_probabilities
 from tests.assessor import tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def idefics(tmp_path_factory: pytest.TempPathFactory) -> Path:

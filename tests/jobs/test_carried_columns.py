@@ -25,6 +25,9 @@ from jobs.work import AssessBatches, Errand, ReadChunks, from_done
 from tests.arrow_types import Example, all_types, refused_types
 from tests.corpora import tiny_png
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLES: Mapping[str, Example] = {f"c{index}": example for index, example in enumerate(all_types())}
 CARRIED = {name: example for name, example in EXAMPLES.items() if example.carried is not None}
 

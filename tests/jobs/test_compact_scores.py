@@ -29,6 +29,9 @@ from tests.corpus.test_heartbeats import age
 from tests.jobs import running
 from tests.selection.scored_corpora import score
 
+pytestmark = pytest.mark.slow
+
+
 CHUNKS = 60
 
 

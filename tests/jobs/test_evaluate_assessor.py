@@ -33,6 +33,9 @@ from jobs.evaluation import evaluate
 from jobs.evaluation_plots import DOTS_PER_INCH, INCHES
 from tests.jobs.running import ROOT, over
 
+pytestmark = pytest.mark.slow
+
+
 DIMENSIONS = ("distortion", "harmony", "layout", "lighting")
 
 

@@ -41,6 +41,9 @@ from tests.jobs.test_export_work import read_webdataset
 from tests.selection.conftest import decisions
 from tests.selection.score_tables import write_score_table
 
+pytestmark = pytest.mark.slow
+
+
 BIG = 2**53 + 1
 ZONED = dt.datetime(2024, 2, 29, 12, 30, 15, 250_000, dt.UTC)
 IDENTITY = uuid.UUID(int=2**127 + 5)

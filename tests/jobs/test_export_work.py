@@ -29,6 +29,9 @@ from jobs.select_settings import SelectSettings
 from jobs.selecting import opened
 from tests.selection.scored_corpora import ScoredCorpus, write_scored_corpus
 
+pytestmark = pytest.mark.slow
+
+
 SHARD_IMAGES = 6
 
 

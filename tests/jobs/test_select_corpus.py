@@ -21,6 +21,9 @@ from tests.s3_server import Bucket, storage_options
 from tests.selection.conftest import decisions, record
 from tests.selection.score_tables import write_score_table
 
+pytestmark = pytest.mark.slow
+
+
 CARRIED = pa.schema({"prompt": pa.string()})
 
 

@@ -18,6 +18,9 @@ from jobs.training import train
 from jobs.training_plan import TrainingPlan, claim, prepare
 from tests.training.tasks import write_opinions
 
+pytestmark = pytest.mark.slow
+
+
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 12
 

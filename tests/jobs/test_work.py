@@ -35,6 +35,9 @@ from tests.corpora import write_list
 from tests.corpus.planned import Output
 from tests.mutations import mutated, seeds
 
+pytestmark = pytest.mark.slow
+
+
 CONFIG = AssessorConfig(checkpoint="fake:")
 LIMITS = ImageLimits(max_pixels=4096)
 """Seven times the seeds' pixels: a header that claims more would take its time to be decoded."""

@@ -33,6 +33,9 @@ from jobs.selecting import select
 from tests.selection.score_tables import DIMENSIONS, write_score_table
 from tests.selection.scored_corpora import write_scored_corpus
 
+pytestmark = pytest.mark.slow
+
+
 CARRIED = pa.schema({"model": pa.string(), "prompt": pa.string()})
 
 

@@ -16,6 +16,8 @@ from iqa_core.training.encoding import IGNORED, PatchedRows, SampleEncoder, read
 from iqa_core.training.samples import TrainingSample, level_samples
 from tests.training.tasks import make_encoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["qwen", "qwen3", "ovis", "idefics"])
 def encoder(request: pytest.FixtureRequest) -> SampleEncoder:
