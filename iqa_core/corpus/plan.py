@@ -157,8 +157,11 @@ class Plan:
             ) from error
 
     def create(self, contract: Contract) -> Contract:
-        """Lay the contract down; what counts afterwards is the one returned (another driver may have been first)."""
-        self._create(self._contract_uri, contract.to_json())
+        """Lay the contract down; what counts afterwards is the one returned (another driver may have been first).
+
+        Raises CallerError where the store cannot tell one of two drivers that the other was first.
+        """
+        self.storage.begin(self._contract_uri, contract.to_json(), scratch=self._scratch)
         found = self.contract()
         assert found is not None
         return found
@@ -215,7 +218,7 @@ class Plan:
 
         The number is what it was before the plan was read: else what another driver added since would be added twice.
         """
-        return self._create(self._uri(segment), data)
+        return self.storage.create(self._uri(segment), data, scratch=self._scratch)
 
     @property
     def _folder(self) -> str:
@@ -225,8 +228,9 @@ class Plan:
     def _contract_uri(self) -> str:
         return join(self._folder, "000000.json")
 
-    def _create(self, uri: str, data: bytes) -> bool:
-        return self.storage.create(uri, data, scratch=join(self.output, ".tmp"))
+    @property
+    def _scratch(self) -> str:
+        return join(self.output, ".tmp")
 
     def _uri(self, segment: int) -> str:
         return join(self._folder, f"{segment:06d}.parquet")
