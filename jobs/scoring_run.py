@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +426,7 @@ def _first_outage(rows: pa.Table) -> str:
     return f"{rows.column('key')[first]}: {reasons[first]}, {rows.column('detail')[first]}"
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("iqa-ray", "ray", "pyarrow", "pillow", "numpy", "torch", "transformers"):
@@ -435,6 +437,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
+@cache
 def _git_commit() -> str | None:
     """Of the checkout that runs; None where it is no checkout (an uploaded working directory)."""
     root = Path(__file__).resolve().parent.parent
