@@ -622,11 +622,11 @@ def test_a_driver_that_lost_the_race_for_the_contract_is_told_the_difference(tmp
         apply(output.plan, second)
 
 
-def plan_until_done(root: Path, inputs: list[str]) -> None:
+def plan_until_done(root: Path, inputs: list[str], on_changed: str = "stop") -> None:
     """What a driver does: propose and apply until it wins."""
     output = Output(root / "out")
     for _ in range(50):
-        if apply(output.plan, output.proposal(*inputs)):
+        if apply(output.plan, output.proposal(*inputs, on_changed=on_changed)):
             return
     raise AssertionError("never won")
 
@@ -644,15 +644,14 @@ def assert_each_is_planned_once(tmp_path: Path) -> None:
     assert len(planned) == 60
 
 
-def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
-    inputs_of_drivers = corpus_of_three_folders(tmp_path)
+def race(tmp_path: Path, inputs_of_drivers: list[list[str]], on_changed: str = "stop") -> None:
     start = threading.Barrier(len(inputs_of_drivers))
     faults: list[BaseException] = []
 
     def drive(inputs: list[str]) -> None:
         start.wait()
         try:
-            plan_until_done(tmp_path, inputs)
+            plan_until_done(tmp_path, inputs, on_changed)
         except BaseException as error:
             faults.append(error)
 
@@ -662,7 +661,24 @@ def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert faults == []
+
+
+def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
+    race(tmp_path, corpus_of_three_folders(tmp_path))
     assert_each_is_planned_once(tmp_path)
+
+
+def test_racing_threads_retire_and_plan_anew_in_proposals_of_many_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 4)
+    inputs_of_drivers = corpus_of_three_folders(tmp_path)
+    Output(tmp_path / "out").extend(*inputs_of_drivers[3])
+    for folder in "abc":
+        touch(tmp_path / folder, "00.jpg", "10.jpg", "19.jpg", size=9)
+    race(tmp_path, inputs_of_drivers, "rescore")
+    assert_each_is_planned_once(tmp_path)
+    assert not Output(tmp_path / "out").proposal(*inputs_of_drivers[3]).chunks, "and none as it was"
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from iqa_core.corpus import segments
 from iqa_core.corpus.plan import Plan
 from iqa_core.errors import CallerError
 from tests.corpora import tiny_png, write_folder, write_list, write_parquet, write_tar
-from tests.jobs.operations import LOCAL, a_minute_later, compact, faults_of, killed_at, rows_of, score
+from tests.jobs.operations import LOCAL, a_minute_later, compact, faults_of, killed_at, rows_of, score, scoring
 
 EVERY = 5
 
@@ -132,6 +134,33 @@ def test_killed_before_some_changes_the_same_command_makes_the_same_table(name: 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_killed_before_any_change_the_same_command_makes_the_same_table(name: str, tmp_path: Path) -> None:
     kill_everywhere(tmp_path, OPERATIONS[name], 1)
+
+
+# ---- two drivers
+
+
+def test_one_driver_rescores_at_any_moment_of_another_ones_run(tmp_path: Path) -> None:
+    """Nothing is lost, nothing is there twice, and who ends last says what the table holds."""
+    corpus = Corpus(tmp_path)
+    corpus.write()
+    before = tmp_path / "before"
+    for _ in itertools.islice(scoring(before, *corpus.all), 4):
+        pass  # two chunks are done
+    corpus.change()
+    assert score(tmp_path / "fresh", *corpus.all) == 0
+    for moment in itertools.count():
+        output = copied(before, tmp_path / f"{moment}")
+        other = scoring(output, *corpus.flags("b", "list.jsonl"))
+        steps = list(itertools.islice(other, moment))
+        assert score(output, *corpus.flags("a"), "--on-changed", "rescore") == 0
+        code = sum(other, sum(steps))
+        assert code == 0
+        assert rows_of(output) == rows_of(tmp_path / "fresh"), moment
+        assert faults_of(output) == []
+        assert json.loads((output / "run.json").read_text())["images"] == 16, moment
+        if len(steps) < moment:
+            break
+    assert moment > 4
 
 
 # ---- chains of operations
