@@ -109,13 +109,12 @@ def export(
 def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
     """Lay down what the export is of; it goes on only with the same decisions."""
     begun = {"decisions": _digest(record), **work.terms}
-    if not work.storage.create(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp")):
-        there = work.begun()
-        if there != begun:
-            raise RunError(
-                f"{work.output}: its {work.format} export was begun with other decisions: rows were scored anew since. "
-                "Select into another folder"
-            )
+    work.storage.begin(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp"))
+    if work.begun() != begun:
+        raise RunError(
+            f"{work.output}: its {work.format} export was begun with other decisions: rows were scored anew since. "
+            "Select into another folder"
+        )
 
 
 def _digest(record: Mapping[str, Any]) -> str:

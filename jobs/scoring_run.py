@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,12 @@ class ScoringRun:
         self._tell(CONCLUDING)
         # another driver may have retired chunks (--on-changed rescore) while this one was committing them
         there = self._remove_retired(self._job.ledger.finished())
-        undone = self._expected.keys() - self._job.plan.retired() - set(self._failures) - (self._finished & there)
+        retired = self._job.plan.retired()
+        undone = self._expected.keys() - retired - set(self._failures) - (self._finished & there)
         if undone:
             raise RunError(f"{counted(len(undone), 'chunk')} not in the table ({min(undone)}, …); run it again")
+        if retired & (self._expected.keys() | self._finished):
+            self._count_again(retired, there)
         self._check_reject_rate(at_end=True)
         self._job.storage.put(join(self._job.output, RUN_RECORD), json.dumps(self._run_json(), indent=2).encode())
         print(self._closing(), flush=True)
@@ -212,6 +216,14 @@ class ScoringRun:
             self._require_no_compaction()
             ledger.take_apart(retries)
         return retries
+
+    def _count_again(self, retired: frozenset[str], there: set[str]) -> None:
+        """The table as it is now, where chunks of it were retired since it was counted."""
+        self._failures = {name: message for name, message in self._failures.items() if name not in retired}
+        self._table = Summary(self._job.dimensions)
+        planned = {chunk.name for chunk in self._job.plan.chunks()}
+        for _, rows in self._job.ledger.read_all(sorted(there & planned), self._table.columns()):
+            self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
 
     def _require_no_compaction(self) -> None:
         """Before finished chunks change; a compaction for its part does not start beside a run."""
@@ -425,6 +437,7 @@ def _first_outage(rows: pa.Table) -> str:
     return f"{rows.column('key')[first]}: {reasons[first]}, {rows.column('detail')[first]}"
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("iqa-ray", "ray", "pyarrow", "pillow", "numpy", "torch", "transformers"):
@@ -435,6 +448,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
+@cache
 def _git_commit() -> str | None:
     """Of the checkout that runs; None where it is no checkout (an uploaded working directory)."""
     root = Path(__file__).resolve().parent.parent

@@ -116,8 +116,7 @@ def claim(plan: TrainingPlan) -> None:
     uri = join(plan.settings.output, TRAINING)
     content = json.dumps(plan.identity, indent=2, sort_keys=True) + "\n"
     try:
-        if plan.storage.create(uri, content.encode()):
-            return
+        plan.storage.begin(uri, content.encode(), scratch=join(plan.settings.output, ".tmp"))
         there = plan.storage.read_object(uri)
     except IqaError as error:
         raise CallerError(f"--output {plan.settings.output} cannot be used: {error}") from error

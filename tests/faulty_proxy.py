@@ -79,6 +79,8 @@ class FaultyProxy:
         self.methods: Collection[str] = ("GET", "HEAD", "PUT", "POST", "DELETE")
         self.paths = ""
         """Regular expression: only paths in which it is found are faulted."""
+        self.lost_headers: frozenset[str] = frozenset()
+        """Of requests, in lower case: they do not reach the server, as of a store that does not know them."""
         self.seen: list[Seen] = []
         self.bytes_sent = 0
         """Of bodies of answers."""
@@ -196,7 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, body: bytes, fault: Fault | None) -> None:
         upstream = HTTPConnection(self.server.proxy.upstream, timeout=60)
         try:
-            upstream.request(self.command, self.path, body, dict(self.headers.items()))
+            lost = self.server.proxy.lost_headers
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in lost}
+            upstream.request(self.command, self.path, body, headers)
             answer = upstream.getresponse()
             data = answer.read()
         finally:

@@ -4,7 +4,9 @@
     plan/NNNNNN.parquet    one row per stretch of a source, sorted by source; chunk i of segment N is named NNNNNN-i
 
 All are put by create-if-absent: of two drivers that plan at once, one loses, reads what the other wrote and plans
-again. A segment may retire chunks of earlier ones (their sources changed); its metadata names them.
+again. A proposal may retire chunks of earlier ones (their sources changed); the metadata of its first segment names
+them. What is too large for one segment goes into several, which count when the last of them is there (see segments):
+so no moment has chunks retired and what takes their place not yet planned.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import base64
 import heapq
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -23,7 +25,7 @@ from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.range_file import RangeFile
-from iqa_core.corpus.segments import Head, chunks_of, head_of, opened, rows_of
+from iqa_core.corpus.segments import Head, chunks_of, head_of, opened, rows_of, whole
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage, join
 from iqa_core.differences import ABSENT, differences, shortened
@@ -155,25 +157,29 @@ class Plan:
             ) from error
 
     def create(self, contract: Contract) -> Contract:
-        """Lay the contract down; what counts afterwards is the one returned (another driver may have been first)."""
-        self._create(self._contract_uri, contract.to_json())
+        """Lay the contract down; what counts afterwards is the one returned (another driver may have been first).
+
+        Raises CallerError where the store cannot tell one of two drivers that the other was first.
+        """
+        self.storage.begin(self._contract_uri, contract.to_json(), scratch=self._scratch)
         found = self.contract()
         assert found is not None
         return found
 
     def segments(self) -> list[int]:
+        """Numbers that are taken, also by segments that do not count."""
         return [
             int(name.removesuffix(".parquet")) for name in self.storage.names(self._folder) if name.endswith(".parquet")
         ]
 
     def retired(self) -> frozenset[str]:
         """Chunks that a later segment took the place of."""
-        return frozenset(name for segment in self.segments() for name in self._head(segment).retired)
+        return _retired(self._heads())
 
     def rows(self) -> Iterator[Planned]:
         """All that is planned and not retired, sorted by source, as a stream."""
-        heads = [(segment, self._head(segment)) for segment in self.segments()]
-        retired = {name for _, head in heads for name in head.retired}
+        heads = self._heads()
+        retired = _retired(heads)
         # an open segment takes some 20 MB: each is opened when its first source is due
         due: list[tuple[str, int, Planned | None]] = [
             (head.first_source, segment, None) for segment, head in heads if head.first_source is not None
@@ -195,8 +201,9 @@ class Plan:
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks that are not retired, in order of their names, as a stream."""
-        retired = self.retired()
-        for segment in self.segments():
+        heads = self._heads()
+        retired = _retired(heads)
+        for segment, _ in heads:
             for index, kind, stretches in chunks_of(self._file(segment)):
                 name = chunk_name(segment, index)
                 if name not in retired:
@@ -211,7 +218,7 @@ class Plan:
 
         The number is what it was before the plan was read: else what another driver added since would be added twice.
         """
-        return self._create(self._uri(segment), data)
+        return self.storage.create(self._uri(segment), data, scratch=self._scratch)
 
     @property
     def _folder(self) -> str:
@@ -221,14 +228,19 @@ class Plan:
     def _contract_uri(self) -> str:
         return join(self._folder, "000000.json")
 
-    def _create(self, uri: str, data: bytes) -> bool:
-        return self.storage.create(uri, data, scratch=join(self.output, ".tmp"))
+    @property
+    def _scratch(self) -> str:
+        return join(self.output, ".tmp")
 
     def _uri(self, segment: int) -> str:
         return join(self._folder, f"{segment:06d}.parquet")
 
     def _file(self, segment: int) -> pq.ParquetFile:
         return opened(self.storage.read(self._uri(segment)))
+
+    def _heads(self) -> list[tuple[int, Head]]:
+        """Of the segments that count."""
+        return list(whole({segment: self._head(segment) for segment in self.segments()}))
 
     def _head(self, segment: int) -> Head:
         uri = self._uri(segment)
@@ -240,3 +252,7 @@ class Plan:
     def _segment_rows(self, segment: int) -> Iterator[Planned]:
         for index, kind, stretch in rows_of(self._file(segment)):
             yield Planned(chunk_name(segment, index), kind, stretch)
+
+
+def _retired(heads: Iterable[tuple[int, Head]]) -> frozenset[str]:
+    return frozenset(name for _, head in heads for name in head.retired)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, takewhile
+from itertools import takewhile
 from typing import Literal
 
 import pyarrow as pa
 
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
+from iqa_core.corpus.changes import Comparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
-from iqa_core.corpus.plan import Contract, Plan, Planned
+from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.segments import Draft, NewChunk
-from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
+from iqa_core.corpus.sources import Kind, Listing, Source
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, absolute, is_local
 from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.errors import CallerError
@@ -32,18 +32,7 @@ SURVEY_THREADS = 16
 LOCAL_SURVEY_THREADS = 4
 """On a local disk more threads gain nothing, and each keeps a heap of its own: 16 of them 10 MiB for the whole run."""
 
-CHANGES_SHOWN = 20
-
 OnChanged = Literal["stop", "ignore", "rescore"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A planned source that is no longer what it was."""
-
-    uri: str
-    what: str
-    chunks: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,28 +94,27 @@ def propose(
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
     # known before anything is cut
-    retired = _changed_chunks(plan, inputs, options) if on_changed == "rescore" else frozenset()
+    retired = changed_chunks(plan, inputs, options) if on_changed == "rescore" else frozenset()
     listing = Listing(Counter())
-    changes: list[Change] = []
     beside = Beside.of(plan.storage, options, listing, inputs)
-    unplanned = _unplanned(plan, inputs, beside, changes, retired)
-    new = heapq.merge(unplanned, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri)
+    found = Comparison(plan, inputs, beside, retired)
+    new, changes = found.unplanned(), found.changes
+    room = _Room(limit, _planned_images(plan) if limit is not None else 0, found.owed)
     tables: list[_Table] = []
     unfit: Counter[str] = Counter()
     draft = Draft(retired)
-    planned = _planned_images(plan, retired) if limit is not None else 0
     pool = _survey_pool(inputs)
     try:
-        surveyed = _readable(_surveyed(pool, beside, new, exact=exact or limit is not None), listing)
+        surveyed = _readable(_surveyed(pool, beside, room.let_in(new), exact=exact or limit is not None), listing)
         cut = _cut(_noting(surveyed, tables, unfit), options)
-        _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), limit, planned)
+        _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), room)
     finally:  # here and not in the generator, which may end whenever the garbage collector comes by
         pool.shutdown(cancel_futures=True)
-    _exhaust(new)  # where it was enough: what else has changed
+    exhaust(new)  # where it was enough: what else has changed
     for survey in beside.surveys.values():
         unfit.update(survey.unfit)
     if changes and on_changed == "stop":
-        raise CallerError(_changes_message(changes))
+        raise CallerError(changes_message(changes))
     draft.close()
     contract, left_out = _with_columns(wanted, laid_down, tables)
     if laid_down is None:
@@ -140,21 +128,44 @@ def _survey_pool(inputs: Sequence[str]) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(LOCAL_SURVEY_THREADS if is_local_only else SURVEY_THREADS)
 
 
-def _add(draft: Draft, cut: Iterable[tuple[Kind, Sequence[Stretch]]], limit: int | None, planned: int) -> None:
-    """Chunks of whole sources, until there are `limit` images; planned: images that there are already."""
+@dataclass(slots=True)
+class _Room:
+    """How much a proposal may hold: of what is new whole sources up to a limit, and all that retired chunks held.
+
+    What takes the place of a retired chunk is not new: without it, images that have their rows would have none, and of
+    those under inputs of other runs nobody would know any more.
+    """
+
+    limit: int | None
+    images: int
+    """That are planned, those of retired chunks among them."""
+    owed: set[str]
+    """URIs that retired chunks held, of the sources that are on their way into the proposal."""
+    _behind: frozenset[str] = frozenset()
+
+    @property
+    def is_full(self) -> bool:
+        return self.limit is not None and self.images >= self.limit
+
+    def let_in(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Those that are worth a survey."""
+        return (source for source in sources if not self.is_full or source.uri in self.owed)
+
+    def take(self, stretches: Sequence[Stretch]) -> None:
+        self.images += sum(stretch.images or 0 for stretch in stretches if stretch.source not in self.owed)
+        sources = frozenset(stretch.source for stretch in stretches)
+        self.owed -= self._behind - sources
+        self._behind = sources
+
+
+def _add(draft: Draft, cut: Iterable[NewChunk], room: _Room) -> None:
+    """Chunks as far as there is room for them; a source that was begun is added whole."""
     for kind, stretches in cut:
-        if limit is not None and planned >= limit and stretches[0].source != draft.last_source:
-            return
-        draft.add(kind, stretches)
-        planned += sum(stretch.images or 0 for stretch in stretches)
-
-
-def _changed_chunks(plan: Plan, inputs: Sequence[str], options: ReadOptions) -> frozenset[str]:
-    """Chunks whose sources are no longer what was planned."""
-    changes: list[Change] = []
-    beside = Beside.of(plan.storage, options, Listing(Counter()), inputs)
-    _exhaust(_unplanned(plan, inputs, beside, changes, frozenset()))
-    return frozenset(chunk for change in changes for chunk in change.chunks)
+        if room.is_full and stretches[0].source != draft.last_source:
+            stretches = tuple(stretch for stretch in stretches if stretch.source in room.owed)
+        if stretches:
+            draft.add(kind, stretches)
+            room.take(stretches)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -191,11 +202,6 @@ def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tabl
             raise CallerError(f"--carry {name}: none of the inputs has such a column or sidecar field")
 
 
-def _exhaust(sources: Iterator[Source]) -> None:
-    """For what is noted on the way."""
-    deque(sources, maxlen=0)
-
-
 def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
     """The contract of the output, None if there is none. Raises CallerError if this run would break it."""
     laid_down = plan.contract()
@@ -204,74 +210,8 @@ def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
     return laid_down
 
 
-def _unplanned(
-    plan: Plan, inputs: Sequence[str], beside: Beside, changes: list[Change], retired: frozenset[str]
-) -> Iterator[Source]:
-    """One pass over the sorted listing and the sorted plan: hands out what no chunk covers, notes what changed."""
-    roots = [absolute(given) for given in inputs]
-    rows = (row for row in plan.rows() if row.chunk not in retired)
-    planned = groupby(rows, key=lambda row: row.stretch.source)
-    current = _next_planned(planned)
-    tables: dict[str, set[str]] = defaultdict(set)
-    tell = None if beside.options.reading == 1 else beside
-    for source in list_sources(plan.storage, inputs, beside.listing, tell):
-        while current is not None and current[0].stretch.source < source.uri:
-            _note_vanished(beside, current, roots, changes)
-            current = _next_planned(planned)
-        if current is None or current[0].stretch.source > source.uri:
-            yield source
-            continue
-        was = current[0].stretch
-        if (was.size, was.etag) != (source.size, source.etag):
-            what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
-            changes.append(Change(source.uri, what, _chunks_of(current)))
-        table = was.metadata
-        if table and table != source.metadata and (source.metadata or _is_under(table.uri, roots)):
-            tables[table.uri] |= _chunks_of(current)
-        current = _next_planned(planned)
-    while current is not None:
-        _note_vanished(beside, current, roots, changes)
-        current = _next_planned(planned)
-    what = "no longer describes files as it did"
-    changes += [Change(uri, what, frozenset(chunks)) for uri, chunks in sorted(tables.items())]
-
-
-def _next_planned(planned: Iterator[tuple[str, Iterator[Planned]]]) -> list[Planned] | None:
-    found = next(planned, None)
-    return None if found is None else list(found[1])
-
-
-def _note_vanished(beside: Beside, rows: Sequence[Planned], roots: Sequence[str], changes: list[Change]) -> None:
-    """A source outside of this run's inputs is another run's; one under them that was not listed is gone.
-
-    Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
-    """
-    uri = rows[0].stretch.source
-    is_named_only = rows[0].kind in (Kind.LIST, Kind.ARROW)
-    if _is_under(uri, roots) and not (is_named_only and beside.storage.stat(uri) is not None):
-        what = "now describes the files beside it" if uri in beside.surveys else "vanished"
-        changes.append(Change(uri, what, _chunks_of(rows)))
-
-
-def _is_under(uri: str, roots: Sequence[str]) -> bool:
-    return any(uri == root or relative(uri, root) is not None for root in roots)
-
-
-def _of_other_inputs(plan: Plan, inputs: Sequence[str], retired: frozenset[str]) -> Iterator[Source]:
-    """Loose images outside of this run's inputs that share a retired chunk with a changed one: kept as planned."""
-    roots = [absolute(given) for given in inputs]
-    for row in plan.rows():
-        if row.chunk in retired and row.kind is Kind.IMAGE and not _is_under(row.stretch.source, roots):
-            stretch = row.stretch
-            yield Source(stretch.source, row.kind, stretch.key, stretch.size, stretch.etag, metadata=stretch.metadata)
-
-
-def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
-    return frozenset(row.chunk for row in rows)
-
-
-def _planned_images(plan: Plan, retired: frozenset[str]) -> int:
-    return sum(row.stretch.images or 0 for row in plan.rows() if row.chunk not in retired)
+def _planned_images(plan: Plan) -> int:
+    return sum(row.stretch.images or 0 for row in plan.rows())
 
 
 def _surveyed(
@@ -384,15 +324,6 @@ def _columns_of(table: _Table, own: frozenset[str], reading: int) -> list[InputC
         InputColumn(table.uri, field.name, name, field.type, table.bounds.get(field.name))
         for field, name in zip(table.schema, names, strict=True)
     ]
-
-
-def _changes_message(changes: Sequence[Change]) -> str:
-    shown = "\n".join(f"  {change.what}: {change.uri}" for change in changes[:CHANGES_SHOWN])
-    more = f"\n  and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
-    return (
-        f"{len(changes)} planned sources are no longer what they were:\n{shown}{more}\n"
-        "--on-changed rescore scores their chunks anew, --on-changed ignore keeps what is planned and scored"
-    )
 
 
 def _differences_message(plan: Plan, differences: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
@@ -20,6 +20,8 @@ from iqa_core.corpus.chunks import Stretch
 from iqa_core.corpus.sources import Kind
 
 RETIRED_KEY = b"retired"
+PART_KEY = b"part"
+"""Of a segment that is not all of its proposal: which part of it, from 0, and whether the last."""
 
 SEGMENT_SCHEMA = pa.schema(
     [
@@ -77,7 +79,7 @@ class Draft:
     def add(self, kind: Kind, stretches: Sequence[Stretch]) -> None:
         """A chunk behind the others. A source is never divided between two segments."""
         if self._rows_of_file >= SEGMENT_ROWS and stretches[0].source != self.last_source:
-            self._end_file()
+            self._end_file(is_last=False)
         for stretch in stretches:
             values = {name: getattr(stretch, name) for name in SEGMENT_SCHEMA.names[2:]}
             values["metadata"] = None if stretch.metadata is None else asdict(stretch.metadata)
@@ -92,7 +94,7 @@ class Draft:
     def close(self) -> None:
         """Nothing more comes. Where chunks are only retired, there is one segment without any."""
         if self._rows_of_file or (self._retired and not self._files):
-            self._end_file()
+            self._end_file(is_last=True)
 
     def segments(self) -> Iterator[bytes]:
         """The files' contents, in order."""
@@ -117,9 +119,12 @@ class Draft:
         self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
         self._rows.clear()
 
-    def _end_file(self) -> None:
+    def _end_file(self, is_last: bool) -> None:
         self._write_rows()
         assert self._writer is not None
+        index = len(self._files) - 1
+        if index or not is_last:
+            self._writer.add_key_value_metadata({PART_KEY: json.dumps({"index": index, "is_last": is_last})})
         self._writer.close()
         self._writer = None
         self._chunks_of_file = self._rows_of_file = 0
@@ -142,17 +147,44 @@ class Head:
     """Names of the chunks that it takes the place of."""
     first_source: str | None
     """None in a segment without rows."""
+    index: int = 0
+    """Which part of its proposal it is."""
+    is_last: bool = True
 
 
 def head_of(file: pq.ParquetFile) -> Head:
     """By its footer, where that says what the smallest source is; of one too long for it, the first row is read."""
-    retired = frozenset(json.loads((file.schema_arrow.metadata or {}).get(RETIRED_KEY, b"[]")))
+    footer = file.metadata.metadata or {}
+    retired = frozenset(json.loads(footer.get(RETIRED_KEY, b"[]")))
+    return Head(retired, _first_source(file), **json.loads(footer.get(PART_KEY, b"{}")))
+
+
+def _first_source(file: pq.ParquetFile) -> str | None:
     if not file.metadata.num_rows:
-        return Head(retired, None)
+        return None
     statistics = file.metadata.row_group(0).column(SEGMENT_SCHEMA.get_field_index("source")).statistics
     if statistics is not None and statistics.has_min_max:
-        return Head(retired, statistics.min)
-    return Head(retired, next(rows_of(file))[2].source)
+        smallest: str = statistics.min
+        return smallest
+    return next(rows_of(file))[2].source
+
+
+def whole(heads: Mapping[int, Head]) -> Iterator[tuple[int, Head]]:
+    """The segments of proposals that were written to their end, in order of their numbers.
+
+    The parts of a proposal are created one after the other under numbers that follow one another: the last one's
+    existence is what makes all of them count. Of one that was broken off, or whose next number another driver took,
+    there will never be a last one.
+    """
+    parts: list[tuple[int, Head]] = []
+    for number, head in sorted(heads.items()):
+        if head.index != len(parts) or (parts and number != parts[-1][0] + 1):
+            parts = []
+        if head.index == len(parts):
+            parts.append((number, head))
+            if head.is_last:
+                yield from parts
+                parts = []
 
 
 def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -91,6 +92,10 @@ _PASSING_CODES = frozenset(
     }
 )
 """Answers after which another try may succeed, though most of these codes come with status 400."""
+
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What FAT, CIFS and some FUSE file systems say of a hard link."""
 
 
 class Missing(IqaError):
@@ -199,6 +204,34 @@ class Storage:
 
         # a try of which the answer was lost may have put them there: the next one finds them
         return _retried(once, uri) or self.read(uri) == data
+
+    def begin(self, uri: str, data: bytes, scratch: str) -> None:
+        """Create the file that an output begins with, unless it is there: what counts is what lies there afterwards.
+
+        scratch: a folder of the output. Raises CallerError where a store would let a second `create` replace what the
+        first one put: of two drivers, one's part of the plan would be lost, and neither would be told.
+        """
+        if self.stat(uri) is not None:
+            return
+        if not is_local(uri) and not self._keeps_what_is_there(join(scratch, uuid.uuid4().hex)):
+            raise CallerError(
+                f"{uri}: its store does not keep an object from being replaced by a PUT with `If-None-Match: *`, as "
+                "Amazon S3 does, so two drivers could not share an output; write to a local folder and copy it, or "
+                "give another store"
+            )
+        self.create(uri, data, scratch)
+
+    def _keeps_what_is_there(self, probe: str) -> bool:
+        """Whether `create` is refused where an object lies; asked of one of our own, which goes again."""
+        self.put(probe, b"first")
+        try:
+            return not self.create(probe, b"second")
+        except FetchFailed as error:
+            if http_status(error) == HTTPStatus.NOT_IMPLEMENTED:
+                return False
+            raise
+        finally:
+            self.delete(probe)
 
     def delete(self, uri: str) -> None:
         """Remove the object; nothing happens where there is none."""
@@ -397,7 +430,16 @@ def _create_local(path: Path, data: bytes, scratch: str | None) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            return False
+            # NFS also says so of the link that it made, where its first answer was lost and it was asked again
+            if temporary.stat().st_nlink == 1:
+                return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            raise CallerError(
+                f"{path}: this file system has no hard links ({error.strerror}), by which one of two drivers learns "
+                "that the other was first; give a folder on another one"
+            ) from error
     _sync_directory(path)
     return True
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from iqa_core.corpus import segments
 from iqa_core.corpus.chunks import READING, ReadOptions, Stretch
 from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.planning import apply
+from iqa_core.corpus.planning import Proposal, apply
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage
@@ -248,6 +248,110 @@ def test_a_vanished_name_that_is_no_utf_8_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "in" / "caf\udce9.jpg").unlink()
     with pytest.raises(CallerError, match=r"vanished: file://.*caf%E9\.jpg"):
         output.proposal(tmp_path / "in")
+
+
+# ---- retired chunks and what takes their place
+
+
+def retired_together(tmp_path: Path) -> Output:
+    """Two inputs share chunks, and an image of the first one has changed."""
+    touch(tmp_path / "a", *(f"{i}.jpg" for i in range(6)))
+    touch(tmp_path / "b", *(f"{i}.jpg" for i in range(6)))
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "a", tmp_path / "b")
+    touch(tmp_path / "a", "5.jpg", size=9)
+    return output
+
+
+@pytest.mark.parametrize("limit", [1, 5, 12, 13])
+def test_a_limit_is_for_what_is_new_and_not_for_what_retired_chunks_held(tmp_path: Path, limit: int) -> None:
+    output = retired_together(tmp_path)
+    touch(tmp_path / "a", *(f"new-{i}.jpg" for i in range(4)))
+    before = set(output.planned_sources())
+    output.extend(tmp_path / "a", on_changed="rescore", limit=limit)
+    assert output.plan.retired() == {"000000-000001"}
+    new = [name for name in output.planned_sources() if name not in before]
+    assert len(new) == (2 if limit == 13 else 0), "the rest of a chunk"
+    assert before <= set(output.planned_sources())
+    output.extend(tmp_path / "a")
+    assert len(output.planned_sources()) == len(set(output.planned_sources())) == 16
+
+
+def test_a_tar_that_a_retired_chunk_held_is_planned_whole_whatever_the_limit(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg", "z.jpg")
+    write_tar(tmp_path / "in" / "t.tar", [(f"{i}.jpg", b"x") for i in range(9)])
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "in")
+    write_tar(tmp_path / "in" / "t.tar", [(f"{i}.jpg", b"other") for i in range(11)])
+    write_tar(tmp_path / "in" / "u.tar", [(f"{i}.jpg", b"new") for i in range(9)])
+    output.extend(tmp_path / "in", on_changed="rescore", limit=2)
+    assert sum(image.data == b"other" for image in output.images()) == 11
+    assert len(output.images()) == 13, "and nothing of the new one"
+
+
+def test_what_is_rescored_under_another_folder_keeps_its_name_and_its_table(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a/1.jpg", "a/2.jpg", "b/3.jpg")
+    pq.write_table(
+        pa.table({"file_name": ["a/1.jpg", "a/2.jpg", "b/3.jpg"], "caption": ["one", "two", "three"]}),
+        tmp_path / "in" / "captions.parquet",
+    )
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "in")
+    touch(tmp_path / "in", "a/1.jpg", size=9)
+    output.extend(tmp_path / "in" / "a", on_changed="rescore")
+    found = {image.key: image.carried["caption"] for image in output.images()}
+    assert found == {"a/1.jpg": "one", "a/2.jpg": "two", "b/3.jpg": "three"}
+    assert not output.proposal(tmp_path / "in").chunks
+
+
+@pytest.fixture
+def of_three_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Output, Proposal]:
+    """An output, and a proposal of three segments that retires one of its chunks."""
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 4)
+    output = retired_together(tmp_path)
+    touch(tmp_path / "a", *(f"x{i}.jpg" for i in range(8)))
+    proposal = output.proposal(tmp_path / "a", on_changed="rescore")
+    assert len(list(proposal.chunks.segments())) == 3
+    return output, proposal
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_a_proposal_counts_when_its_last_segment_is_there(
+    of_three_parts: tuple[Output, Proposal], tmp_path: Path, written: int
+) -> None:
+    """What was written of one that was broken off is stepped over, whoever comes next, with whatever input."""
+    output, proposal = of_three_parts
+    before = output.rows()
+    parts = list(proposal.chunks.segments())
+    for number, data in enumerate(parts[:written], start=proposal.next_segment):
+        assert output.plan.add_segment(number, data)
+    assert output.rows() == before
+    assert not output.plan.retired()
+    assert [chunk.name for chunk in output.plan.chunks()] == sorted({name for name, _, _ in before})
+    touch(tmp_path / "b", "new.jpg")
+    output.extend(tmp_path / "b")
+    assert [row for row in output.rows() if row in before] == before
+    assert not apply(output.plan, proposal), "its next number is taken"
+    output.extend(tmp_path / "a", on_changed="rescore")
+    assert len(output.plan.retired()) == 1
+    assert len(output.planned_sources()) == len(set(output.planned_sources())) == 12 + 8 + 1
+
+
+def test_a_proposal_goes_on_as_long_as_nobody_else_took_its_numbers(of_three_parts: tuple[Output, Proposal]) -> None:
+    output, proposal = of_three_parts
+    for number, data in enumerate(proposal.chunks.segments(), start=proposal.next_segment):
+        assert not output.plan.retired()
+        output.plan.add_segment(number, data)
+    assert len(output.plan.retired()) == 1
+    assert len(output.planned_sources()) == 20
+
+
+def test_segments_from_before_they_said_which_part_they_are_count_by_themselves(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg", "b.jpg")
+    output = Output(tmp_path / "out")
+    output.extend(tmp_path / "in")
+    footer = pq.read_metadata(tmp_path / "out" / "plan" / "000000.parquet").metadata
+    assert segments.PART_KEY not in footer, "a proposal of one segment is written as it always was"
 
 
 # ---- inputs
@@ -518,11 +622,11 @@ def test_a_driver_that_lost_the_race_for_the_contract_is_told_the_difference(tmp
         apply(output.plan, second)
 
 
-def plan_until_done(root: Path, inputs: list[str]) -> None:
+def plan_until_done(root: Path, inputs: list[str], on_changed: str = "stop") -> None:
     """What a driver does: propose and apply until it wins."""
     output = Output(root / "out")
     for _ in range(50):
-        if apply(output.plan, output.proposal(*inputs)):
+        if apply(output.plan, output.proposal(*inputs, on_changed=on_changed)):
             return
     raise AssertionError("never won")
 
@@ -540,15 +644,14 @@ def assert_each_is_planned_once(tmp_path: Path) -> None:
     assert len(planned) == 60
 
 
-def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
-    inputs_of_drivers = corpus_of_three_folders(tmp_path)
+def race(tmp_path: Path, inputs_of_drivers: list[list[str]], on_changed: str = "stop") -> None:
     start = threading.Barrier(len(inputs_of_drivers))
     faults: list[BaseException] = []
 
     def drive(inputs: list[str]) -> None:
         start.wait()
         try:
-            plan_until_done(tmp_path, inputs)
+            plan_until_done(tmp_path, inputs, on_changed)
         except BaseException as error:
             faults.append(error)
 
@@ -558,7 +661,24 @@ def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert faults == []
+
+
+def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
+    race(tmp_path, corpus_of_three_folders(tmp_path))
     assert_each_is_planned_once(tmp_path)
+
+
+def test_racing_threads_retire_and_plan_anew_in_proposals_of_many_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 4)
+    inputs_of_drivers = corpus_of_three_folders(tmp_path)
+    Output(tmp_path / "out").extend(*inputs_of_drivers[3])
+    for folder in "abc":
+        touch(tmp_path / folder, "00.jpg", "10.jpg", "19.jpg", size=9)
+    race(tmp_path, inputs_of_drivers, "rescore")
+    assert_each_is_planned_once(tmp_path)
+    assert not Output(tmp_path / "out").proposal(*inputs_of_drivers[3]).chunks, "and none as it was"
 
 
 @pytest.mark.slow

@@ -46,7 +46,10 @@ def test_create_keeps_what_lies_there(folder: str) -> None:
     storage = Storage()
     assert storage.create(f"{folder}/plan.json", b"first")
     assert not storage.create(f"{folder}/plan.json", b"second")
+    storage.begin(f"{folder}/plan.json", b"third", f"{folder}/.tmp")
     assert storage.read(f"{folder}/plan.json") == b"first"
+    storage.begin(f"{folder}/other.json", b"first", f"{folder}/.tmp")
+    assert storage.names(folder) == ["other.json", "plan.json"]
 
 
 def test_reading_is_whole_or_not_at_all(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -116,6 +117,33 @@ def test_a_put_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with pytest.raises(FetchFailed, match="target: it cannot be written"):
         STORAGE.put(str(tmp_path / "target"), b"x")
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+def test_a_link_whose_answer_was_lost_is_known_by_its_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of NFS made it, its answer did not arrive, and what the client asked again found it there."""
+
+    def linked_before(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    link = os.link
+    monkeypatch.setattr(os, "link", linked_before)
+    assert STORAGE.create(str(tmp_path / "a"), b"mine")
+    assert not STORAGE.create(str(tmp_path / "a"), b"theirs")
+    assert STORAGE.read(str(tmp_path / "a")) == b"mine"
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_links_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(CallerError, match=r"a: this file system has no hard links \(.*\), .* give a folder on another"):
+        STORAGE.begin(str(tmp_path / "a"), b"x", str(tmp_path / ".tmp"))
     assert list((tmp_path / ".tmp").iterdir()) == []
 
 

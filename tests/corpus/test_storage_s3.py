@@ -13,11 +13,13 @@ import pytest
 from botocore.utils import parse_timestamp
 
 from iqa_core.corpus.fetching import fetch, fetch_all
+from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.range_file import BLOCK_BYTES, RangeFile
 from iqa_core.corpus.remote import Oversized, read_date
 from iqa_core.corpus.storage import ATTEMPTS, PART_BYTES, FetchFailed, Forbidden, Missing, Storage
 from iqa_core.errors import CallerError, IqaError, RunError
 from iqa_core.records import ImageLimits, Reason, Rejection
+from tests.corpus.planned import WANTED
 from tests.faulty_proxy import SPOILING, Fault, FaultyProxy
 from tests.s3_server import Bucket, storage_options
 
@@ -387,3 +389,36 @@ def test_no_message_tells_a_secret(s3: Bucket, s3_proxy: FaultyProxy, spoilt: St
             spoilt.read(s3.uri("object"))
         assert secret not in f"{raised.value} {raised.value.__cause__}"
         s3_proxy.relent()
+
+
+# what an output begins with
+
+
+def test_an_output_begins_once_and_costs_one_request_from_then_on(
+    s3: Bucket, s3_proxy: FaultyProxy, spoilt: Storage
+) -> None:
+    uri, scratch = s3.uri("out/plan/000000.json"), s3.uri("out/.tmp")
+    spoilt.begin(uri, b"first", scratch)
+    spoilt.begin(uri, b"second", scratch)
+    assert s3.keys() == ["out/plan/000000.json"], "the probe is gone"
+    assert spoilt.read(uri) == b"first"
+    s3_proxy.clear()
+    spoilt.begin(uri, b"third", scratch)
+    assert len(s3_proxy.requests()) == 1
+
+
+@pytest.mark.parametrize("answer", ["ignored", "refused"])
+def test_a_store_without_conditional_puts_is_refused_before_an_output_begins(
+    s3: Bucket, s3_proxy: FaultyProxy, spoilt: Storage, answer: str
+) -> None:
+    if answer == "ignored":
+        s3_proxy.lost_headers = frozenset({"if-none-match"})
+        spoilt.put(s3.uri("there"), b"first")
+        assert spoilt.create(s3.uri("there"), b"second"), "both of two drivers are told that they were first"
+        spoilt.delete(s3.uri("there"))
+    else:
+        s3_proxy.refuse("PUT /.*/out/", "NotImplemented", 501, after=1)
+    plan = Plan(spoilt, s3.uri("out"))
+    with pytest.raises(CallerError, match=r"out/plan/000000\.json: its store does not keep .* write to a local folder"):
+        plan.create(WANTED)
+    assert s3.keys() == []

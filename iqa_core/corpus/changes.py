@@ -1,0 +1,142 @@
+"""Inputs held against a plan -> the sources that no chunk covers, and the planned ones that are not what they were.
+
+Both are sorted by URI, so that one pass over them, as streams, tells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from iqa_core.corpus.beside import Beside
+from iqa_core.corpus.chunks import ReadOptions, Stretch
+from iqa_core.corpus.plan import Plan, Planned
+from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
+from iqa_core.corpus.storage import absolute
+
+CHANGES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A planned source that is no longer what it was."""
+
+    uri: str
+    what: str
+    chunks: frozenset[str]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One pass over what a run was given and what is planned."""
+
+    plan: Plan
+    inputs: Sequence[str]
+    beside: Beside
+    retired: frozenset[str]
+    """Chunks that the run takes back: what they held is owed, as if nothing covered it."""
+    owed: set[str] = field(default_factory=set)
+    """URIs of what was handed out for that reason; who takes it in may strike it out."""
+    changes: list[Change] = field(default_factory=list)
+    """Of the rest, as far as the pass has come."""
+    _roots: Sequence[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._roots = [absolute(given) for given in self.inputs]
+
+    def unplanned(self) -> Iterator[Source]:
+        """Sources that no chunk covers, or only retired ones. What changed is known when they are at their end."""
+        planned = self._planned()
+        tell = None if self.beside.options.reading == 1 else self.beside
+        tables: dict[str, set[str]] = defaultdict(set)
+        rows = next(planned, None)
+        for source in list_sources(self.plan.storage, self.inputs, self.beside.listing, tell):
+            while rows is not None and rows[0].stretch.source < source.uri:
+                yield from self._unlisted(rows)
+                rows = next(planned, None)
+            if rows is None or rows[0].stretch.source > source.uri:
+                yield source
+                continue
+            if rows[0].chunk in self.retired:
+                yield self._again(source, rows[0].stretch)
+            else:
+                self._compare(source, rows, tables)
+            rows = next(planned, None)
+        while rows is not None:
+            yield from self._unlisted(rows)
+            rows = next(planned, None)
+        what = "no longer describes files as it did"
+        self.changes += [Change(uri, what, frozenset(chunks)) for uri, chunks in sorted(tables.items())]
+
+    def _planned(self) -> Iterator[list[Planned]]:
+        """By source; of one in several chunks the rows of those that are not retired, if there are any."""
+        for _, rows in groupby(self.plan.rows(), key=lambda row: row.stretch.source):
+            found = list(rows)
+            yield [row for row in found if row.chunk not in self.retired] or found
+
+    def _compare(self, source: Source, rows: Sequence[Planned], tables: Mapping[str, set[str]]) -> None:
+        """tables: URI of a table that describes files -> chunks of them, where it is another one now."""
+        was = rows[0].stretch
+        if (was.size, was.etag) != (source.size, source.etag):
+            what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
+            self.changes.append(Change(source.uri, what, _chunks_of(rows)))
+        table = was.metadata
+        if table and table != source.metadata and (source.metadata or self._is_given(table.uri)):
+            tables[table.uri] |= _chunks_of(rows)
+
+    def _again(self, source: Source, was: Stretch) -> Source:
+        """A source as it is now, under the name that its rows have: this run's input may be another folder around it.
+
+        So may the table that describes it lie outside: then it is still the one that was planned.
+        """
+        self.owed.add(source.uri)
+        table = was.metadata
+        is_seen = source.metadata is not None or table is None or self._is_given(table.uri)
+        return replace(source, key=was.key, metadata=source.metadata if is_seen else table)
+
+    def _unlisted(self, rows: Sequence[Planned]) -> Iterator[Source]:
+        """A source outside of this run's inputs is another run's; one under them that was not listed is gone.
+
+        Loose images of other runs may share a retired chunk with a changed one: they are kept as planned.
+        Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
+        """
+        uri, kind, was = rows[0].stretch.source, rows[0].kind, rows[0].stretch
+        is_given = self._is_given(uri)
+        if rows[0].chunk in self.retired:
+            if kind is Kind.IMAGE and not is_given:
+                self.owed.add(uri)
+                yield Source(uri, kind, was.key, was.size, was.etag, metadata=was.metadata)
+        elif is_given and not (kind in (Kind.LIST, Kind.ARROW) and self.beside.storage.stat(uri) is not None):
+            what = "now describes the files beside it" if uri in self.beside.surveys else "vanished"
+            self.changes.append(Change(uri, what, _chunks_of(rows)))
+
+    def _is_given(self, uri: str) -> bool:
+        """Whether it is one of this run's inputs, or lies under one."""
+        return any(uri == root or relative(uri, root) is not None for root in self._roots)
+
+
+def changed_chunks(plan: Plan, inputs: Sequence[str], options: ReadOptions) -> frozenset[str]:
+    """Chunks whose sources are no longer what was planned."""
+    found = Comparison(plan, inputs, Beside.of(plan.storage, options, Listing(Counter()), inputs), frozenset())
+    exhaust(found.unplanned())
+    return frozenset(chunk for change in found.changes for chunk in change.chunks)
+
+
+def exhaust(sources: Iterator[Source]) -> None:
+    """For what is noted on the way."""
+    deque(sources, maxlen=0)
+
+
+def changes_message(changes: Sequence[Change]) -> str:
+    shown = "\n".join(f"  {change.what}: {change.uri}" for change in changes[:CHANGES_SHOWN])
+    more = f"\n  and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
+    return (
+        f"{len(changes)} planned sources are no longer what they were:\n{shown}{more}\n"
+        "--on-changed rescore scores their chunks anew, --on-changed ignore keeps what is planned and scored"
+    )
+
+
+def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
+    return frozenset(row.chunk for row in rows)

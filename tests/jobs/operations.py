@@ -1,0 +1,175 @@
+"""What is done to an output, as the jobs do it but without a Ray, and ended at any change that it makes to the disk.
+
+A kill is an exception out of an audit hook, which Python calls before each system call that would change something
+under the output. From the one that is chosen on, all of them raise, in every thread: so the disk stays exactly as it
+was, which is what SIGKILL leaves, and what is only in memory goes with the objects that nobody holds any more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from iqa_core.assessor.boundary import assess_each
+from iqa_core.assessor.load import load
+from iqa_core.corpus.audit import audit
+from iqa_core.corpus.chunks import Chunk
+from iqa_core.corpus.heartbeats import STALE_S, Pulse
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.storage import Storage
+from jobs.command import parse
+from jobs.compact_settings import CompactSettings
+from jobs.compacting import compact as compacted
+from jobs.score_settings import ScoreSettings
+from jobs.scoring import applied, proposed
+from jobs.scoring_job import JOB, prepare
+from jobs.scoring_run import ScoringRun
+from jobs.work import ChunkFailure, Errand, Work, read_chunk, scored_batch
+
+LOCAL = Storage()
+
+
+def score(output: Path, *flags: object) -> int:
+    """The scoring job with its readers and its assessor in this process, one after the other; the exit code."""
+    return sum(scoring(output, *flags))
+
+
+def scoring(output: Path, *flags: object) -> Iterator[int]:
+    """The same, a batch at a time: 0 after each, and at last the exit code. Two of them are two drivers."""
+    settings = _settings(*map(str, flags)).model_copy(update={"output": str(output)})
+    job = prepare(settings)
+    proposal = proposed(job)
+    yield 0
+    contract = applied(job, proposal)
+    with Pulse(job.storage, job.output, JOB) as pulse:
+        run = ScoringRun(job, contract, proposal, "this process", pulse)
+        try:
+            for errand in run.errands():
+                yield 0
+                _carry_out(errand, job.work(contract, 1), run)
+            yield run.conclude()
+        finally:
+            run.close()
+
+
+@cache
+def _settings(*flags: str) -> ScoreSettings:
+    """Parsing takes as long as all the rest of a run."""
+    return parse(ScoreSettings, ["--output", "/", "--assessor.checkpoint", "fake:", "--no-report", *flags])
+
+
+def _carry_out(errand: Errand, work: Work, run: ScoringRun) -> None:
+    assessor = load(work.spec, work.config)
+    only = None if errand.only is None else frozenset(errand.only)
+    for batch in read_chunk(Chunk.from_bytes(errand.encoded), work, only):
+        if isinstance(batch, ChunkFailure):
+            run.take(batch)
+        else:
+            run.take(scored_batch(batch, assess_each(assessor, batch.images), work, "{}"))
+
+
+def compact(output: Path, file_images: int = 8) -> int:
+    return compacted(CompactSettings(scores=str(output), file_images=file_images))
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    """The score table as the other jobs read it, sorted by image."""
+    table = open_score_table(LOCAL, str(output))
+    parts = [rows.replace_schema_metadata(None) for _, rows in table.ledger.read_all(table.chunks)]
+    order = [(name, "ascending") for name in ("source", "offset", "row", "key")]
+    return list(pa.concat_tables(parts).sort_by(order).to_pylist())
+
+
+def faults_of(output: Path) -> list[str]:
+    """What `status --verify` would say."""
+    return [
+        f"{fault.chunk} {fault.what}" for fault in audit(Plan(LOCAL, str(output)), Ledger(LOCAL, str(output))).faults
+    ]
+
+
+def a_minute_later(output: Path) -> None:
+    """Runs that were killed are taken to be dead when their heartbeat is old."""
+    for file in (output / "runs").glob("*.json"):
+        beat = json.loads(file.read_text())
+        beat["at"] = (datetime.fromisoformat(beat["at"]) - timedelta(seconds=2 * STALE_S)).isoformat()
+        file.write_text(json.dumps(beat))
+
+
+# ---- kills
+
+
+class Killed(BaseException):
+    """Nothing that is there to clean up changes anything."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Changes under a folder are counted; behind so many of them none happens any more."""
+
+    folder: str
+    kill_at: int | None
+    changes: int = 0
+    is_over: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._is_change(event, arguments):
+            return
+        with self.lock:
+            self.is_over = self.is_over or self.changes == self.kill_at
+            self.changes += not self.is_over
+        if self.is_over:
+            raise Killed
+
+    def _is_change(self, event: str, arguments: tuple[Any, ...]) -> bool:
+        if event not in _CHANGES or not isinstance(arguments[0], str) or not arguments[0].startswith(self.folder):
+            return False
+        if event == "open":
+            return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        return os.path.exists(arguments[0]) != (event == "os.mkdir")
+
+
+_CHANGES = {"open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
+
+_watches: list[Watch] = []
+"""The one that is under way, if any: an audit hook cannot be taken off again."""
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    for watch in _watches:
+        watch(event, arguments)
+
+
+@contextmanager
+def killed_at(folder: Path, kill_at: int | None) -> Iterator[Watch]:
+    """Inside, only so many changes under the folder happen (None: all of them, which are counted)."""
+    if _hook not in _installed:
+        sys.addaudithook(_hook)
+        _installed.append(_hook)
+    watch = Watch(str(folder), kill_at)
+    said = threading.excepthook
+    threading.excepthook = lambda args: None if args.exc_type is Killed else said(args)
+    _watches.append(watch)
+    try:
+        yield watch
+    except Killed:
+        pass
+    finally:
+        _watches.remove(watch)
+        threading.excepthook = said
+
+
+_installed: list[Any] = []
