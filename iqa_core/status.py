@@ -62,7 +62,7 @@ def standing(storage: Storage, output: str) -> dict[str, Any]:
         "is_active": any(run["is_active"] for run in runs),
         "chunks": chunks,
         "images": images,
-        "files": {"single": len(files.singles), "packs": len(files.packs)},
+        "files": {"single": len(files.files) - len(files.packs), "packs": len(files.packs)},
         "rejected_by_reason": _rejected(storage, output, runs),
         "warnings": _warnings(storage, output, runs),
         "runs": runs,
