@@ -137,8 +137,8 @@ def _faults_of_file(contract: Contract, rows: pa.Table, ledger: Ledger) -> Itera
     for name, value in wanted.items():
         if known.get(name) != value:
             yield f"its file says of {name}: {known.get(name)}, and not {value}; remove it, and score it anew"
-    if "layout" not in known or "chunk" not in known:
-        yield "its file does not say what it is of; remove it, and score it anew"
+    if lacking := {"layout", "chunk", "fingerprint"} - known.keys():
+        yield f"its file does not say its {', '.join(sorted(lacking))}; remove it, and score it anew"
     if known.get("fusion", {}).get("digest") != contract.fusion:
         yield "its rewards were made with other fusion weights; remove it, and score it anew"
     schema, there = plain(table_schema(contract.dimensions, contract.probs, contract.carried)), plain(rows.schema)
@@ -163,8 +163,9 @@ def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
     """Rows against the stretches that were planned."""
     sources, numbers = rows.column("source").to_pylist(), rows.column("row").to_pylist()
     if chunk.kind is Kind.IMAGE:
-        yield from _differences([s.source for s in chunk.stretches], sources)
-        yield from _differences([s.key for s in chunk.stretches], rows.column("key").to_pylist(), "key ")
+        differing = [*_differences([stretch.source for stretch in chunk.stretches], sources)]
+        keys = rows.column("key").to_pylist()
+        yield from differing or _differences([stretch.key for stretch in chunk.stretches], keys, "key ")
         return
     planned = {stretch.source for stretch in chunk.stretches}
     is_inside = chunk.kind is Kind.WEBDATASET or any(number is not None for number in numbers)

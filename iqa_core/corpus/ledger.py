@@ -43,7 +43,7 @@ class Ledger:
     folder: str = "scores"
     """Another one for chunks of another kind: exports have one per format."""
     fingerprint: str | None = None
-    """That all chunks must have; None where any may lie there."""
+    """Under which all chunks must have been scored, as far as they say; None where any may lie there."""
 
     def finished(self) -> set[str]:
         """Names of the chunks that are committed."""
@@ -241,8 +241,8 @@ class Ledger:
                 raise ValueError(f"it holds chunk {entry['chunk']} in the place of {chunk}")
             if not name.is_pack and entry.get("generation", 0) != name.number:
                 raise ValueError(f"it holds generation {entry.get('generation', 0)} of its chunk")
-            if self.fingerprint not in (None, entry.get("fingerprint")):
-                raise ValueError(f"it was scored under fingerprint {entry.get('fingerprint')}, not {self.fingerprint}")
+            if (scored_by := entry.get("fingerprint")) != self.fingerprint and None not in (scored_by, self.fingerprint):
+                raise ValueError(f"it was scored under fingerprint {scored_by}, not {self.fingerprint}")
             found.append(entry)
         return found
 

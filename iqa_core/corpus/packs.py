@@ -83,12 +83,12 @@ class FileName:
     def rank(self, chunk: str, generations: Generations) -> Rank:
         """Its place among the files of this chunk; the highest counts. A pack that has gone meanwhile is lowest."""
         if not self.is_pack:
-            return self.number, 0, 0, 0, self.seal
+            return self.number, 0, 0, 0, self.name
         if self.seal:
             said = generations.get(self.name)
-            return 0 if said is None else said.get(chunk, -2), 1, self.number, 0, self.seal
+            return 0 if said is None else said.get(chunk, -2), 1, self.number, 0, self.name
         # from before packs had generations: a chunk's own file is never older, nor is a wider pack
-        return -1, 1, self.last - self.first, -self.first, ""
+        return -1, 1, self.last - self.first, -self.first, self.name
 
 
 def parsed(file: str) -> FileName:

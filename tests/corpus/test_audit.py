@@ -85,17 +85,18 @@ def test_chunks_without_rows_and_rows_without_a_chunk(output: Path) -> None:
 def test_keys_that_are_not_those_that_were_read(output: Path) -> None:
     ledger = Ledger(Storage(), str(output))
     chunk = chunk_of(output, "list")
-    ledger.commit(chunk, ledger.read(chunk), {"layout": "0" * 16})
+    rows = ledger.read(chunk)
+    ledger.commit(chunk, rows, {**ledger.metadata(rows), "layout": "0" * 16})
     assert [fault.what for fault in audited(output).faults] == ["its keys are not those that it was read with"]
 
 
 def test_a_pack_beside_the_files_it_was_made_of(output: Path) -> None:
     ledger = Ledger(Storage(), str(output))
     names = [chunk_name(0, 0), chunk_name(0, 1)]
-    ledger.commit_pack("000000-000000-000001", [rows for _, rows in ledger.read_all(names)])
-    [fault] = audited(output).faults
-    assert fault.chunk == names[0]
-    assert "also lies in 000000-000000-000001.parquet, as do 1 others" in fault.what
+    ledger.commit_pack(names, [rows for _, rows in ledger.read_all(names)], 1)
+    assert [(fault.chunk, fault.what) for fault in audited(output).faults] == [
+        (name, f"also lies in {name}.parquet: compact_scores puts that right") for name in names
+    ]
 
 
 def test_a_score_file_that_is_damaged_is_a_fault_of_its_own(output: Path) -> None:

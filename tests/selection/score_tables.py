@@ -45,8 +45,7 @@ def write_score_table(
     schema = table_schema(tuple(dimensions), False, carried)
     for index, start in enumerate(starts):
         some = [filled(row, start + i, dimensions) for i, row in enumerate(rows[start : start + chunk_images])]
-        rows_of_chunk = pa.Table.from_pylist(some, schema)
-        Ledger(storage, str(output)).commit(chunk_name(0, index), rows_of_chunk, {"fingerprint": fingerprint})
+        Ledger(storage, str(output)).commit(chunk_name(0, index), pa.Table.from_pylist(some, schema), {})
     return output
 
 
