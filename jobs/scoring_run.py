@@ -97,6 +97,8 @@ class ScoringRun:
         self._proposal = proposal
         self._failures: dict[str, str] = {}
         self._replayed: set[str] = set()
+        self._planned: dict[str, str] = {}
+        """Chunk that is being scored -> digest of what was planned."""
         self._generations: dict[str, int] = {}
         """Of chunks that are tried again: that of the rows which will come of it."""
         self._commits: deque[Future[None]] = deque()
@@ -126,6 +128,8 @@ class ScoringRun:
     def errands(self) -> Iterator[Errand]:
         """What is left to do, chunk by chunk."""
         for chunk in considered_chunks(self._job):
+            if chunk.name in self._retries or chunk.name not in self._finished:
+                self._planned[chunk.name] = chunk.digest
             if chunk.name in self._retries:
                 yield Errand.of(chunk, self._retries[chunk.name])
             elif chunk.name not in self._finished:
@@ -270,6 +274,7 @@ class ScoringRun:
         job = self._job
         metadata = {
             "chunk": name,
+            "planned": self._planned.pop(name, None),
             "layout": chunk.layout,
             "damage": chunk.damage,
             "versions": sorted(chunk.versions),

@@ -75,7 +75,7 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
     found.faults += _planned_twice(_readable(plan.rows(), found))
     found.faults += _strangers(ledger)
     found.faults += _in_two_files(files)
-    retired = frozenset(_readable(iter(plan.retired()), found))
+    retired = frozenset(_readable((chunk for plan in [plan] for chunk in plan.retired()), found))
     found.faults += [
         Fault(chunk, "is retired, but its rows are still there") for chunk in sorted(retired & files.finished)
     ]
@@ -94,7 +94,8 @@ def _readable(planned: Iterator[T], found: Audit) -> Iterator[T]:
     try:
         yield from planned
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-        found.faults.append(Fault("plan", f"a segment cannot be read ({error!r}): nothing holds behind it"))
+        fault = Fault("plan", f"a segment cannot be read ({error!r}): nothing is known of what it planned")
+        found.faults += [fault] if fault not in found.faults else []
 
 
 def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger: Ledger, found: Audit) -> None:
@@ -106,7 +107,7 @@ def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger
         if isinstance(table, str):
             found.faults.append(Fault(chunk.name, table))
             continue
-        whats = [*_faults_of_file(contract, table, ledger)]
+        whats = [*_faults_of_file(chunk, contract, table, ledger)]
         if not whats:  # else it lacks what the others ask for
             whats += [*faults_of(chunk, table, ledger.metadata(table)["layout"])]
             whats += faults_of_verdicts(table, contract)
@@ -130,9 +131,11 @@ def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[p
                 yield str(error)
 
 
-def _faults_of_file(contract: Contract, rows: pa.Table, ledger: Ledger) -> Iterator[str]:
-    """What a chunk's file says of itself against what was laid down for all of them."""
+def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Ledger) -> Iterator[str]:
+    """What a chunk's file says of itself against what was laid down for it and for all of them."""
     known = ledger.metadata(rows)
+    if known.get("planned") not in (None, chunk.digest):  # files of outputs that were begun before do not say it
+        yield "its file was made of other sources than are planned; remove it, and score it anew"
     wanted = {"fingerprint_parts": dict(contract.fingerprint_parts), "table_version": TABLE_VERSION}
     for name, value in wanted.items():
         if known.get(name) != value:

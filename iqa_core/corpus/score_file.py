@@ -31,6 +31,10 @@ ROW_GROUP_ROWS = 131_072
 """Of a pack: large enough for an engine to scan at full speed."""
 
 
+THREADED_BYTES = 2**20
+"""Of a file that Arrow decodes by several threads: a chunk's is read in less time than they take to start."""
+
+
 class Damaged(FetchFailed):
     """A score file is not what was committed: it was cut, changed, or is another one."""
 
@@ -81,7 +85,7 @@ def rows_of(data: bytes, columns: list[str] | None) -> pa.Table:
         lacking = [name for name in columns or () if name not in file.schema_arrow.names]
         if lacking:
             raise ValueError(f"it has no column {lacking[0]}")
-        rows = file.read(columns)
+        rows = file.read(columns, use_threads=len(data) > THREADED_BYTES)
         rows = rows if columns is None else rows.select(columns)
         return described(rows, metadata_of(rows))
     except (pa.ArrowException, OSError) as error:

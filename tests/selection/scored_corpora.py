@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.chunks import Chunk, ReadOptions
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import OnChanged
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import TABLE_VERSION, table_schema
 from tests.corpora import write_mixed
-from tests.corpus.planned import DIMENSIONS, Image, Output, images_of
+from tests.corpus.planned import DIMENSIONS, WANTED, Image, Output, images_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +36,39 @@ def write_scored_corpus(root: Path, count: int = 40) -> ScoredCorpus:
 
 
 def score(
-    output: Path, *inputs: object, chunk_images: int = 7, on_changed: OnChanged = "stop", **options: Any
+    output: Path,
+    *inputs: object,
+    chunk_images: int = 7,
+    on_changed: OnChanged = "stop",
+    wanted: Contract = WANTED,
+    **options: Any,
 ) -> Path:
     """Plan, and commit what is not finished; the reward of image i is 1 + i % 5, every tenth image is rejected."""
     planned = Output(output, ReadOptions(chunk_images=chunk_images, **options))
-    planned.extend(*inputs, on_changed=on_changed)
+    planned.extend(*inputs, on_changed=on_changed, wanted=wanted)
     contract = planned.plan.contract()
     assert contract is not None
     schema = table_schema(DIMENSIONS, False, contract.carried)
     ledger = Ledger(Storage(), str(output))
     finished = ledger.settled(planned.plan.retired()).finished
     index = 0
-    for name, content in planned.contents().items():
-        if name in finished:
+    for chunk in planned.plan.chunks():
+        if chunk.name in finished:
             continue
-        rows = []
+        content, rows = planned.open(chunk), []
         for image in images_of(content):
             rows.append(_row(image, index))
             index += 1
-        metadata = metadata_of(contract, name, content.layout)
-        ledger.commit(name, pa.Table.from_pylist(rows, schema), metadata)
+        metadata = metadata_of(contract, chunk, content.layout)
+        ledger.commit(chunk.name, pa.Table.from_pylist(rows, schema), metadata)
     return output
 
 
-def metadata_of(contract: Contract, chunk: str, layout: str) -> dict[str, Any]:
+def metadata_of(contract: Contract, chunk: Chunk, layout: str) -> dict[str, Any]:
     """As a run commits them beside a chunk's rows."""
     return {
-        "chunk": chunk,
+        "chunk": chunk.name,
+        "planned": chunk.digest,
         "layout": layout,
         "damage": None,
         "versions": [],
