@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from iqa_core.corpus.audit import Audit, audit
-from iqa_core.corpus.heartbeats import heartbeats
+from iqa_core.corpus.heartbeats import STALE_S, heartbeats
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.run_record import run_record
@@ -62,7 +62,7 @@ def standing(storage: Storage, output: str) -> dict[str, Any]:
         "is_active": any(run["is_active"] for run in runs),
         "chunks": chunks,
         "images": images,
-        "files": {"single": len(files.singles), "packs": len(files.packs)},
+        "files": {"single": len(files.files) - len(files.packs), "packs": len(files.packs)},
         "rejected_by_reason": _rejected(storage, output, runs),
         "warnings": _warnings(storage, output, runs),
         "runs": runs,
@@ -138,7 +138,11 @@ def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
 def _told(run: Mapping[str, Any]) -> str:
     """One run in a line."""
     state = run["state"] if run["state"] != "running" else "at work" if run["is_active"] else "silent, taken to be dead"
-    parts = [f"{run['run']} of {run['job']} on {run['host']}: {state}, heartbeat {run['age_s']:.0f} s old"]
+    told = f"heartbeat {run['age_s']:.0f} s old"
+    if run["age_s"] <= -STALE_S:
+        told = f"its clock {-run['age_s']:.0f} s ahead of this one's"
+        state = "at work or dead, which cannot be told" if run["state"] == "running" else state
+    parts = [f"{run['run']} of {run['job']} on {run['host']}: {state}, {told}"]
     progress = run["progress"]
     if "images_this_run" in progress:
         parts += [

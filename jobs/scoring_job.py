@@ -53,7 +53,7 @@ class ScoringJob:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.storage, self.output)
+        return Ledger(self.storage, self.output, fingerprint=self.wanted.fingerprint)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -134,8 +134,19 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
             rubric=rubric_named(spec.rubric.id, settings.rubric),
         ),
     )
-    checked_contract(job.plan, job.wanted)
+    if checked_contract(job.plan, job.wanted) is None:
+        _require_no_scores(job)
     return job
+
+
+def _require_no_scores(job: ScoringJob) -> None:
+    """Raises CallerError for score files without a plan: nothing says of which images and by whom they were scored."""
+    finished = job.ledger.finished()
+    if finished and job.plan.contract() is None:  # asked again: another driver may have begun meanwhile
+        raise CallerError(
+            f"--output {job.output}: scores/ holds {len(finished)} chunks ({min(finished)}, …), but there is no "
+            "plan/000000.json that says what they are of; put plan/ back, or move scores/ away, or give another --output"
+        )
 
 
 def _check_flags(settings: ScoreSettings) -> None:

@@ -17,11 +17,13 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk
-from iqa_core.corpus.heartbeats import Pulse, active
+from iqa_core.corpus.heartbeats import Pulse
+from iqa_core.corpus.packs import ScoreFiles
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal
 from iqa_core.corpus.run_record import RUN_RECORD, run_record
 from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.score_file import Damaged
 from iqa_core.corpus.sink import OpenChunk, Sink
 from iqa_core.corpus.storage import join
 from iqa_core.corpus.summary import Summary
@@ -29,7 +31,6 @@ from iqa_core.corpus.table import SCORED, TABLE_VERSION, counts_of, retryable_or
 from iqa_core.errors import DONE, FAILED, CallerError, RunError
 from iqa_core.records import Reason
 from iqa_core.report.scoring_report import scoring_report
-from jobs.compact_settings import COMPACTION
 from jobs.metrics import RunMetrics
 from jobs.progress import Progress, counted
 from jobs.reporting import written
@@ -97,11 +98,16 @@ class ScoringRun:
         self._proposal = proposal
         self._failures: dict[str, str] = {}
         self._replayed: set[str] = set()
+        self._planned: dict[str, str] = {}
+        """Chunk that is being scored -> digest of what was planned."""
+        self._generations: dict[str, int] = {}
+        """Of chunks that are tried again: that of the rows which will come of it."""
         self._commits: deque[Future[None]] = deque()
         self._writers = ThreadPoolExecutor(COMMITS_WAITING, thread_name_prefix="commit")
         self._mine = Summary(job.dimensions)
         self._table = Summary(job.dimensions)
-        self._finished = self._remove_retired(job.ledger.finished())
+        self._files = job.ledger.settled(job.plan.retired())
+        self._finished = set(self._files.finished)
         self._expected = {chunk.name: chunk.images for chunk in considered_chunks(job)}
         total = sum(images or 0 for images in self._expected.values())
         has_unknown = None in self._expected.values()
@@ -123,6 +129,8 @@ class ScoringRun:
     def errands(self) -> Iterator[Errand]:
         """What is left to do, chunk by chunk."""
         for chunk in considered_chunks(self._job):
+            if chunk.name in self._retries or chunk.name not in self._finished:
+                self._planned[chunk.name] = chunk.digest
             if chunk.name in self._retries:
                 yield Errand.of(chunk, self._retries[chunk.name])
             elif chunk.name not in self._finished:
@@ -168,8 +176,8 @@ class ScoringRun:
         self._progress.close()
         self._tell(CONCLUDING)
         # another driver may have retired chunks (--on-changed rescore) while this one was committing them
-        there = self._remove_retired(self._job.ledger.finished())
         retired = self._job.plan.retired()
+        there = self._job.ledger.settled(retired).finished
         undone = self._expected.keys() - retired - set(self._failures) - (self._finished & there)
         if undone:
             raise RunError(f"{counted(len(undone), 'chunk')} not in the table ({min(undone)}, …); run it again")
@@ -191,19 +199,12 @@ class ScoringRun:
         self._progress.close()
         self._writers.shutdown(wait=True, cancel_futures=True)
 
-    def _remove_retired(self, finished: set[str]) -> set[str]:
-        retired = self._job.plan.retired() & finished
-        if retired:
-            self._require_no_compaction()
-            self._job.ledger.remove(retired)
-        return finished - retired
-
     def _take_stock(self) -> dict[str, tuple[int, ...]]:
         """Count what is finished; chunk -> ordinals to be tried again, under --retry-rejected."""
         retries: dict[str, tuple[int, ...]] = {}
         self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
         ledger = self._job.ledger
-        for name, rows in ledger.read_all(sorted(self._finished), self._table.columns()):
+        for name, rows in self._committed():
             again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
             if again and name in self._expected:
                 retries[name] = tuple(again)
@@ -213,11 +214,10 @@ class ScoringRun:
                 self._done_before += rows.num_rows - (len(again) if name in retries else 0)
         self._finished -= set(retries)
         if retries:
-            self._require_no_compaction()
-            ledger.take_apart(retries)
+            self._files = ledger.take_apart(retries)
         return retries
 
-    def _count_again(self, retired: frozenset[str], there: set[str]) -> None:
+    def _count_again(self, retired: frozenset[str], there: frozenset[str]) -> None:
         """The table as it is now, where chunks of it were retired since it was counted."""
         self._failures = {name: message for name, message in self._failures.items() if name not in retired}
         self._table = Summary(self._job.dimensions)
@@ -225,15 +225,17 @@ class ScoringRun:
         for _, rows in self._job.ledger.read_all(sorted(there & planned), self._table.columns()):
             self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
 
-    def _require_no_compaction(self) -> None:
-        """Before finished chunks change; a compaction for its part does not start beside a run."""
-        if (other := active(self._job.storage, self._job.output, COMPACTION)) is not None:
-            raise RunError(f"a compaction of this output is at work on {other.host}; run the same command after it")
+    def _committed(self) -> Iterator[tuple[str, pa.Table]]:
+        """What is finished. Raises CallerError for a file that is damaged, or another output's."""
+        try:
+            yield from self._job.ledger.read_all(sorted(self._finished), self._table.columns(), self._files)
+        except Damaged as error:
+            raise CallerError(f"--output {error}") from error
 
     def _fail(self, name: str, message: str) -> None:
         """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""
         if name in self._retries and name not in self._failures:
-            rows = self._job.ledger.read(name, self._table.columns())
+            rows = self._job.ledger.read(name, self._table.columns(), self._files)
             self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
         self._failures[name] = message
         self._pulse.log("chunk_failed", chunk=name, message=message)
@@ -242,8 +244,9 @@ class ScoringRun:
         """Before the first row of a chunk that is tried again: those that are kept, as if they had come back too."""
         if name not in self._retries or name in self.sink.open:
             return
-        rows = self._job.ledger.read(name)
+        rows = self._job.ledger.read(name, files=self._files)
         known = self._job.ledger.metadata(rows)
+        self._generations[name] = 1 + known.get("generation", 0)
         again = set(self._retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]
         reading = OpenChunk(rows.num_rows, known["layout"], known["damage"], kept, [], set(known["versions"]))
@@ -283,6 +286,7 @@ class ScoringRun:
         job = self._job
         metadata = {
             "chunk": name,
+            "planned": self._planned.pop(name, None),
             "layout": chunk.layout,
             "damage": chunk.damage,
             "versions": sorted(chunk.versions),
@@ -292,7 +296,11 @@ class ScoringRun:
             "rubric": job.spec.rubric.id,
             "fusion": {"source": job.weights.source, "digest": job.weights.digest},
         }
-        self._commits.append(self._writers.submit(job.ledger.commit, name, rows, metadata))
+        if name in self._retries:
+            again = (name, rows, metadata, self._generations[name], self._files)
+            self._commits.append(self._writers.submit(job.ledger.commit_again, *again))
+        else:
+            self._commits.append(self._writers.submit(job.ledger.commit, name, rows, metadata))
 
     def _check_reject_rate(self, at_end: bool) -> None:
         images, rejected = self._table.images, self._table.rejected

@@ -1,28 +1,34 @@
-"""A plan against its score table -> every place where a planned image is not there exactly once.
+"""A plan against its score table -> every place where a planned image is not there exactly once, with a score that can
+be one.
 
-What the plan knows of its images decides how much can be told. A loose image is known by its URI, a row of a table by
-its number, a member of a tar by where it lies. A list of URIs, and a tar that was not indexed, are held against the
-digest of keys that was written when their chunk was read.
+What the plan knows of its images decides how much can be told. A loose image is known by its URI and key, a row of a
+table by its number, a member of a tar by where it lies. A list of URIs, and a tar that was not indexed, are held against
+the digest of keys that was written when their chunk was read. Every file must say that it is the one of its name and of
+this output, and be whole, as the ledger sees when it reads it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, Stretch
-from iqa_core.corpus.ledger import Damaged, Ledger
-from iqa_core.corpus.packs import ScoreFiles, chunks_of
-from iqa_core.corpus.plan import Plan
-from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.table import REJECTED, SCORED, counts_of
+from iqa_core.corpus.columns import plain
+from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import FileName, ScoreFiles
+from iqa_core.corpus.plan import Contract, Plan, Planned
+from iqa_core.corpus.score_file import Damaged
+from iqa_core.corpus.sources import Kind, relative
+from iqa_core.corpus.table import TABLE_VERSION, counts_of, table_schema
+from iqa_core.corpus.verdicts import faults_of_verdicts
+from iqa_core.errors import CallerError
 
-COLUMNS = ["key", "source", "offset", "row", "status", "reason"]
+T = TypeVar("T")
 
 CHUNKS_AT_ONCE = 4096
 
@@ -53,73 +59,134 @@ class Audit:
 
 
 def audit(plan: Plan, ledger: Ledger) -> Audit:
-    """Read the whole table, a few columns of it, and hold it against the plan; only names of chunks are kept."""
+    """Read the whole table, and hold it against the plan; only names of chunks are kept.
+
+    Raises CallerError where nothing was planned.
+    """
     found = Audit()
-    files = ledger.files()
-    found.faults += _planned_twice(plan)
+    if (contract := plan.contract()) is None:
+        raise CallerError(f"{plan.output}: nothing was planned there")
+    ledger = replace(ledger, fingerprint=contract.fingerprint)
+    try:
+        files = ledger.files()
+    except Damaged as error:
+        found.faults.append(Fault("scores", str(error)))
+        return found
+    found.faults += _planned_twice(_readable(plan.rows(), found))
+    found.faults += _strangers(ledger)
     found.faults += _in_two_files(files)
-    retired = plan.retired()
+    retired = frozenset(_readable((chunk for plan in [plan] for chunk in plan.retired()), found))
     found.faults += [
         Fault(chunk, "is retired, but its rows are still there") for chunk in sorted(retired & files.finished)
     ]
     planned: set[str] = set()
-    chunks = plan.chunks()
+    chunks = _readable(plan.chunks(), found)
     while some := list(islice(chunks, CHUNKS_AT_ONCE)):
         planned.update(chunk.name for chunk in some)
-        _hold(some, files, ledger, found)
+        _hold(some, contract, files, ledger, found)
     strange = files.finished - planned - retired
     found.faults += [Fault(chunk, "is in no plan, but has rows") for chunk in sorted(strange)]
     return found
 
 
-def _hold(chunks: Sequence[Chunk], files: ScoreFiles, ledger: Ledger, found: Audit) -> None:
+def _readable(planned: Iterator[T], found: Audit) -> Iterator[T]:
+    """What can be read of a plan; that it cannot is a fault."""
+    try:
+        yield from planned
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        fault = Fault("plan", f"a segment cannot be read ({error!r}): nothing is known of what it planned")
+        found.faults += [fault] if fault not in found.faults else []
+
+
+def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger: Ledger, found: Audit) -> None:
     """These chunks against their rows."""
     there = [chunk for chunk in chunks if chunk.name in files]
     missing = sorted({chunk.name for chunk in chunks} - {chunk.name for chunk in there})
     found.faults += [Fault(name, "has no rows yet") for name in missing]
-    for chunk, table in zip(there, _read([chunk.name for chunk in there], ledger), strict=True):
+    for chunk, table in zip(there, _read([chunk.name for chunk in there], files, ledger), strict=True):
         if isinstance(table, str):
             found.faults.append(Fault(chunk.name, table))
             continue
+        whats = [*_faults_of_file(chunk, contract, table, ledger)]
+        if not whats:  # else it lacks what the others ask for
+            whats += [*faults_of(chunk, table, ledger.metadata(table)["layout"])]
+            whats += faults_of_verdicts(table, contract)
+            found.counts.update(counts_of(table))
         found.images += table.num_rows
-        found.counts.update(counts_of(table))
-        found.faults += [Fault(chunk.name, what) for what in faults_of(chunk, table, ledger.metadata(table))]
+        found.faults += [Fault(chunk.name, what) for what in whats]
 
 
-def _read(names: Sequence[str], ledger: Ledger) -> Iterator[pa.Table | str]:
+def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[pa.Table | str]:
     """Rows of each chunk, or what is wrong with its file."""
     done = 0
     try:
-        for _, rows in ledger.read_all(names, COLUMNS):
+        for _, rows in ledger.read_all(names, files=files):
             yield rows
             done += 1
     except Damaged:
         for name in names[done:]:
             try:
-                yield ledger.read(name, COLUMNS)
+                yield ledger.read(name, files=files)
             except Damaged as error:
                 yield str(error)
 
 
-def faults_of(chunk: Chunk, rows: pa.Table, metadata: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with one chunk's rows. rows: columns of COLUMNS."""
+def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Ledger) -> Iterator[str]:
+    """What a chunk's file says of itself against what was laid down for it and for all of them."""
+    known = ledger.metadata(rows)
+    if known.get("planned") not in (None, chunk.digest):  # files of outputs that were begun before do not say it
+        yield "its file was made of other sources than are planned; remove it, and score it anew"
+    wanted = {"fingerprint_parts": dict(contract.fingerprint_parts), "table_version": TABLE_VERSION}
+    for name, value in wanted.items():
+        if known.get(name) != value:
+            yield f"its file says of {name}: {known.get(name)}, and not {value}; remove it, and score it anew"
+    if lacking := {"layout", "chunk", "fingerprint"} - known.keys():
+        yield f"its file does not say its {', '.join(sorted(lacking))}; remove it, and score it anew"
+    if known.get("fusion", {}).get("digest") != contract.fusion:
+        yield "its rewards were made with other fusion weights; remove it, and score it anew"
+    schema, there = plain(table_schema(contract.dimensions, contract.probs, contract.carried)), plain(rows.schema)
+    if not there.equals(schema):
+        other = {*zip(schema.names, schema.types, strict=True)} ^ {*zip(there.names, there.types, strict=True)}
+        names = ", ".join(sorted({name for name, _ in other})) or "their order"
+        yield f"its columns are not those of this table ({names}); remove its file, and score it anew"
+
+
+def faults_of(chunk: Chunk, rows: pa.Table, layout: str) -> Iterator[str]:
+    """What is wrong with which images are in a chunk's rows. layout: as it was when they were read."""
     if chunk.images is not None and rows.num_rows != chunk.images:
         yield f"has {rows.num_rows} rows for {chunk.images} planned images"
-    if chunk.kind is Kind.IMAGE:
-        yield from _differences([s.source for s in chunk.stretches], rows.column("source").to_pylist())
-    elif chunk.images is not None and rows.column("row").null_count < rows.num_rows:
-        wanted = [row for stretch in chunk.stretches for row in range(stretch.begin, stretch.end)]
-        yield from _differences(wanted, rows.column("row").drop_null().to_pylist(), "row ")
-    else:
-        places = Counter(rows.column("offset").drop_null().to_pylist())
-        yield from _named("twice", [f"offset {place}" for place, count in places.items() if count > 1])
-    layout = metadata.get("layout")
+    places = [*_faults_of_places(chunk, rows)]
+    yield from places
     keys = tuple(rows.column("key").to_pylist())
-    if layout is not None and Content(keys, pa.table({}), lambda _: iter(())).layout != layout:
+    if not places and Content(keys, pa.table({}), lambda _: iter(())).layout != layout:
         yield "its keys are not those that it was read with"
-    unknown = sorted(set(rows.column("status").to_pylist()) - {SCORED, REJECTED})
-    if unknown:
-        yield f"has rows that are neither scored nor rejected ({unknown[0]})"
+
+
+def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
+    """Rows against the stretches that were planned."""
+    sources, numbers = rows.column("source").to_pylist(), rows.column("row").to_pylist()
+    if chunk.kind is Kind.IMAGE:
+        differing = [*_differences([stretch.source for stretch in chunk.stretches], sources)]
+        keys = rows.column("key").to_pylist()
+        yield from differing or _differences([stretch.key for stretch in chunk.stretches], keys, "key ")
+        return
+    planned = {stretch.source for stretch in chunk.stretches}
+    is_inside = chunk.kind is Kind.WEBDATASET or any(number is not None for number in numbers)
+    if is_inside and (others := [source for source in sources if source not in planned]):
+        yield from _named(f"not of {', '.join(sorted(planned))}", others)
+    if chunk.kind is Kind.WEBDATASET:
+        yield from _faults_of_members(chunk, rows)
+    elif is_inside:
+        wanted = [row for stretch in chunk.stretches for row in range(stretch.begin, stretch.end)]
+        yield from _differences(wanted, numbers, "row ")
+
+
+def _faults_of_members(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
+    """Rows of a tar: each member once, and inside of what was planned."""
+    offsets = rows.column("offset").drop_null().to_pylist()
+    yield from _named("twice", [f"offset {place}" for place, count in Counter(offsets).items() if count > 1])
+    outside = [o for o in offsets if not any(part.begin <= o < part.end for part in chunk.stretches)]
+    yield from _named("not planned", [f"offset {place}" for place in outside])
 
 
 def _differences(wanted: Sequence[Any], there: Sequence[Any], prefix: str = "") -> Iterator[str]:
@@ -128,6 +195,8 @@ def _differences(wanted: Sequence[Any], there: Sequence[Any], prefix: str = "") 
     yield from _named("missing", [f"{prefix}{name}" for name in planned - found])
     yield from _named("twice", [f"{prefix}{name}" for name in found - planned if name in planned])
     yield from _named("not planned", [f"{prefix}{name}" for name in found if name not in planned])
+    if planned == found and [*wanted] != [*there]:
+        yield f"its rows are in another order than {prefix or 'source '}was planned"
 
 
 def _named(what: str, names: Sequence[str]) -> Iterator[str]:
@@ -136,9 +205,9 @@ def _named(what: str, names: Sequence[str]) -> Iterator[str]:
         yield f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}"
 
 
-def _planned_twice(plan: Plan) -> Iterator[Fault]:
+def _planned_twice(planned: Iterator[Planned]) -> Iterator[Fault]:
     """Stretches of one source that overlap."""
-    for source, rows in groupby(plan.rows(), key=lambda row: row.stretch.source):
+    for source, rows in groupby(planned, key=lambda row: row.stretch.source):
         ordered = sorted(rows, key=lambda row: (row.stretch.begin, row.stretch.end))
         for before, after in pairwise(ordered):
             if _overlap(before.stretch, after.stretch):
@@ -150,10 +219,21 @@ def _overlap(before: Stretch, after: Stretch) -> bool:
     return after.begin < before.end or after.begin == before.begin
 
 
-def _in_two_files(files: ScoreFiles) -> Iterable[Fault]:
-    """Chunks that lie in a pack which does not count for them: who reads the folder as it is sees them twice."""
-    for pack in files.packs:
-        doubled = [chunk for chunk in chunks_of(pack) if files.packed.get(chunk) != pack]
-        if doubled:
-            text = f"also lies in {pack}.parquet, as do {len(doubled) - 1} others: compact_scores puts that right"
-            yield Fault(doubled[0], text)
+def _strangers(ledger: Ledger) -> Iterator[Fault]:
+    """Files that are no score files: who reads the folder as it is takes them for some."""
+    folder = ledger.folder_uri
+    for entry in ledger.storage.walk(folder):
+        name = relative(entry.uri, folder) or entry.uri
+        if FileName.of(name.removesuffix(".parquet")) is None and not name.startswith((".", "_")):
+            yield Fault(name, "is no score file, but lies among them; remove it")
+
+
+def _in_two_files(files: ScoreFiles) -> Iterator[Fault]:
+    """Chunks that lie in a file which does not count for them: who reads the folder as it is sees them twice."""
+    doubled: dict[str, list[str]] = {}
+    for chunk, lower in files.beaten.items():
+        for file in lower:
+            doubled.setdefault(file, []).append(chunk)
+    for file, chunks in sorted(doubled.items()):
+        others = f", as do {len(chunks) - 1} others" if len(chunks) > 1 else ""
+        yield Fault(min(chunks), f"also lies in {file}.parquet{others}: compact_scores puts that right")

@@ -71,6 +71,16 @@ class Chunk:
             return sum(stretch.size or 0 for stretch in self.stretches)
         return sum(stretch.end - stretch.begin for stretch in self.stretches) if self.kind is Kind.WEBDATASET else 0
 
+    @property
+    def digest(self) -> str:
+        """Of what was planned: 16 hex digits over its kind and stretches. A score file says of which it was made."""
+        digest = hashlib.sha256(f"{self.kind}".encode())
+        for part in self.stretches:
+            values = (part.source, part.key, part.size, part.etag, part.begin, part.end, part.images)
+            described = (part.occurrences, part.metadata and astuple(part.metadata))
+            digest.update(repr((*values, *described)).encode())
+        return digest.hexdigest()[:16]
+
     def to_bytes(self) -> bytes:
         """Small enough to send to readers by the thousand: about 10 bytes per loose image."""
         content = [self.name, self.kind, [list(astuple(stretch)) for stretch in self.stretches]]

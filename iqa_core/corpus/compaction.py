@@ -1,20 +1,26 @@
 """Many small score files -> few large ones: finished neighbours of the plan are merged into packs.
 
-A pack is put whole, in one atomic step, and only then the files that it was made of go, each unless it has changed
-since it was read. So at every moment each chunk lies in some file, and the ledger counts it once (see packs). Whoever
-is stopped in between leaves files too many, which the next compaction takes away.
+A pack is put whole, under a name that no other file has had, and only then the files that it was made of go, by their
+names. A chunk that was tried again meanwhile lies in another file, of a higher generation. So a compaction may be stopped
+at any point, for any time, beside any other: what it goes on to put counts less than what is newer, and what it goes on
+to delete lies in a file above it (see packs). Whoever is stopped leaves files too many, which the next one takes away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 
-from iqa_core.corpus.ledger import READ_THREADS, Ledger
-from iqa_core.corpus.packs import ScoreFiles, pack_name, place_of
+import pyarrow as pa
+
+from iqa_core.corpus.ledger import READ_THREADS, Ledger, neighbours
+from iqa_core.corpus.packs import ScoreFiles, chunks_of, parsed, place_of, runs
+from iqa_core.corpus.plan import Plan
+
+ROUNDS = 3
+"""Looks at what is there: the second finds what moved during the first, or nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +29,13 @@ class Step:
 
     chunks: tuple[str, ...]
 
-    @property
-    def file(self) -> str:
-        return pack_name(self.chunks) if len(self.chunks) > 1 else self.chunks[0]
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A step that was done."""
+
+    file: str
+    chunks: tuple[str, ...]
 
 
 def steps(planned: Iterable[str], files: ScoreFiles, chunks_per_file: int) -> Iterator[Step]:
@@ -35,57 +45,44 @@ def steps(planned: Iterable[str], files: ScoreFiles, chunks_per_file: int) -> It
     """
     finished = (chunk for chunk in planned if chunk in files)
     for _, block in groupby(finished, key=lambda chunk: (place_of(chunk)[0], place_of(chunk)[1] // chunks_per_file)):
-        for chunks in _without_gaps(block):
-            step = Step(tuple(chunks))
-            if any(files.packed.get(chunk, chunk) != step.file for chunk in chunks):
-                yield step
+        for chunks in neighbours(block):
+            file = files.place(chunks[0])
+            if chunks_of(file) != chunks or any(files.place(chunk) != file for chunk in chunks):
+                yield Step(tuple(chunks))
 
 
-def superfluous(files: ScoreFiles) -> list[str]:
-    """Packs of which nothing counts: each of their chunks lies in another file."""
-    return sorted(set(files.packs) - set(files.packed.values()))
-
-
-def carry_out(ledger: Ledger, files: ScoreFiles, todo: Iterable[Step]) -> Iterator[Step]:
+def carry_out(ledger: Ledger, plan: Plan, chunks_per_file: int) -> Iterator[Merged]:
     """Merge, step by step; hands out each step when it is done, its old files gone.
 
-    files: as they were when the steps were found.
+    Chunks that were retired, and files of which nothing counts, go first, and again at the end: they may have come since.
     """
-    counting: dict[str, set[str]] = {pack: set() for pack in files.packs}
-    for chunk, pack in files.packed.items():
-        counting[pack].add(chunk)
-    with ledger.rearranging(), ThreadPoolExecutor(READ_THREADS, thread_name_prefix="compact") as pool:
-        for pack in superfluous(files):
-            ledger.discard(pack)
-        for step in todo:
-            own = [chunk for chunk in step.chunks if chunk in files.singles]
-            versions = list(pool.map(ledger.version, own))
-            tables = [rows for _, rows in ledger.read_all(step.chunks)]
-            if len(tables) > 1:
-                ledger.commit_pack(step.file, tables)
-                list(pool.map(partial(_discard_unchanged, ledger), own, versions))
-            else:
-                ledger.commit(step.file, tables[0], ledger.metadata(tables[0]))
-            _discard_emptied(ledger, step, counting)
-            yield step
+    for _ in range(ROUNDS):
+        files = ledger.settled(plan.retired())
+        todo = list(steps((chunk.name for chunk in plan.chunks()), files, chunks_per_file))
+        if not todo:
+            return
+        yield from _round(ledger, files, todo)
 
 
-def _without_gaps(chunks: Iterable[str]) -> Iterator[list[str]]:
-    """Chunks of one segment in order, cut where the next one's number is missing."""
-    indexed = ((place_of(chunk)[1] - i, chunk) for i, chunk in enumerate(chunks))
-    for _, run in groupby(indexed, key=lambda pair: pair[0]):
-        yield [chunk for _, chunk in run]
+def _round(ledger: Ledger, files: ScoreFiles, todo: Sequence[Step]) -> Iterator[Merged]:
+    """files: as they were when the steps were found. A step of which a file has gone since is left out."""
+    counting = {chunk: files.place(chunk) for step in todo for chunk in step.chunks}
+    left = {file: {c for c in chunks_of(file) if files.place(c) == file} for file in set(counting.values())}
+    for step in todo:
+        sources = list(runs(step.chunks, files.packed))
+        if (tables := _read(ledger, sources)) is None:
+            continue
+        moves = 1 + max((parsed(file).number for file, _ in sources if parsed(file).is_pack), default=0)
+        merged = ledger.commit_pack(step.chunks, tables, moves)
+        for chunk in step.chunks:
+            left[counting[chunk]].discard(chunk)
+        ledger.discard(sorted({file for file, _ in sources if not left[file]}))
+        yield Merged(merged, step.chunks)
 
 
-def _discard_unchanged(ledger: Ledger, chunk: str, version: str | None) -> None:
-    """A file that was replaced since it was read stays: it counts, and the next compaction takes it in."""
-    if ledger.version(chunk) == version:
-        ledger.discard(chunk)
-
-
-def _discard_emptied(ledger: Ledger, step: Step, counting: dict[str, set[str]]) -> None:
-    """Take away packs of which the last chunk that counted has a new place."""
-    for pack in [pack for pack, chunks in counting.items() if pack != step.file and chunks & set(step.chunks)]:
-        counting[pack] -= set(step.chunks)
-        if not counting[pack]:
-            ledger.discard(pack)
+def _read(ledger: Ledger, sources: Sequence[tuple[str, list[str]]]) -> list[pa.Table] | None:
+    """Rows of each chunk in these files; None where one has gone."""
+    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="compact") as pool:
+        found = list(pool.map(lambda source: ledger.read_file(*source), sources))
+    there = [tables for tables in found if tables is not None]
+    return list(chain.from_iterable(there)) if len(there) == len(found) else None

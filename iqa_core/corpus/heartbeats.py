@@ -1,9 +1,11 @@
 """A run at work -> `<output>/runs`: a heartbeat every few seconds and a log in JSON lines; and who is at work there.
 
     runs/<run>.json              the heartbeat, replaced whole: where, since when, how far, and at last how it ended
+    runs/<run>.ended             that it ended, so that nobody need read the heartbeats of all runs to find who is at work
     runs/<run>.NNNNNN.jsonl      the log, in parts, since an object store cannot append
 
-Both are told by a thread of their own, so a slow store costs the run nothing, and a store that fails costs only them.
+All are told by a thread of their own, so a slow store costs the run nothing, and a store that fails costs only them.
+They are for people: no row depends on who is thought to be at work.
 """
 
 from __future__ import annotations
@@ -12,9 +14,8 @@ import json
 import platform
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -27,13 +28,20 @@ from iqa_core.errors import RunError
 BEAT_S = 5.0
 
 STALE_S = 60.0
-"""Age of a heartbeat after which its run is taken to be dead. Clocks of machines may differ by much less."""
+"""Age of a heartbeat after which its run is taken to be dead. One that is as far ahead of this machine's clock says
+nothing: it would look young for as long, whether its run lives or not."""
 
 LOG_PART_S = 30.0
 """Log lines that are lost with a killed run are at most this old."""
 
 LATEST = 32
-"""Runs of one output that are looked at, the latest by the time at which they began."""
+"""Runs of one output that are looked at though they have ended, the latest by the time at which they began."""
+
+OPEN = 1024
+"""Runs that are looked at since none of them has said that it ended: those at work, those that were killed, and those of
+outputs that were begun before runs said so."""
+
+READ_THREADS = 32
 
 RUNNING, DONE, FAILED = "running", "done", "failed"
 
@@ -57,7 +65,7 @@ class Heartbeat:
 
     @property
     def is_active(self) -> bool:
-        return self.state == RUNNING and self.age_s() < STALE_S
+        return self.state == RUNNING and abs(self.age_s()) < STALE_S
 
 
 class Pulse:
@@ -75,26 +83,19 @@ class Pulse:
         self._lines: list[str] = []
         self._parts = 0
         self._is_warned = False
-        self._heard = 0.0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="pulse", daemon=True)
 
     def log(self, event: str, **facts: Any) -> None:
         """Add a line to the log."""
-        line = json.dumps({"at": _now(), "run": self.run, "event": event, **facts}, ensure_ascii=False)
+        line = _json({"at": _now(), "run": self.run, "event": event, **facts})
         with self._lock:
             self._lines.append(line)
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether others still take this run to be alive: neither the store nor this machine has paused for long."""
-        return time.time() - self._heard < STALE_S / 2
-
     def __enter__(self) -> Self:
         """Raises RunError where nothing can be written: no other run would know of this one."""
-        self._beat()
-        if not self.is_heard:
+        if not self._beat():
             raise RunError(f"{_folder(self._output)} cannot be written")
         self._thread.start()
         return self
@@ -114,23 +115,27 @@ class Pulse:
                 self._put_log()
                 logged_s = 0.0
         self._put_log()
-        self._beat()
+        if self._beat():
+            self._put(f"{self.run}.ended", str)
 
-    def _beat(self) -> None:
-        beat = Heartbeat(self.run, self._job, platform.node(), self._began, _now(), self._state, self.progress)
-        began = time.time()
-        if self._put(f"{self.run}.json", json.dumps(asdict(beat), indent=2).encode()):
-            self._heard = began
+    def _beat(self) -> bool:
+        """Whether it could be written."""
+        about = (self.run, self._job, platform.node(), self._began, _now(), self._state)
+        return self._put(
+            f"{self.run}.json", lambda: _json(asdict(Heartbeat(*about, _tellable(self.progress))), indent=2)
+        )
 
     def _put_log(self) -> None:
         with self._lock:
             lines, self._lines = self._lines, []
         if lines:
-            self._put(f"{self.run}.{self._parts:06d}.jsonl", "".join(f"{line}\n" for line in lines).encode())
+            self._put(f"{self.run}.{self._parts:06d}.jsonl", lambda: "".join(f"{line}\n" for line in lines))
             self._parts += 1
 
-    def _put(self, name: str, data: bytes) -> bool:
+    def _put(self, name: str, told: Callable[[], str]) -> bool:
         try:
+            # half a character (of a path that is no UTF-8) is written as JSON escapes it
+            data = told().encode(errors="backslashreplace")
             self._storage.put(join(_folder(self._output), name), data, scratch=join(self._output, ".tmp"))
         except Exception as error:  # nobody's run ends because it cannot be watched
             if not self._is_warned:
@@ -141,10 +146,17 @@ class Pulse:
 
 
 def heartbeats(storage: Storage, output: str) -> list[Heartbeat]:
-    """The last one of each of the LATEST runs over this output, the youngest run first."""
-    names = [name for name in storage.names(_folder(output)) if name.endswith(".json")][-LATEST:]
-    with ThreadPoolExecutor(LATEST, thread_name_prefix="heartbeats") as pool:
-        found = pool.map(lambda name: _read(storage, join(_folder(output), name)), reversed(names))
+    """The last one of each run over this output that may be at work, and of the LATEST others; the youngest run first.
+
+    Raises what `Storage.names` does.
+    """
+    names = storage.names(_folder(output))
+    ended = {name.removesuffix(".ended") for name in names if name.endswith(".ended")}
+    runs = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    latest = [run for run in runs if run in ended][-LATEST:] + [run for run in runs if run not in ended][-OPEN:]
+    told = sorted(latest, reverse=True)
+    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="heartbeats") as pool:
+        found = pool.map(lambda run: _read(storage, join(_folder(output), f"{run}.json")), told)
         return [beat for beat in found if beat is not None]
 
 
@@ -156,9 +168,28 @@ def active(storage: Storage, output: str, job: str, own: str = "") -> Heartbeat 
 
 def _read(storage: Storage, uri: str) -> Heartbeat | None:
     try:
-        return Heartbeat(**json.loads(storage.read(uri)))
+        found = Heartbeat(**json.loads(storage.read(uri)))
+        found.age_s()
     except (Missing, ValueError, TypeError):  # gone, or written by something else
         return None
+    return found if isinstance(found.progress, dict) else None
+
+
+def _json(facts: Mapping[str, Any], indent: int | None = None) -> str:
+    """Of whatever they hold: what JSON has no word for is told as Python writes it."""
+    return json.dumps(_tellable(facts), ensure_ascii=False, indent=indent, default=repr)
+
+
+def _tellable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The same; what cannot be JSON even so (odd keys, a circle) as text."""
+    found = {}
+    for name, fact in facts.items():
+        try:
+            json.dumps(fact, default=repr)
+            found[str(name)] = fact
+        except (TypeError, ValueError, RecursionError):
+            found[str(name)] = repr(fact)
+    return found
 
 
 def _folder(output: str) -> str:

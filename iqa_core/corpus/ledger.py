@@ -1,28 +1,28 @@
 """Complete chunks -> Parquet files, each put in place in one step; which files exist is all there is to know of what is
 done.
 
-A chunk is committed as a file of its own. Neighbours may be merged into packs later (see packs, compaction): then the
-same rows lie in two files for a moment, and every question here is answered as if they lay in one.
+A chunk is committed as a file of its own. One that is tried again gets another file beside it, and neighbours may be
+merged into packs (see packs, compaction): then the same rows lie in two files for a moment, or for longer where somebody
+was stopped, and every question here is answered as if they lay in one.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.packs import ScoreFiles, chunks_of, runs
-from iqa_core.corpus.storage import FetchFailed, Missing, Storage, join
-
-METADATA_KEY = b"iqa"
+from iqa_core.corpus.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, place_of, runs
+from iqa_core.corpus.range_file import RangeFile
+from iqa_core.corpus.score_file import Damaged, described, metadata_of, rows_of, seal_of, serialised
+from iqa_core.corpus.storage import Missing, Storage, join
 
 READ_THREADS = 32
 """Score files read at once: each is some 100 kB, so a request's latency is what they cost."""
@@ -30,15 +30,8 @@ READ_THREADS = 32
 CHUNKS_AT_ONCE = 512
 """Of packs that are read at once: a pack of 256 chunks is some 30 MB."""
 
-ROW_GROUP_ROWS = 131_072
-"""Of a pack: large enough for an engine to scan at full speed."""
-
 ATTEMPTS = 5
 """Listings that may be outdated by the time a file is opened, before it is taken to be gone."""
-
-
-class Damaged(FetchFailed):
-    """A score file is not what was committed: it was cut, or something else wrote over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,153 +42,248 @@ class Ledger:
     output: str
     folder: str = "scores"
     """Another one for chunks of another kind: exports have one per format."""
+    fingerprint: str | None = None
+    """Under which all chunks must have been scored, as far as they say; None where any may lie there."""
 
     def finished(self) -> set[str]:
         """Names of the chunks that are committed."""
         return set(self.files().finished)
 
     def files(self) -> ScoreFiles:
-        """The files that are there.
+        """The files that are there. Raises Damaged for a pack that would have to say which of two counts, and cannot.
 
         A listing that is under way while rows move may miss both the file that goes behind it and the one that took
-        its place. A second one finds the latter, as long as no chunk moves twice: within one rearrangement, none does.
-        Of what the two find together some may be gone; `read_all` knows how to look again.
+        its place. Who moves rows marks it in between: then another listing is added to what was found. Some of that
+        may be gone; `read_all` knows how to look again.
         """
-        while True:
-            before = self._rearrangement()
-            names = self._names()
-            during = self._rearrangement()
-            if before == during and not before.is_under_way:
-                return ScoreFiles.of(names)
-            again = self._names()
-            after = self._rearrangement()
-            if after.mark == during.mark and (before.mark == during.mark or not before.is_under_way):
-                return ScoreFiles.of({*names, *again})
+        names: set[str] = set()
+        for _ in range(ATTEMPTS):
+            before = self._mark()
+            names.update(self.storage.names(self.folder_uri))
+            if self._mark() == before:
+                break
+        return ScoreFiles.of(names, self._generations)
 
     def commit(self, chunk: str, rows: pa.Table, metadata: Mapping[str, Any]) -> None:
-        """Serialised first, then put in place in one atomic step; a file that is there is replaced whole."""
-        self._put(chunk, serialised(rows, metadata))
+        """Serialised first, then put in place in one atomic step. Who commits the same chunk too puts equal rows."""
+        data, _ = serialised(rows, metadata)
+        self._put(chunk, data)
 
-    def commit_pack(self, name: str, chunks: Sequence[pa.Table]) -> None:
-        """Tables as `read_all` gives them, of the chunks that the name says; put in place in one atomic step."""
-        parts = [{"chunk": chunk, **self.metadata(rows)} for chunk, rows in zip(chunks_of(name), chunks, strict=True)]
+    def commit_again(
+        self, chunk: str, rows: pa.Table, metadata: Mapping[str, Any], generation: int, files: ScoreFiles
+    ) -> None:
+        """A chunk that was tried again: its file of this generation, then those of it alone that are older go.
+
+        files: of a time at which its rows were of a lower generation.
+        """
+        data, seal = serialised(rows, {**metadata, "generation": generation})
+        file = again_name(chunk, generation, seal)
+        self._put(file, data)
+        self.discard(old for old in files.places(chunk) if chunks_of(old) == [chunk] and old != file)
+
+    def commit_pack(self, chunks: Sequence[str], tables: Sequence[pa.Table], moves: int) -> str:
+        """Name of the pack of these neighbours. tables: as `read_all` gives them; moves: of rows, with this one."""
+        parts = [{"chunk": chunk, **self.metadata(rows)} for chunk, rows in zip(chunks, tables, strict=True)]
         common = {key: value for key, value in parts[0].items() if all(part.get(key) == value for part in parts)}
         entries = [
             {"rows": rows.num_rows, **{key: value for key, value in part.items() if key not in common}}
-            for part, rows in zip(parts, chunks, strict=True)
+            for part, rows in zip(parts, tables, strict=True)
         ]
-        together = pa.concat_tables([rows.replace_schema_metadata(None) for rows in chunks])
-        self._put(name, serialised(together, {**common, "chunks": entries}))
+        together = pa.concat_tables([rows.replace_schema_metadata(None) for rows in tables])
+        data, seal = serialised(together, {**common, "chunks": entries})
+        name = pack_name(chunks, moves, seal)
+        self._put(name, data)
+        return name
 
-    def read(self, chunk: str, columns: list[str] | None = None) -> pa.Table:
+    def read(self, chunk: str, columns: list[str] | None = None, files: ScoreFiles | None = None) -> pa.Table:
         """Rows of a committed chunk in ordinal order: row i is ordinal i. Raises Missing where there are none."""
-        [(_, rows)] = self.read_all([chunk], columns)
+        [(_, rows)] = self.read_all([chunk], columns, files)
         return rows
 
-    def read_all(self, chunks: Sequence[str], columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+    def read_all(
+        self, chunks: Sequence[str], columns: list[str] | None = None, files: ScoreFiles | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
         """Committed chunks in this order, as `read` gives each; a pack is read once for all that follow one another.
 
-        It does not matter if files are merged meanwhile. Raises Missing for a chunk that is in none.
+        files: where they lay a moment ago; listed if not given. It does not matter if they move meanwhile. Raises
+        Missing for a chunk that is in no file, Damaged for one whose file is not what was committed.
         """
-        left = runs(chunks, {})
+        left = runs(chunks, (files or self.files()).packed)
         begin = attempts = 0
         with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="ledger") as pool:
             while some := _at_once(left):
-                read = pool.map(lambda one: self._read(one[0], one[1], columns), some)
+                read = pool.map(lambda one: self.read_file(one[0], one[1], columns), some)
                 for (_, run), tables in zip(some, read, strict=True):
-                    if tables is None:  # merged, or taken apart, since it was listed
+                    if tables is None:  # moved since it was listed
                         attempts += 1
                         if attempts == ATTEMPTS:
-                            raise Missing(f"{self._uri(run[0])}: there is no such chunk")
+                            raise Missing(f"{self.uri(run[0])}: there is no such chunk")
                         left = runs(chunks[begin:], self.files().packed)
                         break
                     yield from zip(run, tables, strict=True)
                     begin += len(run)
                     attempts = 0
 
-    def metadata(self, rows: pa.Table) -> dict[str, Any]:
-        """What was committed beside the rows."""
-        found: dict[str, Any] = json.loads((rows.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-        return found
-
-    def remove(self, chunks: Collection[str]) -> None:
-        """Take back chunks that the plan no longer has."""
-        self.take_apart(chunks)
-        for chunk in chunks:
-            self.storage.delete(self._uri(chunk))
-
-    def take_apart(self, chunks: Collection[str]) -> None:
-        """Give each of these chunks a file of its own, and their neighbours in packs too: before they change."""
-        packs = [pack for pack in self.files().packs if not set(chunks).isdisjoint(chunks_of(pack))]
-        if not packs:
-            return
-        with self.rearranging():
-            for pack in packs:
-                names = chunks_of(pack)
-                tables = self._read(pack, names, None)
-                for chunk, rows in zip(names, tables or [], strict=tables is not None):
-                    # never over a file that is there: it is as new or newer
-                    self._create(chunk, serialised(rows, self.metadata(rows)))
-                self.discard(pack)
-
-    def discard(self, file: str) -> None:
-        """Delete a file by its name without the ending: all that it holds lies elsewhere as well."""
-        self.storage.delete(self._uri(file))
-
-    def version(self, chunk: str) -> str | None:
-        """Of a chunk's own file: another one when it is replaced; None where it has none."""
-        entry = self.storage.stat(self._uri(chunk))
-        return None if entry is None else f"{entry.size} {entry.etag}"
-
-    @contextmanager
-    def rearranging(self) -> Iterator[None]:
-        """Inside: rows move from file to file, and who lists meanwhile is warned (also if this process is killed)."""
-        mark = uuid.uuid4().hex
-        self.storage.put(self._marked, f"begun {mark}".encode(), scratch=self._scratch)
-        yield
-        self.storage.put(self._marked, f"ended {mark}".encode(), scratch=self._scratch)
-
-    def _read(self, file: str, chunks: Sequence[str], columns: list[str] | None) -> list[pa.Table] | None:
+    def read_file(self, file: str, chunks: Sequence[str], columns: list[str] | None = None) -> list[pa.Table] | None:
         """These chunks of one file; None if the file is not there. Raises Damaged."""
         try:
-            rows = pq.read_table(io.BytesIO(self.storage.read(self._uri(file))), columns=columns)
+            data = self.storage.read(self.uri(file))
         except Missing:
             return None
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged(
-                f"{self._uri(file)}: it is no whole score file ({error}); remove it, and the run that made it goes on"
-            ) from error
-        if [file] == list(chunks):
-            return [rows]
-        common = self.metadata(rows)
-        begin = 0
-        found: dict[str, pa.Table] = {}
-        for chunk, entry in zip(chunks_of(file), common.pop("chunks"), strict=True):
-            own = {**common, **entry}
-            count = own.pop("rows")
-            found[chunk] = described(rows.slice(begin, count), own)
-            begin += count
-        return [found[chunk] for chunk in chunks]
-
-    def _names(self) -> list[str]:
-        return self.storage.names(join(self.output, self.folder))
-
-    def _rearrangement(self) -> _Rearrangement:
-        """The latest."""
         try:
-            state, mark = self.storage.read(self._marked).decode().split()
+            _check_seal(file, data)
+            rows = rows_of(data, columns)
+            entries = self._entries(file, self.metadata(rows))
+            if not parsed(file).is_pack:
+                return [rows]
+            tables = dict(zip(chunks_of(file), _parts(rows, entries), strict=True))
+        except ValueError as error:
+            raise self._damaged(file, error) from error
+        return [tables[chunk] for chunk in chunks]
+
+    def read_bytes(self, file: str) -> bytes:
+        """A whole score file. Raises Missing, and Damaged where it is not this file of this output."""
+        data = self.storage.read(self.uri(file))
+        try:
+            _check_seal(file, data)
+            self._entries(file, metadata_of(rows_of(data, [])))
+        except ValueError as error:
+            raise self._damaged(file, error) from error
+        return data
+
+    def check_head(self, file: str) -> None:
+        """Look at a file's footer alone. Raises Missing, and Damaged where it is not that of this file and output."""
+        self._head(file)
+
+    def metadata(self, rows: pa.Table) -> dict[str, Any]:
+        """What was committed beside the rows."""
+        return metadata_of(rows)
+
+    def settled(self, retired: Collection[str]) -> ScoreFiles:
+        """The files that are there, without chunks that the plan no longer has, and files of which nothing counts.
+
+        Whoever was stopped may have left some of both.
+        """
+        files = self.files()
+        if not files.finished.isdisjoint(retired):
+            self.remove(retired)
+            files = self.files()
+        if superfluous := files.superfluous:
+            self.discard(superfluous)
+            files = ScoreFiles.of(
+                (f"{file}.parquet" for file in files.files.difference(superfluous)), self._generations
+            )
+        return files
+
+    def remove(self, chunks: Collection[str]) -> None:
+        """Take back chunks that the plan no longer has; their neighbours in packs go into others."""
+        gone = set(chunks)
+        for _ in range(ATTEMPTS):
+            files = self.files()
+            holding = {file for chunk in gone for file in files.places(chunk)}
+            if not holding:
+                return
+            for pack in holding:
+                kept = (c for c in chunks_of(pack) if c not in gone and files.place(c) == pack)
+                self._recut(pack, [list(run) for run in neighbours(kept)])
+            self.discard(holding)
+
+    def take_apart(self, chunks: Collection[str]) -> ScoreFiles:
+        """Give each of these chunks a file that holds nothing else, before they change; where all lies afterwards."""
+        alone = set(chunks)
+        for _ in range(ATTEMPTS):
+            files = self.files()
+            packs = {file for file in map(files.place, alone) if len(chunks_of(file)) > 1}
+            if not packs:
+                break
+            for pack in packs:
+                counting = [chunk for chunk in chunks_of(pack) if files.place(chunk) == pack]
+                kept = neighbours(chunk for chunk in counting if chunk not in alone)
+                self._recut(pack, [*kept, *([chunk] for chunk in counting if chunk in alone)])
+            self.discard(packs)
+        return files
+
+    def discard(self, files: Iterable[str]) -> None:
+        """Delete files by their names without the ending: all that they hold lies in higher ones as well."""
+        if there := list(files):
+            # who lists meanwhile has seen what is above them, or sees this
+            self.storage.put(self._marked, uuid.uuid4().hex.encode(), scratch=self._scratch)
+            with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="discard") as pool:
+                list(pool.map(self.storage.delete, map(self.uri, there)))
+
+    @property
+    def folder_uri(self) -> str:
+        return join(self.output, self.folder)
+
+    def uri(self, file: str) -> str:
+        return join(self.folder_uri, f"{file}.parquet")
+
+    def _recut(self, pack: str, groups: Sequence[Sequence[str]]) -> None:
+        """Put these neighbours of a pack into packs of their own; it stays as it is. Nothing, where it has gone."""
+        wanted = [chunk for group in groups for chunk in group]
+        if not wanted or (tables := self.read_file(pack, wanted)) is None:
+            return
+        by_name = dict(zip(wanted, tables, strict=True))
+        moves = parsed(pack).number + 1
+        for group in groups:
+            self.commit_pack(group, [by_name[chunk] for chunk in group], moves)
+
+    def _entries(self, file: str, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What a file says of each of its chunks. Raises ValueError where that is not what its name and output say."""
+        common = dict(metadata)
+        name, found = parsed(file), []
+        parts = common.pop("chunks", None) if name.is_pack else [{}]
+        if not isinstance(parts, list) or len(parts) != len(name.chunks):
+            raise ValueError("it does not say what it holds")
+        for chunk, part in zip(name.chunks, parts, strict=True):
+            entry = {**common, **part}
+            if entry.get("chunk", chunk) != chunk:
+                raise ValueError(f"it holds chunk {entry['chunk']} in the place of {chunk}")
+            if not name.is_pack and entry.get("generation", 0) != name.number:
+                raise ValueError(f"it holds generation {entry.get('generation', 0)} of its chunk")
+            if (scored_by := entry.get("fingerprint")) != self.fingerprint and None not in (scored_by, self.fingerprint):
+                raise ValueError(f"it was scored under fingerprint {scored_by}, not {self.fingerprint}")
+            found.append(entry)
+        return found
+
+    def _generations(self, packs: Sequence[str]) -> Generations:
+        """What packs say of their chunks; of one that has gone nothing. Raises Damaged."""
+        with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="heads") as pool:
+            return dict(zip(packs, pool.map(self._generations_in, packs), strict=True))
+
+    def _generations_in(self, pack: str) -> Mapping[str, int]:
+        with suppress(Missing):
+            return {
+                chunk: entry.get("generation", 0) for chunk, entry in zip(chunks_of(pack), self._head(pack), strict=True)
+            }
+        return {}
+
+    def _head(self, file: str) -> list[dict[str, Any]]:
+        """What a file's footer says of its chunks. Raises Missing and Damaged."""
+        entry = self.storage.stat(self.uri(file))
+        if entry is None or entry.size is None:
+            raise Missing(f"{self.uri(file)}: there is no such file")
+        try:
+            schema = pq.read_schema(RangeFile(self.storage, self.uri(file), entry.size))
+            return self._entries(file, metadata_of(schema.empty_table()))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._damaged(file, error) from error
+
+    def _damaged(self, file: str, error: Exception) -> Damaged:
+        return Damaged(
+            f"{self.uri(file)}: it is no whole score file of this output ({error}); remove it, and the run that made "
+            "it goes on"
+        )
+
+    def _mark(self) -> bytes:
+        """Of the latest move of rows."""
+        try:
+            return self.storage.read(self._marked)
         except Missing:
-            return _Rearrangement("", False)
-        return _Rearrangement(mark, state == "begun")
+            return b""
 
     def _put(self, file: str, data: bytes) -> None:
-        self.storage.put(self._uri(file), data, scratch=self._scratch)
-
-    def _create(self, file: str, data: bytes) -> bool:
-        return self.storage.create(self._uri(file), data, scratch=self._scratch)
-
-    def _uri(self, file: str) -> str:
-        return join(join(self.output, self.folder), f"{file}.parquet")
+        self.storage.put(self.uri(file), data, scratch=self._scratch)
 
     @property
     def _marked(self) -> str:
@@ -206,13 +294,30 @@ class Ledger:
         return join(self.output, ".tmp")
 
 
-@dataclass(frozen=True, slots=True)
-class _Rearrangement:
-    """Rows that move from file to file: by a compaction, or before chunks change."""
+def neighbours(chunks: Iterable[str]) -> Iterator[list[str]]:
+    """Chunks in order, cut where the next one is of another segment or its number is missing."""
+    indexed = ((place_of(chunk), i, chunk) for i, chunk in enumerate(chunks))
+    for _, run in groupby(indexed, key=lambda one: (one[0][0], one[0][1] - one[1])):
+        yield [chunk for _, _, chunk in run]
 
-    mark: str
-    is_under_way: bool
-    """Or was broken off."""
+
+def _parts(rows: pa.Table, entries: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+    """Chunks of a pack's rows, in order. Raises ValueError."""
+    if sum(entry.get("rows", 0) for entry in entries) != rows.num_rows:
+        raise ValueError(f"it has {rows.num_rows} rows, and says that it has others")
+    begin = 0
+    for entry in entries:
+        own = dict(entry)
+        count = own.pop("rows", 0)
+        yield described(rows.slice(begin, count), own)
+        begin += count
+
+
+def _check_seal(file: str, data: bytes) -> None:
+    """Raises ValueError where a file is not as it was written, or has the name of another."""
+    seal, named = seal_of(data), parsed(file).seal
+    if named and (seal is None or not seal.startswith(named)):
+        raise ValueError("it is another file than its name says")
 
 
 def _at_once(left: Iterator[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
@@ -223,15 +328,3 @@ def _at_once(left: Iterator[tuple[str, list[str]]]) -> list[tuple[str, list[str]
             break
         some.append(run)
     return some
-
-
-def described(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
-    """The rows with their metadata in the schema, where `Ledger.metadata` finds it."""
-    return rows.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-
-
-def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> bytes:
-    """A score file."""
-    buffer = io.BytesIO()
-    pq.write_table(described(rows, metadata), buffer, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    return buffer.getvalue()

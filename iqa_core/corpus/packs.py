@@ -1,19 +1,33 @@
-"""Names of score files -> which of them holds which chunk: a file of its own, or a pack of neighbours that were merged.
+"""Names of score files, and what packs say of their chunks -> which file counts for which chunk.
 
-    000000-000007.parquet           chunk 7 of segment 0
-    000000-000000-000255.parquet    chunks 0 to 255, in order: what `jobs/compact_scores.py` makes of so many files
+    000000-000007.parquet                       chunk 7 of segment 0, as it was scored
+    000000-000007.2-5d41402a.parquet            the same when it was tried again a second time: generation 2
+    000000-000000-000255.3-7b8b965a.parquet     a pack: chunks 0 to 255, in order, after rows were moved 3 times
 
-A chunk may lie in several files for a moment, while it is merged or taken apart. Then its own file counts, which is
-never older, or else the widest pack. So a listing alone says what is finished, and each chunk counts once.
+The digits behind a generation begin the file's seal, so no name is ever given to other rows. A chunk may lie in several
+files: while it moves, after a run or a compaction was stopped, or when one that had been stopped went on. One of them
+counts: that of the highest generation, among equals a pack, among packs the one that was moved more often. Whatever is
+deleted is therefore named, and lower in this order than a file that was seen; the highest is never deleted, and nobody
+needs to be kept away by a lock. Names alone say which chunks are finished; which of two packs counts, or of a pack and a
+chunk that was tried again, is said by the packs' footers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-_FILE = re.compile(r"(\d{6})-(\d{6})(?:-(\d{6}))?\.parquet")
+_FILE = re.compile(r"(\d{6})-(\d{6})(?:-(\d{6}))?(?:\.(\d{1,9})-([0-9a-f]{8}))?")
+
+SEAL_DIGITS = 8
+"""Of a file's seal in its name."""
+
+Rank = tuple[int, int, int, int, str]
+
+Generations = Mapping[str, Mapping[str, int]]
+"""Pack -> chunk -> generation of the rows that it holds."""
 
 
 def chunk_name(segment: int, index: int) -> str:
@@ -26,52 +40,141 @@ def place_of(chunk: str) -> tuple[int, int]:
     return int(segment), int(index)
 
 
-def pack_name(chunks: Sequence[str]) -> str:
-    """Of the file that holds these neighbours of one segment, at least two."""
+def again_name(chunk: str, generation: int, seal: str) -> str:
+    """Of the file of a chunk that was tried again."""
+    return f"{chunk}.{generation}-{seal[:SEAL_DIGITS]}"
+
+
+def pack_name(chunks: Sequence[str], moves: int, seal: str) -> str:
+    """Of the file that holds these neighbours of one segment."""
     segment, first = place_of(chunks[0])
     assert list(chunks) == [chunk_name(segment, first + i) for i in range(len(chunks))], "a pack has no gaps"
-    return f"{chunks[0]}-{place_of(chunks[-1])[1]:06d}"
+    return f"{chunks[0]}-{place_of(chunks[-1])[1]:06d}.{moves}-{seal[:SEAL_DIGITS]}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """A score file by its name without the ending."""
+
+    name: str
+    segment: int
+    first: int
+    last: int
+    is_pack: bool
+    number: int
+    """Of a chunk's file its generation, of a pack how often rows were moved until they lay here."""
+    seal: str
+    """How the file's seal begins; empty where the name does not say it."""
+
+    @classmethod
+    def of(cls, name: str) -> FileName | None:
+        """None for what is no score file."""
+        if (match := _FILE.fullmatch(name)) is None:
+            return None
+        segment, first, last, number, seal = match.groups()
+        found = cls(name, int(segment), int(first), int(last or first), last is not None, int(number or 0), seal or "")
+        is_empty = found.last < found.first or (found.last == found.first and found.is_pack and not found.seal)
+        return None if is_empty else found
+
+    @property
+    def chunks(self) -> list[str]:
+        return [chunk_name(self.segment, index) for index in range(self.first, self.last + 1)]
+
+    def rank(self, chunk: str, generations: Generations) -> Rank:
+        """Its place among the files of this chunk; the highest counts. A pack that has gone meanwhile is lowest."""
+        if not self.is_pack:
+            return self.number, 0, 0, 0, self.name
+        if self.seal:
+            said = generations.get(self.name)
+            return 0 if said is None else said.get(chunk, -2), 1, self.number, 0, self.name
+        # from before packs had generations: a chunk's own file is never older, nor is a wider pack
+        return -1, 1, self.last - self.first, -self.first, self.name
+
+
+def parsed(file: str) -> FileName:
+    """Of the name of a score file."""
+    found = FileName.of(file)
+    assert found is not None, file
+    return found
 
 
 def chunks_of(file: str) -> list[str]:
-    """Chunks that a file holds, by its name without the ending."""
-    segment, first, *last = (int(part) for part in file.split("-"))
-    return [chunk_name(segment, index) for index in range(first, (last or [first])[0] + 1)]
+    """Chunks that a score file holds, by its name without the ending."""
+    return parsed(file).chunks
+
+
+def nothing_said(packs: Sequence[str]) -> Generations:
+    """Of folders in which nothing is ever merged."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreFiles:
-    """What one listing of the folder found."""
+    """What is there, by names without the ending."""
 
-    singles: frozenset[str]
-    """Chunks that have a file of their own."""
-    packs: tuple[str, ...]
-    packed: Mapping[str, str]
-    """Chunk -> the pack that counts for it; none of the singles."""
+    files: frozenset[str]
+    packed: Mapping[str, str] = field(default_factory=dict)
+    """Chunk -> the file that counts for it, where that is not the one of its own name."""
+    beaten: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Chunk -> files that hold it too, and do not count."""
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> ScoreFiles:
-        """Of the names in the folder; any other file is passed over."""
-        singles, packs = set(), []
-        for match in filter(None, map(_FILE.fullmatch, names)):
-            if match[3] is None:
-                singles.add(f"{match[1]}-{match[2]}")
-            elif int(match[2]) < int(match[3]):
-                packs.append("-".join(match.groups()))
+    def of(cls, names: Iterable[str], said: Callable[[Sequence[str]], Generations] = nothing_said) -> ScoreFiles:
+        """Of the names in the folder; any other file is passed over. said: what packs say of their chunks."""
+        found = [FileName.of(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")]
+        files = {file.name: file for file in found if file is not None}
         packed: dict[str, str] = {}
-        for pack in sorted(packs, key=lambda name: (-len(chunks_of(name)), name)):
-            for chunk in chunks_of(pack):
-                if chunk not in singles:
-                    packed.setdefault(chunk, pack)
-        return cls(frozenset(singles), tuple(sorted(packs)), packed)
+        contested: dict[str, list[FileName]] = defaultdict(list)
+        for file in files.values():
+            if not file.is_pack and not file.seal:
+                continue
+            for chunk in file.chunks:
+                if chunk in files or chunk in packed:
+                    contested[chunk].append(file)
+                packed.setdefault(chunk, file.name)
+        for chunk, others in contested.items():
+            others += {files[name] for name in (packed[chunk], chunk) if name in files} - set(others)
+        generations = said(sorted({file.name for some in contested.values() for file in _doubtful(some)}))
+        beaten = {}
+        for chunk, some in contested.items():
+            *lower, highest = sorted(some, key=lambda file: file.rank(chunk, generations))
+            packed[chunk] = highest.name
+            if highest.name == chunk:
+                del packed[chunk]
+            beaten[chunk] = tuple(file.name for file in lower)
+        return cls(frozenset(files), packed, beaten)
 
     def __contains__(self, chunk: object) -> bool:
         """Whether the chunk lies in one of them."""
-        return chunk in self.singles or chunk in self.packed
+        return chunk in self.packed or chunk in self.files
+
+    def place(self, chunk: str) -> str:
+        """The file that counts for this chunk."""
+        return self.packed.get(chunk, chunk)
+
+    def places(self, chunk: str) -> tuple[str, ...]:
+        """All files that hold this chunk; none where it is not finished."""
+        return (self.place(chunk), *self.beaten.get(chunk, ())) if chunk in self else ()
+
+    @property
+    def packs(self) -> tuple[str, ...]:
+        return tuple(sorted(file for file in self.files if parsed(file).is_pack))
 
     @property
     def finished(self) -> frozenset[str]:
-        return self.singles.union(self.packed)
+        return frozenset(self.packed).union(file for file in self.files if "." not in file and file.count("-") == 1)
+
+    @property
+    def superfluous(self) -> list[str]:
+        """Files that count for no chunk: each of theirs lies in a file above them."""
+        lower = {file for some in self.beaten.values() for file in some}
+        return sorted(lower.difference(self.packed.values()))
+
+
+def _doubtful(contenders: Sequence[FileName]) -> list[FileName]:
+    """Packs that must be asked before it is known who counts: not where there is one, beside a chunk's first file."""
+    packs = [file for file in contenders if file.is_pack and file.seal]
+    return packs if len(packs) > 1 or any(file.number for file in contenders if not file.is_pack) else []
 
 
 def runs(chunks: Iterable[str], packed: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:

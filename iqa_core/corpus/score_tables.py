@@ -15,7 +15,7 @@ from iqa_core.corpus.columns import plain
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunks_of, runs
 from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.storage import Missing, Storage, absolute, join
+from iqa_core.corpus.storage import Missing, Storage, absolute
 from iqa_core.corpus.table import table_schema
 from iqa_core.errors import CallerError
 
@@ -35,11 +35,11 @@ class ScoreTable:
     planned: int
     """Chunks of its plan; more than are finished where the scoring was stopped."""
     packed: Mapping[str, str] = field(default_factory=dict)
-    """Chunk -> the pack that it lies in, where it has no file of its own."""
+    """Chunk -> the file that it lies in, where that is not the one of its own name."""
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.storage, self.uri)
+        return Ledger(self.storage, self.uri, fingerprint=self.contract.fingerprint)
 
     @property
     def schema(self) -> pa.Schema:
@@ -50,11 +50,10 @@ class ScoreTable:
     def local_files(self, scratch: Path) -> list[Path]:
         """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
 
-        A file that lies here is named as it is: who opens it after it was merged into a pack finds it gone.
+        A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged for
+        a file that is not what was committed to this output; of one that lies here only the end is looked at.
         """
         found = runs(self.chunks, self.packed)
-        if "://" not in self.uri:
-            return [path for run in found for path in self._local(run[0], run[1], scratch)]
         with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
             return [
                 path for paths in pool.map(lambda run: self._local(run[0], run[1], scratch), found) for path in paths
@@ -62,16 +61,17 @@ class ScoreTable:
 
     def _local(self, file: str, chunks: list[str], scratch: Path) -> list[Path]:
         """These chunks of one file: the file where it holds nothing else, or a file for each."""
-        uri = join(join(self.uri, "scores"), f"{file}.parquet")
+        uri = self.ledger.uri(file)
         is_whole = chunks == chunks_of(file)
-        if is_whole and "://" not in self.uri:
-            return [Path(uri)]
-        scratch.mkdir(parents=True, exist_ok=True)
-        with suppress(Missing):  # merged since it was listed: each by itself
+        with suppress(Missing):  # moved since it was listed: each by itself
+            if is_whole and "://" not in self.uri:
+                self.ledger.check_head(file)
+                return [Path(uri)]
+            scratch.mkdir(parents=True, exist_ok=True)
             if is_whole:
-                path = scratch / f"{file}.parquet"
-                path.write_bytes(self.storage.read(uri))
+                (path := scratch / f"{file}.parquet").write_bytes(self.ledger.read_bytes(file))
                 return [path]
+        scratch.mkdir(parents=True, exist_ok=True)
         paths = []
         for chunk, rows in self.ledger.read_all(chunks):
             pq.write_table(rows, path := scratch / f"{chunk}.parquet")
@@ -87,7 +87,7 @@ def open_score_table(storage: Storage, given: str) -> ScoreTable:
     if contract is None:
         raise CallerError(f"--scores {given}: no score table is there; give the --output of jobs/score_corpus.py")
     planned = {chunk.name for chunk in plan.chunks()}
-    files = Ledger(storage, uri).files()
+    files = Ledger(storage, uri, fingerprint=contract.fingerprint).files()
     chunks = tuple(sorted(files.finished & planned))
     if not chunks:
         raise CallerError(f"--scores {given}: none of its {len(planned)} chunks is scored yet")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.corpus.audit import Audit, audit
@@ -12,7 +16,10 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.storage import Storage
+from iqa_core.errors import CallerError
 from tests.corpora import write_mixed
+from tests.corpus.corruptions import CORRUPTIONS, Finished
+from tests.corpus.planned import WANTED
 from tests.selection.scored_corpora import score
 
 
@@ -85,17 +92,18 @@ def test_chunks_without_rows_and_rows_without_a_chunk(output: Path) -> None:
 def test_keys_that_are_not_those_that_were_read(output: Path) -> None:
     ledger = Ledger(Storage(), str(output))
     chunk = chunk_of(output, "list")
-    ledger.commit(chunk, ledger.read(chunk), {"layout": "0" * 16})
+    rows = ledger.read(chunk)
+    ledger.commit(chunk, rows, {**ledger.metadata(rows), "layout": "0" * 16})
     assert [fault.what for fault in audited(output).faults] == ["its keys are not those that it was read with"]
 
 
 def test_a_pack_beside_the_files_it_was_made_of(output: Path) -> None:
     ledger = Ledger(Storage(), str(output))
     names = [chunk_name(0, 0), chunk_name(0, 1)]
-    ledger.commit_pack("000000-000000-000001", [rows for _, rows in ledger.read_all(names)])
-    [fault] = audited(output).faults
-    assert fault.chunk == names[0]
-    assert "also lies in 000000-000000-000001.parquet, as do 1 others" in fault.what
+    ledger.commit_pack(names, [rows for _, rows in ledger.read_all(names)], 1)
+    assert [(fault.chunk, fault.what) for fault in audited(output).faults] == [
+        (name, f"also lies in {name}.parquet: compact_scores puts that right") for name in names
+    ]
 
 
 def test_a_score_file_that_is_damaged_is_a_fault_of_its_own(output: Path) -> None:
@@ -108,3 +116,67 @@ def test_a_score_file_that_is_damaged_is_a_fault_of_its_own(output: Path) -> Non
     assert fault.chunk == names[1]
     assert "it is no whole score file" in fault.what
     assert found.images == 40 - images
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """An output of every kind of source, some of it tried again, some of it merged; and others to take files from."""
+    root = tmp_path_factory.mktemp("finished")
+    inputs = write_mixed(root / "one", 40).inputs
+    found = Finished(root / "output", root / "other", root / "model", root / "older")
+    score(found.output, *inputs)
+    score(found.of_other_images, *write_mixed(root / "two", 40, seed=1).inputs)
+    score(found.of_other_model, *inputs, wanted=replace(WANTED, fingerprint="f2"))
+    ledger = Ledger(Storage(), str(found.output))
+    again = chunk_name(0, 1)
+    for _ in range(2):
+        rows = ledger.read(again)
+        known = ledger.metadata(rows)
+        shutil.copytree(found.output / "scores", found.older / "scores", dirs_exist_ok=True)
+        ledger.commit_again(again, rows, known, 1 + known.get("generation", 0), ledger.files())
+    some = [chunk_name(0, index) for index in (2, 3, 4)]
+    for moves in (1, 2):
+        ledger.commit_pack(some, [rows for _, rows in ledger.read_all(some)], moves)
+        shutil.copytree(found.output / "scores", found.older / "scores", dirs_exist_ok=True)
+        ledger.settled([])
+    assert audited(found.output).is_true
+    return found
+
+
+def as_it_is(output: Path) -> pa.Table:
+    """The folder as anybody reads it."""
+    files = sorted((output / "scores").rglob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file).replace_schema_metadata(None) for file in files]).sort_by("source")
+
+
+def corrupted(finished: Finished, true: pa.Table, folder: Path, seed: int) -> tuple[str, bool]:
+    """Name of what was done, and whether it was found, where it made the table another one."""
+    rng = Random(seed)
+    corruption = CORRUPTIONS[seed % len(CORRUPTIONS)]
+    shutil.copytree(finished.output, folder)
+    corruption(rng, folder, finished)
+    try:
+        is_found = not audited(folder).is_true
+    except CallerError as error:  # the contract cannot be read
+        is_found = str(folder / "plan") in str(error)
+    try:
+        is_same = as_it_is(folder).equals(true)
+    except (pa.ArrowException, OSError):
+        is_same = False
+    shutil.rmtree(folder)
+    return corruption.__name__, is_found or is_same
+
+
+def unfound(finished: Finished, tmp_path: Path, seeds: range) -> list[tuple[int, str]]:
+    true = as_it_is(finished.output)
+    done = ((seed, corrupted(finished, true, tmp_path / str(seed), seed)) for seed in seeds)
+    return [(seed, name) for seed, (name, is_found) in done if not is_found]
+
+
+def test_no_corruption_passes(finished: Finished, tmp_path: Path) -> None:
+    assert unfound(finished, tmp_path, range(40)) == []
+
+
+@pytest.mark.chaos
+def test_none_of_many_corruptions_passes(finished: Finished, tmp_path: Path) -> None:
+    assert unfound(finished, tmp_path, range(40, 540)) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from iqa_core.corpus.heartbeats import STALE_S, Pulse, active, heartbeats
+from iqa_core.corpus.heartbeats import LATEST, STALE_S, Pulse, active, heartbeats
 from iqa_core.corpus.storage import Storage
 from iqa_core.errors import RunError
 
@@ -63,9 +65,84 @@ def test_a_silent_run_is_not_active(tmp_path: Path) -> None:
 
 def test_a_store_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
-        assert pulse.is_heard
+        assert heartbeats(Storage(), str(tmp_path))[0].run == pulse.run
         (tmp_path / "runs").rename(tmp_path / "aside")
         (tmp_path / "runs").write_text("a file where the folder should be")
     assert capsys.readouterr().err.count("could not be written") == 1
     with pytest.raises(RunError, match="cannot be written"), Pulse(Storage(), str(tmp_path), "score_corpus"):
         pass
+
+
+class Odd:
+    """Cannot be copied, is no JSON, and is told nevertheless."""
+
+    def __deepcopy__(self, memo: object) -> Odd:
+        return self
+
+    def __repr__(self) -> str:
+        return "odd \udcff"
+
+
+def circle() -> dict[object, object]:
+    found: dict[object, object] = {"path": "/pictures/\udcff.png"}
+    found["again"] = found
+    return found
+
+
+@pytest.mark.parametrize("told", [{"path": "/pictures/\udcff.png"}, {"a": Odd(), "b": float("nan")}, circle()])
+def test_whatever_is_told_the_thread_goes_on(
+    tmp_path: Path, told: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iqa_core.corpus.heartbeats.BEAT_S", 0.01)
+    monkeypatch.setattr("iqa_core.corpus.heartbeats.LOG_PART_S", 0.02)
+    with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
+        pulse.log("chunk_failed", **told)
+        pulse.progress = told
+        time.sleep(0.1)
+        assert pulse._thread.is_alive()
+        [found] = heartbeats(Storage(), str(tmp_path))
+        assert found.progress.keys() == told.keys()
+    assert {line["event"] for line in log_of(tmp_path, pulse.run)} == {"chunk_failed", "run_ended"}
+
+
+def test_what_cannot_be_told_at_all_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Unspeakable(Odd):
+        def __repr__(self) -> str:
+            raise RuntimeError("no words")
+
+    with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
+        pulse.progress = {"a": Unspeakable()}
+    assert capsys.readouterr().err.count("no words") == 1
+
+
+def test_a_run_is_seen_however_many_have_ended_since(tmp_path: Path) -> None:
+    live = Pulse(Storage(), str(tmp_path), "score_corpus")
+    live._beat()
+    for index in range(LATEST + 3):
+        (tmp_path / "runs" / f"29991231T0000{index:02d}Z-000000.json").write_text(
+            json.dumps({**asdict(heartbeats(Storage(), str(tmp_path))[-1]), "state": "done"})
+        )
+        (tmp_path / "runs" / f"29991231T0000{index:02d}Z-000000.ended").touch()
+    found = heartbeats(Storage(), str(tmp_path))
+    assert len(found) == LATEST + 1
+    seen = active(Storage(), str(tmp_path), "score_corpus")
+    assert seen is not None
+    assert seen.run == live.run
+
+
+def test_a_clock_that_is_ahead_keeps_no_run_alive(tmp_path: Path) -> None:
+    pulse = Pulse(Storage(), str(tmp_path), "score_corpus")
+    pulse._beat()
+    age(tmp_path, 10 - STALE_S)
+    assert active(Storage(), str(tmp_path), "score_corpus") is not None
+    age(tmp_path, -3600)
+    assert active(Storage(), str(tmp_path), "score_corpus") is None
+
+
+@pytest.mark.parametrize("at", ["soon", "2026-11-29T23:00:00"])
+def test_a_heartbeat_that_something_else_wrote_is_passed_over(tmp_path: Path, at: str) -> None:
+    pulse = Pulse(Storage(), str(tmp_path), "score_corpus")
+    pulse._beat()
+    [file] = (tmp_path / "runs").glob("*.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "at": at}))
+    assert heartbeats(Storage(), str(tmp_path)) == []

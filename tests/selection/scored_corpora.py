@@ -9,12 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.chunks import Chunk, ReadOptions
 from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.plan import Contract
+from iqa_core.corpus.planning import OnChanged
 from iqa_core.corpus.storage import Storage
-from iqa_core.corpus.table import table_schema
+from iqa_core.corpus.table import TABLE_VERSION, table_schema
 from tests.corpora import write_mixed
-from tests.corpus.planned import DIMENSIONS, Image, Output, images_of
+from tests.corpus.planned import DIMENSIONS, WANTED, Image, Output, images_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +35,48 @@ def write_scored_corpus(root: Path, count: int = 40) -> ScoredCorpus:
     return ScoredCorpus(scores, dict(corpus.images))
 
 
-def score(output: Path, *inputs: object, chunk_images: int = 7, **options: Any) -> Path:
-    """Plan and commit; the reward of image i is 1 + i % 5, every tenth image is rejected."""
+def score(
+    output: Path,
+    *inputs: object,
+    chunk_images: int = 7,
+    on_changed: OnChanged = "stop",
+    wanted: Contract = WANTED,
+    **options: Any,
+) -> Path:
+    """Plan, and commit what is not finished; the reward of image i is 1 + i % 5, every tenth image is rejected."""
     planned = Output(output, ReadOptions(chunk_images=chunk_images, **options))
-    planned.extend(*inputs)
+    planned.extend(*inputs, on_changed=on_changed, wanted=wanted)
     contract = planned.plan.contract()
     assert contract is not None
     schema = table_schema(DIMENSIONS, False, contract.carried)
+    ledger = Ledger(Storage(), str(output))
+    finished = ledger.settled(planned.plan.retired()).finished
     index = 0
-    for name, content in planned.contents().items():
-        rows = []
+    for chunk in planned.plan.chunks():
+        if chunk.name in finished:
+            continue
+        content, rows = planned.open(chunk), []
         for image in images_of(content):
             rows.append(_row(image, index))
             index += 1
-        Ledger(Storage(), str(output)).commit(name, pa.Table.from_pylist(rows, schema), {})
+        metadata = metadata_of(contract, chunk, content.layout)
+        ledger.commit(chunk.name, pa.Table.from_pylist(rows, schema), metadata)
     return output
+
+
+def metadata_of(contract: Contract, chunk: Chunk, layout: str) -> dict[str, Any]:
+    """As a run commits them beside a chunk's rows."""
+    return {
+        "chunk": chunk.name,
+        "planned": chunk.digest,
+        "layout": layout,
+        "damage": None,
+        "versions": [],
+        "table_version": TABLE_VERSION,
+        "fingerprint": contract.fingerprint,
+        "fingerprint_parts": dict(contract.fingerprint_parts),
+        "fusion": {"source": "of a test", "digest": contract.fusion},
+    }
 
 
 def _row(image: Image, index: int) -> dict[str, Any]:
@@ -68,4 +97,5 @@ def _row(image: Image, index: int) -> dict[str, Any]:
     if index % 10 == 9:
         return {**found, "status": "rejected", "reason": "corrupt", "detail": "it is broken"}
     reward = 1.0 + index % 5
-    return {**found, "status": "scored", "reward": reward, **dict.fromkeys(DIMENSIONS, reward + 0.1)}
+    spreads = dict.fromkeys([f"{name}_std" for name in DIMENSIONS], 0.5)
+    return {**found, "status": "scored", "reward": reward, **dict.fromkeys(DIMENSIONS, min(reward + 0.1, 5.0)), **spreads}

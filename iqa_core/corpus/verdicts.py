@@ -1,0 +1,101 @@
+"""Rows of a score table -> every score, spread, reason and size that cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from iqa_core.corpus.plan import Contract
+from iqa_core.corpus.table import REJECTED, REWARD, SCORED
+from iqa_core.fusion import FusionWeights, fuse
+from iqa_core.records import Reason
+
+WORST, BEST = 1.0, 5.0
+
+TOLERANCE = 1e-3
+"""What rounding to float32 may add to a mean of levels; a thousandth of their distance."""
+
+HEX_DIGITS = "^[0-9a-f]{64}$"
+
+
+def faults_of_verdicts(rows: pa.Table, contract: Contract) -> Iterator[str]:
+    """A sentence per column in which something cannot be. rows: all columns of the score table."""
+    status = rows.column("status")
+    is_scored = pc.fill_null(pc.equal(status, SCORED), False).to_numpy(zero_copy_only=False)
+    unknown = sorted({str(value) for value in status.unique().to_pylist()} - {SCORED, REJECTED})
+    if unknown:
+        yield f"has rows that are neither scored nor rejected ({unknown[0]})"
+        return
+    yield from _faults_of_reasons(rows, is_scored)
+    for name in contract.dimensions:
+        yield from _faults_of_column(rows, name, is_scored, WORST, BEST)
+        yield from _faults_of_column(rows, f"{name}_std", is_scored, 0.0, (BEST - WORST) / 2)
+        if contract.probs:
+            yield from _faults_of_probs(rows, name, is_scored)
+    yield from _faults_of_column(rows, REWARD, is_scored, -BEST, BEST)  # weights may be negative
+    weights = FusionWeights.equal(contract.dimensions)
+    if contract.fusion == weights.digest:
+        scores_NK = np.stack([_numbers(rows, name)[is_scored] for name in contract.dimensions], axis=1)
+        differing = ~(np.abs(fuse(scores_NK, weights) - _numbers(rows, REWARD)[is_scored]) <= TOLERANCE)
+        yield from _counted(differing, "reward is not the mean of the dimensions")
+
+
+def _faults_of_reasons(rows: pa.Table, is_scored: NDArray[np.bool_]) -> Iterator[str]:
+    """Why there is no score is said where there is none; what is scored was read."""
+    reasons, details = rows.column("reason"), rows.column("detail")
+    codes = pa.array([str(reason) for reason in Reason])
+    yield from _counted(~_mask(pc.is_in(reasons, codes))[~is_scored], "reason is none of the codes, though rejected")
+    yield from _counted(_mask(reasons.is_valid())[is_scored], "reason is given, though scored")
+    yield from _counted(_mask(details.is_valid()) == is_scored, "detail is not there exactly where it is rejected")
+    is_digest = _mask(pc.match_substring_regex(rows.column("sha256"), HEX_DIGITS))
+    yield from _counted(~is_digest & (is_scored | _mask(rows.column("sha256").is_valid())), "sha256 is no digest")
+    for name in ("width", "height", "frames"):
+        is_size = _mask(pc.greater_equal(rows.column(name), 1))
+        yield from _counted(~is_size & is_scored, f"{name} is no number over 0, though scored")
+    yield from _counted(~_mask(rows.column("format").is_valid())[is_scored], "format is not there, though scored")
+
+
+def _faults_of_column(
+    rows: pa.Table, name: str, is_scored: NDArray[np.bool_], low: float, high: float
+) -> Iterator[str]:
+    """A number from low to high where it is scored, else null."""
+    values = _numbers(rows, name)
+    is_there = _mask(rows.column(name).is_valid())
+    yield from _counted(is_there & ~is_scored, f"{name} is given, though rejected")
+    is_number = (values >= low - TOLERANCE) & (values <= high + TOLERANCE)
+    yield from _counted((~is_number | ~is_there) & is_scored, f"{name} is not from {low:g} to {high:g}, though scored")
+
+
+def _faults_of_probs(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) -> Iterator[str]:
+    """Probabilities of the levels: they sum to 1, and their mean is the score."""
+    column = rows.column(f"{name}_probs")
+    yield from _counted(_mask(column.is_valid()) != is_scored, f"{name}_probs are not there exactly where it is scored")
+    given = [values or [] for values in column.filter(pa.array(is_scored)).to_pylist()]
+    levels = max(map(len, given), default=0)
+    if any(len(values) != levels or None in values for values in given) or (given and levels < 2):
+        yield f"{name}_probs has rows of other lengths"
+        return
+    probs_NL = np.array(given, np.float64).reshape(-1, max(levels, 1))
+    means = probs_NL @ np.linspace(WORST, BEST, max(levels, 1))
+    is_fit = (probs_NL >= 0).all(axis=1) & (np.abs(probs_NL.sum(axis=1) - 1) <= TOLERANCE)
+    is_fit &= np.abs(means - _numbers(rows, name)[is_scored]) <= BEST * TOLERANCE
+    yield from _counted(~is_fit, f"{name}_probs do not have the score as their mean")
+
+
+def _numbers(rows: pa.Table, name: str) -> NDArray[np.float64]:
+    """NaN where it is null, shape (N,)."""
+    return pc.fill_null(rows.column(name).cast(pa.float64()), np.nan).to_numpy()
+
+
+def _mask(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return pc.fill_null(column, False).to_numpy(zero_copy_only=False).astype(bool)
+
+
+def _counted(is_fault: NDArray[np.bool_], what: str) -> Iterator[str]:
+    count = int(np.count_nonzero(is_fault))
+    if count:
+        yield f"{count:,} {'row' if count == 1 else 'rows'}: {what}"
