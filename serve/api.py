@@ -95,10 +95,13 @@ class Api:
         return _json({"status": "ok", "rewards": {REWARD: []}})
 
     async def readyz(self) -> Response:
-        """An assessor answers; 503 until then."""
+        """Images can be decoded, and an assessor answers; 503 until then."""
         try:
             async with asyncio.timeout(READY_WITHIN_S):
+                await self._dispatcher.ready()
                 versions = await self._replicas.versions.remote()
+        except Unavailable as error:
+            raise come_back(503, str(error), self._settings.retry_after_s) from None
         except Exception:  # whatever keeps it from answering: it is not ready
             raise come_back(503, "no assessor answers yet", self._settings.retry_after_s) from None
         return _json({"status": "ready", "fingerprint": versions["fingerprint"]})

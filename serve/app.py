@@ -1,6 +1,6 @@
 """`serve run serve.app:app`, or `serve deploy serve/config.yaml` -> the endpoint on Ray Serve.
 
-Ingress    CPU: who may ask, how much; decodes and prepares; answers
+Ingress    CPU: who may ask, how much; has images decoded by processes of its own; answers
 Assessor   holds the model; batches the images of all callers
 Counts     adds up what both of them count
 """
@@ -24,11 +24,13 @@ from starlette.types import ASGIApp
 from iqa_core.assessor.load import describe
 from iqa_core.errors import CallerError
 from serve.api import Api, build
+from serve.decoders import Decoders
 from serve.dispatch import Dispatcher, Model
 from serve.gate import Gate, is_loopback
 from serve.replica import AssessorReplica
 from serve.settings import ServeSettings, parse
 from serve.tally import Counts, Tally, report_to
+from serve.template import Template
 from serve.tokens import TOKENS, TOKENS_FILE, asked_for
 
 QUIET = LoggingConfig(enable_access_log=False)
@@ -49,7 +51,10 @@ class Ingress:
         check_door(_http_host(), digests, settings.open, os.environ)
         spec = describe(settings.assessor, settings.rubric, settings.limits)
         self._tally = Tally()
-        dispatcher = Dispatcher(replicas, Model.of(spec, settings), settings, self._tally)
+        template = Template()
+        template.check(spec.preparer)  # an ingress that cannot decode fails its deployment
+        decoders = Decoders(template, settings.decoders, settings.decode_timeout_s)
+        dispatcher = Dispatcher(replicas, Model.of(spec, settings), settings, self._tally, decoders)
         api = build(Api(dispatcher, replicas, counts, settings, self._tally))
         paths = frozenset(getattr(route, "path", "") for route in api.routes)
         self._gate = Gate(api, settings, digests, paths, self._tally)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from iqa_core.images import preparing
 from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
+
+QUICK_BYTES = 8 * 1024
+"""64 KiB of nothing but the heads of parts take 15 ms (TIFF: 95 ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +29,25 @@ class Probed:
         return max(self.header.width * self.header.height, self.prepared_pixels)
 
     @property
+    def peak_bytes(self) -> int:
+        """Held by whoever decodes it, at the highest: RGBA on white takes the most, 17 bytes a pixel."""
+        return 2 * len(self.data) + 18 * self.header.width * self.header.height + 3 * self.prepared_pixels
+
+    @property
     def prepared_pixels(self) -> int:
         """Held until it is answered."""
         return self.shape.width * self.shape.height
 
 
-def probe(data: bytes | Rejection, preparer: Preparer) -> Probed | Rejection:
+def is_quick(data: bytes) -> bool:
+    """Whether its header is read in 2 ms at the most, whatever is in it: a small JPEG or PNG."""
+    return len(data) <= QUICK_BYTES and data.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
+def probe(data: bytes, preparer: Preparer) -> Probed | Rejection:
     """What an image will cost, or why it costs nothing."""
-    if isinstance(data, Rejection):
-        return data
     found = preparing.probe(data, preparer)
     return found if isinstance(found, Rejection) else Probed(data, *found)
-
-
-def prepare(image: Probed, preparer: Preparer) -> Any | Rejection:
-    """What the assessor takes, or the reason why there is nothing to take."""
-    return preparing.prepare(image.data, preparer)
 
 
 def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_pixels: int) -> Iterator[list[int]]:

@@ -19,10 +19,11 @@ from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
-from iqa_core.records import Assessment, ImageHeader, Reason, Rejection
+from iqa_core.records import Assessment, ImageHeader, Preparer, Reason, Rejection
 from serve.batching import QueueFull
 from serve.budget import Budget
-from serve.decoding import Probed, groups, prepare, probe
+from serve.decoders import Decoders, DecodersDown
+from serve.decoding import Probed, groups, is_quick, probe
 from serve.gathering import Gatherer
 from serve.replica import Assessed, Busy, OtherModel
 from serve.settings import ServeSettings
@@ -32,6 +33,9 @@ T = TypeVar("T")
 
 DEATHS_ALONE = 2
 """Of replicas, with nothing but one image in hand, after which that image is rejected."""
+
+THREADS = 4
+"""Where bodies are parsed that would keep the event loop too long."""
 
 MODEL_CHANGES = 4
 """Times that one request is begun anew while another model takes over: the replica asked may be an old one or a new."""
@@ -78,13 +82,14 @@ class _ModelChanged(Exception):
 class Dispatcher:
     """What an ingress does with images. Lives in one event loop."""
 
-    def __init__(self, replicas: Any, model: Model, settings: ServeSettings, tally: Tally) -> None:
+    def __init__(self, replicas: Any, model: Model, settings: ServeSettings, tally: Tally, decoders: Decoders) -> None:
         """replicas: handle of the deployment that holds the assessor."""
         self.model = model
         self._replicas = replicas
         self._settings = settings
         self._tally = tally
-        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._decoders = decoders
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="parse")
         self._pixels = Budget(settings.max_pending_pixels)
         self._gatherers: dict[str, Gatherer] = {}
         self._suspects = asyncio.Lock()
@@ -98,6 +103,13 @@ class Dispatcher:
                 self._tally.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
 
+    async def ready(self) -> None:
+        """Raises Unavailable where no image can be decoded."""
+        try:
+            await self._decoders.ready(self.model.spec.preparer)
+        except DecodersDown as error:
+            raise Unavailable(str(error)) from None
+
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Off the event loop, which must stay free for the other callers."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -105,7 +117,7 @@ class Dispatcher:
     async def _judge_once(self, images: Sequence[bytes | Rejection]) -> tuple[Model, list[Judged]]:
         model = self.model
         preparer = model.spec.preparer
-        probed = await self.in_thread(lambda: [probe(data, preparer) for data in images])
+        probed = await self._probe_all(images, preparer)
         judged: dict[int, Judged] = {}
         for place, image in enumerate(probed):
             if isinstance(image, Rejection):
@@ -120,10 +132,30 @@ class Dispatcher:
                 judged[place] = Judged(_sound(probed[place]).header, outcome)
         return next(iter(models.values())), [judged[place] for place in range(len(images))]
 
+    async def _probe_all(self, images: Sequence[bytes | Rejection], preparer: Preparer) -> list[Probed | Rejection]:
+        """An image by itself here, if that is quick: another process would take three times as long."""
+        if len(images) == 1 and isinstance(images[0], bytes) and is_quick(images[0]):
+            return [probe(images[0], preparer)]
+        return await _all(self._probe(data, preparer) for data in images)
+
+    async def _probe(self, data: bytes | Rejection, preparer: Preparer) -> Probed | Rejection:
+        if isinstance(data, Rejection):
+            return data
+        try:
+            return await self._decoders.probe(data, preparer)
+        except DecodersDown as error:
+            raise Unavailable(str(error)) from None
+
+    async def _prepare(self, image: Probed, preparer: Preparer) -> Any | Rejection:
+        try:
+            return await self._decoders.prepare(image, preparer)
+        except DecodersDown as error:
+            raise Unavailable(str(error)) from None
+
     async def _judge_group(self, images: Sequence[Probed], model: Model) -> tuple[Model, list[Assessment | Rejection]]:
         async with self._pixels.held(sum(image.pixels for image in images)) as hold:
             preparer = model.spec.preparer
-            prepared = await self.in_thread(lambda: [prepare(image, preparer) for image in images])
+            prepared = await _all(self._prepare(image, preparer) for image in images)
             hold.shrink_to(sum(image.prepared_pixels for image in images))
             ready = [place for place, found in enumerate(prepared) if not isinstance(found, Rejection)]
             if not ready:

@@ -17,6 +17,11 @@ from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 from serve.uris import UriRule
 
+RENAMED = {
+    "decode_threads": "give decoders, the number of processes that decode",
+}
+"""Names that settings had, and what to give instead."""
+
 
 class ServeSettings(BaseModel):
     """Everything about an endpoint but its secrets, its address, and how it scales (`deployments:` in config.yaml)."""
@@ -47,8 +52,10 @@ class ServeSettings(BaseModel):
     """Bodies held at once by one ingress; more are told to come back (429)."""
     max_pending_pixels: int = Field(default=200_000_000, ge=1)
     """Decoded pixels held at once by one ingress (3 bytes each); images wait for their turn. One larger goes alone."""
-    decode_threads: int = Field(default=4, ge=1)
-    """Of one ingress."""
+    decoders: int = Field(default=4, ge=1)
+    """Processes that decode, of one ingress; an image has one for itself."""
+    decode_timeout_s: float = Field(default=5, gt=0)
+    """Seconds of the CPU that decoding one image may take, or four times as many by the clock: then it is `corrupt`."""
     max_waiting_images: int = Field(default=1024, ge=1)
     """In front of one replica's assessor; more are told to come back (429)."""
     request_timeout_s: float = Field(default=120, gt=0)
@@ -73,6 +80,14 @@ class ServeSettings(BaseModel):
                 inner = nested.get(head, {})
                 nested[head] = {**(inner if isinstance(inner, dict) else inner.model_dump()), tail: value}
         return nested
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        for old, now in RENAMED.items():
+            if isinstance(given, Mapping) and old in given:
+                raise ValueError(f"{old} is no setting; {now}")
+        return given
 
     @field_validator("uri_allow")
     @classmethod

@@ -20,10 +20,11 @@ from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
 from iqa_core.assessor.tiling import Tiling, stacked, tiling_of, unstacked
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
-from iqa_core.rubrics import Rubric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from iqa_core.rubrics import Rubric
 
 MARKUP_TOKENS = 16
 BYTES_PER_TOKEN = 4

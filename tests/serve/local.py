@@ -19,14 +19,19 @@ import uvicorn
 
 from iqa_core.assessor.load import describe
 from serve.api import Api, build
+from serve.decoders import Decoders
 from serve.dispatch import Dispatcher, Model
 from serve.gate import Gate
 from serve.replica import AssessorReplica
 from serve.settings import ServeSettings
 from serve.tally import Counts, Tally, report_to
+from serve.template import Template
 from serve.tokens import token_digest
 
 FAKE = {"checkpoint": "fake:"}
+
+TEMPLATE = Template()
+"""One for all endpoints of the tests: it takes half a second to start."""
 
 UNEVEN = Path(__file__).with_name("uneven.toml")
 
@@ -72,7 +77,8 @@ def local_endpoint(*tokens: str, **settings: Any) -> LocalEndpoint:
     counts = LocalHandle(Counts())
     replicas = LocalHandle(AssessorReplica(chosen, counts))
     spec = describe(chosen.assessor, chosen.rubric, chosen.limits)
-    dispatcher = Dispatcher(replicas, Model.of(spec, chosen), chosen, tally)
+    decoders = Decoders(TEMPLATE, chosen.decoders, chosen.decode_timeout_s)
+    dispatcher = Dispatcher(replicas, Model.of(spec, chosen), chosen, tally, decoders)
     api = build(Api(dispatcher, replicas, counts, chosen, tally))
     paths = frozenset(getattr(route, "path", "") for route in api.routes)
     digests = tuple(token_digest(token) for token in tokens)

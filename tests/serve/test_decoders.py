@@ -1,0 +1,329 @@
+"""Encoded images -> what they are and their pixels, as in this process; what takes too much -> its own rejection."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from iqa_core.assessor.fake import FakeOptions, FakePreparer
+from iqa_core.images import preparing
+from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Preparer, Reason, Rejection
+from serve.decoder import ANSWER, PIXELS, PROBED, REJECTED
+from serve.decoders import Decoders, DecodersDown
+from serve.decoding import Probed
+from serve.template import Template
+from tests.bad_images import bad_images, encoded
+from tests.serve import local
+from tests.serve.local import TEMPLATE, asking
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TOO_MUCH = Rejection(Reason.CORRUPT, "decoding it crashed or exceeded its time or memory")
+EXITS, HANGS = "ff0000", "0000ff"
+MISBEHAVING = FakePreparer(ImageLimits(), FakeOptions(prepare_exit_on=EXITS, prepare_hang_on=HANGS))
+
+
+def png(colour: str, side: int = 16) -> bytes:
+    return encoded(Image.new("RGB", (side, side), f"#{colour}"), "PNG")
+
+
+@functools.cache
+def slow_jpeg() -> bytes:
+    """100 kB that keep a decoder for a fifth of a second: each scan goes over all pixels anew."""
+    return encoded(Image.new("L", (4000, 4000), 77), "JPEG", progressive=True)
+
+
+def with_decoders(test: Callable[[Decoders], Awaitable[T]], count: int = 2, timeout_s: float = 5) -> T:
+    async def run() -> T:
+        return await test(Decoders(TEMPLATE, count, timeout_s))
+
+    return asyncio.run(run())
+
+
+async def prepared(decoders: Decoders, data: bytes, preparer: Preparer = MISBEHAVING) -> Any:
+    found = await decoders.probe(data, preparer)
+    return found if isinstance(found, Rejection) else await decoders.prepare(found, preparer)
+
+
+def processes() -> list[psutil.Process]:
+    """Of the template and its decoders, without those that nobody has waited for."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and "serve.decoder" in process.cmdline()
+    ]
+
+
+def files() -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(ROOT / "tests" / "data" / "sound_images.zip") as sound:
+        yield from ((name, sound.read(name)) for name in sound.namelist())
+    yield from ((image.name, image.data) for image in bad_images())
+
+
+def test_every_file_is_found_and_prepared_as_in_this_process() -> None:
+    async def test(decoders: Decoders) -> None:
+        for name, data in files():
+            found, expected = await decoders.probe(data, MISBEHAVING), preparing.probe(data, MISBEHAVING)
+            assert found == (expected if isinstance(expected, Rejection) else Probed(data, *expected)), name
+            if isinstance(found, Probed):
+                pixels, in_process = await decoders.prepare(found, MISBEHAVING), preparing.prepare(data, MISBEHAVING)
+                assert type(pixels) is type(in_process), name
+                np.testing.assert_equal(pixels, in_process, name)
+
+    with_decoders(test)
+
+
+def test_an_image_that_ends_its_process_is_tried_twice_and_costs_nobody_else_anything() -> None:
+    async def test(decoders: Decoders) -> None:
+        await decoders.ready(MISBEHAVING)
+        images = [png(EXITS), png("ffffff"), png(EXITS), png("0f0f0f")]
+        found = await asyncio.gather(*(prepared(decoders, image) for image in images))
+        assert [one if isinstance(one, Rejection) else one[0, 0, 0] for one in found] == [TOO_MUCH, 255, TOO_MUCH, 15]
+
+    with_decoders(test)
+
+
+def test_an_image_that_never_ends_is_given_up_after_one_try() -> None:
+    async def test(decoders: Decoders) -> None:
+        began = time.monotonic()
+        found = await asyncio.gather(*(prepared(decoders, png(colour)) for colour in (HANGS, HANGS, "ffffff")))
+        assert found[:2] == [TOO_MUCH, TOO_MUCH]
+        assert found[2].shape == (16, 16, 3)
+        assert 0.2 <= time.monotonic() - began < 10
+
+    with_decoders(test, timeout_s=0.05)
+
+
+def test_time_of_the_cpu_is_limited_by_the_process_itself(capfd: pytest.CaptureFixture[str]) -> None:
+    async def test(decoders: Decoders) -> None:
+        assert await prepared(decoders, slow_jpeg()) == TOO_MUCH
+
+    with_decoders(test, timeout_s=0.1)
+
+
+def test_memory_beyond_what_an_image_was_granted_is_refused_to_it() -> None:
+    data = encoded(Image.new("RGBA", (3000, 3000)), "PNG", compress_level=1)
+
+    async def test(decoders: Decoders) -> None:
+        found = await decoders.probe(data, MISBEHAVING)
+        assert isinstance(found, Probed)
+        assert (await decoders.prepare(found, MISBEHAVING)).shape == (3000, 3000, 3)  # type: ignore[union-attr]
+        lying = Probed(data, ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1))
+        assert await decoders.prepare(lying, MISBEHAVING) == TOO_MUCH
+        assert await prepared(decoders, png("ffffff")) is not TOO_MUCH
+
+    with_decoders(test, count=1)
+
+
+def test_a_caller_who_leaves_ends_the_decoder_that_is_at_his_image() -> None:
+    async def test(decoders: Decoders) -> None:
+        await decoders.ready(MISBEHAVING)
+        before = {process.pid for process in processes()}
+        asking = asyncio.create_task(prepared(decoders, png(HANGS)))
+        waiting = asyncio.create_task(prepared(decoders, png(HANGS)))
+        await asyncio.sleep(0.1)
+        for task in (waiting, asking):
+            task.cancel()
+            assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+        assert len(before - {process.pid for process in processes()}) == 1
+        assert (await prepared(decoders, png("ffffff"))).shape == (16, 16, 3)
+
+    with_decoders(test, count=1)
+
+
+def test_another_models_preparer_gets_decoders_of_its_own() -> None:
+    other = FakePreparer(ImageLimits(min_side=32), FakeOptions())
+
+    async def test(decoders: Decoders) -> None:
+        for _ in range(2):
+            found = await asyncio.gather(
+                *(prepared(decoders, png("ffffff"), preparer) for preparer in (MISBEHAVING, other, other))
+            )
+            assert [isinstance(one, Rejection) for one in found] == [False, True, True]
+
+    with_decoders(test)
+
+
+def test_when_the_template_is_gone_another_is_started_and_no_image_is_blamed() -> None:
+    template = Template()
+
+    async def test() -> None:
+        decoders = Decoders(template, 2, 5)
+        await decoders.ready(MISBEHAVING)
+        found = asyncio.create_task(prepared(decoders, png("ffffff")))
+        for process in processes():
+            if process.ppid() == os.getpid():
+                process.kill()
+        assert (await found).shape == (16, 16, 3)
+        assert (await prepared(decoders, png("ffffff"))).shape == (16, 16, 3)
+        await decoders.ready(MISBEHAVING)
+
+    asyncio.run(test())
+    template.close()
+
+
+def test_what_cannot_be_started_is_said_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "TEMPLATE", Template())
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    async def test() -> None:
+        with pytest.raises(DecodersDown, match="/nowhere/python"):
+            await Decoders(local.TEMPLATE, 2, 5).ready(MISBEHAVING)
+        with pytest.raises(OSError, match="/nowhere/python"):
+            local.TEMPLATE.check(MISBEHAVING)
+        async with asking() as client:
+            assert (await client.get("/readyz")).status_code == 503
+            answer = await client.post("/v1/assess", files=[("images", png("ffffff"))])
+            assert answer.status_code == 503
+            assert "no process that decodes can be started" in answer.json()["error"]["message"]
+            monkeypatch.undo()
+            while (await client.get("/readyz")).status_code != 200:  # it waits 2 s at a time
+                pass
+
+    asyncio.run(test())
+
+
+class Hostile(Template):
+    """Decoders that have been taken over by an image: they answer what they like."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self._answer = answer
+
+    async def fork(self, preparer: Preparer) -> tuple[socket.socket, int]:
+        mine, theirs = socket.socketpair()
+        mine.setblocking(False)
+
+        def answer() -> None:
+            with theirs:
+                theirs.recv(2**16)
+                theirs.sendall(self._answer)
+
+        threading.Thread(target=answer).start()
+        return mine, 0
+
+
+def json_answer(kind: bytes, text: bytes) -> bytes:
+    return ANSWER.pack(kind, len(text), 0, 0) + text
+
+
+HEADER = b'{"width": 8, "height": 8, "format": "png", "frames": 1}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\0" * 5,
+        ANSWER.pack(PIXELS, 192, 8, 8) + bytes(191),
+        ANSWER.pack(PIXELS, 192, 8, 8) + bytes(193),
+        ANSWER.pack(PIXELS, 192, 64, 1) + bytes(192),
+        ANSWER.pack(PIXELS, 0, 8, 8),
+        ANSWER.pack(PIXELS, 2**63, 8, 8),
+        json_answer(PROBED, b'{"header": %s, "shape": {"height": 8, "width": 8, "tokens": 1}}' % HEADER),
+        json_answer(REJECTED, b"{"),
+        json_answer(REJECTED, b'{"reason": "nice", "detail": "", "header": null}'),
+        json_answer(REJECTED, b'{"reason": "corrupt", "detail": 5, "header": null}'),
+        json_answer(REJECTED, b'{"reason": "corrupt", "detail": "%s", "header": null}' % (b"x" * 20_000)),
+        json_answer(b"?", b"{}"),
+    ],
+)
+def test_what_no_decoder_says_is_not_believed(answer: bytes) -> None:
+    async def test() -> None:
+        decoders = Decoders(Hostile(answer), 1, 5)
+        image = Probed(b"", ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1))
+        assert await decoders.prepare(image, MISBEHAVING) == TOO_MUCH
+
+    asyncio.run(test())
+
+
+def test_a_decoder_has_no_secrets_and_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = Template()
+    monkeypatch.setenv("IQA_API_TOKENS", "correct-horse-battery")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "correct-horse-battery")
+
+    async def test() -> None:
+        connection, pid = await template.fork(MISBEHAVING)
+        with connection:
+            process = Path("/proc") / str(pid)
+            assert b"correct-horse" not in (process / "environ").read_bytes()
+            assert not {"torch", "_raylet"} & set((process / "maps").read_text().split("/"))
+            opened = {os.readlink(path) for path in (process / "fd").iterdir()}
+            assert len([name for name in opened if name.startswith("socket:")]) == 1
+            assert "Max core file size        0" in (process / "limits").read_text()
+        assert await template.end(pid) in (0, -signal.SIGKILL)
+        assert await template.end(pid) == 0
+
+    asyncio.run(test())
+    template.close()
+
+
+INGRESS = """
+import asyncio, psutil, sys
+from iqa_core.assessor.fake import FakeOptions, FakePreparer
+from iqa_core.records import ImageLimits
+from serve.decoders import Decoders
+from serve.template import Template
+
+async def main():
+    preparer = FakePreparer(ImageLimits(), FakeOptions(prepare_hang_on="{colour}"))
+    decoders = Decoders(Template(), 2, 60)
+    found = await decoders.probe(bytes.fromhex("{image}"), preparer)
+    hanging = [asyncio.create_task(decoders.prepare(found, preparer)) for _ in range(2)]
+    while len(processes := psutil.Process().children(recursive=True)) < 3:
+        await asyncio.sleep(0.02)
+    print(*(process.pid for process in processes), flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_decoders_end_with_their_ingress_whatever_they_are_at() -> None:
+    script = INGRESS.format(colour=HANGS, image=png(HANGS).hex())
+    ingress = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE)
+    assert ingress.stdout is not None
+    pids = [int(pid) for pid in ingress.stdout.readline().split()]
+    assert len(pids) == 3
+    ingress.kill()
+    ingress.communicate()
+    deadline = time.monotonic() + 10
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+@pytest.mark.parametrize("hanging", ["a preparer", "a decoder"])
+def test_images_that_take_too_long_take_no_decoder_for_ever(hanging: str) -> None:
+    bad = png(HANGS) if hanging == "a preparer" else slow_jpeg()
+    settings = {"decoders": 4, "decode_timeout_s": 0.1, "assessor": {"checkpoint": f"fake:?prepare_hang_on={HANGS}"}}
+
+    async def test() -> None:
+        async with asking(**settings) as client:
+            images = [bad, bad, png("ffffff"), bad, bad]
+            answer = await client.post("/v1/assess", files=[("images", image) for image in images])
+            results = answer.json()["results"]
+            assert [result["status"] for result in results] == 2 * ["rejected"] + ["scored"] + 2 * ["rejected"]
+            assert {result["reason"] for result in results if result["status"] == "rejected"} == {"corrupt"}
+            answer = await client.post("/v1/assess", files=[("images", png("ffffff"))])
+            assert answer.json()["results"][0]["status"] == "scored"
+
+    asyncio.run(test())
