@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from serve.replica import Assessed, OtherModel
 from serve.settings import ServeSettings
 from serve.shares import Shares
 from serve.tally import Tally
+from serve.threads import Threads
 
 T = TypeVar("T")
 
@@ -84,8 +84,7 @@ class Dispatcher:
         self._replicas = replicas
         self._settings = settings
         self._tally = tally
-        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self._turns = Shares(settings.decode_threads)
+        self._threads = Threads(settings.decode_threads, "decode")
         self._memory = Shares(settings.max_decode_bytes)
         self._gatherers: dict[str, Gatherer] = {}
         self._suspects = Shares(1)
@@ -101,11 +100,7 @@ class Dispatcher:
 
     async def in_thread(self, work: Callable[[], T], caller: str) -> T:
         """Off the event loop, which must stay free for the other callers, when it is this caller's turn."""
-        turn = await self._turns.taken(caller, 1)
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # a caller who leaves leaves the thread at work: it is free when that is done, and no sooner
-        running.add_done_callback(lambda _: turn.shrink_to(0))
-        return await asyncio.shield(running)
+        return await self._threads.run(caller, work)
 
     async def _judge_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
         model = self.model

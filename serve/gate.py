@@ -108,7 +108,8 @@ class Gate:
             deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
             body = await self._body(receive, place, deadline)
             place.begin_answer()
-            await self._answered({**scope, "iqa.place": place}, _replayed(body, receive), send, deadline)
+            scope["iqa.place"] = place
+            await self._answered(scope, _replayed(body, receive), send, deadline)
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send, deadline: float) -> None:
         is_begun = False

@@ -98,7 +98,7 @@ def test_whatever_comes_and_goes(steps: list[tuple[str, str, int, int]]) -> None
         crowd = Crowd()
         numbers = iter(range(1000))
         asyncio.get_running_loop().set_task_factory(
-            lambda loop, work, **named: asyncio.Task(work, loop=loop, name=str(next(numbers)))  # type: ignore[arg-type]
+            lambda loop, work, **named: asyncio.Task(work, loop=loop, name=str(next(numbers)))
         )
         for step in steps:
             await crowd.do(*step)
