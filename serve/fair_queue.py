@@ -37,10 +37,6 @@ class Turn(Generic[T]):
     """Cost of what went before it though it was first (see Shares)."""
 
     @property
-    def order(self) -> tuple[float, int]:
-        return self.begin, self.number
-
-    @property
     def size(self) -> int:
         """Class of costs within a factor of two."""
         return self.cost.bit_length()
@@ -53,7 +49,8 @@ class FairQueue(Generic[T]):
         """may_go: whether the first of a caller's line competes with those of others; asked anew by `look_at`."""
         self._may_go = may_go
         self._lines: dict[str, OrderedDict[Turn[T], None]] = {}
-        self._ready: dict[int, list[Turn[T]]] = {}  # by size: the first of each line that may go, in order
+        # by size, the first of each line that may go, as (begin, number, turn), in order
+        self._ready: dict[int, list[tuple[float, int, Turn[T]]]] = {}
         self._num_ready = 0
         self._debts: dict[str, float] = {}  # by caller: the end of its latest turn, where the clock is not there yet
         self._kept_debts = KEPT_DEBTS
@@ -77,14 +74,12 @@ class FairQueue(Generic[T]):
         return turn
 
     def first(self, at_most: int | None = None) -> Turn[T] | None:
-        """Whose turn it is, or would be if nothing above a cost went; nobody's in the line changes by it.
+        """Whose turn it is, or would be if nothing above a cost could go; it stays in line.
 
-        Of costs that are alike within a factor of two only the first is looked at.
+        Among costs that are alike within a factor of two only the earliest is looked at.
         """
-        heads = [line[0] for line in self._ready.values() if line]
-        if at_most is not None:
-            heads = [head for head in heads if head.cost <= at_most]
-        return min(heads, key=lambda head: head.order, default=None)
+        heads = [line[0] for line in self._ready.values() if line and (at_most is None or line[0][2].cost <= at_most)]
+        return min(heads)[2] if heads else None
 
     def serve(self, turn: Turn[T]) -> None:
         """Take out one that `first` gave, and have its caller pay for it."""
@@ -124,14 +119,14 @@ class FairQueue(Generic[T]):
         elif not head.is_ready:
             head.is_ready = True
             head.begin = max(begin, self._debts.get(caller, 0.0))
-            insort(self._ready.setdefault(head.size, []), head, key=lambda turn: turn.order)
+            insort(self._ready.setdefault(head.size, []), (head.begin, head.number, head))
             self._num_ready += 1
 
     def _step_back(self, turn: Turn[T]) -> None:
         if turn.is_ready:
             turn.is_ready = False
             line = self._ready[turn.size]
-            del line[bisect_left(line, turn.order, key=lambda turn: turn.order)]
+            del line[bisect_left(line, (turn.begin, turn.number))]
             self._num_ready -= 1
 
     def _forget(self) -> None:

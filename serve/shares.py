@@ -61,19 +61,8 @@ class Shares:
             hold.shrink_to(0)
 
     async def taken(self, caller: str, amount: int) -> Hold:
-        """The same, to be given back by whoever holds it. Do not wait for one part while holding another."""
-        turn = self._queue.push(caller, min(amount, self._most), asyncio.get_running_loop().create_future())
-        self._serve()
-        try:
-            await turn.item
-        except asyncio.CancelledError:
-            if turn.item.cancelled():
-                self._queue.discard(turn)
-                self._serve()  # it may have kept others back
-            else:  # the turn came, and the caller left, in the same moment
-                Hold(self, caller, turn.cost).shrink_to(0)
-            raise
-        return Hold(self, caller, turn.cost)
+        """The same, to be given back by `shrink_to(0)`. Do not wait for one part while holding another."""
+        return self.taken_at_once(caller, amount) or await self._waited_for(caller, min(amount, self._most))
 
     def taken_at_once(self, caller: str, amount: int) -> Hold | None:
         """The same where it can be had without waiting, and nobody waits; else nothing."""
@@ -97,6 +86,20 @@ class Shares:
             del self._held[caller]
         self._queue.look_at(caller)
         self._serve()
+
+    async def _waited_for(self, caller: str, amount: int) -> Hold:
+        turn = self._queue.push(caller, amount, asyncio.get_running_loop().create_future())
+        self._serve()
+        try:
+            await turn.item
+        except asyncio.CancelledError:
+            if turn.item.cancelled():
+                self._queue.discard(turn)
+                self._serve()  # it may have kept others back
+            else:  # the turn came, and the caller left, in the same moment
+                Hold(self, caller, turn.cost).shrink_to(0)
+            raise
+        return Hold(self, caller, turn.cost)
 
     def _take(self, caller: str, amount: int) -> None:
         if amount:
