@@ -335,6 +335,22 @@ def test_another_token_is_answered_while_one_has_all_that_it_may() -> None:
     asyncio.run(test())
 
 
+def test_a_small_image_passes_large_ones_of_another_token() -> None:
+    async def test() -> None:
+        slow = {"checkpoint": "fake:?prepare_sleep_s=0.05"}
+        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", assessor=slow, max_decode_bytes=2**20)
+        async with endpoint.client(token=TOKEN) as greedy, endpoint.client(token=f"{TOKEN}-2") as modest:
+            files = [("images", tiny_png(2, size=400)) for _ in range(8)]  # each more than half of the memory
+            large = asyncio.create_task(greedy.post("/v1/assess", files=files))
+            await asyncio.sleep(0.1)
+            answer = await modest.post("/v1/assess", files=[("images", IMAGE)])
+            assert answer.json()["results"][0]["status"] == "scored"
+            assert not large.done()
+            assert [one["status"] for one in (await large).json()["results"]] == ["scored"] * 8
+
+    asyncio.run(test())
+
+
 def test_bodies_held_at_once_are_bounded() -> None:
     async def test() -> None:
         slow = {"checkpoint": "fake:?sleep_s=0.05"}
