@@ -25,6 +25,7 @@ from serve.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching import fetch_allowed
 from serve.openapi import describe_bodies, json_body, question_body
+from serve.places import Place
 from serve.settings import ServeSettings
 from serve.tally import Tally
 from serve.uris import UriRule
@@ -73,8 +74,8 @@ class Api:
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
         body = await _json_body(request)
-        _, images = await self._parsed(lambda: unirl_images(body, self._settings.max_images), body)
-        return _json(unirl_answer(*await self._judged(images)))
+        _, images = await self._parsed(lambda: unirl_images(body, self._settings.max_images), body, caller_of(request))
+        return _json(unirl_answer(*await self._judged(images, caller_of(request))))
 
     async def unirl_rewards(self) -> Response:
         """Names that `required_rewards` may hold."""
@@ -83,8 +84,10 @@ class Api:
     async def flow_factory_compute(self, request: Request) -> Response:
         """The dialect of Flow-Factory's remote reward."""
         body = await _json_body(request)
-        images = await self._parsed(lambda: flow_factory_images(body, self._settings.max_images), body)
-        return _json(flow_factory_answer(*await self._judged(images)))
+        images = await self._parsed(
+            lambda: flow_factory_images(body, self._settings.max_images), body, caller_of(request)
+        )
+        return _json(flow_factory_answer(*await self._judged(images, caller_of(request))))
 
     async def healthz(self) -> Response:
         """This process answers."""
@@ -124,14 +127,15 @@ class Api:
     async def _answered(self, request: Request) -> tuple[Asked, Model, list[Judged]]:
         body = await request.body()
         kind = request.headers.get("content-type", "")
-        asked = await self._parsed(lambda: understood(body, kind, self._settings.max_images), body)
+        caller = caller_of(request)
+        asked = await self._parsed(lambda: understood(body, kind, self._settings.max_images), body, caller)
         self._check(asked, self._dispatcher.model)
-        model, judged = await self._judged(asked.images)
+        model, judged = await self._judged(asked.images, caller)
         self._check(asked, model)  # another one may have taken over meanwhile
         return asked, model, judged
 
-    async def _parsed(self, parse: Callable[[], T], body: bytes) -> T:
-        return await self._dispatcher.in_thread(parse) if len(body) >= THREAD_BODY_BYTES else parse()
+    async def _parsed(self, parse: Callable[[], T], body: bytes, caller: str) -> T:
+        return await self._dispatcher.in_thread(parse, caller) if len(body) >= THREAD_BODY_BYTES else parse()
 
     def _check(self, asked: Asked, model: Model) -> None:
         rubric = model.spec.rubric
@@ -141,10 +145,10 @@ class Api:
         if unknown:
             raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
-    async def _judged(self, images: Sequence[EncodedImage]) -> tuple[Model, list[Judged]]:
-        data = await asyncio.gather(*(self._bytes(image) for image in images))
+    async def _judged(self, images: Sequence[EncodedImage], caller: str) -> tuple[Model, list[Judged]]:
+        data = await asyncio.gather(*(self._bytes(image, caller) for image in images))
         try:
-            model, judged = await self._dispatcher.judge(data)
+            model, judged = await self._dispatcher.judge(data, caller)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
@@ -155,12 +159,12 @@ class Api:
                 self._tally.reward.add(found)
         return model, judged
 
-    async def _bytes(self, image: EncodedImage) -> bytes | Rejection:
+    async def _bytes(self, image: EncodedImage, caller: str) -> bytes | Rejection:
         if image.uri is None:
             return image.data or b""
         uri, settings = image.uri, self._settings
         return await self._dispatcher.in_thread(
-            lambda: fetch_allowed(uri, self._rules, settings.limits, Storage(), settings.uri_timeout_s)
+            lambda: fetch_allowed(uri, self._rules, settings.limits, Storage(), settings.uri_timeout_s), caller
         )
 
 
@@ -210,6 +214,12 @@ def page_policy(page: bytes) -> str:
         "default-src 'none'; connect-src 'self'; img-src blob: data:; base-uri 'none'; form-action 'none'; "
         f"frame-ancestors 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'"
     )
+
+
+def caller_of(request: Request) -> str:
+    """Who asks, as the gate found out."""
+    place: Place = request.scope["iqa.place"]
+    return place.caller
 
 
 async def _refused(request: Request, error: Exception) -> Response:
