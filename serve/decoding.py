@@ -20,6 +20,8 @@ class Probed:
     data: bytes
     header: ImageHeader
     shape: PreparedShape
+    peak_bytes: int
+    """Held while it is decoded and prepared."""
 
     @property
     def pixels(self) -> int:
@@ -37,7 +39,7 @@ def probe(data: bytes | Rejection, preparer: Preparer) -> Probed | Rejection:
     if isinstance(data, Rejection):
         return data
     found = preparing.probe(data, preparer)
-    return found if isinstance(found, Rejection) else Probed(data, *found)
+    return found if isinstance(found, Rejection) else Probed(data, found.header, found.shape, found.peak_bytes)
 
 
 def prepare(image: Probed, preparer: Preparer) -> Any | Rejection:
