@@ -91,6 +91,8 @@ class PreparedShape:
     """Of the array of pixels that travels: the resized image, or all of its tiles."""
     tokens: int
     """Tokens that assessing it costs, all dimensions together: what batches are bounded by."""
+    work_bytes: int = 0
+    """Held at most while it is made, the array among them; the image it is made from is not. 0: it is that image."""
 
 
 class Preparer(Protocol):

@@ -22,6 +22,8 @@ class Probed:
     data: bytes
     header: ImageHeader
     shape: PreparedShape
+    peak_bytes: int
+    """Held while it is decoded and prepared."""
 
     @property
     def peak_bytes(self) -> int:
@@ -42,7 +44,7 @@ def is_quick(data: bytes) -> bool:
 def probe(data: bytes, preparer: Preparer) -> Probed | Rejection:
     """What an image will cost, or why it costs nothing."""
     found = preparing.probe(data, preparer)
-    return found if isinstance(found, Rejection) else Probed(data, *found)
+    return found if isinstance(found, Rejection) else Probed(data, found.header, found.shape, found.peak_bytes)
 
 
 def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int) -> Iterator[list[int]]:

@@ -6,6 +6,7 @@ what the dimensions' prompts begin with goes through the model once for all of t
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from PIL import Image
 
 from iqa_core.assessor.checkpoints import read_json
 from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
-from iqa_core.assessor.tiling import Tiling, stacked, tiling_of, unstacked
+from iqa_core.assessor.tiling import TilePlan, Tiling, stacked, tiling_of, unstacked
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 
@@ -85,7 +86,8 @@ class ModelPreparer(ABC):
 
     def shape(self, header: ImageHeader) -> PreparedShape:
         height, width = self.picture_size(header)
-        return PreparedShape(height, width, self.cost.total(self.visual_tokens(height, width)))
+        tokens = self.cost.total(self.visual_tokens(height, width))
+        return PreparedShape(height, width, tokens, resizing_bytes((header.height, header.width), (height, width)))
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
         return self.picture(image)
@@ -117,9 +119,19 @@ class TilingPreparer(ModelPreparer):
         return self.tiling.plan(height, width).tokens
 
     def shape(self, header: ImageHeader) -> PreparedShape:
-        plan = self.tiling.plan(*self.picture_size(header))
+        picture = self.picture_size(header)
+        plan = self.tiling.plan(*picture)
         height, width = self.tiling.tile
-        return PreparedShape(plan.num_tiles * height + 1, width, self.cost.total(plan.tokens))
+        rows = plan.num_tiles * height + 1
+        return PreparedShape(rows, width, self.cost.total(plan.tokens), self._work_bytes(header, picture, plan))
+
+    def _work_bytes(self, header: ImageHeader, picture: tuple[int, int], plan: TilePlan) -> int:
+        """The largest of the resizes, the picture if it is not the image, and the tiles, which are copied four times."""
+        sizes = [(header.height, header.width), picture, *plan.resizes]
+        steps = [*itertools.pairwise(sizes), (picture, self.tiling.tile)]
+        scaled_bytes = 3 * math.prod(picture) if picture != sizes[0] else 0
+        tiles_bytes = 3 * plan.num_tiles * math.prod(self.tiling.tile)
+        return max(resizing_bytes(*step) for step in steps) + scaled_bytes + 5 * tiles_bytes
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
         """Tiles and the picture's size, as `unstacked` takes them."""
@@ -262,8 +274,39 @@ def _on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray
     return canvas
 
 
+_STRIP_PIXELS = 2**18
+"""Scaled in width at a time: Pillow's copy of 4 bytes a pixel is never of the whole image."""
+
+
 def resized(pixels_HWC: NDArray[np.uint8], height: int, width: int, resample: int) -> NDArray[np.uint8]:
-    """Pixels of the given size, C-contiguous; unchanged when they have it already."""
+    """Pixels of the given size, C-contiguous; unchanged when they have it already.
+
+    Pillow scales the width, rounds to 8 bits, then scales the height: so in strips it comes to the same.
+    """
     if pixels_HWC.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels_HWC)
-    return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), resample=Image.Resampling(resample)))
+    how = Image.Resampling(resample)
+    return np.asarray(_of_width(pixels_HWC, width, how).resize((width, height), resample=how))
+
+
+def _of_width(pixels_HWC: NDArray[np.uint8], width: int, how: Image.Resampling) -> Image.Image:
+    """At full height. A small image is left to the next step, which does both."""
+    height, old_width = pixels_HWC.shape[:2]
+    if height * old_width <= _STRIP_PIXELS or old_width == width:
+        return Image.fromarray(pixels_HWC)
+    scaled = Image.new("RGB", (width, height))
+    rows = max(1, _STRIP_PIXELS // max(width, old_width))
+    for top in range(0, height, rows):
+        strip = Image.fromarray(pixels_HWC[top : top + rows])
+        scaled.paste(strip.resize((width, strip.height), resample=how), (0, top))
+    return scaled
+
+
+def resizing_bytes(old: tuple[int, int], new: tuple[int, int]) -> int:
+    """What `resized` holds beside the pixels that it is given; sizes are height and width.
+
+    The image in its new width, and the result: as Pillow has it, in the pieces of an array, and as that array.
+    """
+    if old == new:
+        return 0
+    return 4 * (old[0] * new[1] + min(math.prod(old), _STRIP_PIXELS)) + 10 * math.prod(new)

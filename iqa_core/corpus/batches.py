@@ -111,7 +111,7 @@ def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
     found = probe(encoded.data, preparer)
     if isinstance(found, Rejection):
         return _Slot(ordinal, encoded, found.header, None, found)
-    return _Slot(ordinal, encoded, *found, None)
+    return _Slot(ordinal, encoded, found.header, found.shape, None)
 
 
 def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slot]]:

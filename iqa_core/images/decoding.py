@@ -52,14 +52,31 @@ from iqa_core.images.inspection import inspect, rejection
 from iqa_core.images.pixels import upright_rgb
 from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
 
+
+class _WebP(WebPImagePlugin.WebPImageFile):
+    """Lets go of libwebp's two canvases, 8 bytes a pixel, before Pillow makes a picture of what it was given."""
+
+    def load_prepare(self) -> None:
+        self._decoder = None
+        super().load_prepare()
+
+
+class _Avif(AvifImagePlugin.AvifImageFile):
+    """Lets go of libavif's planes, 2 to 8 bytes a pixel, as above."""
+
+    def load_prepare(self) -> None:
+        self._decoder = None
+        super().load_prepare()
+
+
 _DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "jpeg": JpegImagePlugin.JpegImageFile,
     "png": PngImagePlugin.PngImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
+    "webp": _WebP,
     "gif": GifImagePlugin.GifImageFile,
     "bmp": BmpImagePlugin.BmpImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,
-    "avif": AvifImagePlugin.AvifImageFile,
+    "avif": _Avif,
 }
 
 

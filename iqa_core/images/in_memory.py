@@ -22,7 +22,7 @@ from PIL import Image, ImageFile
 from iqa_core.errors import CallerError
 from iqa_core.images.containers.container import Unreadable, exif_orientation
 from iqa_core.images.inspection import rejection
-from iqa_core.images.pixels import on_white, turned
+from iqa_core.images.pixels import upright
 from iqa_core.records import Reason, Rejection
 
 Picture = Image.Image | NDArray[np.uint8]
@@ -89,7 +89,7 @@ def _upright(image: Image.Image) -> NDArray[np.uint8]:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, "a transparent colour of 16 bits has no match in 8-bit pixels")
     exif = image.info.get("exif")
     orientation = exif_orientation(exif) if isinstance(exif, bytes) else None
-    return np.asarray(turned(on_white(image, image.format), orientation or 1))
+    return upright(image, orientation or 1)
 
 
 def _checked(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,14 +1,20 @@
-"""A picture that Pillow has opened -> its pixels, upright, as 8-bit RGB on white."""
+"""A picture that Pillow has opened -> its pixels, upright, as 8-bit RGB on white.
+
+Converted in strips into the one array that is handed out: beside the picture as it is decoded, 1 to 4 bytes a pixel,
+and that array of 3, a strip is all that is held.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
-from iqa_core.images.containers.container import Container, Unreadable
+from iqa_core.images.containers.container import STRIP_PIXELS, Box, Container, Unreadable
 from iqa_core.records import Reason
 
 _TRANSPOSES = {
@@ -20,28 +26,71 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_UPSIDE_DOWN, _MIRRORED = frozenset({3, 4, 6, 7}), frozenset({2, 3, 7, 8})
+"""Orientations in which rows, columns are counted from their other end."""
 
 
 def upright_rgb(image: ImageFile.ImageFile, found: Container) -> NDArray[np.uint8]:
     """Shape (H, W, 3), C-contiguous."""
+    is_key_HW = _is_key(found.key_16, found.clean) if found.key_16 else None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Pillow's TIFF reader warns above 89 million pixels when it allocates; the size is bounded here already.
         image.im = Image.new(image.mode, image.size).im
     image.load()
     _require_colours(image, found)
-    rgb = on_white(image, image.format)
-    if found.key_16:
-        rgb = _without_key(rgb, found.key_16, found.clean)
+    pixels_HWC = np.empty((found.header.height, found.header.width, 3), np.uint8)
     if found.box:
-        whole = Image.new("RGB", (found.width, found.height), "white")
-        whole.paste(rgb, (found.box.left, found.box.top))
-        rgb = whole
-    pixels_HWC = np.asarray(turned(rgb, found.orientation))
-    return np.invert(pixels_HWC) if found.negative else pixels_HWC
+        pixels_HWC.fill(255)
+    _draw(pixels_HWC, image, found.orientation, found.box or Box(0, 0, *image.size), is_key_HW)
+    return np.invert(pixels_HWC, out=pixels_HWC) if found.negative else pixels_HWC
 
 
-def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Upright; orientation: EXIF code, 1 to 8."""
+def upright(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
+    """Shape (H, W, 3); orientation: EXIF code, 1 to 8. Raises Unreadable where the mode has no agreed white."""
+    sides = image.size if orientation >= 5 else image.size[::-1]
+    pixels_HWC = np.empty((*sides, 3), np.uint8)
+    _draw(pixels_HWC, image, orientation, Box(0, 0, *image.size), None)
+    return pixels_HWC
+
+
+def _draw(
+    pixels_HWC: NDArray[np.uint8],
+    image: Image.Image,
+    orientation: int,
+    box: Box,
+    is_key_HW: NDArray[np.bool_] | None,
+) -> None:
+    """The image into its box, which is counted before the picture is turned; what is a key becomes white."""
+    is_opaque = not image.has_transparency_data or _has_empty_alpha(image)
+    for row, strip in _strips(image):
+        rgb = _on_white(strip, is_opaque)
+        if is_key_HW is not None:
+            rgb.paste("white", mask=Image.fromarray(is_key_HW[row : row + rgb.height]))
+        place = replace(box, top=box.top + row, height=rgb.height)
+        _part(pixels_HWC, orientation, place)[...] = np.asarray(_turned(rgb, orientation))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The first row of each, and the strip."""
+    num_rows = STRIP_PIXELS // max(1, image.width) or 1
+    if num_rows >= image.height:
+        yield 0, image
+        return
+    for row in range(0, image.height, num_rows):
+        yield row, image.crop((0, row, image.width, min(row + num_rows, image.height)))
+
+
+def _part(pixels_HWC: NDArray[np.uint8], orientation: int, box: Box) -> NDArray[np.uint8]:
+    """What an upright picture has of the box, which is counted before the picture is turned."""
+    stored_HWC = pixels_HWC.swapaxes(0, 1) if orientation >= 5 else pixels_HWC
+    height, width = stored_HWC.shape[:2]
+    top = height - box.top - box.height if orientation in _UPSIDE_DOWN else box.top
+    left = width - box.left - box.width if orientation in _MIRRORED else box.left
+    part_HWC = stored_HWC[top : top + box.height, left : left + box.width]
+    return part_HWC.swapaxes(0, 1) if orientation >= 5 else part_HWC
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == 1 else image.transpose(_TRANSPOSES[orientation])
 
 
@@ -54,42 +103,43 @@ def _require_colours(image: Image.Image, found: Container) -> None:
         raise Unreadable(Reason.CORRUPT, f"a pixel has colour {used[-1]} of a palette of {found.colours}")
 
 
-def _without_key(rgb: Image.Image, key: tuple[int, ...], png: bytes) -> Image.Image:
-    """White where all 16 bits of all samples are those of the key.
+def _is_key(key: tuple[int, ...], png: bytes) -> NDArray[np.bool_]:
+    """Shape (H, W): where all 16 bits of all samples are those of the key.
 
-    `rgb` has the high bytes; the low ones are read from the file as if its samples lay the other way round.
+    Pillow gives the high bytes; the low ones are read as if the file's samples lay the other way round. One after the
+    other, so that there are never two pictures.
     """
-    is_key_HW = np.ones(rgb.size[::-1], dtype=bool)
-    with PngImagePlugin.PngImageFile(BytesIO(png)) as low:
-        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
-        low.load()
-        for band, value in enumerate(key):
-            is_key_HW &= np.asarray(rgb.getchannel(band)) == value >> 8
-            is_key_HW &= np.asarray(low.getchannel(band)) == value & 255
-    white = rgb.copy()
-    white.paste("white", mask=Image.fromarray(is_key_HW))
-    return white
+    is_key_HW = None
+    for args, shift in (("RGB;16B", 8), ("RGB;16L", 0)):
+        with PngImagePlugin.PngImageFile(BytesIO(png)) as image:
+            image.tile = [tile._replace(args=args) for tile in image.tile]
+            image.load()
+            if is_key_HW is None:
+                is_key_HW = np.ones(image.size[::-1], dtype=bool)
+            for row, strip in _strips(image):
+                for band, value in zip(strip.split(), key, strict=True):
+                    is_key_HW[row : row + strip.height] &= np.asarray(band) == (value >> shift & 255)
+    assert is_key_HW is not None
+    return is_key_HW
 
 
-def on_white(image: Image.Image, format: str | None) -> Image.Image:
-    """Mode RGB, from any mode that has an agreed white. format: of the file that the pixels are from, if they are."""
+def _on_white(image: Image.Image, is_opaque: bool) -> Image.Image:
+    """Mode RGB, from any mode that has an agreed white."""
     if image.mode.startswith("I;16"):
         return _grey_from_16_bit(image).convert("RGB")
     if image.mode in ("I", "F"):
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, "32-bit samples have no agreed white")
-    if image.mode == "La":
-        image = image.convert("LA")  # has no way to RGBA
-    if image.has_transparency_data and not _has_empty_alpha(image, format):
-        rgba = image.convert("RGBA")
+    if not is_opaque:
+        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")  # La has no way to RGBA
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba.convert("RGB"), mask=rgba.getchannel("A"))
         return white
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _has_empty_alpha(image: Image.Image, format: str | None) -> bool:
+def _has_empty_alpha(image: Image.Image) -> bool:
     """A BMP whose alpha is 0 everywhere has none: its writer left the fourth byte unused."""
-    return format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
+    return image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
 
 
 _FROM_16_BIT = ((np.arange(65_536) + 128) // 257).astype(np.uint8)

@@ -5,9 +5,11 @@ Jobs, the endpoint and notebooks all go through here, so the same bytes are reje
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iqa_core.images.decoding import decode, read_header
+from iqa_core.images.decoding import decode
+from iqa_core.images.inspection import inspect
 from iqa_core.records import ImageHeader, PreparedShape, Preparer, Reason, Rejection
 
 if TYPE_CHECKING:
@@ -15,16 +17,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREPARED_BYTES = 2**31 - 1
-"""Of one prepared image at most: it travels as one Arrow value."""
+"""Of one prepared image at most: it travels as one Arrow value. Of the memory that preparing it takes, too."""
 
 
-def probe(data: bytes | memoryview, preparer: Preparer) -> tuple[ImageHeader, PreparedShape] | Rejection:
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is known of an image before a pixel is decoded."""
+
+    header: ImageHeader
+    shape: PreparedShape
+    peak_bytes: int
+    """Memory that decoding and preparing it hold at their highest, the result among it, the encoded file not."""
+
+
+def probe(data: bytes | memoryview, preparer: Preparer) -> Probe | Rejection:
     """What the header says, and what the image will be and cost; no pixel is decoded."""
-    header = read_header(data, preparer.limits)
-    if isinstance(header, Rejection):
-        return header
-    shape = _shape(header, preparer)
-    return shape if isinstance(shape, Rejection) else (header, shape)
+    found = inspect(data, preparer.limits)
+    if isinstance(found, Rejection):
+        return found
+    shape = _shape(found.header, preparer)
+    if isinstance(shape, Rejection):
+        return shape
+    prepared_bytes = 3 * shape.height * shape.width
+    image_bytes = 3 * found.width * found.height
+    return Probe(found.header, shape, max(found.peak_bytes, image_bytes + shape.work_bytes, prepared_bytes))
 
 
 def prepare(data: bytes | memoryview, preparer: Preparer) -> NDArray[np.uint8] | Rejection:
@@ -49,6 +65,9 @@ def _shape(header: ImageHeader, preparer: Preparer) -> PreparedShape | Rejection
     num_bytes = shape.height * shape.width * 3
     if num_bytes > PREPARED_BYTES:
         return Rejection(Reason.TOO_LARGE, f"prepared it has {num_bytes} bytes; the bound is {PREPARED_BYTES}", header)
+    if shape.work_bytes > PREPARED_BYTES:
+        detail = f"preparing it takes {shape.work_bytes} bytes; the bound is {PREPARED_BYTES}"
+        return Rejection(Reason.TOO_LARGE, detail, header)
     return shape
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from iqa_core.images.preparing import PREPARED_BYTES, prepare, probe
+from iqa_core.images.preparing import PREPARED_BYTES, Probe, prepare, probe
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Reason, Rejection, RgbImage
 from tests.bad_images import HEIGHT, WIDTH, bad_images, encoded, picture
 
@@ -32,7 +32,9 @@ class Preparer:
 
 
 def test_an_image_is_probed_and_prepared() -> None:
-    assert probe(PNG, Preparer()) == (HEADER, PreparedShape(8, WIDTH, 5))
+    found = probe(PNG, Preparer())
+    assert isinstance(found, Probe)
+    assert (found.header, found.shape) == (HEADER, PreparedShape(8, WIDTH, 5))
     np.testing.assert_array_equal(prepare(PNG, Preparer()), np.asarray(picture())[:8])
 
 

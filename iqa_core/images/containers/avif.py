@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from io import BytesIO
 
 from PIL import AvifImagePlugin
 
-from iqa_core.images.containers.container import Container, Unreadable, must_reach, read
+from iqa_core.images.containers.av1 import Coded
+from iqa_core.images.containers.avif_items import Boxes, coded_pictures
+from iqa_core.images.containers.container import Container, Unreadable
 from iqa_core.records import ImageLimits, Reason
 
 _AVIF_EXIF_ITEM = re.compile(rb"(infe[\x02\x03]...(?:.{4}|.{6}))Exif", re.DOTALL)
@@ -19,27 +20,39 @@ _AVIF_APERTURE = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 
 def walk_avif(data: bytes, limits: ImageLimits) -> Container:
     """Boxes must lie inside the file. EXIF is renamed away: Pillow parses it, and irot and imir are what counts."""
-    clean, meta, has_pixels, apertures = data, b"", False, []
-    for kind, start, end in _boxes(data):
-        has_pixels = has_pixels or kind == b"mdat" or b"idat" in data[start:end]
-        if kind in (b"meta", b"moov"):
-            apertures += [match[1] for match in _AVIF_APERTURE.finditer(data, start, end)]
-        if kind != b"meta":
+    clean, meta, has_pixels, apertures, pictures = data, b"", False, [], list[Coded]()
+    boxes = Boxes(data)
+    for box in boxes.outermost():
+        has_pixels = has_pixels or box.kind == b"mdat" or data.find(b"idat", box.start, box.end) >= 0
+        if box.kind in (b"meta", b"moov"):
+            apertures += [match[1] for match in _AVIF_APERTURE.finditer(data, box.start, box.end)]
+            pictures += coded_pictures(boxes, box)
+        if box.kind != b"meta":
             continue
         if meta:
             raise Unreadable(Reason.CORRUPT, "the avif has two boxes of metadata, of which one can count")
-        meta = data[start:end]
+        meta = data[box.start : box.end]
         for match in _AVIF_EXTENT.finditer(meta):
             width, height = (int.from_bytes(side, "big") for side in match.groups())
             if width * height > limits.max_pixels:
                 return Container("avif", width, height, data)
-        clean = data[:start] + _AVIF_EXIF_ITEM.sub(rb"\1none", meta) + data[end:]
+        clean = data[: box.start] + _AVIF_EXIF_ITEM.sub(rb"\1none", meta) + data[box.end :]
     if not has_pixels:
         raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, before the avif's pixel data")
+    _require_small_frames(pictures, limits.max_pixels)
     with AvifImagePlugin.AvifImageFile(BytesIO(clean)) as image:
         _require_whole_picture(apertures, *image.size)
         orientation = image.getexif().get(274, 1)
-        return Container("avif", *image.size, clean, frames=image.n_frames, orientation=orientation)
+        bytes_by_pixel = {"L": 1, "RGB": 3}.get(image.mode, 4)
+        return Container(
+            "avif",
+            *image.size,
+            clean,
+            frames=image.n_frames,
+            orientation=orientation,
+            pixel_bytes=1 if image.mode == "L" else 4,
+            decoder_bytes=_decoder_bytes(pictures, image.width * image.height, bytes_by_pixel),
+        )
 
 
 def _require_whole_picture(apertures: list[bytes], width: int, height: int) -> None:
@@ -52,16 +65,37 @@ def _require_whole_picture(apertures: list[bytes], width: int, height: int) -> N
             )
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of each outermost box."""
-    at = 0
-    while at < len(data):
-        size, kind = read(">I4s", data, at)
-        if size == 1:
-            (size,) = read(">Q", data, at + 8)
-        end = at + size if size else len(data)
-        if size and size < 8:
-            raise Unreadable(Reason.CORRUPT, f"the avif has no valid box at byte {at}")
-        must_reach(end, data, "box")
-        yield kind, at, end
-        at = end
+_MOST_FRAMES = 16
+"""Of one picture; four layers are usual at most. Each is decoded, though it may be a dozen bytes."""
+_MOST_FRAME_AREAS = 4
+"""All pictures together, in those that the limit allows: colour, alpha, gain map, depth, previews."""
+
+
+def _require_small_frames(pictures: list[Coded], max_pixels: int) -> None:
+    """libavif decodes them whole, and then scales them to what the boxes say."""
+    for coded in pictures:
+        if coded.num_pixels > max_pixels:
+            size = f"frames of {coded.width} x {coded.height} pixels"
+            raise Unreadable(Reason.TOO_LARGE, f"the avif has {size}, more than the limit of {max_pixels}")
+        if coded.num_frames > _MOST_FRAMES:
+            detail = f"the avif has {coded.num_frames} frames in one picture, more than {_MOST_FRAMES}"
+            raise Unreadable(Reason.UNSUPPORTED_FORMAT, detail)
+    num_pixels = sum(coded.num_pixels * coded.num_frames for coded in pictures)
+    if num_pixels > _MOST_FRAME_AREAS * max_pixels:
+        detail = f"the avif's pictures have {num_pixels} pixels together, more than {_MOST_FRAME_AREAS} times the limit"
+        raise Unreadable(Reason.TOO_LARGE, f"{detail} of {max_pixels}")
+
+
+def _decoder_bytes(pictures: list[Coded], num_pixels: int, bytes_by_pixel: int) -> int:
+    """What dav1d, libavif and Pillow hold while they make pixels, less Pillow's own picture.
+
+    The planes of the whole picture, those of its largest part where it has parts or is scaled, dav1d's notes on both (a
+    byte a pixel), the pixels and a copy of them.
+    """
+    sample_bytes = max((coded.sample_bytes for coded in pictures), default=2)
+    planes = max((coded.planes for coded in pictures), default=3.0) + (bytes_by_pixel == 4)
+    largest = max((coded.num_pixels for coded in pictures), default=num_pixels)
+    decoded_pixels = largest + (num_pixels if largest != num_pixels else 0)
+    frame_bytes = (1 if bytes_by_pixel == 1 else 4) * num_pixels
+    held_bytes = decoded_pixels * (sample_bytes * planes + 1 + (bytes_by_pixel == 4)) + 2 * bytes_by_pixel * num_pixels
+    return max(0, int(held_bytes) - frame_bytes)

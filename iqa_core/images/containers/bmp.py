@@ -46,14 +46,15 @@ def walk_bmp(data: bytes, limits: ImageLimits) -> Container:
         return Container("bmp", *size, data)
     if bmp.bits > 8:
         _require_plain_alpha(bmp, data)
-        return Container("bmp", *size, data)
+        return Container("bmp", *size, data, is_whole_file=True)
     colours = len(bmp.palette) // bmp.entry_bytes
     if is_rle:
         coded = memoryview(data)[: bmp.pixels_at + bmp.data_bytes] if bmp.data_bytes else data
         rows = _expanded(np.frombuffer(coded, np.uint8)[bmp.pixels_at :], *size, bmp.bits)
-        return Container("bmp", *size, _clean(bmp, 8, rows.data.cast("B")), colours=colours)
+        return Container("bmp", *size, _clean(bmp, 8, rows.data.cast("B")), colours=colours, pixel_bytes=1)
     end = bmp.pixels_at + bmp.row_bytes * size[1]
-    return Container("bmp", *size, _clean(bmp, bmp.bits, memoryview(data)[bmp.pixels_at : end]), colours=colours)
+    clean = _clean(bmp, bmp.bits, memoryview(data)[bmp.pixels_at : end])
+    return Container("bmp", *size, clean, colours=colours, pixel_bytes=1)
 
 
 def _layout(data: bytes) -> _Layout:

@@ -57,7 +57,8 @@ def _first_frame(screen: bytes, control: bytes, frame: bytes) -> Container:
     clean += [struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, flags & 0x40), frame[pixels_at:], b";"]
     box = None if size == (width, height) else Box(left, top, width, height)
     colours = len(table) // 3
-    return Container("gif", *size, b"".join(clean), box=box, colours=colours, key=key if has_key else None)
+    used_key = key if has_key else None
+    return Container("gif", *size, b"".join(clean), box=box, colours=colours, key=used_key, pixel_bytes=1)
 
 
 def _colour_table_bytes(flags: int) -> int:

@@ -29,7 +29,7 @@ _JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 
 def walk_jpeg(data: bytes) -> Container:
     """Segments up to the first scan; in it, the end marker."""
-    width = height = components = process = num_segments = 0
+    width = height = components = process = num_segments = coefficient_bytes = 0
     orientation, kept, at = None, bytearray(b"\xff\xd8"), 2
     while True:
         segment = _JPEG_SEGMENT.search(data, at)
@@ -46,6 +46,7 @@ def walk_jpeg(data: bytes) -> Container:
             process = marker
             bits, height, width, components = read(">BHHB", data, at + 4)
             _check_process(process, bits)
+            coefficient_bytes = _coefficient_bytes(width, height, data[at + 11 : at + 10 + 3 * components : 3])
         if marker == 0xDA:
             break
         if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
@@ -54,13 +55,33 @@ def walk_jpeg(data: bytes) -> Container:
             kept += memoryview(data)[at:end]
         at = end
     clean = b"".join([kept, memoryview(data)[at:]])
-    found = Container("jpeg", width, height, clean, orientation=orientation or 1)
     # libjpeg waits for the end marker where there is more than one scan; where one holds all, it stops at its last row
-    if process not in _JPEG_PROGRESSIVE and data[at + 4] == components:
+    has_one_scan = process not in _JPEG_PROGRESSIVE and data[at + 4] == components
+    found = Container(
+        "jpeg",
+        width,
+        height,
+        clean,
+        orientation=orientation or 1,
+        pixel_bytes=1 if components == 1 else 4,
+        decoder_bytes=0 if has_one_scan else coefficient_bytes,
+    )
+    if has_one_scan:
         _require_end_marker(data, end, found)
     else:
         _require_few_scans(data, end, found)
     return found
+
+
+def _coefficient_bytes(width: int, height: int, factors: bytes) -> int:
+    """Two for each sample of all components: held until the last scan where there is more than one.
+
+    factors: of sampling, one byte for each component.
+    """
+    sides = [(factor >> 4 or 1, factor & 15 or 1) for factor in factors] or [(1, 1)]
+    most_across, most_down = (max(side) for side in zip(*sides, strict=True))
+    num_units = -(-width // (8 * most_across)) * -(-height // (8 * most_down))
+    return 2 * 64 * num_units * sum(across * down for across, down in sides)
 
 
 def _check_process(process: int, bits: int) -> None:
@@ -70,20 +91,23 @@ def _check_process(process: int, bits: int) -> None:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"jpeg samples of {bits} bits are not read; save 8 bits")
 
 
-_MOST_SCANS = 100
-"""Ten are usual. Each goes over the whole picture, though it may be a dozen bytes: 0.1 s for 100 million pixels."""
+_MOST_SCANS, _USUAL_SCANS = 100, 20
+"""Of any picture, and of a large one. Encoders write 6 (grey) to 10, Photoshop 3 to 5, mozjpeg up to 18."""
+_MOST_PIXELS_SCANNED = 20 * 100_000_000
+"""Each scan goes over the whole picture, though it may be a dozen bytes: 0.04 to 0.1 s for 100 million pixels."""
 
 
 def _require_few_scans(data: bytes, at: int, jpeg: Container) -> None:
     """Raises where more scans than that follow the one at `at`, before the end marker."""
+    most = max(_USUAL_SCANS, min(_MOST_SCANS, _MOST_PIXELS_SCANNED // max(1, jpeg.width * jpeg.height)))
     num_scans = 1
-    while num_scans <= _MOST_SCANS:
+    while num_scans <= most:
         segment = _JPEG_SEGMENT.search(data, at)
         if not segment or segment[0] == b"\xff\xd9":
             return
         num_scans += segment[0] == b"\xff\xda"
         at = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
-    detail = f"the jpeg has more than {_MOST_SCANS} scans; save it as baseline"
+    detail = f"the jpeg has more than {most} scans of {jpeg.width} x {jpeg.height} pixels; save it as baseline"
     raise Unreadable(Reason.UNSUPPORTED_FORMAT, detail, jpeg.header)
 
 

@@ -152,6 +152,8 @@ def _container(found: _Found) -> Container:
         box=found.box,
         colours=colours,
         key_16=key_16,
+        # one band, in two bytes where it has 16 bits; a key of 16 bits has its mask beside it
+        pixel_bytes=1 + (bits == 16) if colour in (_GREY, _PALETTE) else 4 + (key_16 is not None),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -20,10 +22,13 @@ from iqa_core.images.containers.tiff_layouts import (
     TILE_STARTS,
     WIDTH,
     Tags,
+    Values,
+    check_coded_size,
+    decoder_bytes,
     layout_of,
     tags_for_decoder,
 )
-from iqa_core.records import ImageLimits, Reason
+from iqa_core.records import ImageHeader, ImageLimits, Reason
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 """By type code."""
@@ -35,10 +40,14 @@ _SCALARS = frozenset({256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317
 _ARRAYS = frozenset({258, 273, 279, 320, 324, 325, 338, 339, 519, 520, 521, 530})
 """Tags that make pixels: size, samples, compression, strips, tiles, colour map, tables. No metadata."""
 _SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
+_PER_BLOCK = frozenset({STRIP_STARTS, STRIP_SIZES, TILE_STARTS, TILE_SIZES})
+_MOST_VALUES = 2**16
+"""Of other tags. A tuple of numbers takes up to 40 bytes for each byte of the file, an array as many as the file."""
 _KINDS_OF_FILE = frozenset({_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION})
 """Tags that tell a camera's raw file; the decoder never sees them."""
 _TAGS = _SCALARS | _ARRAYS | _OPAQUE_TAGS | _KINDS_OF_FILE
 _MOST_SUB_DIRECTORIES = 8
+_NATIVE = "<" if sys.byteorder == "little" else ">"
 _CR2 = b"\x10\0\0\0CR\2\0"
 """Behind the magic bytes, between them and the first directory."""
 
@@ -57,7 +66,7 @@ class _Numbers:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    tags: dict[int, tuple[int, ...]]
+    tags: dict[int, Values]
     """Integer tags that matter here."""
     opaque: dict[int, tuple[int, int, bytes]]
     """Other tags: type code, count, bytes."""
@@ -87,11 +96,22 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
         # Rejected for that, whatever else it has; its strips may be millions.
         return Container("tiff", width, height, b"", frames=num_pages, orientation=upright)
     layout = layout_of(first.tags, order)
+    check_coded_size(first.tags, limits.max_pixels, ImageHeader(width, height, "tiff", num_pages))
     directory = _directory(tags_for_decoder(first.tags, layout, data), first.opaque, numbers, len(data))
     # BigTIFF is handed on as a classic one: Pillow knows it in one byte order only, and 2**32 bytes are over the limit.
     header = data[:2] + struct.pack(order + "HI", 42, len(data) + len(data) % 2)
     clean = b"".join([header, memoryview(data)[8:], bytes(len(data) % 2), directory])
-    return Container("tiff", width, height, clean, frames=num_pages, orientation=upright, negative=layout.negative)
+    return Container(
+        "tiff",
+        width,
+        height,
+        clean,
+        frames=num_pages,
+        orientation=upright,
+        negative=layout.negative,
+        pixel_bytes=4 if layout.num_samples > 1 else 1 + (layout.bits == 16),
+        decoder_bytes=decoder_bytes(first.tags, layout),
+    )
 
 
 def _pages(data: bytes, pointer_at: int, numbers: _Numbers) -> Iterator[_Page]:
@@ -137,7 +157,7 @@ def _take(page: _Page, data: bytes, at: int, numbers: _Numbers) -> int:
     if outside_bytes:
         (value_at,) = read(numbers.order + numbers.offset, data, value_at)
         must_reach(value_at + num_bytes, data, f"tag {tag}")
-    values = read(f"{numbers.order}{count}{unit}", data, value_at) if unit else ()
+    values = _values(data, value_at, count, unit, numbers, tag) if unit else ()
     if not num_bytes or min(values, default=0) < 0:
         raise Unreadable(Reason.CORRUPT, f"the tiff's tag {tag} has an impossible type, length or value")
     if not unit:
@@ -146,6 +166,18 @@ def _take(page: _Page, data: bytes, at: int, numbers: _Numbers) -> int:
         # One value each, whatever the file claims: Pillow warns of a second one.
         page.tags[tag] = values[:1] if tag in _SCALARS else values
     return outside_bytes
+
+
+def _values(data: bytes, at: int, count: int, unit: str, numbers: _Numbers, tag: int) -> Values:
+    if tag not in _PER_BLOCK:
+        values: tuple[int, ...] = read(f"{numbers.order}{min(count, _MOST_VALUES)}{unit}", data, at)
+        return values
+    many = array(unit)
+    must_reach(at + count * many.itemsize, data, f"tag {tag}")
+    many.frombytes(memoryview(data)[at : at + count * many.itemsize])
+    if numbers.order != _NATIVE:
+        many.byteswap()
+    return many
 
 
 def _check_reach(tags: Tags, data: bytes) -> None:
@@ -176,7 +208,10 @@ def _directory(tags: Tags, opaque: dict[int, tuple[int, int, bytes]], numbers: _
     for tag, values in tags.items():
         if values and tag != _ORIENTATION and tag not in _KINDS_OF_FILE:
             kind, unit = (3, "H") if max(values) < 1 << 16 else (4, "I")
-            fields[tag] = (kind, len(values), struct.pack(f"{order}{len(values)}{unit}", *values))
+            many = array(unit, values)
+            if order != _NATIVE:
+                many.byteswap()
+            fields[tag] = (kind, len(many), many.tobytes())
     values_at = at + at % 2 + 2 + 12 * len(fields) + 4
     entries, outside = bytearray(), bytearray()
     for tag, (kind, count, value) in sorted(fields.items()):

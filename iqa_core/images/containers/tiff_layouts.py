@@ -8,13 +8,15 @@ no plane, planes without a meaning are left out, a colour map of 8-bit values is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iqa_core.images.containers.container import Unreadable, must_reach
-from iqa_core.records import Reason
+from iqa_core.records import ImageHeader, Reason
 
-Tags = Mapping[int, tuple[int, ...]]
+Values = Sequence[int]
+"""Tuples, but for where strips and tiles begin and how long they are: those are arrays, for there may be millions."""
+Tags = Mapping[int, Values]
 """The integers of a directory."""
 
 (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER) = (256, 257, 258, 259, 262, 266)
@@ -166,7 +168,7 @@ def _extra(tags: Tags, colours: int, num_samples: int) -> tuple[int, ...]:
     num_extra = num_samples - _COLOURS[colours]
     if num_extra < 0:
         raise _corrupt(f"has {num_samples} samples in a pixel of {_PHOTOMETRICS[colours]}")
-    extra = tags.get(EXTRA, ())
+    extra = tuple(tags.get(EXTRA, ()))
     if colours == _RGB and num_extra == 1 and extra in ((), (_COREL_ALPHA,)):
         return (_ALPHA,)
     if len(extra) != num_extra:
@@ -216,7 +218,50 @@ def _check_compression(layout: Layout, tags: Tags) -> None:
         raise _unsupported(f"{layout} under predictor {predictor}")
 
 
-def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple[int, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """A page's strips or tiles, of one plane."""
+
+    columns: int
+    rows: int
+    """Pixels of one; a strip has no more rows than the page."""
+    across: int
+    down: int
+
+    @classmethod
+    def of(cls, tags: Tags) -> _Grid:
+        width, height = tags[WIDTH][0], tags[HEIGHT][0]
+        tiled = TILE_WIDTH in tags
+        rows = tags.get(TILE_HEIGHT, (0,))[0] if tiled else min(height, tags.get(ROWS_PER_STRIP, (height,))[0])
+        columns = tags[TILE_WIDTH][0] if tiled else width
+        if not rows or not columns:
+            raise _corrupt("has strips or tiles without pixels")
+        return cls(columns, rows, -(-width // columns), -(-height // rows))
+
+
+def check_coded_size(tags: Tags, max_pixels: int, header: ImageHeader) -> None:
+    """Raises where the strips or tiles have more pixels than are taken, whatever is seen of them.
+
+    Tiles fill up what they stand beyond the picture: of a sound one they have up to 4 times its pixels, or it is small.
+    """
+    grid = _Grid.of(tags)
+    coded_pixels = grid.columns * grid.across * grid.rows * grid.down
+    if coded_pixels > max(max_pixels, 4 * header.width * header.height) or grid.columns * grid.rows > max_pixels:
+        size = f"{grid.across} x {grid.down} strips or tiles of {grid.columns} x {grid.rows} pixels"
+        raise Unreadable(Reason.TOO_LARGE, f"the tiff has {size}, more than the limit of {max_pixels}", header)
+
+
+def decoder_bytes(tags: Tags, layout: Layout) -> int:
+    """Of a strip or tile before Pillow gets it, and of what libtiff makes of it where colours are subsampled."""
+    if layout.compression == _UNCOMPRESSED:
+        return 0
+    grid = _Grid.of(tags)
+    bits = layout.bits * (1 if layout.planar else layout.num_stored)
+    as_rgba = 4 * (layout.colours == _YCBCR)
+    return grid.columns * grid.rows * (-(-bits // 8) + as_rgba)
+
+
+def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, Values]:
     """Raises where a strip or tile is missing or cut: Pillow reads past its end and libtiff pads it."""
     mended = {**tags, BITS: (layout.bits,) * layout.num_samples, SAMPLES: (layout.num_samples,)}
     mended |= {COMPRESSION: (layout.compression,), PHOTOMETRIC: (layout.colours,), PLANES: (1 + layout.planar,)}
@@ -225,19 +270,21 @@ def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple
         mended[COLOUR_MAP] = _colour_map(tags.get(COLOUR_MAP, ()), layout.bits)
     if layout.colours == _YCBCR and layout.compression == _UNCOMPRESSED:
         mended[SUBSAMPLING] = (1, 1)
+    if ROWS_PER_STRIP in tags:  # Pillow makes room for as many as are named
+        mended[ROWS_PER_STRIP] = (min(tags[ROWS_PER_STRIP][0], tags[HEIGHT][0]),)
     for tag in (INK_SET, *_STRIPS, *_TILES):
         mended.pop(tag, None)
     return mended | _blocks(tags, layout, data)
 
 
-def _colour_map(values: tuple[int, ...], bits: int) -> tuple[int, ...]:
+def _colour_map(values: Values, bits: int) -> Values:
     """Of 16-bit values, as the format wants; one whose values are all under 256 was written with 8."""
     if len(values) != 3 << bits:
         raise _corrupt(f"has a colour map of {len(values)} values, where {3 << bits} belong to {bits} bits")
     return values if max(values) > 255 else tuple(value * 257 for value in values)
 
 
-def _blocks(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple[int, ...]]:
+def _blocks(tags: Tags, layout: Layout, data: bytes) -> dict[int, Values]:
     """Where the strips or tiles begin and how long they are: as many as the decoder needs, each whole."""
     starts, sizes = _starts_and_sizes(tags)
     if layout.compression != _OLD_JPEG:
@@ -251,7 +298,7 @@ def _blocks(tags: Tags, layout: Layout, data: bytes) -> dict[int, tuple[int, ...
     return dict(zip(_TILES if TILE_WIDTH in tags else _STRIPS, (starts, sizes), strict=True))
 
 
-def _starts_and_sizes(tags: Tags) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _starts_and_sizes(tags: Tags) -> tuple[Values, Values]:
     """As the file has them; some writers store those of tiles under the tags of strips."""
     first, second = (_TILES, _STRIPS) if TILE_WIDTH in tags else (_STRIPS, _TILES)
     starts, sizes = (tags.get(one) or tags.get(other, ()) for one, other in zip(first, second, strict=True))
@@ -260,21 +307,16 @@ def _starts_and_sizes(tags: Tags) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _bytes_of_blocks(tags: Tags, layout: Layout, num_named: int) -> tuple[int, ...]:
     """Bytes of each strip or tile before compression, in the file's order; a last strip may be short, a tile never."""
-    width, height = tags[WIDTH][0], tags[HEIGHT][0]
-    tiled = TILE_WIDTH in tags
-    rows = tags.get(TILE_HEIGHT, (0,))[0] if tiled else min(height, tags.get(ROWS_PER_STRIP, (height,))[0])
-    columns = tags[TILE_WIDTH][0] if tiled else width
-    if not rows or not columns:
-        raise _corrupt("has strips or tiles without pixels")
-    across, down, planes = -(-width // columns), -(-height // rows), layout.num_samples if layout.in_planes else 1
+    grid, planes = _Grid.of(tags), layout.num_samples if layout.in_planes else 1
+    columns, rows, across, down = grid.columns, grid.rows, grid.across, grid.down
     if num_named < across * down * planes:
         # Before as many numbers are made: a few bytes could ask for 100 million.
         raise _corrupt(f"says of {num_named} strips or tiles where they are, its size needs {across * down * planes}")
     row_bits = columns * layout.bits * (1 if layout.in_planes else layout.num_stored)
-    if row_bits % 8 and width % columns and layout.compression == _UNCOMPRESSED:
+    if row_bits % 8 and tags[WIDTH][0] % columns and layout.compression == _UNCOMPRESSED:
         raise _unsupported(f"uncompressed tiles of {columns} pixels, whose rows end inside a byte")
     row_bytes = -(-row_bits // 8)
-    last_rows = rows if tiled else height - rows * (down - 1)
+    last_rows = rows if TILE_WIDTH in tags else tags[HEIGHT][0] - rows * (down - 1)
     return ((rows * row_bytes,) * (across * (down - 1)) + (last_rows * row_bytes,) * across) * planes
 
 
@@ -282,12 +324,13 @@ _JPEG_TAIL_BYTES = 4_096
 """The end marker is looked for in so many, not in all: a million tiles may claim the same 100 MB."""
 
 
-def _check_whole(
-    starts: tuple[int, ...], sizes: tuple[int, ...], needed_bytes: tuple[int, ...], layout: Layout, data: bytes
-) -> None:
+def _check_whole(starts: Values, sizes: Values, needed_bytes: tuple[int, ...], layout: Layout, data: bytes) -> None:
     """Bytes that a file claims and does not have: libtiff pads them, Pillow reads what lies behind."""
     if len(sizes) < len(needed_bytes):
         raise _corrupt(f"says of {len(sizes)} strips or tiles how long they are, its size needs {len(needed_bytes)}")
+    if sum(sizes) > len(data) + sum(needed_bytes):
+        # Strips of the same pixels may share them. 10,000 that share 4 MB would be read for minutes.
+        raise _corrupt(f"has strips or tiles of {sum(sizes)} bytes in {len(data)}, with {sum(needed_bytes)} of pixels")
     for number, (start, size, needed) in enumerate(zip(starts, sizes, needed_bytes, strict=True)):
         end = start + size
         must_reach(end, data, f"strip or tile {number}")

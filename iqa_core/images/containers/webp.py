@@ -9,6 +9,10 @@ _HAS_ALPHA = 0x10
 """A flag of the header. Pillow drops the alpha of an animation without it, and shows black around a small frame."""
 
 
+_DECODER_BYTES_PER_PIXEL = 8
+"""Two canvases of libwebp, while they are copied out to what becomes the picture."""
+
+
 def walk_webp(data: bytes) -> Container:
     end = 8 + read("<I", data, 4)[0]
     must_reach(end, data, "RIFF container")
@@ -33,4 +37,12 @@ def walk_webp(data: bytes) -> Container:
     clean = data[:end]
     if frames and data.startswith(b"VP8X", 12):
         clean = data[:20] + bytes([data[20] | _HAS_ALPHA]) + data[21:end]
-    return Container("webp", width, height, clean, frames=max(1, frames), orientation=orientation or 1)
+    return Container(
+        "webp",
+        width,
+        height,
+        clean,
+        frames=max(1, frames),
+        orientation=orientation or 1,
+        decoder_bytes=_DECODER_BYTES_PER_PIXEL * width * height,
+    )
