@@ -137,8 +137,7 @@ def _answer(kind: bytes, image: bytes, preparer: Preparer) -> tuple[bytes, memor
         found = preparing.probe(image, preparer)
         if isinstance(found, Rejection):
             return _as_json(REJECTED, asdict(found))
-        header, shape = found
-        return _as_json(PROBED, {"header": asdict(header), "shape": asdict(shape)})
+        return _as_json(PROBED, asdict(found))
     except MemoryError:
         return ANSWER.pack(EXCEEDED, 0, 0, 0), memoryview(b"")
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Reason, Rejection
+from iqa_core.images.preparing import Probe
+from iqa_core.records import PreparedShape, Preparer, Reason, Rejection
 from serve.decoder import ANSWER, EXCEEDED, PIXELS, PREPARE, PROBE, PROBED, QUESTION, REJECTED
 from serve.decoding import Probed
 from serve.template import Template
@@ -50,13 +51,7 @@ class _Died(Exception):
     """The decoder is gone, or says what no decoder says."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    header: ImageHeader
-    shape: PreparedShape
-
-
-_FOUND = TypeAdapter(_Found)
+_FOUND = TypeAdapter(Probe)
 _REJECTION = TypeAdapter(Rejection)
 
 
@@ -138,20 +133,20 @@ class Decoders:
     async def probe(self, data: bytes, preparer: Preparer) -> Probed | Rejection:
         """What an image will cost, or why it costs nothing. Raises DecodersDown."""
         answer = await self._answer(PROBE, data, preparer, 4 * len(data), None)
-        if not isinstance(answer, _Found):
+        if not isinstance(answer, Probe):
             assert isinstance(answer, Rejection)
             return answer
-        return Probed(data, answer.header, answer.shape)
+        return Probed(data, answer.header, answer.shape, answer.peak_bytes)
 
     async def prepare(self, image: Probed, preparer: Preparer) -> NDArray[np.uint8] | Rejection:
         """What the assessor takes, (H, W, 3), or why there is nothing to take. Raises DecodersDown."""
-        answer = await self._answer(PREPARE, image.data, preparer, image.peak_bytes, image.shape)
-        assert not isinstance(answer, _Found)
+        answer = await self._answer(PREPARE, image.data, preparer, image.peak_bytes + 2 * len(image.data), image.shape)
+        assert not isinstance(answer, Probe)
         return answer
 
     async def _answer(
         self, kind: bytes, data: bytes, preparer: Preparer, memory_bytes: int, shape: PreparedShape | None
-    ) -> _Found | NDArray[np.uint8] | Rejection:
+    ) -> Probe | NDArray[np.uint8] | Rejection:
         for _ in range(DEATHS_PER_IMAGE):
             try:
                 return await self._asked(kind, data, preparer, memory_bytes, shape)
@@ -163,7 +158,7 @@ class Decoders:
 
     async def _asked(
         self, kind: bytes, data: bytes, preparer: Preparer, memory_bytes: int, shape: PreparedShape | None
-    ) -> _Found | NDArray[np.uint8] | Rejection:
+    ) -> Probe | NDArray[np.uint8] | Rejection:
         question = QUESTION.pack(kind, self._timeout_s, memory_bytes, len(data))
         max_bytes = max(MAX_JSON_BYTES, 3 * shape.height * shape.width if shape else 0)
         decoder = await self._free(preparer)
@@ -252,7 +247,7 @@ class Decoders:
 
 def _checked(
     answer: tuple[bytes, NDArray[np.uint8], int, int], shape: PreparedShape | None
-) -> _Found | NDArray[np.uint8] | Rejection:
+) -> Probe | NDArray[np.uint8] | Rejection:
     """What a decoder may say; shape: of the pixels that were asked for. Raises _Exceeded, and _Died on all else."""
     kind, content, height, width = answer
     if kind == EXCEEDED:

@@ -26,11 +26,6 @@ class Probed:
     """Held while it is decoded and prepared."""
 
     @property
-    def peak_bytes(self) -> int:
-        """Held while it is decoded, at the most."""
-        return 4 * self.header.width * self.header.height + self.prepared_bytes
-
-    @property
     def prepared_bytes(self) -> int:
         """Held until it is answered."""
         return 3 * self.shape.width * self.shape.height

@@ -81,7 +81,11 @@ def test_every_file_is_found_and_prepared_as_in_this_process() -> None:
     async def test(decoders: Decoders) -> None:
         for name, data in files():
             found, expected = await decoders.probe(data, MISBEHAVING), preparing.probe(data, MISBEHAVING)
-            assert found == (expected if isinstance(expected, Rejection) else Probed(data, *expected)), name
+            assert found == (
+                expected
+                if isinstance(expected, Rejection)
+                else Probed(data, expected.header, expected.shape, expected.peak_bytes)
+            ), name
             if isinstance(found, Probed):
                 pixels, in_process = await decoders.prepare(found, MISBEHAVING), preparing.prepare(data, MISBEHAVING)
                 assert type(pixels) is type(in_process), name
@@ -125,7 +129,7 @@ def test_memory_beyond_what_an_image_was_granted_is_refused_to_it() -> None:
         found = await decoders.probe(data, MISBEHAVING)
         assert isinstance(found, Probed)
         assert (await decoders.prepare(found, MISBEHAVING)).shape == (3000, 3000, 3)  # type: ignore[union-attr]
-        lying = Probed(data, ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1))
+        lying = Probed(data, ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1), 64)
         assert await decoders.prepare(lying, MISBEHAVING) == TOO_MUCH
         assert await prepared(decoders, png("ffffff")) is not TOO_MUCH
 
@@ -237,7 +241,9 @@ HEADER = b'{"width": 8, "height": 8, "format": "png", "frames": 1}'
         ANSWER.pack(PIXELS, 192, 64, 1) + bytes(192),
         ANSWER.pack(PIXELS, 0, 8, 8),
         ANSWER.pack(PIXELS, 2**63, 8, 8),
-        json_answer(PROBED, b'{"header": %s, "shape": {"height": 8, "width": 8, "tokens": 1}}' % HEADER),
+        json_answer(
+            PROBED, b'{"header": %s, "shape": {"height": 8, "width": 8, "tokens": 1}, "peak_bytes": 64}' % HEADER
+        ),
         json_answer(REJECTED, b"{"),
         json_answer(REJECTED, b'{"reason": "nice", "detail": "", "header": null}'),
         json_answer(REJECTED, b'{"reason": "corrupt", "detail": 5, "header": null}'),
@@ -248,7 +254,7 @@ HEADER = b'{"width": 8, "height": 8, "format": "png", "frames": 1}'
 def test_what_no_decoder_says_is_not_believed(answer: bytes) -> None:
     async def test() -> None:
         decoders = Decoders(Hostile(answer), 1, 5)
-        image = Probed(b"", ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1))
+        image = Probed(b"", ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1), 64)
         assert await decoders.prepare(image, MISBEHAVING) == TOO_MUCH
 
     asyncio.run(test())
