@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Reason, Rejection
+from iqa_core.images.preparing import PREPARED_BYTES
+from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Preparer, Reason, Rejection
 from serve.decoder import ANSWER, EXCEEDED, PIXELS, PREPARE, PROBE, PROBED, QUESTION, REJECTED
 from serve.decoding import Probed
 from serve.template import Template
@@ -62,10 +63,15 @@ class _Found:
     header: ImageHeader
     shape: PreparedShape
 
+    def is_within(self, limits: ImageLimits) -> bool:
+        """Whether a header and a preparer may say so."""
+        sides = (self.header.width, self.header.height, self.shape.width, self.shape.height)
+        is_inside = sides[0] * sides[1] <= limits.max_pixels and 3 * sides[2] * sides[3] <= PREPARED_BYTES
+        return min(*sides, self.header.frames) > 0 <= self.shape.tokens and is_inside
+
 
 _FOUND = TypeAdapter(_Found)
 _REJECTION = TypeAdapter(Rejection)
-
 
 _Answer: TypeAlias = _Found | NDArray[np.uint8] | Rejection
 
@@ -130,7 +136,7 @@ class _Decoder:
                     raise _Died
         except OSError:
             raise _Died from None
-        return _checked(kind, answer[ANSWER.size : end], (height, width), question.shape)
+        return _checked(question, kind, answer[ANSWER.size : end], (height, width))
 
 
 class Decoders:
@@ -240,7 +246,7 @@ class Decoders:
     async def _start(self, preparer: Preparer) -> None:
         try:
             decoder = _Decoder(*await self._template.fork(preparer), preparer)
-        except OSError as error:
+        except Exception as error:  # whatever it is, those that wait are to hear of it
             self._num_places -= 1
             if not self._num_places:
                 self._turn_away(DecodersDown(f"no process that decodes can be started: {error}"))
@@ -275,8 +281,9 @@ class Decoders:
         return task
 
 
-def _checked(kind: bytes, content: NDArray[np.uint8], size: tuple[int, int], shape: PreparedShape | None) -> _Answer:
+def _checked(question: _Question, kind: bytes, content: NDArray[np.uint8], size: tuple[int, int]) -> _Answer:
     """What a decoder may say; size: height and width. Raises _Exceeded, and _Died on all else."""
+    shape = question.shape
     if kind == EXCEEDED:
         raise _Exceeded
     if kind == PIXELS and shape and size == (shape.height, shape.width) and len(content) == 3 * size[0] * size[1]:
@@ -285,7 +292,9 @@ def _checked(kind: bytes, content: NDArray[np.uint8], size: tuple[int, int], sha
         if kind == REJECTED:
             return _REJECTION.validate_json(content.tobytes(), strict=True)
         if kind == PROBED and not shape:
-            return _FOUND.validate_json(content.tobytes(), strict=True)
+            found = _FOUND.validate_json(content.tobytes(), strict=True)
+            if found.is_within(question.preparer.limits):
+                return found
     except ValidationError:
         pass
     raise _Died

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import signal
 import socket
@@ -262,6 +263,31 @@ def test_what_no_decoder_says_is_not_believed(answer: bytes) -> None:
         decoders = Decoders(Hostile(answer), 1, 5)
         image = Probed(b"", ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1))
         assert await decoders.prepare(image, MISBEHAVING) == TOO_MUCH
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("header", "shape"),
+    [
+        ((8, 8, "png", 1), (8, 8, -1)),
+        ((-8, -8, "png", 1), (8, 8, 1)),
+        ((8, 8, "png", 0), (8, 8, 1)),
+        ((20_000, 20_000, "png", 1), (8, 8, 1)),
+        ((8, 8, "png", 1), (30_000, 30_000, 1)),
+        ((8, 8, 5, 1), (8, 8, 1)),
+        ((8, 8.5, "png", 1), (8, 8, 1)),
+    ],
+)
+def test_no_header_is_believed_that_none_can_have(header: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    found = {
+        "header": dict(zip(("width", "height", "format", "frames"), header, strict=True)),
+        "shape": dict(zip(("height", "width", "tokens"), shape, strict=True)),
+    }
+
+    async def test() -> None:
+        decoders = Decoders(Hostile(json_answer(PROBED, json.dumps(found).encode())), 1, 5)
+        assert await decoders.probe(b"", MISBEHAVING) == TOO_MUCH
 
     asyncio.run(test())
 

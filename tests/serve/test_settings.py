@@ -20,6 +20,7 @@ def test_dotted_keys_are_nested_as_on_a_command_line() -> None:
     [
         ({"max_image": 8}, "max_image: Extra inputs"),
         ({"assessor.checkpint": "demo"}, "assessor.checkpint: Extra inputs"),
+        ({"decode_threads": 4}, "decode_threads is no setting; give decoders"),
         ({"max_images": 0}, "max_images: Input should be greater"),
         ({"uri_allow": ["https://images.example.org/made"]}, "slash at the end"),
         ({"uri_allow": ["file:///etc/"]}, "schemes are https, http, s3"),
