@@ -29,7 +29,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import AvifImagePlugin
 
@@ -44,7 +44,7 @@ FORK, END = b"f", b"e"
 REPLY = struct.Struct("<i")
 
 QUESTION = struct.Struct("<cdQQ")
-"""Kind, seconds of the CPU, bytes of memory, bytes of the encoded image."""
+"""Kind, seconds of the CPU, bytes of memory beside the encoded image, bytes of that image."""
 PROBE, PREPARE = b"q", b"p"
 ANSWER = struct.Struct("<cQII")
 """Kind, bytes that follow, and of pixels their height and width."""
@@ -118,13 +118,20 @@ def answer_questions(connection: socket.socket, preparer: Preparer) -> None:
     own_bytes = _data_bytes() + OWN_BYTES
     questions = connection.makefile("rb")
     while head := questions.read(QUESTION.size):
-        kind, timeout_s, max_bytes, num_bytes = QUESTION.unpack(head)
-        image = questions.read(num_bytes)
-        _limit_data(own_bytes + max_bytes)
-        with deadline(timeout_s, Clock.CPU):
-            head, body = _answer(kind, image, preparer)
-        sent = connection.sendmsg([head, body])
-        connection.sendall(body[sent - len(head) :])
+        _answer_one(head, questions, connection, preparer, own_bytes)
+
+
+def _answer_one(
+    question: bytes, questions: BinaryIO, connection: socket.socket, preparer: Preparer, own_bytes: int
+) -> None:
+    """Keeps nothing of it: neither while it waits for the next question nor beside the next image."""
+    kind, timeout_s, max_bytes, num_bytes = QUESTION.unpack(question)
+    image = questions.read(num_bytes)
+    _limit_data(own_bytes + num_bytes + max_bytes)
+    with deadline(timeout_s, Clock.CPU):
+        head, body = _answer(kind, image, preparer)
+    sent = connection.sendmsg([head, body])
+    connection.sendall(body[sent - len(head) :])
 
 
 def _answer(kind: bytes, image: bytes, preparer: Preparer) -> tuple[bytes, memoryview]:

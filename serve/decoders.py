@@ -8,19 +8,20 @@ takes the place of each that has ended.
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from iqa_core.images.preparing import Probe
-from iqa_core.records import PreparedShape, Preparer, Reason, Rejection
+from iqa_core.images.preparing import PREPARED_BYTES, Probe
+from iqa_core.records import ImageLimits, PreparedShape, Preparer, Reason, Rejection
 from serve.decoder import ANSWER, EXCEEDED, PIXELS, PREPARE, PROBE, PROBED, QUESTION, REJECTED
 from serve.decoding import Probed
 from serve.template import Template
@@ -30,8 +31,14 @@ T = TypeVar("T")
 DEATHS_PER_IMAGE = 2
 """One may be another's fault (a machine without memory); two in fresh processes are the image's."""
 
-WALL_SECONDS = 4.0
+PIXELS_PER_TIMEOUT = 25_000_000
+"""An image has the time limit once for each so many of its pixels, begun: they take 0.6 to 1.5 s, by format."""
+
+WALL_SECONDS = 6.0
 """Per second of the CPU that an image may take, until its decoder is killed from outside: several share a core."""
+
+SPARE = 1.25
+"""Of the memory that decoding an image is known to hold: what is limited is memory that is asked for, used or not."""
 
 SMALL_BYTES = 64 * 1024
 """Of an image that goes in one piece with its question: to copy it takes less than another call."""
@@ -54,6 +61,31 @@ class _Died(Exception):
 _FOUND = TypeAdapter(Probe)
 _REJECTION = TypeAdapter(Rejection)
 
+_Answer: TypeAlias = Probe | NDArray[np.uint8] | Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    kind: bytes
+    image: bytes
+    preparer: Preparer
+    timeout_s: float
+    """Of the CPU."""
+    memory_bytes: int
+    """Beside the image itself."""
+    shape: PreparedShape | None = None
+    """Of the pixels that are asked for."""
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """What is sent, call by call."""
+        head = QUESTION.pack(self.kind, self.timeout_s, self.memory_bytes, len(self.image))
+        return (head + self.image,) if len(self.image) <= SMALL_BYTES else (head, self.image)
+
+    @property
+    def max_answer_bytes(self) -> int:
+        return max(MAX_JSON_BYTES, 3 * self.shape.height * self.shape.width if self.shape else 0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Decoder:
@@ -74,20 +106,14 @@ class _Decoder:
             return False
         return False
 
-    async def ask(self, question: bytes, image: bytes, max_bytes: int) -> tuple[bytes, NDArray[np.uint8], int, int]:
-        """Kind, bytes, height and width of the answer. Raises _Died.
-
-        max_bytes: of the answer.
-        """
+    async def answer(self, question: _Question) -> _Answer:
+        """Raises _Exceeded and _Died; after these nothing may be asked any more."""
         loop = asyncio.get_running_loop()
-        answer = np.empty(ANSWER.size + max_bytes, np.uint8)  # unlike a bytearray it costs nothing until it is filled
+        answer = np.empty(ANSWER.size + question.max_answer_bytes, np.uint8)  # costs nothing until it is filled
         place, end, filled = answer.data, ANSWER.size, 0
         try:
-            if len(image) <= SMALL_BYTES:
-                await loop.sock_sendall(self.connection, question + image)
-            else:
-                await loop.sock_sendall(self.connection, question)
-                await loop.sock_sendall(self.connection, image)
+            for part in question.parts:
+                await loop.sock_sendall(self.connection, part)
             while filled < end:
                 received = await loop.sock_recv_into(self.connection, place[filled:])
                 filled += received
@@ -98,7 +124,7 @@ class _Decoder:
                     raise _Died
         except OSError:
             raise _Died from None
-        return kind, answer[ANSWER.size : end], height, width
+        return _checked(question, kind, answer[ANSWER.size : end], (height, width))
 
 
 class Decoders:
@@ -108,7 +134,7 @@ class Decoders:
     """
 
     def __init__(self, template: Template, count: int, timeout_s: float) -> None:
-        """timeout_s: of the CPU, for one image."""
+        """timeout_s: of the CPU, for each PIXELS_PER_TIMEOUT of an image."""
         self._template = template
         self._count = count
         self._timeout_s = timeout_s
@@ -132,39 +158,37 @@ class Decoders:
 
     async def probe(self, data: bytes, preparer: Preparer) -> Probed | Rejection:
         """What an image will cost, or why it costs nothing. Raises DecodersDown."""
-        answer = await self._answer(PROBE, data, preparer, 4 * len(data), None)
-        if not isinstance(answer, Probe):
-            assert isinstance(answer, Rejection)
-            return answer
-        return Probed(data, answer.header, answer.shape, answer.peak_bytes)
+        # a BMP in runs is expanded to see whether it is whole
+        memory_bytes = 4 * len(data) + (4 * preparer.limits.max_pixels if data.startswith(b"BM") else 0)
+        found = await self._answer(_Question(PROBE, data, preparer, self._timeout_s, memory_bytes))
+        if isinstance(found, Rejection):
+            return found
+        assert isinstance(found, Probe)
+        return Probed(data, found.header, found.shape, found.peak_bytes)
 
     async def prepare(self, image: Probed, preparer: Preparer) -> NDArray[np.uint8] | Rejection:
         """What the assessor takes, (H, W, 3), or why there is nothing to take. Raises DecodersDown."""
-        answer = await self._answer(PREPARE, image.data, preparer, image.peak_bytes + 2 * len(image.data), image.shape)
-        assert not isinstance(answer, Probe)
-        return answer
+        timeout_s = self._timeout_s * math.ceil(image.header.width * image.header.height / PIXELS_PER_TIMEOUT)
+        memory_bytes = int(SPARE * image.peak_bytes)
+        found = await self._answer(_Question(PREPARE, image.data, preparer, timeout_s, memory_bytes, image.shape))
+        assert not isinstance(found, Probe)
+        return found
 
-    async def _answer(
-        self, kind: bytes, data: bytes, preparer: Preparer, memory_bytes: int, shape: PreparedShape | None
-    ) -> Probe | NDArray[np.uint8] | Rejection:
+    async def _answer(self, question: _Question) -> _Answer:
         for _ in range(DEATHS_PER_IMAGE):
             try:
-                return await self._asked(kind, data, preparer, memory_bytes, shape)
+                return await self._asked(question)
             except _Exceeded:
                 break
             except _Died:
                 pass
         return Rejection(Reason.CORRUPT, "decoding it crashed or exceeded its time or memory")
 
-    async def _asked(
-        self, kind: bytes, data: bytes, preparer: Preparer, memory_bytes: int, shape: PreparedShape | None
-    ) -> Probe | NDArray[np.uint8] | Rejection:
-        question = QUESTION.pack(kind, self._timeout_s, memory_bytes, len(data))
-        max_bytes = max(MAX_JSON_BYTES, 3 * shape.height * shape.width if shape else 0)
-        decoder = await self._free(preparer)
+    async def _asked(self, question: _Question) -> _Answer:
+        decoder = await self._free(question.preparer)
         try:
-            async with asyncio.timeout(WALL_SECONDS * self._timeout_s):
-                answer = _checked(await decoder.ask(question, data, max_bytes), shape)
+            async with asyncio.timeout(WALL_SECONDS * question.timeout_s):
+                answer = await decoder.answer(question)
         except BaseException as error:  # if only that the caller is gone: what it held is free when the process is
             exit_code = await asyncio.shield(self._begin_end(decoder))
             if isinstance(error, TimeoutError) or (isinstance(error, _Died) and exit_code == -signal.SIGPROF):
@@ -210,7 +234,7 @@ class Decoders:
     async def _start(self, preparer: Preparer) -> None:
         try:
             decoder = _Decoder(*await self._template.fork(preparer), preparer)
-        except OSError as error:
+        except Exception as error:  # whatever it is, those that wait are to hear of it
             self._num_places -= 1
             if not self._num_places:
                 self._turn_away(DecodersDown(f"no process that decodes can be started: {error}"))
@@ -245,23 +269,31 @@ class Decoders:
         return task
 
 
-def _checked(
-    answer: tuple[bytes, NDArray[np.uint8], int, int], shape: PreparedShape | None
-) -> Probe | NDArray[np.uint8] | Rejection:
-    """What a decoder may say; shape: of the pixels that were asked for. Raises _Exceeded, and _Died on all else."""
-    kind, content, height, width = answer
+def _checked(question: _Question, kind: bytes, content: NDArray[np.uint8], size: tuple[int, int]) -> _Answer:
+    """What a decoder may say; size: height and width. Raises _Exceeded, and _Died on all else."""
+    shape = question.shape
     if kind == EXCEEDED:
         raise _Exceeded
-    if kind == PIXELS and shape and (height, width, len(content)) == (shape.height, shape.width, 3 * height * width):
-        return content.reshape(height, width, 3)
+    if kind == PIXELS and shape and size == (shape.height, shape.width) and len(content) == 3 * size[0] * size[1]:
+        return content.reshape(*size, 3)
     try:
         if kind == REJECTED:
             return _REJECTION.validate_json(content.tobytes(), strict=True)
         if kind == PROBED and not shape:
-            return _FOUND.validate_json(content.tobytes(), strict=True)
+            found = _FOUND.validate_json(content.tobytes(), strict=True)
+            if _is_within(question.preparer.limits, found):
+                return found
     except ValidationError:
         pass
     raise _Died
+
+
+def _is_within(limits: ImageLimits, found: Probe) -> bool:
+    """Whether a header and a preparer may say so."""
+    width, height = found.header.width, found.header.height
+    is_inside = width * height <= limits.max_pixels and 3 * found.shape.width * found.shape.height <= PREPARED_BYTES
+    counts = (width, height, found.shape.width, found.shape.height, found.header.frames, found.peak_bytes)
+    return min(counts) > 0 <= found.shape.tokens and is_inside
 
 
 def _let_go(template: Template, decoders: list[_Decoder]) -> None:

@@ -60,7 +60,8 @@ class ServeSettings(BaseModel):
     decoders: int = Field(default=4, ge=1)
     """Processes that decode, of one ingress; an image has one for itself."""
     decode_timeout_s: float = Field(default=5, gt=0)
-    """Seconds of the CPU that decoding one image may take, or four times as many by the clock: then it is `corrupt`."""
+    """Seconds of the CPU that decoding an image may take, for each 25 million of its pixels, and six times as many by
+    the clock; what takes longer is `corrupt`."""
     max_waiting_images: int = Field(default=1024, ge=1)
     """In front of one replica's assessor; more are told to come back (429)."""
     request_timeout_s: float = Field(default=120, gt=0)

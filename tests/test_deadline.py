@@ -35,6 +35,13 @@ def test_a_block_that_takes_too_long_ends_the_process_and_says_where(block: str,
     assert "in hang" in process.stderr
 
 
+@pytest.mark.parametrize(("block", "code"), [("sum(iter(int, 1))", -signal.SIGPROF), ("time.sleep(0.2)", 0)])
+def test_the_clock_of_the_cpu_ends_what_works_and_not_what_waits(block: str, code: int) -> None:
+    script = f"import time\nfrom iqa_core.deadline import Clock, deadline\nwith deadline(0.1, Clock.CPU): {block}"
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == code
+
+
 def test_a_block_in_time_does_not() -> None:
     assert ended(0.2, "pass").returncode == 0
 

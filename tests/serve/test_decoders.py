@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -28,7 +30,7 @@ from serve.decoder import ANSWER, PIXELS, PROBED, REJECTED
 from serve.decoders import Decoders, DecodersDown
 from serve.decoding import Probed
 from serve.template import Template
-from tests.bad_images import bad_images, encoded
+from tests.bad_images import bad_images, encoded, exif_with_orientation
 from tests.serve import local
 from tests.serve.local import TEMPLATE, asking
 
@@ -110,7 +112,7 @@ def test_an_image_that_never_ends_is_given_up_after_one_try() -> None:
         found = await asyncio.gather(*(prepared(decoders, png(colour)) for colour in (HANGS, HANGS, "ffffff")))
         assert found[:2] == [TOO_MUCH, TOO_MUCH]
         assert found[2].shape == (16, 16, 3)
-        assert 0.2 <= time.monotonic() - began < 10
+        assert 0.3 <= time.monotonic() - began < 10
 
     with_decoders(test, timeout_s=0.05)
 
@@ -132,6 +134,17 @@ def test_memory_beyond_what_an_image_was_granted_is_refused_to_it() -> None:
         lying = Probed(data, ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1), 64)
         assert await decoders.prepare(lying, MISBEHAVING) == TOO_MUCH
         assert await prepared(decoders, png("ffffff")) is not TOO_MUCH
+
+    with_decoders(test, count=1)
+
+
+def test_nothing_is_kept_of_an_image_that_was_answered() -> None:
+    async def test(decoders: Decoders) -> None:
+        sizes = []
+        for side in (16, 3000, 16):  # 27 MB of pixels in between
+            assert (await prepared(decoders, png("ffffff", side))).shape == (side, side, 3)
+            sizes.append(sum(process.memory_info().rss for process in processes()))
+        assert sizes[2] - sizes[0] < 16e6
 
     with_decoders(test, count=1)
 
@@ -260,6 +273,32 @@ def test_what_no_decoder_says_is_not_believed(answer: bytes) -> None:
     asyncio.run(test())
 
 
+@pytest.mark.parametrize(
+    ("header", "shape"),
+    [
+        ((8, 8, "png", 1), (8, 8, -1)),
+        ((-8, -8, "png", 1), (8, 8, 1)),
+        ((8, 8, "png", 0), (8, 8, 1)),
+        ((20_000, 20_000, "png", 1), (8, 8, 1)),
+        ((8, 8, "png", 1), (30_000, 30_000, 1)),
+        ((8, 8, 5, 1), (8, 8, 1)),
+        ((8, 8.5, "png", 1), (8, 8, 1)),
+    ],
+)
+def test_no_header_is_believed_that_none_can_have(header: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    found = {
+        "header": dict(zip(("width", "height", "format", "frames"), header, strict=True)),
+        "shape": dict(zip(("height", "width", "tokens"), shape, strict=True)),
+        "peak_bytes": 192,
+    }
+
+    async def test() -> None:
+        decoders = Decoders(Hostile(json_answer(PROBED, json.dumps(found).encode())), 1, 5)
+        assert await decoders.probe(b"", MISBEHAVING) == TOO_MUCH
+
+    asyncio.run(test())
+
+
 def test_a_decoder_has_no_secrets_and_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     template = Template()
     monkeypatch.setenv("IQA_API_TOKENS", "correct-horse-battery")
@@ -333,3 +372,42 @@ def test_images_that_take_too_long_take_no_decoder_for_ever(hanging: str) -> Non
             assert answer.json()["results"][0]["status"] == "scored"
 
     asyncio.run(test())
+
+
+SIDE = 6_000
+
+
+def large_images() -> Iterator[tuple[str, bytes]]:
+    """36 million pixels in each kind of mode and format: 64 MiB, which are a decoder's own, are 2 bytes of each."""
+    grey = Image.linear_gradient("L").resize((SIDE, SIDE))
+    rgb = Image.merge("RGB", [grey, grey.transpose(Image.Transpose.ROTATE_90), grey])
+    rgba = rgb.copy()
+    rgba.putalpha(grey)
+    palette = rgb.quantize(64, Image.Quantize.FASTOCTREE)
+    yield "jpeg", encoded(rgb, "JPEG")
+    yield "jpeg, progressive", encoded(rgb, "JPEG", progressive=True, subsampling=0)
+    yield "jpeg, turned", encoded(rgb, "JPEG", exif=exif_with_orientation(6))
+    yield "jpeg, CMYK", encoded(rgb.convert("CMYK"), "JPEG")
+    for mode in ("L", "LA", "RGB", "RGBA"):
+        yield f"png, {mode}", encoded(rgba.convert(mode), "PNG", compress_level=1)
+    yield "png, palette", encoded(palette, "PNG", compress_level=1)
+    yield "png, palette and key", encoded(palette, "PNG", compress_level=1, transparency=3)
+    yield "png, 16-bit", encoded(grey.convert("I;16"), "PNG", compress_level=1)
+    yield "webp, lossless", encoded(rgba, "WEBP", lossless=True, quality=0, method=0)
+    yield "webp", encoded(rgb, "WEBP", method=0)
+    yield "gif", encoded(palette, "GIF")
+    yield "bmp", encoded(rgb, "BMP")
+    yield "tiff", encoded(rgba, "TIFF", compression="tiff_lzw")
+    yield "avif", encoded(rgb, "AVIF", speed=10)
+    runs = (b"\xff\x01" * (SIDE // 255) + bytes([SIDE % 255, 1]) + b"\0\0") * SIDE + b"\0\1"
+    head = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 0, 0, 1078, 40, SIDE, SIDE, 1, 8, 1, 0, 0, 0, 256, 0)
+    yield "bmp, in runs", head + bytes(1024) + runs
+
+
+@pytest.mark.chaos
+def test_a_large_image_of_any_kind_has_the_time_and_memory_that_it_needs() -> None:
+    async def test(decoders: Decoders) -> None:
+        for name, data in large_images():
+            assert not isinstance(found := await prepared(decoders, data), Rejection), (name, found)
+
+    with_decoders(test)
