@@ -208,6 +208,5 @@ def test_decoding_holds_no_more_than_was_said_of_it(tmp_path: Path) -> None:
 @ON_LINUX
 @pytest.mark.chaos
 def test_what_is_said_of_large_pictures_is_at_most_a_third_more_than_they_hold(tmp_path: Path) -> None:
-    for name, data in large_files(6_000, 4_000, None):
-        for _, said, measured in peaks({name: data}, tmp_path):
-            assert measured <= said <= 1.3 * measured, name
+    found = [next(peaks({name: data}, tmp_path)) for name, data in large_files(6_000, 4_000, None)]
+    assert [one for one in found if not one[2] <= one[1] <= 1.3 * one[2]] == []
