@@ -50,6 +50,28 @@ def test_what_a_header_does_to_a_preparer_is_said_of_it_in_either_way() -> None:
     assert not isinstance(probe(PNG, Preparer(rows - 1)), Rejection)
 
 
+def test_what_preparing_would_hold_is_bounded_and_counted() -> None:
+    class Wide(Preparer):
+        work_bytes: int = 0
+
+        def shape(self, header: ImageHeader) -> PreparedShape:
+            return PreparedShape(8, header.width, 5, self.work_bytes)
+
+    preparer = Wide()
+    plain = probe(PNG, preparer)
+    assert isinstance(plain, Probe)
+    assert plain.peak_bytes > 7 * WIDTH * HEIGHT, "Pillow's picture and the pixels"
+    Wide.work_bytes = PREPARED_BYTES
+    counted = probe(PNG, preparer)
+    assert isinstance(counted, Probe)
+    assert counted.peak_bytes == 3 * WIDTH * HEIGHT + PREPARED_BYTES
+    Wide.work_bytes += 1
+    for found in (probe(PNG, preparer), prepare(PNG, preparer)):
+        assert isinstance(found, Rejection)
+        assert found.reason is Reason.TOO_LARGE
+        assert str(PREPARED_BYTES + 1) in found.detail
+
+
 def test_pixels_that_a_preparer_cannot_take_are_the_images_matter() -> None:
     class Raising(Preparer):
         def prepare(self, image: RgbImage) -> NDArray[np.uint8]:

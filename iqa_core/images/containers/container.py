@@ -12,7 +12,7 @@ STRIP_PIXELS = 2**18
 """Pixels that are made RGB at a time: what a conversion holds beside them stays in a processor's cache."""
 _STRIP_BYTES_PER_PIXEL = 32
 """The strip with alpha, as RGBA, as RGB, on white, as an array: each for itself at most 4 bytes, or 3 twice."""
-_LIBRARY_BYTES = 2**20
+_LIBRARY_BYTES = 2**21
 """Tables and buffers of any decoder."""
 
 

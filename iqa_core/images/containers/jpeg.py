@@ -84,6 +84,17 @@ def _coefficient_bytes(width: int, height: int, factors: bytes) -> int:
     return 2 * 64 * num_units * sum(across * down for across, down in sides)
 
 
+def frame_size(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Width and height of the frame that begins between two places; 0 and 0 where there is none."""
+    while (segment := _JPEG_SEGMENT.search(data, at, end)) and segment[0][1] not in (0xD9, 0xDA):
+        at = segment.end()
+        if segment[0][1] in _JPEG_FRAMES:
+            height, width = read(">HH", data, at + 3)
+            return width, height
+        at += read(">H", data, at)[0]
+    return 0, 0
+
+
 def _check_process(process: int, bits: int) -> None:
     if process not in _JPEG_READ:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"jpeg process {process:#x} is not read; save it as baseline")
@@ -91,15 +102,15 @@ def _check_process(process: int, bits: int) -> None:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"jpeg samples of {bits} bits are not read; save 8 bits")
 
 
-_MOST_SCANS, _USUAL_SCANS = 100, 20
+_MOST_SCANS, USUAL_SCANS = 100, 20
 """Of any picture, and of a large one. Encoders write 6 (grey) to 10, Photoshop 3 to 5, mozjpeg up to 18."""
-_MOST_PIXELS_SCANNED = 20 * 100_000_000
+MOST_PIXELS_SCANNED = 20 * 100_000_000
 """Each scan goes over the whole picture, though it may be a dozen bytes: 0.04 to 0.1 s for 100 million pixels."""
 
 
 def _require_few_scans(data: bytes, at: int, jpeg: Container) -> None:
     """Raises where more scans than that follow the one at `at`, before the end marker."""
-    most = max(_USUAL_SCANS, min(_MOST_SCANS, _MOST_PIXELS_SCANNED // max(1, jpeg.width * jpeg.height)))
+    most = max(USUAL_SCANS, min(_MOST_SCANS, MOST_PIXELS_SCANNED // max(1, jpeg.width * jpeg.height)))
     num_scans = 1
     while num_scans <= most:
         segment = _JPEG_SEGMENT.search(data, at)

@@ -23,6 +23,7 @@ from iqa_core.images.containers.tiff_layouts import (
     WIDTH,
     Tags,
     Values,
+    body_and_tags,
     check_coded_size,
     decoder_bytes,
     layout_of,
@@ -96,11 +97,14 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
         # Rejected for that, whatever else it has; its strips may be millions.
         return Container("tiff", width, height, b"", frames=num_pages, orientation=upright)
     layout = layout_of(first.tags, order)
-    check_coded_size(first.tags, limits.max_pixels, ImageHeader(width, height, "tiff", num_pages))
-    directory = _directory(tags_for_decoder(first.tags, layout, data), first.opaque, numbers, len(data))
+    header = ImageHeader(width, height, "tiff", num_pages)
+    check_coded_size(first.tags, layout, data, limits.max_pixels, header)
+    body, tags = body_and_tags(tags_for_decoder(first.tags, layout, data), layout, data)
+    end = 8 + len(body)
+    directory = _directory(tags, first.opaque, numbers, end)
     # BigTIFF is handed on as a classic one: Pillow knows it in one byte order only, and 2**32 bytes are over the limit.
-    header = data[:2] + struct.pack(order + "HI", 42, len(data) + len(data) % 2)
-    clean = b"".join([header, memoryview(data)[8:], bytes(len(data) % 2), directory])
+    head = data[:2] + struct.pack(order + "HI", 42, end + end % 2)
+    clean = b"".join([head, body, bytes(end % 2), directory])
     return Container(
         "tiff",
         width,

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_reach, read
+from iqa_core.images.containers.container import (
+    Container,
+    Unreadable,
+    exif_orientation,
+    must_be_few,
+    must_reach,
+    read,
+)
 from iqa_core.records import Reason
 
+_FIRST_BODY = 20
+"""Where libwebp looks for the header; one that comes later is none."""
 _HAS_ALPHA = 0x10
 """A flag of the header. Pillow drops the alpha of an animation without it, and shows black around a small frame."""
 
@@ -16,14 +25,16 @@ _DECODER_BYTES_PER_PIXEL = 8
 def walk_webp(data: bytes) -> Container:
     end = 8 + read("<I", data, 4)[0]
     must_reach(end, data, "RIFF container")
-    width = height = frames = 0
+    width = height = frames = num_chunks = 0
     orientation, at = None, 12
     while at + 8 <= end:
         kind, length = read("<4sI", data, at)
         body, at = at + 8, at + 8 + length + length % 2
         if body + length > end:
             raise Unreadable(Reason.CORRUPT, f"the webp's chunk at byte {body - 8} is longer than the file says it is")
-        if kind == b"VP8X":
+        num_chunks += 1
+        must_be_few(num_chunks, data, "webp")
+        if kind == b"VP8X" and body == _FIRST_BODY:
             width, height = (1 + int.from_bytes(data[i : i + 3], "little") for i in (body + 4, body + 7))
         elif kind == b"VP8 " and not width:
             width, height = (side & 0x3FFF for side in read("<HH", data, body + 6))

@@ -15,7 +15,10 @@ import pytest
 from PIL import Image
 
 from iqa_core.images import decode, read_header
+from iqa_core.images.containers.container import Container
+from iqa_core.images.inspection import inspect
 from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
+from tests.bad_images import encoded
 from tests.tiffs import (
     ASSOCIATED,
     BLACK_IS_ZERO,
@@ -389,3 +392,80 @@ def test_a_second_page_that_is_a_cameras_small_jpeg_is_sound() -> None:
         else:
             assert isinstance(image, Rejection)
             assert image.reason is reason
+
+
+def refused(data: bytes, max_pixels: int) -> Rejection:
+    found = read_header(data, ImageLimits(max_pixels=max_pixels))
+    assert isinstance(found, Rejection), found
+    return found
+
+
+def page(width: int, height: int, block: bytes, **tags: list[int] | None) -> bytes:
+    """Of one strip or tile of 8-bit grey."""
+    named = {256: [width], 257: [height], 258: [8], 262: [BLACK_IS_ZERO], 277: [1]}
+    layout = Layout(BLACK_IS_ZERO, blocks="tiles" if "t322" in tags else "strip")
+    return file_of(named, [block], layout, Changes({int(tag[1:]): values for tag, values in tags.items()}))
+
+
+def test_tiles_count_with_all_their_pixels() -> None:
+    """One of 26,000 x 26,000 took 2 GB to show 64 x 64 of it."""
+    tiled = page(64, 64, zlib.compress(bytes(128 * 128)), t259=[DEFLATE], t322=[128], t323=[128])
+    assert isinstance(decode(tiled, ImageLimits(max_pixels=128 * 128)), RgbImage)
+    found = refused(tiled, 128 * 128 - 1)
+    assert found.reason is Reason.TOO_LARGE
+    assert found.header == ImageHeader(64, 64, "tiff", 1)
+    assert "128 x 128" in found.detail
+    many = page(64, 640, zlib.compress(b""), t259=[DEFLATE], t322=[512], t323=[64])
+    assert refused(many, 64 * 640).reason is Reason.TOO_LARGE, "eight times the pixels that are seen"
+    thin = page(2, 40_000, bytes(8), t259=[RAW], t322=[1], t323=[1])
+    assert "80000 tiles of 1 x 1" in decode(thin, ImageLimits(min_side=1)).detail  # type: ignore[union-attr]
+
+
+def test_more_rows_per_strip_than_there_are_cost_nothing() -> None:
+    data = page(64, 64, zlib.compress(bytes(64 * 64)), t259=[DEFLATE], t278=[2**32 - 2])
+    assert isinstance(decode(data, LIMITS), RgbImage)
+    assert inspected(data).decoder_bytes == 64 * 64
+
+
+def inspected(data: bytes) -> Container:
+    found = inspect(data, LIMITS)
+    assert isinstance(found, Container), found
+    return found
+
+
+def test_a_jpeg_in_a_strip_is_no_larger_than_is_taken() -> None:
+    """libtiff takes one of more rows than the strip has, if it is the last."""
+    tall = encoded(Image.new("L", (64, 128)), "JPEG", progressive=True)
+    data = page(64, 64, tall, t259=[JPEG], t278=[64])
+    assert isinstance(decode(data, ImageLimits(max_pixels=64 * 128)), RgbImage)
+    assert refused(data, 64 * 128 - 1).reason is Reason.TOO_LARGE
+    scan = tall[tall.rindex(b"\xff\xda") : -2]
+    often = page(4_000, 4_000, tall[:-2] + 130 * scan + tall[-2:], t259=[JPEG], t278=[4_000])
+    found = read_header(often, LIMITS)
+    assert isinstance(found, Rejection)
+    assert "136 scans of 4000 x 4000" in found.detail
+
+
+@pytest.mark.parametrize("planes", [False, True])
+def test_uncompressed_strips_are_given_as_one(planes: bool) -> None:
+    """Each took 12 microseconds, whatever its size."""
+    for order in "<>":
+        layout = Layout(blocks="strips", planes=planes, order=order)
+        data, pixels_HWC = written(layout)
+        read = decode(data, LIMITS)
+        assert isinstance(read, RgbImage)
+        np.testing.assert_array_equal(read.pixels_HWC, pixels_HWC)
+        assert len(inspected(data).clean) < WIDTH * HEIGHT * 3 + 400
+
+
+def test_strips_may_share_bytes_as_far_as_their_pixels_go() -> None:
+    row = bytes(range(64))
+    shared = {273: [8] * 64, 279: [64] * 64, 278: [1]}
+    image = decode(page(64, 64, row, t259=[RAW], **{f"t{tag}": value for tag, value in shared.items()}), LIMITS)
+    assert isinstance(image, RgbImage)
+    assert (image.pixels_HWC == np.arange(64)[None, :, None]).all()
+    packed = zlib.compress(row) + bytes(4_000)
+    greedy = {273: [8] * 64, 279: [len(packed)] * 64, 278: [1]}
+    found = read_header(page(64, 64, packed, t259=[DEFLATE], **{f"t{tag}": v for tag, v in greedy.items()}), LIMITS)
+    assert isinstance(found, Rejection)
+    assert found.reason is Reason.CORRUPT
