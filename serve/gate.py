@@ -1,7 +1,7 @@
 """Any HTTP request -> one that may be answered, its body read and bounded; all others are refused here.
 
-In this order: peer, token, size as announced, places. Only then is the body read, and given up where it grows over the
-limit or does not arrive in time. So whoever may not ask costs a look at the headers.
+In this order: head, peer, token, size as announced, places. Only then is the body read, and given up where it grows
+over the limit or does not arrive in time. So whoever may not ask costs a look at the headers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve import head
 from serve.errors import Refusal, come_back
 from serve.settings import ServeSettings
 from serve.tally import Tally
@@ -86,6 +87,7 @@ class Gate:
             self._tally.request(path if path in self._paths else "other", status, time.monotonic() - began)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head.check(scope)
         headers = Headers(scope=scope)
         self._check_peer(scope, headers)
         if own_path(scope) not in OPEN_PATHS:
