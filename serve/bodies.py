@@ -56,7 +56,7 @@ class FewFields(BaseModel):
 class ImageInput(FewFields):
     """One image: itself, or where it lies."""
 
-    data: str | None = Field(default=None, examples=["data:image/png;base64,iVBORw0KGgo…"])
+    data: str | None = None
     """The encoded file in base64, in either alphabet, broken into lines or not, with or without `data:…;base64,`."""
     uri: str | None = None
     """Fetched by the endpoint if its operator allows it; else the image is rejected as `forbidden`."""
