@@ -15,7 +15,7 @@ def json_object(text: str) -> dict[str, Any]:
     """The object behind `--storage-options`. Raises CallerError, which does not show it: it may hold secrets."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CallerError(f"--storage-options: it is no JSON ({error})") from None
     if not isinstance(found, dict):
         raise CallerError('--storage-options: it is no JSON object; write it as {"key": "value"}')

@@ -73,11 +73,11 @@ def load_fusion(path: str | Path) -> FusionWeights:
         content = _FusionFile.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise CallerError(f"fusion weights {path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CallerError(f"fusion weights {path} are not TOML: {error}") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CallerError(f"fusion weights {path}: {faults}") from None
+    except (ValueError, RecursionError) as error:
+        raise CallerError(f"fusion weights {path} are not TOML: {error}") from None
     return FusionWeights.from_mapping(content.weights, source=content.source)
 
 

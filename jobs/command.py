@@ -120,7 +120,7 @@ def _toml(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return _snake(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CallerError(f"--config {path}: {error}") from error
 
 

@@ -24,10 +24,12 @@ from serve.dialects import REWARD, flow_factory_answer, flow_factory_images, uni
 from serve.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching import fetch_allowed
+from serve.json_values import SMALL_BODY_BYTES
 from serve.openapi import describe_bodies, json_body, question_body
 from serve.places import Place
 from serve.settings import ServeSettings
 from serve.tally import Tally
+from serve.threads import Threads
 from serve.uris import UriRule
 
 T = TypeVar("T")
@@ -36,8 +38,8 @@ PAGE = Path(__file__).with_name("page.html")
 
 READY_WITHIN_S = 2.0
 
-THREAD_BODY_BYTES = 128 * 1024
-"""Bodies from this size are parsed off the event loop: below, the hop costs more than the parsing."""
+PARSE_THREADS = 2
+"""They share the interpreter with the event loop; a parser that waits for a third core would only take turns."""
 
 
 class Api:
@@ -53,6 +55,7 @@ class Api:
         self._tally = tally
         self._rules = tuple(UriRule.parse(prefix) for prefix in settings.uri_allow)
         self._page = PAGE.read_bytes()
+        self._parsers = Threads(PARSE_THREADS, "parse")
 
     async def assess(self, request: Request) -> Response:
         """Scores, spread and reward of each image, or the reason why it has none."""
@@ -73,8 +76,8 @@ class Api:
 
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
-        body = await _json_body(request)
-        _, images = await self._parsed(lambda: unirl_images(body, self._settings.max_images), body, caller_of(request))
+        _check_json(request)
+        images = await self._parsed(request, unirl_images)
         return _json(unirl_answer(*await self._judged(images, caller_of(request))))
 
     async def unirl_rewards(self) -> Response:
@@ -83,10 +86,8 @@ class Api:
 
     async def flow_factory_compute(self, request: Request) -> Response:
         """The dialect of Flow-Factory's remote reward."""
-        body = await _json_body(request)
-        images = await self._parsed(
-            lambda: flow_factory_images(body, self._settings.max_images), body, caller_of(request)
-        )
+        _check_json(request)
+        images = await self._parsed(request, flow_factory_images)
         return _json(flow_factory_answer(*await self._judged(images, caller_of(request))))
 
     async def healthz(self) -> Response:
@@ -125,17 +126,20 @@ class Api:
         )
 
     async def _answered(self, request: Request) -> tuple[Asked, Model, list[Judged]]:
-        body = await request.body()
         kind = request.headers.get("content-type", "")
+        asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
         caller = caller_of(request)
-        asked = await self._parsed(lambda: understood(body, kind, self._settings.max_images), body, caller)
         self._check(asked, self._dispatcher.model)
         model, judged = await self._judged(asked.images, caller)
         self._check(asked, model)  # another one may have taken over meanwhile
         return asked, model, judged
 
-    async def _parsed(self, parse: Callable[[], T], body: bytes, caller: str) -> T:
-        return await self._dispatcher.in_thread(parse, caller) if len(body) >= THREAD_BODY_BYTES else parse()
+    async def _parsed(self, request: Request, parse: Callable[[bytes, int], T]) -> T:
+        """The body as parsed: off the event loop where that takes longer than the hop. The body is not kept."""
+        body = await _whole(request)
+        if len(body) < SMALL_BODY_BYTES:
+            return parse(body, self._settings.max_images)
+        return await self._parsers.run(caller_of(request), lambda: parse(body, self._settings.max_images))
 
     def _check(self, asked: Asked, model: Model) -> None:
         rubric = model.spec.rubric
@@ -233,10 +237,15 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     return Refusal(error.status_code, str(error.detail), error.headers).response
 
 
-async def _json_body(request: Request) -> bytes:
+def _check_json(request: Request) -> None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise Refusal(415, "send application/json")
-    return await request.body()
+
+
+async def _whole(request: Request) -> bytes:
+    """The body, which the gate hands over in one message; `request.body()` would copy it."""
+    parts = [part async for part in request.stream() if part]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _head(asked: Asked, model: Model) -> dict[str, Any]:

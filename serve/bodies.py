@@ -5,28 +5,58 @@ Raises `Refusal` (415, 422) on whatever is malformed: a request is understood as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from iqa_core.base64_text import bytes_of
+from iqa_core.base64_text import bytes_of_pieces
 from serve.errors import Refusal
+from serve.json_values import MAX_SHORT, LongStrings, Room, values_of
+from serve.multipart import Part, options_of, parts_of
+
+B = TypeVar("B", bound=BaseModel)
 
 MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "request_id"})
 MAX_TEXT = 16_384
 """Characters of a prompt: far more than any text encoder reads."""
+MAX_FIELDS = 32
+"""Of one object: each that is unknown is an error, and errors take memory."""
+MAX_DIMENSIONS = 256
+"""Names in one request: far more than any rubric has."""
+MAX_FORM_PARTS = 2 * len(MULTIPART_FIELDS) + MAX_DIMENSIONS
+"""Beside images."""
+
+Name = Annotated[str, StringConstraints(max_length=MAX_SHORT)]
 
 
-class ImageInput(BaseModel):
-    """One image: itself, or where it lies."""
+class FewFields(BaseModel):
+    """An object without fields that are not known. Its lists fail fast: of a million wrong entries one is told."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    data: str | None = Field(default=None, examples=["data:image/png;base64,iVBORw0KGgo…"])
+    @model_validator(mode="before")
+    @classmethod
+    def _are_few(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > MAX_FIELDS:
+            raise ValueError(f"{len(given)} fields are more than {MAX_FIELDS}")
+        return given
+
+
+class ImageInput(FewFields):
+    """One image: itself, or where it lies."""
+
+    data: str | None = None
     """The encoded file in base64, in either alphabet, broken into lines or not, with or without `data:…;base64,`."""
     uri: str | None = None
     """Fetched by the endpoint if its operator allows it; else the image is rejected as `forbidden`."""
@@ -40,22 +70,28 @@ class ImageInput(BaseModel):
         return self
 
 
-class Question(BaseModel):
+class Question(FewFields):
     """What `/v1/assess` and `/v1/rank` are asked."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    images: list[ImageInput] = Field(min_length=1)
-    rubric: str | None = None
+    images: list[ImageInput] = Field(min_length=1, fail_fast=True)
+    rubric: Name | None = None
     """Must be the one that is served (see /v1/models), so that nobody reads other scores than they meant."""
-    dimensions: list[str] | None = Field(default=None, min_length=1)
+    dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
     """Those to show; the reward is that of all dimensions in any case."""
     probs: bool = False
     """Also the probabilities of the five levels."""
     prompt: str | None = Field(default=None, max_length=MAX_TEXT)
     """What the images were made from. Carried back; the score does not depend on it."""
-    request_id: str | None = Field(default=None, max_length=256)
+    request_id: Name | None = None
     """Carried back."""
+
+    @field_validator("dimensions")
+    @classmethod
+    def _once_each(cls, given: list[str] | None) -> list[str] | None:
+        for name, times in Counter(given).items():
+            if times > 1:
+                raise ValueError(f"{name[:64]!r} is there {times} times")
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,28 +112,43 @@ class Asked:
 
 def understood(body: bytes, content_type: str, max_images: int) -> Asked:
     """The question in a body."""
-    kind, options = parse_options_header(content_type)
+    kind, options = options_of(content_type.encode("latin-1"))
     if kind == b"application/json":
         return from_json(body, max_images)
     if kind == b"multipart/form-data":
-        return _from_multipart(body, options, max_images)
+        return _from_multipart(body, options.get(b"boundary", b""), max_images)
     raise Refusal(415, "send application/json, or multipart/form-data with parts named images")
 
 
 def from_json(body: bytes, max_images: int) -> Asked:
+    question, strings = validated(Question, body, "images", max_images)
+    images = [_encoded(image, place, strings) for place, image in enumerate(question.images)]
+    return Asked(question.model_copy(update={"images": [], "prompt": _prompt(question, strings)}), images)
+
+
+def validated(model: type[B], body: bytes, images: str, max_images: int) -> tuple[B, LongStrings]:
+    """A body as its model says, and its strings that are too long to be validated.
+
+    images: the field whose list has an entry per image; it is counted before anything is validated.
+    """
+    values, strings = values_of(body, Room.of(max_images))
+    entries = values.get(images) if isinstance(values, dict) else None
+    check_count(len(entries) if isinstance(entries, list) else 0, max_images)
     try:
-        question = Question.model_validate_json(body)
+        return model.model_validate(values), strings
     except ValidationError as error:
         raise invalid(error) from None
-    check_count(len(question.images), max_images)
-    images = [_encoded(image, place) for place, image in enumerate(question.images)]
-    return Asked(question.model_copy(update={"images": []}), images)
 
 
 def invalid(error: ValidationError) -> Refusal:
     """Where and why, without what was sent."""
-    faults = [f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors()[:3]]
-    return Refusal(422, "; ".join(faults))
+    faults = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    return Refusal(422, "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """An unknown field is named by its sender."""
+    return ".".join(str(part)[:64] for part in location) or "body"
 
 
 def check_count(num_images: int, max_images: int) -> None:
@@ -105,38 +156,34 @@ def check_count(num_images: int, max_images: int) -> None:
         raise Refusal(422, f"{num_images} images are more than the {max_images} of one request; send several")
 
 
-def from_base64(text: str, field: str) -> bytes:
+def from_base64(pieces: Iterable[str], field: str) -> bytes:
     """The bytes of a base64 text or data URI; field: where it stands, for the message."""
     try:
-        return bytes_of(text)
+        return bytes_of_pieces(pieces)
     except ValueError as error:
         raise Refusal(422, f"{field}: {error}") from None
 
 
-def _encoded(image: ImageInput, place: int) -> EncodedImage:
-    return EncodedImage(None if image.data is None else from_base64(image.data, f"images.{place}.data"), image.uri)
+def _encoded(image: ImageInput, place: int, strings: LongStrings) -> EncodedImage:
+    if image.data is None:
+        return EncodedImage(None, image.uri)
+    return EncodedImage(from_base64(strings.pieces(image.data), f"images.{place}.data"), None)
 
 
-@dataclass(slots=True)
-class _Part:
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    content: bytearray = field(default_factory=bytearray)
-
-    @property
-    def name(self) -> str:
-        kind, options = parse_options_header(self.headers.get(b"content-disposition", b""))
-        name = options.get(b"name", b"")
-        if kind != b"form-data" or not name.isascii():
-            raise Refusal(422, "multipart: a part has no name")
-        return name.decode()
+def _prompt(question: Question, strings: LongStrings) -> str | None:
+    try:
+        return None if question.prompt is None else strings.text(question.prompt, MAX_TEXT)
+    except ValueError as error:
+        raise Refusal(422, f"prompt: {error}") from None
 
 
-def _from_multipart(body: bytes, options: Mapping[bytes, bytes], max_images: int) -> Asked:
+def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
     images: list[EncodedImage] = []
     fields: dict[str, Any] = {}
-    for part in _parts(body, options.get(b"boundary", b""), max_images + 2 * len(MULTIPART_FIELDS) + 64):
+    for part in parts_of(body, boundary, max_images + MAX_FORM_PARTS):
         name = part.name
         if name == "images":
+            check_count(len(images) + 1, max_images)
             images.append(EncodedImage(_file(part, len(images)), None))
         elif name == "dimensions":
             fields.setdefault(name, []).append(_text(part))
@@ -146,7 +193,6 @@ def _from_multipart(body: bytes, options: Mapping[bytes, bytes], max_images: int
             fields[name] = _text(part)
     if not images:
         raise Refusal(422, "images: no part of this name")
-    check_count(len(images), max_images)
     try:
         question = Question.model_validate({"images": [{"uri": ""}], **fields})
     except ValidationError as error:
@@ -154,53 +200,21 @@ def _from_multipart(body: bytes, options: Mapping[bytes, bytes], max_images: int
     return Asked(question.model_copy(update={"images": []}), images)
 
 
-def _file(part: _Part, place: int) -> bytes:
+def _file(part: Part, place: int) -> bytes:
     """Of a part named images, in base64 where it says so (libraries for mail do that)."""
     coding = part.headers.get(b"content-transfer-encoding", b"binary").strip().lower()
     if coding == b"base64":
-        return from_base64(bytes(part.content).decode("latin-1"), f"images.{place}")
+        return from_base64(part.latin_pieces(), f"images.{place}")
     if coding not in (b"binary", b"8bit", b"7bit"):
         raise Refusal(422, f"images.{place}: send it as it is, without Content-Transfer-Encoding, or in base64")
-    return bytes(part.content)
+    return part.content
 
 
-def _text(part: _Part) -> str:
+def _text(part: Part) -> str:
+    """Of a part that holds no image; not longer than the longest of them may be."""
+    if part.num_bytes > 4 * MAX_TEXT:
+        raise Refusal(422, f"{part.name}: it has more than {MAX_TEXT} characters")
     try:
-        return bytes(part.content).decode()
+        return part.content.decode()
     except UnicodeDecodeError:
         raise Refusal(422, f"multipart: part {part.name!r} is not UTF-8") from None
-
-
-def _parts(body: bytes, boundary: bytes, max_parts: int) -> list[_Part]:
-    parts: list[_Part] = []
-    names: list[bytearray] = [bytearray(), bytearray()]  # of the header being read: its name and its value
-    is_ended = False
-
-    def begin() -> None:
-        if len(parts) == max_parts:
-            raise Refusal(422, f"multipart: more than {max_parts} parts")
-        parts.append(_Part())
-
-    def header_end() -> None:
-        parts[-1].headers[bytes(names[0]).lower()] = bytes(names[1])
-        names[:] = [bytearray(), bytearray()]
-
-    def end() -> None:
-        nonlocal is_ended
-        is_ended = True
-
-    callbacks: Any = {
-        "on_part_begin": begin,
-        "on_header_field": lambda data, start, stop: names[0].extend(data[start:stop]),
-        "on_header_value": lambda data, start, stop: names[1].extend(data[start:stop]),
-        "on_header_end": header_end,
-        "on_part_data": lambda data, start, stop: parts[-1].content.extend(data[start:stop]),
-        "on_end": end,
-    }
-    try:
-        MultipartParser(boundary, callbacks).write(body)
-    except (FormParserError, ValueError):
-        raise Refusal(422, "the multipart body is malformed") from None
-    if not is_ended:
-        raise Refusal(422, "the multipart body is cut")
-    return parts

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from iqa_core.records import Rejection
 from serve.answers import reward
-from serve.bodies import EncodedImage, check_count, from_base64, invalid
+from serve.bodies import EncodedImage, FewFields, Name, from_base64, validated
 from serve.dispatch import Judged, Model
 from serve.errors import Refusal
 
@@ -31,24 +31,18 @@ class UniRlTurn(BaseModel):
 
 
 class UniRlRequest(BaseModel):
-    history: list[UniRlTurn] = Field(min_length=1)
-    required_rewards: list[str] = Field(min_length=1)
+    history: list[UniRlTurn] = Field(min_length=1, fail_fast=True)
+    required_rewards: list[Name] = Field(min_length=1, fail_fast=True)
     metadata: dict[str, Any] | None = None
 
 
-class UniRlBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    requests: list[UniRlRequest] = Field(min_length=1)
+class UniRlBody(FewFields):
+    requests: list[UniRlRequest] = Field(min_length=1, fail_fast=True)
 
 
-def unirl_images(body: bytes, max_images: int) -> tuple[UniRlBody, list[EncodedImage]]:
+def unirl_images(body: bytes, max_images: int) -> list[EncodedImage]:
     """The picture of each request's last turn."""
-    try:
-        asked = UniRlBody.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid(error) from None
-    check_count(len(asked.requests), max_images)
+    asked, strings = validated(UniRlBody, body, "requests", max_images)
     images = []
     for place, request in enumerate(asked.requests):
         unknown = sorted(set(request.required_rewards) - {REWARD})
@@ -57,8 +51,8 @@ def unirl_images(body: bytes, max_images: int) -> tuple[UniRlBody, list[EncodedI
         picture = request.history[-1].image_b64
         if picture is None:
             raise Refusal(422, f"requests.{place}: the last turn has no image_b64")
-        images.append(EncodedImage(from_base64(picture, f"requests.{place}: image_b64"), None))
-    return asked, images
+        images.append(EncodedImage(from_base64(strings.pieces(picture), f"requests.{place}: image_b64"), None))
+    return images
 
 
 def unirl_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
@@ -76,13 +70,11 @@ def unirl_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
     return {"results": results, "errors": errors, "fingerprint": model.fingerprint}
 
 
-class FlowFactoryBody(BaseModel):
+class FlowFactoryBody(FewFields):
     """Its client always names all modalities; those that are not pictures must be null."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: list[str]
-    image: list[str] = Field(min_length=1)
+    prompt: list[str] = Field(fail_fast=True)
+    image: list[str] = Field(min_length=1, fail_fast=True)
     video: None = None
     condition_images: list[Any] | None = None
     condition_videos: None = None
@@ -91,14 +83,13 @@ class FlowFactoryBody(BaseModel):
 
 def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
     """One picture per prompt."""
-    try:
-        asked = FlowFactoryBody.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid(error) from None
-    check_count(len(asked.image), max_images)
+    asked, strings = validated(FlowFactoryBody, body, "image", max_images)
     if len(asked.prompt) != len(asked.image):
         raise Refusal(422, f"{len(asked.prompt)} prompts for {len(asked.image)} images")
-    return [EncodedImage(from_base64(picture, f"image.{place}"), None) for place, picture in enumerate(asked.image)]
+    return [
+        EncodedImage(from_base64(strings.pieces(picture), f"image.{place}"), None)
+        for place, picture in enumerate(asked.image)
+    ]
 
 
 def flow_factory_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:

@@ -17,9 +17,11 @@ CODES = {
     405: "method_not_allowed",
     408: "too_slow",
     413: "body_too_large",
+    414: "uri_too_long",
     415: "unsupported_media_type",
     422: "invalid_request",
     429: "overloaded",
+    431: "headers_too_large",
     500: "internal_error",
     503: "unavailable",
 }

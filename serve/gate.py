@@ -1,8 +1,8 @@
 """Any HTTP request -> one that may be answered, its body read and bounded; all others are refused here.
 
-In this order: peer, token, size as announced, places. Only then is the body read, and given up where it grows over the
-limit or comes too slowly. So whoever may not ask costs a look at the headers, and whoever sends nothing holds nothing
-but one of the places for those who send.
+In this order: head, peer, token, size as announced, places. Only then is the body read, and given up where it grows
+over the limit or comes too slowly. So whoever may not ask costs a look at the headers, and whoever sends nothing holds
+nothing but one of the places for those who send.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve import head
 from serve.errors import Refusal
 from serve.places import CLOSE, Place, Places
 from serve.settings import ServeSettings
@@ -96,6 +97,7 @@ class Gate:
             self._tally.request(path if path in self._paths else "other", status, time.monotonic() - began)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head.check(scope)
         headers = Headers(scope=scope)
         self._check_peer(scope, headers)
         is_bodiless = scope["method"] in BODILESS

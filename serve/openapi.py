@@ -10,13 +10,21 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serve.bodies import MULTIPART_FIELDS, Question
-from serve.dialects import FlowFactoryBody, UniRlBody
+from serve.dialects import REWARD, FlowFactoryBody, UniRlBody
 from serve.errors import CODES, JSON
 
 REF = "#/components/schemas/"
 
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mOMqpjGgA0wMeAAg1MCAB1LAXh3sACQAAAAAElFTkSuQmCC"
 """The smallest that is scored: 8 x 8 pixels of one colour."""
+DATA_URI = f"data:image/png;base64,{PICTURE}"
+
+TURN = {"text": "a hall", "image_b64": PICTURE}
+EXAMPLES: Mapping[str, dict[str, Any]] = {
+    "UniRlBody": {"requests": [{"history": [TURN], "required_rewards": [REWARD]}]},
+    "FlowFactoryBody": {"prompt": ["a hall"], "image": [PICTURE]},
+}
+"""What a dialect's request looks like."""
 
 
 class Result(BaseModel):
@@ -70,7 +78,7 @@ def question_body() -> dict[str, Any]:
             **fields,
         },
     }
-    example = {"images": [{"data": f"data:image/png;base64,{PICTURE}"}], "probs": True}
+    example = {"images": [{"data": DATA_URI}], "probs": True}
     content = {
         JSON: {"schema": {"$ref": f"{REF}Question"}, "example": example},
         "multipart/form-data": {"schema": form},
@@ -79,7 +87,7 @@ def question_body() -> dict[str, Any]:
 
 
 def json_body(model: str) -> dict[str, Any]:
-    content = {JSON: {"schema": {"$ref": f"{REF}{model}"}}}
+    content = {JSON: {"schema": {"$ref": f"{REF}{model}"}, "example": EXAMPLES[model]}}
     return {"requestBody": {"required": True, "content": content}, "responses": _responses(None)}
 
 
@@ -104,6 +112,7 @@ def describe_bodies(app: FastAPI) -> None:
         _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=f"{REF}{{model}}")
         parts = document.setdefault("components", {})
         parts.setdefault("schemas", {}).update(schemas["$defs"])
+        parts["schemas"]["ImageInput"]["properties"]["data"]["examples"] = [DATA_URI]
         parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}, {}]
         return document

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from iqa_core.base64_text import bytes_of
+from iqa_core.base64_text import PIECE_CHARACTERS, bytes_of, bytes_of_pieces
 
 DATA = bytes(range(256)) * 8
 TEXT = base64.b64encode(DATA).decode()
@@ -84,6 +85,53 @@ def test_a_file_whose_plus_signs_became_spaces_is_no_other_file(data: bytes) -> 
 def test_what_is_none_is_refused_by_name(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         bytes_of(text)
+
+
+def outcome(text: str, size: int) -> bytes | str:
+    """What pieces of this size give; where it is an error, that it is one."""
+    try:
+        return bytes_of_pieces(text[at : at + size] for at in range(0, len(text), size))
+    except ValueError:
+        return "not base64"
+
+
+ODD = "AAAA -_+/= \n\r\n \t%20%3D%4\x00"
+
+
+@settings(max_examples=60)
+@given(
+    data=st.binary(max_size=60),
+    width=st.sampled_from([1, 3, 4, 8, 200]),
+    line_break=st.sampled_from(["\n", " ", "\r\n", "  ", " \n"]),
+    head=st.sampled_from(HEADS),
+    odd=st.lists(st.tuples(st.integers(0, 120), st.integers(0, len(ODD) - 3)), max_size=2),
+    size=st.integers(1, 9),
+)
+@example(b"\xff" * 12, 4, " ", "", [], 4)
+@example(b"\xff" * 12, 4, " ", "", [], 5)
+def test_pieces_say_the_same_wherever_they_end(
+    data: bytes, width: int, line_break: str, head: str, odd: list[tuple[int, int]], size: int
+) -> None:
+    text = head + wrapped(base64.b64encode(data).decode(), width, line_break)
+    for at, place in odd:
+        text = text[:at] + ODD[place : place + 3] + text[at:]
+    assert outcome(text, size) == outcome(text, PIECE_CHARACTERS)
+    if not odd:
+        assert outcome(text, size) == data
+
+
+@pytest.mark.parametrize(
+    "unit", ["AAAA", "A ", "A\n", "%41%41%41%41", "AA-_"], ids=["plain", "spaces", "lines", "escapes", "url-safe"]
+)
+def test_a_long_text_is_never_held_twice(unit: str) -> None:
+    text = "data:;base64," + unit * (2**21 // len(unit) // 4 * 4)
+    tracemalloc.start()
+    try:
+        assert bytes_of(text)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < len(text) + 24 * PIECE_CHARACTERS
 
 
 def test_escapes_are_read_wherever_the_pieces_of_a_long_text_end() -> None:

@@ -76,6 +76,8 @@ def test_other_dimensions_are_the_callers_mistake() -> None:
         ("source = 'x'\n[weights]\na = nan", "finite"),
         ("source = 'x'\n[weights]", "all zero"),
         ("source = ", "not TOML"),
+        ("source = " + "[" * 5000, "not TOML"),
+        ("source = " + "1" * 5000, "not TOML"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, content: str, message: str) -> None:

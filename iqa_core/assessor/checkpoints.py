@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CallerError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise CallerError(f"{path} is not a JSON object")

@@ -78,11 +78,11 @@ def read_manifest(folder: Path) -> CheckpointManifest | None:
         return CheckpointManifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CallerError(f"{path} is not TOML: {error}") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CallerError(f"{path}: {faults}") from None
+    except (ValueError, RecursionError) as error:
+        raise CallerError(f"{path} is not TOML: {error}") from None
 
 
 def save_manifest(folder: Path, manifest: CheckpointManifest) -> None:

@@ -116,7 +116,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CallerError(f"{place} is not JSON: {error}") from None
 
 

@@ -60,7 +60,7 @@ def _address(name: str) -> Address:
 
 def _from_annotations(name: str, address: Address) -> Rubric:
     prompt = address.options.get("prompt", "")
-    if set(address.options) != {"prompt"} or not re.fullmatch(r"[1-9]\d*", prompt):
+    if set(address.options) != {"prompt"} or not re.fullmatch(r"[1-9][0-9]{0,5}", prompt):
         raise CallerError(
             f"rubric {name}: say which prompt version, as in {sa_bench.KIND}:<annotation folder>?prompt=4"
         )
@@ -74,10 +74,10 @@ def _parse(data: bytes, origin: str) -> Rubric:
     try:
         content: dict[str, Any] = tomllib.loads(data.decode())
         return Rubric.model_validate(content)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CallerError(f"rubric {origin} is not TOML: {error}") from None
     except ValidationError as error:
         raise CallerError(f"rubric {origin}: {_faults(error)}") from None
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, a thousand brackets
+        raise CallerError(f"rubric {origin} is not TOML: {error}") from None
 
 
 def _faults(error: ValidationError) -> str:

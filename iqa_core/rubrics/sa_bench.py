@@ -141,7 +141,7 @@ def _prompt_line(text: str, place: str) -> PromptLine:
     try:
         content = json.loads(text)
         query, response, images = content["query"], content["response"], content["images"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CallerError(f"{place}: no JSON object with query, response and images ({error})") from None
     system = content.get("system") or None
     answer = ANSWER.fullmatch(response) if isinstance(response, str) else None

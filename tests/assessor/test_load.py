@@ -99,6 +99,7 @@ def test_a_checkpoint_may_bring_its_own_rubric(folder: Path) -> None:
         ('rubric = "interior-v2"\nprompt_version = 2\ndtype = "float16"', "dtype"),
         ('rubric = "interior-v2"\nprompt_version = 2\ndtype = "float32"\nrubic = "x"', "rubic"),
         ("rubric = ", "not TOML"),
+        ("rubric = " + "[" * 5000, "not TOML"),
     ],
 )
 def test_a_bad_assessor_toml_is_refused(folder: Path, content: str, message: str) -> None:

@@ -128,7 +128,16 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         load_rubric("interior-v9")
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"id = ", "not TOML"), (b"\xff", "not TOML"), (b"", "id: Field")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id = ", "not TOML"),
+        (b"id = " + b"[" * 5000, "not TOML"),
+        (b"id = " + b"1" * 5000, "not TOML"),
+        (b"\xff", "not TOML"),
+        (b"", "id: Field"),
+    ],
+)
 def test_a_bad_file_is_the_callers_mistake(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "r.toml").write_bytes(content)
     with pytest.raises(CallerError, match=message):

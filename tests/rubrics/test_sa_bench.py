@@ -135,6 +135,7 @@ def test_a_line_that_is_no_example_is_named(line: str, copied: Path) -> None:
         ("", "say which prompt version"),
         ("?prompt=0", "say which prompt version"),
         ("?prompt=four", "say which prompt version"),
+        ("?prompt=" + "1" * 5000, "say which prompt version"),
         ("?prompt=4&split=test", "say which prompt version"),
         ("?prompt", "bad query field"),
         ("?prompt=1&prompt=2", "given twice"),

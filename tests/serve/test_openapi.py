@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.serve.local import listening
+from tests.serve.local import asking, listening
 
-pytestmark = [
-    pytest.mark.slow,
-    # of schemathesis itself, at import and while it makes up bodies
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),
-]
+OF_SCHEMATHESIS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+"""At import and while it makes up bodies."""
 
-EXAMPLES = 8
+MADE_UP = 8
 """Per operation; eleven operations, four of them also with what is wrong."""
+
+
+def test_every_example_is_answered() -> None:
+    async def test() -> None:
+        async with asking() as client:
+            document = (await client.get("/openapi.json")).json()
+            schemas = document["components"]["schemas"]
+            for path, operations in document["paths"].items():
+                for kind, content in operations.get("post", {}).get("requestBody", {}).get("content", {}).items():
+                    if kind == "application/json":
+                        answer = await client.post(path, json=content["example"])
+                        assert answer.status_code == 200, (path, answer.text)
+                        text = answer.text.replace('"reasons": [null]', "")
+                        assert "reward" in text
+                        assert "reason" not in text, "the picture is scored"
+            alone = {
+                name: field["examples"]
+                for name, field in schemas["ImageInput"]["properties"].items()
+                if "examples" in field
+            }
+            for example in alone["data"]:
+                answer = await client.post("/v1/assess", json={"images": [{"data": example}]})
+                assert answer.json()["results"][0]["status"] == "scored"
+            num_examples = json.dumps(document).count('"example"') + json.dumps(document).count('"examples"')
+            assert num_examples == 5, "four bodies and a field: each was sent"
+
+    asyncio.run(test())
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +52,8 @@ def url() -> Iterator[str]:
         yield found
 
 
+@pytest.mark.slow
+@OF_SCHEMATHESIS
 def test_no_made_up_request_is_a_server_error(url: str) -> None:
     import schemathesis
     from schemathesis.checks import not_a_server_error
@@ -44,7 +72,7 @@ def test_no_made_up_request_is_a_server_error(url: str) -> None:
 def _run(strategy: Any, check: Any) -> None:
     from hypothesis import given
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=MADE_UP, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=strategy)
     def ask(case: Any) -> None:
         answer = case.call()

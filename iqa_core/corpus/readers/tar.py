@@ -15,6 +15,10 @@ from typing import BinaryIO
 
 BLOCK = tarfile.BLOCKSIZE
 
+MAX_EXTENSION_BYTES = 2**20
+"""Of a long name or of keywords that pax keeps for a member: names have 4096 bytes, extended attributes 64 KiB."""
+MAX_DIGITS = 20
+
 LINKS_FOLLOWED = 8
 """Links to links, before a circle is assumed."""
 
@@ -87,8 +91,8 @@ def walk(file: BinaryIO, size: int, has_end: bool = True) -> Iterator[Member | D
         if header.type in _PAX or header.type in _LONG:
             end = offset + header.size
             try:
-                if end > size:
-                    raise ValueError("cut")
+                if end > size or header.size > MAX_EXTENSION_BYTES:
+                    raise ValueError(f"{header.size} bytes")
                 extended |= _extension(header.type, _read(file, offset, end))
             except ValueError:
                 yield Damage(position, "a header is cut" if end > size else "a header that makes no sense")
@@ -142,14 +146,15 @@ def _extension(kind: bytes, data: bytes) -> dict[str, bytes]:
     if kind in _LONG:
         return {_LONG[kind]: data.partition(b"\0")[0]}
     found = {}
-    while data.strip(b"\0"):
-        digits, _, _ = data.partition(b" ")
+    at, end = 0, len(data.rstrip(b"\0"))
+    while at < end:
+        digits, _, _ = data[at : at + MAX_DIGITS].partition(b" ")
         length = int(digits)
-        if not len(digits) < length <= len(data):
+        if not len(digits) < length <= len(data) - at:
             raise ValueError(f"a record of {length} bytes")
-        keyword, _, value = data[len(digits) + 1 : length - 1].partition(b"=")
+        keyword, _, value = data[at + len(digits) + 1 : at + length - 1].partition(b"=")
         found[keyword.decode("utf-8", "replace")] = value
-        data = data[length:]
+        at += length
     if "size" in found and int(found["size"]) < 0:
         raise ValueError("a negative size")
     return found

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions
 from iqa_core.corpus.readers import webdataset
+from iqa_core.corpus.readers.tar import MAX_EXTENSION_BYTES
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.corpus.storage import FetchFailed, Storage
 from iqa_core.errors import CallerError
@@ -395,6 +396,15 @@ def test_a_broken_pax_header_costs_its_member(tmp_path: Path) -> None:
     (content,) = opened(tmp_path, bytes(whole))
     assert content.keys[0] == "a" * 120 + ".jpg"
     assert content.keys[-1] == "c" * 120 + ".jpg"
+    assert content.damage is not None
+
+
+def test_keywords_of_more_bytes_than_any_member_has_are_no_header(tmp_path: Path) -> None:
+    odd = tarfile.TarInfo("b.jpg")
+    odd.pax_headers = {"comment": "x" * MAX_EXTENSION_BYTES}
+    (content,) = opened(tmp_path, tar_bytes([("a.jpg", payload(1)), odd, ("c.jpg", payload(2))], tarfile.PAX_FORMAT))
+    assert content.keys[0] == "a.jpg"
+    assert content.keys[-1] == "c.jpg"
     assert content.damage is not None
 
 
