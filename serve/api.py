@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,18 +17,17 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from iqa_core.corpus.storage import Storage
 from iqa_core.records import Rejection
 from serve.answers import description, ranking, result, reward
 from serve.bodies import Asked, EncodedImage, understood
+from serve.budget import Budget
 from serve.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
 from serve.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
 from serve.errors import JSON, Refusal, come_back
-from serve.fetching import fetch_allowed
+from serve.fetching import Fetcher, Nobody, Place
 from serve.openapi import describe_bodies, json_body, question_body
 from serve.settings import ServeSettings
 from serve.tally import Tally
-from serve.uris import UriRule
 
 T = TypeVar("T")
 
@@ -37,6 +37,16 @@ READY_WITHIN_S = 2.0
 
 THREAD_BODY_BYTES = 128 * 1024
 """Bodies from this size are parsed off the event loop: below, the hop costs more than the parsing."""
+
+
+class Turns:
+    """Turns of all callers, in the order in which they came."""
+
+    def __init__(self, whole: int) -> None:
+        self._budget = Budget(whole)
+
+    def held(self, caller: str, amount: int) -> AbstractAsyncContextManager[object]:
+        return self._budget.held(amount)
 
 
 class Api:
@@ -50,7 +60,7 @@ class Api:
         self._counts = counts
         self._settings = settings
         self._tally = tally
-        self._rules = tuple(UriRule.parse(prefix) for prefix in settings.uri_allow)
+        self._fetcher = Fetcher(settings, Turns(settings.max_fetches))
         self._page = PAGE.read_bytes()
 
     async def assess(self, request: Request) -> Response:
@@ -74,7 +84,7 @@ class Api:
         """The dialect of UniRL's reward service."""
         body = await _json_body(request)
         _, images = await self._parsed(lambda: unirl_images(body, self._settings.max_images), body)
-        return _json(unirl_answer(*await self._judged(images)))
+        return _json(unirl_answer(*await self._judged(images, request)))
 
     async def unirl_rewards(self) -> Response:
         """Names that `required_rewards` may hold."""
@@ -84,7 +94,7 @@ class Api:
         """The dialect of Flow-Factory's remote reward."""
         body = await _json_body(request)
         images = await self._parsed(lambda: flow_factory_images(body, self._settings.max_images), body)
-        return _json(flow_factory_answer(*await self._judged(images)))
+        return _json(flow_factory_answer(*await self._judged(images, request)))
 
     async def healthz(self) -> Response:
         """This process answers."""
@@ -123,7 +133,7 @@ class Api:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(lambda: understood(body, kind, self._settings.max_images), body)
         self._check(asked, self._dispatcher.model)
-        model, judged = await self._judged(asked.images)
+        model, judged = await self._judged(asked.images, request)
         self._check(asked, model)  # another one may have taken over meanwhile
         return asked, model, judged
 
@@ -138,8 +148,9 @@ class Api:
         if unknown:
             raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
-    async def _judged(self, images: Sequence[EncodedImage]) -> tuple[Model, list[Judged]]:
-        data = await asyncio.gather(*(self._bytes(image) for image in images))
+    async def _judged(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[Judged]]:
+        place: Place = request.scope.get("iqa.place") or Nobody()
+        data = await self._fetcher.bytes_of(images, place, len(await request.body()), request.receive)
         try:
             model, judged = await self._dispatcher.judge(data)
         except Overloaded as error:
@@ -151,14 +162,6 @@ class Api:
             if (found := reward(one.outcome, model)) is not None:
                 self._tally.reward.add(found)
         return model, judged
-
-    async def _bytes(self, image: EncodedImage) -> bytes | Rejection:
-        if image.uri is None:
-            return image.data or b""
-        uri, settings = image.uri, self._settings
-        return await self._dispatcher.in_thread(
-            lambda: fetch_allowed(uri, self._rules, settings.limits, Storage(), settings.uri_timeout_s)
-        )
 
 
 def build(api: Api) -> FastAPI:

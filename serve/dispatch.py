@@ -7,7 +7,7 @@ they are tried again one at a time, and an image with which a replica dies twice
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from serve.decoding import Probed, groups, prepare, probe
 from serve.gathering import Gatherer
 from serve.replica import Assessed, Busy, OtherModel
 from serve.settings import ServeSettings
+from serve.side_by_side import all_of
 from serve.tally import Tally
 
 T = TypeVar("T")
@@ -111,7 +112,7 @@ class Dispatcher:
             if isinstance(image, Rejection):
                 judged[place] = Judged(image.header, image)
         parts = list(groups(probed, self._settings.assessor.batch_tokens, self._settings.max_pending_pixels))
-        answers = await _all(self._judge_group([_sound(probed[place]) for place in part], model) for part in parts)
+        answers = await all_of(self._judge_group([_sound(probed[place]) for place in part], model) for part in parts)
         models = {seen.fingerprint: seen for seen, _ in answers} or {model.fingerprint: model}
         if len(models) > 1:
             raise _ModelChanged
@@ -210,16 +211,6 @@ class Dispatcher:
         except CallerError:
             raise Unavailable("another model is taking over, which this ingress cannot speak for; try again") from None
         return self.model
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results of all, run side by side; when one fails, the others are ended and its own exception is raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _sound(image: Probed | Rejection) -> Probed:
