@@ -243,7 +243,7 @@ def test_images_that_do_not_fit_into_one_request_are_too_large_and_the_others_ar
 def test_what_is_not_announced_is_counted_as_it_comes() -> None:
     chunk = b"10000\r\n" + bytes(65536) + b"\r\n"
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 16 + b"0\r\n\r\n"
-    settings = {"max_image_bytes": 2**20, "max_body_bytes": 4 * 2**20}
+    settings: dict[str, Any] = {"max_image_bytes": 2**20, "max_body_bytes": 4 * 2**20}
     with saying(always(body)) as url:
         rule = f"{url}/made/"
         found = fetched([f"{rule}{i}.png" for i in range(6)], rule, max_fetches=1, **settings)
