@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,12 +19,12 @@ from starlette.responses import Response
 from iqa_core.records import Rejection
 from serve.answers import description, ranking, result, reward
 from serve.bodies import Asked, EncodedImage, understood
-from serve.budget import Budget
 from serve.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
 from serve.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
 from serve.errors import JSON, Refusal, come_back
-from serve.fetching import Fetcher, Nobody, Place
+from serve.fetching import Fetcher
 from serve.openapi import describe_bodies, json_body, question_body
+from serve.places import Place
 from serve.settings import ServeSettings
 from serve.tally import Tally
 
@@ -39,16 +38,6 @@ THREAD_BODY_BYTES = 128 * 1024
 """Bodies from this size are parsed off the event loop: below, the hop costs more than the parsing."""
 
 
-class Turns:
-    """Turns of all callers, in the order in which they came."""
-
-    def __init__(self, whole: int) -> None:
-        self._budget = Budget(whole)
-
-    def held(self, caller: str, amount: int) -> AbstractAsyncContextManager[object]:
-        return self._budget.held(amount)
-
-
 class Api:
     """What the routes share. Lives in one event loop."""
 
@@ -60,7 +49,7 @@ class Api:
         self._counts = counts
         self._settings = settings
         self._tally = tally
-        self._fetcher = Fetcher(settings, Turns(settings.max_fetches))
+        self._fetcher = Fetcher(settings)
         self._page = PAGE.read_bytes()
 
     async def assess(self, request: Request) -> Response:
@@ -83,7 +72,7 @@ class Api:
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
         body = await _json_body(request)
-        _, images = await self._parsed(lambda: unirl_images(body, self._settings.max_images), body)
+        _, images = await self._parsed(lambda: unirl_images(body, self._settings.max_images), body, caller_of(request))
         return _json(unirl_answer(*await self._judged(images, request)))
 
     async def unirl_rewards(self) -> Response:
@@ -93,7 +82,9 @@ class Api:
     async def flow_factory_compute(self, request: Request) -> Response:
         """The dialect of Flow-Factory's remote reward."""
         body = await _json_body(request)
-        images = await self._parsed(lambda: flow_factory_images(body, self._settings.max_images), body)
+        images = await self._parsed(
+            lambda: flow_factory_images(body, self._settings.max_images), body, caller_of(request)
+        )
         return _json(flow_factory_answer(*await self._judged(images, request)))
 
     async def healthz(self) -> Response:
@@ -131,14 +122,15 @@ class Api:
     async def _answered(self, request: Request) -> tuple[Asked, Model, list[Judged]]:
         body = await request.body()
         kind = request.headers.get("content-type", "")
-        asked = await self._parsed(lambda: understood(body, kind, self._settings.max_images), body)
+        caller = caller_of(request)
+        asked = await self._parsed(lambda: understood(body, kind, self._settings.max_images), body, caller)
         self._check(asked, self._dispatcher.model)
         model, judged = await self._judged(asked.images, request)
         self._check(asked, model)  # another one may have taken over meanwhile
         return asked, model, judged
 
-    async def _parsed(self, parse: Callable[[], T], body: bytes) -> T:
-        return await self._dispatcher.in_thread(parse) if len(body) >= THREAD_BODY_BYTES else parse()
+    async def _parsed(self, parse: Callable[[], T], body: bytes, caller: str) -> T:
+        return await self._dispatcher.in_thread(parse, caller) if len(body) >= THREAD_BODY_BYTES else parse()
 
     def _check(self, asked: Asked, model: Model) -> None:
         rubric = model.spec.rubric
@@ -149,10 +141,10 @@ class Api:
             raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
     async def _judged(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[Judged]]:
-        place: Place = request.scope.get("iqa.place") or Nobody()
-        data = await self._fetcher.bytes_of(images, place, len(await request.body()), request.receive)
+        place = place_of(request)
+        data = await self._fetcher.bytes_of(images, place, request.receive)
         try:
-            model, judged = await self._dispatcher.judge(data)
+            model, judged = await self._dispatcher.judge(data, place.caller)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
@@ -210,6 +202,17 @@ def page_policy(page: bytes) -> str:
         "default-src 'none'; connect-src 'self'; img-src blob: data:; base-uri 'none'; form-action 'none'; "
         f"frame-ancestors 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'"
     )
+
+
+def place_of(request: Request) -> Place:
+    """What the gate gave the request."""
+    place: Place = request.scope["iqa.place"]
+    return place
+
+
+def caller_of(request: Request) -> str:
+    """Who asks, as the gate found out."""
+    return place_of(request).caller
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -93,7 +93,7 @@ def _wired(settings: ServeSettings) -> Application:
         name="Ingress",
         ray_actor_options={"num_cpus": 0.25},
         # the gate turns callers away itself, with a body that says why; beyond these, Serve does so in plain text
-        max_ongoing_requests=settings.max_requests + TURNED_AWAY_AT_ONCE,
+        max_ongoing_requests=2 * settings.max_requests + TURNED_AWAY_AT_ONCE,
         max_queued_requests=TURNED_AWAY_AT_ONCE,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=settings.retry_after_s),
         graceful_shutdown_timeout_s=settings.request_timeout_s,

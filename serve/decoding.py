@@ -22,14 +22,14 @@ class Probed:
     shape: PreparedShape
 
     @property
-    def pixels(self) -> int:
-        """Held while it is decoded."""
-        return max(self.header.width * self.header.height, self.prepared_pixels)
+    def peak_bytes(self) -> int:
+        """Held while it is decoded, at the most."""
+        return 4 * self.header.width * self.header.height + self.prepared_bytes
 
     @property
-    def prepared_pixels(self) -> int:
+    def prepared_bytes(self) -> int:
         """Held until it is answered."""
-        return self.shape.width * self.shape.height
+        return 3 * self.shape.width * self.shape.height
 
 
 def probe(data: bytes | Rejection, preparer: Preparer) -> Probed | Rejection:
@@ -45,18 +45,21 @@ def prepare(image: Probed, preparer: Preparer) -> Any | Rejection:
     return preparing.prepare(image.data, preparer)
 
 
-def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_pixels: int) -> Iterator[list[int]]:
-    """Places of the images that were not rejected, in groups that fit into one batch and into a budget of pixels."""
+def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int) -> Iterator[list[int]]:
+    """Places of the images that were not rejected, in groups that fit into one batch and into a budget of memory.
+
+    One that is above a bound by itself is a group of its own.
+    """
     group: list[int] = []
-    tokens = pixels = 0
+    tokens = size = 0
     for place, image in enumerate(images):
         if isinstance(image, Rejection):
             continue
-        if group and (tokens + image.shape.tokens > max_tokens or pixels + image.pixels > max_pixels):
+        if group and (tokens + image.shape.tokens > max_tokens or size + image.peak_bytes > max_bytes):
             yield group
-            group, tokens, pixels = [], 0, 0
+            group, tokens, size = [], 0, 0
         group.append(place)
         tokens += image.shape.tokens
-        pixels += image.pixels
+        size += image.peak_bytes
     if group:
         yield group

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,14 +19,15 @@ from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection
-from serve.batching import QueueFull
-from serve.budget import Budget
+from serve.batching import Busy
 from serve.decoding import Probed, groups, prepare, probe
-from serve.gathering import Gatherer
-from serve.replica import Assessed, Busy, OtherModel
+from serve.gathering import Gatherer, QueueFull
+from serve.replica import Assessed, OtherModel
 from serve.settings import ServeSettings
+from serve.shares import Shares
 from serve.side_by_side import all_of
 from serve.tally import Tally
+from serve.threads import Threads
 
 T = TypeVar("T")
 
@@ -85,34 +85,36 @@ class Dispatcher:
         self._replicas = replicas
         self._settings = settings
         self._tally = tally
-        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self._pixels = Budget(settings.max_pending_pixels)
+        self._threads = Threads(settings.decode_threads, "decode")
+        self._memory = Shares(settings.max_decode_bytes)
         self._gatherers: dict[str, Gatherer] = {}
-        self._suspects = asyncio.Lock()
+        self._suspects = Shares(1)
 
-    async def judge(self, images: Sequence[bytes | Rejection]) -> tuple[Model, list[Judged]]:
+    async def judge(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
         """One result per image, in order, all by one model. Raises Unavailable or Overloaded."""
         for _ in range(MODEL_CHANGES):
             try:
-                return await self._judge_once(images)
+                return await self._judge_once(images, caller)
             except _ModelChanged:
                 self._tally.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """Off the event loop, which must stay free for the other callers."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def in_thread(self, work: Callable[[], T], caller: str) -> T:
+        """Off the event loop, which must stay free for the other callers, when it is this caller's turn."""
+        return await self._threads.run(caller, work)
 
-    async def _judge_once(self, images: Sequence[bytes | Rejection]) -> tuple[Model, list[Judged]]:
+    async def _judge_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
         model = self.model
         preparer = model.spec.preparer
-        probed = await self.in_thread(lambda: [probe(data, preparer) for data in images])
+        probed = await self.in_thread(lambda: [probe(data, preparer) for data in images], caller)
         judged: dict[int, Judged] = {}
         for place, image in enumerate(probed):
             if isinstance(image, Rejection):
                 judged[place] = Judged(image.header, image)
-        parts = list(groups(probed, self._settings.assessor.batch_tokens, self._settings.max_pending_pixels))
-        answers = await all_of(self._judge_group([_sound(probed[place]) for place in part], model) for part in parts)
+        parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
+        answers = await all_of(
+            self._judge_group([_sound(probed[place]) for place in part], model, caller) for part in parts
+        )
         models = {seen.fingerprint: seen for seen, _ in answers} or {model.fingerprint: model}
         if len(models) > 1:
             raise _ModelChanged
@@ -121,66 +123,75 @@ class Dispatcher:
                 judged[place] = Judged(_sound(probed[place]).header, outcome)
         return next(iter(models.values())), [judged[place] for place in range(len(images))]
 
-    async def _judge_group(self, images: Sequence[Probed], model: Model) -> tuple[Model, list[Assessment | Rejection]]:
-        async with self._pixels.held(sum(image.pixels for image in images)) as hold:
+    async def _judge_group(
+        self, images: Sequence[Probed], model: Model, caller: str
+    ) -> tuple[Model, list[Assessment | Rejection]]:
+        async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
             preparer = model.spec.preparer
-            prepared = await self.in_thread(lambda: [prepare(image, preparer) for image in images])
-            hold.shrink_to(sum(image.prepared_pixels for image in images))
+            prepared = await self.in_thread(lambda: [prepare(image, preparer) for image in images], caller)
+            hold.shrink_to(sum(image.prepared_bytes for image in images))
             ready = [place for place, found in enumerate(prepared) if not isinstance(found, Rejection)]
             if not ready:
                 return model, prepared
             tokens = [images[place].shape.tokens for place in ready]
-            answerer, results = await self._assess([prepared[place] for place in ready], tokens, model)
+            answerer, results = await self._assess([prepared[place] for place in ready], tokens, model, caller)
         by_place = dict(zip(ready, results, strict=True))
         return answerer, [by_place.get(place, found) for place, found in enumerate(prepared)]
 
     async def _assess(
-        self, images: Sequence[Any], tokens: Sequence[int], model: Model
+        self, images: Sequence[Any], tokens: Sequence[int], model: Model, caller: str
     ) -> tuple[Model, list[Assessment | Rejection]]:
         try:
-            return await self._ask(images, tokens, model, is_alone=False)
+            return await self._ask(images, tokens, model, caller, is_alone=False)
         except DIED:
             self._tally.retries["replica died"] += 1
-        answers = [await self._assess_alone(image, cost, model) for image, cost in zip(images, tokens, strict=True)]
+        answers = [
+            await self._assess_alone(image, cost, model, caller) for image, cost in zip(images, tokens, strict=True)
+        ]
         if len({answerer.fingerprint for answerer, _ in answers}) > 1:
             raise _ModelChanged
         return answers[0][0], [outcome for _, outcome in answers]
 
-    async def _assess_alone(self, image: Any, tokens: int, model: Model) -> tuple[Model, Assessment | Rejection]:
+    async def _assess_alone(
+        self, image: Any, tokens: int, model: Model, caller: str
+    ) -> tuple[Model, Assessment | Rejection]:
         for _ in range(DEATHS_ALONE):
-            async with self._suspects:  # one suspect at a time, so that a death has one cause
+            async with self._suspects.held(caller, 1):  # one suspect at a time, so that a death has one cause
                 try:
-                    answerer, [outcome] = await self._ask([image], [tokens], model, is_alone=True)
+                    answerer, [outcome] = await self._ask([image], [tokens], model, caller, is_alone=True)
                     return answerer, outcome
                 except DIED:
                     self._tally.retries["replica died with one image"] += 1
         return model, Rejection(Reason.ASSESSOR_FAILED, f"{DEATHS_ALONE} assessor processes died of it")
 
     async def _ask(
-        self, images: Sequence[Any], tokens: Sequence[int], model: Model, is_alone: bool
+        self, images: Sequence[Any], tokens: Sequence[int], model: Model, caller: str, is_alone: bool
     ) -> tuple[Model, list[Assessment | Rejection]]:
         if is_alone:
-            answer, mine = await self._call(images, tokens, model, is_alone=True), slice(None)
+            answer, mine = await self._call(images, tokens, [caller] * len(images), model, is_alone=True), slice(None)
         else:
             try:
-                answer, mine = await self._gatherer(model).ask(images, tokens)
+                answer, mine = await self._gatherer(model).ask(caller, images, tokens)
             except QueueFull:
-                answer, mine = Busy(), slice(None)
-        if isinstance(answer, Busy):
-            raise Overloaded("too many images wait for the assessor; try again")
+                raise self._overloaded() from None
         if isinstance(answer, OtherModel):
             self._adopt(answer.spec)
             raise _ModelChanged
-        if answer.other is not None:
-            model = self._adopt(answer.other)
-        return model, answer.results[mine]
+        results = [result for result in answer.results[mine] if not isinstance(result, Busy)]
+        if len(results) < len(images):
+            raise self._overloaded()
+        return model if answer.other is None else self._adopt(answer.other), results
+
+    def _overloaded(self) -> Overloaded:
+        self._tally.turned_away["images"] += 1
+        return Overloaded("too many images wait for the assessor; try again")
 
     def _gatherer(self, model: Model) -> Gatherer:
         """Images that were prepared for one model go together."""
         if model.fingerprint not in self._gatherers:
             self._gatherers = {  # those of earlier models have nothing more to gather, and end with their last caller
                 model.fingerprint: Gatherer(
-                    lambda images, tokens: self._call(images, tokens, model, is_alone=False),
+                    lambda images, tokens, callers: self._call(images, tokens, callers, model, is_alone=False),
                     self._settings.assessor.batch_tokens,
                     self._settings.max_waiting_images,
                 )
@@ -188,20 +199,20 @@ class Dispatcher:
         return self._gatherers[model.fingerprint]
 
     async def _call(
-        self, images: Sequence[Any], tokens: Sequence[int], model: Model, is_alone: bool
-    ) -> Assessed | OtherModel | Busy:
+        self, images: Sequence[Any], tokens: Sequence[int], callers: Sequence[str], model: Model, is_alone: bool
+    ) -> Assessed | OtherModel:
         try:
             call = self._replicas.assess.remote(
-                list(images), list(tokens), model.spec.preparer, model.fingerprint, is_alone
+                list(images), list(tokens), list(callers), model.spec.preparer, model.fingerprint, is_alone
             )
             try:
-                answer: Assessed | OtherModel | Busy = await call
+                answer: Assessed | OtherModel = await call
             except asyncio.CancelledError:
                 call.cancel()  # the caller is gone, or out of time: its images leave the queue
                 raise
             return answer
         except BackPressureError:
-            raise Overloaded("too many images wait for the assessor; try again") from None
+            raise self._overloaded() from None
         except DeploymentUnavailableError:
             raise Unavailable("the assessor is not running") from None
 

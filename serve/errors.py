@@ -40,6 +40,6 @@ class Refusal(Exception):
         return Response(json.dumps(content), status_code=self.status, headers=self.headers, media_type=JSON)
 
 
-def come_back(status: int, message: str, after_s: int) -> Refusal:
+def come_back(status: int, message: str, after_s: int, headers: Mapping[str, str] | None = None) -> Refusal:
     """429 or 503: the same request may succeed after some seconds."""
-    return Refusal(status, message, {"Retry-After": str(after_s)})
+    return Refusal(status, message, {"Retry-After": str(after_s), **(headers or {})})

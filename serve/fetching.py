@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from starlette.types import Receive
 
@@ -25,9 +24,10 @@ from iqa_core.errors import IqaError
 from iqa_core.records import Reason, Rejection
 from serve.bodies import EncodedImage
 from serve.download import BadAnswer, asked
-from serve.errors import Refusal
+from serve.places import Place
 from serve.public_addresses import Names, NotPublic
 from serve.settings import ServeSettings
+from serve.shares import Shares
 from serve.side_by_side import all_of, while_there
 from serve.uris import FetchableUri, UriRule, allowed
 
@@ -37,32 +37,6 @@ S3_OPTIONS = {"config_kwargs": {"retries": {"total_max_attempts": 4}}}
 """A few tries by botocore itself, which waits without a thread and can be ended."""
 
 
-class Place(Protocol):
-    """What a request holds of the endpoint."""
-
-    @property
-    def caller(self) -> str: ...
-
-    def grow(self, num_bytes: int) -> None:
-        """Count bytes that the request holds from now on. Raises Refusal where that is too much."""
-        ...
-
-
-class Nobody:
-    """The place of a request that did not come through the gate."""
-
-    caller = ""
-
-    def grow(self, num_bytes: int) -> None:
-        pass
-
-
-class Shares(Protocol):
-    """Who may fetch now."""
-
-    def held(self, caller: str, amount: int) -> AbstractAsyncContextManager[Any]: ...
-
-
 class Allowance:
     """Bytes that the images of one request may have together, the request's body among them.
 
@@ -70,10 +44,10 @@ class Allowance:
     grows with what arrives.
     """
 
-    def __init__(self, place: Place, max_bytes: int, body_bytes: int) -> None:
+    def __init__(self, place: Place, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._place = place
-        self._free = max_bytes - body_bytes
+        self._free = max_bytes - place.num_bytes
         self._held = self._most_held = 0
 
     @contextmanager
@@ -122,26 +96,24 @@ class Part:
 class Fetcher:
     """What an ingress fetches for its callers. Lives in one event loop."""
 
-    def __init__(self, settings: ServeSettings, shares: Shares, storage: Storage | None = None) -> None:
-        """shares: of `settings.max_fetches`. storage: for s3; default: by the credentials of this process."""
+    def __init__(self, settings: ServeSettings, storage: Storage | None = None) -> None:
+        """storage: for s3; default: by the credentials of this process."""
         self._settings = settings
-        self._shares = shares
+        self._turns = Shares(settings.max_fetches)
         self._storage = storage or Storage(S3_OPTIONS)
         self._rules = tuple(UriRule.parse(prefix) for prefix in settings.uri_allow)
         self._names = Names()
         speaks_tls = any(rule.scheme == "https" for rule in self._rules)
         self._tls = ssl.create_default_context() if speaks_tls else None  # 30 ms, for the system's authorities
 
-    async def bytes_of(
-        self, images: Sequence[EncodedImage], place: Place, body_bytes: int, receive: Receive
-    ) -> list[bytes | Rejection]:
-        """One result per image, in order. What is fetched counts like the body of the request, beside its `body_bytes`.
+    async def bytes_of(self, images: Sequence[EncodedImage], place: Place, receive: Receive) -> list[bytes | Rejection]:
+        """One result per image, in order. What is fetched counts like the body of the request, and beside it.
 
         Raises Refusal where the caller holds too much (429), or has left (400).
         """
         if all(image.uri is None for image in images):
             return [image.data or b"" for image in images]
-        allowance = Allowance(place, self._settings.max_body_bytes, body_bytes)
+        allowance = Allowance(place, self._settings.max_body_bytes)
         return await while_there(receive, all_of(self._image(image, place, allowance) for image in images))
 
     async def _image(self, image: EncodedImage, place: Place, allowance: Allowance) -> bytes | Rejection:
@@ -150,7 +122,7 @@ class Fetcher:
         found = allowed(image.uri, self._rules)
         if found is None:
             return NOT_ALLOWED  # nothing is asked of the network, name servers included
-        async with self._shares.held(place.caller, 1):
+        async with self._turns.held(place.caller, 1):
             with allowance.part() as part:
                 data = await self._fetched(found, part)
                 part.is_kept = isinstance(data, bytes)
@@ -172,10 +144,6 @@ class Fetcher:
             return _failed("the server's answer is cut, or no HTTP that is read here")
         except (OSError, ValueError, IqaError) as error:
             return _failed(failure_named(error))
-        except Refusal as refusal:
-            if refusal.status == 413:
-                return self._too_large(part)
-            raise
 
     async def _answer(self, uri: FetchableUri, part: Part) -> bytes | Rejection:
         addresses = await self._names.addresses(uri.host, uri.port)

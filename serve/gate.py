@@ -1,7 +1,8 @@
 """Any HTTP request -> one that may be answered, its body read and bounded; all others are refused here.
 
 In this order: peer, token, size as announced, places. Only then is the body read, and given up where it grows over the
-limit or does not arrive in time. So whoever may not ask costs a look at the headers.
+limit or comes too slowly. So whoever may not ask costs a look at the headers, and whoever sends nothing holds nothing
+but one of the places for those who send.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import Refusal, come_back
+from serve.errors import Refusal
+from serve.places import CLOSE, Place, Places
 from serve.settings import ServeSettings
 from serve.tally import Tally
 from serve.tokens import TOKENS, token_digest
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/health", "/openapi.json"})
 """Answered without a token: they tell nothing about images, callers or models."""
+
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+BODY_BYTES_PER_S = 16 * 1024
+"""At which a body has to come, once `body_grace_s` are over: 64 MiB in 68 minutes, were there no other limit."""
 
 OWN_MACHINE_ONLY = "without API tokens this endpoint serves its own machine only"
 WAYS_OUT = f"start it with {TOKENS}"
@@ -53,8 +59,12 @@ class Gate:
         self._digests = tuple(token_digests)
         self._paths = paths
         self._tally = tally
-        self.open_requests = 0
-        self._open_bytes = 0
+        self._places = Places(settings, tally)
+
+    @property
+    def open_requests(self) -> int:
+        """Requests whose bodies are received, or that are answered."""
+        return self._places.num_taken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,28 +98,34 @@ class Gate:
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         self._check_peer(scope, headers)
-        if own_path(scope) not in OPEN_PATHS:
-            self._check_token(headers)
-        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        is_bodiless = scope["method"] in BODILESS
+        caller = peer_of(scope) if is_bodiless and own_path(scope) in OPEN_PATHS else self._caller(scope, headers)
+        self._check_announced(headers, is_bodiless)
+        if is_bodiless:
             await self._app(scope, receive, send)
             return
-        announced = self._announced_bytes(headers)
-        with self._place(announced):
-            is_begun = False
+        with self._places.taken(caller) as place:
+            deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
+            body = await self._body(receive, place, deadline)
+            place.begin_answer()
+            scope["iqa.place"] = place
+            await self._answered(scope, _replayed(body, receive), send, deadline)
 
-            async def begun(message: Message) -> None:
-                nonlocal is_begun
-                is_begun = True
-                await send(message)
+    async def _answered(self, scope: Scope, receive: Receive, send: Send, deadline: float) -> None:
+        is_begun = False
 
-            try:
-                async with asyncio.timeout(self._settings.request_timeout_s):
-                    body = await self._body(receive)
-                    await self._app(scope, _replayed(body, receive), begun)
-            except TimeoutError:
-                if is_begun:
-                    raise
-                raise come_back(503, "no answer in time; try again", self._settings.retry_after_s) from None
+        async def begun(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._app(scope, receive, begun)
+        except TimeoutError:
+            if is_begun:
+                raise
+            raise self._places.turned_away("time", "no answer in time; try again", 503, headers=None) from None
 
     def _check_peer(self, scope: Scope, headers: Headers) -> None:
         """Without tokens only this machine is served: nobody through a proxy on it, and no web page of another site."""
@@ -125,61 +141,66 @@ class Gate:
         if not is_loopback(urlsplit(f"//{host}").hostname or "") or (origin and urlsplit(origin).netloc != host):
             raise Refusal(403, f"{OWN_MACHINE_ONLY}, by its own name and from its own pages; {WAYS_OUT}")
 
-    def _check_token(self, headers: Headers) -> None:
+    def _caller(self, scope: Scope, headers: Headers) -> str:
+        """Whose shares a request takes: its token's, or its peer's. Raises Refusal (401)."""
         if not self._digests:
-            return
+            return peer_of(scope)
         scheme, _, given = headers.get("authorization", "").partition(" ")
         candidate = token_digest(given.strip())
         # all are compared, each in constant time: the answer's time tells nothing
         matches = [hmac.compare_digest(candidate, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             raise Refusal(401, "send `Authorization: Bearer` and an API token", {"WWW-Authenticate": "Bearer"})
+        return candidate
 
-    def _announced_bytes(self, headers: Headers) -> int:
-        """What the body will hold at most. Raises Refusal when that is too much, or compressed."""
+    def _check_announced(self, headers: Headers, is_bodiless: bool) -> None:
+        """What the headers say of the body. Raises Refusal where that is too much, compressed, or out of place."""
+        length = headers.get("content-length")
+        if is_bodiless and (length not in (None, "0") or "transfer-encoding" in headers):
+            raise Refusal(400, "send no body with this method", CLOSE)
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(415, "send the body without Content-Encoding")
-        length = headers.get("content-length")
         if length is None:
-            return self._settings.max_body_bytes
+            return
         if not (length.isascii() and length.isdigit()):
             raise Refusal(400, "Content-Length is no number")
-        if int(length[:20]) > self._settings.max_body_bytes:
-            raise self._too_large()
-        return int(length)
+        self._places.check_size(int(length[:20]))
 
-    async def _body(self, receive: Receive) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refusal(400, "the caller left before the body was there")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._settings.max_body_bytes:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return b"".join(parts)
-
-    def _too_large(self) -> Refusal:
-        limit = self._settings.max_body_bytes
-        return Refusal(413, f"the body is over {limit} bytes; send fewer images at once", {"Connection": "close"})
-
-    @contextmanager
-    def _place(self, num_bytes: int) -> Iterator[None]:
-        """A place among the requests being answered, and room for a body; held until the answer is out."""
-        is_full = self.open_requests >= self._settings.max_requests
-        is_fat = self.open_requests and self._open_bytes + num_bytes > self._settings.max_pending_bytes
-        if is_full or is_fat:
-            raise come_back(429, "too many requests at once; try again", self._settings.retry_after_s)
-        self.open_requests += 1
-        self._open_bytes += num_bytes
+    async def _body(self, receive: Receive, place: Place, deadline: float) -> bytes:
+        grace_s = self._settings.body_grace_s
+        patience_ends = asyncio.get_running_loop().time() + grace_s
+        body = bytearray()
         try:
-            yield
-        finally:
-            self.open_requests -= 1
-            self._open_bytes -= num_bytes
+            async with asyncio.timeout_at(min(patience_ends, deadline)) as patience:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refusal(400, "the caller left before the body was there")
+                    part = message.get("body", b"")
+                    place.grow(len(part))
+                    body += part
+                    if not message.get("more_body", False):
+                        return bytes(body)
+                    patience.reschedule(min(patience_ends + len(body) / BODY_BYTES_PER_S, deadline))
+        except TimeoutError:
+            self._tally.turned_away["slow body"] += 1
+            raise Refusal(
+                408,
+                f"the body comes too slowly: {len(body)} bytes, and {BODY_BYTES_PER_S} a second are the least",
+                CLOSE,
+            ) from None
+
+
+def peer_of(scope: Scope) -> str:
+    """The peer's address, of IPv6 the network of 2^64 addresses that one caller may well have to itself."""
+    host: str = (scope.get("client") or ("",))[0]
+    if ":" not in host:
+        return host
+    try:
+        found = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
 
 
 def own_path(scope: Scope) -> str:

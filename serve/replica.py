@@ -22,16 +22,16 @@ from iqa_core.assessor.load import describe, fingerprint, load
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.deadline import deadline
 from iqa_core.records import Assessment, ImageHeader, Preparer, Rejection, RgbImage
-from serve.batching import Batcher, QueueFull
+from serve.batching import Batcher, Busy
 from serve.settings import ServeSettings
 from serve.tally import Tally, report_to
 
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
-    """One result per image, in order."""
+    """One result per image, in order; Busy for those that found no room in the queue."""
 
-    results: list[Assessment | Rejection]
+    results: list[Assessment | Rejection | Busy]
     other: AssessorSpec | None
     """The model that gave them, where it is not the one that the caller named."""
 
@@ -41,11 +41,6 @@ class OtherModel:
     """The images were prepared for another model than this replica's: prepare them anew, for this one."""
 
     spec: AssessorSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Too many images wait here already."""
 
 
 class AssessorReplica:
@@ -68,20 +63,24 @@ class AssessorReplica:
         self._reporting: asyncio.Task[None] | None = None
 
     async def assess(
-        self, images: Sequence[Any], tokens: Sequence[int], preparer: Preparer, model: str, is_alone: bool
-    ) -> Assessed | OtherModel | Busy:
+        self,
+        images: Sequence[Any],
+        tokens: Sequence[int],
+        callers: Sequence[str],
+        preparer: Preparer,
+        model: str,
+        is_alone: bool,
+    ) -> Assessed | OtherModel:
         """One result per prepared image, in order, batched with whatever other callers sent.
 
+        callers: whose each image is.
         preparer: what the images were prepared by; if it is not this model's own, nothing is assessed.
         model: fingerprint of the model that the caller believes to be here.
         """
         self._start_reporting()
         if preparer != self._spec.preparer:
             return OtherModel(self._spec)
-        try:
-            results = await self._batcher.submit(images, tokens, is_alone)
-        except QueueFull:
-            return Busy()
+        results = await self._batcher.submit(images, tokens, callers, is_alone)
         return Assessed(results, None if model == self._fingerprint else self._spec)
 
     async def versions(self) -> Mapping[str, str]:

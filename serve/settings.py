@@ -17,6 +17,11 @@ from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 from serve.uris import UriRule
 
+RENAMED = {
+    "max_pending_pixels": "give max_decode_bytes: about 7 bytes for each pixel that is decoded at once",
+}
+"""Names that settings had, and what to give instead."""
+
 
 class ServeSettings(BaseModel):
     """Everything about an endpoint but its secrets, its address, and how it scales (`deployments:` in config.yaml)."""
@@ -40,13 +45,17 @@ class ServeSettings(BaseModel):
     max_images: int = Field(default=64, ge=1)
     """Of one request."""
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
-    """Of one request, whatever it holds; refused before it is read."""
+    """Of one request, whatever it holds; refused before it is read. Half of max_pending_bytes at most."""
     max_requests: int = Field(default=256, ge=1)
-    """Being answered at once by one ingress; more are told to come back (429)."""
-    max_pending_bytes: int = Field(default=512 * 2**20, ge=1024)
-    """Bodies held at once by one ingress; more are told to come back (429)."""
-    max_pending_pixels: int = Field(default=200_000_000, ge=1)
-    """Decoded pixels held at once by one ingress (3 bytes each); images wait for their turn. One larger goes alone."""
+    """Being answered at once by one ingress, and as many whose bodies are on their way; more are told to come back
+    (429). Of these and of all that follows half at most is one caller's."""
+    body_grace_s: float = Field(default=10, gt=0)
+    """Seconds for a body, and one more for each 16 KiB of it that has come; then it is given up (408)."""
+    max_pending_bytes: int = Field(default=512 * 2**20, ge=2048)
+    """Bodies held at once by one ingress, as far as they have come; more are told to come back (429)."""
+    max_decode_bytes: int = Field(default=768 * 2**20, ge=1)
+    """Memory for decoding images and for the pixels that the assessor is to see, in one ingress; images wait for their
+    turn."""
     decode_threads: int = Field(default=4, ge=1)
     """Of one ingress."""
     max_waiting_images: int = Field(default=1024, ge=1)
@@ -75,6 +84,23 @@ class ServeSettings(BaseModel):
                 inner = nested.get(head, {})
                 nested[head] = {**(inner if isinstance(inner, dict) else inner.model_dump()), tail: value}
         return nested
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        for old, now in RENAMED.items():
+            if isinstance(given, Mapping) and old in given:
+                raise ValueError(f"{old} is no setting; {now}")
+        return given
+
+    @model_validator(mode="after")
+    def _a_body_fits(self) -> ServeSettings:
+        if 2 * self.max_body_bytes > self.max_pending_bytes:
+            raise ValueError(
+                f"max_body_bytes of {self.max_body_bytes} is more than half of max_pending_bytes, which is what one "
+                f"caller may hold; raise max_pending_bytes to {2 * self.max_body_bytes} or lower max_body_bytes"
+            )
+        return self
 
     @field_validator("uri_allow")
     @classmethod

@@ -66,6 +66,8 @@ class Tally:
     """`scored`, or the reason of the rejection."""
     retries: Counter[str] = field(default_factory=Counter)
     """What was sent to a replica again, by why."""
+    turned_away: Counter[str] = field(default_factory=Counter)
+    """Requests that met a limit of the moment (408, 429, 503), by which."""
     latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     batch_images: Histogram = field(default_factory=lambda: Histogram(FILL))
     assess_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
@@ -83,6 +85,7 @@ class Tally:
         self.requests.update(other.requests)
         self.images.update(other.images)
         self.retries.update(other.retries)
+        self.turned_away.update(other.turned_away)
         self.latency_s.merge(other.latency_s)
         self.batch_images.merge(other.batch_images)
         self.assess_s.merge(other.assess_s)
@@ -146,7 +149,10 @@ def _counters(tally: Tally) -> Iterator[Metric]:
     retries = CounterMetricFamily("iqa_retries", "Groups of images sent to a replica again, by why.", labels=["why"])
     for why, count in sorted(tally.retries.items()):
         retries.add_metric([why], count)
-    yield from (requests, images, retries)
+    turned_away = CounterMetricFamily("iqa_turned_away", "Requests that met a limit, by which.", labels=["why"])
+    for why, count in sorted(tally.turned_away.items()):
+        turned_away.add_metric([why], count)
+    yield from (requests, images, retries, turned_away)
 
 
 def _histograms(tally: Tally) -> Iterator[Metric]:

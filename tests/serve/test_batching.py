@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 
 from iqa_core.records import Assessment, Rejection
-from serve.batching import Batcher, QueueFull
+from serve.batching import Batcher, Busy
 
 
 def assessment(number: int) -> Assessment:
@@ -33,7 +32,13 @@ class Recorder:
         return [assessment(number) for number in images]
 
 
-def numbers(results: list[Assessment | Rejection]) -> list[float]:
+async def submit(
+    batcher: Batcher, images: list[int], tokens: list[int] | None = None, caller: str = "a", is_alone: bool = False
+) -> list[Assessment | Rejection | Busy]:
+    return await batcher.submit(images, tokens or [1] * len(images), [caller] * len(images), is_alone)
+
+
+def numbers(results: Sequence[Assessment | Rejection | Busy]) -> list[float]:
     return [float(result.scores_K[0]) for result in results if isinstance(result, Assessment)]
 
 
@@ -45,7 +50,7 @@ def test_callers_who_come_together_share_a_batch_and_get_their_own_results() -> 
     async def test() -> None:
         recorder = Recorder()
         batcher = Batcher(recorder, max_tokens=100, max_waiting=100)
-        answers = await asyncio.gather(*(batcher.submit([i, i + 100], [1, 1]) for i in range(8)))
+        answers = await asyncio.gather(*(submit(batcher, [i, i + 100]) for i in range(8)))
         assert [numbers(answer) for answer in answers] == [[i, i + 100] for i in range(8)]
         assert len(recorder.batches) == 1
 
@@ -56,7 +61,7 @@ def test_a_batch_is_bounded_by_tokens_but_for_a_single_image() -> None:
     async def test() -> None:
         recorder = Recorder()
         batcher = Batcher(recorder, max_tokens=10, max_waiting=100)
-        assert numbers(await batcher.submit([1, 2, 3, 4], [4, 4, 4, 50])) == [1, 2, 3, 4]
+        assert numbers(await submit(batcher, [1, 2, 3, 4], [4, 4, 4, 50])) == [1, 2, 3, 4]
         assert recorder.batches == [[1, 2], [3], [4]]
 
     run(test())
@@ -67,9 +72,9 @@ def test_while_one_batch_is_assessed_the_next_gathers() -> None:
         recorder = Recorder()
         recorder.open.clear()
         batcher = Batcher(recorder, max_tokens=100, max_waiting=100)
-        first = asyncio.create_task(batcher.submit([0], [1]))
+        first = asyncio.create_task(submit(batcher, [0]))
         await asyncio.sleep(0.01)
-        others = [asyncio.create_task(batcher.submit([i], [1])) for i in range(1, 6)]
+        others = [asyncio.create_task(submit(batcher, [i])) for i in range(1, 6)]
         await asyncio.sleep(0.01)
         recorder.open.set()
         await asyncio.gather(first, *others)
@@ -82,9 +87,7 @@ def test_a_suspect_is_assessed_alone() -> None:
     async def test() -> None:
         recorder = Recorder()
         batcher = Batcher(recorder, max_tokens=100, max_waiting=100)
-        await asyncio.gather(
-            batcher.submit([1], [1]), batcher.submit([2], [1], is_alone=True), batcher.submit([3, 4], [1, 1])
-        )
+        await asyncio.gather(submit(batcher, [1]), submit(batcher, [2], is_alone=True), submit(batcher, [3, 4]))
         assert recorder.batches == [[1], [2], [3, 4]]
 
     run(test())
@@ -95,9 +98,9 @@ def test_the_images_of_a_caller_who_left_are_not_assessed() -> None:
         recorder = Recorder()
         recorder.open.clear()
         batcher = Batcher(recorder, max_tokens=1, max_waiting=100)
-        first = asyncio.create_task(batcher.submit([0], [1]))
-        gone = asyncio.create_task(batcher.submit([1, 2], [1, 1]))
-        stays = asyncio.create_task(batcher.submit([3], [1]))
+        first = asyncio.create_task(submit(batcher, [0]))
+        gone = asyncio.create_task(submit(batcher, [1, 2]))
+        stays = asyncio.create_task(submit(batcher, [3]))
         await asyncio.sleep(0.01)
         gone.cancel()
         recorder.open.set()
@@ -111,16 +114,66 @@ def test_a_full_queue_turns_callers_away_and_recovers() -> None:
     async def test() -> None:
         recorder = Recorder()
         recorder.open.clear()
-        batcher = Batcher(recorder, max_tokens=1, max_waiting=2)
-        first = asyncio.create_task(batcher.submit([0], [1]))
+        batcher = Batcher(recorder, max_tokens=1, max_waiting=8)
+        first = asyncio.create_task(submit(batcher, [0]))
         await asyncio.sleep(0.01)
-        waiting = asyncio.create_task(batcher.submit([1, 2], [1, 1]))
+        waiting = [asyncio.create_task(submit(batcher, [i], caller="a")) for i in range(1, 5)]
         await asyncio.sleep(0.01)
-        with pytest.raises(QueueFull):
-            await batcher.submit([3], [1])
+        assert await submit(batcher, [5, 6], caller="a") == [Busy(), Busy()], "four of eight are one caller's half"
+        mixed = asyncio.create_task(batcher.submit([5, 6, 7], [1, 1, 1], ["a", "b", "b"]))
+        await asyncio.sleep(0.01)
+        assert batcher.num_waiting == 6, "another's images have room in the same call"
         recorder.open.set()
-        await asyncio.gather(first, waiting)
-        assert numbers(await batcher.submit([4, 5, 6], [1, 1, 1])) == [4, 5, 6]  # more than may wait, but none does
+        busy, *others = await mixed
+        assert (busy, numbers(others)) == (Busy(), [6, 7])
+        await asyncio.gather(first, *waiting)
+        assert numbers(await submit(batcher, list(range(20)))) == [*range(20)]  # more than may wait, but none does
+        assert batcher.num_waiting == 0
+
+    run(test())
+
+
+def test_one_image_does_not_wait_for_a_thousand_of_another_caller() -> None:
+    async def test() -> None:
+        recorder = Recorder()
+        batcher = Batcher(recorder, max_tokens=4, max_waiting=4000)
+        thousand = asyncio.create_task(submit(batcher, list(range(1000))))
+        await asyncio.sleep(0)
+        await asyncio.gather(submit(batcher, [-2, -3], caller="b"), submit(batcher, [-4], [4], caller="c"))
+        await thousand
+        assert recorder.batches[:3] == [[0, -2, 1, -3], [-4], [2, 3, 4, 5]]
+        assert all(len(batch) == 4 for batch in recorder.batches[2:-1]), "batches stay full"
+        assert [number for batch in recorder.batches for number in batch if number >= 0] == [*range(1000)]
+
+    run(test())
+
+
+def test_callers_who_keep_asking_have_equal_tokens() -> None:
+    async def test() -> None:
+        recorder = Recorder()
+        batcher = Batcher(recorder, max_tokens=12, max_waiting=4000)
+        await asyncio.gather(
+            submit(batcher, [1] * 120, [1] * 120, caller="small"),
+            submit(batcher, [6] * 20, [6] * 20, caller="large"),
+        )
+        assert all(sum(batch) == 12 for batch in recorder.batches), "the tokens are the numbers"
+        half_way = [number for batch in recorder.batches[:10] for number in batch]
+        assert abs(half_way.count(1) - 6 * half_way.count(6)) <= 12
+
+    run(test())
+
+
+def test_room_in_the_queue_comes_back_however_a_call_ends() -> None:
+    async def test() -> None:
+        recorder = Recorder()
+        recorder.open.clear()
+        batcher = Batcher(recorder, max_tokens=2, max_waiting=8)
+        calls = [asyncio.create_task(submit(batcher, [-1, 1, 2], caller=caller)) for caller in "ab"]
+        await asyncio.sleep(0.01)
+        calls[1].cancel()
+        recorder.open.set()
+        await asyncio.wait(calls)
+        assert (batcher.num_waiting, batcher._room.free) == (0, 8)
 
     run(test())
 
@@ -128,7 +181,7 @@ def test_a_full_queue_turns_callers_away_and_recovers() -> None:
 def test_a_failure_reaches_those_of_its_batch_only() -> None:
     async def test() -> None:
         batcher = Batcher(Recorder(), max_tokens=1, max_waiting=100)
-        bad, good = await asyncio.gather(batcher.submit([-1], [1]), batcher.submit([7], [1]), return_exceptions=True)
+        bad, good = await asyncio.gather(submit(batcher, [-1]), submit(batcher, [7]), return_exceptions=True)
         assert isinstance(bad, RuntimeError)
         assert isinstance(good, list)
         assert numbers(good) == [7]

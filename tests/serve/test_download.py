@@ -80,7 +80,7 @@ def test_what_is_no_strict_http_or_too_much_of_it_ends_at_once(answer: bytes) ->
     began = time.monotonic()
     with pytest.raises((BadAnswer, ConnectionResetError)):
         got(always(answer))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
 
 
 def test_a_body_of_tiny_chunks_is_given_up_while_it_costs_nothing() -> None:

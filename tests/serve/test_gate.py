@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from serve.gate import is_loopback
+from serve.gate import BODY_BYTES_PER_S, Gate, is_loopback, peer_of
 from tests.corpora import tiny_png
-from tests.serve.local import asking, local_endpoint
+from tests.serve.local import local_endpoint
 
 TOKEN = "correct-horse-battery"
 IMAGE = tiny_png(1)
@@ -215,20 +215,79 @@ def test_a_body_that_grows_over_the_limit_is_given_up() -> None:
     asyncio.run(test())
 
 
-def test_a_body_that_does_not_come_frees_its_place() -> None:
+async def told(gate: Gate, receive: Any, headers: dict[str, str] | None = None) -> tuple[int, dict[bytes, bytes]]:
+    """Status and headers of what a caller is told whose body comes like this."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await gate(scope("/v1/assess", headers or {}), receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+async def never() -> dict[str, Any]:
+    await asyncio.sleep(60)
+    raise AssertionError
+
+
+def coming(part: bytes, every_s: float, times: int) -> Any:
+    """A body in parts."""
+    left = iter(range(times, 0, -1))
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(every_s)
+        return {"type": "http.request", "body": part, "more_body": next(left) > 1}
+
+    return receive
+
+
+@pytest.mark.parametrize("limit", ["body_grace_s", "request_timeout_s"])
+def test_a_body_that_does_not_come_frees_its_place(limit: str) -> None:
     async def test() -> None:
-        endpoint = local_endpoint(request_timeout_s=0.05)
-        sent: list[dict[str, Any]] = []
+        endpoint = local_endpoint(**{limit: 0.05})
+        status, headers = await told(endpoint.gate, never)
+        assert (status, headers[b"connection"]) == (408, b"close")
+        assert endpoint.gate.open_requests == 0
+        assert endpoint.tally.turned_away == {"slow body": 1}
 
-        async def never() -> dict[str, Any]:
-            await asyncio.sleep(60)
-            raise AssertionError
+    asyncio.run(test())
 
-        async def send(message: Any) -> None:
-            sent.append(message)
 
-        await endpoint.gate(scope("/v1/assess", {}), never, send)
-        assert sent[0]["status"] == 503
+def test_a_body_has_to_keep_a_rate_and_may_take_its_time_with_it() -> None:
+    async def test() -> None:
+        endpoint = local_endpoint(body_grace_s=0.1)
+        parts = BODY_BYTES_PER_S // 20
+        fast, slow = await asyncio.gather(
+            told(endpoint.gate, coming(bytes(parts), 0.03, 10)), told(endpoint.gate, coming(b"x", 0.03, 1000))
+        )
+        assert fast[0] == 422, "it was read to its end"
+        assert slow[0] == 408
+
+    asyncio.run(test())
+
+
+def test_places_are_for_those_who_send_and_those_who_are_answered_each() -> None:
+    """Connections that announce 64 MB and send nothing, as many as may be and more."""
+
+    async def test() -> None:
+        announced = {"content-length": str(64 * 2**20), "authorization": f"Bearer {TOKEN}"}
+        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", max_requests=32)
+        idle = [asyncio.create_task(told(endpoint.gate, never, announced)) for _ in range(200)]
+        await asyncio.sleep(0.05)
+        turned_away = [task.result() for task in idle if task.done()]
+        assert endpoint.gate.open_requests == 16
+        assert len(turned_away) == 200 - 16
+        assert {(status, headers[b"connection"]) for status, headers in turned_away} == {(429, b"close")}
+        for token, status in ((f"{TOKEN}-2", 200), (TOKEN, 429)):
+            async with endpoint.client(token=token) as client:
+                answers = await asyncio.gather(
+                    *(client.post("/v1/assess", files=[("images", IMAGE)]) for _ in range(8))
+                )
+                assert {answer.status_code for answer in answers} == {status}
+        for task in idle:
+            task.cancel()
+        await asyncio.wait(idle)
         assert endpoint.gate.open_requests == 0
 
     asyncio.run(test())
@@ -237,7 +296,7 @@ def test_a_body_that_does_not_come_frees_its_place() -> None:
 def test_callers_beyond_the_places_are_turned_away_and_served_as_soon_as_there_is_room() -> None:
     async def test() -> None:
         slow = {"checkpoint": "fake:?sleep_s=0.05"}
-        endpoint = local_endpoint(assessor=slow, max_requests=4, max_waiting_images=2)
+        endpoint = local_endpoint(assessor=slow, max_requests=8)
         async with endpoint.client() as client:
 
             async def ask() -> Any:
@@ -251,8 +310,43 @@ def test_callers_beyond_the_places_are_turned_away_and_served_as_soon_as_there_i
                     assert answer.headers["retry-after"] == "1"
                     assert answer.json()["error"]["code"] == "overloaded"
             assert endpoint.gate.open_requests == 0
+            assert endpoint.tally.turned_away == {"places": statuses.count(429)}
             again = await asyncio.gather(ask(), ask())
             assert [answer.status_code for answer in again] == [200, 200], "there are places for two"
+
+    asyncio.run(test())
+
+
+def test_another_token_is_answered_while_one_has_all_that_it_may() -> None:
+    async def test() -> None:
+        slow = {"checkpoint": "fake:?sleep_s=0.003", "batch_tokens": 200}
+        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", assessor=slow, max_requests=16, decode_threads=2)
+        async with endpoint.client(token=TOKEN) as greedy, endpoint.client(token=f"{TOKEN}-2") as modest:
+            files = [("images", tiny_png(number)) for number in range(16)]
+            crowd = [asyncio.create_task(greedy.post("/v1/assess", files=files)) for _ in range(12)]
+            await asyncio.sleep(0.05)
+            answer = await modest.post("/v1/assess", files=[("images", IMAGE)])
+            assert answer.status_code == 200
+            assert sum(task.done() and task.result().status_code == 200 for task in crowd) <= 4
+            statuses = [answer.status_code for answer in await asyncio.gather(*crowd)]
+            assert statuses.count(200) == 8
+            assert statuses.count(429) == 4
+
+    asyncio.run(test())
+
+
+def test_a_small_image_passes_large_ones_of_another_token() -> None:
+    async def test() -> None:
+        slow = {"checkpoint": "fake:?prepare_sleep_s=0.05"}
+        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", assessor=slow, max_decode_bytes=2**20)
+        async with endpoint.client(token=TOKEN) as greedy, endpoint.client(token=f"{TOKEN}-2") as modest:
+            files = [("images", tiny_png(2, size=400)) for _ in range(8)]  # each more than half of the memory
+            large = asyncio.create_task(greedy.post("/v1/assess", files=files))
+            await asyncio.sleep(0.1)
+            answer = await modest.post("/v1/assess", files=[("images", IMAGE)])
+            assert answer.json()["results"][0]["status"] == "scored"
+            assert not large.done()
+            assert [one["status"] for one in (await large).json()["results"]] == ["scored"] * 8
 
     asyncio.run(test())
 
@@ -260,14 +354,45 @@ def test_callers_beyond_the_places_are_turned_away_and_served_as_soon_as_there_i
 def test_bodies_held_at_once_are_bounded() -> None:
     async def test() -> None:
         slow = {"checkpoint": "fake:?sleep_s=0.05"}
-        async with asking(assessor=slow, max_pending_bytes=4096, max_body_bytes=4096) as client:
-            posts = (client.post("/v1/assess", files=[("images", IMAGE)]) for _ in range(5))
+        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", assessor=slow, max_pending_bytes=8192, max_body_bytes=4096)
+        padded = IMAGE + bytes(2000)
+        async with endpoint.client(token=TOKEN) as one, endpoint.client(token=f"{TOKEN}-2") as other:
+            posts = [client.post("/v1/assess", files=[("images", padded)]) for client in (one, one, one, other)]
             statuses = [answer.status_code for answer in await asyncio.gather(*posts)]
-            assert statuses.count(200) >= 1
-            assert statuses.count(429) >= 2
-            assert set(statuses) == {200, 429}
+            assert statuses == [200, 429, 429, 200]
+            assert endpoint.tally.turned_away == {"bytes": 2}
+            assert (await one.post("/v1/assess", files=[("images", padded)])).status_code == 200
 
     asyncio.run(test())
+
+
+def test_a_get_has_no_body_and_a_post_to_an_open_path_is_not_open() -> None:
+    async def test() -> None:
+        async with local_endpoint(TOKEN).client() as client:
+            answer = await client.request("GET", "/readyz", content=b"x" * 1000)
+            assert (answer.status_code, answer.headers["connection"]) == (400, "close")
+            assert (await client.request("GET", "/healthz", headers={"Content-Length": "0"})).status_code == 200
+            assert (await client.post("/healthz", content=b"x" * 1000)).status_code == 401
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::ffff", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("no address", "no address"),
+        ("unix:", "unix:"),
+        ("", ""),
+    ],
+)
+def test_without_tokens_a_caller_is_its_address(host: str, expected: str) -> None:
+    assert peer_of({"client": (host, 1)}) == expected
+    assert peer_of({"client": None}) == ""
 
 
 def test_a_caller_who_leaves_frees_the_place_and_the_queue() -> None:

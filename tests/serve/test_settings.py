@@ -21,6 +21,8 @@ def test_dotted_keys_are_nested_as_on_a_command_line() -> None:
         ({"max_image": 8}, "max_image: Extra inputs"),
         ({"assessor.checkpint": "demo"}, "assessor.checkpint: Extra inputs"),
         ({"max_images": 0}, "max_images: Input should be greater"),
+        ({"max_pending_pixels": 200_000_000}, "max_pending_pixels is no setting; give max_decode_bytes"),
+        ({"max_body_bytes": 4096, "max_pending_bytes": 4096}, "raise max_pending_bytes to 8192 or lower"),
         ({"uri_allow": ["https://images.example.org/made"]}, "slash at the end"),
         ({"uri_allow": ["file:///etc/"]}, "schemes are https, http, s3"),
         ({"uri_allow": ["https://user@host/"]}, "is no prefix"),

@@ -1,0 +1,30 @@
+"""Work that would keep the event loop from its other callers -> threads, of which no caller has more than half."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from serve.shares import Shares
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Lives in one event loop."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._turns = Shares(count)
+
+    async def run(self, caller: str, work: Callable[[], T]) -> T:
+        """What the work returns, or raises.
+
+        A caller who leaves leaves the thread at work: others have it when that is done, and no sooner.
+        """
+        turn = await self._turns.taken(caller, 1)
+        running = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        running.add_done_callback(lambda _: turn.shrink_to(0))
+        return await asyncio.shield(running)
