@@ -124,14 +124,9 @@ class S3Store:
         return data
 
     async def _get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
-        # a range even for the whole: only its answer says how long the object is, whatever became of the body
-        last = "" if end is None else end - 1
-        try:
-            answer = await self._s3._call_s3("get_object", Range=f"bytes={begin}-{last}", **self._at(path))
-        except OSError as error:
-            if error_code(error) in {"InvalidRange", "416"} and begin == 0 and end is None:
-                return b""  # an object of 0 bytes has no first one
-            raise
+        answer = await self._ranged(path, begin, end)
+        if answer is None:
+            return b""
         body = answer["Body"]
         try:
             size = _size_of(answer)
@@ -144,19 +139,40 @@ class S3Store:
             raise OSError(f"{len(data)} of {expected} bytes arrived")
         return data
 
+    async def _ranged(self, path: str, begin: int, end: int | None) -> Mapping[str, Any] | None:
+        """The answer to a range, even for the whole: only that says how long the object is, whatever its body becomes.
+
+        None for the whole of an object of 0 bytes, which has no first one.
+        """
+        last = "" if end is None else end - 1
+        try:
+            answer: Mapping[str, Any] = await self._s3._call_s3(
+                "get_object", Range=f"bytes={begin}-{last}", **self._at(path)
+            )
+        except OSError as error:
+            if error_code(error) in {"InvalidRange", "416"} and begin == 0 and end is None:
+                return None
+            raise
+        return answer
+
     async def blocks(self, path: str, announce: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
         """An object as it arrives, in the caller's event loop; announce: is given its size before anything is read.
 
         The requests run in the loop of s3fs, and end when the caller's task does.
         """
-        answer = await self._in_loop(self._s3._call_s3("get_object", **self._at(path)))
-        body = answer["Body"]
+        answer = await self._in_loop(self._ranged(path, 0, None))
+        if answer is None:
+            return
+        body, size, arrived = answer["Body"], _size_of(answer), 0
         try:
-            announce(answer["ContentLength"])
+            announce(size)
             while block := await self._in_loop(body.read(STREAMED_BYTES)):
+                arrived += len(block)
                 yield block
         finally:
             self._s3.loop.call_soon_threadsafe(body.close)
+        if arrived != size:
+            raise OSError(f"{arrived} of {size} bytes arrived")
 
     async def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._s3.loop))
