@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -158,7 +159,7 @@ def test_an_endpoint_without_tokens_answers_nobody_through_it(tmp_path: Path) ->
                 assert "a proxy passed this on" in refused.json()["error"]["message"]
 
 
-def flood(connection: ssl.SSLSocket, block: bytes) -> bytes:
+def flood(connection: socket.socket, block: bytes) -> bytes:
     """What is said to a head of 55 MB; nothing where the connection is broken first."""
     with suppress(OSError):
         connection.sendall(HEAD)
@@ -194,6 +195,36 @@ def test_a_head_of_55_mb_is_refused_in_a_moment_and_costs_no_memory(front: Front
     assert not said or said.split()[1] in (b"400", b"431")
     assert peak[0] - before < 32 * 2**20
     assert front.assess(tiny_png(1)).status_code == 200
+
+
+UVICORN = """
+import sys
+sys.modules["httptools"] = None  # as where it is not installed
+import uvicorn
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
+uvicorn.run(app, port=int(sys.argv[1]), log_level="critical", lifespan="off")
+"""
+
+
+def test_without_httptools_uvicorn_refuses_it_by_itself() -> None:
+    """So does Serve's proxy then, which is one."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", UVICORN, str(port)])
+    try:
+        wait_for(lambda: is_listening(port), timeout_s=20)
+        began = time.monotonic()
+        for block in (b"X-A: " + b"x" * 65_536, MANY):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                said = flood(connection, block)
+            assert not said or said.split()[1] == b"400"
+        assert time.monotonic() - began < 2
+        assert psutil.Process(process.pid).memory_info().rss < 100 * 2**20
+        assert httpx2.get(f"http://127.0.0.1:{port}/", timeout=20).status_code == 204
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def seconds_of_a_good_caller(front: Front) -> float:
