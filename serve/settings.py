@@ -69,7 +69,7 @@ class ServeSettings(BaseModel):
     uri_timeout_s: float = Field(default=20, gt=0)
     """Seconds that one of them may take, from the look-up of its name to its last byte."""
     max_fetches: int = Field(default=16, ge=1)
-    """Of them at once by one ingress; others wait for their turn."""
+    """Of them at once by one ingress, half of them at most for one caller; others wait for their turn."""
 
     @model_validator(mode="before")
     @classmethod

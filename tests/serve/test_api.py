@@ -7,7 +7,7 @@ import base64
 import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -18,7 +18,7 @@ from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.records import Assessment
 from tests.bad_images import bad_images, png_claiming
 from tests.corpora import tiny_png
-from tests.serve.local import FAKE, LocalEndpoint, asking, local_endpoint
+from tests.serve.local import FAKE, LocalEndpoint, asking, listening, local_endpoint
 from tests.serve.sites import always, saying
 
 DIMENSIONS = ["layout", "harmony", "lighting", "distortion"]
@@ -291,7 +291,9 @@ def test_an_image_that_is_fetched_scores_like_one_that_is_sent() -> None:
         ask(test, uri_allow=(f"{url}/made/",), max_body_bytes=room)
 
 
-def test_fetches_end_with_the_time_of_their_request() -> None:
+@pytest.fixture
+def hanging() -> Iterator[tuple[str, threading.Event]]:
+    """A server that answers nothing, and whether somebody has hung up on it."""
     closed = threading.Event()
 
     def say(connection: socket.socket, head: bytes) -> None:
@@ -299,13 +301,26 @@ def test_fetches_end_with_the_time_of_their_request() -> None:
         closed.set()
 
     with saying(say) as url:
+        yield url, closed
 
-        async def test(client: httpx2.AsyncClient) -> None:
-            answer = await client.post("/v1/assess", json={"images": [{"uri": f"{url}/made/a.png"}]})
-            assert answer.status_code == 503
 
-        ask(test, uri_allow=(f"{url}/made/",), request_timeout_s=0.2)
+def test_fetches_end_when_their_caller_hangs_up(hanging: tuple[str, threading.Event]) -> None:
+    url, closed = hanging
+    with listening(uri_allow=(f"{url}/made/",), uri_timeout_s=60) as endpoint:
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{endpoint}/v1/assess", json={"images": [{"uri": f"{url}/made/a.png"}]}, timeout=0.3)
         assert closed.wait(5)
+
+
+def test_fetches_end_with_the_time_of_their_request(hanging: tuple[str, threading.Event]) -> None:
+    url, closed = hanging
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post("/v1/assess", json={"images": [{"uri": f"{url}/made/a.png"}]})
+        assert answer.status_code == 503
+
+    ask(test, uri_allow=(f"{url}/made/",), request_timeout_s=0.2)
+    assert closed.wait(5)
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_form() -> None:
