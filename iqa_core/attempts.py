@@ -7,20 +7,26 @@ time whatever is amiss: its name or certificate will come back.
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import logging
 import random
 import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
 from iqa_core.errors import CallerError, RunError
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +36,15 @@ PROXY_FAULTS = frozenset({500, 502, 504})
 PROXY_FAULT_TRIES = 5
 """Besides the first; busy answers and lost connections are not counted. What dies of every try is at fault itself."""
 
+MAX_ANSWER_BYTES = 8 * 2**20
+"""Far more than an endpoint says of a thousand images."""
+
 PROBE_S = 2.0
 UNKNOWN_NAMES = frozenset(getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL"))
 """What is said of a name that does not exist, by the systems that know the word; of a name server that does not answer,
 EAI_AGAIN is."""
+
+_WARNED: set[str] = set()
 
 HUNG_UP = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
 
@@ -89,6 +100,36 @@ class Endpoint:
             return False
 
 
+class Answer:
+    """One answer, read as far as is good for the caller."""
+
+    def __init__(self, head: httpx2.Response, timeout_s: float) -> None:
+        self.status = head.status_code
+        self.headers = head.headers
+        self.url = str(head.url)
+        self.location = head.headers["location"] if head.has_redirect_location else ""
+        self.body = bytearray()
+        self._deadline = time.monotonic() + timeout_s
+        self._timeout_s = timeout_s
+
+    def add(self, block: bytes) -> None:
+        """Raises RequestRefused for a body of more than MAX_ANSWER_BYTES, ReadTimeout for one that takes too long."""
+        self.body += block
+        if len(self.body) > MAX_ANSWER_BYTES:
+            raise RequestRefused(
+                f"what answers at {self.url} is no such endpoint: more than {MAX_ANSWER_BYTES} bytes, {self.words!r}"
+            )
+        if time.monotonic() > self._deadline:
+            raise httpx2.ReadTimeout(f"an answer was not complete after {self._timeout_s:g} s")
+
+    @property
+    def words(self) -> str:
+        """The beginning, without tags."""
+        text = self.body[:4000].decode("utf-8", "replace")
+        text = re.sub(r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+        return " ".join(_printable(text).split())[:200]
+
+
 @dataclass(slots=True)
 class Attempts:
     """How often, and for how long, one request is tried."""
@@ -102,17 +143,19 @@ class Attempts:
     """Of the latest try."""
     asked_to_wait_s: float = 0.0
 
-    def accepted(self, answer: httpx2.Response) -> dict[str, Any] | None:
-        """What an answer says; None where the request may get another one.
+    def accepted(self, answer: Answer, read: Callable[[Any], T]) -> T | None:
+        """What `read` makes of the JSON of an answer; None where the request may get another one.
 
+        read: raises ValueError that says why an answer is none.
         Raises RequestRefused; EndpointUnavailable of a fault that stays.
         """
-        self.fault, self.asked_to_wait_s = f"status {answer.status_code}", _retry_after_s(answer)
-        self.proxy_faults += answer.status_code in PROXY_FAULTS
-        is_busy = answer.status_code in RETRIED
-        if is_busy or (answer.status_code in PROXY_FAULTS and self.proxy_faults <= PROXY_FAULT_TRIES):
+        self.fault = f"status {answer.status}"
+        self.asked_to_wait_s = retry_after_s(answer.headers.get("retry-after", ""))
+        self.proxy_faults += answer.status in PROXY_FAULTS
+        is_busy = answer.status in RETRIED
+        if is_busy or (answer.status in PROXY_FAULTS and self.proxy_faults <= PROXY_FAULT_TRIES):
             return None
-        content = content_of(answer)
+        content = content_of(answer, read)
         self.endpoint.has_answered = True
         return content
 
@@ -144,26 +187,39 @@ class Attempts:
         return wait_s
 
 
-def content_of(answer: httpx2.Response) -> dict[str, Any]:
-    """The JSON object of a final answer. Raises RequestRefused or EndpointUnavailable on anything else."""
+def content_of(answer: Answer, read: Callable[[Any], T]) -> T:
+    """What `read` makes of a final answer. Raises RequestRefused or EndpointUnavailable where it is none of ours."""
     try:
-        found = answer.json()
-    except ValueError:
+        found = json.loads(answer.body)
+    except (ValueError, RecursionError):
         found = None
-    if answer.status_code == 200:
-        if isinstance(found, dict):
-            return found
-        raise RequestRefused(f"what answers at {answer.url} is no such endpoint: {_words(answer)!r}")
+    if answer.status == 200:
+        try:
+            return read(found)
+        except ValueError as error:
+            fault = "" if found is None else f"{error}: "
+            raise RequestRefused(f"what answers at {answer.url} is no such endpoint: {fault}{answer.words!r}") from None
     try:
-        message = str(found["error"]["message"])
-    except (KeyError, TypeError):
-        message = f"{_words(answer)!r}, which the endpoint itself does not say; a proxy does, or another program"
-    if answer.status_code >= 500:
-        raise EndpointUnavailable(f"the endpoint fails with {answer.status_code}: {message}")
-    if answer.has_redirect_location:
-        message = f"it is at {answer.headers['location']}; give the client that address"
-    way_out = f" ({WAYS_OUT[answer.status_code]})" if answer.status_code in WAYS_OUT else ""
-    raise RequestRefused(f"the endpoint refuses with {answer.status_code}: {message}{way_out}")
+        message = _printable(str(found["error"]["message"]))
+    except (KeyError, TypeError, IndexError):
+        message = f"{answer.words!r}, which the endpoint itself does not say; a proxy does, or another program"
+    if answer.status >= 500:
+        raise EndpointUnavailable(f"the endpoint fails with {answer.status}: {message}")
+    if answer.location:
+        message = f"it is at {_printable(answer.location)}; give the client that address"
+    way_out = f" ({WAYS_OUT[answer.status]})" if answer.status in WAYS_OUT else ""
+    raise RequestRefused(f"the endpoint refuses with {answer.status}: {message}{way_out}")
+
+
+def retry_after_s(given: str) -> float:
+    """Seconds that a `Retry-After` of either form asks for, from 0 to LONGEST_WAIT_S; 0 where it is neither."""
+    if re.fullmatch(r"[0-9]{1,300}", given):
+        return min(float(given), LONGEST_WAIT_S)
+    try:
+        wait = (parsedate_to_datetime(given[:64]) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return min(max(wait, 0.0), LONGEST_WAIT_S)
 
 
 def hopeless(error: httpx2.TransportError) -> str | None:
@@ -182,6 +238,27 @@ def hopeless(error: httpx2.TransportError) -> str | None:
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
         return type(error).__name__
     return None
+
+
+def warn_of_plain_http(url: str) -> None:
+    """Say once per process and address that others can read what is sent there."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme.lower() != "http" or is_this_machine(host) or url in _WARNED:
+        return
+    _WARNED.add(url)
+    logger.warning(
+        "%s is no address of this machine, and http:// lets others on the way read images and token; write https://",
+        url,
+    )
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a name or address can only be this machine."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return f".{host.lower().rstrip('.')}".endswith(".localhost")
 
 
 def token_of(given: str | None) -> str | None:
@@ -231,12 +308,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _words(answer: httpx2.Response) -> str:
-    """The beginning of an answer that is no JSON, without its tags."""
-    text = re.sub(r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", answer.text[:4000], flags=re.DOTALL | re.IGNORECASE)
-    return " ".join(text.split())[:200]
-
-
-def _retry_after_s(answer: httpx2.Response) -> float:
-    given = answer.headers.get("retry-after", "")
-    return float(given) if given.isdigit() else 0.0
+def _printable(text: str) -> str:
+    """The beginning of a text from elsewhere, without what a terminal would obey."""
+    return "".join(mark if mark.isprintable() else " " for mark in text[:500])

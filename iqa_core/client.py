@@ -7,7 +7,8 @@
 Images are sent as the bytes they are, or as PNG: compressing one anew before its quality is judged changes the answer.
 A call is tried again after 429, 503 and a connection that was refused or broke (assessing twice harms nothing), a few
 times after 500, 502 and 504, which is what a proxy says when the process behind it dies, and never where that changes
-nothing (see attempts). Needs the extra `client` (httpx2).
+nothing (see attempts). An answer is taken only where all of it is what an endpoint says (see answers). Needs the extra
+`client` (httpx2).
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
-from iqa_core.attempts import Attempts, Endpoint, token_of
+from iqa_core.answers import Score as Score
+from iqa_core.answers import models_of, scores_of
+from iqa_core.attempts import Answer, Attempts, Endpoint, token_of, warn_of_plain_http
 from iqa_core.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
 from iqa_core.attempts import RequestRefused as RequestRefused
 from iqa_core.errors import CallerError
@@ -31,6 +34,8 @@ from iqa_core.records import Rejection
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+T = TypeVar("T")
 
 ImageLike = bytes | bytearray | memoryview | str | Path | Picture
 """Encoded bytes, a path, a Pillow image, an array (H, W, 3) uint8, or a torch tensor."""
@@ -41,24 +46,6 @@ BYTES_PER_REQUEST = 32 * 2**20
 
 PATIENCE_S = 300.0
 """How long one request is tried again: longer than a replica takes to load a large model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What the endpoint says of one image."""
-
-    reward: float | None
-    """1 (worst) to 5 (best); None when the image was rejected: never a made-up number."""
-    scores: dict[str, float]
-    """Per dimension, 1 to 5; empty when rejected."""
-    std: dict[str, float]
-    """Spread per dimension, 0 (sure) to 2."""
-    reason: str | None
-    detail: str | None
-    fingerprint: str
-    """Of the model that gave it."""
-    probs: dict[str, list[float]] | None = None
-    """Probabilities of the five levels, worst to best, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +78,9 @@ class _Settings:
         """
         self.endpoint = Endpoint.at(url)
         token = token_of(token or os.environ.get("IQA_API_TOKEN"))
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        warn_of_plain_http(self.endpoint.url)
+        # an answer is taken as it is sent: unpacked, 8 MiB can be 8 GiB
+        self.headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {token}"} if token else {})}
         self.timeout_s = timeout_s
         self.patience_s = patience_s
         self.images_per_request = images_per_request
@@ -122,9 +111,13 @@ class AsyncRewardClient(_Settings):
 
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
-        parts = list(_parts(_all_encoded(images), self.images_per_request))
-        answers = await asyncio.gather(*(self._post("/v1/assess", part, probs) for part in parts))
-        return [score for answer in answers for score in scores_of(answer)]
+        parts = _parts(_all_encoded(images), self.images_per_request)
+        asked = [asyncio.ensure_future(self._assess(part, probs)) for part in parts]
+        try:
+            return [score for scores in await asyncio.gather(*asked) for score in scores]
+        finally:
+            for one in asked:  # with one refused, none of the others is asked on
+                one.cancel()
 
     async def rank(self, images: Sequence[ImageLike]) -> Ranking:
         """The images of one prompt, best first."""
@@ -132,23 +125,32 @@ class AsyncRewardClient(_Settings):
 
     async def models(self) -> list[dict[str, Any]]:
         """What is served."""
-        return models_of(await self._tried("GET", "/v1/models"))
+        return await self._tried(models_of, "GET", "/v1/models")
 
-    async def _post(self, path: str, part: Sequence[bytes], probs: bool) -> dict[str, Any]:
+    async def _assess(self, part: Sequence[bytes], probs: bool) -> list[Score]:
         async with self._places:
-            return await self._tried("POST", path, files=_files(part), data={"probs": str(probs).lower()})
+            return await self._tried(
+                lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs)
+            )
 
-    async def _tried(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+    async def _tried(self, read: Callable[[Any], T], method: str, path: str, **content: Any) -> T:
         attempts = self.attempts()
         while True:
             try:
-                answer = await self._http.request(method, self.endpoint.url + path, **content)
+                answer = await self._answer(method, self.endpoint.url + path, content)
             except httpx2.TransportError as error:
                 await asyncio.to_thread(attempts.lost, error)
             else:
-                if (found := attempts.accepted(answer)) is not None:
+                if (found := attempts.accepted(answer, read)) is not None:
                     return found
             await asyncio.sleep(attempts.wait_s())
+
+    async def _answer(self, method: str, url: str, content: dict[str, Any]) -> Answer:
+        async with self._http.stream(method, url, **content) as head:
+            answer = Answer(head, self.timeout_s)
+            async for block in head.aiter_raw():
+                answer.add(block)
+            return answer
 
 
 class RewardClient(_Settings):
@@ -176,9 +178,7 @@ class RewardClient(_Settings):
         """
         scores: list[Score] = []
         for part in _parts(_all_encoded(images), self.images_per_request):
-            scores += scores_of(
-                self._tried("POST", "/v1/assess", files=_files(part), data={"probs": str(probs).lower()})
-            )
+            scores += self._assess(part, probs)
         return scores
 
     def rank(self, images: Sequence[ImageLike]) -> Ranking:
@@ -187,19 +187,31 @@ class RewardClient(_Settings):
 
     def models(self) -> list[dict[str, Any]]:
         """What is served."""
-        return models_of(self._tried("GET", "/v1/models"))
+        return self._tried(models_of, "GET", "/v1/models")
 
-    def _tried(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+    def _assess(self, part: Sequence[bytes], probs: bool) -> list[Score]:
+        return self._tried(
+            lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs)
+        )
+
+    def _tried(self, read: Callable[[Any], T], method: str, path: str, **content: Any) -> T:
         attempts = self.attempts()
         while True:
             try:
-                answer = self._http.request(method, self.endpoint.url + path, **content)
+                answer = self._answer(method, self.endpoint.url + path, content)
             except httpx2.TransportError as error:
                 attempts.lost(error)
             else:
-                if (found := attempts.accepted(answer)) is not None:
+                if (found := attempts.accepted(answer, read)) is not None:
                     return found
             time.sleep(attempts.wait_s())
+
+    def _answer(self, method: str, url: str, content: dict[str, Any]) -> Answer:
+        with self._http.stream(method, url, **content) as head:
+            answer = Answer(head, self.timeout_s)
+            for block in head.iter_raw():
+                answer.add(block)
+            return answer
 
 
 def encoded(image: ImageLike) -> bytes:
@@ -230,34 +242,6 @@ def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
     return found
 
 
-def scores_of(answer: dict[str, Any]) -> list[Score]:
-    """The typed form of an answer of /v1/assess. Raises RequestRefused on an answer that is none."""
-    return [
-        Score(
-            reward=result.get("reward"),
-            scores=result.get("scores", {}),
-            std=result.get("std", {}),
-            reason=result.get("reason"),
-            detail=result.get("detail"),
-            fingerprint=answer["fingerprint"],
-            probs=result.get("probs"),
-        )
-        for result in _list(answer, "results")
-    ]
-
-
-def models_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """What an answer of /v1/models says is served. Raises RequestRefused on an answer that is none."""
-    return _list(answer, "models")
-
-
-def _list(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = answer.get(name)
-    if not isinstance(found, list):
-        raise RequestRefused(f"what answers is no such endpoint: there are no {name} in its answer")
-    return found
-
-
 def ranking_of(scores: Sequence[Score]) -> Ranking:
     """By reward; equal ones keep their order, and who has none is not ranked."""
     rewards = [score.reward for score in scores]
@@ -278,5 +262,6 @@ def _parts(images: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
         yield part
 
 
-def _files(part: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("images", (f"{place}", data, "application/octet-stream")) for place, data in enumerate(part)]
+def _content(part: Sequence[bytes], probs: bool) -> dict[str, Any]:
+    files = [("images", (f"{place}", data, "application/octet-stream")) for place, data in enumerate(part)]
+    return {"files": files, "data": {"probs": str(probs).lower()}}

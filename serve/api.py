@@ -16,21 +16,19 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from iqa_core.corpus.storage import Storage
 from iqa_core.records import Rejection
 from serve.answers import description, ranking, result, reward
 from serve.bodies import Asked, EncodedImage, understood
 from serve.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
 from serve.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
 from serve.errors import JSON, Refusal, come_back
-from serve.fetching import fetch_allowed
+from serve.fetching import Fetcher
 from serve.json_values import SMALL_BODY_BYTES
 from serve.openapi import describe_bodies, json_body, question_body
 from serve.places import Place
 from serve.settings import ServeSettings
 from serve.tally import Tally
 from serve.threads import Threads
-from serve.uris import UriRule
 
 T = TypeVar("T")
 
@@ -53,7 +51,7 @@ class Api:
         self._counts = counts
         self._settings = settings
         self._tally = tally
-        self._rules = tuple(UriRule.parse(prefix) for prefix in settings.uri_allow)
+        self._fetcher = Fetcher(settings)
         self._page = PAGE.read_bytes()
         self._parsers = Threads(PARSE_THREADS, "parse")
 
@@ -78,7 +76,7 @@ class Api:
         """The dialect of UniRL's reward service."""
         _check_json(request)
         images = await self._parsed(request, unirl_images)
-        return _json(unirl_answer(*await self._judged(images, caller_of(request))))
+        return _json(unirl_answer(*await self._judged(images, request)))
 
     async def unirl_rewards(self) -> Response:
         """Names that `required_rewards` may hold."""
@@ -88,7 +86,7 @@ class Api:
         """The dialect of Flow-Factory's remote reward."""
         _check_json(request)
         images = await self._parsed(request, flow_factory_images)
-        return _json(flow_factory_answer(*await self._judged(images, caller_of(request))))
+        return _json(flow_factory_answer(*await self._judged(images, request)))
 
     async def healthz(self) -> Response:
         """This process answers."""
@@ -128,9 +126,8 @@ class Api:
     async def _answered(self, request: Request) -> tuple[Asked, Model, list[Judged]]:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
-        caller = caller_of(request)
         self._check(asked, self._dispatcher.model)
-        model, judged = await self._judged(asked.images, caller)
+        model, judged = await self._judged(asked.images, request)
         self._check(asked, model)  # another one may have taken over meanwhile
         return asked, model, judged
 
@@ -149,10 +146,11 @@ class Api:
         if unknown:
             raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
-    async def _judged(self, images: Sequence[EncodedImage], caller: str) -> tuple[Model, list[Judged]]:
-        data = await asyncio.gather(*(self._bytes(image, caller) for image in images))
+    async def _judged(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[Judged]]:
+        place = place_of(request)
+        data = await self._fetcher.bytes_of(images, place, request.receive)
         try:
-            model, judged = await self._dispatcher.judge(data, caller)
+            model, judged = await self._dispatcher.judge(data, place.caller)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
@@ -162,14 +160,6 @@ class Api:
             if (found := reward(one.outcome, model)) is not None:
                 self._tally.reward.add(found)
         return model, judged
-
-    async def _bytes(self, image: EncodedImage, caller: str) -> bytes | Rejection:
-        if image.uri is None:
-            return image.data or b""
-        uri, settings = image.uri, self._settings
-        return await self._dispatcher.in_thread(
-            lambda: fetch_allowed(uri, self._rules, settings.limits, Storage(), settings.uri_timeout_s), caller
-        )
 
 
 def build(api: Api) -> FastAPI:
@@ -220,10 +210,15 @@ def page_policy(page: bytes) -> str:
     )
 
 
+def place_of(request: Request) -> Place:
+    """What the gate gave the request."""
+    place: Place = request.scope["iqa.place"]
+    return place
+
+
 def caller_of(request: Request) -> str:
     """Who asks, as the gate found out."""
-    place: Place = request.scope["iqa.place"]
-    return place.caller
+    return place_of(request).caller
 
 
 async def _refused(request: Request, error: Exception) -> Response:

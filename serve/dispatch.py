@@ -7,7 +7,7 @@ they are tried again one at a time, and an image with which a replica dies twice
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,16 +26,13 @@ from serve.gathering import Gatherer, QueueFull
 from serve.replica import Assessed, OtherModel
 from serve.settings import ServeSettings
 from serve.shares import Shares
+from serve.side_by_side import all_of
 from serve.tally import Tally
-from serve.threads import Threads
 
 T = TypeVar("T")
 
 DEATHS_ALONE = 2
 """Of replicas, with nothing but one image in hand, after which that image is rejected."""
-
-THREADS = 4
-"""Where bodies are parsed that would keep the event loop too long."""
 
 MODEL_CHANGES = 4
 """Times that one request is begun anew while another model takes over: the replica asked may be an old one or a new."""
@@ -90,7 +87,6 @@ class Dispatcher:
         self._tally = tally
         self._decoders = decoders
         self._turns = Shares(settings.decoders)
-        self._threads = Threads(THREADS, "parse")
         self._memory = Shares(settings.max_decode_bytes)
         self._gatherers: dict[str, Gatherer] = {}
         self._suspects = Shares(1)
@@ -111,10 +107,6 @@ class Dispatcher:
         except DecodersDown as error:
             raise Unavailable(str(error)) from None
 
-    async def in_thread(self, work: Callable[[], T], caller: str) -> T:
-        """Off the event loop, which must stay free for the other callers, when it is this caller's turn."""
-        return await self._threads.run(caller, work)
-
     async def _judge_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
         model = self.model
         preparer = model.spec.preparer
@@ -124,7 +116,7 @@ class Dispatcher:
             if isinstance(image, Rejection):
                 judged[place] = Judged(image.header, image)
         parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
-        answers = await _all(
+        answers = await all_of(
             self._judge_group([_sound(probed[place]) for place in part], model, caller) for part in parts
         )
         models = {seen.fingerprint: seen for seen, _ in answers} or {model.fingerprint: model}
@@ -141,7 +133,7 @@ class Dispatcher:
         """An image by itself here, if that is quick: another process would take three times as long."""
         if len(images) == 1 and isinstance(images[0], bytes) and is_quick(images[0]):
             return [probe(images[0], preparer)]
-        return await _all(self._probe(data, preparer, caller) for data in images)
+        return await all_of(self._probe(data, preparer, caller) for data in images)
 
     async def _probe(self, data: bytes | Rejection, preparer: Preparer, caller: str) -> Probed | Rejection:
         if isinstance(data, Rejection):
@@ -162,7 +154,7 @@ class Dispatcher:
         self, images: Sequence[Probed], model: Model, caller: str
     ) -> tuple[Model, list[Assessment | Rejection]]:
         async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
-            prepared = await _all(self._prepare(image, model.spec.preparer, caller) for image in images)
+            prepared = await all_of(self._prepare(image, model.spec.preparer, caller) for image in images)
             hold.shrink_to(sum(image.prepared_bytes for image in images))
             ready = [place for place, found in enumerate(prepared) if not isinstance(found, Rejection)]
             if not ready:
@@ -256,16 +248,6 @@ class Dispatcher:
         except CallerError:
             raise Unavailable("another model is taking over, which this ingress cannot speak for; try again") from None
         return self.model
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results of all, run side by side; when one fails, the others are ended and its own exception is raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _sound(image: Probed | Rejection) -> Probed:

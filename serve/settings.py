@@ -71,7 +71,9 @@ class ServeSettings(BaseModel):
     uri_allow: tuple[str, ...] = ()
     """Prefixes of the URIs that may be fetched for a caller, such as https://images.example.org/ or s3://bucket/made/."""
     uri_timeout_s: float = Field(default=20, gt=0)
-    """Seconds that one of them may take."""
+    """Seconds that one of them may take, from the look-up of its name to its last byte."""
+    max_fetches: int = Field(default=16, ge=1)
+    """Of them at once by one ingress, half of them at most for one caller; others wait for their turn."""
 
     @model_validator(mode="before")
     @classmethod

@@ -33,6 +33,7 @@ ROW = {
     "scoring": 2,
     "fusion": 2,
     "agreement": 2,
+    "answers": 2,
     "attempts": 2,
     "assessor": 3,
     "corpus": 3,

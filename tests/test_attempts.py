@@ -4,28 +4,28 @@ tried again."""
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RewardClient
+from iqa_core.attempts import LONGEST_WAIT_S, MAX_ANSWER_BYTES, retry_after_s
+from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RequestRefused, RewardClient
 from iqa_core.errors import CallerError
+from tests.tls import self_signed
 
 pytestmark = pytest.mark.slow
 
-
-DAY = timedelta(days=1)
 HTML = (
     b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
     b"<html><head><title>x</title></head><body><h1>hello</h1>there</body></html>"
@@ -76,7 +76,7 @@ def test_other_addresses_are_taken(address: str) -> None:
 
 def test_a_token_that_no_header_may_have_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with RewardClient("http://h", "correct-horse\n") as client:  # as a file has it
-        assert client.headers == {"Authorization": "Bearer correct-horse"}
+        assert client.headers["Authorization"] == "Bearer correct-horse"
     for token in ("hush\nhush", "hush-hüsh", "hush\x7fhush"):
         monkeypatch.setenv("IQA_API_TOKEN", token)
         with pytest.raises(CallerError, match="characters that no HTTP header may have") as caught:
@@ -119,22 +119,14 @@ def saying(text: bytes) -> Callable[[socket.socket], None]:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of an authority that nobody knows, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + DAY)
-    folder = tmp_path_factory.mktemp("tls")
-    found = folder / "certificate.pem", folder / "key.pem"
-    found[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    found[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return found
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an authority that nobody knows, with its key."""
+    return self_signed(tmp_path_factory.mktemp("tls"), "127.0.0.1")
 
 
-def speaking_tls(certificate: tuple[Path, Path]) -> Callable[[socket.socket], None]:
+def speaking_tls(certificate: Path) -> Callable[[socket.socket], None]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(certificate)
 
     def say(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:
@@ -163,7 +155,7 @@ def test_a_name_that_does_not_exist_is_told_at_once() -> None:
         assert said == "http://no-such-host.invalid:8000 cannot be asked: no name server knows that name"
 
 
-def test_tls_is_told_apart_from_plain_http(certificate: tuple[Path, Path]) -> None:
+def test_tls_is_told_apart_from_plain_http(certificate: Path) -> None:
     with answering(speaking_tls(certificate)) as (port, _):
         for said in both(f"http://127.0.0.1:{port}"):
             assert said.endswith("cannot be asked: it speaks TLS; write https://")
@@ -176,6 +168,7 @@ def test_tls_is_told_apart_from_plain_http(certificate: tuple[Path, Path]) -> No
     assert len(calls) == 2
 
 
+MODELS = [{"fingerprint": "f", "dimensions": [{"name": "layout"}]}]
 TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 
 
@@ -191,7 +184,7 @@ def test_what_speaks_another_language_is_told_at_once(text: bytes) -> None:
     ("answer", "said"),
     [
         (HTML % b"200 OK", "is no such endpoint: 'hello there"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is no such endpoint: there are no models"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is no such endpoint: it has no models: '{}'"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "is no such endpoint"),
         (HTML % b"404 Not Found", "refuses with 404: 'hello there', which the endpoint itself does not say"),
         (HTML % b"413 Payload Too Large", "give the client a smaller images_per_request"),
@@ -237,13 +230,107 @@ def test_what_can_change_is_tried_again_and_said_once(is_there: bool, caplog: py
 
 
 def test_an_endpoint_that_has_answered_is_given_time_whatever_is_amiss() -> None:
-    answers = [TLS_ALERT, b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\nConnection: close\r\n\r\n{"models": []}']
+    answers = [TLS_ALERT, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + json.dumps({"models": MODELS}).encode()]
     turn = [1, 0, 1]
 
     def say(connection: socket.socket) -> None:
         saying(answers[turn.pop(0)])(connection)
 
     with answering(say) as (port, _), RewardClient(f"http://127.0.0.1:{port}") as client:
-        assert client.models() == []
-        assert client.models() == []
+        assert client.models() == MODELS
+        assert client.models() == MODELS
     assert turn == []
+
+
+def test_what_an_endpoint_asks_to_wait_is_kept_to_within_reason() -> None:
+    later, long_past = datetime.now(UTC) + timedelta(seconds=5), datetime(1994, 11, 6, tzinfo=UTC)
+    assert 3 < retry_after_s(format_datetime(later, usegmt=True)) <= 5
+    assert retry_after_s(format_datetime(later + timedelta(days=1), usegmt=True)) == LONGEST_WAIT_S
+    for given in (
+        format_datetime(long_past, usegmt=True),
+        "",
+        "-5",
+        "nan",
+        "inf",
+        "1e9",
+        "soon",
+        "\u00b2",
+        "0x10",
+        "1.5",
+    ):
+        assert retry_after_s(given) == 0
+    for given in (
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 99 Foo 99999",
+        "9" * 5000,
+        "Mon, 06 Nov 1994 08:49:37 -0000",
+    ):
+        assert 0 <= retry_after_s(given) <= LONGEST_WAIT_S
+    assert [retry_after_s(given) for given in ("0", "7", "10", "9" * 300)] == [0, 7, 10, LONGEST_WAIT_S]
+
+
+@pytest.mark.parametrize("odd", [b"-5", b"nan", b"\xb2", b"9" * 4000, b"Sun, 06 Nov 1994 08:49:37 GMT", b"soon"])
+def test_busy_answers_that_close_the_connection_are_waited_out(odd: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iqa_core.attempts.LONGEST_WAIT_S", 0.02)
+    head = b"HTTP/1.1 %s\r\nConnection: close\r\n"
+    busy = head + b"Retry-After: " + odd + b"\r\nContent-Length: 4\r\n\r\nbusy"
+    answers = [
+        busy % b"429 Too Many",
+        busy % b"503 Busy",
+        head % b"200 OK" + b"\r\n" + json.dumps({"models": MODELS}).encode(),
+    ]
+
+    def say(connection: socket.socket) -> None:
+        saying(answers.pop(0))(connection)
+
+    with answering(say) as (port, calls), RewardClient(f"http://127.0.0.1:{port}") as client:
+        assert client.models() == MODELS
+    assert len(calls) == 3
+
+
+def test_an_answer_without_an_end_is_cut_off() -> None:
+    """Whether it is long, packed, deep, or drips."""
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+    packed = gzip.compress(bytes(5_000_000))
+    with answering(saying(head + b"\r\n" + b"[" * (MAX_ANSWER_BYTES + 1))) as (port, calls):
+        for said in both(f"http://127.0.0.1:{port}"):
+            assert f"is no such endpoint: more than {MAX_ANSWER_BYTES} bytes, '[[[[" in said
+            assert len(said) < 500
+    assert len(calls) == 2
+    for body, shown in ((b"[" * 1_000_000, "'[[["), (packed, "\ufffd")):
+        say = saying(head + b"Content-Encoding: gzip\r\n\r\n" + body)
+        with answering(say) as (port, _), pytest.raises(RequestRefused) as caught:
+            RewardClient(f"http://127.0.0.1:{port}").models()
+        assert "is no such endpoint" in str(caught.value)
+        assert shown in str(caught.value)
+        assert len(str(caught.value)) < 500
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(head + b"\r\n")
+        for _ in range(50):
+            connection.sendall(b" ")
+            time.sleep(0.02)
+
+    incomplete = r"ReadTimeout: an answer was not complete after 0\.1 s"
+    with answering(drip) as (port, _):
+        client = RewardClient(f"http://127.0.0.1:{port}", timeout_s=0.1, patience_s=0.2)
+        with pytest.raises(EndpointUnavailable, match=incomplete):
+            client.models()
+        client.close()
+
+
+def test_what_an_endpoint_says_is_shown_without_what_a_terminal_obeys() -> None:
+    message = json.dumps({"error": {"message": "\x1b[2J" + "x" * 100_000}}).encode()
+    with answering(saying(b"HTTP/1.1 422 No\r\nConnection: close\r\n\r\n" + message)) as (port, _):
+        for said in both(f"http://127.0.0.1:{port}"):
+            assert "\x1b" not in said
+            assert len(said) < 600
+
+
+def test_plain_http_to_another_machine_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    local = ("http://127.0.0.2:8000", "http://[::1]:8000", "http://localhost:8000", "http://iqa.localhost")
+    for url in ("http://images.example.org:8000", "https://images.example.org", *local) * 3:
+        AsyncRewardClient(url)
+    [warned] = [record for record in caplog.records if record.name == "iqa_core.attempts"]
+    assert warned.levelno == logging.WARNING
+    assert warned.getMessage().startswith("http://images.example.org:8000 is no address of this machine")

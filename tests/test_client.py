@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iqa_core.adapters import ImageReward, trl_reward
 from iqa_core.attempts import PROXY_FAULT_TRIES
 from iqa_core.client import (
     AsyncRewardClient,
@@ -113,6 +114,7 @@ class Script(BaseHTTPRequestHandler):
 
     statuses: ClassVar[list[int | None]] = []
     times: ClassVar[list[float]] = []
+    reward: ClassVar[str] = "3.0"
 
     def do_POST(self) -> None:
         self.times.append(time.monotonic())
@@ -121,9 +123,9 @@ class Script(BaseHTTPRequestHandler):
         if status is None:
             self.connection.close()
             return
-        result = {"status": "scored", "scores": {"layout": 3.0}, "std": {"layout": 0.5}, "reward": 3.0}
+        result = {"status": "scored", "scores": {"layout": 3.0}, "std": {"layout": 0.5}, "reward": "?"}
         body = {"fingerprint": "f", "rubric": "r", "results": [result]} if status == 200 else _error(status)
-        content = json.dumps(body).encode()
+        content = json.dumps(body).replace('"?"', self.reward).encode()
         self.send_response(status)
         if status == 429:
             self.send_header("Retry-After", "1")
@@ -153,6 +155,50 @@ def scripted() -> Iterator[str]:
 def say(*statuses: int | None) -> None:
     Script.statuses[:] = statuses
     Script.times.clear()
+    Script.reward = "3.0"
+
+
+@pytest.mark.parametrize("reward", ["NaN", "99", '"high"', "null", "-Infinity", "1e400"])
+def test_a_reward_that_is_none_is_an_error_with_the_beginning_of_the_answer(scripted: str, reward: str) -> None:
+    """For both clients and what a trainer calls; nobody asks again."""
+
+    async def ask() -> Any:
+        async with AsyncRewardClient(scripted) as client:
+            return await client.assess([b"x"])
+
+    with RewardClient(scripted) as client:
+        for call in (
+            lambda: client.assess([b"x"]),
+            lambda: client.rank([b"x"]),
+            lambda: ImageReward(client, rejected=0.0)([b"x"]),
+            lambda: trl_reward(client, lambda *_, **__: [b"x"])([None], ["c"]),
+            lambda: asyncio.run(ask()),
+        ):
+            say()
+            Script.reward = reward
+            with pytest.raises(RequestRefused, match=r"results\.0\.reward is .*no number from 1 to 5") as caught:
+                call()
+            assert '{"fingerprint": "f", "rubric": "r", "results": [{"status": "scored"' in str(caught.value)
+            assert len(Script.times) == 1
+
+
+def test_an_answer_about_fewer_images_than_were_sent_is_an_error(scripted: str) -> None:
+    say()
+    with RewardClient(scripted) as client, pytest.raises(RequestRefused, match="1 results, and 2 were asked for"):
+        client.assess([b"x", b"y"])
+
+
+def test_of_several_requests_none_is_asked_on_when_one_is_refused(scripted: str) -> None:
+    async def ask() -> None:
+        async with AsyncRewardClient(scripted, images_per_request=1) as client:
+            with pytest.raises(RequestRefused):
+                await client.assess([b"x", b"y", b"z"])
+            before = len(Script.times)
+            await asyncio.sleep(0.3)
+            assert len(Script.times) == before
+
+    say(503, 422, 503, *[503] * 100)
+    asyncio.run(ask())
 
 
 def test_overload_and_a_broken_connection_are_waited_out(scripted: str) -> None:

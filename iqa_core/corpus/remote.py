@@ -6,15 +6,18 @@ thousand names, one PUT per object. Every other scheme goes through fsspec's gen
 
 from __future__ import annotations
 
+import asyncio
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from fsspec import AbstractFileSystem, filesystem
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
+
+T = TypeVar("T")
 
 S3_SCHEMES = ("s3://", "s3a://")
 
@@ -26,6 +29,8 @@ S3_CONFIG = {
 }
 """Retrying is the caller's. Seconds for an answer to begin or go on. 10 connections, the default, hold readers up."""
 
+STREAMED_BYTES = 256 * 1024
+"""At most at once of an object that is streamed: each block is a hop between two event loops, 0.1 ms."""
 
 FAILURES = {
     "a host name that is not known": frozenset({"gaierror"}),
@@ -119,14 +124,9 @@ class S3Store:
         return data
 
     async def _get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
-        # a range even for the whole: only its answer says how long the object is, whatever became of the body
-        last = "" if end is None else end - 1
-        try:
-            answer = await self._s3._call_s3("get_object", Range=f"bytes={begin}-{last}", **self._at(path))
-        except OSError as error:
-            if error_code(error) in {"InvalidRange", "416"} and begin == 0 and end is None:
-                return b""  # an object of 0 bytes has no first one
-            raise
+        answer = await self._ranged(path, begin, end)
+        if answer is None:
+            return b""
         body = answer["Body"]
         try:
             size = _size_of(answer)
@@ -138,6 +138,44 @@ class S3Store:
         if len(data) != expected:
             raise OSError(f"{len(data)} of {expected} bytes arrived")
         return data
+
+    async def _ranged(self, path: str, begin: int, end: int | None) -> Mapping[str, Any] | None:
+        """The answer to a range, even for the whole: only that says how long the object is, whatever its body becomes.
+
+        None for the whole of an object of 0 bytes, which has no first one.
+        """
+        last = "" if end is None else end - 1
+        try:
+            answer: Mapping[str, Any] = await self._s3._call_s3(
+                "get_object", Range=f"bytes={begin}-{last}", **self._at(path)
+            )
+        except OSError as error:
+            if error_code(error) in {"InvalidRange", "416"} and begin == 0 and end is None:
+                return None
+            raise
+        return answer
+
+    async def blocks(self, path: str, announce: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
+        """An object as it arrives, in the caller's event loop; announce: is given its size before anything is read.
+
+        The requests run in the loop of s3fs, and end when the caller's task does.
+        """
+        answer = await self._in_loop(self._ranged(path, 0, None))
+        if answer is None:
+            return
+        body, size, arrived = answer["Body"], _size_of(answer), 0
+        try:
+            announce(size)
+            while block := await self._in_loop(body.read(STREAMED_BYTES)):
+                arrived += len(block)
+                yield block
+        finally:
+            self._s3.loop.call_soon_threadsafe(body.close)
+        if arrived != size:
+            raise OSError(f"{arrived} of {size} bytes arrived")
+
+    async def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._s3.loop))
 
     def put(self, path: str, data: bytes) -> None:
         self._s3.call_s3("put_object", Body=data, **self._at(path))

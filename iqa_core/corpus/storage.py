@@ -6,6 +6,7 @@ failing request is tried `ATTEMPTS` times, and not `ATTEMPTS` times some library
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -14,9 +15,9 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -29,6 +30,7 @@ from fsspec import available_protocols
 from iqa_core.corpus.remote import (
     Listed,
     Oversized,
+    S3Store,
     Shorter,
     Store,
     check_size,
@@ -144,6 +146,22 @@ class Storage:
             return _retried(lambda: _read_local(local_path(uri), begin, end, max_bytes), uri)
         store, path = self._remote(uri)
         return _retried(lambda: store.get(path, begin, end, max_bytes), uri)
+
+    async def blocks(self, uri: str, announce: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
+        """An object of S3 as it arrives, in one try; announce: is given its size first, and may raise Oversized.
+
+        Raises what `read` raises. It ends when the caller's task does; close it (`aclosing`) where it is left early.
+        """
+        try:
+            store, path = await asyncio.to_thread(_opened, canonical(uri), self.options)  # the first imports s3fs
+            assert isinstance(store, S3Store)
+            async with aclosing(store.blocks(path, announce)) as blocks:
+                async for block in blocks:
+                    yield block
+        except (IqaError, Oversized):
+            raise
+        except Exception as error:  # as in _retried
+            raise _final(error, uri) or FetchFailed(f"{uri}: reading failed with {failure_named(error)}") from error
 
     def read_large(self, uri: str, begin: int, end: int) -> bytes:
         """The same as `read`, in parallel requests of PART_BYTES where the URI is remote."""

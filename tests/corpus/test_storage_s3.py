@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import random
 import threading
@@ -15,7 +16,7 @@ from botocore.utils import parse_timestamp
 from iqa_core.corpus.fetching import fetch, fetch_all
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.range_file import BLOCK_BYTES, RangeFile
-from iqa_core.corpus.remote import Oversized, read_date
+from iqa_core.corpus.remote import STREAMED_BYTES, Oversized, read_date
 from iqa_core.corpus.storage import ATTEMPTS, PART_BYTES, FetchFailed, Forbidden, Missing, Storage
 from iqa_core.errors import CallerError, IqaError, RunError
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -422,3 +423,45 @@ def test_a_store_without_conditional_puts_is_refused_before_an_output_begins(
     with pytest.raises(CallerError, match=r"out/plan/000000\.json: its store does not keep .* write to a local folder"):
         plan.create(WANTED)
     assert s3.keys() == []
+
+
+def streamed(storage: Storage, uri: str, announce: Callable[[int], None]) -> list[bytes]:
+    async def read() -> list[bytes]:
+        return [block async for block in storage.blocks(uri, announce)]
+
+    return asyncio.run(read())
+
+
+def test_an_object_arrives_in_blocks_after_its_size(s3: Bucket) -> None:
+    data = noise(700_000)
+    storage = Storage(storage_options(s3.endpoint))
+    s3.put_all({"large": data, "empty": b""})
+    sizes: list[int] = []
+    blocks = streamed(storage, s3.uri("large"), sizes.append)
+    assert b"".join(blocks) == data
+    assert max(map(len, blocks)) <= STREAMED_BYTES
+    assert streamed(storage, s3.uri("empty"), sizes.append) == []
+    assert sizes == [len(data)]
+
+    def refuse(size: int) -> None:
+        raise Oversized(size)
+
+    with pytest.raises(Oversized):
+        streamed(storage, s3.uri("large"), refuse)
+    with pytest.raises(Missing):
+        streamed(storage, s3.uri("none"), sizes.append)
+
+
+def test_an_object_that_arrives_in_part_is_an_error(s3: Bucket, s3_proxy: FaultyProxy, spoilt: Storage) -> None:
+    uri = s3.put("object", noise(300_000))
+    s3_proxy.rate = 1
+    for fault in (Fault.CUT, Fault.SHORT, Fault.LOSE, Fault.THROTTLE):
+        s3_proxy.faults = (fault,)
+        with pytest.raises(FetchFailed):
+            streamed(spoilt, uri, lambda size: None)
+    s3_proxy.rate = 0
+    for code, kind in (("AccessDenied", Forbidden), ("ExpiredToken", RunError)):
+        s3_proxy.refuse("", code, 403)
+        with pytest.raises(kind):
+            streamed(spoilt, uri, lambda size: None)
+        s3_proxy.relent()

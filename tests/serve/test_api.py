@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -16,7 +18,8 @@ from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.records import Assessment
 from tests.bad_images import bad_images, png_claiming
 from tests.corpora import tiny_png
-from tests.serve.local import FAKE, LocalEndpoint, asking, local_endpoint
+from tests.serve.local import FAKE, LocalEndpoint, asking, listening, local_endpoint
+from tests.serve.sites import always, saying
 
 DIMENSIONS = ["layout", "harmony", "lighting", "distortion"]
 
@@ -267,6 +270,57 @@ def test_uris_are_not_fetched_unless_allowed() -> None:
         assert [result["reason"] for result in answer.json()["results"]] == ["forbidden"] * 4
 
     ask(test)
+
+
+def test_an_image_that_is_fetched_scores_like_one_that_is_sent() -> None:
+    """Fetched bytes and those of the body are bounded together."""
+    image = tiny_png(3)
+    room = 1024 + 3 * len(image)
+
+    with saying(always(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(image) + image)) as url:
+
+        async def test(client: httpx2.AsyncClient) -> None:
+            images: list[Any] = [{"data": b64(image)}, {"uri": f"{url}/made/a.png"}, {"uri": f"{url}/other/a.png"}]
+            sent, found, not_allowed = (await client.post("/v1/assess", json={"images": images})).json()["results"]
+            assert found == sent
+            assert not_allowed["reason"] == "forbidden"
+            filled = {"prompt": "x" * (room - len(image)), "images": images[1:]}
+            [found, _] = (await client.post("/v1/assess", json=filled)).json()["results"]
+            assert found["reason"] == "too_large"
+
+        ask(test, uri_allow=(f"{url}/made/",), max_body_bytes=room)
+
+
+@pytest.fixture
+def hanging() -> Iterator[tuple[str, threading.Event]]:
+    """A server that answers nothing, and whether somebody has hung up on it."""
+    closed = threading.Event()
+
+    def say(connection: socket.socket, head: bytes) -> None:
+        connection.recv(1)
+        closed.set()
+
+    with saying(say) as url:
+        yield url, closed
+
+
+def test_fetches_end_when_their_caller_hangs_up(hanging: tuple[str, threading.Event]) -> None:
+    url, closed = hanging
+    with listening(uri_allow=(f"{url}/made/",), uri_timeout_s=60) as endpoint:
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{endpoint}/v1/assess", json={"images": [{"uri": f"{url}/made/a.png"}]}, timeout=0.3)
+        assert closed.wait(5)
+
+
+def test_fetches_end_with_the_time_of_their_request(hanging: tuple[str, threading.Event]) -> None:
+    url, closed = hanging
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post("/v1/assess", json={"images": [{"uri": f"{url}/made/a.png"}]})
+        assert answer.status_code == 503
+
+    ask(test, uri_allow=(f"{url}/made/",), request_timeout_s=0.2)
+    assert closed.wait(5)
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_form() -> None:

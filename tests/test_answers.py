@@ -1,0 +1,123 @@
+"""An answer is what an endpoint says, in every value, or it is none."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from typing import Any
+
+import pytest
+
+from iqa_core.answers import Score, models_of, scores_of
+
+SCORED = {
+    "status": "scored",
+    "scores": {"layout": 3.0, "harmony": 5},
+    "std": {"layout": 0.5, "harmony": 0},
+    "probs": {"layout": [0.0, 0.25, 0.5, 0.25, 0.0], "harmony": [0, 0, 0, 0, 1]},
+    "reward": 4.0,
+    "width": 112,
+}
+REJECTED = {"status": "rejected", "reason": "corrupt", "detail": "it is cut"}
+ANSWER = {"fingerprint": "f", "rubric": "r", "results": [SCORED, REJECTED]}
+
+
+def test_a_whole_answer_is_taken_and_what_is_new_in_it_passed_over() -> None:
+    scored, rejected = scores_of(ANSWER, 2, with_probs=True)
+    assert scored == Score(4.0, SCORED["scores"], SCORED["std"], None, None, "f", SCORED["probs"])  # type: ignore[arg-type]
+    assert rejected == Score(None, {}, {}, "corrupt", "it is cut", "f")
+    assert scores_of(ANSWER, 2, with_probs=False)[0].probs is None
+
+
+NO_NUMBERS = [math.nan, math.inf, -math.inf, 99, 0.99, -1, "high", "3", None, True, [3], {}, 10**400]
+
+
+def damaged(place: str, value: Any) -> Any:
+    """The answer with another value at a place; without the place where the value is `...`."""
+    answer = copy.deepcopy(ANSWER)
+    inside: Any = answer
+    *path, last = (int(name) if name.isdigit() else name for name in place.split("."))
+    for name in path:
+        inside = inside[name]
+    if value is ...:
+        del inside[last]
+    else:
+        inside[last] = value
+    return answer
+
+
+@pytest.mark.parametrize("place", ["results.0.reward", "results.0.scores.layout"])
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value)[:20])
+def test_a_reward_that_is_none_is_named(place: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{place} is .*, no number from 1 to 5$") as caught:
+        scores_of(damaged(place, value), 2, with_probs=True)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("fingerprint", ..., "it has no fingerprint"),
+        ("fingerprint", 7, "fingerprint is 7, no text"),
+        ("results", ..., "it has no results"),
+        ("results", {}, "it has 0 results, and 2 were asked for"),
+        ("results", [SCORED], "it has 1 results, and 2 were asked for"),
+        ("results", [SCORED] * 3, "it has 3 results, and 2 were asked for"),
+        ("results.0", None, "it has no results.0.status"),
+        ("results.0.status", ..., "it has no results.0.status"),
+        ("results.0.status", "fine", "results.0.status is 'fine', neither scored nor rejected"),
+        ("results.0.status", ["scored"], "results.0.status is a list of 1, neither"),
+        ("results.0.reward", ..., "it has no results.0.reward"),
+        ("results.0.scores", ..., "it has no results.0.scores"),
+        ("results.0.scores", {}, "results.0.scores is a dict of 0, no values by dimension"),
+        ("results.0.scores", [3.0], "results.0.scores is a list of 1, no values by dimension"),
+        ("results.0.std.layout", 2.01, "results.0.std.layout is 2.01, no number from 0 to 2"),
+        ("results.0.std.layout", math.nan, "results.0.std.layout is nan, no number from 0 to 2"),
+        ("results.0.std.layout", ..., "has other dimensions than results.0.scores"),
+        ("results.0.std", ..., "it has no results.0.std"),
+        ("results.0.probs", ..., "it has no results.0.probs"),
+        ("results.0.probs.layout", [0.5, 0.5], "results.0.probs.layout is a list of 2, no 5 probabilities"),
+        ("results.0.probs.layout", [0.5, 0.5, 0.5, 0, 0], "results.0.probs.layout sums to 1.5, not to 1"),
+        ("results.0.probs.layout", [-1, 1, 1, 0, 0], "results.0.probs.layout is -1, no number from 0 to 1"),
+        ("results.0.probs.layout", [math.nan] * 5, "results.0.probs.layout is nan"),
+        ("results.0.probs.more", [0, 0, 0, 0, 1], "has other dimensions than results.0.scores"),
+        ("results.1.reason", ..., "it has no results.1.reason"),
+        ("results.1.detail", None, "results.1.detail is None, no text"),
+        ("results.1.reward", 5.0, "results.1.reward is there though the image was rejected"),
+    ],
+)
+def test_what_else_is_no_answer_is_named(place: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        scores_of(damaged(place, value), 2, with_probs=True)
+
+
+@pytest.mark.parametrize("answer", [None, [], "x", 7, {}, {"results": [SCORED, REJECTED]}])
+def test_what_is_no_object_is_no_answer(answer: Any) -> None:
+    with pytest.raises(ValueError, match="it has no"):
+        scores_of(answer, 2, with_probs=False)
+    with pytest.raises(ValueError, match="it has no models"):
+        models_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ({}, "it has no models"),
+        ([], "it has no models"),
+        ([7], "it has no models.0.fingerprint"),
+        ([{"fingerprint": "f"}], "it has no models.0.dimensions"),
+        ([{"fingerprint": "f", "dimensions": []}], "it has no models.0.dimensions"),
+        ([{"fingerprint": "f", "dimensions": ["layout"]}], "it has no models.0.dimensions.0.name"),
+        ([{"fingerprint": "f", "dimensions": [{"name": 1}]}], "models.0.dimensions.0.name is 1, no text"),
+    ],
+)
+def test_what_is_no_model_is_named(models: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        models_of({"models": models})
+
+
+def test_the_first_fault_ends_the_check() -> None:
+    answer = {"fingerprint": "f", "results": [0] * 100_000}
+    with pytest.raises(ValueError, match=r"it has no results\.0\.status"):
+        scores_of(answer, 100_000, with_probs=False)
