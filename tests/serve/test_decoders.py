@@ -27,7 +27,7 @@ from iqa_core.assessor.fake import FakeOptions, FakePreparer
 from iqa_core.images import preparing
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Preparer, Reason, Rejection
 from serve.decoder import ANSWER, PIXELS, PROBED, REJECTED
-from serve.decoders import Decoders, DecodersDown
+from serve.decoders import FAILED_IN_A_ROW, Decoders, DecodersDown
 from serve.decoding import Probed
 from serve.template import Template
 from tests.bad_images import bad_images, encoded, exif_with_orientation
@@ -98,6 +98,20 @@ def test_an_image_that_ends_its_process_is_tried_twice_and_costs_nobody_else_any
         images = [png(EXITS), png("ffffff"), png(EXITS), png("0f0f0f")]
         found = await asyncio.gather(*(prepared(decoders, image) for image in images))
         assert [one if isinstance(one, Rejection) else one[0, 0, 0] for one in found] == [TOO_MUCH, 255, TOO_MUCH, 15]
+
+    with_decoders(test)
+
+
+def test_when_every_image_ends_its_process_it_is_not_the_images() -> None:
+    async def test(decoders: Decoders) -> None:
+        found = await decoders.probe(png(EXITS), MISBEHAVING)
+        assert isinstance(found, Probed)
+        for _ in range(FAILED_IN_A_ROW - 1):
+            assert await decoders.prepare(found, MISBEHAVING) == TOO_MUCH
+        with pytest.raises(DecodersDown, match="16 images in a row"):
+            await decoders.prepare(found, MISBEHAVING)
+        assert (await prepared(decoders, png("ffffff"))).shape == (16, 16, 3)
+        assert await decoders.prepare(found, MISBEHAVING) == TOO_MUCH
 
     with_decoders(test)
 
