@@ -26,7 +26,7 @@ from PIL import Image
 from iqa_core.assessor.fake import FakeOptions, FakePreparer
 from iqa_core.images import preparing
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Preparer, Reason, Rejection
-from serve.decoder import ANSWER, PIXELS, PROBED, REJECTED
+from serve.decoder import ANSWER, OWN_BYTES, PIXELS, PROBED, REJECTED
 from serve.decoders import FAILED_IN_A_ROW, Decoders, DecodersDown
 from serve.decoding import Probed
 from serve.template import Template
@@ -144,6 +144,18 @@ def test_memory_beyond_what_an_image_was_granted_is_refused_to_it() -> None:
         lying = Probed(data, ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1))
         assert await decoders.prepare(lying, MISBEHAVING) == TOO_MUCH
         assert await prepared(decoders, png("ffffff")) is not TOO_MUCH
+
+    with_decoders(test, count=1)
+
+
+def test_a_file_may_have_more_bytes_than_a_decoder_has_by_itself() -> None:
+    large = b"x" * (OWN_BYTES + 2**24)
+
+    async def test(decoders: Decoders) -> None:
+        assert (await prepared(decoders, png("ffffff"))).shape == (16, 16, 3)
+        before = {process.pid for process in processes()}
+        assert await decoders.probe(large, MISBEHAVING) == preparing.probe(large, MISBEHAVING)
+        assert {process.pid for process in processes()} == before
 
     with_decoders(test, count=1)
 
