@@ -126,8 +126,8 @@ def _answer_one(
 ) -> None:
     """Keeps nothing of it: neither while it waits for the next question nor beside the next image."""
     kind, timeout_s, max_bytes, num_bytes = QUESTION.unpack(question)
-    image = questions.read(num_bytes)
     _limit_data(own_bytes + num_bytes + max_bytes)
+    image = questions.read(num_bytes)
     with deadline(timeout_s, Clock.CPU):
         head, body = _answer(kind, image, preparer)
     sent = connection.sendmsg([head, body])

@@ -31,6 +31,9 @@ T = TypeVar("T")
 DEATHS_PER_IMAGE = 2
 """One may be another's fault (a machine without memory); two in fresh processes are the image's."""
 
+FAILED_IN_A_ROW = 16
+"""Images that end their decoders, one after the other, before it is not the images that are suspected."""
+
 PIXELS_PER_TIMEOUT = 25_000_000
 """An image has the time limit once for each so many of its pixels, begun: they take 0.6 to 1.5 s, by format."""
 
@@ -47,7 +50,7 @@ MAX_JSON_BYTES = 16 * 1024
 
 
 class DecodersDown(Exception):
-    """No process that decodes is there, and none can be started."""
+    """No process that decodes can be started, or none of them works."""
 
 
 class _Exceeded(Exception):
@@ -144,6 +147,7 @@ class Decoders:
         self._num_places = 0
         """Of decoders that are there, start or end."""
         self._num_starting = 0
+        self._failed_in_a_row = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._finalizer = weakref.finalize(self, _let_go, template, self._all)
         self._finalizer.atexit = False  # they end with this process anyway
@@ -182,6 +186,10 @@ class Decoders:
                 break
             except _Died:
                 pass
+        else:
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row >= FAILED_IN_A_ROW:
+                raise DecodersDown(f"{self._failed_in_a_row} images in a row ended the processes that decode")
         return Rejection(Reason.CORRUPT, "decoding it crashed or exceeded its time or memory")
 
     async def _asked(self, question: _Question) -> _Answer:
@@ -194,6 +202,7 @@ class Decoders:
             if isinstance(error, TimeoutError) or (isinstance(error, _Died) and exit_code == -signal.SIGPROF):
                 raise _Exceeded from None
             raise
+        self._failed_in_a_row = 0
         self._put_back(decoder)
         return answer
 

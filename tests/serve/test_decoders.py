@@ -26,8 +26,8 @@ from PIL import Image
 from iqa_core.assessor.fake import FakeOptions, FakePreparer
 from iqa_core.images import preparing
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Preparer, Reason, Rejection
-from serve.decoder import ANSWER, PIXELS, PROBED, REJECTED
-from serve.decoders import Decoders, DecodersDown
+from serve.decoder import ANSWER, OWN_BYTES, PIXELS, PROBED, REJECTED
+from serve.decoders import FAILED_IN_A_ROW, Decoders, DecodersDown
 from serve.decoding import Probed
 from serve.template import Template
 from tests.bad_images import bad_images, encoded, exif_with_orientation
@@ -106,6 +106,20 @@ def test_an_image_that_ends_its_process_is_tried_twice_and_costs_nobody_else_any
     with_decoders(test)
 
 
+def test_when_every_image_ends_its_process_it_is_not_the_images() -> None:
+    async def test(decoders: Decoders) -> None:
+        found = await decoders.probe(png(EXITS), MISBEHAVING)
+        assert isinstance(found, Probed)
+        for _ in range(FAILED_IN_A_ROW - 1):
+            assert await decoders.prepare(found, MISBEHAVING) == TOO_MUCH
+        with pytest.raises(DecodersDown, match="16 images in a row"):
+            await decoders.prepare(found, MISBEHAVING)
+        assert (await prepared(decoders, png("ffffff"))).shape == (16, 16, 3)
+        assert await decoders.prepare(found, MISBEHAVING) == TOO_MUCH
+
+    with_decoders(test)
+
+
 def test_an_image_that_never_ends_is_given_up_after_one_try() -> None:
     async def test(decoders: Decoders) -> None:
         began = time.monotonic()
@@ -134,6 +148,18 @@ def test_memory_beyond_what_an_image_was_granted_is_refused_to_it() -> None:
         lying = Probed(data, ImageHeader(8, 8, "png", 1), PreparedShape(8, 8, 1), 64)
         assert await decoders.prepare(lying, MISBEHAVING) == TOO_MUCH
         assert await prepared(decoders, png("ffffff")) is not TOO_MUCH
+
+    with_decoders(test, count=1)
+
+
+def test_a_file_may_have_more_bytes_than_a_decoder_has_by_itself() -> None:
+    large = b"x" * (OWN_BYTES + 2**24)
+
+    async def test(decoders: Decoders) -> None:
+        assert (await prepared(decoders, png("ffffff"))).shape == (16, 16, 3)
+        before = {process.pid for process in processes()}
+        assert await decoders.probe(large, MISBEHAVING) == preparing.probe(large, MISBEHAVING)
+        assert {process.pid for process in processes()} == before
 
     with_decoders(test, count=1)
 
