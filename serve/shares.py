@@ -84,8 +84,9 @@ class Shares:
         self._held[caller] -= amount
         if not self._held[caller]:
             del self._held[caller]
-        self._queue.look_at(caller)
-        self._serve()
+        if len(self._queue):
+            self._queue.look_at(caller)
+            self._serve()
 
     async def _waited_for(self, caller: str, amount: int) -> Hold:
         turn = self._queue.push(caller, amount, asyncio.get_running_loop().create_future())

@@ -24,7 +24,13 @@ class Threads:
 
         A caller who leaves leaves the thread at work: others have it when that is done, and no sooner.
         """
+        loop = asyncio.get_running_loop()
         turn = await self._turns.taken(caller, 1)
-        running = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        running.add_done_callback(lambda _: turn.shrink_to(0))
-        return await asyncio.shield(running)
+        running = self._executor.submit(work)
+        try:
+            return await asyncio.wrap_future(running)
+        finally:
+            if running.done():
+                turn.shrink_to(0)
+            else:
+                running.add_done_callback(lambda _: loop.call_soon_threadsafe(turn.shrink_to, 0))
