@@ -35,8 +35,8 @@ class Room:
 
     @classmethod
     def of(cls, max_images: int) -> Room:
-        """1.25 MiB and 20,480 values at 64 images: 5 ms of a parser."""
-        return cls(2**18 + 2**14 * max_images, 2**12 + 2**8 * max_images)
+        """1.25 MiB and 20,480 values at 64 images: 5 ms of a parser. A prompt of commas has room in any."""
+        return cls(2**18 + 2**14 * max_images, 2**14 + 2**6 * max_images)
 
 
 class LongStrings:
@@ -85,7 +85,7 @@ def values_of(body: bytes, room: Room) -> tuple[Any, LongStrings]:
     """Raises Refusal on what is no JSON, and on more than there is room for."""
     strings = LongStrings(body)
     parts = [body] if len(body) < SMALL_BODY_BYTES else list(_parts(body, strings, room))
-    # in a small body those inside of strings too: a prompt has fewer
+    # in a small body those inside of strings are counted too
     num_values = sum(part.count(mark) for part in parts[::2] for mark in (b",", b"[", b"{"))
     if num_values > room.num_values:
         raise _too_many(room)
