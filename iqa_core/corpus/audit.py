@@ -2,9 +2,9 @@
 be one.
 
 What the plan knows of its images decides how much can be told. A loose image is known by its URI and key, a row of a
-table by its number, a member of a tar by where it lies. A list of URIs, and a tar that was not indexed, are held against
-the digest of keys that was written when their chunk was read. Every file must say that it is the one of its name and of
-this output, and be whole, as the ledger sees when it reads it.
+table by its number, a member of a tar by where it lies. A list of URIs, and a tar that was not indexed, are held
+against the digest of keys that was written when their chunk was read. Every file must say that it is the one of its
+name, plan and output, and be whole, as the ledger sees when it reads it.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class ScoreTable:
     def local_files(self, scratch: Path) -> list[Path]:
         """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
 
-        A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged for
-        a file that is not what was committed to this output; of one that lies here only the end is looked at.
+        A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged
+        for a file that is not what was committed to this output; of one that lies here only the end is looked at.
         """
         found = runs(self.chunks, self.packed)
         with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:

@@ -122,10 +122,10 @@ def test_a_score_file_that_is_damaged_is_a_fault_of_its_own(output: Path) -> Non
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """An output of every kind of source, some of it tried again, some of it merged; and others to take files from."""
     root = tmp_path_factory.mktemp("finished")
-    inputs = write_mixed(root / "one", 40).inputs
+    inputs = write_mixed(root / "one", 20).inputs
     found = Finished(root / "output", root / "other", root / "model", root / "older")
     score(found.output, *inputs)
-    score(found.of_other_images, *write_mixed(root / "two", 40, seed=1).inputs)
+    score(found.of_other_images, *write_mixed(root / "two", 20, seed=1).inputs)
     score(found.of_other_model, *inputs, wanted=replace(WANTED, fingerprint="f2"))
     ledger = Ledger(Storage(), str(found.output))
     again = chunk_name(0, 1)
