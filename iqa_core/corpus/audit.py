@@ -72,10 +72,10 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
     except Damaged as error:
         found.faults.append(Fault("scores", str(error)))
         return found
-    found.faults += _planned_twice(_readable(plan.rows(), found))
+    found.faults += [*_planned_twice(_readable(plan.rows(), found))]
     found.faults += _strangers(ledger)
     found.faults += _in_two_files(files)
-    retired = frozenset(_readable((chunk for plan in [plan] for chunk in plan.retired()), found))
+    retired = frozenset(_readable(_retired(plan), found))
     found.faults += [
         Fault(chunk, "is retired, but its rows are still there") for chunk in sorted(retired & files.finished)
     ]
@@ -87,6 +87,10 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
     strange = files.finished - planned - retired
     found.faults += [Fault(chunk, "is in no plan, but has rows") for chunk in sorted(strange)]
     return found
+
+
+def _retired(plan: Plan) -> Iterator[str]:
+    yield from plan.retired()
 
 
 def _readable(planned: Iterator[T], found: Audit) -> Iterator[T]:

@@ -172,13 +172,16 @@ class Ledger:
     def settled(self, retired: Collection[str]) -> ScoreFiles:
         """The files that are there, without chunks that the plan no longer has, and files of which nothing counts.
 
-        Whoever was stopped may have left some of both.
+        Whoever was stopped may have left some of both. Raises Damaged where what counts instead cannot be read.
         """
         files = self.files()
         if not files.finished.isdisjoint(retired):
             self.remove(retired)
             files = self.files()
         if superfluous := files.superfluous:
+            above = {files.place(chunk) for file in superfluous for chunk in chunks_of(file)}
+            for file in sorted(above):
+                self.read_file(file, chunks_of(file), [])
             self.discard(superfluous)
             files = ScoreFiles.of(
                 (f"{file}.parquet" for file in files.files.difference(superfluous)), self._generations
@@ -256,10 +259,8 @@ class Ledger:
                 raise ValueError(f"it holds chunk {entry['chunk']} in the place of {chunk}")
             if not name.is_pack and entry.get("generation", 0) != name.number:
                 raise ValueError(f"it holds generation {entry.get('generation', 0)} of its chunk")
-            if (scored_by := entry.get("fingerprint")) != self.fingerprint and None not in (
-                scored_by,
-                self.fingerprint,
-            ):
+            scored_by = entry.get("fingerprint", self.fingerprint)
+            if self.fingerprint is not None and scored_by != self.fingerprint:
                 raise ValueError(f"it was scored under fingerprint {scored_by}, not {self.fingerprint}")
             found.append(entry)
         return found
@@ -316,7 +317,8 @@ def neighbours(chunks: Iterable[str]) -> Iterator[list[str]]:
 
 def _parts(rows: pa.Table, entries: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
     """Chunks of a pack's rows, in order. Raises ValueError."""
-    if sum(entry.get("rows", 0) for entry in entries) != rows.num_rows:
+    # a table without columns forgets how many rows it has
+    if rows.num_columns and sum(entry.get("rows", 0) for entry in entries) != rows.num_rows:
         raise ValueError(f"it has {rows.num_rows} rows, and says that it has others")
     begin = 0
     for entry in entries:
