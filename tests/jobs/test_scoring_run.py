@@ -33,10 +33,11 @@ from tests.corpora import tiny_png, write_folder
 NOT_FETCHED = Rejection(Reason.FETCH_FAILED, "reading failed again and again: a refused connection")
 
 
-def job_over(root: Path) -> ScoringJob:
+def job_over(root: Path, *more: str) -> ScoringJob:
     """Over twelve images in three chunks."""
-    write_folder(root / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
-    flags = ["--input", root / "in", "--output", root / "out", "--chunk-images", 4, "--no-report"]
+    if not (root / "in").exists():
+        write_folder(root / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
+    flags = ["--input", root / "in", "--output", root / "out", "--chunk-images", 4, "--no-report", *more]
     return prepare(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
 
 
@@ -138,3 +139,29 @@ def test_scores_of_another_fingerprint_are_not_taken_for_ones_own(tmp_path: Path
     with pytest.raises(CallerError, match=what):
         scoring_report(table)
     assert len(list((tmp_path / "out" / "scores").iterdir())) == 2
+
+
+def test_what_is_tried_again_takes_the_place_of_what_was(tmp_path: Path) -> None:
+    """Once from files of their own, and once from a pack, beside a neighbour that stays."""
+    failed = Rejection(Reason.ASSESSOR_FAILED, "it failed")
+    of_chunks = [failed, failed, Rejection(Reason.CORRUPT, "it is broken")]
+    for turn, flags in enumerate(((), ("--retry-rejected",), ("--retry-rejected",))):
+        job = job_over(tmp_path, "--max-reject-rate", "1", *flags)
+        proposal = proposed(job)
+        with Pulse(Storage(), job.output, JOB) as pulse:
+            run = ScoringRun(job, applied(job, proposal), proposal, "no pool", pulse)
+            tried = [int(errand.name[-6:]) for errand in run.errands()]
+            assert tried == [0, 1, 2] if turn == 0 else [0, 1]
+            for chunk in tried:
+                for batch in batches(run, chunk, of_chunks[chunk]):
+                    run.take(batch)
+            assert run.conclude() == 0
+            run.close()
+        files = sorted((tmp_path / "out" / "scores").iterdir())
+        begins = [f"000000-00000{chunk}.{f'{turn}-' if turn else 'parquet'}" for chunk in (0, 1)]
+        assert [path.name.startswith(begin) for path, begin in zip(files, begins, strict=False)] == [True, True]
+        assert len(files) == 3
+        assert main(["status", job.output, "--verify"]) == 0
+        if turn == 1:
+            assert compact(parse(CompactSettings, ["--scores", job.output])) == 0
+            assert len(list((tmp_path / "out" / "scores").iterdir())) == 1
