@@ -79,6 +79,12 @@ class ScoreTable:
         return paths
 
 
+def score_ledger(storage: Storage, uri: str) -> Ledger:
+    """Score files of an output, held against what its plan says of them, where it has one."""
+    contract = Plan(storage, uri).contract()
+    return Ledger(storage, uri, fingerprint=None if contract is None else contract.fingerprint)
+
+
 def open_score_table(storage: Storage, given: str) -> ScoreTable:
     """Raises CallerError where no scoring run has put anything, or nothing is finished yet."""
     uri = absolute(given)

@@ -13,7 +13,7 @@ import pytest
 
 from iqa_core.__main__ import main
 from iqa_core.corpus.heartbeats import Pulse
-from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.score_tables import open_score_table, score_ledger
 from iqa_core.corpus.sink import ScoredBatch
 from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
@@ -138,6 +138,8 @@ def test_scores_of_another_fingerprint_are_not_taken_for_ones_own(tmp_path: Path
         table.local_files(tmp_path / "scratch")
     with pytest.raises(CallerError, match=what):
         scoring_report(table)
+    with pytest.raises(CallerError, match=what):
+        list(score_ledger(Storage(), job.output).read_all(table.chunks))
     assert len(list((tmp_path / "out" / "scores").iterdir())) == 2
 
 
