@@ -160,7 +160,8 @@ class ScoreFiles:
 
     @property
     def packs(self) -> tuple[str, ...]:
-        return tuple(sorted(file for file in self.files if parsed(file).is_pack))
+        """Files of several chunks."""
+        return tuple(sorted(file for file in self.files if len(chunks_of(file)) > 1))
 
     @property
     def finished(self) -> frozenset[str]:
