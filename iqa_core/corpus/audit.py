@@ -146,7 +146,8 @@ def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Le
             yield f"its file says of {name}: {known.get(name)}, and not {value}; remove it, and score it anew"
     if lacking := {"layout", "chunk", "fingerprint"} - known.keys():
         yield f"its file does not say its {', '.join(sorted(lacking))}; remove it, and score it anew"
-    if known.get("fusion", {}).get("digest") != contract.fusion:
+    fusion = known.get("fusion")
+    if not isinstance(fusion, dict) or fusion.get("digest") != contract.fusion:
         yield "its rewards were made with other fusion weights; remove it, and score it anew"
     schema, there = plain(table_schema(contract.dimensions, contract.probs, contract.carried)), plain(rows.schema)
     if not there.equals(schema):
@@ -226,9 +227,10 @@ def _overlap(before: Stretch, after: Stretch) -> bool:
 def _strangers(ledger: Ledger) -> Iterator[Fault]:
     """Files that are no score files: who reads the folder as it is takes them for some."""
     folder = ledger.folder_uri
-    for entry in ledger.storage.walk(folder):
+    for entry in ledger.storage.walk(folder) if ledger.storage.names(folder) else ():
         name = relative(entry.uri, folder) or entry.uri
-        if FileName.of(name.removesuffix(".parquet")) is None and not name.startswith((".", "_")):
+        is_score_file = name.endswith(".parquet") and FileName.of(name.removesuffix(".parquet")) is not None
+        if not is_score_file and not name.startswith((".", "_")):
             yield Fault(name, "is no score file, but lies among them; remove it")
 
 

@@ -89,6 +89,22 @@ def test_chunks_without_rows_and_rows_without_a_chunk(output: Path) -> None:
     ]
 
 
+def test_what_lies_among_the_score_files(output: Path) -> None:
+    for name in ("copy.parquet", "000000-000001", "aside/000000-000001.parquet", ".hidden", "_SUCCESS"):
+        (output / "scores" / name).parent.mkdir(exist_ok=True)
+        (output / "scores" / name).write_bytes(b"x")
+    assert {fault.chunk for fault in audited(output).faults} == {
+        "copy.parquet",
+        "000000-000001",
+        "aside/000000-000001.parquet",
+    }
+
+
+def test_nothing_is_scored_yet(output: Path) -> None:
+    shutil.rmtree(output / "scores")
+    assert {fault.what for fault in audited(output).faults} == {"has no rows yet"}
+
+
 def test_keys_that_are_not_those_that_were_read(output: Path) -> None:
     ledger = Ledger(Storage(), str(output))
     chunk = chunk_of(output, "list")

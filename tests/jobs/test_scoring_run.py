@@ -29,6 +29,7 @@ from jobs.scoring_job import JOB, ScoringJob, prepare
 from jobs.scoring_run import ScoringRun
 from jobs.work import ChunkFailure, read_chunk, scored_batch
 from tests.corpora import tiny_png, write_folder
+from tests.corpus.test_heartbeats import age
 
 NOT_FETCHED = Rejection(Reason.FETCH_FAILED, "reading failed again and again: a refused connection")
 
@@ -110,6 +111,14 @@ def test_a_run_that_has_ended_has_no_eta(run: ScoringRun, tmp_path: Path, capsys
     assert "ETA" not in shown
     [beat] = [json.loads(file.read_text()) for file in (tmp_path / "out" / "runs").glob("*.json")]
     assert beat["progress"]["images_left"] == 8
+
+
+def test_a_run_whose_clock_is_ahead_is_neither_dead_nor_alive(
+    run: ScoringRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    age(Path(run._job.output), -3600)
+    assert main(["status", run._job.output]) == 0
+    assert "at work or dead, which cannot be told, its clock 3600 s ahead of this one's" in capsys.readouterr().out
 
 
 def test_scores_without_a_plan_are_nobodys(tmp_path: Path) -> None:
