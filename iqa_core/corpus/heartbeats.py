@@ -160,10 +160,9 @@ def heartbeats(storage: Storage, output: str) -> list[Heartbeat]:
         return [beat for beat in found if beat is not None]
 
 
-def active(storage: Storage, output: str, job: str, own: str = "") -> Heartbeat | None:
-    """A run of this job, another one than `own`, that is at work on the output."""
-    beats = heartbeats(storage, output)
-    return next((beat for beat in beats if beat.job == job and beat.run != own and beat.is_active), None)
+def active(storage: Storage, output: str, job: str) -> Heartbeat | None:
+    """A run of this job that seems to be at work on the output."""
+    return next((beat for beat in heartbeats(storage, output) if beat.job == job and beat.is_active), None)
 
 
 def _read(storage: Storage, uri: str) -> Heartbeat | None:
