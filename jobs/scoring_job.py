@@ -145,7 +145,7 @@ def _require_no_scores(job: ScoringJob) -> None:
     if finished and job.plan.contract() is None:  # asked again: another driver may have begun meanwhile
         raise CallerError(
             f"--output {job.output}: scores/ holds {len(finished)} chunks ({min(finished)}, …), but there is no "
-            "plan/000000.json that says what they are of; put plan/ back, or move scores/ away, or give another --output"
+            "plan/000000.json that says what they are of; put plan/ back, move scores/ away, or give another --output"
         )
 
 

@@ -18,12 +18,10 @@ import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.heartbeats import Pulse
-from iqa_core.corpus.packs import ScoreFiles
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal
 from iqa_core.corpus.run_record import RUN_RECORD, run_record
 from iqa_core.corpus.score_tables import open_score_table
-from iqa_core.corpus.score_file import Damaged
 from iqa_core.corpus.sink import OpenChunk, Sink
 from iqa_core.corpus.storage import join
 from iqa_core.corpus.summary import Summary
@@ -204,7 +202,7 @@ class ScoringRun:
         retries: dict[str, tuple[int, ...]] = {}
         self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
         ledger = self._job.ledger
-        for name, rows in self._committed():
+        for name, rows in ledger.read_all(sorted(self._finished), self._table.columns(), self._files):
             again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
             if again and name in self._expected:
                 retries[name] = tuple(again)
@@ -224,13 +222,6 @@ class ScoringRun:
         planned = {chunk.name for chunk in self._job.plan.chunks()}
         for _, rows in self._job.ledger.read_all(sorted(there & planned), self._table.columns()):
             self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
-
-    def _committed(self) -> Iterator[tuple[str, pa.Table]]:
-        """What is finished. Raises CallerError for a file that is damaged, or another output's."""
-        try:
-            yield from self._job.ledger.read_all(sorted(self._finished), self._table.columns(), self._files)
-        except Damaged as error:
-            raise CallerError(f"--output {error}") from error
 
     def _fail(self, name: str, message: str) -> None:
         """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""

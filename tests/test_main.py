@@ -67,7 +67,7 @@ def test_tables_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) ->
         assert "laid down by another version of the program" in refused(capsys, command.format("foreign"))
         for place in ("nowhere", "file", "dangling", "in"):
             assert "jobs/score_corpus.py" in refused(capsys, command.format(place))
-    assert main(["report", "--scores", "damaged"]) == 1
+    assert main(["report", "--scores", "damaged"]) == 2
     assert "it is no whole score file" in capsys.readouterr().err
     assert main(["status", "damaged", "--verify"]) == 1
     assert "000000-000000: " in capsys.readouterr().out

@@ -2,9 +2,9 @@
 be one.
 
 What the plan knows of its images decides how much can be told. A loose image is known by its URI and key, a row of a
-table by its number, a member of a tar by where it lies. A list of URIs, and a tar that was not indexed, are held against
-the digest of keys that was written when their chunk was read. Every file must say that it is the one of its name and of
-this output, and be whole, as the ledger sees when it reads it.
+table by its number, a member of a tar by where it lies. A list of URIs, and a tar that was not indexed, are held
+against the digest of keys that was written when their chunk was read. Every file must say that it is the one of its
+name, plan and output, and be whole, as the ledger sees when it reads it.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
     except Damaged as error:
         found.faults.append(Fault("scores", str(error)))
         return found
-    found.faults += _planned_twice(_readable(plan.rows(), found))
+    found.faults += [*_planned_twice(_readable(plan.rows(), found))]
     found.faults += _strangers(ledger)
     found.faults += _in_two_files(files)
-    retired = frozenset(_readable((chunk for plan in [plan] for chunk in plan.retired()), found))
+    retired = frozenset(_readable(_retired(plan), found))
     found.faults += [
         Fault(chunk, "is retired, but its rows are still there") for chunk in sorted(retired & files.finished)
     ]
@@ -87,6 +87,10 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
     strange = files.finished - planned - retired
     found.faults += [Fault(chunk, "is in no plan, but has rows") for chunk in sorted(strange)]
     return found
+
+
+def _retired(plan: Plan) -> Iterator[str]:
+    yield from plan.retired()
 
 
 def _readable(planned: Iterator[T], found: Audit) -> Iterator[T]:
@@ -142,7 +146,8 @@ def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Le
             yield f"its file says of {name}: {known.get(name)}, and not {value}; remove it, and score it anew"
     if lacking := {"layout", "chunk", "fingerprint"} - known.keys():
         yield f"its file does not say its {', '.join(sorted(lacking))}; remove it, and score it anew"
-    if known.get("fusion", {}).get("digest") != contract.fusion:
+    fusion = known.get("fusion")
+    if not isinstance(fusion, dict) or fusion.get("digest") != contract.fusion:
         yield "its rewards were made with other fusion weights; remove it, and score it anew"
     schema, there = plain(table_schema(contract.dimensions, contract.probs, contract.carried)), plain(rows.schema)
     if not there.equals(schema):
@@ -222,9 +227,10 @@ def _overlap(before: Stretch, after: Stretch) -> bool:
 def _strangers(ledger: Ledger) -> Iterator[Fault]:
     """Files that are no score files: who reads the folder as it is takes them for some."""
     folder = ledger.folder_uri
-    for entry in ledger.storage.walk(folder):
+    for entry in ledger.storage.walk(folder) if ledger.storage.names(folder) else ():
         name = relative(entry.uri, folder) or entry.uri
-        if FileName.of(name.removesuffix(".parquet")) is None and not name.startswith((".", "_")):
+        is_score_file = name.endswith(".parquet") and FileName.of(name.removesuffix(".parquet")) is not None
+        if not is_score_file and not name.startswith((".", "_")):
             yield Fault(name, "is no score file, but lies among them; remove it")
 
 

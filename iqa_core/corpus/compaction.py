@@ -1,9 +1,10 @@
 """Many small score files -> few large ones: finished neighbours of the plan are merged into packs.
 
 A pack is put whole, under a name that no other file has had, and only then the files that it was made of go, by their
-names. A chunk that was tried again meanwhile lies in another file, of a higher generation. So a compaction may be stopped
-at any point, for any time, beside any other: what it goes on to put counts less than what is newer, and what it goes on
-to delete lies in a file above it (see packs). Whoever is stopped leaves files too many, which the next one takes away.
+names. A chunk that was tried again meanwhile lies in another file, of a higher generation. So a compaction may be
+stopped at any point, for any time, beside any other: what it goes on to put counts less than what is newer, and what it
+goes on to delete lies in a file above it (see packs). Whoever is stopped leaves files too many, and the next one takes
+them away.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def steps(planned: Iterable[str], files: ScoreFiles, chunks_per_file: int) -> It
 def carry_out(ledger: Ledger, plan: Plan, chunks_per_file: int) -> Iterator[Merged]:
     """Merge, step by step; hands out each step when it is done, its old files gone.
 
-    Chunks that were retired, and files of which nothing counts, go first, and again at the end: they may have come since.
+    Chunks that were retired, and files of which nothing counts, go first, and again at the end: some may have come.
     """
     for _ in range(ROUNDS):
         files = ledger.settled(plan.retired())

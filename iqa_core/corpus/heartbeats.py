@@ -1,7 +1,7 @@
 """A run at work -> `<output>/runs`: a heartbeat every few seconds and a log in JSON lines; and who is at work there.
 
     runs/<run>.json              the heartbeat, replaced whole: where, since when, how far, and at last how it ended
-    runs/<run>.ended             that it ended, so that nobody need read the heartbeats of all runs to find who is at work
+    runs/<run>.ended             that it ended: whoever looks for runs at work need not read its heartbeat
     runs/<run>.NNNNNN.jsonl      the log, in parts, since an object store cannot append
 
 All are told by a thread of their own, so a slow store costs the run nothing, and a store that fails costs only them.
@@ -38,8 +38,8 @@ LATEST = 32
 """Runs of one output that are looked at though they have ended, the latest by the time at which they began."""
 
 OPEN = 1024
-"""Runs that are looked at since none of them has said that it ended: those at work, those that were killed, and those of
-outputs that were begun before runs said so."""
+"""Runs that are looked at since they have not said that they ended: they are at work, or were killed, or are of a
+version that did not say so."""
 
 READ_THREADS = 32
 
@@ -160,10 +160,9 @@ def heartbeats(storage: Storage, output: str) -> list[Heartbeat]:
         return [beat for beat in found if beat is not None]
 
 
-def active(storage: Storage, output: str, job: str, own: str = "") -> Heartbeat | None:
-    """A run of this job, another one than `own`, that is at work on the output."""
-    beats = heartbeats(storage, output)
-    return next((beat for beat in beats if beat.job == job and beat.run != own and beat.is_active), None)
+def active(storage: Storage, output: str, job: str) -> Heartbeat | None:
+    """A run of this job that seems to be at work on the output."""
+    return next((beat for beat in heartbeats(storage, output) if beat.job == job and beat.is_active), None)
 
 
 def _read(storage: Storage, uri: str) -> Heartbeat | None:

@@ -2,8 +2,8 @@
 done.
 
 A chunk is committed as a file of its own. One that is tried again gets another file beside it, and neighbours may be
-merged into packs (see packs, compaction): then the same rows lie in two files for a moment, or for longer where somebody
-was stopped, and every question here is answered as if they lay in one.
+merged into packs (see packs, compaction): then the same rows lie in two files for a moment, or for longer where
+somebody was stopped, and every question here is answered as if they lay in one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from iqa_core.corpus.packs import Generations, ScoreFiles, again_name, chunks_of
 from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.score_file import Damaged, described, metadata_of, rows_of, seal_of, serialised
 from iqa_core.corpus.storage import Missing, Storage, join
+from iqa_core.corpus.table import TABLE_VERSION
+from iqa_core.errors import CallerError
 
 READ_THREADS = 32
 """Score files read at once: each is some 100 kB, so a request's latency is what they cost."""
@@ -32,6 +34,10 @@ CHUNKS_AT_ONCE = 512
 
 ATTEMPTS = 5
 """Listings that may be outdated by the time a file is opened, before it is taken to be gone."""
+
+
+UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError)
+"""What Arrow and Python raise of anything but a score file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,10 @@ class Ledger:
     """Another one for chunks of another kind: exports have one per format."""
     fingerprint: str | None = None
     """Under which all chunks must have been scored, as far as they say; None where any may lie there."""
+    schema: pa.Schema | None = None
+    """That all its files have, codes as what they stand for; None where that is not known."""
+    is_read_whole: bool = False
+    """Whether all of a file is looked at, whichever columns are asked for: to vouch for it."""
 
     def finished(self) -> set[str]:
         """Names of the chunks that are committed."""
@@ -132,13 +142,13 @@ class Ledger:
             return None
         try:
             _check_seal(file, data)
-            rows = rows_of(data, columns)
-            entries = self._entries(file, self.metadata(rows))
+            rows = rows_of(data, columns, self.schema, is_whole=self.is_read_whole)
+            entries = self._entries(file, metadata_of(rows))
             if not parsed(file).is_pack:
                 return [rows]
             tables = dict(zip(chunks_of(file), _parts(rows, entries), strict=True))
-        except ValueError as error:
-            raise self._damaged(file, error) from error
+        except UNREADABLE as error:
+            raise Damaged(self.uri(file), error) from error
         return [tables[chunk] for chunk in chunks]
 
     def read_bytes(self, file: str) -> bytes:
@@ -146,29 +156,32 @@ class Ledger:
         data = self.storage.read(self.uri(file))
         try:
             _check_seal(file, data)
-            self._entries(file, metadata_of(rows_of(data, [])))
-        except ValueError as error:
-            raise self._damaged(file, error) from error
+            self._entries(file, metadata_of(rows_of(data, [], self.schema)))
+        except UNREADABLE as error:
+            raise Damaged(self.uri(file), error) from error
         return data
 
     def check_head(self, file: str) -> None:
         """Look at a file's footer alone. Raises Missing, and Damaged where it is not that of this file and output."""
         self._head(file)
 
-    def metadata(self, rows: pa.Table) -> dict[str, Any]:
+    def metadata(self, rows: pa.Table | pa.Schema) -> dict[str, Any]:
         """What was committed beside the rows."""
         return metadata_of(rows)
 
     def settled(self, retired: Collection[str]) -> ScoreFiles:
         """The files that are there, without chunks that the plan no longer has, and files of which nothing counts.
 
-        Whoever was stopped may have left some of both.
+        Whoever was stopped may have left some of both. Raises Damaged where what counts instead cannot be read.
         """
         files = self.files()
         if not files.finished.isdisjoint(retired):
             self.remove(retired)
             files = self.files()
         if superfluous := files.superfluous:
+            above = {files.place(chunk) for file in superfluous for chunk in chunks_of(file)}
+            for file in sorted(above):
+                self.read_file(file, chunks_of(file), [])
             self.discard(superfluous)
             files = ScoreFiles.of(
                 (f"{file}.parquet" for file in files.files.difference(superfluous)), self._generations
@@ -235,13 +248,19 @@ class Ledger:
         parts = common.pop("chunks", None) if name.is_pack else [{}]
         if not isinstance(parts, list) or len(parts) != len(name.chunks):
             raise ValueError("it does not say what it holds")
+        if (version := common.get("table_version", TABLE_VERSION)) not in range(TABLE_VERSION + 1):
+            raise CallerError(
+                f"{self.uri(file)}: it is of table version {version}, up to {TABLE_VERSION} is known; go on with the "
+                "version of the program that wrote it"
+            )
         for chunk, part in zip(name.chunks, parts, strict=True):
             entry = {**common, **part}
             if entry.get("chunk", chunk) != chunk:
                 raise ValueError(f"it holds chunk {entry['chunk']} in the place of {chunk}")
             if not name.is_pack and entry.get("generation", 0) != name.number:
                 raise ValueError(f"it holds generation {entry.get('generation', 0)} of its chunk")
-            if (scored_by := entry.get("fingerprint")) != self.fingerprint and None not in (scored_by, self.fingerprint):
+            scored_by = entry.get("fingerprint", self.fingerprint)
+            if self.fingerprint is not None and scored_by != self.fingerprint:
                 raise ValueError(f"it was scored under fingerprint {scored_by}, not {self.fingerprint}")
             found.append(entry)
         return found
@@ -254,7 +273,8 @@ class Ledger:
     def _generations_in(self, pack: str) -> Mapping[str, int]:
         with suppress(Missing):
             return {
-                chunk: entry.get("generation", 0) for chunk, entry in zip(chunks_of(pack), self._head(pack), strict=True)
+                chunk: entry.get("generation", 0)
+                for chunk, entry in zip(chunks_of(pack), self._head(pack), strict=True)
             }
         return {}
 
@@ -265,15 +285,9 @@ class Ledger:
             raise Missing(f"{self.uri(file)}: there is no such file")
         try:
             schema = pq.read_schema(RangeFile(self.storage, self.uri(file), entry.size))
-            return self._entries(file, metadata_of(schema.empty_table()))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._damaged(file, error) from error
-
-    def _damaged(self, file: str, error: Exception) -> Damaged:
-        return Damaged(
-            f"{self.uri(file)}: it is no whole score file of this output ({error}); remove it, and the run that made "
-            "it goes on"
-        )
+            return self._entries(file, metadata_of(schema))
+        except UNREADABLE as error:
+            raise Damaged(self.uri(file), error) from error
 
     def _mark(self) -> bytes:
         """Of the latest move of rows."""
@@ -303,7 +317,8 @@ def neighbours(chunks: Iterable[str]) -> Iterator[list[str]]:
 
 def _parts(rows: pa.Table, entries: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
     """Chunks of a pack's rows, in order. Raises ValueError."""
-    if sum(entry.get("rows", 0) for entry in entries) != rows.num_rows:
+    # a table without columns forgets how many rows it has
+    if rows.num_columns and sum(entry.get("rows", 0) for entry in entries) != rows.num_rows:
         raise ValueError(f"it has {rows.num_rows} rows, and says that it has others")
     begin = 0
     for entry in entries:

@@ -6,10 +6,12 @@
 
 The digits behind a generation begin the file's seal, so no name is ever given to other rows. A chunk may lie in several
 files: while it moves, after a run or a compaction was stopped, or when one that had been stopped went on. One of them
-counts: that of the highest generation, among equals a pack, among packs the one that was moved more often. Whatever is
-deleted is therefore named, and lower in this order than a file that was seen; the highest is never deleted, and nobody
-needs to be kept away by a lock. Names alone say which chunks are finished; which of two packs counts, or of a pack and a
-chunk that was tried again, is said by the packs' footers.
+counts: that of the highest generation, among equals a pack, among packs the one that was moved more often. A file is
+deleted only where one above it was seen, so the highest of a chunk never is, whoever was stopped before a delete, for
+however long, and whatever has moved meanwhile: nobody is kept away by a lock.
+
+Names alone say which chunks are finished. Which of two packs counts, or of a pack and a chunk that was tried again, is
+said by the packs' footers.
 """
 
 from __future__ import annotations
@@ -158,7 +160,8 @@ class ScoreFiles:
 
     @property
     def packs(self) -> tuple[str, ...]:
-        return tuple(sorted(file for file in self.files if parsed(file).is_pack))
+        """Files of several chunks."""
+        return tuple(sorted(file for file in self.files if len(chunks_of(file)) > 1))
 
     @property
     def finished(self) -> frozenset[str]:

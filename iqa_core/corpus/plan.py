@@ -151,7 +151,7 @@ class Plan:
         data = self.storage.read(uri)
         try:
             return Contract.from_json(data)
-        except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException) as error:
             raise CallerError(
                 f"{uri}: it is no plan that this version can read ({error!r}); give another folder"
             ) from error

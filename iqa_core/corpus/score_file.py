@@ -16,16 +16,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.storage import FetchFailed
+from iqa_core.corpus.columns import plain
+from iqa_core.errors import CallerError
 
 METADATA_KEY = b"iqa"
 SEAL_KEY = b"iqa.seal"
 
+SEALED = "sealed"
+"""In the metadata that programs keep which write a file anew; the seal itself they do not know."""
+
 _BLANK = b"0" * 64
 
 _MARK = SEAL_KEY + b"\x18\x40"
-"""What stands before the seal: its key, and by Thrift's compact protocol a string of 64 bytes. Text in the metadata is
-JSON, which has no such bytes, and the metadata stands last in a file."""
+"""What stands before the seal: its key, and by Thrift's compact protocol a string of 64 bytes. Text before it in the
+metadata is JSON, which has no such bytes."""
 
 ROW_GROUP_ROWS = 131_072
 """Of a pack: large enough for an engine to scan at full speed."""
@@ -35,15 +39,31 @@ THREADED_BYTES = 2**20
 """Of a file that Arrow decodes by several threads: a chunk's is read in less time than they take to start."""
 
 
-class Damaged(FetchFailed):
-    """A score file is not what was committed: it was cut, changed, or is another one."""
+SAID = 200
+"""Characters that are told of what Arrow finds wrong: it lists whole schemas."""
+
+ROWS_AT_ONCE = 8192
+"""Of a file that is looked at and not kept."""
 
 
-def metadata_of(rows: pa.Table) -> dict[str, Any]:
+class Damaged(CallerError):
+    """A score file is not what was committed: it was cut, changed, or is another one. Only who looks after the output
+    can tell whether it may go, so it is named and left."""
+
+    def __init__(self, uri: str, what: object) -> None:
+        said = " ".join(str(what).split())[:SAID] or type(what).__name__
+        super().__init__(
+            f"{uri}: it is no whole score file of this output ({said}); remove it, and the same command as before "
+            "scores its images anew"
+        )
+
+
+def metadata_of(rows: pa.Table | pa.Schema) -> dict[str, Any]:
     """What was committed beside the rows. Raises ValueError for what no ledger wrote."""
-    found = json.loads((rows.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    schema = rows if isinstance(rows, pa.Schema) else rows.schema
+    found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     if not isinstance(found, dict):
-        raise ValueError("it does not say what it holds")
+        raise ValueError("its metadata is no JSON object")
     return found
 
 
@@ -54,8 +74,8 @@ def described(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> tuple[bytes, str]:
     """A score file and its seal."""
-    table, buffer = described(rows, metadata), io.BytesIO()
-    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+    table, buffer = described(rows, {**metadata, SEALED: True}), io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(table, ROW_GROUP_ROWS)
         writer.add_key_value_metadata({SEAL_KEY: _BLANK})
     data = bytearray(buffer.getvalue())
@@ -67,29 +87,53 @@ def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> tuple[bytes, str]
 
 def seal_of(data: bytes) -> str | None:
     """Of a score file's bytes; None where they have none. Raises ValueError where they are not those that it was made
-    for."""
-    place = data.rfind(_MARK)
-    if place < 0:
+    for, or no Parquet file."""
+    try:
+        told = pq.ParquetFile(io.BytesIO(data)).metadata.metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error)) from error
+    if (seal := told.get(SEAL_KEY)) is None:
         return None
-    begin = place + len(_MARK)
-    seal = data[begin : begin + len(_BLANK)]
-    if _digest(data, begin).encode() != seal:
+    place = data.rfind(_MARK + seal)
+    if place < 0 or _digest(data, place + len(_MARK)).encode() != seal:
         raise ValueError("its bytes are not those that were written")
     return seal.decode()
 
 
-def rows_of(data: bytes, columns: list[str] | None) -> pa.Table:
-    """Rows of a score file's bytes, these columns of them, as `described` made them. Raises ValueError."""
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        lacking = [name for name in columns or () if name not in file.schema_arrow.names]
-        if lacking:
-            raise ValueError(f"it has no column {lacking[0]}")
-        rows = file.read(columns, use_threads=len(data) > THREADED_BYTES)
-        rows = rows if columns is None else rows.select(columns)
-        return described(rows, metadata_of(rows))
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(str(error)) from error
+def rows_of(
+    data: bytes, columns: list[str] | None, schema: pa.Schema | None = None, *, is_whole: bool = False
+) -> pa.Table:
+    """Rows of a score file's bytes, these columns of them, as `described` made them.
+
+    schema: that it must have, codes as what they stand for; is_whole: all of a file without a seal is looked at.
+    Raises ValueError, and what else Arrow and Python raise of anything but a score file.
+    """
+    file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+    known = metadata_of(file.schema_arrow)
+    is_sealed = SEAL_KEY in (file.metadata.metadata or {})
+    if known.get(SEALED) and not is_sealed:
+        raise ValueError("another program has written it anew")
+    if schema is not None:
+        _check_columns(plain(file.schema_arrow), schema)
+    if is_whole and not is_sealed:
+        for _ in file.iter_batches(ROWS_AT_ONCE):
+            pass
+    rows = file.read(columns, use_threads=len(data) > THREADED_BYTES)
+    if metadata_of(rows) != known:  # it is kept twice, and Arrow takes now one and now the other
+        raise ValueError("its two copies of its metadata differ")
+    known.pop(SEALED, None)
+    return described(rows if columns is None else rows.select(columns), known)  # `a` takes also `a.b`
+
+
+def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:
+    """Raises ValueError that names the first that differs."""
+    if absent := [name for name in planned.names if name not in found.names]:
+        raise ValueError(f"it has no column {absent[0]}")
+    if strange := [name for name in found.names if name not in planned.names]:
+        raise ValueError(f"it has a column {strange[0]}, which this table does not have")
+    for kind in planned:
+        if found.field(kind.name).type != kind.type:
+            raise ValueError(f"its column {kind.name} is {found.field(kind.name).type}, not {kind.type}")
 
 
 def _digest(data: bytes | bytearray, begin: int) -> str:

@@ -50,8 +50,8 @@ class ScoreTable:
     def local_files(self, scratch: Path) -> list[Path]:
         """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
 
-        A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged for
-        a file that is not what was committed to this output; of one that lies here only the end is looked at.
+        A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged
+        for a file that is not what was committed to this output; of one that lies here only the end is looked at.
         """
         found = runs(self.chunks, self.packed)
         with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
@@ -77,6 +77,12 @@ class ScoreTable:
             pq.write_table(rows, path := scratch / f"{chunk}.parquet")
             paths.append(path)
         return paths
+
+
+def score_ledger(storage: Storage, uri: str) -> Ledger:
+    """Score files of an output, held against what its plan says of them, where it has one."""
+    contract = Plan(storage, uri).contract()
+    return Ledger(storage, uri, fingerprint=None if contract is None else contract.fingerprint)
 
 
 def open_score_table(storage: Storage, given: str) -> ScoreTable:

@@ -89,6 +89,22 @@ def test_chunks_without_rows_and_rows_without_a_chunk(output: Path) -> None:
     ]
 
 
+def test_what_lies_among_the_score_files(output: Path) -> None:
+    for name in ("copy.parquet", "000000-000001", "aside/000000-000001.parquet", ".hidden", "_SUCCESS"):
+        (output / "scores" / name).parent.mkdir(exist_ok=True)
+        (output / "scores" / name).write_bytes(b"x")
+    assert {fault.chunk for fault in audited(output).faults} == {
+        "copy.parquet",
+        "000000-000001",
+        "aside/000000-000001.parquet",
+    }
+
+
+def test_nothing_is_scored_yet(output: Path) -> None:
+    shutil.rmtree(output / "scores")
+    assert {fault.what for fault in audited(output).faults} == {"has no rows yet"}
+
+
 def test_keys_that_are_not_those_that_were_read(output: Path) -> None:
     ledger = Ledger(Storage(), str(output))
     chunk = chunk_of(output, "list")
@@ -122,10 +138,10 @@ def test_a_score_file_that_is_damaged_is_a_fault_of_its_own(output: Path) -> Non
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """An output of every kind of source, some of it tried again, some of it merged; and others to take files from."""
     root = tmp_path_factory.mktemp("finished")
-    inputs = write_mixed(root / "one", 40).inputs
+    inputs = write_mixed(root / "one", 20).inputs
     found = Finished(root / "output", root / "other", root / "model", root / "older")
     score(found.output, *inputs)
-    score(found.of_other_images, *write_mixed(root / "two", 40, seed=1).inputs)
+    score(found.of_other_images, *write_mixed(root / "two", 20, seed=1).inputs)
     score(found.of_other_model, *inputs, wanted=replace(WANTED, fingerprint="f2"))
     ledger = Ledger(Storage(), str(found.output))
     again = chunk_name(0, 1)

@@ -36,7 +36,6 @@ def test_a_run_at_work_and_its_end(tmp_path: Path) -> None:
         assert (found.run, found.state) == (pulse.run, "running")
         assert 0 <= found.age_s() < STALE_S
         assert active(Storage(), str(tmp_path), "compact_scores") is None
-        assert active(Storage(), str(tmp_path), "score_corpus", own=pulse.run) is None
         pulse.progress = {"images_done": 7}
         pulse.log("chunk_complete", chunk="000000-000001", images=7)
     assert active(Storage(), str(tmp_path), "score_corpus") is None

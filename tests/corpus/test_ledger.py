@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
+from iqa_core.corpus.score_file import Damaged
 from iqa_core.corpus.storage import Storage
 
 
@@ -96,3 +99,56 @@ def test_who_reads_during_commits_sees_whole_files_alone(tmp_path: Path) -> None
     watcher.join()
     assert faults == []
     assert ledger.finished() == set(names)
+
+
+def test_nothing_is_deleted_for_a_file_that_only_has_the_name_of_a_newer_one(tmp_path: Path) -> None:
+    ledger = Ledger(Storage(), str(tmp_path))
+    name = chunk_name(0, 0)
+    ledger.commit(name, rows(5), {"chunk": name})
+    scores = tmp_path / "scores"
+    shutil.copy(scores / f"{name}.parquet", scores / f"{name}.3-01234567.parquet")
+    with pytest.raises(Damaged, match="another file than its name says"):
+        ledger.settled([])
+    assert len(list(scores.iterdir())) == 2
+    (scores / f"{name}.3-01234567.parquet").unlink()
+    assert ledger.settled([]).files == {name}
+
+
+def test_packs_from_before_there_were_generations(tmp_path: Path) -> None:
+    """A chunk's own file counts over them, the widest over the others; what is made of them counts over all."""
+    ledger = Ledger(Storage(), str(tmp_path))
+    names = [chunk_name(0, index) for index in range(4)]
+    for index, name in enumerate(names):
+        ledger.commit(name, rows(3, str(index)), {"chunk": name})
+    scores = tmp_path / "scores"
+    for some in (names, names[:2]):
+        pack = ledger.commit_pack(some, [table for _, table in ledger.read_all(some)], 1)
+        (scores / f"{pack}.parquet").rename(scores / f"{pack.split('.')[0]}.parquet")
+        before = ledger.files()
+    for name in (names[0], names[2], names[3]):
+        (scores / f"{name}.parquet").unlink()
+    wide = "000000-000000-000003"
+    assert [ledger.files().place(name) for name in names] == [wide, names[1], wide, wide]
+    assert before.superfluous == ["000000-000000-000001", wide]
+    there = ledger.take_apart(names[:1])
+    kept = "000000-000002-000003"
+    assert [there.place(name).split(".")[0] for name in names] == ["000000-000000-000000", names[1], kept, kept]
+    keys = [table.column("key").to_pylist() for _, table in ledger.read_all(names, files=there)]
+    assert keys == [[f"{i}{index}" for i in range(3)] for index in range(4)]
+    assert "000000-000000-000001" in ledger.files().superfluous
+    assert len(ledger.settled([]).files) == 3
+
+
+def test_who_puts_a_chunk_again_deletes_only_what_is_older(tmp_path: Path) -> None:
+    """Two drivers try it at once: one of their files counts, for everyone the same."""
+    ledger = Ledger(Storage(), str(tmp_path))
+    name = chunk_name(0, 0)
+    ledger.commit(name, rows(2), {"chunk": name})
+    before = ledger.files()
+    for mark in "ab":
+        ledger.commit_again(name, rows(2, mark), {"chunk": name}, 1, before)
+    found = ledger.read(name).column("key").to_pylist()
+    assert len(ledger.files().files) == 2
+    assert len(ledger.settled([]).files) == 1
+    assert ledger.read(name).column("key").to_pylist() == found
+    assert ledger.metadata(ledger.read(name))["generation"] == 1

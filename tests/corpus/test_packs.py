@@ -20,6 +20,8 @@ from iqa_core.corpus.packs import (
 
 A, B = "aaaaaaaa", "bbbbbbbb"
 
+ENDS = ("000000-000001", "000000-000002", "000001-000001", "000001-000002")
+
 
 def chunks(*indices: int, segment: int = 0) -> list[str]:
     return [chunk_name(segment, index) for index in indices]
@@ -74,7 +76,10 @@ def test_a_pack_counts_if_it_holds_the_latest_try(of_pack: int, counts: bool) ->
 
 def test_of_two_packs_the_later_counts_and_one_that_has_gone_does_not() -> None:
     wide, narrow = f"000000-000000-000002.1-{B}", f"000000-000001-000002.2-{A}"
-    generations: dict[str, dict[str, int]] = {wide: dict.fromkeys(chunks(0, 1, 2), 0), narrow: dict.fromkeys(chunks(1, 2), 0)}
+    generations: dict[str, dict[str, int]] = {
+        wide: dict.fromkeys(chunks(0, 1, 2), 0),
+        narrow: dict.fromkeys(chunks(1, 2), 0),
+    }
     files = ScoreFiles.of(listed(wide, narrow), lambda packs: generations)
     assert [files.place(chunk) for chunk in chunks(0, 1, 2)] == [wide, narrow, narrow]
     assert files.superfluous == []
@@ -90,9 +95,9 @@ def test_the_order_of_files_is_total() -> None:
     names = [
         chunk,
         *(f"{chunk}.{number}-{seal}" for number in (1, 2) for seal in (A, B)),
-        *(f"000000-00000{first}-00000{last}.{n}-{seal}" for first in (0, 1) for last in (1, 2) for n in (1, 2) for seal in (A, B)),
+        *(f"000000-{ends}.{moves}-{seal}" for ends in ENDS for moves in (1, 2) for seal in (A, B)),
         *("000000-000000-000001", "000000-000001-000002", "000000-000000-000002"),
-    ]  # fmt: skip
+    ]
     generations = {name: {chunk: 1} for name in names}
     ranks = {found.rank(chunk, generations) for name in names if (found := FileName.of(name)) is not None}
     assert len(ranks) == len(names)

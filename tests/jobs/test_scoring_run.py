@@ -8,31 +8,43 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from iqa_core.__main__ import main
 from iqa_core.corpus.heartbeats import Pulse
+from iqa_core.corpus.score_tables import open_score_table, score_ledger
 from iqa_core.corpus.sink import ScoredBatch
 from iqa_core.corpus.storage import Storage
-from iqa_core.errors import RunError
+from iqa_core.corpus.table import table_schema
+from iqa_core.errors import CallerError, RunError
 from iqa_core.records import Reason, Rejection
+from iqa_core.report.scoring_report import scoring_report
 from jobs.command import parse
+from jobs.compact_settings import CompactSettings
+from jobs.compacting import compact
 from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed
-from jobs.scoring_job import JOB, prepare
+from jobs.scoring_job import JOB, ScoringJob, prepare
 from jobs.scoring_run import ScoringRun
 from jobs.work import ChunkFailure, read_chunk, scored_batch
 from tests.corpora import tiny_png, write_folder
+from tests.corpus.test_heartbeats import age
 
 NOT_FETCHED = Rejection(Reason.FETCH_FAILED, "reading failed again and again: a refused connection")
 
 
+def job_over(root: Path, *more: str) -> ScoringJob:
+    """Over twelve images in three chunks."""
+    if not (root / "in").exists():
+        write_folder(root / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
+    flags = ["--input", root / "in", "--output", root / "out", "--chunk-images", 4, "--no-report", *more]
+    return prepare(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[ScoringRun]:
-    """Over twelve images in three chunks."""
-    write_folder(tmp_path / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
-    flags = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--chunk-images", 4, "--no-report"]
-    job = prepare(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
+    job = job_over(tmp_path)
     proposal = proposed(job)
     with Pulse(Storage(), job.output, JOB) as pulse:
         run = ScoringRun(job, applied(job, proposal), proposal, "no pool", pulse)
@@ -99,3 +111,68 @@ def test_a_run_that_has_ended_has_no_eta(run: ScoringRun, tmp_path: Path, capsys
     assert "ETA" not in shown
     [beat] = [json.loads(file.read_text()) for file in (tmp_path / "out" / "runs").glob("*.json")]
     assert beat["progress"]["images_left"] == 8
+
+
+def test_a_run_whose_clock_is_ahead_is_neither_dead_nor_alive(
+    run: ScoringRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    age(Path(run._job.output), -3600)
+    assert main(["status", run._job.output]) == 0
+    assert "at work or dead, which cannot be told, its clock 3600 s ahead of this one's" in capsys.readouterr().out
+
+
+def test_scores_without_a_plan_are_nobodys(tmp_path: Path) -> None:
+    job = job_over(tmp_path)
+    job.ledger.commit("000000-000000", pa.table({"key": ["a"]}), {"fingerprint": job.wanted.fingerprint})
+    with pytest.raises(CallerError, match=r"there is no plan/000000\.json that says what they are of; put plan/ back"):
+        job_over(tmp_path)
+
+
+def test_scores_of_another_fingerprint_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    """In no job; a file is named, and nothing is written."""
+    job = job_over(tmp_path)
+    proposal = proposed(job)
+    contract = applied(job, proposal)
+    metadata = {"chunk": "000000-000001", "fingerprint": "f" * 16, "table_version": 1}
+    schema = table_schema(job.dimensions, False, contract.carried)
+    job.ledger.commit("000000-000001", schema.empty_table(), metadata)
+    job.ledger.commit("000000-000002", schema.empty_table(), {**metadata, "chunk": "000000-000002"})
+    what = rf"scores/000000-000001\.parquet: .*fingerprint {'f' * 16}, not {job.wanted.fingerprint}\); remove it"
+    with Pulse(Storage(), job.output, JOB) as pulse, pytest.raises(CallerError, match=what):
+        ScoringRun(job, contract, proposal, "no pool", pulse)
+    with pytest.raises(CallerError, match=what):
+        compact(parse(CompactSettings, ["--scores", job.output]))
+    table = open_score_table(Storage(), job.output)
+    with pytest.raises(CallerError, match=what):
+        table.local_files(tmp_path / "scratch")
+    with pytest.raises(CallerError, match=what):
+        scoring_report(table)
+    with pytest.raises(CallerError, match=what):
+        list(score_ledger(Storage(), job.output).read_all(table.chunks))
+    assert len(list((tmp_path / "out" / "scores").iterdir())) == 2
+
+
+def test_what_is_tried_again_takes_the_place_of_what_was(tmp_path: Path) -> None:
+    """Once from files of their own, and once from a pack, beside a neighbour that stays."""
+    failed = Rejection(Reason.ASSESSOR_FAILED, "it failed")
+    of_chunks = [failed, failed, Rejection(Reason.CORRUPT, "it is broken")]
+    for turn, flags in enumerate(((), ("--retry-rejected",), ("--retry-rejected",))):
+        job = job_over(tmp_path, "--max-reject-rate", "1", *flags)
+        proposal = proposed(job)
+        with Pulse(Storage(), job.output, JOB) as pulse:
+            run = ScoringRun(job, applied(job, proposal), proposal, "no pool", pulse)
+            tried = [int(errand.name[-6:]) for errand in run.errands()]
+            assert tried == [0, 1, 2] if turn == 0 else [0, 1]
+            for chunk in tried:
+                for batch in batches(run, chunk, of_chunks[chunk]):
+                    run.take(batch)
+            assert run.conclude() == 0
+            run.close()
+        files = sorted((tmp_path / "out" / "scores").iterdir())
+        begins = [f"000000-00000{chunk}.{f'{turn}-' if turn else 'parquet'}" for chunk in (0, 1)]
+        assert [path.name.startswith(begin) for path, begin in zip(files, begins, strict=False)] == [True, True]
+        assert len(files) == 3
+        assert main(["status", job.output, "--verify"]) == 0
+        if turn == 1:
+            assert compact(parse(CompactSettings, ["--scores", job.output])) == 0
+            assert len(list((tmp_path / "out" / "scores").iterdir())) == 1

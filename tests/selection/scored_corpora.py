@@ -98,4 +98,10 @@ def _row(image: Image, index: int) -> dict[str, Any]:
         return {**found, "status": "rejected", "reason": "corrupt", "detail": "it is broken"}
     reward = 1.0 + index % 5
     spreads = dict.fromkeys([f"{name}_std" for name in DIMENSIONS], 0.5)
-    return {**found, "status": "scored", "reward": reward, **dict.fromkeys(DIMENSIONS, min(reward + 0.1, 5.0)), **spreads}
+    return {
+        **found,
+        "status": "scored",
+        "reward": reward,
+        **dict.fromkeys(DIMENSIONS, min(reward + 0.1, 5.0)),
+        **spreads,
+    }
