@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from iqa_core.assessor.boundary import assess_each
+from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import load
 from iqa_core.corpus.audit import audit
 from iqa_core.corpus.chunks import Chunk
@@ -30,7 +30,6 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import Storage
-from jobs.command import parse
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact as compacted
 from jobs.score_settings import ScoreSettings
@@ -42,15 +41,15 @@ from jobs.work import ChunkFailure, Errand, Work, read_chunk, scored_batch
 LOCAL = Storage()
 
 
-def score(output: Path, *flags: object) -> int:
+def score(output: Path, *inputs: Path, **settings: Any) -> int:
     """The scoring job with its readers and its assessor in this process, one after the other; the exit code."""
-    return sum(scoring(output, *flags))
+    return sum(scoring(output, *inputs, **settings))
 
 
-def scoring(output: Path, *flags: object) -> Iterator[int]:
-    """The same, a batch at a time: 0 after each, and at last the exit code. Two of them are two drivers."""
-    settings = _settings(*map(str, flags)).model_copy(update={"output": str(output)})
-    job = prepare(settings)
+def scoring(output: Path, *inputs: Path, **settings: Any) -> Iterator[int]:
+    """The same, a chunk at a time: 0 before each, and at last the exit code. Two of them are two drivers."""
+    given = {"input": [str(path) for path in inputs], "output": str(output), "report": False, "chunk_images": 4}
+    job = prepare(ScoreSettings(**{**given, "assessor": AssessorConfig(checkpoint="fake:"), **settings}))
     proposal = proposed(job)
     yield 0
     contract = applied(job, proposal)
@@ -63,12 +62,6 @@ def scoring(output: Path, *flags: object) -> Iterator[int]:
             yield run.conclude()
         finally:
             run.close()
-
-
-@cache
-def _settings(*flags: str) -> ScoreSettings:
-    """Parsing takes as long as all the rest of a run."""
-    return parse(ScoreSettings, ["--output", "/", "--assessor.checkpoint", "fake:", "--no-report", *flags])
 
 
 def _carry_out(errand: Errand, work: Work, run: ScoringRun) -> None:
