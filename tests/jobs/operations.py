@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,9 @@ def a_minute_later(output: Path) -> None:
 # ---- kills
 
 
+_CHANGES = {"open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
+
+
 class Killed(BaseException):
     """Nothing that is there to clean up changes anything."""
 
@@ -135,10 +139,13 @@ class Watch:
         return os.path.exists(arguments[0]) != (event == "os.mkdir")
 
 
-_CHANGES = {"open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
-
 _watches: list[Watch] = []
 """The one that is under way, if any: an audit hook cannot be taken off again."""
+
+
+@cache
+def _install() -> None:
+    sys.addaudithook(_hook)
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -148,10 +155,12 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def killed_at(folder: Path, kill_at: int | None) -> Iterator[Watch]:
-    """Inside, only so many changes under the folder happen (None: all of them, which are counted)."""
-    if _hook not in _installed:
-        sys.addaudithook(_hook)
-        _installed.append(_hook)
+    """Inside, only so many changes under the folder happen; None: all of them. They are counted.
+
+    A put is two of them, the file being opened under another name and getting its own; a create has a third, when that
+    other name goes.
+    """
+    _install()
     watch = Watch(str(folder), kill_at)
     said = threading.excepthook
     threading.excepthook = lambda args: None if args.exc_type is Killed else said(args)
@@ -163,6 +172,3 @@ def killed_at(folder: Path, kill_at: int | None) -> Iterator[Watch]:
     finally:
         _watches.remove(watch)
         threading.excepthook = said
-
-
-_installed: list[Any] = []

@@ -69,7 +69,7 @@ class Operation:
     """Of the table afterwards."""
     is_first: bool = False
     planned: int | None = None
-    """Images that a limit leaves to a later run, those of the table among them."""
+    """Images that there are when a later run has done what a limit left."""
 
 
 OPERATIONS = {
@@ -100,7 +100,7 @@ def kill_everywhere(tmp_path: Path, operation: Operation, every: int) -> None:
         assert operation.done(corpus, whole) == 0
     expected = rows_of(whole)
     assert len(expected) == operation.images
-    # from 3 on: in steps of 5, that is between two segments of a proposal
+    # the first of every fifth is between two segments of a proposal
     for kill_at in range(3 % every, watch.changes, every):
         output = copied(before, tmp_path / f"{kill_at}")
         with killed_at(output, kill_at) as killed:
@@ -212,8 +212,8 @@ class Chain:
             write_parquet(root / "b" / "u.parquet", images)
         elif what == "list":
             write_list(root / "list.jsonl", [f"listed/{i}.png" for i in range(random.randrange(1, 6))])
-        else:
-            write_folder(root / "listed", {f"{random.randrange(3, 6)}.png": tiny_png(seed)})
+        elif not (root / "listed" / (name := f"{random.randrange(2, 6)}.png")).exists():
+            write_folder(root / "listed", {name: tiny_png(seed)})
         self.done.append(what)
 
     def operate(self) -> None:
