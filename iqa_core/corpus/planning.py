@@ -105,7 +105,8 @@ def propose(
     draft = Draft(retired)
     pool = _survey_pool(inputs)
     try:
-        surveyed = _readable(_surveyed(pool, beside, room.let_in(new), exact=exact or limit is not None), listing)
+        fitting = (source for source in new if room.has_for(source))
+        surveyed = _readable(_surveyed(pool, beside, fitting, exact=exact or limit is not None), listing, room)
         cut = _cut(_noting(surveyed, tables, unfit), options)
         _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), room)
     finally:  # here and not in the generator, which may end whenever the garbage collector comes by
@@ -147,9 +148,8 @@ class _Room:
     def is_full(self) -> bool:
         return self.limit is not None and self.images >= self.limit
 
-    def let_in(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """Those that are worth a survey."""
-        return (source for source in sources if not self.is_full or source.uri in self.owed)
+    def has_for(self, source: Source) -> bool:
+        return not self.is_full or source.uri in self.owed
 
     def take(self, stretches: Sequence[Stretch]) -> None:
         self.images += sum(stretch.images or 0 for stretch in stretches if stretch.source not in self.owed)
@@ -229,10 +229,12 @@ def _surveyed(
 
 
 def _readable(
-    surveyed: Iterable[tuple[Source, Callable[[], Survey]]], listing: Listing
+    surveyed: Iterable[tuple[Source, Callable[[], Survey]]], listing: Listing, room: _Room
 ) -> Iterator[tuple[Source, Survey]]:
     """Surveys that succeeded. A source that cannot be read at all is planned whole: its chunk stays unfinished."""
     for source, survey in surveyed:
+        if not room.has_for(source):  # the pool was ahead
+            continue
         try:
             yield source, survey()
         except NoImageColumn:

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.assessor.boundary import assess_each
+from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import load
 from iqa_core.corpus.audit import audit
 from iqa_core.corpus.chunks import Chunk
@@ -30,7 +31,6 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.storage import Storage
-from jobs.command import parse
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact as compacted
 from jobs.score_settings import ScoreSettings
@@ -42,15 +42,15 @@ from jobs.work import ChunkFailure, Errand, Work, read_chunk, scored_batch
 LOCAL = Storage()
 
 
-def score(output: Path, *flags: object) -> int:
+def score(output: Path, *inputs: Path, **settings: Any) -> int:
     """The scoring job with its readers and its assessor in this process, one after the other; the exit code."""
-    return sum(scoring(output, *flags))
+    return sum(scoring(output, *inputs, **settings))
 
 
-def scoring(output: Path, *flags: object) -> Iterator[int]:
-    """The same, a batch at a time: 0 after each, and at last the exit code. Two of them are two drivers."""
-    settings = _settings(*map(str, flags)).model_copy(update={"output": str(output)})
-    job = prepare(settings)
+def scoring(output: Path, *inputs: Path, **settings: Any) -> Iterator[int]:
+    """The same, a chunk at a time: 0 before each, and at last the exit code. Two of them are two drivers."""
+    given = {"input": [str(path) for path in inputs], "output": str(output), "report": False, "chunk_images": 4}
+    job = prepare(ScoreSettings(**{**given, "assessor": AssessorConfig(checkpoint="fake:"), **settings}))
     proposal = proposed(job)
     yield 0
     contract = applied(job, proposal)
@@ -63,12 +63,6 @@ def scoring(output: Path, *flags: object) -> Iterator[int]:
             yield run.conclude()
         finally:
             run.close()
-
-
-@cache
-def _settings(*flags: str) -> ScoreSettings:
-    """Parsing takes as long as all the rest of a run."""
-    return parse(ScoreSettings, ["--output", "/", "--assessor.checkpoint", "fake:", "--no-report", *flags])
 
 
 def _carry_out(errand: Errand, work: Work, run: ScoringRun) -> None:
@@ -111,6 +105,9 @@ def a_minute_later(output: Path) -> None:
 # ---- kills
 
 
+_CHANGES = {"open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
+
+
 class Killed(BaseException):
     """Nothing that is there to clean up changes anything."""
 
@@ -142,10 +139,13 @@ class Watch:
         return os.path.exists(arguments[0]) != (event == "os.mkdir")
 
 
-_CHANGES = {"open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
-
 _watches: list[Watch] = []
 """The one that is under way, if any: an audit hook cannot be taken off again."""
+
+
+@cache
+def _install() -> None:
+    sys.addaudithook(_hook)
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -155,10 +155,12 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def killed_at(folder: Path, kill_at: int | None) -> Iterator[Watch]:
-    """Inside, only so many changes under the folder happen (None: all of them, which are counted)."""
-    if _hook not in _installed:
-        sys.addaudithook(_hook)
-        _installed.append(_hook)
+    """Inside, only so many changes under the folder happen; None: all of them. They are counted.
+
+    A put is two of them, the file being opened under another name and getting its own; a create has a third, when that
+    other name goes.
+    """
+    _install()
     watch = Watch(str(folder), kill_at)
     said = threading.excepthook
     threading.excepthook = lambda args: None if args.exc_type is Killed else said(args)
@@ -170,6 +172,3 @@ def killed_at(folder: Path, kill_at: int | None) -> Iterator[Watch]:
     finally:
         _watches.remove(watch)
         threading.excepthook = said
-
-
-_installed: list[Any] = []

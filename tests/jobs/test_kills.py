@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,40 +27,36 @@ EVERY = 5
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some proposals are of several segments."""
-    monkeypatch.setattr(segments, "SEGMENT_ROWS", 3)
+    """A proposal has one for each container, and one for the loose images between two of them."""
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Two folders, whose loose images share chunks, with a tar and a table; and a list with one that is not there."""
+    """Two folders, a tar and a table, of which loose images share a chunk; a list with one that is not there."""
 
     root: Path
 
     def write(self) -> None:
-        write_folder(self.root / "a", {f"{i}.png": tiny_png(i) for i in range(3)})
-        write_folder(self.root / "b", {f"{i}.png": tiny_png(10 + i) for i in range(3)})
-        write_tar(self.root / "a" / "t.tar", {f"t{i}.png": tiny_png(20 + i) for i in range(3)})
+        write_folder(self.root / "a", {f"p{i}.png": tiny_png(i) for i in range(3)})
+        write_folder(self.root / "b", {f"p{i}.png": tiny_png(10 + i) for i in range(3)})
+        write_tar(self.root / "a" / "a.tar", {f"t{i}.png": tiny_png(20 + i) for i in range(3)})
         write_parquet(self.root / "b" / "u.parquet", {f"u{i}.png": tiny_png(30 + i) for i in range(3)})
         write_folder(self.root / "listed", {f"{i}.png": tiny_png(40 + i) for i in range(2)})
         write_list(self.root / "list.jsonl", [f"listed/{i}.png" for i in range(3)])
 
     def change(self) -> None:
         """What is under `a` becomes another: an image goes, one is replaced, the tar has one more."""
-        (self.root / "a" / "0.png").unlink()
-        write_folder(self.root / "a", {"2.png": tiny_png(52), "3.png": tiny_png(53)})
-        write_tar(self.root / "a" / "t.tar", {f"t{i}.png": tiny_png(60 + i) for i in range(4)})
+        (self.root / "a" / "p0.png").unlink()
+        write_folder(self.root / "a", {"p2.png": tiny_png(52), "p3.png": tiny_png(53)})
+        write_tar(self.root / "a" / "a.tar", {f"t{i}.png": tiny_png(60 + i) for i in range(4)})
 
     def bring_what_is_missing(self) -> None:
         write_folder(self.root / "listed", {"2.png": tiny_png(42)})
 
-    def flags(self, *names: str) -> tuple[object, ...]:
-        inputs = (flag for name in names for flag in ("--input", self.root / name))
-        return (*inputs, "--chunk-images", 4)
-
     @property
-    def all(self) -> tuple[object, ...]:
-        return self.flags("a", "b", "list.jsonl")
+    def inputs(self) -> tuple[Path, ...]:
+        return (self.root / "a", self.root / "b", self.root / "list.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +69,19 @@ class Operation:
     """Of the table afterwards."""
     is_first: bool = False
     planned: int | None = None
-    """Images that a limit leaves to a later run, those of the table among them."""
+    """Images that there are when a later run has done what a limit left."""
 
 
 OPERATIONS = {
-    "score": Operation(lambda _: None, lambda corpus, out: score(out, *corpus.all), 15, is_first=True),
+    "score": Operation(lambda _: None, lambda corpus, out: score(out, *corpus.inputs), 15, is_first=True),
     "retry": Operation(
-        Corpus.bring_what_is_missing, lambda corpus, out: score(out, *corpus.all, "--retry-rejected"), 15
+        Corpus.bring_what_is_missing, lambda corpus, out: score(out, *corpus.inputs, retry_rejected=True), 15
     ),
-    "rescore": Operation(
-        Corpus.change, lambda corpus, out: score(out, *corpus.flags("a"), "--on-changed", "rescore"), 16
-    ),
+    "rescore": Operation(Corpus.change, lambda corpus, out: score(out, corpus.root / "a", on_changed="rescore"), 16),
     "rescore-limit": Operation(
         Corpus.change,
-        lambda corpus, out: score(out, *corpus.flags("a"), "--on-changed", "rescore", "--limit", 7),
-        9,
+        lambda corpus, out: score(out, corpus.root / "a", on_changed="rescore", limit=7),
+        8,
         planned=15,
     ),
     "compact": Operation(lambda _: None, lambda _, out: compact(out), 15),
@@ -98,14 +93,15 @@ def kill_everywhere(tmp_path: Path, operation: Operation, every: int) -> None:
     corpus.write()
     before = tmp_path / "before"
     if not operation.is_first:
-        assert score(before, *corpus.all) == 0
+        assert score(before, *corpus.inputs) == 0
     operation.prepared(corpus)
     whole = copied(before, tmp_path / "whole")
     with killed_at(whole, None) as watch:
         assert operation.done(corpus, whole) == 0
     expected = rows_of(whole)
     assert len(expected) == operation.images
-    for kill_at in range(0, watch.changes, every):
+    # the first of every fifth is between two segments of a proposal
+    for kill_at in range(3 % every, watch.changes, every):
         output = copied(before, tmp_path / f"{kill_at}")
         with killed_at(output, kill_at) as killed:
             operation.done(corpus, output)
@@ -114,7 +110,7 @@ def kill_everywhere(tmp_path: Path, operation: Operation, every: int) -> None:
         assert operation.done(corpus, output) == 0
         assert rows_of(output) == expected, f"killed before change {kill_at}"
         if operation.planned is not None:
-            assert score(output, *corpus.all, "--no-scan") == 0
+            assert score(output, *corpus.inputs, scan=False) == 0
             assert len(rows_of(output)) == operation.planned, f"killed before change {kill_at}"
         assert faults_of(output) == [], f"killed before change {kill_at}"
 
@@ -139,22 +135,21 @@ def test_killed_before_any_change_the_same_command_makes_the_same_table(name: st
 # ---- two drivers
 
 
-def test_one_driver_rescores_at_any_moment_of_another_ones_run(tmp_path: Path) -> None:
+def rescored_during_a_run(tmp_path: Path, every: int) -> None:
     """Nothing is lost, nothing is there twice, and who ends last says what the table holds."""
     corpus = Corpus(tmp_path)
     corpus.write()
     before = tmp_path / "before"
-    for _ in itertools.islice(scoring(before, *corpus.all), 4):
-        pass  # two chunks are done
+    next(itertools.islice(scoring(before, *corpus.inputs), 1, None))  # all of it is planned
+    assert score(before, *corpus.inputs, scan=False, limit=7) == 0, "what has changed afterwards is done"
     corpus.change()
-    assert score(tmp_path / "fresh", *corpus.all) == 0
-    for moment in itertools.count():
+    assert score(tmp_path / "fresh", *corpus.inputs) == 0
+    for moment in itertools.count(step=every):
         output = copied(before, tmp_path / f"{moment}")
-        other = scoring(output, *corpus.flags("b", "list.jsonl"))
+        other = scoring(output, *corpus.inputs[1:])
         steps = list(itertools.islice(other, moment))
-        assert score(output, *corpus.flags("a"), "--on-changed", "rescore") == 0
-        code = sum(other, sum(steps))
-        assert code == 0
+        assert score(output, corpus.root / "a", on_changed="rescore") == 0
+        assert sum(other, sum(steps)) == 0
         assert rows_of(output) == rows_of(tmp_path / "fresh"), moment
         assert faults_of(output) == []
         assert json.loads((output / "run.json").read_text())["images"] == 16, moment
@@ -163,15 +158,24 @@ def test_one_driver_rescores_at_any_moment_of_another_ones_run(tmp_path: Path) -
     assert moment > 4
 
 
+def test_one_driver_rescores_at_some_moments_of_another_ones_run(tmp_path: Path) -> None:
+    rescored_during_a_run(tmp_path, 3)
+
+
+@pytest.mark.chaos
+def test_one_driver_rescores_at_any_moment_of_another_ones_run(tmp_path: Path) -> None:
+    rescored_during_a_run(tmp_path, 1)
+
+
 # ---- chains of operations
 
 
-SCORING = (
-    ("--on-changed", "stop"),
-    ("--on-changed", "ignore"),
-    ("--on-changed", "ignore", "--retry-rejected"),
-    ("--on-changed", "rescore"),
-    ("--on-changed", "rescore", "--retry-rejected"),
+SCORING: tuple[dict[str, Any], ...] = (
+    {"on_changed": "stop"},
+    {"on_changed": "ignore"},
+    {"on_changed": "ignore", "retry_rejected": True},
+    {"on_changed": "rescore"},
+    {"on_changed": "rescore", "retry_rejected": True},
 )
 
 LIMITS = (None, None, 1, 5, 12)
@@ -186,6 +190,8 @@ class Chain:
         self.corpus.write()
         self.output = root / "scores"
         self.planned: set[str] = set()
+        self.is_half_merged = False
+        """A compaction was killed: until it is run again, rows may lie in two files."""
         self.done: list[str] = []
 
     def disturb(self) -> None:
@@ -198,16 +204,16 @@ class Chain:
         elif what == "removed" and len(there := sorted(folder.glob("*.png"))) > 1:
             random.choice(there).unlink()
         elif what == "added":
-            write_folder(folder, {f"{random.randrange(10, 99)}.png": tiny_png(seed)})
+            write_folder(folder, {f"p{random.randrange(10, 99)}.png": tiny_png(seed)})
         elif what == "tar":
-            write_tar(root / "a" / "t.tar", {f"t{i}.png": tiny_png(seed + i) for i in range(random.randrange(1, 9))})
+            write_tar(root / "a" / "a.tar", {f"t{i}.png": tiny_png(seed + i) for i in range(random.randrange(1, 9))})
         elif what == "table":
             images = {f"u{i}.png": tiny_png(seed + i) for i in range(random.randrange(1, 9))}
             write_parquet(root / "b" / "u.parquet", images)
         elif what == "list":
             write_list(root / "list.jsonl", [f"listed/{i}.png" for i in range(random.randrange(1, 6))])
-        else:
-            write_folder(root / "listed", {f"{random.randrange(3, 6)}.png": tiny_png(seed)})
+        elif not (root / "listed" / (name := f"{random.randrange(2, 6)}.png")).exists():
+            write_folder(root / "listed", {name: tiny_png(seed)})
         self.done.append(what)
 
     def operate(self) -> None:
@@ -216,6 +222,7 @@ class Chain:
         with killed_at(self.output, kill_at) as watch:
             self.compact() if self.random.random() < 0.2 and self.planned else self.score()
         self.done.append(f"killed before change {kill_at}" if watch.is_over else "ended")
+        self.is_half_merged |= watch.is_over and self.done[-2] == "compact"
         a_minute_later(self.output)
         now = {row.stretch.source for row in Plan(LOCAL, str(self.output)).rows()}
         assert not {uri for uri in self.planned - now if Path(uri).exists()}, self.done
@@ -224,23 +231,23 @@ class Chain:
     def compact(self) -> None:
         self.done.append("compact")
         compact(self.output)
+        self.is_half_merged = False
 
     def score(self) -> None:
         """With some of the inputs; the first time with all, since they decide which columns the table has."""
-        names = ("a", "b", "list.jsonl")
-        given = self.random.sample(names, self.random.randrange(1, 4)) if self.planned else names
-        how, limit = self.random.choice(SCORING), self.random.choice(LIMITS)
-        self.done.append(f"score {given} {how} {limit}")
-        flags = (*self.corpus.flags(*given), "--max-reject-rate", 1, *how)
+        inputs = self.corpus.inputs
+        given = self.random.sample(inputs, self.random.randrange(1, 4)) if self.planned else inputs
+        how, limit = self.random.choice(SCORING), self.random.choice(LIMITS) if self.planned else None
+        self.done.append(f"score {[path.name for path in given]} {how} {limit}")
         try:
-            code = score(self.output, *flags, *(() if limit is None else ("--limit", limit)))
+            code = score(self.output, *given, max_reject_rate=1, limit=limit, **how)
         except CallerError:
-            if how[1] != "stop":
+            if how["on_changed"] != "stop":
                 raise
             return  # changed sources
         # a chunk that is not done and whose source changed is left alone, if that is asked for or it is another input's
-        assert code == 0 or "ignore" in how or len(given) < len(names), self.done
-        if code == 0 and limit is None:
+        assert code == 0 or how["on_changed"] == "ignore" or len(given) < len(inputs), self.done
+        if code == 0 and limit is None and not self.is_half_merged:
             assert faults_of(self.output) == [], self.done
 
 
@@ -250,9 +257,11 @@ def chained(root: Path, seed: int) -> None:
         for _ in range(chain.random.randrange(3)):
             chain.disturb()
         chain.operate()
-    everything = (*chain.corpus.all, "--max-reject-rate", 1)
-    assert score(chain.output, *everything, "--on-changed", "rescore", "--retry-rejected") == 0, chain.done
-    assert score(root / "fresh", *everything) == 0
+    inputs = chain.corpus.inputs
+    code = score(chain.output, *inputs, max_reject_rate=1, on_changed="rescore", retry_rejected=True)
+    assert code == 0, chain.done
+    assert score(root / "fresh", *inputs, max_reject_rate=1) == 0
+    assert compact(chain.output) == 0
     assert faults_of(chain.output) == [], chain.done
     assert rows_of(chain.output) == rows_of(root / "fresh"), chain.done
 
