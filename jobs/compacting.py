@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from iqa_core.corpus.compaction import Step, carry_out, steps, superfluous
 from iqa_core.corpus.heartbeats import Pulse, active
@@ -29,6 +30,7 @@ def compact(settings: CompactSettings) -> int:
         contract = plan.contract()
         if contract is None:
             raise CallerError(f"--scores {output}: no score table is there; give the --output of jobs/score_corpus.py")
+        ledger = replace(ledger, schema=contract.table_schema)
         _require_rest(storage, output)
         files = ledger.files()
         per_file = max(1, settings.file_images // contract.chunk_images)

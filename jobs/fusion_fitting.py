@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.score_tables import score_ledger
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.preferences.bradley_terry import Floats, Verdict, fit_weights, judge, splits, tie_threshold
@@ -76,8 +76,8 @@ def _compared(settings: FusionSettings) -> Compared:
 
 def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Floats]]:
     """Dimensions, and scores by key and by SHA-256. Raises CallerError on a key that means several images."""
-    ledger = Ledger(Storage(settings.storage_options), absolute(settings.scores))
     try:
+        ledger = score_ledger(Storage(settings.storage_options), absolute(settings.scores))
         tables = [rows for _, rows in ledger.read_all(sorted(ledger.finished()))]
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(f"--scores {settings.scores}: {error}") from error

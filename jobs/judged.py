@@ -17,7 +17,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import describe, fingerprint, load, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.score_tables import score_ledger
 from iqa_core.corpus.storage import Storage, absolute, is_local, local_path
 from iqa_core.corpus.table import REWARD, dimensions_of
 from iqa_core.errors import CallerError
@@ -159,7 +159,7 @@ class _Table:
 
 
 def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Table, dict[str, str]]:
-    ledger = Ledger(storage, output)
+    ledger = score_ledger(storage, output)
     names = sorted(ledger.finished())
     if not names:
         raise CallerError(f"--scores {output} has no scores/*.parquet; give the --output of a scoring job")

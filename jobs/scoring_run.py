@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class ScoringRun:
         self._job = job
         self._warnings = _known_warnings(job) if warnings is None else list(warnings)
         self._schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
+        self._ledger = replace(job.ledger, schema=contract.table_schema)
         self._proposal = proposal
         self._failures: dict[str, str] = {}
         self._replayed: set[str] = set()
@@ -198,7 +200,7 @@ class ScoringRun:
         """Count what is finished; chunk -> ordinals to be tried again, under --retry-rejected."""
         retries: dict[str, tuple[int, ...]] = {}
         self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
-        ledger = self._job.ledger
+        ledger = self._ledger
         for name, rows in ledger.read_all(sorted(self._finished), self._table.columns()):
             again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
             if again and name in self._expected:
@@ -221,8 +223,8 @@ class ScoringRun:
     def _fail(self, name: str, message: str) -> None:
         """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""
         if name in self._retries and name not in self._failures:
-            rows = self._job.ledger.read(name, self._table.columns())
-            self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
+            rows = self._ledger.read(name, self._table.columns())
+            self._table.add(rows, self._ledger.metadata(rows).get("damage"))
         self._failures[name] = message
         self._pulse.log("chunk_failed", chunk=name, message=message)
 
@@ -230,8 +232,8 @@ class ScoringRun:
         """Before the first row of a chunk that is tried again: those that are kept, as if they had come back too."""
         if name not in self._retries or name in self.sink.open:
             return
-        rows = self._job.ledger.read(name)
-        known = self._job.ledger.metadata(rows)
+        rows = self._ledger.read(name)
+        known = self._ledger.metadata(rows)
         again = set(self._retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]
         reading = OpenChunk(rows.num_rows, known["layout"], known["damage"], kept, [], set(known["versions"]))

@@ -60,6 +60,10 @@ class Heartbeat:
         return self.state == RUNNING and self.age_s() < STALE_S
 
 
+BEAT_FIELDS = ("run", "job", "host", "began", "at", "state")
+"""Text, in every heartbeat."""
+
+
 class Pulse:
     """Inside of the block, a thread tells of this run. What is told is what `progress` was last set to."""
 
@@ -155,10 +159,15 @@ def active(storage: Storage, output: str, job: str, own: str = "") -> Heartbeat 
 
 
 def _read(storage: Storage, uri: str) -> Heartbeat | None:
+    """None where it is gone, or was written by something else; a later version's further fields are passed over."""
     try:
-        return Heartbeat(**json.loads(storage.read(uri)))
-    except (Missing, ValueError, TypeError):  # gone, or written by something else
+        found = json.loads(storage.read(uri))
+        beat = Heartbeat(**{name: found[name] for name in BEAT_FIELDS}, progress=found.get("progress", {}))
+        beat.age_s()
+    except (Missing, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
+    texts = [getattr(beat, name) for name in BEAT_FIELDS]
+    return beat if isinstance(beat.progress, dict) and all(isinstance(text, str) for text in texts) else None
 
 
 def _folder(output: str) -> str:

@@ -19,10 +19,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iqa_core.corpus.columns import plain
 from iqa_core.corpus.packs import ScoreFiles, chunks_of, runs
-from iqa_core.corpus.storage import FetchFailed, Missing, Storage, join
+from iqa_core.corpus.storage import Missing, Storage, join
+from iqa_core.corpus.table import TABLE_VERSION
+from iqa_core.errors import CallerError
 
 METADATA_KEY = b"iqa"
+
+SAID = 200
+"""Characters that are told of what Arrow finds wrong: it lists whole schemas."""
 
 READ_THREADS = 32
 """Score files read at once: each is some 100 kB, so a request's latency is what they cost."""
@@ -33,12 +39,21 @@ CHUNKS_AT_ONCE = 512
 ROW_GROUP_ROWS = 131_072
 """Of a pack: large enough for an engine to scan at full speed."""
 
+ROWS_AT_ONCE = 8192
+"""Of a file that is looked at and not kept."""
+
 ATTEMPTS = 5
 """Listings that may be outdated by the time a file is opened, before it is taken to be gone."""
 
 
-class Damaged(FetchFailed):
-    """A score file is not what was committed: it was cut, or something else wrote over it."""
+class Damaged(CallerError):
+    """A file is not what was committed: it was cut, or something else wrote over it. Only who looks after the output
+    can tell whether it may go, so it is named and left."""
+
+    def __init__(self, uri: str, what: object) -> None:
+        super().__init__(
+            f"{uri}: it is no whole score file ({what}); remove it, and the same command as before scores its images anew"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,10 @@ class Ledger:
     output: str
     folder: str = "scores"
     """Another one for chunks of another kind: exports have one per format."""
+    schema: pa.Schema | None = None
+    """That all its files have, codes as what they stand for; None where that is not known."""
+    is_read_whole: bool = False
+    """Whether all of a file is looked at, whichever columns are asked for: to vouch for it."""
 
     def finished(self) -> set[str]:
         """Names of the chunks that are committed."""
@@ -113,9 +132,12 @@ class Ledger:
                     begin += len(run)
                     attempts = 0
 
-    def metadata(self, rows: pa.Table) -> dict[str, Any]:
+    def metadata(self, rows: pa.Table | pa.Schema) -> dict[str, Any]:
         """What was committed beside the rows."""
-        found: dict[str, Any] = json.loads((rows.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+        schema = rows if isinstance(rows, pa.Schema) else rows.schema
+        found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+        if not isinstance(found, dict):
+            raise ValueError("its metadata is no JSON object")
         return found
 
     def remove(self, chunks: Collection[str]) -> None:
@@ -158,24 +180,35 @@ class Ledger:
     def _read(self, file: str, chunks: Sequence[str], columns: list[str] | None) -> list[pa.Table] | None:
         """These chunks of one file; None if the file is not there. Raises Damaged."""
         try:
-            rows = pq.read_table(io.BytesIO(self.storage.read(self._uri(file))), columns=columns)
+            data = self.storage.read(self._uri(file))
         except Missing:
             return None
-        except (pa.ArrowException, OSError) as error:
-            raise Damaged(
-                f"{self._uri(file)}: it is no whole score file ({error}); remove it, and the run that made it goes on"
-            ) from error
-        if [file] == list(chunks):
-            return [rows]
-        common = self.metadata(rows)
-        begin = 0
-        found: dict[str, pa.Table] = {}
-        for chunk, entry in zip(chunks_of(file), common.pop("chunks"), strict=True):
-            own = {**common, **entry}
-            count = own.pop("rows")
-            found[chunk] = described(rows.slice(begin, count), own)
-            begin += count
+        try:
+            rows = self._parsed(file, data, columns)
+            parts = chunks_of(file)
+            if len(parts) == 1:
+                return [rows]
+            found = dict(zip(parts, _taken_apart(rows, self.metadata(rows), len(parts)), strict=True))
+        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+            raise Damaged(self._uri(file), " ".join(str(error).split())[:SAID] or type(error).__name__) from error
         return [found[chunk] for chunk in chunks]
+
+    def _parsed(self, name: str, data: bytes, columns: list[str] | None) -> pa.Table:
+        """Raises what Arrow and Python raise of anything but a score file, CallerError for one of a later version."""
+        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        metadata = self.metadata(file.schema_arrow)
+        if (version := metadata.get("table_version", TABLE_VERSION)) not in range(TABLE_VERSION + 1):
+            raise CallerError(
+                f"{self._uri(name)}: it is of table version {version}, up to {TABLE_VERSION} is known; go on with the "
+                "version of the program that wrote it"
+            )
+        if self.schema is not None:
+            _check_columns(plain(file.schema_arrow), self.schema)
+        if self.is_read_whole:
+            for _ in file.iter_batches(ROWS_AT_ONCE):
+                pass
+        rows = file.read(columns)
+        return rows if columns is None else rows.select(columns)  # a prefix takes more: `a` also `a.b`
 
     def _names(self) -> list[str]:
         return self.storage.names(join(self.output, self.folder))
@@ -183,10 +216,11 @@ class Ledger:
     def _rearrangement(self) -> _Rearrangement:
         """The latest."""
         try:
-            state, mark = self.storage.read(self._marked).decode().split()
+            found = self.storage.read(self._marked)
         except Missing:
             return _Rearrangement("", False)
-        return _Rearrangement(mark, state == "begun")
+        state, _, mark = found.decode("latin-1").partition(" ")
+        return _Rearrangement(mark, state != "ended")  # whatever else stands there: to look twice does no harm
 
     def _put(self, file: str, data: bytes) -> None:
         self.storage.put(self._uri(file), data, scratch=self._scratch)
@@ -231,7 +265,37 @@ def described(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 
 def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> bytes:
-    """A score file."""
+    """A score file; with checksums, since one bit may turn a score into another that is as good as any."""
     buffer = io.BytesIO()
-    pq.write_table(described(rows, metadata), buffer, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    pq.write_table(
+        described(rows, metadata),
+        buffer,
+        compression="zstd",
+        row_group_size=ROW_GROUP_ROWS,
+        write_page_checksum=True,
+    )
     return buffer.getvalue()
+
+
+def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:
+    """Raises ValueError that names the first that differs."""
+    if absent := [name for name in planned.names if name not in found.names]:
+        raise ValueError(f"it has no column {absent[0]}")
+    if strange := [name for name in found.names if name not in planned.names]:
+        raise ValueError(f"it has a column {strange[0]}, which this table does not have")
+    for kind in planned:
+        if found.field(kind.name).type != kind.type:
+            raise ValueError(f"its column {kind.name} is {found.field(kind.name).type}, not {kind.type}")
+
+
+def _taken_apart(rows: pa.Table, common: dict[str, Any], count: int) -> Iterator[pa.Table]:
+    """Rows of each chunk of a pack. Raises what Python raises where the metadata does not say how."""
+    entries = common.pop("chunks")
+    if len(entries) != count or sum(entry["rows"] for entry in entries) != rows.num_rows:
+        raise ValueError(f"its {rows.num_rows} rows are not those of {count} chunks")
+    begin = 0
+    for entry in entries:
+        own = {**common, **entry}
+        length = own.pop("rows")
+        yield described(rows.slice(begin, length), own)
+        begin += length

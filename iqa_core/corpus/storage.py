@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -40,6 +41,9 @@ from iqa_core.errors import CallerError, IqaError, RunError
 from iqa_core.outputs import require_file, require_folder
 
 T = TypeVar("T")
+
+Kinds = type | UnionType
+NO_KINDS: Mapping[str, Kinds] = {}
 
 ATTEMPTS = 8
 """Tries of one request; the waits between them are 24 s together at most, which outlasts a burst of throttling."""
@@ -148,15 +152,22 @@ class Storage:
         with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
             return b"".join(pool.map(lambda start: self.read(uri, start, min(start + PART_BYTES, end)), parts))
 
-    def read_object(self, uri: str, *names: str) -> dict[str, Any]:
-        """A JSON object that was put here with all of these names. Raises CallerError for anything else."""
+    def read_object(
+        self, uri: str, kinds: Mapping[str, Kinds] = NO_KINDS, way_out: str = "give another folder"
+    ) -> dict[str, Any]:
+        """A JSON object that was put here with values of these kinds by name. Raises CallerError for anything else."""
         try:
             found = json.loads(self.read(uri))
-        except ValueError as error:
-            raise CallerError(f"{uri}: it is not JSON ({error}); give another folder") from None
-        if not isinstance(found, dict) or (lacking := [name for name in names if name not in found]):
-            lack = f"it lacks {', '.join(lacking)}" if isinstance(found, dict) else "it is no JSON object"
-            raise CallerError(f"{uri}: {lack}, so something else wrote it; give another folder")
+        except (ValueError, RecursionError) as error:
+            raise CallerError(f"{uri}: it is not JSON ({error}); {way_out}") from None
+        if not isinstance(found, dict):
+            raise CallerError(f"{uri}: it is no JSON object, so something else wrote it; {way_out}")
+        for fault, names in (
+            ("it lacks", [name for name in kinds if name not in found]),
+            ("it has other values of", [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]),
+        ):
+            if names:
+                raise CallerError(f"{uri}: {fault} {', '.join(names)}, so something else wrote it; {way_out}")
         return found
 
     def require_writable(self, uri: str, flag: str, *, is_folder: bool) -> None:
@@ -397,6 +408,8 @@ def _create_local(path: Path, data: bytes, scratch: str | None) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
+            if not path.is_file():
+                raise OSError(errno.EEXIST, "a folder, or a link to nothing, has its name") from None
             return False
     _sync_directory(path)
     return True

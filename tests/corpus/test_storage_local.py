@@ -240,15 +240,18 @@ def test_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_object_that_something_else_has_put_is_the_callers_mistake(tmp_path: Path) -> None:
     place = tmp_path / "selection.json"
     place.write_text('{"policy": 1, "counts": 2}')
-    assert STORAGE.read_object(str(place), "policy", "counts") == {"policy": 1, "counts": 2}
+    kinds = {"policy": int, "counts": int | None}
+    assert STORAGE.read_object(str(place), kinds) == {"policy": 1, "counts": 2}
     for text, why in (
         ("{oops", "it is not JSON"),
         ("[1]", "it is no JSON object"),
         ('{"policy": 1}', "it lacks counts"),
+        ('{"policy": "a", "counts": null}', "it has other values of policy, so something else wrote it"),
+        ("[" * 100_000, "it is not JSON"),
     ):
         place.write_text(text)
         with pytest.raises(CallerError, match=why):
-            STORAGE.read_object(str(place), "policy", "counts")
+            STORAGE.read_object(str(place), kinds)
 
 
 def test_what_a_disk_says_to_writing_is_typed_like_what_a_store_says(tmp_path: Path) -> None:
