@@ -208,6 +208,8 @@ class Ledger:
             for _ in file.iter_batches(ROWS_AT_ONCE):
                 pass
         rows = file.read(columns)
+        if self.metadata(rows) != metadata:  # it is kept twice, and Arrow takes now one and now the other
+            raise ValueError("its two copies of its metadata differ")
         return rows if columns is None else rows.select(columns)  # a prefix takes more: `a` also `a.b`
 
     def _names(self) -> list[str]:
