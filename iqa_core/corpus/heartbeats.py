@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -118,13 +119,22 @@ class Pulse:
                 self._put_log()
                 logged_s = 0.0
         self._put_log()
-        self._beat()
+        if not self._beat():
+            self._withdraw()
 
-    def _beat(self) -> None:
+    def _withdraw(self) -> None:
+        """Delete the heartbeat: on a full disk nothing else can be done to it, and as it stands it says that this run
+        is at work, which keeps others off for STALE_S."""
+        with suppress(Exception):
+            self._storage.delete(join(_folder(self._output), f"{self.run}.json"))
+
+    def _beat(self) -> bool:
         beat = Heartbeat(self.run, self._job, platform.node(), self._began, _now(), self._state, self.progress)
         began = time.time()
-        if self._put(f"{self.run}.json", json.dumps(asdict(beat), indent=2).encode()):
+        is_put = self._put(f"{self.run}.json", json.dumps(asdict(beat), indent=2).encode())
+        if is_put:
             self._heard = began
+        return is_put
 
     def _put_log(self) -> None:
         with self._lock:

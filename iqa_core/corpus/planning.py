@@ -17,6 +17,7 @@ from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
+from iqa_core.corpus.overlaps import distinct_inputs, without_listed
 from iqa_core.corpus.plan import Contract, Plan, Planned
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
@@ -101,6 +102,7 @@ def propose(
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
     there is nothing at all to score.
     """
+    inputs = distinct_inputs(inputs)
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
@@ -109,7 +111,8 @@ def propose(
     listing = Listing(Counter())
     changes: list[Change] = []
     beside = Beside.of(plan.storage, options, listing, inputs)
-    unplanned = _unplanned(plan, inputs, beside, changes, retired)
+    unlisted = _unplanned(plan, inputs, beside, changes, retired)
+    unplanned = without_listed(unlisted, plan.storage, inputs, options)
     new = heapq.merge(unplanned, _of_other_inputs(plan, inputs, retired), key=lambda source: source.uri)
     tables: list[_Table] = []
     unfit: Counter[str] = Counter()
