@@ -41,9 +41,9 @@ def score(settings: ScoreSettings) -> int:
         contract = applied(job, proposal)
         with _resumable(), Pulse(job.storage, job.output, JOB) as pulse:
             return ScoringRun(job, contract, proposal, "none: nothing is left to do", pulse).conclude()
-    from ray.exceptions import RayError
-
     with _resumable(), connected(settings.ray_address, settings.code_on_nodes), ExitStack() as session:
+        from ray.exceptions import RayError  # not before its environment is set
+
         pool = plan_pool(
             settings.assessor,
             settings.num_actors,
