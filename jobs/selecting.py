@@ -152,8 +152,9 @@ def opened(job: SelectJob, scratch: Path) -> Iterator[DecidedRows]:
             weights = weighting(connection, survivors, job.policy.temperature)
             yield DecidedRows(job, connection, survivors, weights, files)
     except (duckdb.Error, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
-        for given in job.rows.given:
-            given.table.require_whole()
+        if not isinstance(error, duckdb.OutOfMemoryException):
+            for given in job.rows.given:
+                given.table.require_whole()
         if not isinstance(error, duckdb.Error):
             raise
         message = re.sub(r"iqa_carried_(\d+)", lambda found: job.rows.carried[int(found[1])], str(error))

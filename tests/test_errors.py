@@ -14,7 +14,6 @@ import pytest
 
 from iqa_core.errors import CallerError, IqaError, RunError, exit_code
 
-
 TEMPORARY = f"(in {tempfile.gettempdir()}, perhaps; TMPDIR names another folder for temporary files)"
 
 

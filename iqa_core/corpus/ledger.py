@@ -52,7 +52,8 @@ class Damaged(CallerError):
 
     def __init__(self, uri: str, what: object) -> None:
         super().__init__(
-            f"{uri}: it is no whole score file ({what}); remove it, and the same command as before scores its images anew"
+            f"{uri}: it is no whole score file ({what}); remove it, and the same command as before scores its images "
+            "anew"
         )
 
 

@@ -1,7 +1,7 @@
 """Inputs that reach one image by several ways -> one of these ways, so that it gets one row.
 
-A folder is known by what the file system knows it by (device and number), so links to it, other spellings and bind mounts
-are the same. An image is known by its folder and its name there. What this cannot tell is said in docs/inputs.md.
+A folder is known by what the file system knows it by (device and number), so links to it, other spellings and bind
+mounts are the same. An image is known by its folder and its name there. What this cannot tell is in docs/inputs.md.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _respelt(uri: str, folders: dict[Place, str], files: dict[str, str], schemes
     for above in _from_the_root(real):
         place = _place_of(above)
         if place is not None and (root := folders.get(place)) is not None:
-            rest = os.path.relpath(real, above)
-            return root if rest == b"." else local_uri(os.path.join(_path(root), rest))
+            rest = real[len(above) :].lstrip(b"/")
+            return local_uri(os.path.join(_path(root), rest)) if rest else root
     return uri if _place_of(real) is not None else files.setdefault(local_uri(real), uri)
 
 
@@ -68,7 +68,7 @@ def lies_in(uri: str, folder: str) -> bool:
 def without_listed(
     sources: Iterable[Source], storage: Storage, inputs: Sequence[str], options: ReadOptions
 ) -> Iterator[Source]:
-    """The sources but for loose images that a list among the inputs names: they have their rows there, with its columns.
+    """The sources but for loose images that a list among the inputs names: their rows are there, with its columns.
 
     In memory are 16 bytes for each row of these lists, read when the first loose image comes.
     """

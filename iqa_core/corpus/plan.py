@@ -34,7 +34,6 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.rubrics.load import shipped_name
 
-
 _SEGMENT = re.compile(r"(\d{6})\.parquet")
 
 
@@ -134,7 +133,9 @@ def _check_fields(content: Mapping[str, Any]) -> None:
     needed = {field.name for field in fields(Contract) if field.default is MISSING} | {"carried_schema"}
     found = [f"{name}: {content[name]}" for name in sorted(content.keys() - known)]
     found += [f"no {name}" for name in sorted(needed - content.keys())]
-    found += [f"{name}: {content[name]}" for name, kind in _KINDS.items() if not isinstance(content.get(name, ""), kind)]
+    found += [
+        f"{name}: {content[name]}" for name, kind in _KINDS.items() if not isinstance(content.get(name, ""), kind)
+    ]
     if content["reading"] not in range(1, READING + 1):
         found.append(f"reading: {content['reading']} there, up to {READING} known")
     if found:

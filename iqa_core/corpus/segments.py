@@ -148,7 +148,9 @@ def as_segment(file: Any) -> pq.ParquetFile:
     known = pa.schema(list(SEGMENT_SCHEMA)[: max(len(schema), FIRST_COLUMNS)])
     differing = [kind.name for kind in schema if kind.name not in known.names]
     differing += [kind.name for kind in known if kind.name not in schema.names]
-    differing += [kind.name for kind in list(known)[:FIRST_COLUMNS] if not differing and schema.field(kind.name) != kind]
+    differing += [
+        kind.name for kind in list(known)[:FIRST_COLUMNS] if not differing and schema.field(kind.name) != kind
+    ]
     if differing or schema.names != known.names:
         raise ValueError(f"its columns are not those of a plan: {', '.join(differing) or 'their order'}")
     return found
@@ -160,9 +162,11 @@ def segment_faults(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        if getattr(error, "errno", None) is not None:  # of this machine's disk, not of Arrow
+            raise
         raise CallerError(
-            f"{uri}: it is no whole part of a plan that this version can read ({error}); put a copy of it back, or score "
-            "into another --output"
+            f"{uri}: it is no whole part of a plan that this version can read ({error}); put a copy of it back, or "
+            "score into another --output"
         ) from error
 
 

@@ -469,7 +469,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _remove_abandoned(folder: Path, now: float) -> None:
-    """Files of runs that were killed while they wrote. now: by the clock of the disk, which may be another machine's."""
+    """Files of runs that were killed while they wrote. now: by the disk's clock, which may be another machine's."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             is_ours = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)

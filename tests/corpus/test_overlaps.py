@@ -32,13 +32,18 @@ def test_inputs_that_are_one_place(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert distinct_inputs(["link", "in"]) == [str(root / "link")], "the first names it"
     assert distinct_inputs(["sub", "link"]) == [str(root / "link" / "sub"), str(root / "link")]
     assert distinct_inputs(["in/sub", "link"]) == [str(root / "link" / "sub"), str(root / "link")]
-    assert distinct_inputs(["link/a.png", "in/a.png", "sub/d.tar"]) == [str(root / "link/a.png"), str(root / "sub/d.tar")]
+    assert distinct_inputs(["link/a.png", "in/a.png", "sub/d.tar"]) == [
+        str(root / "link/a.png"),
+        str(root / "sub/d.tar"),
+    ]
     assert distinct_inputs(["in", "link/a.png"]) == [str(folder), str(folder / "a.png")]
     assert distinct_inputs(["nowhere", "in"]) == [str(root / "nowhere"), str(folder)]
     assert distinct_inputs(["s3://b/k/", "s3a://b/k", "S3://b/K", "s3a://c"]) == ["s3://b/k", "s3://b/K", "s3a://c"]
     (root / "blob").write_bytes(b"")
     (root / "named.png").symlink_to("blob")
-    assert distinct_inputs([str(root), "named.png"]) == [str(root), str(root / "named.png")], "a name that says what it is"
+    assert distinct_inputs([str(root), "named.png"]) == [str(root), str(root / "named.png")], (
+        "a name that says what it is"
+    )
     assert lies_in(str(root / "link" / "out"), str(folder))
     assert not lies_in(str(root / "inner"), str(folder))
 

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,7 +88,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     list(carry_out(ledger, ledger.files(), [Step(tuple(f"000000-{index:06d}" for index in range(3)))]))
     names = [f"{index:02d}.png" for index in range(20)]
     (root / "opinions.csv").write_text("image,dimension,mos\n" + "".join(f"{name},layout,3\n" for name in names))
-    pairs = [f"{a},{b},first\n" for a, b in zip(names, names[1:], strict=False)]
+    pairs = [f"{a},{b},first\n" for a, b in pairwise(names)]
     (root / "pairs.csv").write_text("first,second,preferred\n" + "".join(pairs))
     return root
 
@@ -201,7 +202,11 @@ def test_a_record_is_written_anew_and_a_heartbeat_passed_over(
         assert scored.run("score") == 0, damage
         assert json.loads((scored.output / RECORD).read_text())["images"] == 24
         beat.write_text(before)
-    for progress in (7, {"table": 7, "warnings": 7, "images_this_run": "x"}, {"table": {"rejected_by_reason": {"a": "b"}}}):
+    for progress in (
+        7,
+        {"table": 7, "warnings": 7, "images_this_run": "x"},
+        {"table": {"rejected_by_reason": {"a": "b"}}},
+    ):
         beat.write_text(json.dumps({**json.loads(before), "progress": progress, "began": "9", "invented_later": 1}))
         (scored.output / "runs" / f"z{beat.name}").write_text(beat.read_text())
         assert scored.run("status") == 0

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only, wherever that meets a job -> a message and an exit code, and the same command goes on.
+"""A disk that is full or read-only, wherever that meets a job -> a message, an exit code, and the same command goes on.
 
 The disk is real: a file system in memory of 1 MiB, where mounting is allowed.
 """
@@ -60,7 +60,9 @@ def tried(job: Callable[[], int], capsys: pytest.CaptureFixture[str]) -> tuple[i
 def corpus(tmp_path: Path) -> Path:
     """A list with a column that takes its place on a disk."""
     write_folder(tmp_path / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
-    rows = [{"uri": f"in/{index:02d}.png", "noise": random.Random(index).randbytes(20_000).hex()} for index in range(12)]
+    rows = [
+        {"uri": f"in/{index:02d}.png", "noise": random.Random(index).randbytes(20_000).hex()} for index in range(12)
+    ]
     (tmp_path / "list.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return tmp_path / "list.jsonl"
 
@@ -80,7 +82,7 @@ def test_it_fills_while_a_corpus_is_scored(disk: Path, corpus: Path, capsys: pyt
         (disk / "ballast").unlink()
         assert score_by_hand(*flags) == 0
         assert running.read_table(output).num_rows == 12
-        assert [path for path in (output / ".tmp").iterdir()] == []
+        assert list((output / ".tmp").iterdir()) == []
         subprocess.run(["rm", "-r", output], check=True)
     assert {1, 2} <= codes
 
