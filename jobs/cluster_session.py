@@ -15,6 +15,7 @@ from typing import Any
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError, RunError, heed_termination
+from jobs.head_watch import head_watched
 
 Resources = Mapping[str, float]
 """Of a node, as Ray names them: CPU, GPU, memory and others."""
@@ -81,7 +82,7 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
     code = _code_on_its_way(bool(there) and not code_on_nodes)
     options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
-        ray.init(
+        found = ray.init(
             address=there or "local",
             **code,
             log_to_driver=False,
@@ -99,10 +100,11 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
         # bare, where the processes of a Ray that is started here do not come up within 30 s
         raise RunError(f"no Ray could be started here ({error}); try again when the machine is less busy") from error
     heed_termination()  # Ray has put a handler of its own, by which a driver ends without a word
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with head_watched(found.address_info["gcs_address"]):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def require_answer(given: str | None) -> str | None:
