@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -18,7 +19,16 @@ from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.readers.lists import image_uris
 from iqa_core.corpus.remote import S3_SCHEMES
 from iqa_core.corpus.sources import LIST_EXTENSIONS, Kind, Source, extension
-from iqa_core.corpus.storage import Storage, absolute, is_local, local_path, local_uri
+from iqa_core.corpus.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+    is_local,
+    local_path,
+    local_uri,
+)
 
 FOLDERS_KNOWN = 65_536
 """Whose numbers are kept: files of one folder follow one another in a listing."""
@@ -87,8 +97,9 @@ def _listed(storage: Storage, inputs: Sequence[str], options: ReadOptions, place
     """Digests of all images that lists name, sorted."""
     found = bytearray()
     for given in inputs:
-        entry = storage.stat(given) if extension(given) in LIST_EXTENSIONS else None
-        if entry is not None:
+        if extension(given) not in LIST_EXTENSIONS or (entry := storage.stat(given)) is None:
+            continue
+        with suppress(Missing, Forbidden, FetchFailed):  # it is told where it is planned
             for uri in image_uris(storage, given, entry.size or 0, options):
                 found += _digest(uri, place_of)
     return np.sort(np.frombuffer(bytes(found), "S16"))

@@ -134,7 +134,7 @@ def _check_fields(content: Mapping[str, Any]) -> None:
     found = [f"{name}: {content[name]}" for name in sorted(content.keys() - known)]
     found += [f"no {name}" for name in sorted(needed - content.keys())]
     found += [
-        f"{name}: {content[name]}" for name, kind in _KINDS.items() if not isinstance(content.get(name, ""), kind)
+        f"{name}: {content[name]}" for name, kind in _KINDS.items() if not isinstance(content.get(name, kind()), kind)
     ]
     if content["reading"] not in range(1, READING + 1):
         found.append(f"reading: {content['reading']} there, up to {READING} known")

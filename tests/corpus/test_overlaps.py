@@ -105,3 +105,18 @@ def test_a_folder_that_is_mounted_twice(folder: Path, tmp_path: Path) -> None:
         assert distinct_inputs([str(folder), str(tmp_path / "mounted" / "sub")]) == [str(folder), str(folder / "sub")]
     finally:
         subprocess.run(["umount", tmp_path / "mounted"], check=True)
+
+
+def test_what_a_list_names_that_lies_nowhere(folder: Path, tmp_path: Path) -> None:
+    odd = [
+        "data:image/png;base64,AAAA",
+        "half\ud83d.png",
+        "nul\0.png",
+        "x" * 300,
+        "http://[",
+        "s3a://b/k",
+        "",
+        "file:///%ff",
+    ]
+    write_list(tmp_path / "list.jsonl", odd)
+    assert len(list(Output(tmp_path / "out").proposal(folder, tmp_path / "list.jsonl").chunks)) > 2
