@@ -82,7 +82,7 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
     code = _code_on_its_way(bool(there) and not code_on_nodes)
     options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
-        found = ray.init(
+        found: Any = ray.init(
             address=there or "local",
             **code,
             log_to_driver=False,

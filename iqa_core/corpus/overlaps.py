@@ -57,7 +57,7 @@ def _respelt(uri: str, folders: dict[Place, str], files: dict[str, str], schemes
         return f"{schemes.setdefault(rest.partition('/')[0], scheme)}://{rest}"
     if not is_local(uri):
         return uri
-    real = os.path.realpath(_path(uri))
+    real: bytes = os.path.realpath(_path(uri))
     if _place_of(real) is None and extension(os.fsdecode(real)) != extension(uri):
         return uri  # a link to a file that is known by the link's name alone
     for above in _from_the_root(real):

@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_it_fills_while_a_corpus_is_scored(disk: Path, corpus: Path, capsys: pyt
         output = disk / "out"
         flags = ("--input", corpus, "--output", output, "--chunk-images", 4)
         fill(disk, left_kib)
-        code, said = tried(lambda flags=flags: score_by_hand(*flags), capsys)
+        code, said = tried(partial(score_by_hand, *flags), capsys)
         codes.add(code)
         assert code == 0 or "No space left on device" in said or "cannot be written" in said, said
         if code == 2:
