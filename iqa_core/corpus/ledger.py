@@ -12,8 +12,9 @@ import json
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -133,6 +134,14 @@ class Ledger:
                     begin += len(run)
                     attempts = 0
 
+    def check_footer(self, file: str, content: bytes | Path) -> None:
+        """Raises CallerError where its beginning and end show that it is damaged, or of a later version.
+
+        What was merged since it was listed is no fault. content: the file's, or its place on this machine.
+        """
+        with self._named(file), suppress(FileNotFoundError):
+            self._opened(file, io.BytesIO(content) if isinstance(content, bytes) else content)
+
     def metadata(self, rows: pa.Table | pa.Schema) -> dict[str, Any]:
         """What was committed beside the rows."""
         schema = rows if isinstance(rows, pa.Schema) else rows.schema
@@ -184,33 +193,44 @@ class Ledger:
             data = self.storage.read(self._uri(file))
         except Missing:
             return None
-        try:
+        with self._named(file):
             rows = self._parsed(file, data, columns)
             parts = chunks_of(file)
             if len(parts) == 1:
                 return [rows]
             found = dict(zip(parts, _taken_apart(rows, self.metadata(rows), len(parts)), strict=True))
-        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
-            raise Damaged(self._uri(file), " ".join(str(error).split())[:SAID] or type(error).__name__) from error
         return [found[chunk] for chunk in chunks]
 
-    def _parsed(self, name: str, data: bytes, columns: list[str] | None) -> pa.Table:
-        """Raises what Arrow and Python raise of anything but a score file, CallerError for one of a later version."""
-        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
-        metadata = self.metadata(file.schema_arrow)
-        if (version := metadata.get("table_version", TABLE_VERSION)) not in range(TABLE_VERSION + 1):
+    @contextmanager
+    def _named(self, file: str) -> Iterator[None]:
+        """Inside: a file's content is looked at. Raises Damaged for whatever that does."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+            raise Damaged(self._uri(file), " ".join(str(error).split())[:SAID] or type(error).__name__) from error
+
+    def _opened(self, name: str, content: Any) -> pq.ParquetFile:
+        """A file by its footer, with checksums. Raises CallerError for one of a later version."""
+        file = pq.ParquetFile(content, page_checksum_verification=True)
+        version = self.metadata(file.schema_arrow).get("table_version", TABLE_VERSION)
+        if version not in range(TABLE_VERSION + 1):
             raise CallerError(
                 f"{self._uri(name)}: it is of table version {version}, up to {TABLE_VERSION} is known; go on with the "
                 "version of the program that wrote it"
             )
         if self.schema is not None:
             _check_columns(plain(file.schema_arrow), self.schema)
+        return file
+
+    def _parsed(self, name: str, data: bytes, columns: list[str] | None) -> pa.Table:
+        """Raises what Arrow and Python raise of anything but a score file."""
+        file = self._opened(name, io.BytesIO(data))
         if self.is_read_whole:
             for _ in file.iter_batches(ROWS_AT_ONCE):
                 pass
         rows = file.read(columns)
-        if self.metadata(rows) != metadata:  # it is kept twice, and Arrow takes now one and now the other
-            raise ValueError("its two copies of its metadata differ")
+        if self.metadata(rows) != self.metadata(file.schema_arrow):
+            raise ValueError("its two copies of its metadata differ")  # Arrow takes now one and now the other
         return rows if columns is None else rows.select(columns)  # a prefix takes more: `a` also `a.b`
 
     def _names(self) -> list[str]:

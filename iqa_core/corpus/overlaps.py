@@ -63,8 +63,8 @@ def _respelt(uri: str, folders: dict[Place, str], files: dict[str, str], schemes
     for above in _from_the_root(real):
         place = _place_of(above)
         if place is not None and (root := folders.get(place)) is not None:
-            rest = real[len(above) :].lstrip(b"/")
-            return local_uri(os.path.join(_path(root), rest)) if rest else root
+            below = real[len(above) :].lstrip(b"/")
+            return local_uri(os.path.join(_path(root), below)) if below else root
     return uri if _place_of(real) is not None else files.setdefault(local_uri(real), uri)
 
 

@@ -50,8 +50,6 @@ class ScoreTable:
         A file that lies here is named as it is: who opens it after it was merged into a pack finds it gone.
         """
         found = runs(self.chunks, self.packed)
-        if "://" not in self.uri:
-            return [path for run in found for path in self._local(run[0], run[1], scratch)]
         with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
             return [
                 path for paths in pool.map(lambda run: self._local(run[0], run[1], scratch), found) for path in paths
@@ -67,12 +65,14 @@ class ScoreTable:
         uri = join(join(self.uri, "scores"), f"{file}.parquet")
         is_whole = chunks == chunks_of(file)
         if is_whole and "://" not in self.uri:
+            self.ledger.check_footer(file, Path(uri))
             return [Path(uri)]
         scratch.mkdir(parents=True, exist_ok=True)
         with suppress(Missing):  # merged since it was listed: each by itself
             if is_whole:
                 path = scratch / f"{file}.parquet"
-                path.write_bytes(self.storage.read(uri))
+                self.ledger.check_footer(file, data := self.storage.read(uri))
+                path.write_bytes(data)
                 return [path]
         paths = []
         for chunk, rows in self.ledger.read_all(chunks):

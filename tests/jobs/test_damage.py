@@ -163,7 +163,7 @@ def test_a_score_file(
 ) -> None:
     damage(scored.output / name)
     # all ask the same ledger, or an engine that is asked why only when it fails
-    more = ["compact", "select", "report", "evaluate", "fit"] if damage in (cut, other_types) else []
+    more = ["compact", "select", "report", "evaluate", "fit"] if damage in (cut, other_types, later_table) else []
     for job in ["score", "verify", *more]:
         capsys.readouterr()
         code = scored.run(job)
