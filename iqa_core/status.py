@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from iqa_core.corpus.audit import Audit, audit
@@ -12,6 +12,7 @@ from iqa_core.corpus.heartbeats import STALE_S, heartbeats
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.run_record import run_record
+from iqa_core.corpus.score_tables import score_ledger
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.corpus.table import SCORED
 from iqa_core.errors import CallerError, RunError
@@ -27,7 +28,8 @@ def status(given: str, storage: Storage, verify: bool, as_json: bool) -> int:
     output = absolute(given)
     try:
         found = standing(storage, output)
-        checked = audit(Plan(storage, output), Ledger(storage, output)) if verify else None
+        ledger = replace(score_ledger(storage, output), is_read_whole=True)
+        checked = audit(Plan(storage, output), ledger) if verify else None
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(str(error)) from error
     if checked is not None:
@@ -72,8 +74,9 @@ def standing(storage: Storage, output: str) -> dict[str, Any]:
 def _rejected(storage: Storage, output: str, runs: list[dict[str, Any]]) -> Mapping[str, int] | None:
     """Of the table, as the latest scoring run counted them; None where none has got so far."""
     for run in runs:
-        if "table" in run["progress"]:
-            found: dict[str, int] = run["progress"]["table"]["rejected_by_reason"]
+        table = run["progress"].get("table")
+        found = table.get("rejected_by_reason") if isinstance(table, dict) else None
+        if isinstance(found, dict):
             return found
     return run_record(storage, output).get("rejected_by_reason")
 
@@ -81,8 +84,8 @@ def _rejected(storage: Storage, output: str, runs: list[dict[str, Any]]) -> Mapp
 def _warnings(storage: Storage, output: str, runs: list[dict[str, Any]]) -> list[str] | None:
     """What the check of the checkpoint found, as the latest scoring run knows it; None where it was never made."""
     for run in runs:
-        if "warnings" in run["progress"]:
-            found: list[str] | None = run["progress"]["warnings"]
+        found = run["progress"].get("warnings", "")
+        if found is None or isinstance(found, list):
             return found
     return run_record(storage, output).get("warnings")
 
@@ -126,7 +129,12 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items()) or "none"
+    return ", ".join(f"{_number(count)} {reason}" for reason, count in counts.items()) or "none"
+
+
+def _number(count: Any) -> str:
+    """Of what was read from a file."""
+    return f"{count:,}" if isinstance(count, int) else str(count)
 
 
 def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
@@ -143,17 +151,22 @@ def _told(run: Mapping[str, Any]) -> str:
         told = f"its clock {-run['age_s']:.0f} s ahead of this one's"
         state = "at work or dead, which cannot be told" if run["state"] == "running" else state
     parts = [f"{run['run']} of {run['job']} on {run['host']}: {state}, {told}"]
-    progress = run["progress"]
-    if "images_this_run" in progress:
-        parts += [
-            f"{progress['images_this_run']:,} images at {progress['images_per_second']:.1f}/s",
-            f"{progress['chunks_open']:,} chunks open",
-            f"{progress['chunks_failed']:,} failed",
-        ]
-        if run["is_active"]:  # of a run that has ended, nothing is still to come
-            eta = progress["eta_seconds"]
-            parts.append("ETA unknown" if eta is None else f"ETA {eta:,.0f} s")
+    if "images_this_run" in run["progress"]:
+        try:
+            parts += _figures(run["progress"], run["is_active"])
+        except (LookupError, TypeError, ValueError):
+            parts.append("figures that cannot be read")
     return ", ".join(parts)
+
+
+def _figures(progress: Mapping[str, Any], is_active: bool) -> Iterator[str]:
+    """Raises what Python raises of figures that no run has written."""
+    yield f"{progress['images_this_run']:,} images at {progress['images_per_second']:.1f}/s"
+    yield f"{progress['chunks_open']:,} chunks open"
+    yield f"{progress['chunks_failed']:,} failed"
+    if is_active:  # of a run that has ended, nothing is still to come
+        eta = progress["eta_seconds"]
+        yield "ETA unknown" if eta is None else f"ETA {eta:,.0f} s"
 
 
 def _verified_lines(verified: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import CallerError, RunError, heed_termination
+from jobs.head_watch import head_watched
 
 Resources = Mapping[str, float]
 """Of a node, as Ray names them: CPU, GPU, memory and others."""
@@ -33,6 +34,8 @@ CPU_ACTOR_SHARE = 0.75
 
 RAY_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # a thread that outlives the driver's Ray would start another one, to ask it for what is gone
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # a task killed for memory is otherwise retried without end
     "RAY_task_oom_retries": "3",
     # what a dying worker costs is found by ordinal and said in images; Ray's own lines say it per attempt
@@ -79,7 +82,7 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
     code = _code_on_its_way(bool(there) and not code_on_nodes)
     options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
-        ray.init(
+        found: Any = ray.init(
             address=there or "local",
             **code,
             log_to_driver=False,
@@ -96,10 +99,12 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
             raise
         # bare, where the processes of a Ray that is started here do not come up within 30 s
         raise RunError(f"no Ray could be started here ({error}); try again when the machine is less busy") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    heed_termination()  # Ray has put a handler of its own, by which a driver ends without a word
+    with head_watched(found.address_info["gcs_address"]):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def require_answer(given: str | None) -> str | None:

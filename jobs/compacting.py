@@ -26,7 +26,7 @@ def compact(settings: CompactSettings) -> int:
         if contract is None:
             raise CallerError(f"--scores {output}: no score table is there; give the --output of jobs/score_corpus.py")
         _require_rest(storage, output)
-        ledger = Ledger(storage, output, fingerprint=contract.fingerprint)
+        ledger = Ledger(storage, output, fingerprint=contract.fingerprint, schema=contract.table_schema)
         files = ledger.files()
         per_file = max(1, settings.file_images // contract.chunk_images)
         todo = list(steps((chunk.name for chunk in plan.chunks()), files, per_file))

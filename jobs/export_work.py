@@ -48,6 +48,10 @@ SHARD_DONE = pa.schema(
 """What comes back to the driver; `missing`: rows of MANIFEST that have a reason."""
 
 
+TERMS = {"decisions": str, "shard_images": int, "caption_column": str | None}
+"""What an export notes when it is begun."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportWork:
     """All that a task needs to know; the same for every shard of an export."""
@@ -74,7 +78,7 @@ class ExportWork:
         """What was laid down when the export was begun; None where none was."""
         if self.storage.stat(self.begun_uri) is None:
             return None
-        return self.storage.read_object(self.begun_uri, "decisions", *self.terms)
+        return self.storage.read_object(self.begun_uri, TERMS)
 
     @property
     def ledger(self) -> Ledger:

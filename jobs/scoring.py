@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from iqa_core.corpus.heartbeats import Pulse
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
-from iqa_core.errors import DONE, CallerError, RunError
+from iqa_core.errors import DONE, CallerError, RunError, told
 from jobs.cluster_session import connected, living_nodes, made_room, plan_pool
 from jobs.isolation import Isolation
 from jobs.metrics import RunMetrics
@@ -30,8 +30,8 @@ def score(settings: ScoreSettings) -> int:
     try:
         job = prepare(settings)
         proposal = proposed(job)
-    except (RunError, Missing, Forbidden, FetchFailed) as error:
-        raise CallerError(str(error)) from error
+    except (RunError, Missing, Forbidden, FetchFailed, OSError) as error:
+        raise CallerError(told(error)) from error
     if settings.dry_run:
         from jobs.dry_run import print_dry_run
 
@@ -39,11 +39,11 @@ def score(settings: ScoreSettings) -> int:
         return DONE
     if not proposal.chunks and not proposal.retired and not _is_work_left(job):
         contract = applied(job, proposal)
-        with Pulse(job.storage, job.output, JOB) as pulse:
+        with _resumable(), Pulse(job.storage, job.output, JOB) as pulse:
             return ScoringRun(job, contract, proposal, "none: nothing is left to do", pulse).conclude()
-    from ray.exceptions import RayError
+    with _resumable(), connected(settings.ray_address, settings.code_on_nodes), ExitStack() as session:
+        from ray.exceptions import RayError  # not before its environment is set
 
-    with connected(settings.ray_address, settings.code_on_nodes), ExitStack() as session:
         pool = plan_pool(
             settings.assessor,
             settings.num_actors,
@@ -66,13 +66,20 @@ def score(settings: ScoreSettings) -> int:
                 _replay(wave, run, isolation, settings.stall_timeout_s)
                 isolation.close()  # it would hold what the next wave's actors need
             return run.conclude()
-        except (Missing, Forbidden, FetchFailed) as error:
-            raise RunError(f"{error}; the same command goes on") from error
         except RayError as error:
             raise RunError(f"Ray ended the run ({type(error).__name__}: {error}); the same command goes on") from error
         finally:
             isolation.close()
             run.close()
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Inside: what a disk or a store cannot do any more is the run's failure."""
+    try:
+        yield
+    except (Missing, Forbidden, FetchFailed) as error:
+        raise RunError(f"{error}; the same command goes on") from error
 
 
 def _replay(wave: Iterable[Errand], run: ScoringRun, isolation: Isolation, stall_timeout_s: float) -> None:
@@ -110,9 +117,20 @@ def applied(job: ScoringJob, proposal: Proposal) -> Contract:
                 assert contract is not None
                 return contract
         except (Missing, Forbidden, FetchFailed) as error:
+            if _has_grown(job, proposal):
+                raise RunError(f"{error}; the same command goes on") from error
             raise CallerError(f"--output {job.output} cannot be written: {error}") from error
         proposal = proposed(job)
     raise RunError(f"{job.output}: other drivers extended the plan {PLAN_ATTEMPTS} times; run the same command again")
+
+
+def _has_grown(job: ScoringJob, proposal: Proposal) -> bool:
+    """Whether some of a proposal is written already, as far as can be told."""
+    try:
+        is_begun = proposal.next_segment == 0 and job.plan.contract() is not None
+        return is_begun or job.plan.next_segment() > proposal.next_segment
+    except (RunError, Missing, Forbidden, FetchFailed):
+        return True
 
 
 def _is_work_left(job: ScoringJob) -> bool:

@@ -14,6 +14,7 @@ from iqa_core.corpus.batches import BatchBounds
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.columns import parse_carry
 from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.overlaps import lies_in
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import checked_contract
 from iqa_core.corpus.reading import ReadPlan
@@ -186,7 +187,6 @@ def _limits(settings: ScoreSettings) -> ImageLimits:
 
 def _check_output(storage: Storage, output: str, inputs: list[str]) -> None:
     for given in inputs:
-        root = absolute(given)
-        if output == root or output.startswith(root + "/"):
+        if lies_in(output, absolute(given)):
             raise CallerError(f"--output {output} lies inside of --input {given}: its files would be taken for input")
     require_own(storage, output, SCORES)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ class ScoringRun:
         self._job = job
         self._warnings = _known_warnings(job) if warnings is None else list(warnings)
         self._schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
+        self._ledger = replace(job.ledger, schema=contract.table_schema)
         self._proposal = proposal
         self._failures: dict[str, str] = {}
         self._replayed: set[str] = set()
@@ -104,7 +106,7 @@ class ScoringRun:
         self._writers = ThreadPoolExecutor(COMMITS_WAITING, thread_name_prefix="commit")
         self._mine = Summary(job.dimensions)
         self._table = Summary(job.dimensions)
-        self._files = job.ledger.settled(job.plan.retired())
+        self._files = self._ledger.settled(job.plan.retired())
         self._finished = set(self._files.finished)
         self._expected = {chunk.name: chunk.images for chunk in considered_chunks(job)}
         total = sum(images or 0 for images in self._expected.values())
@@ -175,7 +177,7 @@ class ScoringRun:
         self._tell(CONCLUDING)
         # another driver may have retired chunks (--on-changed rescore) while this one was committing them
         retired = self._job.plan.retired()
-        there = self._job.ledger.settled(retired).finished
+        there = self._ledger.settled(retired).finished
         undone = self._expected.keys() - retired - set(self._failures) - (self._finished & there)
         if undone:
             raise RunError(f"{counted(len(undone), 'chunk')} not in the table ({min(undone)}, …); run it again")
@@ -201,7 +203,7 @@ class ScoringRun:
         """Count what is finished; chunk -> ordinals to be tried again, under --retry-rejected."""
         retries: dict[str, tuple[int, ...]] = {}
         self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
-        ledger = self._job.ledger
+        ledger = self._ledger
         for name, rows in ledger.read_all(sorted(self._finished), self._table.columns(), self._files):
             again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
             if again and name in self._expected:
@@ -220,14 +222,14 @@ class ScoringRun:
         self._failures = {name: message for name, message in self._failures.items() if name not in retired}
         self._table = Summary(self._job.dimensions)
         planned = {chunk.name for chunk in self._job.plan.chunks()}
-        for _, rows in self._job.ledger.read_all(sorted(there & planned), self._table.columns()):
-            self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
+        for _, rows in self._ledger.read_all(sorted(there & planned), self._table.columns()):
+            self._table.add(rows, self._ledger.metadata(rows).get("damage"))
 
     def _fail(self, name: str, message: str) -> None:
         """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""
         if name in self._retries and name not in self._failures:
-            rows = self._job.ledger.read(name, self._table.columns(), self._files)
-            self._table.add(rows, self._job.ledger.metadata(rows).get("damage"))
+            rows = self._ledger.read(name, self._table.columns(), self._files)
+            self._table.add(rows, self._ledger.metadata(rows).get("damage"))
         self._failures[name] = message
         self._pulse.log("chunk_failed", chunk=name, message=message)
 
@@ -235,8 +237,8 @@ class ScoringRun:
         """Before the first row of a chunk that is tried again: those that are kept, as if they had come back too."""
         if name not in self._retries or name in self.sink.open:
             return
-        rows = self._job.ledger.read(name, files=self._files)
-        known = self._job.ledger.metadata(rows)
+        rows = self._ledger.read(name, files=self._files)
+        known = self._ledger.metadata(rows)
         self._generations[name] = 1 + known.get("generation", 0)
         again = set(self._retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]
@@ -289,9 +291,9 @@ class ScoringRun:
         }
         if name in self._retries:
             again = (name, rows, metadata, self._generations[name], self._files)
-            self._commits.append(self._writers.submit(job.ledger.commit_again, *again))
+            self._commits.append(self._writers.submit(self._ledger.commit_again, *again))
         else:
-            self._commits.append(self._writers.submit(job.ledger.commit, name, rows, metadata))
+            self._commits.append(self._writers.submit(self._ledger.commit, name, rows, metadata))
 
     def _check_reject_rate(self, at_end: bool) -> None:
         images, rejected = self._table.images, self._table.rejected

@@ -137,7 +137,10 @@ class DecidedRows:
 
 @contextmanager
 def opened(job: SelectJob, scratch: Path) -> Iterator[DecidedRows]:
-    """An engine in which the policy's rules have run. Whatever it raises from here on is about the data: RunError."""
+    """An engine in which the policy's rules have run. Whatever it raises from here on is about the data: RunError.
+
+    Where that is a score file that is damaged, CallerError names it.
+    """
     import duckdb
 
     files = [given.table.local_files(scratch / f"table{index}") for index, given in enumerate(job.rows.given)]
@@ -148,7 +151,12 @@ def opened(job: SelectJob, scratch: Path) -> Iterator[DecidedRows]:
             survivors = list(apply_rules(connection, rules_of(job.policy, job.rows.engine_name)))
             weights = weighting(connection, survivors, job.policy.temperature)
             yield DecidedRows(job, connection, survivors, weights, files)
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        if not isinstance(error, duckdb.OutOfMemoryException):
+            for given in job.rows.given:
+                given.table.require_whole()
+        if not isinstance(error, duckdb.Error):
+            raise
         message = re.sub(r"iqa_carried_(\d+)", lambda found: job.rows.carried[int(found[1])], str(error))
         message = re.split(r"\n\n|\nLINE", message)[0].replace("\n", " ")
         way = "; TRY_CAST makes it null" if isinstance(error, duckdb.ConversionException) else ""

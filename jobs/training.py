@@ -105,6 +105,8 @@ def _fit(plan: TrainingPlan) -> Any:
     )
     try:
         result = trainer.fit()
+    except SystemExit as error:  # Ray Train's own handler of Ctrl-C says that all went well
+        raise KeyboardInterrupt from error
     except (TrainingFailedError, RayError) as error:
         raise RunError(
             f"training failed: {_cause(error)}; the same command goes on from the last checkpoint"

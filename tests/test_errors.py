@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 
 import pytest
 
 from iqa_core.errors import CallerError, IqaError, RunError, exit_code
+
+TEMPORARY = f"(in {tempfile.gettempdir()}, perhaps; TMPDIR names another folder for temporary files)"
 
 
 def raising(error: BaseException) -> Callable[[], int]:
@@ -24,7 +30,8 @@ def raising(error: BaseException) -> Callable[[], int]:
         (CallerError("no"), 2, "error: no\n"),
         (RunError("later"), 1, "failed: later\n"),
         (IqaError("x"), 1, "failed: x\n"),
-        (OSError(28, "No space left on device"), 1, "failed: [Errno 28] No space left on device\n"),
+        (OSError(28, "Full", "/a"), 1, "failed: [Errno 28] Full: '/a'\n"),
+        (OSError(28, "Full"), 1, f"failed: [Errno 28] Full {TEMPORARY}\n"),
         (KeyboardInterrupt(), 1, "interrupted: what was committed stays; the same command goes on from there\n"),
     ],
 )
@@ -47,3 +54,20 @@ def test_a_reader_of_standard_output_that_has_gone_is_no_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_termination_ends_like_an_interrupt(capfd: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert exit_code(stopped) == 1
+    assert capfd.readouterr().err.startswith("terminated: ending as by Ctrl-C\ninterrupted: what was committed stays")
+    assert signal.getsignal(signal.SIGTERM) is before
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does it in the background
+    try:
+        assert exit_code(stopped) == 1
+    finally:
+        signal.signal(signal.SIGINT, ignored)

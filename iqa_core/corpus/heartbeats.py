@@ -17,6 +17,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -68,6 +69,10 @@ class Heartbeat:
         return self.state == RUNNING and abs(self.age_s()) < STALE_S
 
 
+BEAT_FIELDS = ("run", "job", "host", "began", "at", "state")
+"""Text, in every heartbeat."""
+
+
 class Pulse:
     """Inside of the block, a thread tells of this run. What is told is what `progress` was last set to."""
 
@@ -117,6 +122,14 @@ class Pulse:
         self._put_log()
         if self._beat():
             self._put(f"{self.run}.ended", str)
+        else:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Delete the heartbeat: on a full disk nothing else can be done to it, and as it stands it says that this run
+        is at work, which keeps others off for STALE_S."""
+        with suppress(Exception):
+            self._storage.delete(join(_folder(self._output), f"{self.run}.json"))
 
     def _beat(self) -> bool:
         """Whether it could be written."""
@@ -166,12 +179,15 @@ def active(storage: Storage, output: str, job: str) -> Heartbeat | None:
 
 
 def _read(storage: Storage, uri: str) -> Heartbeat | None:
+    """None where it is gone, or was written by something else; a later version's further fields are passed over."""
     try:
-        found = Heartbeat(**json.loads(storage.read(uri)))
-        found.age_s()
-    except (Missing, ValueError, TypeError):  # gone, or written by something else
+        found = json.loads(storage.read(uri))
+        beat = Heartbeat(**{name: found[name] for name in BEAT_FIELDS}, progress=found.get("progress", {}))
+        beat.age_s()
+    except (Missing, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
-    return found if isinstance(found.progress, dict) else None
+    texts = [getattr(beat, name) for name in BEAT_FIELDS]
+    return beat if isinstance(beat.progress, dict) and all(isinstance(text, str) for text in texts) else None
 
 
 def _json(facts: Mapping[str, Any], indent: int | None = None) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import heapq
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
@@ -23,15 +24,19 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch
+from iqa_core.corpus.columns import plain
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.range_file import RangeFile
-from iqa_core.corpus.segments import Head, chunks_of, head_of, opened, rows_of, whole
+from iqa_core.corpus.segments import Head, as_segment, chunks_of, head_of, opened, rows_of, segment_faults, whole
 from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage, join
+from iqa_core.corpus.table import table_schema
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.rubrics.load import shipped_name
+
+_SEGMENT = re.compile(r"(\d{6})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,11 @@ class Contract:
             image_column=self.columns.get("image"), uri_column=self.columns.get("uri"), reading=self.reading
         )
 
+    @property
+    def table_schema(self) -> pa.Schema:
+        """Of all score files; codes of carried columns are read as what they stand for."""
+        return plain(table_schema(self.dimensions, self.probs, self.carried))
+
     def differences(self, other: Contract, places: tuple[str, str] = ("there", "now")) -> list[str]:
         """All that a run with `other` would do differently, in words each; carried columns may differ."""
         found = differences(self._compared(), other._compared(), places)
@@ -113,11 +123,21 @@ def _replanned(field: pa.Field) -> pa.Field:
         return field
 
 
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(["fingerprint", "fusion", "rubric"], str),
+    **dict.fromkeys(["fingerprint_parts", "columns"], dict),
+}
+"""What has another kind would be told by a traceback, wherever it is first used."""
+
+
 def _check_fields(content: Mapping[str, Any]) -> None:
     known = {field.name for field in fields(Contract)} | {"carried_schema"}
     needed = {field.name for field in fields(Contract) if field.default is MISSING} | {"carried_schema"}
     found = [f"{name}: {content[name]}" for name in sorted(content.keys() - known)]
     found += [f"no {name}" for name in sorted(needed - content.keys())]
+    found += [
+        f"{name}: {content[name]}" for name, kind in _KINDS.items() if not isinstance(content.get(name, kind()), kind)
+    ]
     if content["reading"] not in range(1, READING + 1):
         found.append(f"reading: {content['reading']} there, up to {READING} known")
     if found:
@@ -167,10 +187,8 @@ class Plan:
         return found
 
     def segments(self) -> list[int]:
-        """Numbers that are taken, also by segments that do not count."""
-        return [
-            int(name.removesuffix(".parquet")) for name in self.storage.names(self._folder) if name.endswith(".parquet")
-        ]
+        """Numbers that are taken, also by segments that do not count; what has another name is passed over."""
+        return [int(match[1]) for match in map(_SEGMENT.fullmatch, self.storage.names(self._folder)) if match]
 
     def retired(self) -> frozenset[str]:
         """Chunks that a later segment took the place of."""
@@ -204,10 +222,11 @@ class Plan:
         heads = self._heads()
         retired = _retired(heads)
         for segment, _ in heads:
-            for index, kind, stretches in chunks_of(self._file(segment)):
-                name = chunk_name(segment, index)
-                if name not in retired:
-                    yield Chunk(name, kind, stretches)
+            with segment_faults(self._uri(segment)):
+                for index, kind, stretches in chunks_of(self._file(segment)):
+                    name = chunk_name(segment, index)
+                    if name not in retired:
+                        yield Chunk(name, kind, stretches)
 
     def next_segment(self) -> int:
         """Number that the next segment would have; to be asked before the plan is read, see `add_segment`."""
@@ -247,11 +266,13 @@ class Plan:
         entry = self.storage.stat(uri)
         assert entry is not None, "segments are never deleted"
         assert entry.size is not None
-        return head_of(pq.ParquetFile(RangeFile(self.storage, uri, entry.size)))
+        with segment_faults(uri):
+            return head_of(as_segment(RangeFile(self.storage, uri, entry.size)))
 
     def _segment_rows(self, segment: int) -> Iterator[Planned]:
-        for index, kind, stretch in rows_of(self._file(segment)):
-            yield Planned(chunk_name(segment, index), kind, stretch)
+        with segment_faults(self._uri(segment)):
+            for index, kind, stretch in rows_of(self._file(segment)):
+                yield Planned(chunk_name(segment, index), kind, stretch)
 
 
 def _retired(heads: Iterable[tuple[int, Head]]) -> frozenset[str]:

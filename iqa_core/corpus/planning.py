@@ -17,6 +17,7 @@ from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.changes import Comparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
+from iqa_core.corpus.overlaps import distinct_inputs, without_listed
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
@@ -90,6 +91,7 @@ def propose(
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
     there is nothing at all to score.
     """
+    inputs = distinct_inputs(inputs)
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
@@ -98,7 +100,8 @@ def propose(
     listing = Listing(Counter())
     beside = Beside.of(plan.storage, options, listing, inputs)
     found = Comparison(plan, inputs, beside, retired)
-    new, changes = found.unplanned(), found.changes
+    new = without_listed(found.unplanned(), plan.storage, inputs, options, found.owed)
+    changes = found.changes
     room = _Room(limit, _planned_images(plan) if limit is not None else 0, found.owed)
     tables: list[_Table] = []
     unfit: Counter[str] = Counter()

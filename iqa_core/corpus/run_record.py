@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 from iqa_core.corpus.storage import Storage, join
+from iqa_core.errors import CallerError
 
 RUN_RECORD = "run.json"
+
+LATER: Mapping[str, type] = {"meant_for": dict, "warnings": list}
+"""What is read of it and old outputs do not have."""
 
 
 def run_record(storage: Storage, output: str) -> Mapping[str, Any]:
     """What the run that finished last wrote; empty where none has. Raises CallerError for what no run wrote."""
     uri = join(output, RUN_RECORD)
-    return {} if storage.stat(uri) is None else storage.read_object(uri, "this_run", "rejected_by_reason")
+    if storage.stat(uri) is None:
+        return {}
+    way_out = "remove it: the scoring command writes it anew"
+    found = storage.read_object(uri, {"this_run": dict, "rejected_by_reason": dict}, way_out)
+    for name, kind in LATER.items():
+        if not isinstance(found.get(name), kind | NoneType):
+            raise CallerError(f"{uri}: its {name} is of another kind, so something else wrote it; {way_out}")
+    return found

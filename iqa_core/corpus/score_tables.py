@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.columns import plain
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunks_of, runs
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.storage import Missing, Storage, absolute
-from iqa_core.corpus.table import table_schema
 from iqa_core.errors import CallerError
 
 COPY_THREADS = 32
@@ -39,13 +37,12 @@ class ScoreTable:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.storage, self.uri, fingerprint=self.contract.fingerprint)
+        return Ledger(self.storage, self.uri, fingerprint=self.contract.fingerprint, schema=self.schema)
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of all its files; codes of carried columns are read as what they stand for."""
-        contract = self.contract
-        return plain(table_schema(contract.dimensions, contract.probs, contract.carried))
+        """Columns of all its files."""
+        return self.contract.table_schema
 
     def local_files(self, scratch: Path) -> list[Path]:
         """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
@@ -58,6 +55,11 @@ class ScoreTable:
             return [
                 path for paths in pool.map(lambda run: self._local(run[0], run[1], scratch), found) for path in paths
             ]
+
+    def require_whole(self) -> None:
+        """Read all of it. Raises CallerError that names the first file that is damaged."""
+        for _ in replace(self.ledger, is_read_whole=True).read_all(self.chunks, []):
+            pass
 
     def _local(self, file: str, chunks: list[str], scratch: Path) -> list[Path]:
         """These chunks of one file: the file where it holds nothing else, or a file for each."""
@@ -82,7 +84,9 @@ class ScoreTable:
 def score_ledger(storage: Storage, uri: str) -> Ledger:
     """Score files of an output, held against what its plan says of them, where it has one."""
     contract = Plan(storage, uri).contract()
-    return Ledger(storage, uri, fingerprint=None if contract is None else contract.fingerprint)
+    if contract is None:
+        return Ledger(storage, uri)
+    return Ledger(storage, uri, fingerprint=contract.fingerprint, schema=contract.table_schema)
 
 
 def open_score_table(storage: Storage, given: str) -> ScoreTable:

@@ -10,6 +10,7 @@ import json
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.chunks import Stretch
 from iqa_core.corpus.sources import Kind
+from iqa_core.errors import CallerError
 
 RETIRED_KEY = b"retired"
 PART_KEY = b"part"
@@ -41,6 +43,11 @@ SEGMENT_SCHEMA = pa.schema(
         ),
     ]
 )
+
+FIRST_COLUMNS = 9
+"""That every plan has; those of reading 1 have no more."""
+
+NEVER_NULL = ("chunk", "kind", "source", "key", "etag", "begin", "end")
 
 SEGMENT_ROWS = 1_000_000
 """Stretches in one segment at most, but for the rest of a source."""
@@ -115,7 +122,7 @@ class Draft:
             self._files.append(tempfile.TemporaryFile())  # noqa: SIM115  (closed with this object)
             retired = self._retired if len(self._files) == 1 else []
             schema = SEGMENT_SCHEMA.with_metadata({RETIRED_KEY: json.dumps(retired)})
-            self._writer = pq.ParquetWriter(self._files[-1], schema, compression="zstd")
+            self._writer = pq.ParquetWriter(self._files[-1], schema, compression="zstd", write_page_checksum=True)
         self._writer.write_table(pa.Table.from_pylist(self._rows, self._writer.schema))
         self._rows.clear()
 
@@ -134,9 +141,38 @@ def opened(data: bytes) -> pq.ParquetFile:
     """A segment file by its bytes, which are not kept in memory."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with what is returned)
     file.write(data)
-    found = pq.ParquetFile(file)
+    found = as_segment(file)
     weakref.finalize(found, file.close)
     return found
+
+
+def as_segment(file: Any) -> pq.ParquetFile:
+    """An open file. Raises what Arrow raises, ValueError where it has other columns than any version has written."""
+    found = pq.ParquetFile(file, page_checksum_verification=True)
+    schema = found.schema_arrow
+    known = pa.schema(list(SEGMENT_SCHEMA)[: max(len(schema), FIRST_COLUMNS)])
+    differing = [kind.name for kind in schema if kind.name not in known.names]
+    differing += [kind.name for kind in known if kind.name not in schema.names]
+    differing += [
+        kind.name for kind in list(known)[:FIRST_COLUMNS] if not differing and schema.field(kind.name) != kind
+    ]
+    if differing or schema.names != known.names:
+        raise ValueError(f"its columns are not those of a plan: {', '.join(differing) or 'their order'}")
+    return found
+
+
+@contextmanager
+def segment_faults(uri: str) -> Iterator[None]:
+    """Inside: a segment is read. Raises CallerError, which names it, for whatever its content does to that."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        if getattr(error, "errno", None) is not None:  # of this machine's disk, not of Arrow
+            raise
+        raise CallerError(
+            f"{uri}: it is no whole part of a plan that this version can read ({error}); put a copy of it back, or "
+            "score into another --output"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +191,10 @@ class Head:
 def head_of(file: pq.ParquetFile) -> Head:
     """By its footer, where that says what the smallest source is; of one too long for it, the first row is read."""
     footer = file.metadata.metadata or {}
-    retired = frozenset(json.loads(footer.get(RETIRED_KEY, b"[]")))
-    return Head(retired, _first_source(file), **json.loads(footer.get(PART_KEY, b"{}")))
+    retired = json.loads(footer.get(RETIRED_KEY, b"[]"))
+    if not isinstance(retired, list) or not all(isinstance(name, str) for name in retired):
+        raise ValueError("what it retires is no list of names")
+    return Head(frozenset(retired), _first_source(file), **json.loads(footer.get(PART_KEY, b"{}")))
 
 
 def _first_source(file: pq.ParquetFile) -> str | None:
@@ -191,6 +229,8 @@ def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:
     """Index of the chunk in the segment, its kind, and a stretch of it."""
     for batch in file.iter_batches(ROWS_PER_READ, use_threads=False):  # what takes time is to make Python's objects
         for row in batch.to_pylist():
+            if absent := [name for name in NEVER_NULL if row[name] is None]:
+                raise ValueError(f"a row of it has no {absent[0]}")
             index, kind = row.pop("chunk"), Kind(row.pop("kind"))
             if (metadata := row.get("metadata")) is not None:
                 row["metadata"] = metadata.values()

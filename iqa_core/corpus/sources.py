@@ -26,6 +26,9 @@ UNSUPPORTED_IMAGE_EXTENSIONS = frozenset(
 """Extensions of what is an image, but not decoded: such a file gets its row (`unsupported_format`), not silence."""
 
 
+LIST_EXTENSIONS = frozenset({"csv", "jsonl", "ndjson"})
+"""Of lists of images, which are taken only where an input names them."""
+
 METADATA_NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
 """Lists that may describe the files beside them, by the names that Hugging Face's imagefolder gives them."""
 
@@ -141,7 +144,7 @@ def _sources_of(storage: Storage, given: str, listing: Listing, tell: Telling | 
 def _explicit(entry: Entry) -> Source:
     """A file that was named by the user: lists are taken only so, since a folder of images often holds other tables."""
     name = entry.uri.rsplit("/", 1)[1]
-    kinds = {"csv": Kind.LIST, "jsonl": Kind.LIST, "ndjson": Kind.LIST, "arrow": Kind.ARROW}
+    kinds = {**dict.fromkeys(LIST_EXTENSIONS, Kind.LIST), "arrow": Kind.ARROW}
     kind = kinds.get(extension(name)) or _kind_of(name)
     if kind is None:
         raise CallerError(

@@ -21,7 +21,9 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
+from itertools import takewhile
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -44,11 +46,20 @@ from iqa_core.outputs import require_file, require_folder
 
 T = TypeVar("T")
 
+Kinds = type | UnionType
+NO_KINDS: Mapping[str, Kinds] = {}
+
 ATTEMPTS = 8
 """Tries of one request; the waits between them are 24 s together at most, which outlasts a burst of throttling."""
 
 LOCAL_ATTEMPTS = 3
 """Tries of one local read: a disk answers the same every time, a network mount may not."""
+
+ABANDONED_S = 24 * 3600.0
+"""Age of a temporary file that nobody writes any more. One lives for seconds, while a file is written and synced; a run
+that is paused for a day and goes on would lose that one file, say so, and end as one whose disk is full."""
+
+_TEMPORARY = re.compile("[0-9a-f]{32}")
 
 PART_BYTES = 16 * 2**20
 """Size of one request when a large range of a remote object is read in parallel."""
@@ -171,15 +182,22 @@ class Storage:
         with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
             return b"".join(pool.map(lambda start: self.read(uri, start, min(start + PART_BYTES, end)), parts))
 
-    def read_object(self, uri: str, *names: str) -> dict[str, Any]:
-        """A JSON object that was put here with all of these names. Raises CallerError for anything else."""
+    def read_object(
+        self, uri: str, kinds: Mapping[str, Kinds] = NO_KINDS, way_out: str = "give another folder"
+    ) -> dict[str, Any]:
+        """A JSON object that was put here with values of these kinds by name. Raises CallerError for anything else."""
         try:
             found = json.loads(self.read(uri))
-        except ValueError as error:
-            raise CallerError(f"{uri}: it is not JSON ({error}); give another folder") from None
-        if not isinstance(found, dict) or (lacking := [name for name in names if name not in found]):
-            lack = f"it lacks {', '.join(lacking)}" if isinstance(found, dict) else "it is no JSON object"
-            raise CallerError(f"{uri}: {lack}, so something else wrote it; give another folder")
+        except (ValueError, RecursionError) as error:
+            raise CallerError(f"{uri}: it is not JSON ({error}); {way_out}") from None
+        if not isinstance(found, dict):
+            raise CallerError(f"{uri}: it is no JSON object, so something else wrote it; {way_out}")
+        for fault, names in (
+            ("it lacks", [name for name in kinds if name not in found]),
+            ("it has other values of", [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]),
+        ):
+            if names:
+                raise CallerError(f"{uri}: {fault} {', '.join(names)}, so something else wrote it; {way_out}")
         return found
 
     def require_writable(self, uri: str, flag: str, *, is_folder: bool) -> None:
@@ -401,20 +419,31 @@ def local_uri(path: bytes) -> str:
 
 
 def _walk_local(folder: bytes) -> Iterator[Entry]:
+    """With a stack of its own, and of each folder that is open the names that are still to come: folders lie thousands
+    deep where a tool has followed a link into itself, deeper than Python calls itself."""
+    stack = [iter(_scanned(folder))]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+        elif _is_folder(entry):
+            stack.append(iter(_scanned(entry.path)))
+        elif entry.is_symlink() or entry.is_file():
+            found = _local_entry(local_uri(entry.path), Path(os.fsdecode(entry.path)))
+            if found is not None:
+                yield found
+
+
+def _scanned(folder: bytes) -> list[os.DirEntry[bytes]]:
+    """What lies in it, as URIs are sorted. Raises CallerError where it cannot be listed."""
     try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name + (b"/" if _is_folder(entry) else b""))
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name + (b"/" if _is_folder(entry) else b""))
     except OSError as error:
         uri = local_uri(folder)
         is_missing = isinstance(error, FileNotFoundError)
         what = f"there is no such file or folder{windows_hint(uri)}" if is_missing else error.strerror
         raise CallerError(f"{uri}: {what}") from error
-    for entry in found:
-        if _is_folder(entry):
-            yield from _walk_local(entry.path)
-        elif entry.is_symlink() or entry.is_file():
-            found_entry = _local_entry(local_uri(entry.path), Path(os.fsdecode(entry.path)))
-            if found_entry is not None:
-                yield found_entry
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
@@ -450,6 +479,8 @@ def _create_local(path: Path, data: bytes, scratch: str | None) -> bool:
         except FileExistsError:
             # NFS also says so of the link that it made, where its first answer was lost and it was asked again
             if temporary.stat().st_nlink == 1:
+                if not path.is_file():
+                    raise OSError(errno.EEXIST, "a folder, or a link to nothing, has its name") from None
                 return False
         except OSError as error:
             if error.errno not in _NO_LINKS:
@@ -476,17 +507,35 @@ def _local_writing(uri: str) -> Iterator[None]:
 def _temporary(target: Path, data: bytes, scratch: str | None) -> Iterator[Path]:
     """The bytes in a file of their own, synced; it is gone afterwards, whatever happens."""
     folder = local_path(scratch) if scratch is not None else target.parent / ".tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
+    _make_folder(target.parent)
     temporary = folder / uuid.uuid4().hex
     try:
         with temporary.open("wb") as file:
+            _remove_abandoned(folder, os.fstat(file.fileno()).st_mtime)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_folder(path: Path) -> None:
+    """And what is missing above it; `Path.mkdir` would call itself for each level."""
+    missing = list(takewhile(lambda place: not place.is_dir(), (path, *path.parents)))
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+
+
+def _remove_abandoned(folder: Path, now: float) -> None:
+    """Files of runs that were killed while they wrote. now: by the disk's clock, which may be another machine's."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            is_ours = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_ours and now - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S:
+                with suppress(OSError):
+                    os.unlink(entry.path)
 
 
 def _sync_directory(target: Path) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.storage import Storage, join
-from iqa_core.errors import RunError
+from iqa_core.errors import CallerError, RunError
 from iqa_core.selection.policy import Policy
 
 PART_ROWS = 262_144
@@ -87,7 +87,11 @@ class Selection:
         uri = join(self.output, "selection.json")
         if self.storage.stat(uri) is None:
             return None
-        return self.storage.read_object(uri, "policy_digest", "scores", "decisions")
+        found = self.storage.read_object(uri, {"policy_digest": str, "policy": dict, "scores": list, "decisions": list})
+        for name, keys in (("scores", {"chunks"}), ("decisions", {"file", "sha256"})):
+            if not all(isinstance(entry, dict) and keys <= entry.keys() for entry in found[name]):
+                raise CallerError(f"{uri}: its {name} are of another kind; give another folder")
+        return found
 
     def write(
         self,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute, canonical, local_path
+from iqa_core.corpus.storage import (
+    ABANDONED_S,
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+    canonical,
+    local_path,
+)
 from iqa_core.errors import CallerError
 
 STORAGE = Storage()
@@ -268,15 +280,18 @@ def test_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_object_that_something_else_has_put_is_the_callers_mistake(tmp_path: Path) -> None:
     place = tmp_path / "selection.json"
     place.write_text('{"policy": 1, "counts": 2}')
-    assert STORAGE.read_object(str(place), "policy", "counts") == {"policy": 1, "counts": 2}
+    kinds = {"policy": int, "counts": int | None}
+    assert STORAGE.read_object(str(place), kinds) == {"policy": 1, "counts": 2}
     for text, why in (
         ("{oops", "it is not JSON"),
         ("[1]", "it is no JSON object"),
         ('{"policy": 1}', "it lacks counts"),
+        ('{"policy": "a", "counts": null}', "it has other values of policy, so something else wrote it"),
+        ("[" * 100_000, "it is not JSON"),
     ):
         place.write_text(text)
         with pytest.raises(CallerError, match=why):
-            STORAGE.read_object(str(place), "policy", "counts")
+            STORAGE.read_object(str(place), kinds)
 
 
 def test_what_a_disk_says_to_writing_is_typed_like_what_a_store_says(tmp_path: Path) -> None:
@@ -299,3 +314,37 @@ def test_other_spellings_of_a_local_uri(tmp_path: Path) -> None:
     assert canonical("simplecache::HTTP://Host/A") == "simplecache::http://Host/A"
     for path in ("/a/B://c", "A/b://c", "file:name", "C:/x", "filex:/a"):
         assert canonical(path) == path
+
+
+def test_a_tree_deeper_than_python_calls_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one as deep as no path can be long: it is named, not passed over."""
+    monkeypatch.chdir(tmp_path)
+    levels = sys.getrecursionlimit() + 50
+    STORAGE.put(f"{tmp_path}/{'d/' * levels}z.jpg", b"1", scratch=str(tmp_path / "scratch"))
+    (tmp_path / "d" / "d" / "a.jpg").write_bytes(b"1")
+    assert uris_under(tmp_path) == [f"{tmp_path}/d/d/a.jpg", f"{tmp_path}/{'d/' * levels}z.jpg"]
+    for _ in range(17):
+        os.mkdir("e" * 250)
+        os.chdir("e" * 250)
+    with pytest.raises(CallerError, match="eee: File name too long"):
+        uris_under(tmp_path)
+    os.chdir(tmp_path)
+    subprocess.run(["rm", "-rf", "d", "e" * 250], check=True)
+
+
+def test_what_a_killed_writer_left_goes_when_it_is_old(tmp_path: Path) -> None:
+    left = {name: tmp_path / ".tmp" / name for name in ("0" * 32, "1" * 32, "notes")}
+    (tmp_path / ".tmp").mkdir()
+    for name, age_s in (("0" * 32, ABANDONED_S + 60), ("1" * 32, ABANDONED_S - 60), ("notes", 9 * ABANDONED_S)):
+        left[name].write_bytes(b"x")
+        os.utime(left[name], (time.time() - age_s,) * 2)
+    STORAGE.put(str(tmp_path / "a"), b"1")
+    assert [path.name for path in left.values() if path.exists()] == ["1" * 32, "notes"]
+
+
+def test_what_cannot_be_created_since_something_that_is_no_file_has_its_name(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("folder", "dangling"):
+        with pytest.raises(FetchFailed, match="a folder, or a link to nothing, has its name"):
+            STORAGE.create(str(tmp_path / name), b"x")

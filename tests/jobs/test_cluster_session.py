@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,7 +154,8 @@ def test_workers_get_this_code_once(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if submission is not None:
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submission))
-    monkeypatch.setattr("ray.init", lambda **settings: given.update(settings))
+    session = SimpleNamespace(address_info={"gcs_address": "127.0.0.1:1"})
+    monkeypatch.setattr("ray.init", lambda **settings: given.update(settings) or session)
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = address and f"127.0.0.1:{server.getsockname()[1]}"
         with connected(there, code_on_nodes):

@@ -16,7 +16,7 @@ import pytest
 
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
-from tests.clusters import descendants, several_nodes, wait_for
+from tests.clusters import dashboard_cluster, descendants, several_nodes, wait_for
 from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
 from tests.jobs import running
 
@@ -214,3 +214,23 @@ def test_submitted_job_with_a_node_killed_equals_the_local_run(scene: Scene, tmp
         nodes.lose_worker()  # the head and the other one have room for what it held
         nodes.ended(process, timeout_s=280)
     assert_undisturbed(scene, output)
+
+
+@pytest.mark.chaos
+def test_a_lost_head_is_said_in_words_and_another_cluster_goes_on(
+    scene: Scene, tmp_path: Path, ray_address: str
+) -> None:
+    output = tmp_path / "out"
+    slower = ("--assessor.checkpoint", "fake:?sleep_s=0.5", *SLOW[2:])
+    with dashboard_cluster(num_cpus=2) as (cluster, _):
+        process = running.start(*scene.arguments, *slower, "--output", output, address=cluster.address)
+        wait_for(lambda: running.committed(output) >= 2 or process.poll() is not None, timeout_s=240)
+        assert process.poll() is None, process.communicate()[0]
+        cluster.remove_node(cluster.head_node, allow_graceful=False)
+        text, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, text
+    assert f"the head of the Ray cluster, {cluster.address}, is lost" in text
+    assert "Traceback" not in text
+    code, text = running.run(*scene.arguments, *slower, "--output", output, address=ray_address)
+    assert code == 0, text
+    assert running.read_table(output).num_rows == scene.undisturbed.num_rows

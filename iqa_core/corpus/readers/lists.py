@@ -22,8 +22,9 @@ from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Stretch, Survey
 from iqa_core.corpus.column_values import utf8
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
+from iqa_core.corpus.fetching import is_inline
 from iqa_core.corpus.range_file import RangeFile
-from iqa_core.corpus.readers.tabular import choose_columns, images_from_uris, keys_of
+from iqa_core.corpus.readers.tabular import choose_columns, images_from_uris, keys_of, resolve
 from iqa_core.corpus.sources import Source, extension
 from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
@@ -138,6 +139,24 @@ def opened(storage: Storage, uri: str, size: int) -> tuple[list[str], int, Itera
     file = io.BufferedReader(RangeFile(storage, uri, size), READ_BYTES)
     file.seek(begin)
     return header or [], begin, _records(file, uri, header, begin)
+
+
+def image_uris(storage: Storage, uri: str, size: int, options: ReadOptions) -> Iterator[str]:
+    """Of all its images that lie somewhere, absolute.
+
+    Raises CallerError for what is no list, or names no column that can be the image.
+    """
+    header, _, records = opened(storage, uri, size)
+    seen = _Seen(options, dict.fromkeys(header))
+    for record in records:
+        seen.add(record.values)
+    if not any(seen.parts):
+        return
+    image = choose_columns(seen.schema(), options, uri).image
+    for record in opened(storage, uri, size)[2]:
+        value = record.values.get(image)
+        if isinstance(value, str) and not is_inline(value):
+            yield resolve(utf8(value), uri)
 
 
 def columns_of(
