@@ -138,4 +138,4 @@ def test_a_run_from_its_start_to_its_compacted_table(
     after = {row["key"]: row for row in running.read_table(output).to_pylist()}
     assert after.pop("001-dangling.png")["status"] == "scored"
     assert list(after.values()) == [row for row in before.to_pylist() if row["key"] != "001-dangling.png"]
-    assert status(capsys, output, "--verify")["files"] == {"single": 10, "packs": 2}
+    assert status(capsys, output, "--verify")["files"] == {"single": 1, "packs": 3}
