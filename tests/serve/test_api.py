@@ -347,6 +347,7 @@ def test_metrics_count_requests_images_reasons_and_batches() -> None:
         async with endpoint.client() as client:
             await client.post("/v1/assess", files=[("images", tiny_png(1)), ("images", b"")])
             await client.get("/secret-looking-path")
+            endpoint.tally.turned_away["places"] += 1
             await asyncio.sleep(1.2)  # counts are handed over once a second
             await endpoint.counts.target.add("ingress", endpoint.tally.taken(), {"open_requests": 3})
             page = (await client.get("/metrics")).text
@@ -355,6 +356,7 @@ def test_metrics_count_requests_images_reasons_and_batches() -> None:
         assert lines['iqa_requests_total{path="other",status="404"}'] == "1.0"
         assert lines['iqa_images_total{outcome="scored"}'] == "1.0"
         assert lines['iqa_images_total{outcome="empty"}'] == "1.0"
+        assert lines['iqa_turned_away_total{why="places"}'] == "1.0"
         assert lines["iqa_batch_images_count"] == "1.0"
         assert lines["iqa_batch_images_sum"] == "1.0"
         assert lines["iqa_reward_count"] == lines['iqa_reward_bucket{le="5.0"}'] == "1.0"
