@@ -32,7 +32,7 @@ MAX_TEXT = 16_384
 """Characters of a prompt: far more than any text encoder reads."""
 MAX_FIELDS = 32
 """Of one object: each that is unknown is an error, and errors take memory."""
-MAX_DIMENSIONS = 256
+MAX_DIMENSIONS = 64
 """Names in one request: far more than any rubric has."""
 MAX_FORM_PARTS = 2 * len(MULTIPART_FIELDS) + MAX_DIMENSIONS
 """Beside images."""
