@@ -126,7 +126,7 @@ class TilingPreparer(ModelPreparer):
         return PreparedShape(rows, width, self.cost.total(plan.tokens), self._work_bytes(header, picture, plan))
 
     def _work_bytes(self, header: ImageHeader, picture: tuple[int, int], plan: TilePlan) -> int:
-        """The largest of the resizes, the picture if it is not the image, and the tiles, which are copied four times."""
+        """The largest of the resizes, the picture if it is not the image, and the tiles and their copies."""
         sizes = [(header.height, header.width), picture, *plan.resizes]
         steps = [*itertools.pairwise(sizes), (picture, self.tiling.tile)]
         scaled_bytes = 3 * math.prod(picture) if picture != sizes[0] else 0
@@ -274,39 +274,19 @@ def _on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray
     return canvas
 
 
-_STRIP_PIXELS = 2**18
-"""Scaled in width at a time: Pillow's copy of 4 bytes a pixel is never of the whole image."""
-
-
 def resized(pixels_HWC: NDArray[np.uint8], height: int, width: int, resample: int) -> NDArray[np.uint8]:
-    """Pixels of the given size, C-contiguous; unchanged when they have it already.
-
-    Pillow scales the width, rounds to 8 bits, then scales the height: so in strips it comes to the same.
-    """
+    """Pixels of the given size, C-contiguous; unchanged when they have it already."""
     if pixels_HWC.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels_HWC)
-    how = Image.Resampling(resample)
-    return np.asarray(_of_width(pixels_HWC, width, how).resize((width, height), resample=how))
-
-
-def _of_width(pixels_HWC: NDArray[np.uint8], width: int, how: Image.Resampling) -> Image.Image:
-    """At full height. A small image is left to the next step, which does both."""
-    height, old_width = pixels_HWC.shape[:2]
-    if height * old_width <= _STRIP_PIXELS or old_width == width:
-        return Image.fromarray(pixels_HWC)
-    scaled = Image.new("RGB", (width, height))
-    rows = max(1, _STRIP_PIXELS // max(width, old_width))
-    for top in range(0, height, rows):
-        strip = Image.fromarray(pixels_HWC[top : top + rows])
-        scaled.paste(strip.resize((width, strip.height), resample=how), (0, top))
-    return scaled
+    return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), resample=Image.Resampling(resample)))
 
 
 def resizing_bytes(old: tuple[int, int], new: tuple[int, int]) -> int:
     """What `resized` holds beside the pixels that it is given; sizes are height and width.
 
-    The image in its new width, and the result: as Pillow has it, in the pieces of an array, and as that array.
+    Pillow's copy of 4 bytes a pixel; the image in its new width or in its new height, whichever is less; the result, in
+    pieces and as an array. Not in strips: which side Pillow scales first, and so how it rounds, differs by version.
     """
     if old == new:
         return 0
-    return 4 * (old[0] * new[1] + min(math.prod(old), _STRIP_PIXELS)) + 10 * math.prod(new)
+    return 4 * (math.prod(old) + min(old[0] * new[1], new[0] * old[1])) + 10 * math.prod(new)

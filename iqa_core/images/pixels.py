@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
-from iqa_core.images.containers.container import STRIP_PIXELS, Box, Container, Unreadable
+from iqa_core.images.containers.container import STRIP_PIXELS, WHOLE_PIXELS, Box, Container, Unreadable
 from iqa_core.records import Reason
 
 _TRANSPOSES = {
@@ -38,18 +38,26 @@ def upright_rgb(image: ImageFile.ImageFile, found: Container) -> NDArray[np.uint
         image.im = Image.new(image.mode, image.size).im
     image.load()
     _require_colours(image, found)
-    pixels_HWC = np.empty((found.header.height, found.header.width, 3), np.uint8)
-    if found.box:
-        pixels_HWC.fill(255)
-    _draw(pixels_HWC, image, found.orientation, found.box or Box(0, 0, *image.size), is_key_HW)
-    return np.invert(pixels_HWC, out=pixels_HWC) if found.negative else pixels_HWC
+    if not found.box:
+        pixels_HWC = upright(image, found.orientation, is_key_HW)
+        in_place = pixels_HWC if pixels_HWC.flags.writeable else None
+        return np.invert(pixels_HWC, out=in_place) if found.negative else pixels_HWC
+    pixels_HWC = np.full((found.header.height, found.header.width, 3), 255, np.uint8)
+    _draw(pixels_HWC, image, found.orientation, found.box, is_key_HW)
+    return pixels_HWC
 
 
-def upright(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
-    """Shape (H, W, 3); orientation: EXIF code, 1 to 8. Raises Unreadable where the mode has no agreed white."""
+def upright(image: Image.Image, orientation: int, is_key_HW: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """Shape (H, W, 3). Raises Unreadable where the mode has no agreed white.
+
+    orientation: EXIF code, 1 to 8. is_key_HW: pixels that are white whatever they hold.
+    """
+    if image.width * image.height <= WHOLE_PIXELS:
+        [(_, rgb)] = _rgb_strips(image, image.height, is_key_HW)
+        return np.asarray(_turned(rgb, orientation))
     sides = image.size if orientation >= 5 else image.size[::-1]
     pixels_HWC = np.empty((*sides, 3), np.uint8)
-    _draw(pixels_HWC, image, orientation, Box(0, 0, *image.size), None)
+    _draw(pixels_HWC, image, orientation, Box(0, 0, *image.size), is_key_HW)
     return pixels_HWC
 
 
@@ -61,18 +69,29 @@ def _draw(
     is_key_HW: NDArray[np.bool_] | None,
 ) -> None:
     """The image into its box, which is counted before the picture is turned; what is a key becomes white."""
-    is_opaque = not image.has_transparency_data or _has_empty_alpha(image)
-    for row, strip in _strips(image):
-        rgb = _on_white(strip, is_opaque)
-        if is_key_HW is not None:
-            rgb.paste("white", mask=Image.fromarray(is_key_HW[row : row + rgb.height]))
+    for row, rgb in _rgb_strips(image, _strip_rows(image), is_key_HW):
         place = replace(box, top=box.top + row, height=rgb.height)
         _part(pixels_HWC, orientation, place)[...] = np.asarray(_turned(rgb, orientation))
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+def _rgb_strips(
+    image: Image.Image, num_rows: int, is_key_HW: NDArray[np.bool_] | None
+) -> Iterator[tuple[int, Image.Image]]:
+    """As `_strips`; mode RGB, on white."""
+    is_opaque = not image.has_transparency_data or _has_empty_alpha(image)
+    for row, strip in _strips(image, num_rows):
+        rgb = _on_white(strip, is_opaque)
+        if is_key_HW is not None:
+            rgb.paste("white", mask=Image.fromarray(is_key_HW[row : row + rgb.height]))
+        yield row, rgb
+
+
+def _strip_rows(image: Image.Image) -> int:
+    return STRIP_PIXELS // max(1, image.width) or 1
+
+
+def _strips(image: Image.Image, num_rows: int) -> Iterator[tuple[int, Image.Image]]:
     """The first row of each, and the strip."""
-    num_rows = STRIP_PIXELS // max(1, image.width) or 1
     if num_rows >= image.height:
         yield 0, image
         return
@@ -116,7 +135,7 @@ def _is_key(key: tuple[int, ...], png: bytes) -> NDArray[np.bool_]:
             image.load()
             if is_key_HW is None:
                 is_key_HW = np.ones(image.size[::-1], dtype=bool)
-            for row, strip in _strips(image):
+            for row, strip in _strips(image, _strip_rows(image)):
                 for band, value in zip(strip.split(), key, strict=True):
                     is_key_HW[row : row + strip.height] &= np.asarray(band) == (value >> shift & 255)
     assert is_key_HW is not None

@@ -10,10 +10,10 @@ from iqa_core.images.containers.container import (
     must_reach,
     read,
 )
-from iqa_core.records import Reason
+from iqa_core.records import ImageHeader, Reason
 
 _FIRST_BODY = 20
-"""Where libwebp looks for the header; one that comes later is none."""
+"""Where libwebp looks for the header, and takes the memory for the size that it names."""
 _HAS_ALPHA = 0x10
 """A flag of the header. Pillow drops the alpha of an animation without it, and shows black around a small frame."""
 
@@ -34,8 +34,12 @@ def walk_webp(data: bytes) -> Container:
             raise Unreadable(Reason.CORRUPT, f"the webp's chunk at byte {body - 8} is longer than the file says it is")
         num_chunks += 1
         must_be_few(num_chunks, data, "webp")
-        if kind == b"VP8X" and body == _FIRST_BODY:
-            width, height = (1 + int.from_bytes(data[i : i + 3], "little") for i in (body + 4, body + 7))
+        if kind == b"VP8X":
+            size = tuple(1 + int.from_bytes(data[i : i + 3], "little") for i in (body + 4, body + 7))
+            if body != _FIRST_BODY and size != (width, height):
+                other = ImageHeader(size[0], size[1], "webp", 1)
+                raise Unreadable(Reason.CORRUPT, "the webp header names two different sizes", other)
+            width, height = size
         elif kind == b"VP8 " and not width:
             width, height = (side & 0x3FFF for side in read("<HH", data, body + 6))
         elif kind == b"VP8L" and not width:
