@@ -32,7 +32,7 @@ def still(width: int, height: int, *tail: tuple[int, int], profile: int = 0) -> 
 
 def video(width: int, height: int, *, timed: bool = False, numbered: bool = False) -> bytes:
     """A sequence header with frames that may say their own size, as long as it can be where it is timed."""
-    timing = ((0, 1), (0, 1), (0, 5), (0, 12), (0, 5)) if not timed else ()
+    timing: tuple[tuple[int, int], ...] = ((0, 1), (0, 1), (0, 5), (0, 12), (0, 5))
     if timed:
         model = ((9, 5), (1, 32), (9, 5), (6, 5))
         timing = ((1, 1), (1, 32), (1, 32), (0, 1), (1, 1), *model, (1, 1), (31, 5))

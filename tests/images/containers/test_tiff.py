@@ -402,7 +402,7 @@ def refused(data: bytes, max_pixels: int) -> Rejection:
 
 def page(width: int, height: int, block: bytes, **tags: list[int] | None) -> bytes:
     """Of one strip or tile of 8-bit grey."""
-    named = {256: [width], 257: [height], 258: [8], 262: [BLACK_IS_ZERO], 277: [1]}
+    named: dict[int, list[int] | None] = {256: [width], 257: [height], 258: [8], 262: [BLACK_IS_ZERO], 277: [1]}
     layout = Layout(BLACK_IS_ZERO, blocks="tiles" if "t322" in tags else "strip")
     return file_of(named, [block], layout, Changes({int(tag[1:]): values for tag, values in tags.items()}))
 

@@ -124,6 +124,6 @@ def test_frames_and_later_headers_may_name_no_other_size() -> None:
     assert isinstance(decode(webp(canvas(0, 8, 6), large), TINY), Rejection)
     assert isinstance(decode(webp(large, canvas(0, 32, 24)), TINY), RgbImage)
     for data in (webp(canvas(0, 32, 24), large, canvas(0, 8, 6)), webp(large, canvas(0, 8, 6))):
-        found = read_header(data, TINY)
-        assert isinstance(found, Rejection)
-        assert found.reason is Reason.CORRUPT
+        header = read_header(data, TINY)
+        assert isinstance(header, Rejection)
+        assert header.reason is Reason.CORRUPT
