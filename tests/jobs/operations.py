@@ -24,6 +24,7 @@ import pyarrow as pa
 from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import load
+from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.audit import audit
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.heartbeats import STALE_S, Pulse
@@ -54,19 +55,20 @@ def scoring(output: Path, *inputs: Path, **settings: Any) -> Iterator[int]:
     proposal = proposed(job)
     yield 0
     contract = applied(job, proposal)
+    work = job.work(contract, 1)
+    assessor = load(work.spec, work.config)
     with Pulse(job.storage, job.output, JOB) as pulse:
         run = ScoringRun(job, contract, proposal, "this process", pulse)
         try:
             for errand in run.errands():
                 yield 0
-                _carry_out(errand, job.work(contract, 1), run)
+                _carry_out(errand, work, assessor, run)
             yield run.conclude()
         finally:
             run.close()
 
 
-def _carry_out(errand: Errand, work: Work, run: ScoringRun) -> None:
-    assessor = load(work.spec, work.config)
+def _carry_out(errand: Errand, work: Work, assessor: Assessor, run: ScoringRun) -> None:
     only = None if errand.only is None else frozenset(errand.only)
     for batch in read_chunk(Chunk.from_bytes(errand.encoded), work, only):
         if isinstance(batch, ChunkFailure):
