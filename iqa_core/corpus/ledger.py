@@ -21,9 +21,17 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, place_of, runs
 from iqa_core.corpus.range_file import RangeFile
-from iqa_core.corpus.score_file import Damaged, described, metadata_of, rows_of, seal_of, serialised
+from iqa_core.corpus.score_file import (
+    Damaged,
+    LaterVersion,
+    check_version,
+    described,
+    metadata_of,
+    rows_of,
+    seal_of,
+    serialised,
+)
 from iqa_core.corpus.storage import Missing, Storage, join
-from iqa_core.corpus.table import TABLE_VERSION
 from iqa_core.errors import CallerError
 
 READ_THREADS = 32
@@ -148,7 +156,7 @@ class Ledger:
                 return [rows]
             tables = dict(zip(chunks_of(file), _parts(rows, entries), strict=True))
         except UNREADABLE as error:
-            raise Damaged(self.uri(file), error) from error
+            raise self._fault(file, error) from error
         return [tables[chunk] for chunk in chunks]
 
     def read_bytes(self, file: str) -> bytes:
@@ -158,7 +166,7 @@ class Ledger:
             _check_seal(file, data)
             self._entries(file, metadata_of(rows_of(data, [], self.schema)))
         except UNREADABLE as error:
-            raise Damaged(self.uri(file), error) from error
+            raise self._fault(file, error) from error
         return data
 
     def check_head(self, file: str) -> None:
@@ -248,11 +256,7 @@ class Ledger:
         parts = common.pop("chunks", None) if name.is_pack else [{}]
         if not isinstance(parts, list) or len(parts) != len(name.chunks):
             raise ValueError("it does not say what it holds")
-        if (version := common.get("table_version", TABLE_VERSION)) not in range(TABLE_VERSION + 1):
-            raise CallerError(
-                f"{self.uri(file)}: it is of table version {version}, up to {TABLE_VERSION} is known; go on with the "
-                "version of the program that wrote it"
-            )
+        check_version(common)
         for chunk, part in zip(name.chunks, parts, strict=True):
             entry = {**common, **part}
             if entry.get("chunk", chunk) != chunk:
@@ -287,7 +291,13 @@ class Ledger:
             schema = pq.read_schema(RangeFile(self.storage, self.uri(file), entry.size))
             return self._entries(file, metadata_of(schema))
         except UNREADABLE as error:
-            raise Damaged(self.uri(file), error) from error
+            raise self._fault(file, error) from error
+
+    def _fault(self, file: str, error: Exception) -> CallerError:
+        """What to say of a file that cannot be read."""
+        if isinstance(error, LaterVersion):
+            return CallerError(f"{self.uri(file)}: {error}; go on with the version of the program that wrote it")
+        return Damaged(self.uri(file), error)
 
     def _mark(self) -> bytes:
         """Of the latest move of rows."""

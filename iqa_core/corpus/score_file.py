@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.columns import plain
+from iqa_core.corpus.table import TABLE_VERSION
 from iqa_core.errors import CallerError
 
 METADATA_KEY = b"iqa"
@@ -56,6 +57,10 @@ class Damaged(CallerError):
             f"{uri}: it is no whole score file of this output ({said}); remove it, and the same command as before "
             "scores its images anew"
         )
+
+
+class LaterVersion(ValueError):
+    """A score file is of a table version that this program does not know."""
 
 
 def metadata_of(rows: pa.Table | pa.Schema) -> dict[str, Any]:
@@ -110,6 +115,7 @@ def rows_of(
     """
     file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     known = metadata_of(file.schema_arrow)
+    check_version(known)
     is_sealed = SEAL_KEY in (file.metadata.metadata or {})
     if known.get(SEALED) and not is_sealed:
         raise ValueError("another program has written it anew")
@@ -123,6 +129,12 @@ def rows_of(
         raise ValueError("its two copies of its metadata differ")
     known.pop(SEALED, None)
     return described(rows if columns is None else rows.select(columns), known)  # `a` takes also `a.b`
+
+
+def check_version(known: Mapping[str, Any]) -> None:
+    """Raises LaterVersion by what a file says of itself; before anything else of it is judged."""
+    if (version := known.get("table_version", TABLE_VERSION)) not in range(TABLE_VERSION + 1):
+        raise LaterVersion(f"it is of table version {version}, up to {TABLE_VERSION} is known")
 
 
 def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:

@@ -158,7 +158,7 @@ def test_in_reading_1_tables_are_inputs_of_their_own(tmp_path: Path) -> None:
     write_table(tmp_path / "in" / "t.parquet", path=["a.jpg"], caption=["A"])
     output = Output(tmp_path / "out", replace(OPTIONS, reading=1))
     output.extend(tmp_path / "in")
-    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", None), ("a.jpg", "A")]
+    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", "A")]
 
 
 def test_a_list_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
@@ -168,12 +168,12 @@ def test_a_list_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
     assert output.extend(tmp_path / "in").listing.ignored == {"csv that cannot be read": 1}
 
 
-def test_a_list_that_was_named_is_an_input_beside_its_folder(tmp_path: Path) -> None:
+def test_a_list_that_was_named_takes_the_place_of_what_lies_in_its_folder(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg")
     write_table(tmp_path / "in" / "metadata.csv", file_name=["a.jpg"], caption=["A"])
     output = Output(tmp_path / "out")
     assert not output.extend(tmp_path / "in", tmp_path / "in" / "metadata.csv").listing.ignored
-    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", None), ("a.jpg", "A")]
+    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", "A")]
 
 
 def test_columns_of_any_type_come_along(tmp_path: Path) -> None:

@@ -165,7 +165,12 @@ def test_a_score_file(
 ) -> None:
     damage(scored.output / name)
     # all ask the same ledger, or an engine that is asked why only when it fails
-    more = ["compact", "select", "report", "evaluate", "fit"] if damage in (cut, other_types, later_table) else []
+    more = (
+        ["compact", "select", "report", "evaluate", "fit"]
+        if (name, damage) in ((SINGLE, later_table), (PACK, cut))
+        else []
+    )
+    more += ["select"] if damage is other_types else []
     for job in ["score", "verify", *more]:
         capsys.readouterr()
         code = scored.run(job)
@@ -198,7 +203,7 @@ def test_a_record_is_written_anew_and_a_heartbeat_passed_over(
     """Nothing depends on them: who is at work puts its heartbeat every few seconds."""
     (beat,) = (scored.output / "runs").glob("*.json")
     before = beat.read_text()
-    for damage in OBJECTS:
+    for damage in (cut, other_json, other_values):
         damage(beat)
         damage(scored.output / RECORD)
         assert scored.run("score") == 0, damage
@@ -222,6 +227,9 @@ def test_what_a_folder_takes_the_place_of(scored: Scored, capsys: pytest.Capture
         (scored.output / name).mkdir()
         capsys.readouterr()
         assert scored.run(job) == code
+    with pytest.raises(CallerError, match=r"scores/ holds 5 chunks .* there is no plan/000000\.json"):
+        score_by_hand(*scored.flags())
+    shutil.rmtree(scored.output / "scores")
     with pytest.raises(CallerError, match=r"plan/000000\.json: .*a folder, or a link to nothing, has its name"):
         score_by_hand(*scored.flags())
 
