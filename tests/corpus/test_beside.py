@@ -158,7 +158,7 @@ def test_in_reading_1_tables_are_inputs_of_their_own(tmp_path: Path) -> None:
     write_table(tmp_path / "in" / "t.parquet", path=["a.jpg"], caption=["A"])
     output = Output(tmp_path / "out", replace(OPTIONS, reading=1))
     output.extend(tmp_path / "in")
-    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", "A")]
+    assert [(image.key, image.carried["caption"]) for image in output.images()] == [("a.jpg", None), ("a.jpg", "A")]
 
 
 def test_a_list_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
