@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -108,10 +109,10 @@ class Gate:
             return
         with self._places.taken(caller) as place:
             deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
-            body = await self._body(receive, place, deadline)
+            replay = _replayed(await self._body(receive, place, deadline), receive)
             place.begin_answer()
             scope["iqa.place"] = place
-            await self._answered(scope, _replayed(body, receive), send, deadline)
+            await self._answered(scope, replay, send, deadline)
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send, deadline: float) -> None:
         is_begun = False
@@ -171,7 +172,7 @@ class Gate:
     async def _body(self, receive: Receive, place: Place, deadline: float) -> bytes:
         grace_s = self._settings.body_grace_s
         patience_ends = asyncio.get_running_loop().time() + grace_s
-        body = bytearray()
+        body = BytesIO()  # gives what it holds away without a copy of it
         try:
             async with asyncio.timeout_at(min(patience_ends, deadline)) as patience:
                 while True:
@@ -180,15 +181,15 @@ class Gate:
                         raise Refusal(400, "the caller left before the body was there")
                     part = message.get("body", b"")
                     place.grow(len(part))
-                    body += part
+                    body.write(part)
                     if not message.get("more_body", False):
-                        return bytes(body)
-                    patience.reschedule(min(patience_ends + len(body) / BODY_BYTES_PER_S, deadline))
+                        return body.getvalue()
+                    patience.reschedule(min(patience_ends + body.tell() / BODY_BYTES_PER_S, deadline))
         except TimeoutError:
             self._tally.turned_away["slow body"] += 1
             raise Refusal(
                 408,
-                f"the body comes too slowly: {len(body)} bytes, and {BODY_BYTES_PER_S} a second are the least",
+                f"the body comes too slowly: {body.tell()} bytes, and {BODY_BYTES_PER_S} a second are the least",
                 CLOSE,
             ) from None
 
@@ -229,14 +230,13 @@ def is_loopback(host: str) -> bool:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body as one message, then whatever comes: the caller may still leave."""
-    is_sent = False
+    """The body as one message, which is let go of, then whatever comes: the caller may still leave."""
+    left = [body]
+    del body
 
     async def replay() -> Message:
-        nonlocal is_sent
-        if is_sent:
+        if not left:
             return await receive()
-        is_sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": left.pop(), "more_body": False}
 
     return replay

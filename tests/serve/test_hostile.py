@@ -107,8 +107,8 @@ def met(attack: Attack, url: str, caller: Caller, ingress: psutil.Process, secon
     seen = Seen()
     attack.body()  # made before the clock runs
     with (
-        repeated(lambda: seen.rss_bytes.append(rss_of(ingress)), every_s=0.05),
-        repeated(lambda: seen.health_s.append(caller.health()), every_s=0.1),
+        repeated(lambda: seen.rss_bytes.append(rss_of(ingress)), every_s=0.25),
+        repeated(lambda: seen.health_s.append(caller.health()), every_s=0.2),
     ):
         with under(attack, url, HOSTILE) as seen.answers:
             until = time.monotonic() + seconds
