@@ -18,6 +18,7 @@ FAST := not ray and not s3 and not slow and not chaos
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile
 # docs/serve.md says what it does
 SERVE_BY_GRPC := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_SERVE_PROXY_USE_GRPC=1 RAY_SERVE_ENABLE_DIRECT_INGRESS=0
+HEADS_FIRST := RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.head:in_front
 
 export RAY_USAGE_STATS_ENABLED := 0
 # every process of a cluster would compile our modules anew
@@ -58,7 +59,7 @@ demo: $(INSTALLED) ## Make 200 synthetic interiors, break a few more, score them
 
 # IQA_API_TOKENS in the environment of make are asked for; without them this machine alone is served
 serve: $(INSTALLED) ## Serve the demo assessor on http://127.0.0.1:8000 until interrupted
-	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 $(SERVE_BY_GRPC) .venv/bin/serve run serve.app:app
+	@RAY_AUTH_MODE=disabled RAY_worker_niceness=0 $(SERVE_BY_GRPC) $(HEADS_FIRST) .venv/bin/serve run serve.app:app
 
 test: $(INSTALLED) ## Run all tests but the long fault tests
 	$(SIDE_BY_SIDE) -m "not ray and not chaos"

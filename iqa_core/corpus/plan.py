@@ -188,7 +188,7 @@ class Plan:
 
     def segments(self) -> list[int]:
         """Numbers that are taken, also by segments that do not count; what has another name is passed over."""
-        return [int(match[1]) for match in map(_SEGMENT.fullmatch, self.storage.names(self._folder)) if match]
+        return [int(found[1]) for name in self.storage.names(self._folder) if (found := _SEGMENT.fullmatch(name))]
 
     def retired(self) -> frozenset[str]:
         """Chunks that a later segment took the place of."""

@@ -31,6 +31,7 @@ from serve.decoders import FAILED_IN_A_ROW, Decoders, DecodersDown
 from serve.decoding import Probed
 from serve.template import Template
 from tests.bad_images import bad_images, encoded, exif_with_orientation
+from tests.clusters import wait_for
 from tests.serve import local
 from tests.serve.local import TEMPLATE, asking
 
@@ -325,6 +326,12 @@ def test_no_header_is_believed_that_none_can_have(header: tuple[Any, ...], shape
     asyncio.run(test())
 
 
+def sockets_of(process: Path) -> set[str]:
+    """process: its folder under /proc."""
+    opened = (os.readlink(path) for path in (process / "fd").iterdir())
+    return {name for name in opened if name.startswith("socket:")}
+
+
 def test_a_decoder_has_no_secrets_and_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     template = Template()
     monkeypatch.setenv("IQA_API_TOKENS", "correct-horse-battery")
@@ -336,8 +343,7 @@ def test_a_decoder_has_no_secrets_and_nothing_heavy(monkeypatch: pytest.MonkeyPa
             process = Path("/proc") / str(pid)
             assert b"correct-horse" not in (process / "environ").read_bytes()
             assert not {"torch", "_raylet"} & set((process / "maps").read_text().split("/"))
-            opened = {os.readlink(path) for path in (process / "fd").iterdir()}
-            assert len([name for name in opened if name.startswith("socket:")]) == 1
+            wait_for(lambda: len(sockets_of(process)) == 1, timeout_s=5)  # a fork is told of before it has begun
             assert "Max core file size        0" in (process / "limits").read_text()
         assert await template.end(pid) in (0, -signal.SIGKILL)
         assert await template.end(pid) == 0

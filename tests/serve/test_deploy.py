@@ -20,7 +20,7 @@ import yaml
 from iqa_core.client import RewardClient
 from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes, wait_for
 from tests.corpora import tiny_png
-from tests.serve.conftest import BY_HAPROXY, BY_OWN_PROXY
+from tests.serve.conftest import BY_HAPROXY, BY_OWN_PROXY, HEADS_FIRST
 from tests.serve.test_cluster import under_load
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -59,7 +59,10 @@ def _environment() -> Iterator[None]:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(BY_OWN_PROXY, id="own"), pytest.param(BY_HAPROXY, id="haproxy", marks=pytest.mark.chaos)],
+    params=[
+        pytest.param(BY_OWN_PROXY | HEADS_FIRST, id="own"),
+        pytest.param(BY_HAPROXY, id="haproxy", marks=pytest.mark.chaos),
+    ],
 )
 def cluster(request: pytest.FixtureRequest) -> Iterator[Running]:
     """Of one node, whose processes have no tokens; by the proxy that answers there."""

@@ -12,7 +12,7 @@ import pytest
 from serve.errors import CODES
 from serve.settings import ServeSettings
 from tests.corpora import tiny_png
-from tests.serve.conftest import BY_HAPROXY, BY_OWN_PROXY
+from tests.serve.conftest import BY_HAPROXY, BY_OWN_PROXY, HEADS_FIRST
 from tests.serve.local import listening
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -36,11 +36,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("place", "variables"),
-    [("Makefile", BY_OWN_PROXY), ("cluster/Dockerfile", BY_OWN_PROXY), ("docs/serve.md", BY_OWN_PROXY | BY_HAPROXY)],
+    [
+        ("Makefile", BY_OWN_PROXY | HEADS_FIRST),
+        ("cluster/Dockerfile", BY_OWN_PROXY),
+        ("docs/serve.md", BY_OWN_PROXY | BY_HAPROXY),
+    ],
 )
 def test_servings_environment_is_that_of_the_tests_wherever_it_is_set(place: str, variables: dict[str, str]) -> None:
     text = (ROOT / place).read_text(encoding="utf-8")
-    assert dict(re.findall(r"(RAY_SERVE_\w+)=(\w+)", text)) == variables
+    assert dict(re.findall(r"(RAY_SERVE_\w+)=([\w.:]+)", text)) == variables
 
 
 @pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
