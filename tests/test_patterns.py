@@ -47,6 +47,7 @@ BEGINNINGS = {
     "serve/head.py": ["", "[", "a", "null://", "a://", "a:"],
     "iqa_core/base64_text.py": ["data:", "data:;", "data:;base64"],
     "iqa_core/attempts.py": ["http://", "/v1", "/v1/", "4"],
+    "iqa_core/corpus/plan.py": ["000000"],
     "iqa_core/corpus/packs.py": ["000000-000000", "000000-000000-000000"],
     "iqa_core/corpus/storage.py": ["file:", "file://localhost", "s"],
     "iqa_core/hub.py": ["a/", "a/a/"],
