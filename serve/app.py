@@ -27,6 +27,7 @@ from serve.api import Api, build
 from serve.decoders import Decoders
 from serve.dispatch import Dispatcher, Model
 from serve.gate import Gate, is_loopback
+from serve.memory import give_back_large_blocks
 from serve.replica import AssessorReplica
 from serve.settings import ServeSettings, parse
 from serve.tally import Counts, Tally, report_to
@@ -53,6 +54,7 @@ class Ingress:
 
     def __init__(self, settings: ServeSettings, digests: tuple[str, ...], replicas: Any, counts: Any) -> None:
         check_door(_http_host(), digests, settings.open, os.environ)
+        give_back_large_blocks()
         spec = describe(settings.assessor, settings.rubric, settings.limits)
         self._tally = Tally()
         template = Template()
