@@ -173,7 +173,7 @@ def attacks(uris: str, *, is_whole: bool) -> tuple[Attack, ...]:
     fetched = [{"uri": f"{uris}big/{place}"} for place in range(16)]
     dripped = [{"uri": f"{uris}drip/{place}"} for place in range(16)]
     tiny = {"data": HASHED}
-    found = [
+    found: list[tuple[str, Callable[[], bytes], str]] = [
         ("comments of HTML", lambda: multipart([COMMENTS] * 64), form),
         ("an array of zeros", lambda: b'{"images":[' + b"0," * (2 * MIB) + b"0]}", JSON),
         ("empty boxes of an AVIF", lambda: multipart([empty_boxes()] * 7), form),
@@ -196,8 +196,11 @@ def attacks(uris: str, *, is_whole: bool) -> tuple[Attack, ...]:
             ("60 MB of base64", lambda: as_json([bytes(44 * MIB)]), JSON),
             ("servers that drip", lambda: json.dumps({"images": dripped}).encode(), JSON),
         ]
-    # half a gigabyte at once is what a machine of two cores needs a second to receive, whatever is in it
-    made = [Attack(name, functools.cache(body), kind, 2 if len(body()) > 32 * MIB else 8) for name, body, kind in found]
+    made = []
+    for name, body, kind in found:
+        # half a gigabyte at once is what a machine of two cores needs a second to receive, whatever is in it
+        connections = 2 if len((made_once := functools.cache(body))()) > 32 * MIB else 8
+        made.append(Attack(name, made_once, kind, connections))
     made.append(Attack("bodies that are announced", bytes, connections=200 if is_whole else 8, pace_bytes_s=0))
     if is_whole:
         made.append(Attack("bodies that drip", bytes, connections=64, pace_bytes_s=5))
