@@ -21,13 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.load import load
-from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.audit import audit
-from iqa_core.corpus.chunks import Chunk
-from iqa_core.corpus.heartbeats import STALE_S, Pulse
+from iqa_core.corpus.heartbeats import STALE_S
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import open_score_table
@@ -35,10 +31,7 @@ from iqa_core.corpus.storage import Storage
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact as compacted
 from jobs.score_settings import ScoreSettings
-from jobs.scoring import applied, proposed
-from jobs.scoring_job import JOB, prepare
-from jobs.scoring_run import ScoringRun
-from jobs.work import ChunkFailure, Errand, Work, read_chunk, scored_batch
+from tests.jobs.by_hand import scoring_by_hand
 
 LOCAL = Storage()
 
@@ -51,30 +44,7 @@ def score(output: Path, *inputs: Path, **settings: Any) -> int:
 def scoring(output: Path, *inputs: Path, **settings: Any) -> Iterator[int]:
     """The same, a chunk at a time: 0 before each, and at last the exit code. Two of them are two drivers."""
     given = {"input": [str(path) for path in inputs], "output": str(output), "report": False, "chunk_images": 4}
-    job = prepare(ScoreSettings(**{**given, "assessor": AssessorConfig(checkpoint="fake:"), **settings}))
-    proposal = proposed(job)
-    yield 0
-    contract = applied(job, proposal)
-    work = job.work(contract, 1)
-    assessor = load(work.spec, work.config)
-    with Pulse(job.storage, job.output, JOB) as pulse:
-        run = ScoringRun(job, contract, proposal, "this process", pulse)
-        try:
-            for errand in run.errands():
-                yield 0
-                _carry_out(errand, work, assessor, run)
-            yield run.conclude()
-        finally:
-            run.close()
-
-
-def _carry_out(errand: Errand, work: Work, assessor: Assessor, run: ScoringRun) -> None:
-    only = None if errand.only is None else frozenset(errand.only)
-    for batch in read_chunk(Chunk.from_bytes(errand.encoded), work, only):
-        if isinstance(batch, ChunkFailure):
-            run.take(batch)
-        else:
-            run.take(scored_batch(batch, assess_each(assessor, batch.images), work, "{}"))
+    yield from scoring_by_hand(ScoreSettings(**{**given, "assessor": AssessorConfig(checkpoint="fake:"), **settings}))
 
 
 def compact(output: Path, file_images: int = 8) -> int:
