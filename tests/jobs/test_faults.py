@@ -226,10 +226,11 @@ def test_a_lost_head_is_said_in_words_and_another_cluster_goes_on(
         process = running.start(*scene.arguments, *slower, "--output", output, address=cluster.address)
         wait_for(lambda: running.committed(output) >= 2 or process.poll() is not None, timeout_s=240)
         assert process.poll() is None, process.communicate()[0]
+        address = cluster.address
         cluster.remove_node(cluster.head_node, allow_graceful=False)
         text, _ = process.communicate(timeout=120)
     assert process.returncode == 1, text
-    assert f"the head of the Ray cluster, {cluster.address}, is lost" in text
+    assert f"the head of the Ray cluster, {address}, is lost" in text
     assert "Traceback" not in text
     code, text = running.run(*scene.arguments, *slower, "--output", output, address=ray_address)
     assert code == 0, text
