@@ -272,7 +272,7 @@ def token_of(given: str | None) -> str | None:
 def _faults(url: str) -> Iterator[str]:
     """Why nothing can answer at an address; the first one says most."""
     if "://" not in url:
-        place = re.sub(r"^(https?:)?/*", "", url, flags=re.IGNORECASE)
+        place = re.sub(r"^(https?:)?/*", "", _without_secrets(url), flags=re.IGNORECASE)
         yield f"has no scheme; write http://{place}, or https:// where TLS is spoken"
     try:
         parts = urlsplit(url)
@@ -280,7 +280,8 @@ def _faults(url: str) -> Iterator[str]:
         httpx2.URL(url)
         (parts.hostname or "").encode("idna")
     except (ValueError, httpx2.InvalidURL) as error:
-        yield f"is none: {error}; write http://HOST:PORT, an IPv6 address in brackets"
+        said = "" if "@" in url else f": {error}"  # of which a part may be the password
+        yield f"is none{said}; write http://HOST:PORT, an IPv6 address in brackets"
         return
     if parts.scheme.lower() not in ("http", "https"):
         yield f"has the scheme {parts.scheme}; http and https are spoken"
@@ -299,7 +300,7 @@ def _beside_the_address(parts: SplitResult) -> Iterator[str]:
 
 
 def _without_secrets(url: str) -> str:
-    return re.sub(r"\?.*|#.*", "", re.sub(r"//.*@", "//…@", url))
+    return re.sub(r"\?.*|#.*", "", re.sub(r"^([a-z+.-]*://)?.*@", r"\1…@", url, flags=re.IGNORECASE | re.DOTALL))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

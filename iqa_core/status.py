@@ -10,6 +10,7 @@ from typing import Any
 from iqa_core.corpus.audit import Audit, audit
 from iqa_core.corpus.heartbeats import STALE_S, heartbeats
 from iqa_core.corpus.ledger import Ledger
+from iqa_core.corpus.packs import ScoreFiles
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.run_record import run_record
 from iqa_core.corpus.score_tables import score_ledger
@@ -47,7 +48,7 @@ def standing(storage: Storage, output: str) -> dict[str, Any]:
     contract = plan.contract()
     if contract is None:
         raise CallerError(f"{output}: nothing was planned there; give the --output of jobs/score_corpus.py")
-    files = Ledger(storage, output).files()
+    files = ScoreFiles.of(storage.names(Ledger(storage, output).folder_uri))  # which of two counts is asked by --verify
     chunks, images = {"planned": 0, "done": 0, "left": 0, "uncounted": 0}, {"planned": 0, "done": 0, "left": 0}
     for chunk in plan.chunks():
         place = "done" if chunk.name in files else "left"

@@ -51,7 +51,9 @@ def _watch(address: str, silent_s: float, grace_s: float, left: threading.Event)
         "committed stays; when a cluster is there again, the same command goes on\n"
     )
     os.write(2, text.encode())
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    # a shell that starts something in the background has it ignore SIGINT
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM if is_ignored else signal.SIGINT)
     if not left.wait(grace_s):
         os._exit(FAILED)
 

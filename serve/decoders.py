@@ -162,9 +162,7 @@ class Decoders:
 
     async def probe(self, data: bytes, preparer: Preparer) -> Probed | Rejection:
         """What an image will cost, or why it costs nothing. Raises DecodersDown."""
-        # a BMP in runs is expanded to see whether it is whole
-        memory_bytes = 4 * len(data) + (4 * preparer.limits.max_pixels if data.startswith(b"BM") else 0)
-        found = await self._answer(_Question(PROBE, data, preparer, self._timeout_s, memory_bytes))
+        found = await self._answer(_Question(PROBE, data, preparer, self._timeout_s, probing_bytes(data, preparer)))
         if isinstance(found, Rejection):
             return found
         assert isinstance(found, Probe)
@@ -295,6 +293,12 @@ def _checked(question: _Question, kind: bytes, content: NDArray[np.uint8], size:
     except ValidationError:
         pass
     raise _Died
+
+
+def probing_bytes(data: bytes, preparer: Preparer) -> int:
+    """Memory for a look at a header, beside the image: a BMP in runs is expanded to see whether it is whole."""
+    is_in_runs = data.startswith(b"BM") and data[30:31] in (b"\1", b"\2")
+    return 4 * len(data) + (4 * preparer.limits.max_pixels if is_in_runs else 0)
 
 
 def _is_within(limits: ImageLimits, found: Probe) -> bool:

@@ -20,7 +20,7 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import Assessment, ImageHeader, Preparer, Reason, Rejection
 from serve.batching import Busy
-from serve.decoders import Decoders, DecodersDown
+from serve.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding import Probed, groups, is_quick, probe
 from serve.gathering import Gatherer, QueueFull
 from serve.replica import Assessed, OtherModel
@@ -110,7 +110,7 @@ class Dispatcher:
     async def _judge_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
         model = self.model
         preparer = model.spec.preparer
-        probed = await self._probe_all(images, preparer, caller)
+        probed = [self._fitting(image) for image in await self._probe_all(images, preparer, caller)]
         judged: dict[int, Judged] = {}
         for place, image in enumerate(probed):
             if isinstance(image, Rejection):
@@ -138,7 +138,16 @@ class Dispatcher:
     async def _probe(self, data: bytes | Rejection, preparer: Preparer, caller: str) -> Probed | Rejection:
         if isinstance(data, Rejection):
             return data
-        return await self._by_decoder(caller, lambda: self._decoders.probe(data, preparer))
+        async with self._memory.held(caller, probing_bytes(data, preparer)):
+            return await self._by_decoder(caller, lambda: self._decoders.probe(data, preparer))
+
+    def _fitting(self, image: Probed | Rejection) -> Probed | Rejection:
+        """What takes more memory than there is for all callers together is decoded for none."""
+        whole = self._settings.max_decode_bytes
+        if isinstance(image, Rejection) or image.peak_bytes <= whole:
+            return image
+        detail = f"decoding it takes {image.peak_bytes} bytes of memory; this endpoint has {whole}"
+        return Rejection(Reason.TOO_LARGE, detail, image.header)
 
     async def _by_decoder(self, caller: str, work: Callable[[], Awaitable[T]]) -> T:
         async with self._turns.held(caller, 1):

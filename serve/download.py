@@ -27,7 +27,7 @@ FREE_CHUNKS = 1024
 MIN_CHUNK_BYTES = 256
 """On average, beyond the free ones: a chunk takes 15 µs of the event loop, be it of one byte."""
 MAX_ADDRESSES = 4
-"""Of a host that are tried, each for its part of what is left of CONNECT_S."""
+"""Of a host that are tried: all but the last for their part of CONNECT_S, the last for what is left of the fetch."""
 CONNECT_S = 4.0
 
 

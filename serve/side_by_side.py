@@ -19,8 +19,12 @@ async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     try:
         return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            if not task.cancelling():  # else it is ending already: a second time would cut that short
+                task.cancel()
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
 
 
 async def while_there(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

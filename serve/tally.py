@@ -135,7 +135,7 @@ def exposition(tally: Tally, gauges: list[Mapping[str, float]]) -> str:
 
 GAUGES = {
     "waiting_images": "Images in front of an assessor that no batch has taken yet.",
-    "open_requests": "Requests being answered.",
+    "open_requests": "Requests with a body that are received or answered.",
 }
 
 

@@ -54,6 +54,8 @@ HTML = (
         ("http://.example.org", "is none"),
         (f"http://{'a' * 64}.example.org", "is none"),
         ("http://user:hush-hush@host:8000", "has a user in it; the token is the second argument"),
+        ("user:hush-hush@host:8000", "has no scheme"),
+        ("http://user:hu/hush@host:8000", "is none"),
         ("http://host:8000/?token=hush-hush", "has something behind its path"),
         ("http://host:8000/v1/assess", "ends in /v1/assess"),
         ("http://host:8000/iqa/v1/", "ends in /v1"),

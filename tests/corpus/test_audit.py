@@ -11,15 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.corpus.audit import Audit, audit
+from iqa_core.corpus.audit import Audit, audit, faults_of
+from iqa_core.corpus.chunks import Chunk, Content, Stretch
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.sources import Kind
 from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
-from tests.corpora import write_mixed
+from tests.corpora import tiny_png, write_mixed
 from tests.corpus.corruptions import CORRUPTIONS, Finished
 from tests.corpus.planned import WANTED
+from tests.corpus.tars import link, write_tar
 from tests.selection.scored_corpora import score
 
 
@@ -76,7 +79,25 @@ def test_members_of_a_tar(output: Path) -> None:
     chunk = chunk_of(output, "webdataset")
     rewrite(output, chunk, [0, 1, 1])
     whats = [fault.what for fault in audited(output).faults if fault.chunk == chunk]
-    assert any(what.startswith("twice: offset") for what in whats)
+    assert "its keys are not those that it was read with" in whats
+
+
+def test_a_tar_with_links_is_as_true_as_any(tmp_path: Path) -> None:
+    images = [(f"{index}.png", tiny_png(index)) for index in range(4)]
+    tar = write_tar(
+        tmp_path / "a.tar", [*images, link("4.png", "0.png"), link("5.png", "0.png"), link("6.png", "3.png")]
+    )
+    found = audited(score(tmp_path / "scores", tar, chunk_images=3))
+    assert (found.faults, found.images) == ([], 7)
+
+
+def test_a_table_that_could_not_be_read_when_it_was_planned_has_as_many_rows_as_it_has() -> None:
+    whole = Stretch("a.parquet", "a.parquet", 10**12, "e", 0, 10**12, None)
+    rows = pa.table({"source": ["a.parquet"] * 3, "key": ["a", "b", "c"], "row": [0, 1, 2], "offset": [None] * 3})
+    chunk, keys = Chunk("000000-000000", Kind.PARQUET, (whole,)), ("a", "b", "c")
+    layout = Content(keys, pa.table({}), lambda _: iter(())).layout
+    assert [*faults_of(chunk, rows, layout)] == []
+    assert [*faults_of(chunk, rows.take([0, 2, 2]), layout)] == ["missing: row 1", "twice: row 2"]
 
 
 def test_chunks_without_rows_and_rows_without_a_chunk(output: Path) -> None:

@@ -127,6 +127,13 @@ def flat_png(colour: int, channels: int, side: int = SIDE) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + palette + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+def flat_webp(side: int = SIDE) -> bytes:
+    """Takes 12 bytes a pixel to decode."""
+    buffer = BytesIO()
+    Image.new("RGB", (side, side), "white").save(buffer, "WEBP", lossless=True, method=0)
+    return buffer.getvalue()
+
+
 def many_scans(side: int = SIDE, scans: int = 99) -> bytes:
     """A progressive JPEG whose last scan is there again and again: each goes over all coefficients."""
     buffer = BytesIO()
@@ -193,6 +200,7 @@ def attacks(uris: str, *, is_whole: bool) -> tuple[Attack, ...]:
             ("empty chunks of a PNG", lambda: multipart([empty_parts()] * 7), form),
             ("a tile larger than its TIFF", lambda: multipart([hidden_tile()] * 8), form),
             ("large pictures with alpha", lambda: multipart([flat_png(6, 4)] * 64), form),
+            ("pictures too large to decode", lambda: multipart([flat_webp()] * 64), form),
             ("60 MB of base64", lambda: as_json([bytes(44 * MIB)]), JSON),
             ("servers that drip", lambda: json.dumps({"images": dripped}).encode(), JSON),
         ]

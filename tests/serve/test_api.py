@@ -46,6 +46,16 @@ def fused(assessment: Assessment) -> float:
     return float(assessment.scores_K @ [0.1, 0.2, 0.3, 0.4])
 
 
+def test_a_picture_that_takes_more_memory_than_all_callers_have_is_too_large() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        answer = await client.post("/v1/assess", files=[("images", tiny_png(3))])
+        [found] = answer.json()["results"]
+        assert (found["status"], found["reason"], found["width"]) == ("rejected", "too_large", 27)
+        assert found["detail"].endswith("bytes of memory; this endpoint has 4096")
+
+    ask(test, max_decode_bytes=4096)
+
+
 def test_images_come_as_base64_as_data_uri_and_as_multipart() -> None:
     image = tiny_png(3)
     wanted = expected(image)

@@ -89,7 +89,7 @@ def test_a_body_of_tiny_chunks_is_given_up_while_it_costs_nothing() -> None:
     began = time.monotonic()
     with pytest.raises(BadAnswer, match="chunks of less than"):
         got(always(tiny))
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3
     assert got(always(fair))[2] == bytes(512 * 4000)
 
 

@@ -256,10 +256,10 @@ def test_a_body_that_does_not_come_frees_its_place(limit: str) -> None:
 
 def test_a_body_has_to_keep_a_rate_and_may_take_its_time_with_it() -> None:
     async def test() -> None:
-        endpoint = local_endpoint(body_grace_s=0.1)
-        parts = BODY_BYTES_PER_S // 20
+        endpoint = local_endpoint(body_grace_s=0.5)
+        parts = BODY_BYTES_PER_S // 2
         fast, slow = await asyncio.gather(
-            told(endpoint.gate, coming(bytes(parts), 0.03, 10)), told(endpoint.gate, coming(b"x", 0.03, 1000))
+            told(endpoint.gate, coming(bytes(parts), 0.1, 8)), told(endpoint.gate, coming(b"x", 0.03, 1000))
         )
         assert fast[0] == 422, "it was read to its end"
         assert slow[0] == 408
@@ -397,7 +397,7 @@ def test_without_tokens_a_caller_is_its_address(host: str, expected: str) -> Non
 
 def test_a_caller_who_leaves_frees_the_place_and_the_queue() -> None:
     async def test() -> None:
-        endpoint = local_endpoint(assessor={"checkpoint": "fake:?sleep_s=0.1"})
+        endpoint = local_endpoint(assessor={"checkpoint": "fake:?sleep_s=0.5"})
         async with endpoint.client() as client:
             posts = [asyncio.create_task(client.post("/v1/assess", files=[("images", IMAGE)])) for _ in range(8)]
             await asyncio.sleep(0.05)

@@ -55,8 +55,14 @@ class Seen:
             f"/healthz {max(self.health_s):.2f} s": max(self.health_s) > HEALTH_S,
             f"RSS {max(self.rss_bytes) / 1e9:.2f} GB": max(self.rss_bytes) > RSS_BYTES,
             f"at rest after {self.rest_s:.1f} s": self.rest_s > REST_S,
+            f"answered with {self.answers[:1]}: no attack": any(self._is_in_vain(answer) for answer in self.answers),
         }
         return [text for text, is_fault in found.items() if is_fault]
+
+    @staticmethod
+    def _is_in_vain(answer: bytes) -> bool:
+        """Whether the request never got to what it attacks."""
+        return answer.split(b" ")[1:2] in ([b"401"], [b"403"], [b"404"], [b"405"], [b"415"], [b"500"])
 
     def line(self) -> str:
         median, longest, health = statistics.median(self.waits_s), max(self.waits_s), max(self.health_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -21,5 +22,9 @@ print(int(re.findall(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text(
 
 
 def test_large_blocks_go_back_to_the_system() -> None:
-    done = subprocess.run([sys.executable, "-c", KEEPS, "told"], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 64
+    kept = {}
+    for case in ("told", "untold"):
+        done = subprocess.run([sys.executable, "-c", KEEPS, case], capture_output=True, text=True, check=True)
+        kept[case] = int(done.stdout)
+    assert kept["told"] < 64
+    assert kept["untold"] > kept["told"] + 64 or platform.libc_ver()[0] != "glibc"
