@@ -63,6 +63,13 @@ def deploy(serve_url: str) -> Deploy:
     return deployed
 
 
+def remove(name: str) -> None:
+    """End an application: the tests' Ray has room for the demo and one other."""
+    from ray import serve
+
+    serve.delete(name)
+
+
 @pytest.fixture(scope="session")
 def demo_url(deploy: Deploy) -> str:
     """The demo assessor, open to this machine."""

@@ -24,7 +24,7 @@ import pytest
 from iqa_core.client import RewardClient, Score
 from tests.clusters import wait_for
 from tests.corpora import tiny_png
-from tests.serve.conftest import Deploy
+from tests.serve.conftest import Deploy, remove
 from tests.serve.local import UNEVEN
 
 pytestmark = pytest.mark.ray
@@ -34,9 +34,10 @@ IMAGES = [tiny_png(i) for i in range(16)]
 
 
 @pytest.fixture(scope="module")
-def crowd_url(deploy: Deploy) -> str:
+def crowd_url(deploy: Deploy) -> Iterator[str]:
     """A slow assessor with few places in front of it, which dies of one colour."""
-    return deploy("crowd", crowd_settings("fake:?sleep_s=0.05&exit_on=ff00ff"), TOKEN)
+    yield deploy("crowd", crowd_settings("fake:?sleep_s=0.05&exit_on=ff00ff"), TOKEN)
+    remove("crowd")
 
 
 def crowd_settings(checkpoint: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import pytest
 from tests.clusters import wait_for
 from tests.corpora import tiny_png
 from tests.serve.attacks import Attack, attacks, hostile_server, under
-from tests.serve.conftest import Deploy
+from tests.serve.conftest import Deploy, remove
 
 pytestmark = pytest.mark.ray
 
@@ -80,9 +80,10 @@ def uris() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def url(deploy: Deploy, uris: str) -> str:
+def url(deploy: Deploy, uris: str) -> Iterator[str]:
     """The demo assessor at default settings, which may fetch from a hostile server."""
-    return deploy("hostile", {"assessor": {"checkpoint": "demo"}, "uri_allow": [uris]}, f"{HOSTILE},{GOOD}")
+    yield deploy("hostile", {"assessor": {"checkpoint": "demo"}, "uri_allow": [uris]}, f"{HOSTILE},{GOOD}")
+    remove("hostile")
 
 
 def test_one_caller_does_not_stop_the_others(url: str, uris: str) -> None:
