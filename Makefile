@@ -12,8 +12,8 @@ INSTALLED := .venv/.installed
 EXTRAS := s3,plots,select,serve,client,train,ray,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 60
-# nodes that come and go, every TIFF, every mode at size, every change that a kill may come before, every stop, 500 corruptions
-LONG_CHAOS := tests/jobs/test_churn.py tests/images tests/jobs/test_kills.py tests/corpus
+# attacks for seconds each, nodes that come and go, every TIFF, every mode at size, every change that a kill may come before, every stop, 500 corruptions
+LONG_CHAOS := tests/serve/test_hostile.py tests/jobs/test_churn.py tests/images tests/jobs/test_kills.py tests/corpus
 BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 # Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
