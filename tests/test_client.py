@@ -193,8 +193,9 @@ def test_of_several_requests_none_is_asked_on_when_one_is_refused(scripted: str)
         async with AsyncRewardClient(scripted, images_per_request=1) as client:
             with pytest.raises(RequestRefused):
                 await client.assess([b"x", b"y", b"z"])
+            await asyncio.sleep(0.2)  # what was on its way arrives
             before = len(Script.times)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.5)
             assert len(Script.times) == before
 
     say(503, 422, 503, *[503] * 100)

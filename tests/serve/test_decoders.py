@@ -391,7 +391,7 @@ def test_decoders_end_with_their_ingress_whatever_they_are_at() -> None:
 @pytest.mark.parametrize("hanging", ["a preparer", "a decoder"])
 def test_images_that_take_too_long_take_no_decoder_for_ever(hanging: str) -> None:
     bad = png(HANGS) if hanging == "a preparer" else slow_jpeg()
-    settings = {"decoders": 4, "decode_timeout_s": 0.3, "assessor": {"checkpoint": f"fake:?prepare_hang_on={HANGS}"}}
+    settings = {"decoders": 4, "decode_timeout_s": 0.1, "assessor": {"checkpoint": f"fake:?prepare_hang_on={HANGS}"}}
 
     async def test() -> None:
         async with asking(**settings) as client:
