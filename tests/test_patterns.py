@@ -26,6 +26,8 @@ from serve.json_values import Room, values_of
 from serve.multipart import options_of, parts_of
 from serve.uris import FetchableUri
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("iqa_core", "jobs", "serve")
 

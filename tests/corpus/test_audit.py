@@ -25,6 +25,8 @@ from tests.corpus.planned import WANTED
 from tests.corpus.tars import link, write_tar
 from tests.selection.scored_corpora import score
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:

@@ -26,6 +26,8 @@ from tests.corpora import tiny_png, write_folder
 from tests.s3_server import Bucket, storage_options
 from tests.selection.scored_corpora import score
 
+pytestmark = pytest.mark.slow
+
 CHUNKS = 11
 
 

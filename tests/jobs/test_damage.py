@@ -33,6 +33,8 @@ from jobs.selecting import select
 from tests.corpora import tiny_png, write_folder
 from tests.jobs.by_hand import score_by_hand
 
+pytestmark = pytest.mark.slow
+
 SINGLE, PACK = "scores/000000-000004.parquet", "scores/000000-000000-000002.parquet"
 CONTRACT, SEGMENT, RECORD = "plan/000000.json", "plan/000000.parquet", "run.json"
 

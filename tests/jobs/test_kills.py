@@ -22,6 +22,8 @@ from iqa_core.errors import CallerError
 from tests.corpora import tiny_png, write_folder, write_list, write_parquet, write_tar
 from tests.jobs.operations import LOCAL, a_minute_later, compact, faults_of, killed_at, rows_of, score, scoring
 
+pytestmark = pytest.mark.slow
+
 EVERY = 5
 
 

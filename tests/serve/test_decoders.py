@@ -35,6 +35,8 @@ from tests.clusters import wait_for
 from tests.serve import local
 from tests.serve.local import TEMPLATE, asking
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
