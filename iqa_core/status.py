@@ -29,8 +29,7 @@ def status(given: str, storage: Storage, verify: bool, as_json: bool) -> int:
     output = absolute(given)
     try:
         found = standing(storage, output)
-        ledger = replace(score_ledger(storage, output), is_read_whole=True)
-        checked = audit(Plan(storage, output), ledger) if verify else None
+        checked = _audited(storage, output) if verify else None
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(str(error)) from error
     if checked is not None:
@@ -89,6 +88,10 @@ def _warnings(storage: Storage, output: str, runs: list[dict[str, Any]]) -> list
         if found is None or isinstance(found, list):
             return found
     return run_record(storage, output).get("warnings")
+
+
+def _audited(storage: Storage, output: str) -> Audit:
+    return audit(Plan(storage, output), replace(score_ledger(storage, output), is_read_whole=True))
 
 
 def _verified(checked: Audit) -> dict[str, Any]:

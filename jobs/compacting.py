@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from iqa_core.corpus.compaction import Step, carry_out, steps
 from iqa_core.corpus.heartbeats import Pulse, active
-from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import ScoreFiles
 from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.score_tables import ledger_of
 from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import DONE, CallerError, RunError
 from jobs.compact_settings import COMPACTION, CompactSettings
@@ -26,7 +26,7 @@ def compact(settings: CompactSettings) -> int:
         if contract is None:
             raise CallerError(f"--scores {output}: no score table is there; give the --output of jobs/score_corpus.py")
         _require_rest(storage, output)
-        ledger = Ledger(storage, output, fingerprint=contract.fingerprint, schema=contract.table_schema)
+        ledger = ledger_of(storage, output, contract)
         files = ledger.files()
         per_file = max(1, settings.file_images // contract.chunk_images)
         todo = list(steps((chunk.name for chunk in plan.chunks()), files, per_file))

@@ -203,19 +203,22 @@ class ScoringRun:
         """Count what is finished; chunk -> ordinals to be tried again, under --retry-rejected."""
         retries: dict[str, tuple[int, ...]] = {}
         self._finished &= {chunk.name for chunk in self._job.plan.chunks()}
-        ledger = self._ledger
-        for name, rows in ledger.read_all(sorted(self._finished), self._table.columns(), self._files):
+        for name, rows in self._ledger.read_all(sorted(self._finished), self._table.columns(), self._files):
             again = retryable_ordinals(rows) if self._job.settings.retry_rejected else []
             if again and name in self._expected:
                 retries[name] = tuple(again)
             else:
-                self._table.add(rows, ledger.metadata(rows).get("damage"))
+                self._count(rows)
             if name in self._expected:
                 self._done_before += rows.num_rows - (len(again) if name in retries else 0)
         self._finished -= set(retries)
         if retries:
-            self._files = ledger.take_apart(retries)
+            self._files = self._ledger.take_apart(retries)
         return retries
+
+    def _count(self, rows: pa.Table) -> None:
+        """A committed chunk is part of the table."""
+        self._table.add(rows, self._ledger.metadata(rows).get("damage"))
 
     def _count_again(self, retired: frozenset[str], there: frozenset[str]) -> None:
         """The table as it is now, where chunks of it were retired since it was counted."""
@@ -223,13 +226,13 @@ class ScoringRun:
         self._table = Summary(self._job.dimensions)
         planned = {chunk.name for chunk in self._job.plan.chunks()}
         for _, rows in self._ledger.read_all(sorted(there & planned), self._table.columns()):
-            self._table.add(rows, self._ledger.metadata(rows).get("damage"))
+            self._count(rows)
 
     def _fail(self, name: str, message: str) -> None:
         """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""
         if name in self._retries and name not in self._failures:
             rows = self._ledger.read(name, self._table.columns(), self._files)
-            self._table.add(rows, self._ledger.metadata(rows).get("damage"))
+            self._count(rows)
         self._failures[name] = message
         self._pulse.log("chunk_failed", chunk=name, message=message)
 

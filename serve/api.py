@@ -136,7 +136,7 @@ class Api:
         body = await _whole(request)
         if len(body) < SMALL_BODY_BYTES:
             return parse(body, self._settings.max_images)
-        return await self._parsers.run(caller_of(request), lambda: parse(body, self._settings.max_images))
+        return await self._parsers.run(place_of(request).caller, lambda: parse(body, self._settings.max_images))
 
     def _check(self, asked: Asked, model: Model) -> None:
         rubric = model.spec.rubric
@@ -214,11 +214,6 @@ def place_of(request: Request) -> Place:
     """What the gate gave the request."""
     place: Place = request.scope["iqa.place"]
     return place
-
-
-def caller_of(request: Request) -> str:
-    """Who asks, as the gate found out."""
-    return place_of(request).caller
 
 
 async def _refused(request: Request, error: Exception) -> Response:

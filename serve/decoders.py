@@ -166,7 +166,7 @@ class Decoders:
         if isinstance(found, Rejection):
             return found
         assert isinstance(found, Probe)
-        return Probed(data, found.header, found.shape, found.peak_bytes)
+        return Probed.of(data, found)
 
     async def prepare(self, image: Probed, preparer: Preparer) -> NDArray[np.uint8] | Rejection:
         """What the assessor takes, (H, W, 3), or why there is nothing to take. Raises DecodersDown."""

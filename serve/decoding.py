@@ -25,6 +25,10 @@ class Probed:
     peak_bytes: int
     """Held while it is decoded and prepared."""
 
+    @classmethod
+    def of(cls, data: bytes, found: preparing.Probe) -> Probed:
+        return cls(data, found.header, found.shape, found.peak_bytes)
+
     @property
     def prepared_bytes(self) -> int:
         """Held until it is answered."""
@@ -39,7 +43,7 @@ def is_quick(data: bytes) -> bool:
 def probe(data: bytes, preparer: Preparer) -> Probed | Rejection:
     """What an image will cost, or why it costs nothing."""
     found = preparing.probe(data, preparer)
-    return found if isinstance(found, Rejection) else Probed(data, found.header, found.shape, found.peak_bytes)
+    return found if isinstance(found, Rejection) else Probed.of(data, found)
 
 
 def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int) -> Iterator[list[int]]:

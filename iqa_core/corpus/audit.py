@@ -2,8 +2,8 @@
 be one.
 
 What the plan knows of its images decides how much can be told. A loose image is known by its URI and key, a row of a
-table by its number, a member of a tar by where it lies. A list of URIs, and a tar that was not indexed, are held
-against the digest of keys that was written when their chunk was read. Every file must say that it is the one of its
+table by its number. A list of URIs and a tar are held against the digest of keys that was written when their chunk was
+read. Every file must say that it is the one of its
 name, plan and output, and be whole, as the ledger sees when it reads it.
 """
 
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,11 +24,9 @@ from iqa_core.corpus.packs import FileName, ScoreFiles
 from iqa_core.corpus.plan import Contract, Plan, Planned
 from iqa_core.corpus.score_file import Damaged
 from iqa_core.corpus.sources import Kind, relative
-from iqa_core.corpus.table import TABLE_VERSION, counts_of, table_schema
+from iqa_core.corpus.table import TABLE_VERSION, counts_of
 from iqa_core.corpus.verdicts import faults_of_verdicts
 from iqa_core.errors import CallerError
-
-T = TypeVar("T")
 
 CHUNKS_AT_ONCE = 4096
 
@@ -136,7 +134,7 @@ def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Le
     fusion = known.get("fusion")
     if not isinstance(fusion, dict) or fusion.get("digest") != contract.fusion:
         yield "its rewards were made with other fusion weights; remove it, and score it anew"
-    schema, there = plain(table_schema(contract.dimensions, contract.probs, contract.carried)), plain(rows.schema)
+    schema, there = contract.table_schema, plain(rows.schema)
     if not there.equals(schema):
         other = {*zip(schema.names, schema.types, strict=True)} ^ {*zip(there.names, there.types, strict=True)}
         names = ", ".join(sorted({name for name, _ in other})) or "their order"

@@ -37,7 +37,7 @@ class ScoreTable:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.storage, self.uri, fingerprint=self.contract.fingerprint, schema=self.schema)
+        return ledger_of(self.storage, self.uri, self.contract)
 
     @property
     def schema(self) -> pa.Schema:
@@ -81,12 +81,15 @@ class ScoreTable:
         return paths
 
 
+def ledger_of(storage: Storage, uri: str, contract: Contract) -> Ledger:
+    """Score files of an output, held against its contract."""
+    return Ledger(storage, uri, fingerprint=contract.fingerprint, schema=contract.table_schema)
+
+
 def score_ledger(storage: Storage, uri: str) -> Ledger:
     """Score files of an output, held against what its plan says of them, where it has one."""
     contract = Plan(storage, uri).contract()
-    if contract is None:
-        return Ledger(storage, uri)
-    return Ledger(storage, uri, fingerprint=contract.fingerprint, schema=contract.table_schema)
+    return Ledger(storage, uri) if contract is None else ledger_of(storage, uri, contract)
 
 
 def open_score_table(storage: Storage, given: str) -> ScoreTable:
@@ -97,7 +100,7 @@ def open_score_table(storage: Storage, given: str) -> ScoreTable:
     if contract is None:
         raise CallerError(f"--scores {given}: no score table is there; give the --output of jobs/score_corpus.py")
     planned = {chunk.name for chunk in plan.chunks()}
-    files = Ledger(storage, uri, fingerprint=contract.fingerprint).files()
+    files = ledger_of(storage, uri, contract).files()
     chunks = tuple(sorted(files.finished & planned))
     if not chunks:
         raise CallerError(f"--scores {given}: none of its {len(planned)} chunks is scored yet")

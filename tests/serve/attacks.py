@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
+
+from tests.bad_images import png_chunk
+from tests.serve.sites import saying
 
 SIDE = 10_000
 """Of the largest picture that is taken: 100 million pixels."""
@@ -113,18 +114,14 @@ def as_json(images: list[bytes]) -> bytes:
     return json.dumps({"images": [{"data": base64.b64encode(image).decode()} for image in images]}).encode()
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
 def flat_png(colour: int, channels: int, side: int = SIDE) -> bytes:
     """Black all over; colour: PNG's number of the type (0 grey, 3 palette, 6 RGBA)."""
     pixels = zlib.compressobj(6)
     row = bytes(1 + side * channels)
     data = b"".join(pixels.compress(row) for _ in range(side)) + pixels.flush()
-    palette = chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", bytes(256)) if colour == 3 else b""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + palette + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    palette = png_chunk(b"PLTE", bytes(768)) + png_chunk(b"tRNS", bytes(256)) if colour == 3 else b""
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + palette + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
 
 
 def flat_webp(side: int = SIDE) -> bytes:
@@ -166,7 +163,7 @@ def empty_parts(num_bytes: int = 8 * MIB) -> bytes:
     """A PNG with empty chunks of pixels."""
     png = flat_png(0, 1, 64)
     at = png.index(b"IDAT") - 4
-    return png[:at] + chunk(b"IDAT", b"") * (num_bytes // 12) + png[at:]
+    return png[:at] + png_chunk(b"IDAT", b"") * (num_bytes // 12) + png[at:]
 
 
 COMMENTS = b"<!---->" * 40 + b"x"
@@ -218,34 +215,16 @@ def attacks(uris: str, *, is_whole: bool) -> tuple[Attack, ...]:
 @contextmanager
 def hostile_server() -> Iterator[str]:
     """`big/…` is 100 MB of zeros, `drip/…` a head that never ends; the base URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if "drip" in self.path:
-                self._drip()
-            self.send_response(200)
-            self.send_header("Content-Length", str(100 * MIB))
-            self.end_headers()
-            for _ in range(100):
-                self.wfile.write(bytes(MIB))
-
-        def _drip(self) -> None:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            while not stop.wait(0.5):
-                self.wfile.write(b"X-A: b\r\n")
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
     stop = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
+
+    def say(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        while b"drip" in head.partition(b"\r\n")[0] and not stop.wait(0.5):
+            connection.sendall(b"X-A: b\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % (100 * MIB))
+        for _ in range(100):
+            connection.sendall(bytes(MIB))
+
+    with saying(say) as url:
+        yield f"{url}/"
         stop.set()
-        server.shutdown()
-        server.server_close()

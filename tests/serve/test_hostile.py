@@ -25,6 +25,7 @@ from tests.clusters import wait_for
 from tests.corpora import tiny_png
 from tests.serve.attacks import Attack, attacks, hostile_server, under
 from tests.serve.conftest import Deploy, remove
+from tests.serve.test_cluster import replica_pid
 
 pytestmark = pytest.mark.ray
 
@@ -97,7 +98,7 @@ def test_one_caller_does_not_stop_the_others_for_long(url: str, uris: str) -> No
 
 
 def hold_against(hostile: tuple[Attack, ...], url: str, seconds: float) -> None:
-    ingress = ingress_of("hostile")
+    ingress = psutil.Process(replica_pid("hostile", "Ingress"))
     failed = []
     with Caller(url) as caller:
         wait_for(lambda: caller.ask() < MEDIAN_S)  # warm
@@ -163,14 +164,6 @@ def timed(call: Callable[[], httpx2.Response]) -> float:
         return math.inf
     is_scored = "scored" in answer.text or answer.request.method == "GET"
     return time.monotonic() - began if answer.status_code == 200 and is_scored else math.inf
-
-
-def ingress_of(app: str) -> psutil.Process:
-    from ray import serve
-
-    client: Any = serve.context._get_global_client()
-    [replica] = client.get_serve_details()["applications"][app]["deployments"]["Ingress"]["replicas"]
-    return psutil.Process(replica["pid"])
 
 
 def family_of(ingress: psutil.Process) -> list[psutil.Process]:
