@@ -36,7 +36,7 @@ from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import apply, propose
-from iqa_core.corpus.storage import Storage
+from iqa_core.storage.storage import Storage
 
 LARGE = int(os.environ.get("PLANNING_IMAGES", "1000000"))
 PAGE = 1000

@@ -31,8 +31,8 @@ from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
+from iqa_core.storage.storage import Storage
 
 ROWS = int(os.environ.get("SELECT_ROWS", "20000000"))
 REPEATS = int(os.environ.get("SELECT_REPEATS", "3"))

@@ -14,7 +14,7 @@ from iqa_core.errors import CallerError, RunError, exit_code
 from iqa_core.flags import StrictParser, json_object
 from iqa_core.inspection.commands import check, check_flags, probe, probe_flags
 from iqa_core.opinions.convert import convert, convert_flags
-from iqa_core.outputs import local_output, require_file
+from iqa_core.storage.outputs import local_output, require_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,13 @@ def _report_flags(parser: argparse.ArgumentParser) -> None:
 
 def _report(flags: argparse.Namespace) -> int:
     from iqa_core.corpus.score_tables import open_score_table
-    from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
     from iqa_core.report.scoring_report import scoring_report
+    from iqa_core.storage.storage import (
+        FetchFailed,
+        Forbidden,
+        Missing,
+        Storage,
+    )
 
     require_file(flags.output)
     storage = Storage(flags.storage_options)
@@ -81,8 +86,8 @@ def _status_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _status(flags: argparse.Namespace) -> int:
-    from iqa_core.corpus.storage import Storage
     from iqa_core.status import status
+    from iqa_core.storage.storage import Storage
 
     return status(flags.output, Storage(flags.storage_options), flags.verify, flags.json)
 

@@ -14,9 +14,15 @@ from iqa_core.corpus.packs import ScoreFiles
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.run_record import run_record
 from iqa_core.corpus.score_tables import score_ledger
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.corpus.table import SCORED
 from iqa_core.errors import CallerError, RunError
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+)
 
 FAULTS_SHOWN = 20
 

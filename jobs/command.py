@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from iqa_core.errors import CallerError, exit_code
 from iqa_core.flags import StrictParser, json_object
-from iqa_core.outputs import require_lasting
+from iqa_core.storage.outputs import require_lasting
 
 SECRET_FIELDS = frozenset({"storage_options"})
 """Settings whose values are never printed, and whose keys are not ours to rename."""

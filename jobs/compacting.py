@@ -10,8 +10,14 @@ from iqa_core.corpus.heartbeats import Pulse, active
 from iqa_core.corpus.packs import ScoreFiles
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import ledger_of
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import DONE, CallerError, RunError
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+)
 from jobs.compact_settings import COMPACTION, CompactSettings
 from jobs.progress import LINE_EVERY_S, counted
 from jobs.scoring_job import JOB as SCORING

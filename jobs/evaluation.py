@@ -10,10 +10,16 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinions
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+)
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.evaluation_figures import Evaluation, measured
 from jobs.evaluation_plots import draw, require_plottable

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.storage import join
 from iqa_core.errors import DONE, FAILED, RunError
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
 from iqa_core.selection.exports.samples import value_schema
 from iqa_core.selection.exports.values import infinite
+from iqa_core.storage.storage import join
 from jobs.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, ShardDone
 from jobs.progress import Progress, counted
 from jobs.read_tasks import read_each

@@ -12,10 +12,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iqa_core.corpus.score_tables import score_ledger
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.preferences.bradley_terry import Floats, Verdict, fit_weights, judge, splits, tie_threshold
 from iqa_core.preferences.pairs import load_pairs
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+)
 from jobs.fusion_settings import FusionSettings
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]

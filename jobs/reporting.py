@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from iqa_core.corpus.storage import Storage, join
+from iqa_core.storage.storage import Storage, join
 
 
 def written(what: str, storage: Storage, output: str, make: Callable[[], bytes]) -> None:

@@ -9,8 +9,8 @@ from iqa_core.corpus.heartbeats import Pulse
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.segments import Draft
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing
 from iqa_core.errors import DONE, CallerError, RunError, told
+from iqa_core.storage.storage import FetchFailed, Forbidden, Missing
 from jobs.cluster_session import connected, living_nodes, made_room, plan_pool
 from jobs.isolation import Isolation
 from jobs.metrics import RunMetrics

@@ -18,11 +18,11 @@ from iqa_core.corpus.overlaps import lies_in
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import checked_contract
 from iqa_core.corpus.reading import ReadPlan
-from iqa_core.corpus.storage import Storage, absolute
 from iqa_core.corpus.table import own_columns
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import ImageLimits
+from iqa_core.storage.storage import Storage, absolute
 from jobs.claims import SCORES, require_own
 from jobs.score_settings import ScoreSettings
 from jobs.work import Work

@@ -24,12 +24,12 @@ from iqa_core.corpus.planning import Proposal
 from iqa_core.corpus.run_record import RUN_RECORD, run_record
 from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.corpus.sink import OpenChunk, Sink
-from iqa_core.corpus.storage import join
 from iqa_core.corpus.summary import Summary
 from iqa_core.corpus.table import SCORED, TABLE_VERSION, counts_of, retryable_ordinals, table_schema
 from iqa_core.errors import DONE, FAILED, CallerError, RunError
 from iqa_core.records import Reason
 from iqa_core.report.scoring_report import scoring_report
+from iqa_core.storage.storage import join
 from jobs.metrics import RunMetrics
 from jobs.progress import Progress, counted
 from jobs.reporting import written

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from iqa_core.corpus.score_tables import open_score_table
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
 from iqa_core.fusion import load_fusion
@@ -19,6 +18,13 @@ from iqa_core.selection.policy import Policy, parse_per, parse_quantiles
 from iqa_core.selection.rows import Combined, Given, combined
 from iqa_core.selection.rules import check_columns
 from iqa_core.selection.selection import Selection
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+)
 from jobs.claims import SELECTION, require_own
 from jobs.export_work import WRITERS, ExportWork
 from jobs.select_settings import SelectSettings

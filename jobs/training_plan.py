@@ -14,12 +14,12 @@ from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.load import describe, own_limits
 from iqa_core.assessor.preparers import ModelPreparer
 from iqa_core.assessor.processors import load_processor
-from iqa_core.corpus.storage import Storage, join
 from iqa_core.differences import differences
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
+from iqa_core.storage.storage import Storage, join
 from iqa_core.training.checking import Usable, usable
 from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.parts import require_trainable

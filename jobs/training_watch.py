@@ -11,8 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from iqa_core.corpus.storage import Storage, is_local, join, local_path
 from iqa_core.errors import IqaError
+from iqa_core.storage.storage import (
+    Storage,
+    is_local,
+    join,
+    local_path,
+)
 from iqa_core.training.validation import RANK
 from jobs.training_worker import FiguresFile
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iqa_core.corpus.storage import Missing, Storage, join
+from iqa_core.storage.storage import Missing, Storage, join
 from iqa_core.training.task import TrainingTask
 
 FIGURES_FILE = "figures.jsonl"

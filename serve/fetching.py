@@ -18,10 +18,15 @@ from dataclasses import dataclass
 from starlette.types import Receive
 
 from iqa_core.corpus.fetching import unread
-from iqa_core.corpus.remote import Oversized, failure_named
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, Storage
 from iqa_core.errors import IqaError
 from iqa_core.records import Reason, Rejection
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+)
+from iqa_core.storage.stores import Oversized, failure_named
 from serve.bodies import EncodedImage
 from serve.download import BadAnswer, asked
 from serve.places import Place

@@ -1,11 +1,15 @@
-"""What all tests share: a quiet environment in which nothing is written into the tree, a real S3 server, a real Ray."""
+"""What all tests share: a quiet environment in which nothing is written into the tree, a real S3 server, a real Ray, and
+being nobody for a while, since root may read everything.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -35,6 +39,8 @@ CLUSTER_CPUS = 2
 
 FOREIGN = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 
+
+NOBODY = 65534
 
 EXIT_STATUS = pytest.StashKey[int]()
 
@@ -100,3 +106,25 @@ def ray_address() -> Iterator[str]:
 
     with one_node(CLUSTER_CPUS) as address:
         yield address
+
+
+@pytest.fixture
+def as_nobody() -> Callable[[Path], AbstractContextManager[None]]:
+    """A context in which this process may read and write a folder, but not what is locked in it."""
+
+    @contextmanager
+    def context(folder: Path) -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        folder.chmod(0o777)
+        for parent in folder.parents:  # pytest's own folders are closed to others
+            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o005 and str(parent).count("/") > 1:
+                parent.chmod(0o755)
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return context

@@ -27,7 +27,7 @@ ROW = {
     "differences": 1,
     "deadline": 1,
     "flags": 2,
-    "outputs": 2,
+    "storage": 2,
     "images": 2,
     "rubrics": 2,
     "scoring": 2,

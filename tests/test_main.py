@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from iqa_core.__main__ import main
-from iqa_core.outputs import SUBMITTED
+from iqa_core.storage.outputs import SUBMITTED
 from tests.corpora import tiny_png, write_folder
 from tests.selection.scored_corpora import score
 

@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from iqa_core.corpus.storage import Missing, Storage, join
 from iqa_core.errors import RunError
+from iqa_core.storage.storage import Missing, Storage, join
 
 BEAT_S = 5.0
 

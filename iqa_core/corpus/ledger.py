@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, place_of, runs
-from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.score_file import (
     Damaged,
     LaterVersion,
@@ -31,8 +30,9 @@ from iqa_core.corpus.score_file import (
     seal_of,
     serialised,
 )
-from iqa_core.corpus.storage import Missing, Storage, join
 from iqa_core.errors import CallerError
+from iqa_core.storage.range_file import RangeFile
+from iqa_core.storage.storage import Missing, Storage, join
 
 READ_THREADS = 32
 """Score files read at once: each is some 100 kB, so a request's latency is what they cost."""

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.readers.lists import image_uris
-from iqa_core.corpus.remote import S3_SCHEMES
 from iqa_core.corpus.sources import LIST_EXTENSIONS, Kind, Source, extension
-from iqa_core.corpus.storage import (
+from iqa_core.storage.storage import (
     FetchFailed,
     Forbidden,
     Missing,
@@ -29,6 +28,7 @@ from iqa_core.corpus.storage import (
     local_path,
     local_uri,
 )
+from iqa_core.storage.stores import S3_SCHEMES
 
 FOLDERS_KNOWN = 65_536
 """Whose numbers are kept: files of one folder follow one another in a listing."""

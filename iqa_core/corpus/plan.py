@@ -26,15 +26,15 @@ from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch
 from iqa_core.corpus.columns import plain
 from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.segments import Head, as_segment, chunks_of, head_of, opened, rows_of, segment_faults, whole
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.storage import Storage, join
 from iqa_core.corpus.table import table_schema
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.rubrics.load import shipped_name
+from iqa_core.storage.range_file import RangeFile
+from iqa_core.storage.storage import Storage, join
 
 _SEGMENT = re.compile(r"(\d{6})\.parquet")
 

@@ -23,9 +23,15 @@ from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.segments import Draft, NewChunk
 from iqa_core.corpus.sources import Kind, Listing, Source
-from iqa_core.corpus.storage import FetchFailed, Forbidden, Missing, absolute, is_local
 from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.errors import CallerError
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    absolute,
+    is_local,
+)
 
 SURVEY_THREADS = 16
 """Sources whose headers are read at once where each costs round trips."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
-from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError
+from iqa_core.storage.storage import Storage, join
 
 RUN_RECORD = "run.json"
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunks_of, runs
 from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.storage import Missing, Storage, absolute
 from iqa_core.errors import CallerError
+from iqa_core.storage.storage import Missing, Storage, absolute
 
 COPY_THREADS = 32
 """Score files of an object store fetched at once: each is some 100 kB, so a request's latency is what they cost."""

@@ -25,7 +25,7 @@ from PIL import Image
 from iqa_core.demo import sa_bench
 from iqa_core.demo.scenes import make_scene
 from iqa_core.errors import CallerError
-from iqa_core.outputs import require_folder
+from iqa_core.storage.outputs import require_folder
 
 IMAGES_PER_TAR = 256
 IMAGES_PER_PARQUET = 1024

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iqa_core.errors import CallerError
-from iqa_core.outputs import local_output, require_folder
+from iqa_core.storage.outputs import local_output, require_folder
 
 if TYPE_CHECKING:
     from iqa_core.assessor.config import AssessorConfig

@@ -11,9 +11,9 @@ from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
 from iqa_core.opinions.writing import TABLES, write_sa_bench, write_table
-from iqa_core.outputs import local_output, require_file, require_folder
 from iqa_core.rubrics import load_rubric
 from iqa_core.rubrics.sa_bench import KIND
+from iqa_core.storage.outputs import local_output, require_file, require_folder
 
 OTHER_DIMENSION = "another dimension than --dimension"
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import Place, originals
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import RunError
 from iqa_core.images import decode
 from iqa_core.records import ImageLimits, Reason, Rejection
+from iqa_core.storage.storage import Storage
 
 SIDE = 128
 """Pixels of the longer side: 4 to 8 kB each, so 300 of them are about 2 MB."""

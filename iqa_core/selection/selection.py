@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.storage import Storage, join
 from iqa_core.errors import CallerError, RunError
 from iqa_core.selection.policy import Policy
+from iqa_core.storage.storage import Storage, join
 
 PART_ROWS = 262_144
 """Rows of one file of the decision table: about 8 MB."""

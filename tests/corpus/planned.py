@@ -14,9 +14,9 @@ from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import Proposal, apply, propose
 from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import own_columns
 from iqa_core.records import ImageLimits, Rejection
+from iqa_core.storage.storage import Storage
 
 DIMENSIONS = ("layout", "harmony")
 

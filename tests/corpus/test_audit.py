@@ -17,8 +17,8 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
+from iqa_core.storage.storage import Storage
 from tests.corpora import tiny_png, write_mixed
 from tests.corpus.corruptions import CORRUPTIONS, Finished
 from tests.corpus.planned import WANTED

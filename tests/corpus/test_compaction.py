@@ -21,7 +21,7 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name, chunks_of
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import open_score_table
-from iqa_core.corpus.storage import Entry, Missing, Storage
+from iqa_core.storage.storage import Entry, Missing, Storage
 from tests.corpora import tiny_png, write_folder
 from tests.s3_server import Bucket, storage_options
 from tests.selection.scored_corpora import score

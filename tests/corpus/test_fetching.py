@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from iqa_core.corpus.fetching import LOOKAHEAD, fetch, fetch_all
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import RunError
 from iqa_core.records import ImageLimits, Reason, Rejection
+from iqa_core.storage.storage import Storage
 
 
 def test_bytes_come_in_order_whatever_fails_between(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.corpus.storage import Storage
 from iqa_core.demo.corpus import write_scenes
+from iqa_core.storage.storage import Storage
 from tests.bad_images import sound_images
 from tests.corpus.planned import OPTIONS, Image, Output, read
 from tests.corpus.tars import Entry, write_tar

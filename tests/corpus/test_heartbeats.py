@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from iqa_core.corpus.heartbeats import LATEST, STALE_S, Pulse, active, heartbeats
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import RunError
+from iqa_core.storage.storage import Storage
 
 
 def log_of(output: Path, run: str) -> list[dict[str, object]]:

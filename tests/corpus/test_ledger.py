@@ -13,7 +13,7 @@ import pytest
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.score_file import Damaged
-from iqa_core.corpus.storage import Storage
+from iqa_core.storage.storage import Storage
 
 
 def rows(count: int, mark: str = "") -> pa.Table:

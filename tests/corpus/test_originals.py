@@ -9,8 +9,8 @@ import pytest
 
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import CHANGED, Place, originals, places
-from iqa_core.corpus.storage import Storage
 from iqa_core.records import ImageLimits, Reason, Rejection
+from iqa_core.storage.storage import Storage
 from tests.corpora import tiny_png, write_parquet, write_tar
 from tests.corpus.planned import read
 from tests.jobs import running

@@ -26,9 +26,9 @@ from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.planning import Proposal, apply
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
 from iqa_core.rubrics import load_rubric
+from iqa_core.storage.storage import Storage
 from tests.corpus.planned import WANTED, Output
 from tests.corpus.tars import write_tar
 

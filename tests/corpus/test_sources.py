@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
 from iqa_core.records import Reason
+from iqa_core.storage.storage import Storage
 from tests.bad_images import bad_images
 from tests.corpus.planned import read
 

@@ -27,7 +27,7 @@ from iqa_core.corpus.heartbeats import STALE_S
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import open_score_table
-from iqa_core.corpus.storage import Storage
+from iqa_core.storage.storage import Storage
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact as compacted
 from jobs.score_settings import ScoreSettings

@@ -21,8 +21,8 @@ from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Plan
 from iqa_core.corpus.score_tables import open_score_table
-from iqa_core.corpus.storage import Storage
 from iqa_core.report.scoring_report import gather
+from iqa_core.storage.storage import Storage
 from jobs.select_settings import SelectSettings
 from jobs.selecting import select
 from tests.corpora import tiny_png, write_folder

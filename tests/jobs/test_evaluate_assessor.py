@@ -21,12 +21,12 @@ from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.load import describe, fingerprint
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.records import ImageLimits, Rejection
+from iqa_core.storage.storage import Storage
 from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.evaluation import evaluate

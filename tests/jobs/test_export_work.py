@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.storage import Storage
 from iqa_core.records import ImageLimits
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.samples import value_schema
+from iqa_core.storage.storage import Storage
 from jobs.command import parse
 from jobs.export_work import ExportWork, export_shard
 from jobs.exporting import labelled, shards

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from iqa_core.corpus.heartbeats import Pulse, active
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import exit_code
+from iqa_core.storage.storage import Storage
 from jobs.command import parse
 from jobs.compact_settings import COMPACTION, CompactSettings
 from jobs.compacting import compact

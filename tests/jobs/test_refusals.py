@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.errors import CallerError
-from iqa_core.outputs import SUBMITTED
+from iqa_core.storage.outputs import SUBMITTED
 from jobs.command import JobSettings, parse
 from jobs.compact_settings import CompactSettings
 from jobs.evaluate_settings import EvaluateSettings

@@ -15,11 +15,11 @@ from iqa_core.__main__ import main
 from iqa_core.corpus.heartbeats import Pulse
 from iqa_core.corpus.score_tables import open_score_table, score_ledger
 from iqa_core.corpus.sink import ScoredBatch
-from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
 from iqa_core.errors import CallerError, RunError
 from iqa_core.records import Reason, Rejection
 from iqa_core.report.scoring_report import scoring_report
+from iqa_core.storage.storage import Storage
 from jobs.command import parse
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from iqa_core.corpus.score_tables import open_score_table
-from iqa_core.corpus.storage import Storage
 from iqa_core.report.scoring_report import scoring_report
+from iqa_core.storage.storage import Storage
 from tests.selection.scored_corpora import write_scored_corpus
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -15,8 +15,8 @@ from iqa_core.corpus.packs import chunk_name
 from iqa_core.corpus.plan import Contract, Plan
 from iqa_core.corpus.segments import Draft
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import table_schema
+from iqa_core.storage.storage import Storage
 
 DIMENSIONS = ("layout", "lighting")
 

@@ -13,8 +13,8 @@ from iqa_core.corpus.chunks import Chunk, ReadOptions
 from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.plan import Contract
 from iqa_core.corpus.planning import OnChanged
-from iqa_core.corpus.storage import Storage
 from iqa_core.corpus.table import TABLE_VERSION, table_schema
+from iqa_core.storage.storage import Storage
 from tests.corpora import write_mixed
 from tests.corpus.planned import DIMENSIONS, WANTED, Image, Output, images_of
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from iqa_core.corpus.storage import Storage
 from iqa_core.records import Reason, Rejection
+from iqa_core.storage.storage import Storage
 from serve.bodies import EncodedImage
 from serve.errors import Refusal
 from serve.fetching import NOT_ALLOWED, S3_OPTIONS, Fetcher

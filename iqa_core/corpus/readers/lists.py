@@ -23,12 +23,12 @@ from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Stretch, Survey
 from iqa_core.corpus.column_values import utf8
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.fetching import is_inline
-from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_uris, keys_of, resolve
 from iqa_core.corpus.sources import Source, extension
-from iqa_core.corpus.storage import Storage
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
+from iqa_core.storage.range_file import RangeFile
+from iqa_core.storage.storage import Storage
 
 READ_BYTES = 8 * 2**20
 

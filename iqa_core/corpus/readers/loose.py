@@ -10,8 +10,8 @@ from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch
 from iqa_core.corpus.fetching import fetch_all
 from iqa_core.corpus.readers import metadata
 from iqa_core.corpus.sources import Source
-from iqa_core.corpus.storage import Storage
 from iqa_core.records import ImageLimits
+from iqa_core.storage.storage import Storage
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from iqa_core.corpus.carried_types import Bounds, has_bounds
 from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
 from iqa_core.corpus.column_values import values_of
-from iqa_core.corpus.range_file import RangeFile
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
-from iqa_core.corpus.storage import FetchFailed, Storage
 from iqa_core.records import ImageLimits
+from iqa_core.storage.range_file import RangeFile
+from iqa_core.storage.storage import FetchFailed, Storage
 
 ROWS_PER_READ = 64
 """Rows of the image column decoded from Parquet at a time."""

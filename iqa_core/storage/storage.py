@@ -29,7 +29,9 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from fsspec import available_protocols
 
-from iqa_core.corpus.remote import (
+from iqa_core.errors import CallerError, IqaError, RunError
+from iqa_core.storage.outputs import require_file, require_folder
+from iqa_core.storage.stores import (
     Listed,
     Oversized,
     S3Store,
@@ -41,8 +43,6 @@ from iqa_core.corpus.remote import (
     http_status,
     open_store,
 )
-from iqa_core.errors import CallerError, IqaError, RunError
-from iqa_core.outputs import require_file, require_folder
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from iqa_core.corpus.storage import Storage
+from iqa_core.storage.storage import Storage
 
 BLOCK_BYTES = 256 * 2**10
 """Small reads are served from one block of this size; larger ones are one request of exactly their size."""

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus.storage import (
+from iqa_core.errors import CallerError
+from iqa_core.storage.storage import (
     ABANDONED_S,
     FetchFailed,
     Forbidden,
@@ -27,7 +28,6 @@ from iqa_core.corpus.storage import (
     canonical,
     local_path,
 )
-from iqa_core.errors import CallerError
 
 STORAGE = Storage()
 NOT_UTF_8 = b"caf\xe9.jpg"

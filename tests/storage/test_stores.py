@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import pytest
 
-from iqa_core.corpus.remote import Oversized, failure_named, open_store
-from iqa_core.corpus.storage import FetchFailed, Missing, Storage
 from iqa_core.errors import CallerError
+from iqa_core.storage.storage import FetchFailed, Missing, Storage
+from iqa_core.storage.stores import Oversized, failure_named, open_store
 
 
 @pytest.fixture
