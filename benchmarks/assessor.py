@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.model_shapes import SHAPES, make_prompts
-from iqa_core.assessor.encoding import EncodedBatch
-from iqa_core.assessor.level_head import LevelHead
-from iqa_core.assessor.prefix_sharing import PackedWay, PlainWay
+from iqa_core.assessor.encoders.base import EncodedBatch
+from iqa_core.assessor.model.level_head import LevelHead
+from iqa_core.assessor.model.prefix_sharing import PackedWay, PlainWay
 from iqa_core.flags import StrictParser
 
 DIMENSIONS, SUFFIX_TOKENS, ANSWER_TOKENS = 4, 80, 14

@@ -50,9 +50,9 @@ def measure() -> Mapping[str, Any]:
 
 def lay_out(folder: Path) -> None:
     """The demo checkpoint, told to leave images of this size as they are, and its prompts and level words."""
-    from iqa_core.assessor.checkpoints import materialise
-    from iqa_core.assessor.processors import load_processor
-    from iqa_core.assessor.prompts import build_prompt
+    from iqa_core.assessor.checkpoint.files import materialise
+    from iqa_core.assessor.model.processors import load_processor
+    from iqa_core.assessor.prompts.chat import build_prompt
     from iqa_core.rubrics import load_rubric
 
     source, target = materialise("demo"), folder / "checkpoint"

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from benchmarks.harness import ROOT, main
-from iqa_core.assessor.checkpoints import materialise
-from iqa_core.assessor.models import load_model
-from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.checkpoint.files import materialise
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.objective import losses

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from iqa_core.assessor.manifest import FILE as MANIFEST
+from iqa_core.assessor.checkpoint.manifest import FILE as MANIFEST
 from iqa_core.errors import DONE, CallerError, IqaError, RunError
 from iqa_core.storage.storage import (
     Storage,

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from iqa_core.assessor.checkpoints import materialise
+from iqa_core.assessor.checkpoint.files import materialise
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.load import describe, own_limits
-from iqa_core.assessor.preparers import ModelPreparer
-from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.differences import differences
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.opinions.load import load_opinions

@@ -33,7 +33,7 @@ from typing import Any, BinaryIO
 
 from PIL import AvifImagePlugin
 
-import iqa_core.assessor.preparers  # noqa: F401  a preparer that is unpacked is made of it
+import iqa_core.assessor.preparing.preparers  # noqa: F401  a preparer that is unpacked is made of it
 from iqa_core.deadline import Clock, deadline
 from iqa_core.images import preparing
 from iqa_core.records import Preparer, Rejection

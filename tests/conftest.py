@@ -1,5 +1,6 @@
-"""What all tests share: a quiet environment in which nothing is written into the tree, a real S3 server, a real Ray, and
-being nobody for a while, since root may read everything.
+"""What all tests share: an environment that is quiet and leaves the tree alone, a real S3 server, a real Ray.
+
+And being nobody for a while, since root may read everything.
 """
 
 from __future__ import annotations

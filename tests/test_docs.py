@@ -14,9 +14,9 @@ import pytest
 from pydantic import BaseModel
 
 from iqa_core.__main__ import COMMANDS
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe
-from iqa_core.assessor.manifest import CheckpointManifest, read_manifest
 from iqa_core.corpus.columns import TYPE_NAMES
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, UNSUPPORTED_IMAGE_EXTENSIONS
 from iqa_core.corpus.table import table_schema

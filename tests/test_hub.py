@@ -34,7 +34,7 @@ def test_what_could_leave_a_repository_is_none(name: str) -> None:
 
 
 SCRIPT = """
-from iqa_core.assessor.checkpoints import materialise
+from iqa_core.assessor.checkpoint.files import materialise
 from iqa_core.errors import CallerError
 for name in ["org/bundle/tuned", "org/bundle/none", "org/absent/tuned"]:
     try:

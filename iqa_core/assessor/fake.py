@@ -26,9 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iqa_core.addresses import parse_address
 from iqa_core.errors import CallerError
+from iqa_core.levels import assessments_of
 from iqa_core.records import LEVEL_SCORES, Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
-from iqa_core.scoring import assessments_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from iqa_core.assessor.manifest import GoldenScores
+from iqa_core.assessor.checkpoint.manifest import GoldenScores
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.assessor.samples import read_sample
 from iqa_core.errors import CallerError

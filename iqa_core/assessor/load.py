@@ -10,19 +10,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from iqa_core.assessor.checkpoints import CheckpointDigests, digests, materialise, portable_name, read_json
+from iqa_core.assessor.checkpoint.files import (
+    CheckpointDigests,
+    digests,
+    materialise,
+    portable_name,
+    read_json,
+)
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest
+from iqa_core.assessor.checkpoint.system_prompt import system_prompt
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX, FakeAssessor, FakeOptions, FakePreparer
 from iqa_core.assessor.golden import require_golden
-from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, read_manifest
-from iqa_core.assessor.preparers import ModelPreparer, make_preparer
+from iqa_core.assessor.preparing.preparers import ModelPreparer, make_preparer
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
-from iqa_core.assessor.system_prompt import system_prompt
 from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
+from iqa_core.levels import SCORING_VERSION
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
-from iqa_core.scoring import SCORING_VERSION
 
 FAKE_RUBRIC = "interior-v1"
 
@@ -85,7 +91,7 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
         return FakeAssessor(spec.rubric, spec.preparer)
     if not isinstance(spec.preparer, ModelPreparer):
         raise TypeError(f"no backend takes what {type(spec.preparer).__name__} prepares")
-    from iqa_core.assessor.transformers_backend import TransformersAssessor
+    from iqa_core.assessor.model.backend import TransformersAssessor
 
     folder = materialise(spec.checkpoint, spec.storage_options)
     found = digests(folder)

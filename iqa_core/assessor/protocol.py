@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from iqa_core.assessor.system_prompt import SystemPrompt
+from iqa_core.assessor.checkpoint.system_prompt import SystemPrompt
 from iqa_core.records import Assessment, Preparer, Rejection
 from iqa_core.rubrics import Rubric
 

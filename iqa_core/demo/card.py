@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from iqa_core.assessor.manifest import read_manifest, save_manifest
+from iqa_core.assessor.checkpoint.manifest import read_manifest, save_manifest
 from iqa_core.demo.scenes import DIMENSIONS
 from iqa_core.flags import StrictParser
 

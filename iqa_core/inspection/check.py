@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iqa_core.assessor.checkpoints import materialise
+from iqa_core.assessor.checkpoint.files import materialise
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.golden import TOLERANCE, Scores, differences, sample_scores
-from iqa_core.assessor.levels import level_token_ids
 from iqa_core.assessor.load import golden_of, load_unverified
-from iqa_core.assessor.manifest import CheckpointManifest, GoldenScores, read_manifest
-from iqa_core.assessor.prompts import build_prompt
+from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
 from iqa_core.errors import CallerError
+from iqa_core.levels import assessment_of
 from iqa_core.records import Rejection, RgbImage
 from iqa_core.rubrics import Rubric
-from iqa_core.scoring import assessment_of
 
 if TYPE_CHECKING:
     from iqa_core.inspection.plain import PlainModel
@@ -105,7 +105,7 @@ def _look(
     """Findings of the untouched model, and its scores of the images; none where level words cannot be told apart."""
     if spec.checkpoint.startswith(PREFIX):
         raise CallerError(f"{spec.checkpoint} has no model that could be checked; give a checkpoint")
-    from iqa_core.assessor.processors import load_processor
+    from iqa_core.assessor.model.processors import load_processor
     from iqa_core.inspection.plain import PlainModel
 
     folder = materialise(spec.checkpoint, spec.storage_options)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from iqa_core.assessor.preparers import resized, scaled_down
+from iqa_core.assessor.preparing.preparers import resized, scaled_down
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, extension
 from iqa_core.errors import CallerError, RunError

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.encoding import processed
-from iqa_core.assessor.models import load_model
-from iqa_core.assessor.preparers import QWEN_PROCESSOR, scaled_down
-from iqa_core.assessor.processors import load_processor
-from iqa_core.assessor.prompts import adds_special_tokens
+from iqa_core.assessor.encoders.processor import processed
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.preparing.preparers import QWEN_PROCESSOR, scaled_down
+from iqa_core.assessor.prompts.chat import adds_special_tokens
 from iqa_core.records import RgbImage
 
 

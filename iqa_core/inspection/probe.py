@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.assessor.checkpoints import materialise
+from iqa_core.assessor.checkpoint.files import materialise
+from iqa_core.assessor.checkpoint.manifest import read_manifest
+from iqa_core.assessor.checkpoint.system_prompt import checkpoints_own
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
-from iqa_core.assessor.levels import level_token_ids
 from iqa_core.assessor.load import dtype_of
-from iqa_core.assessor.manifest import read_manifest
-from iqa_core.assessor.prompts import render_prompt
-from iqa_core.assessor.system_prompt import checkpoints_own
+from iqa_core.assessor.prompts.chat import render_prompt
+from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
+from iqa_core.levels import assessment_of
 from iqa_core.records import LEVEL_SCORES, ImageLimits, Rejection, RgbImage
-from iqa_core.scoring import assessment_of
 
 IMAGE = "<image>"
 """Where the image stands in the user's turn."""

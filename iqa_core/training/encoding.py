@@ -16,9 +16,14 @@ import numpy as np
 from PIL import Image
 
 from iqa_core.assessor.direct import read_file
-from iqa_core.assessor.levels import level_token_ids
-from iqa_core.assessor.preparers import ModelPreparer, Ovis2_5Preparer, SmartResizePreparer
-from iqa_core.assessor.prompts import adds_special_tokens, render_prompt, turn_end, with_visual_tokens
+from iqa_core.assessor.preparing.preparers import ModelPreparer, Ovis2_5Preparer, SmartResizePreparer
+from iqa_core.assessor.prompts.chat import (
+    adds_special_tokens,
+    render_prompt,
+    turn_end,
+    with_visual_tokens,
+)
+from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
 from iqa_core.records import ImageHeader, Rejection
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from iqa_core.assessor.encoding import Patching
+    from iqa_core.assessor.encoders.patches import Patching
     from iqa_core.records import RgbImage
 
     RowMaker = Callable[[Sequence["EncodedText"], Sequence[NDArray[np.uint8]]], dict[str, torch.Tensor]]
@@ -218,7 +223,7 @@ class SampleEncoder:
         """The quick way, if it gives for this sample what the checkpoint's own processor gives."""
         import torch
 
-        from iqa_core.assessor.encoding import Patching
+        from iqa_core.assessor.encoders.patches import Patching
 
         is_family = isinstance(self.preparer, SmartResizePreparer) and not isinstance(self.preparer, Ovis2_5Preparer)
         if not is_family or text.ids.count(getattr(self._processor, "image_token_id", None)) != 1:

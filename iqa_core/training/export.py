@@ -9,8 +9,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from iqa_core.assessor.checkpoints import TOKENIZER, materialise
-from iqa_core.assessor.manifest import CheckpointManifest, read_manifest
+from iqa_core.assessor.checkpoint.files import TOKENIZER, materialise
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest
 from iqa_core.assessor.sealing import write_manifest
 from iqa_core.errors import RunError
 from iqa_core.rubrics import Rubric, load_rubric, rubric_names
@@ -61,7 +61,7 @@ def _trained_model(task: TrainingTask, base: Path, checkpoint: Path) -> Any:
     import torch
     from safetensors.torch import load_file
 
-    from iqa_core.assessor.models import load_model
+    from iqa_core.assessor.model.loading import load_model
 
     model = load_model(base, task.recipe.weights_dtype, "cpu", task.threads)
     prepare_parts(model, task.recipe)

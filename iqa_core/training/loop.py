@@ -22,9 +22,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from iqa_core.assessor.checkpoints import materialise
-from iqa_core.assessor.models import load_model
-from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.checkpoint.files import materialise
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.errors import RunError
 from iqa_core.training.augmenting import augmented
 from iqa_core.training.encoding import Batch, SampleEncoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iqa_core.assessor.preparers import ModelPreparer
+from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.rubrics import Rubric
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.samples import TrainingSample

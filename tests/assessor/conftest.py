@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.assessor import tiny
+from tests.assessor.ovis2_5.golden import Golden
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +58,9 @@ def paligemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def idefics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_idefics3(tmp_path_factory.mktemp("idefics"))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """The checkpoint with Ovis2.5's recorded values."""
+    return Golden.load()

@@ -18,8 +18,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from iqa_core.assessor import packing, segment_attention
-from iqa_core.assessor.prefix_sharing import CachedWay, PackedWay, PlainWay
+from iqa_core.assessor.fast import packing, segment_attention
+from iqa_core.assessor.model.prefix_sharing import CachedWay, PackedWay, PlainWay
 from tests.assessor.varlen_kernels import attend_each
 
 DEVICE = torch.device("meta")

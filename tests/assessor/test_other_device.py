@@ -12,10 +12,10 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks.assessor import Engine, pictures
 from benchmarks.model_shapes import SHAPES, Shape
-from iqa_core.assessor.prefix_sharing import PackedWay
-from iqa_core.assessor.preparers import make_preparer
-from iqa_core.assessor.processors import load_processor
-from iqa_core.assessor.transformers_backend import PROBABILITY_TOLERANCE, TransformersAssessor
+from iqa_core.assessor.model.backend import PROBABILITY_TOLERANCE, TransformersAssessor
+from iqa_core.assessor.model.prefix_sharing import PackedWay
+from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.preparing.preparers import make_preparer
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import load_rubric
 from tests.assessor.other_device import DEVICE, moved, other_device

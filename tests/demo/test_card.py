@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iqa_core.assessor.manifest import CheckpointManifest, read_manifest, save_manifest
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest, save_manifest
 from iqa_core.demo.card import CHECKPOINT, DOMAIN, install, with_section
 from iqa_core.demo.scenes import DIMENSIONS
 

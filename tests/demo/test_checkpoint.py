@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from iqa_core.assessor.manifest import read_manifest
+from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.assessor.sealing import write_manifest
 from iqa_core.demo.base import Prompts, level_targets, see

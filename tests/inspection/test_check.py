@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from iqa_core.__main__ import main
+from iqa_core.assessor.checkpoint.manifest import GoldenScores, read_manifest, save_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, own_limits
-from iqa_core.assessor.manifest import GoldenScores, read_manifest, save_manifest
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.sealing import write_manifest
 from iqa_core.errors import CallerError

@@ -9,13 +9,13 @@ import pytest
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.golden import sample_scores
-from iqa_core.assessor.levels import level_token_ids
 from iqa_core.assessor.load import describe, load
-from iqa_core.assessor.prompts import build_prompt
+from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.assessor.samples import SAMPLES, read_sample
 from iqa_core.inspection.plain import PlainModel
+from iqa_core.levels import expected_score, level_probabilities
 from iqa_core.records import ImageLimits
-from iqa_core.scoring import expected_score, level_probabilities
 from tests.assessor import tiny
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 
 from iqa_core.__main__ import main
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.samples import SAMPLES, read_sample
 from iqa_core.errors import CallerError
 from iqa_core.inspection.probe import probe

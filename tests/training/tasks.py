@@ -7,7 +7,7 @@ from typing import Any
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe
-from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from iqa_core.assessor.prompts import build_prompt
+from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.encoding import IGNORED, PatchedRows, SampleEncoder, read_image

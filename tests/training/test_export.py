@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from iqa_core.assessor.direct import assess_images, load_assessor
-from iqa_core.assessor.models import load_model
+from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import RunError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import Assessment

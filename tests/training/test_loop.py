@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from iqa_core.assessor.checkpoints import materialise
-from iqa_core.assessor.models import load_model
+from iqa_core.assessor.checkpoint.files import materialise
+from iqa_core.assessor.model.loading import load_model
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.parts import ADAPTER, part_of
 from iqa_core.training.validation import RANK

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from iqa_core.assessor.models import load_model
+from iqa_core.assessor.model.loading import load_model
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.encoding import IGNORED, Batch
 from iqa_core.training.objective import losses

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from iqa_core.assessor.models import load_model
+from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import CallerError
 from iqa_core.training.parts import (
     ADAPTER,

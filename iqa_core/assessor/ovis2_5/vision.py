@@ -18,9 +18,9 @@ from torch import nn
 from torch.nn import functional
 from transformers.activations import ACT2FN
 
+from iqa_core.assessor.fast.segment_attention import Segments, attend_segments, segments_of
 from iqa_core.assessor.ovis2_5.configuration import NUM_INDICATORS, Ovis2_5VisionConfig
 from iqa_core.assessor.ovis2_5.sizes import MERGE
-from iqa_core.assessor.segment_attention import Segments, attend_segments, segments_of
 
 ROPE_BASE = 10_000.0
 

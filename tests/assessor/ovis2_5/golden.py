@@ -44,7 +44,7 @@ class Golden:
     def load(cls) -> Golden:
         from transformers import AutoModelForImageTextToText
 
-        from iqa_core.assessor.processors import load_processor
+        from iqa_core.assessor.model.processors import load_processor
 
         register_ovis2_5()
         return cls(AutoModelForImageTextToText.from_pretrained(FOLDER).eval(), load_processor(FOLDER))

@@ -16,11 +16,11 @@ from PIL import Image
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load
-from iqa_core.assessor.models import load_model
-from iqa_core.assessor.preparers import Ovis2_5Preparer, make_preparer
-from iqa_core.assessor.processors import load_processor
+from iqa_core.assessor.model.backend import TransformersAssessor
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.preparing.preparers import Ovis2_5Preparer, make_preparer
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.assessor.transformers_backend import TransformersAssessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, RgbImage
 from tests.assessor.other_device import moved, other_device

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.processing import Ovis2_5ImageProcessor
 from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
-from iqa_core.assessor.processors import load_processor
-from iqa_core.assessor.prompts import build_prompt
+from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.rubrics import load_rubric
 from tests.assessor.ovis2_5.golden import FOLDER, Golden, rubric_toml
 

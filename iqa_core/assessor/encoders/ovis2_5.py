@@ -1,0 +1,47 @@
+"""Prepared images and a rubric's prompts -> token ids and patches as Ovis2.5 takes them, pixels on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, split_prompts
+from iqa_core.assessor.ovis2_5.patches import patchify
+from iqa_core.assessor.ovis2_5.sizes import MERGE, PATCH
+
+
+class Ovis2_5Encoder:
+    """An `Encoder` for pixels that have their final size: they travel as 8 bits, and are scaled and cut over there."""
+
+    def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any) -> None:
+        self._settings = processor.image_processor
+        self._model = model
+        self._tokens = cache(
+            lambda visual_tokens: split_prompts(processor.token_ids(prompts_K, [visual_tokens] * len(prompts_K)))
+        )
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+        grids = [(pixels.shape[0] // PATCH, pixels.shape[1] // PATCH) for pixels in images]
+        patches = torch.cat([self.patches(pixels) for pixels in images])
+        return EncodedBatch(
+            tuple(self.tokens(grid) for grid in grids),
+            {
+                "pixel_values": patches.to(self._model.dtype),
+                "grid_thws": torch.tensor([(1, *grid) for grid in grids]),
+            },
+        )
+
+    def patches(self, pixels_HWC: NDArray[np.uint8]) -> torch.Tensor:
+        """Normalised patches (P, 768), float32, on the model's device."""
+        settings = self._settings
+        pixels = torch.from_numpy(np.require(pixels_HWC, requirements="W")).to(self._model.device)
+        return patchify(pixels, settings.image_mean, settings.image_std, settings.rescale_factor)
+
+    def tokens(self, grid: tuple[int, int]) -> PromptTokens:
+        """Of all prompts around an image of so many patches; made once per number of them."""
+        return self._tokens(grid[0] * grid[1] // MERGE**2)

@@ -1,0 +1,82 @@
+"""Prepared images and a rubric's prompts -> what a checkpoint's own processor makes of them, for any model.
+
+Shape suffixes: N images, K prompts, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, split_prompts
+from iqa_core.assessor.prompts.chat import adds_special_tokens
+
+
+class ProcessorEncoder:
+    """For any model: the checkpoint's own processor on the first prompt; the other prompts only add their ends."""
+
+    def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any, *, resizes: bool) -> None:
+        self._processor = processor
+        self._prompt = prompts_K[0]
+        self._model = model
+        self._settings = {} if resizes else {"do_resize": False}
+        self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
+        self._suffixes_K = self._common_suffixes(prompts_K)
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+        inputs = self._processed([self._prompt] * len(images), images)
+        ids_NT, mask_NT = inputs.pop("input_ids"), inputs.pop("attention_mask").bool()
+        per_token = {name: value for name, value in inputs.items() if value.shape == ids_NT.shape}
+        prompts = []
+        for i, mask_T in enumerate(mask_NT):
+            ids = tuple(ids_NT[i][mask_T].tolist())
+            length = len(ids) - len(self._suffixes_K[0])
+            if ids[length:] != self._suffixes_K[0]:
+                raise ValueError(
+                    f"the prompt ends in other tokens behind an image of {images[i].shape[:2]} than behind a grey one"
+                )
+            types = {name: tuple(value[i][mask_T].tolist()[:length]) for name, value in per_token.items()}
+            prompts.append(PromptTokens(ids[:length], self._suffixes_K, types))
+        pixels = {name: value for name, value in inputs.items() if name not in per_token}
+        return EncodedBatch(tuple(prompts), pixels)
+
+    def _processed(self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+        return processed(
+            self._processor,
+            self._model,
+            texts,
+            [Image.fromarray(pixels) for pixels in images],
+            {"padding": True, "add_special_tokens": self._adds_special},
+            self._settings,
+        )
+
+    def _common_suffixes(self, prompts_K: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Ends of the prompts with the image in place; they are the same for every image. Tried on a grey one."""
+        grey = np.full((64, 64, 3), 128, np.uint8)
+        encoded = [self._processed([prompt], [grey])["input_ids"][0].tolist() for prompt in prompts_K]
+        return split_prompts(encoded).suffixes
+
+
+def processed(
+    processor: Any,
+    model: Any,
+    texts: Sequence[str],
+    images: Sequence[Image.Image],
+    text_settings: Mapping[str, Any],
+    image_settings: Mapping[str, Any],
+) -> dict[str, torch.Tensor]:
+    """What a checkpoint's own processor makes of prompts with an image each, on the model's device."""
+    inputs = processor(
+        text=list(texts),
+        images=[[image] for image in images],
+        text_kwargs=dict(text_settings),
+        images_kwargs=dict(image_settings),
+        return_tensors="pt",
+    )
+    inputs.pop("labels", None)  # PaliGemma's processor makes some for training
+    return dict(inputs.to(model.device, model.dtype))

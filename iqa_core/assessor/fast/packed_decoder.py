@@ -1,0 +1,217 @@
+"""Embedded prompts that share their beginnings -> hidden states where the level words come, in one forward pass.
+
+Takes over the weights of a decoder of transformers and stands in for its forward. All tokens of a batch that are not
+padding lie in one flat sequence (see packing), so everything but attention is one matrix product over all of them, and
+no second pass over the weights is needed for the suffixes. The last layer computes keys and values for all tokens, and
+the rest for the last tokens of the prompts alone.
+
+Projections of query, key and value are one matrix. Its rows are put in another order, in which the two numbers that a
+rotary position turns stand together: then turning is one complex product. One thread, 585 tokens, 12 heads of 32: 0.11
+ms instead of 0.60. Queries and keys change alike, so their products stay.
+
+Shape suffixes: S tokens of the flat sequence, D width of the model, H heads, G heads of keys and values, E width of a
+head, A axes of rotary positions (3 where images have rows and columns), R rows that are read, N images, T padded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from iqa_core.assessor.fast.packing import (
+    Packing,
+    attend,
+    attend_last,
+    packing_of,
+)
+
+PACKABLE = frozenset("llama mistral qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text".split())
+"""Model types of decoders built from the same parts: root mean square norms before attention and before a gated MLP,
+rotary positions over whole heads. That a decoder is equal to its packed form is checked when a checkpoint is loaded."""
+
+
+def is_packable(decoder: Any) -> bool:
+    """Whether a decoder of transformers is of a kind that `PackedDecoder` computes."""
+    config = decoder.config
+    windows = [kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"]
+    is_windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return config.model_type in PACKABLE and not windows and not is_windowed
+
+
+class PackedDecoder:
+    """A decoder's weights, used on flat sequences."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self._layers = [PackedLayer(layer) for layer in decoder.layers]
+        self._norm = Norm(decoder.norm)
+        self._is_multi_axis = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})
+        self.packing: Packing | None = None
+        """Of the batch that comes next."""
+
+    def release(self) -> None:
+        """Let go of the decoder's projections that were copied; its own forward cannot be used any more."""
+        for layer in self._decoder.layers:
+            for name in ("q_proj", "k_proj", "v_proj"):
+                delattr(layer.self_attn, name)
+
+    def forward(
+        self,
+        inputs_embeds: torch.Tensor,
+        position_ids: torch.Tensor | None = None,
+        visual_pos_masks: torch.Tensor | None = None,
+        deepstack_visual_embeds: list[torch.Tensor] | None = None,
+        **_: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states of the last tokens of all prompts, shape (N, K, D), from embeddings (N, T, D).
+
+        position_ids: (N, T) or (A, N, T); None counts tokens. The last two arguments are those of Qwen3-VL: what is
+        added to the visual tokens after each of the first layers.
+        """
+        packing = self.packing
+        assert packing is not None, "the lengths of the prompts come first"
+        hidden_SD = inputs_embeds.flatten(0, 1)
+        hidden_SD = hidden_SD[packing.rows_S] if packing.is_padded else hidden_SD
+        turns = self._turns(packing, position_ids, hidden_SD)
+        visual_S = None if visual_pos_masks is None else visual_pos_masks.flatten()[packing.rows_S]
+        added = deepstack_visual_embeds or []
+        for number, layer in enumerate(self._layers[:-1]):
+            hidden_SD, turns, packing = _brought(layer.device, hidden_SD, turns, packing)
+            hidden_SD = layer(hidden_SD, turns, packing)
+            if visual_S is not None and number < len(added):
+                hidden_SD[visual_S.to(hidden_SD.device)] += added[number].to(hidden_SD)
+        last = self._layers[-1]
+        last_RD = last.last(*_brought(last.device, hidden_SD, turns, packing))
+        last_RD = self._norm(last_RD.to(self._decoder.norm.weight.device))
+        return BaseModelOutputWithPast(last_hidden_state=last_RD.unflatten(0, (len(packing.images), -1)))
+
+    def _turns(self, packing: Packing, position_ids: torch.Tensor | None, hidden_SD: torch.Tensor) -> torch.Tensor:
+        if position_ids is None:
+            positions = packing.within_S[None]
+        else:
+            positions = position_ids.flatten(-2)[..., packing.position_rows_S]
+            positions = positions[-3:, None] if positions.ndim == 2 else positions[None]
+        if self._is_multi_axis and positions.ndim == 2:
+            positions = positions.expand(3, 1, -1)
+        cos_SE, sin_SE = (part[0] for part in self._decoder.rotary_emb(hidden_SD, positions))
+        return turns_of(cos_SE, sin_SE)
+
+
+def _brought(
+    device: torch.device, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing
+) -> tuple[torch.Tensor, torch.Tensor, Packing]:
+    """What a layer is given, on its device: layers may be spread over several."""
+    if hidden_SD.device == device:
+        return hidden_SD, turns, packing
+    return hidden_SD.to(device), turns.to(device), packing_of(packing.images, device)
+
+
+def turns_of(cos_SE: torch.Tensor, sin_SE: torch.Tensor) -> torch.Tensor:
+    """Rotary positions in the form that `turned` takes, complex (S, 1, E/2); both halves of a head turn alike."""
+    half = cos_SE.shape[-1] // 2
+    return torch.complex(cos_SE[:, :half].float(), sin_SE[:, :half].float())[:, None]
+
+
+def turned(heads_SHE: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Queries or keys, in the order of `pairs_together`, turned by their rotary positions in float32."""
+    pairs = torch.view_as_complex(heads_SHE.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(heads_SHE.dtype)
+
+
+def pairs_together(rows: torch.Tensor, width: int) -> torch.Tensor:
+    """Rows of queries or keys with heads of a width, reordered: 0, E/2, 1, E/2 + 1, …"""
+    return rows.unflatten(0, (-1, 2, width // 2)).transpose(1, 2).flatten(0, 2)
+
+
+class PackedLayer:
+    """One layer: attention and a gated MLP, each behind a norm and added to what came in."""
+
+    def __init__(self, layer: Any) -> None:
+        attention = layer.self_attn
+        self._head_width: int = attention.head_dim
+        self._scale: float = attention.scaling
+        self._num_heads = attention.q_proj.out_features // self._head_width
+        self._num_key_heads = attention.k_proj.out_features // self._head_width
+        self._norm = Norm(layer.input_layernorm)
+        self._weight, self._bias = self._fused(attention)
+        self._query_norm, self._key_norm = (self._head_norm(attention, name) for name in ("q_norm", "k_norm"))
+        self._out = attention.o_proj
+        self._mlp_norm = Norm(layer.post_attention_layernorm)
+        self._mlp = layer.mlp
+
+    @property
+    def device(self) -> torch.device:
+        return self._weight.device
+
+    def __call__(self, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing) -> torch.Tensor:
+        width = self._num_heads * self._head_width
+        mixed = functional.linear(self._norm(hidden_SD), self._weight, self._bias)
+        query_SHE, key_SGE = self._turned(mixed, turns)
+        value_SGE = mixed[:, width + key_SGE.shape[1] * self._head_width :].unflatten(1, (-1, self._head_width))
+        attended_SHE = attend(packing, query_SHE, key_SGE, value_SGE, self._scale)
+        return self._finish(hidden_SD, attended_SHE)
+
+    def last(self, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Only what the last tokens of the prompts need, shape (R, D)."""
+        width = self._num_heads * self._head_width
+        normed_SD = self._norm(hidden_SD)
+        bias = (None, None) if self._bias is None else (self._bias[:width], self._bias[width:])
+        query = functional.linear(normed_SD[packing.read_R], self._weight[:width], bias[0])
+        mixed = functional.linear(normed_SD, self._weight[width:], bias[1]).unflatten(1, (2, -1, self._head_width))
+        query_RHE = turned(
+            self._normed(query.unflatten(1, (-1, self._head_width)), self._query_norm), turns[packing.read_R]
+        )
+        key_SGE = turned(self._normed(mixed[:, 0], self._key_norm), turns)
+        attended_RHE = attend_last(packing, query_RHE, key_SGE, mixed[:, 1], self._scale)
+        return self._finish(hidden_SD[packing.read_R], attended_RHE)
+
+    def _turned(self, mixed: torch.Tensor, turns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        heads = mixed.unflatten(1, (-1, self._head_width))[:, : self._num_heads + self._num_key_heads]
+        if self._query_norm is not None and self._key_norm is not None:
+            query, key = heads.split([self._num_heads, self._num_key_heads], dim=1)
+            heads = torch.cat([self._query_norm(query), self._key_norm(key)], dim=1)
+        query, key = turned(heads, turns).split([self._num_heads, self._num_key_heads], dim=1)
+        return query, key
+
+    def _finish(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        hidden = hidden + self._out(attended.flatten(1))
+        return hidden + gated_mlp(self._mlp, self._mlp_norm(hidden))
+
+    def _fused(self, attention: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        weight = self._stacked([part.weight for part in parts])
+        return weight, None if parts[0].bias is None else self._stacked([part.bias for part in parts])
+
+    def _stacked(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        query, key, value = (part.detach() for part in parts)
+        return torch.cat([pairs_together(query, self._head_width), pairs_together(key, self._head_width), value])
+
+    def _head_norm(self, attention: Any, name: str) -> Norm | None:
+        norm = getattr(attention, name, None)
+        return None if norm is None else Norm(norm, pairs_together(norm.weight.detach(), self._head_width))
+
+    @staticmethod
+    def _normed(heads: torch.Tensor, norm: Norm | None) -> torch.Tensor:
+        return heads if norm is None else norm(heads)
+
+
+class Norm:
+    """A root mean square norm of transformers in one kernel."""
+
+    def __init__(self, norm: Any, weight: torch.Tensor | None = None) -> None:
+        self._weight = norm.weight.detach() if weight is None else weight
+        self._epsilon: float = norm.variance_epsilon
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(hidden, (hidden.shape[-1],), self._weight, self._epsilon)
+
+
+def gated_mlp(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """A gated MLP of transformers, in place: new tensors for activation and product took a quarter of its time."""
+    gate = mlp.gate_proj(hidden)
+    gate = functional.silu(gate, inplace=True) if isinstance(mlp.act_fn, torch.nn.SiLU) else mlp.act_fn(gate)
+    projected: torch.Tensor = mlp.down_proj(gate.mul_(mlp.up_proj(hidden)))
+    return projected

@@ -1,0 +1,196 @@
+"""Prepared images -> level logits -> assessments, by any image-text-to-text checkpoint that transformers knows.
+
+An encoder turns images and prompts into token ids and pixel tensors (encoding); what the prompts of an image have in
+common goes through the model once (prefix_sharing); the level words' rows of the output matrix give their logits in
+float32 (level_head). Images of like size go together, in batches bounded by tokens.
+
+Shape suffixes: N images, K dimensions, L levels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.encoders.base import Encoder
+from iqa_core.assessor.encoders.ovis2_5 import Ovis2_5Encoder
+from iqa_core.assessor.encoders.patches import PatchEncoder
+from iqa_core.assessor.encoders.processor import ProcessorEncoder
+from iqa_core.assessor.encoders.tiles import TileEncoder
+from iqa_core.assessor.fast.packed_tower import FAMILY
+from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_way
+from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
+from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
+from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.level_tokens import level_token_ids
+from iqa_core.levels import assessments_of
+from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
+from iqa_core.rubrics import Rubric
+
+TOO_LARGE = Rejection(Reason.ASSESSOR_FAILED, "the image alone does not fit into the memory of the device")
+
+PROBABILITY_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+"""Between the shared way and one prompt at a time, when a checkpoint is loaded."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
+
+CPU_BATCH_TOKENS = 2048
+"""More at once leaves the caches of a CPU: 206 ms for each image of 585 tokens alone, 183 by twos, 185 by fours, 197 by
+eights (one thread, 7.4 million parameters)."""
+
+MAX_PADDING = 0.05
+"""Of a batch's tokens, where rows are padded to the longest."""
+
+
+class TransformersAssessor:
+    """A loaded checkpoint with its rubric; obeys `iqa_core.assessor.protocol.Assessor`."""
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        rubric: Rubric,
+        preparer: ModelPreparer,
+        batch_tokens: int,
+    ) -> None:
+        """Takes the model over: its output matrix is replaced by the rows of the level words, its forward by ours.
+
+        Raises CallerError when the level words cannot be told apart by one token each.
+        """
+        self.rubric = rubric
+        self.preparer = preparer
+        self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
+        prompts_K = [build_prompt(processor, rubric, dimension, rubric.system) for dimension in rubric.dimensions]
+        self._columns = LevelColumns(
+            [level_token_ids(processor.tokenizer, prompt, rubric.levels) for prompt in prompts_K]
+        )
+        model.set_output_embeddings(LevelHead(model.get_output_embeddings(), self._columns.ids_V))
+        self.model = model.eval()
+        self._encoder = make_encoder(processor, prompts_K, model, preparer)
+        probe = [preparer.prepare(image) for image in probe_images()]
+        self._way = choose_way(model, self._encoder, probe, PROBABILITY_TOLERANCE[model.dtype])
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        rubric: Rubric,
+        preparer: ModelPreparer,
+        dtype: str,
+        config: AssessorConfig,
+    ) -> TransformersAssessor:
+        """Loads a complete checkpoint folder: safetensors only, no code from the checkpoint, nothing fetched.
+
+        dtype: float32 or bfloat16. Raises CallerError when the checkpoint cannot be loaded whole.
+        """
+        _keep_freed_memory()
+        processor = load_processor(folder)
+        model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
+        return cls(model, processor, rubric, preparer, config.batch_tokens)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        device = self.model.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
+
+    def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
+        """One result per prepared image, in order; images of like size are batched up to `batch_tokens`."""
+        results: dict[int, Assessment | Rejection] = {}
+        for group in self._groups(images):
+            results.update(zip(group, self._assess_batch([images[i] for i in group]), strict=True))
+        return [results[i] for i in range(len(images))]
+
+    def _groups(self, images: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:
+        group: list[int] = []
+        tokens_of_group = 0
+        tokens = [self.preparer.tokens(pixels) for pixels in images]
+        for i in sorted(range(len(images)), key=lambda i: (tokens[i], images[i].shape)):
+            is_over = tokens_of_group + tokens[i] > self._batch_tokens
+            if group and (is_over or self._is_wasteful(len(group), tokens_of_group, tokens[i])):
+                yield group
+                group, tokens_of_group = [], 0
+            group.append(i)
+            tokens_of_group += tokens[i]
+        if group:
+            yield group
+
+    def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
+        """Whether so many images with so many tokens are padded too much by a longer one; text is left out of it."""
+        if not self._way.pads:
+            return False
+        visual = longest - self.preparer.cost.text_tokens
+        padding = count * longest - tokens
+        return padding > MAX_PADDING * visual * (count + 1)
+
+    def _assess_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
+        try:
+            return assessments_of(self.level_logits(images))
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                return [TOO_LARGE]
+        # outside of the handler, whose traceback would keep the failed batch's tensors alive
+        half = len(images) // 2
+        return self._assess_batch(images[:half]) + self._assess_batch(images[half:])
+
+    def level_logits(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Logits of the level words, worst to best, shape (N, K, L), of one batch of prepared images."""
+        with _without_denormals():
+            logits_NKV = self._way.logits(self._encoder(images))
+        return np.asarray(self._columns.of(logits_NKV).numpy())
+
+    @property
+    def tokens(self) -> TokenCount:
+        """What went through the language model so far."""
+        return self._way.count
+
+
+def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
+    if isinstance(preparer, SmartResizePreparer) and model.config.model_type in FAMILY:
+        return PatchEncoder(processor, prompts_K, model)
+    if isinstance(preparer, TilingPreparer):
+        return TileEncoder(processor, prompts_K, model, preparer.tiling)
+    if model.config.model_type == MODEL_TYPE:
+        return Ovis2_5Encoder(processor, prompts_K, model)
+    return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
+
+
+def probe_images() -> list[RgbImage]:
+    """Two small pictures of different shapes, for trying a model."""
+    rng = np.random.default_rng(0)
+    sizes = ((96, 96), (64, 160))
+    return [
+        RgbImage(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), ImageHeader(width, height, "png", 1))
+        for height, width in sizes
+    ]
+
+
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 are zero: an attention whose softmax made many of them took 126 ms on a CPU instead of 12."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep large blocks: getting them anew took a tenth of the time, 8,500 page faults an image."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, 2**30)
+        mallopt(M_MMAP_THRESHOLD, 2**30)

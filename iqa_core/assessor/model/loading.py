@@ -1,0 +1,74 @@
+"""A checkpoint folder -> its model, whole and exact, on a device or spread over several."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForImageTextToText
+
+from iqa_core.assessor.model.spreading import spread
+from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
+from iqa_core.errors import CallerError
+
+
+def load_model(folder: Path, dtype: str, device: str, threads: int | None, num_gpus: float | None = None) -> Any:
+    """The image-text-to-text model of a complete checkpoint folder: safetensors, none of its code, nothing fetched.
+
+    dtype: float32 or bfloat16. device: auto, cpu or cuda. threads: of torch on the CPU; None is all that are usable.
+    num_gpus: as in AssessorConfig.
+    Raises CallerError when the checkpoint cannot be loaded whole, or there are no such devices.
+    """
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))  # Ray sets OMP_NUM_THREADS=1 in actors
+    _forbid_reduced_precision()
+    where = _devices(device, num_gpus)
+    register_ovis2_5()
+    transformers.utils.logging.disable_progress_bar()  # one bar per actor would end up in the driver's log
+    try:
+        model, loading = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise CallerError(f"checkpoint {folder} cannot be loaded: {error}") from None
+    absent = sorted(loading["missing_keys"]) + sorted(str(key) for key in loading["mismatched_keys"])
+    if absent:
+        raise CallerError(
+            f"checkpoint {folder} lacks {len(absent)} of the model's weights, {absent[0]} among them; "
+            "they would be random numbers"
+        )
+    return spread(model, where).eval()
+
+
+def _devices(name: str, num_gpus: float | None) -> list[torch.device]:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise CallerError("--assessor.device is cuda, but torch sees no CUDA device; choose cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if num_gpus is None:
+        return [torch.device(name)]
+    there = torch.cuda.device_count() if name == "cuda" else 0
+    if num_gpus > there:
+        raise CallerError(
+            f"--assessor.num-gpus {num_gpus:g}, but this process has {there} CUDA devices; "
+            "reserve as many for it, or lower it"
+        )
+    if num_gpus < 1:  # another process has the rest: running out of memory must stay this one's affair
+        torch.cuda.set_per_process_memory_fraction(num_gpus)
+    return [torch.device("cuda", number) for number in range(max(1, int(num_gpus)))]
+
+
+def _forbid_reduced_precision() -> None:
+    """float32 means float32, and the same kernels are chosen every time."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

@@ -1,0 +1,289 @@
+"""Encoded images and a model -> level logits, with what the prompts of an image have in common computed once.
+
+Three ways, all equal to one forward per prompt; `choose_way` takes the first that a model allows:
+
+packed   all tokens in one flat forward pass, by our own decoder on the model's weights (packed_decoder)
+cached   the model's own forward on the prefix, then on each suffix with the prefix's keys and values
+plain    one forward per prompt: for models whose image tokens look at the text behind them, so that nothing is shared
+
+Shape suffixes: N images, K dimensions, V rows of the output matrix that are kept, D width of the model, T tokens,
+A axes of rotary positions.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
+from iqa_core.assessor.encoders.patches import PatchEncoder
+from iqa_core.assessor.fast.packed_decoder import PackedDecoder, is_packable
+from iqa_core.assessor.fast.packed_tower import PackedTower
+from iqa_core.assessor.fast.packing import PromptLengths, packing_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TokenCount:
+    """Tokens that went through the language model, and those among them that were padding."""
+
+    real: int = 0
+    padding: int = 0
+
+    @property
+    def waste(self) -> float:
+        """Padding as a share of all, 0 to 1."""
+        return self.padding / max(self.real + self.padding, 1)
+
+
+class Way(ABC):
+    """How one batch goes through the model; its output matrix must have been replaced by a LevelHead."""
+
+    pads = True
+    """Rows of a batch are as long as its longest."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.count = TokenCount()
+
+    @classmethod
+    def of(cls, model: Any, encoder: Encoder) -> Self | None:
+        """This way for a model; None if it is not of the kind."""
+        return cls(model)
+
+    def settled(self) -> Self:
+        """It is kept: start counting, let go of what only the other ways need."""
+        self.count = TokenCount()
+        return self
+
+    def undo(self) -> None:  # noqa: B027  (most ways replace nothing)
+        """Give back whatever was replaced in the model."""
+
+    @abstractmethod
+    def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        """Logits of the kept rows at the end of every prompt, float32 on the CPU, shape (N, K, V)."""
+
+    def _padded(self, sequences: Sequence[Sequence[int]], side: str = "right") -> torch.Tensor:
+        rows = [torch.tensor(sequence) for sequence in sequences]
+        return pad_sequence(rows, batch_first=True, padding_side=side).to(self._model.device)
+
+    def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
+        """All on the model's device, where a tower of transformers wants sizes too."""
+        return {name: value.to(self._model.device) for name, value in batch.pixels.items()}
+
+    def _tokens(
+        self, prompts: Sequence[PromptTokens], ends: Sequence[Sequence[int]], *, with_types: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """The arguments with one entry per token, for prefixes with something behind, padded on the right."""
+        whole = [[*prompt.prefix, *end] for prompt, end in zip(prompts, ends, strict=True)]
+        names = prompts[0].types if with_types else ()
+        types = {
+            name: [[*prompt.types[name], *[0] * len(end)] for prompt, end in zip(prompts, ends, strict=True)]
+            for name in names
+        }
+        mask = self._padded([[1] * len(tokens) for tokens in whole])
+        rows = {"input_ids": whole, **types}
+        return {**{name: self._padded(row) for name, row in rows.items()}, "attention_mask": mask}
+
+
+class PlainWay(Way):
+    """One prompt of each image at a time."""
+
+    @torch.inference_mode()
+    def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        num_prompts = len(batch.prompts[0].suffixes)
+        return torch.stack([self._logits(batch, k) for k in range(num_prompts)], dim=1)
+
+    def _logits(self, batch: EncodedBatch, k: int) -> torch.Tensor:
+        tokens = self._tokens(batch.prompts, [prompt.suffixes[k] for prompt in batch.prompts])
+        lengths_N = tokens["attention_mask"].sum(dim=1)
+        self.count.real += int(lengths_N.sum())
+        self.count.padding += tokens["attention_mask"].numel() - int(lengths_N.sum())
+        logits_NTV = self._model(**tokens, **self._pixels(batch), use_cache=False).logits
+        return logits_NTV[torch.arange(len(lengths_N)), lengths_N - 1].cpu()
+
+
+class CachedWay(Way):
+    """The prefixes first, then each suffix behind them. Padding stands before the prefixes, so that windows fit."""
+
+    @torch.inference_mode()
+    def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        cache = DynamicCache()  # whole layers even where a model would keep a window: suffixes are cropped off again
+        tokens = self._prefixes(batch.prompts)
+        self._model(**tokens, **self._pixels(batch), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        mask_NT = tokens["attention_mask"]
+        found = []
+        for k in range(len(batch.prompts[0].suffixes)):
+            found.append(self._continued(batch.prompts, k, mask_NT, cache))
+            cache.crop(-max(len(prompt.suffixes[k]) for prompt in batch.prompts))
+        return torch.stack(found, dim=1)
+
+    def _prefixes(self, prompts: Sequence[PromptTokens]) -> dict[str, torch.Tensor]:
+        lengths = [len(prompt.prefix) for prompt in prompts]
+        self.count.real += sum(lengths) + sum(len(end) for prompt in prompts for end in prompt.suffixes)
+        self.count.padding += max(lengths) * len(lengths) - sum(lengths)
+        rows: dict[str, Sequence[Sequence[int]]] = {
+            name: [prompt.types[name] for prompt in prompts] for name in prompts[0].types
+        }
+        rows |= {"input_ids": [prompt.prefix for prompt in prompts], "attention_mask": [[1] * n for n in lengths]}
+        tokens = {name: self._padded(row, side="left") for name, row in rows.items()}
+        width = max(lengths)
+        positions = [
+            torch.nn.functional.pad(_positions_of(prompt), (width - len(prompt.prefix), 0)) for prompt in prompts
+        ]
+        tokens["position_ids"] = torch.stack(positions, dim=-2).to(self._model.device)
+        return tokens
+
+    def _continued(
+        self, prompts: Sequence[PromptTokens], k: int, mask_NT: torch.Tensor, cache: DynamicCache
+    ) -> torch.Tensor:
+        ends = [prompt.suffixes[k] for prompt in prompts]
+        ids_NT = self._padded(ends)
+        own_NT = self._padded([[1] * len(end) for end in ends])
+        lengths_N = own_NT.sum(dim=1)
+        self.count.padding += own_NT.numel() - int(lengths_N.sum())
+        firsts_N = torch.tensor([prompt.next_position for prompt in prompts], device=ids_NT.device)
+        positions = firsts_N[:, None] + torch.arange(ids_NT.shape[1], device=ids_NT.device)
+        if prompts[0].positions is not None:
+            positions = positions.expand(len(prompts[0].positions), -1, -1)
+        logits_NTV = self._model(
+            input_ids=ids_NT,
+            position_ids=positions,
+            attention_mask=torch.cat([mask_NT, own_NT], dim=1),
+            **{name: torch.zeros_like(ids_NT) for name in prompts[0].types},
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        return logits_NTV[torch.arange(len(ends)), lengths_N - 1].cpu()
+
+
+class PackedWay(Way):
+    """Everything in one pass; images of different sizes cost no padding."""
+
+    pads = False
+
+    def __init__(self, model: Any, encoder: Encoder) -> None:
+        super().__init__(model)
+        self._decoder = model.get_decoder()
+        self._packed = PackedDecoder(self._decoder)
+        self._decoder.forward = self._packed.forward
+        self._encoder = encoder if isinstance(encoder, PatchEncoder) else None
+        self._tower = None
+        if self._encoder is not None:
+            self._tower = PackedTower(model.model.visual)
+            model.model.visual.forward = self._tower.forward
+            self._encoder.patching = replace(self._encoder.patching_of_model, frames=1)
+
+    @classmethod
+    def of(cls, model: Any, encoder: Encoder) -> Self | None:
+        return cls(model, encoder) if is_packable(model.get_decoder()) else None
+
+    def settled(self) -> Self:
+        self._packed.release()
+        if self._tower is not None:
+            self._tower.release()
+        return super().settled()
+
+    def undo(self) -> None:
+        del self._decoder.forward
+        if self._encoder is not None:
+            del self._model.model.visual.forward
+            self._encoder.patching = self._encoder.patching_of_model
+
+    @torch.inference_mode()
+    def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        prompts = batch.prompts
+        lengths = tuple(PromptLengths(len(prompt.prefix), tuple(map(len, prompt.suffixes))) for prompt in prompts)
+        self.count.real += sum(length.total for length in lengths)
+        self._packed.packing = packing_of(lengths, self._model.device)
+        ends = [[token for suffix in prompt.suffixes for token in suffix] for prompt in prompts]
+        tokens = self._tokens(prompts, ends, with_types=prompts[0].positions is None)
+        if prompts[0].positions is not None:
+            tokens["position_ids"] = self._positions(prompts, tokens["input_ids"].shape[1])
+        return self._model(**tokens, **self._pixels(batch), use_cache=False).logits.cpu()
+
+    def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
+        """As they come: our own towers read sizes on the CPU, without waiting for a GPU."""
+        return dict(batch.pixels)
+
+    def _positions(self, prompts: Sequence[PromptTokens], width: int) -> torch.Tensor:
+        rows = []
+        for prompt in prompts:
+            assert prompt.positions is not None
+            rest = prompt.next_position + torch.arange(width - len(prompt.prefix))
+            rows.append(torch.cat([prompt.positions, rest.expand(len(prompt.positions), -1)], dim=1))
+        return torch.stack(rows, dim=1).to(self._model.device)
+
+
+def _positions_of(prompt: PromptTokens) -> torch.Tensor:
+    """Rotary positions of the prefix: (T,) where the model counts, else (A, T)."""
+    return torch.arange(len(prompt.prefix)) if prompt.positions is None else prompt.positions
+
+
+def choose_way(model: Any, encoder: Encoder, images: Sequence[NDArray[np.uint8]], tolerance: float) -> Way:
+    """The fastest way that gives the probabilities of the plain one; tried on a few images, of more than one size.
+
+    tolerance: on probabilities over the kept rows.
+    """
+    plain = PlainWay(model)
+    probe = encoder(images)
+    with _last_hidden(model.get_decoder()) as hidden:
+        expected = plain.logits(probe).softmax(-1)
+    if not _stand_alone(probe, hidden):
+        logger.warning("what this model sees in an image depends on the question behind it: one forward per prompt")
+        return PlainWay(model)
+    for make in (PackedWay, CachedWay):
+        way = make.of(model, encoder)
+        if way is None:
+            continue
+        difference = _difference(way, encoder(images), expected)
+        if difference <= tolerance:
+            return way.settled()
+        logger.warning("%s does not fit this model: probabilities differ by %.2g", make.__name__, difference)
+        way.undo()
+    return PlainWay(model)
+
+
+def _difference(way: Way, probe: EncodedBatch, expected_NKV: torch.Tensor) -> float:
+    try:
+        return float((way.logits(probe).softmax(-1) - expected_NKV).abs().max())
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        logger.warning("%s does not fit this model: %s", type(way).__name__, error)
+        return math.inf
+
+
+@contextmanager
+def _last_hidden(decoder: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """What a decoder returns while the block runs: hidden states (N, T, D) of each forward."""
+    seen: list[torch.Tensor] = []
+    hook = decoder.register_forward_hook(lambda _module, _args, output: seen.append(output[0].float().cpu()))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _stand_alone(probe: EncodedBatch, hidden: Sequence[torch.Tensor]) -> bool:
+    """Whether the prefixes' hidden states are the same in every prompt, to a twentieth of their size.
+
+    A bound between rounding in bfloat16, estimated at 0.02 of it, and a model that looks back, about 1.
+    """
+    for i, prompt in enumerate(probe.prompts):
+        first, *others = (states[i, : len(prompt.prefix)] for states in hidden)
+        if any((other - first).norm() > 0.05 * first.norm() for other in others):
+            return False
+    return True

@@ -1,0 +1,82 @@
+"""A checkpoint folder -> its own processor: tokenizer, chat template and image processor, on Pillow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from iqa_core.assessor.checkpoint.files import read_json
+from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
+from iqa_core.errors import CallerError
+
+
+def load_processor(folder: Path) -> Any:
+    """The transformers processor of a checkpoint, for images and text only, padding on the right.
+
+    The image processor is the Pillow one everywhere, so that a machine with torchvision and one without give the same
+    scores. Video and audio parts are left out: they are not used here, and most cannot be loaded without torchvision.
+    Padding on the right needs no position shift: a causal model's real tokens never see it.
+    Raises CallerError when the checkpoint has no such processor.
+    """
+    from transformers import AutoTokenizer
+
+    from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
+
+    register_ovis2_5()  # before anything reads config.json, whose auto_map would make transformers ask what to run
+    try:
+        processor_class = _image_and_text_only(_processor_class(folder))
+        parts = {
+            "image_processor": _image_processor(folder),
+            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+        }
+        settings, _ = processor_class.get_processor_dict(folder, local_files_only=True)
+        arguments = [parts.get(name) for name in processor_class.get_attributes()]
+        processor = processor_class.from_args_and_dict(arguments, settings)
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
+        raise CallerError(f"the processor of checkpoint {folder} cannot be loaded: {error}") from None
+    if getattr(processor.image_processor, "backend", "pil") != "pil":
+        raise CallerError(f"checkpoint {folder} has no Pillow image processor: its scores would depend on torchvision")
+    processor.tokenizer.padding_side = "right"
+    return processor
+
+
+def _processor_class(folder: Path) -> Any:
+    """The class that the checkpoint's files name, else the one of its model type."""
+    if _is_ovis2_5(folder):
+        from iqa_core.assessor.ovis2_5.processing import Ovis2_5Processor
+
+        return Ovis2_5Processor
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        if name := read_json(folder / file).get("processor_class"):
+            return getattr(transformers, name)
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if type(config) not in PROCESSOR_MAPPING:
+        raise ValueError(f"model type {config.model_type} has no processor of images and text")
+    return PROCESSOR_MAPPING[type(config)]
+
+
+def _image_processor(folder: Path) -> Any:
+    """The one that the checkpoint's files name; those of Ovis2.5 name one that knows nothing of patches."""
+    if _is_ovis2_5(folder):
+        from iqa_core.assessor.ovis2_5.processing import Ovis2_5ImageProcessor
+
+        return Ovis2_5ImageProcessor.from_pretrained(folder, local_files_only=True)
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
+
+
+def _is_ovis2_5(folder: Path) -> bool:
+    return read_json(folder / "config.json").get("model_type") == MODEL_TYPE
+
+
+def _image_and_text_only(processor_class: Any) -> Any:
+    """A subclass of the same name that may be made without its other parts."""
+
+    def check(self: Any, name: str, part: Any) -> Any:
+        return None if part is None else processor_class.check_argument_for_proper_class(self, name, part)
+
+    return type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": check})

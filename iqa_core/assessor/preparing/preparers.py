@@ -1,0 +1,298 @@
+"""A checkpoint's processor files -> what readers do to an image: its size from the header, then its pixels. No torch.
+
+An image costs its visual tokens and 16 of chat markup once, and one token per 4 bytes of every query and answer prefix:
+what the dimensions' prompts begin with goes through the model once for all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from iqa_core.assessor.checkpoint.files import read_json
+from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
+from iqa_core.assessor.preparing.tiling import (
+    TilePlan,
+    Tiling,
+    stacked,
+    tiling_of,
+    unstacked,
+)
+from iqa_core.errors import CallerError
+from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqa_core.rubrics import Rubric
+
+MARKUP_TOKENS = 16
+BYTES_PER_TOKEN = 4
+
+QWEN_MODEL_TYPES = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
+QWEN_PROCESSOR = "Qwen2VLImageProcessor"
+"""Also the beginning of its variants' names: ...Fast and ...Pil."""
+
+OVIS2_5_DEFAULTS = {
+    "patch_size": ovis2_5.PATCH,
+    "merge_size": ovis2_5.MERGE,
+    "min_pixels": ovis2_5.MIN_PIXELS,
+    "max_pixels": ovis2_5.MAX_PIXELS,
+    "resample": ovis2_5.RESAMPLE,
+}
+"""Its released files name a bilinear filter and nothing else of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCost:
+    """Tokens that an image's prompts take together."""
+
+    text_tokens: int
+    """Of all dimensions."""
+
+    @classmethod
+    def of(cls, rubric: Rubric) -> TokenCost:
+        """Estimated from the rubric's text, so that no tokenizer is needed where images are read."""
+        texts = [rubric.system or "", *(f"{d.query}{rubric.answer_start(d)}" for d in rubric.dimensions)]
+        return cls(MARKUP_TOKENS + sum(math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts))
+
+    def total(self, visual_tokens: int) -> int:
+        return visual_tokens + self.text_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPreparer(ABC):
+    """What readers do to an image for a checkpoint. The picture is what its own processor would be given."""
+
+    limits: ImageLimits
+    cost: TokenCost
+    max_pixels: int | None
+    """Of the picture; None is no bound."""
+
+    processor_resizes: ClassVar[bool] = True
+    """Whether the checkpoint's own processor, given the picture, has anything left to do in 8 bits."""
+
+    @abstractmethod
+    def visual_tokens(self, height: int, width: int) -> int:
+        """What stands in a prompt for a picture of this size."""
+
+    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        """Height and width."""
+        return scaled_down(header.height, header.width, self.max_pixels)
+
+    def picture(self, image: RgbImage) -> NDArray[np.uint8]:
+        return resized(image.pixels_HWC, *self.picture_size(image.header), Image.Resampling.BICUBIC)
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        height, width = self.picture_size(header)
+        tokens = self.cost.total(self.visual_tokens(height, width))
+        return PreparedShape(height, width, tokens, resizing_bytes((header.height, header.width), (height, width)))
+
+    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        return self.picture(image)
+
+    def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
+        """The same as `shape` says, of an image that is prepared."""
+        return self.cost.total(self.visual_tokens(*prepared_HWC.shape[:2]))
+
+
+@dataclass(frozen=True, slots=True)
+class FullSizePreparer(ModelPreparer):
+    """For any model: the image travels as it is, or scaled down to `max_pixels`; its processor does the rest."""
+
+    min_visual_tokens: int
+    """What the model spends on an image however small; with tiles it may spend more than is estimated."""
+
+    def visual_tokens(self, height: int, width: int) -> int:
+        """Estimated at one per 28 x 28 pixels: patches of 14, merged two by two."""
+        return max(self.min_visual_tokens, math.ceil(height * width / 28**2))
+
+
+@dataclass(frozen=True, slots=True)
+class TilingPreparer(ModelPreparer):
+    """For models that see tiles: cut as the checkpoint's own processor cuts; its steps in floats remain."""
+
+    tiling: Tiling
+
+    def visual_tokens(self, height: int, width: int) -> int:
+        return self.tiling.plan(height, width).tokens
+
+    def shape(self, header: ImageHeader) -> PreparedShape:
+        picture = self.picture_size(header)
+        plan = self.tiling.plan(*picture)
+        height, width = self.tiling.tile
+        rows = plan.num_tiles * height + 1
+        return PreparedShape(rows, width, self.cost.total(plan.tokens), self._work_bytes(header, picture, plan))
+
+    def _work_bytes(self, header: ImageHeader, picture: tuple[int, int], plan: TilePlan) -> int:
+        """The largest of the resizes, the picture if it is not the image, and the tiles and their copies."""
+        sizes = [(header.height, header.width), picture, *plan.resizes]
+        steps = [*itertools.pairwise(sizes), (picture, self.tiling.tile)]
+        scaled_bytes = 3 * math.prod(picture) if picture != sizes[0] else 0
+        tiles_bytes = 3 * plan.num_tiles * math.prod(self.tiling.tile)
+        return max(resizing_bytes(*step) for step in steps) + scaled_bytes + 5 * tiles_bytes
+
+    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        """Tiles and the picture's size, as `unstacked` takes them."""
+        picture = self.picture(image)
+        height, width = picture.shape[:2]
+        return stacked(tiles_of(picture, self.tiling), (height, width))
+
+    def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
+        _, size = unstacked(prepared_HWC, self.tiling.tile)
+        return self.cost.total(self.visual_tokens(*size))
+
+
+@dataclass(frozen=True, slots=True)
+class SmartResizePreparer(ModelPreparer):
+    """For the Qwen2-VL family: sides become multiples of a patch group, the area stays inside two bounds.
+
+    This is all that the checkpoint's own processor does in 8 bits; in the actor it only normalises and cuts patches.
+    """
+
+    max_pixels: int
+    min_pixels: int
+    factor: int
+    """Patch size x merge size, pixels: the side of what becomes one visual token."""
+    resample: int
+    """Pillow's number of the filter."""
+
+    processor_resizes = False
+
+    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        return smart_size(header.height, header.width, self.factor, self.min_pixels, self.max_pixels)
+
+    def visual_tokens(self, height: int, width: int) -> int:
+        return height * width // self.factor**2
+
+    def picture(self, image: RgbImage) -> NDArray[np.uint8]:
+        return resized(image.pixels_HWC, *self.picture_size(image.header), self.resample)
+
+
+class Ovis2_5Preparer(SmartResizePreparer):
+    """The same for Ovis2.5, which rounds in its own way."""
+
+    __slots__ = ()
+
+    def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        return ovis2_5.image_size(header.height, header.width, self.min_pixels, self.max_pixels)
+
+
+def make_preparer(folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels: int | None) -> ModelPreparer:
+    """The preparer that a checkpoint's processor files ask for.
+
+    max_pixels: replaces the bound of a processor that has one; else images above it are scaled down first.
+    Raises CallerError when max_pixels is below what the processor allows.
+    """
+    model = read_json(folder / "config.json")
+    processor = read_json(folder / "processor_config.json")
+    vision = processor.get("image_processor") or read_json(folder / "preprocessor_config.json")
+    cost = TokenCost.of(rubric)
+    if model.get("model_type") == ovis2_5.MODEL_TYPE:
+        return _smart_resize({**OVIS2_5_DEFAULTS, **vision}, cost, limits, max_pixels, Ovis2_5Preparer)
+    name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model.get("model_type") in QWEN_MODEL_TYPES else "")
+    if name.startswith(QWEN_PROCESSOR) and vision.get("do_resize", True):
+        return _smart_resize(vision, cost, limits, max_pixels)
+    if tiling := tiling_of(model, processor, vision):
+        return TilingPreparer(limits, cost, max_pixels, tiling)
+    sources = (processor, model, model.get("text_config", {}))
+    counts = [source.get(key) for source in sources for key in ("image_seq_len", "image_seq_length")]
+    counts.append(model.get("mm_tokens_per_image"))
+    return FullSizePreparer(limits, cost, max_pixels, max((c for c in counts if c), default=1))
+
+
+def _smart_resize(
+    vision: dict[str, Any],
+    cost: TokenCost,
+    limits: ImageLimits,
+    max_pixels: int | None,
+    kind: type[SmartResizePreparer] = SmartResizePreparer,
+) -> SmartResizePreparer:
+    """Absent values are those of transformers' Qwen2VLImageProcessor."""
+    size = vision.get("size") or {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+    smallest = vision.get("min_pixels") or size["shortest_edge"]
+    largest = max_pixels or vision.get("max_pixels") or size["longest_edge"]
+    factor = vision.get("patch_size", 14) * vision.get("merge_size", 2)
+    if largest < max(smallest, factor**2):
+        raise CallerError(
+            f"max_pixels {largest} is below what the checkpoint's processor needs, {max(smallest, factor**2)}; raise it"
+        )
+    resample = vision.get("resample")
+    return kind(limits, cost, largest, smallest, factor, 3 if resample is None else resample)
+
+
+def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Height and width as the Qwen2-VL family's processors choose them.
+
+    They refuse an image 200 times as long as wide; here its longer side is cut to what max_pixels allows instead.
+    """
+    h, w = round(height / factor) * factor, round(width / factor) * factor
+    if h * w > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        h, w = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
+    elif h * w < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        h, w = (math.ceil(side * grow / factor) * factor for side in (height, width))
+    if h * w > max_pixels:
+        longest = max_pixels // (min(h, w) * factor) * factor
+        h, w = min(h, longest), min(w, longest)
+    return h, w
+
+
+def scaled_down(height: int, width: int, max_pixels: int | None) -> tuple[int, int]:
+    """The largest size of the same shape inside max_pixels, at least one pixel wide and high."""
+    if max_pixels is None or height * width <= max_pixels:
+        return height, width
+    shrink = math.sqrt(max_pixels / (height * width))
+    return max(1, math.floor(height * shrink)), max(1, math.floor(width * shrink))
+
+
+def tiles_of(picture_HWC: NDArray[np.uint8], tiling: Tiling) -> NDArray[np.uint8]:
+    """Tiles of a picture, row by row, and its overview, (N, H, W, 3)."""
+    plan = tiling.plan(*picture_HWC.shape[:2])
+    whole = picture_HWC
+    for size in plan.resizes:
+        whole = resized(whole, *size, tiling.resample)
+    (rows, columns), (height, width) = plan.grid, tiling.tile
+    tiles = _on_black(whole, rows * height, columns * width).reshape(rows, height, columns, width, 3)
+    parts = [tiles.swapaxes(1, 2).reshape(-1, height, width, 3)]
+    if plan.has_overview:
+        seen = whole if tiling.overview_is_of_resized else picture_HWC
+        overview = resized(seen, height, width, tiling.resample)[None]
+        parts.insert(0 if tiling.overview_is_first else 1, overview)
+    return np.concatenate(parts)
+
+
+def _on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Pixels in the middle of a canvas; of an odd margin the larger half lies below and on the right."""
+    if pixels_HWC.shape[:2] == (height, width):
+        return pixels_HWC
+    top, left = (height - pixels_HWC.shape[0]) // 2, (width - pixels_HWC.shape[1]) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top : top + pixels_HWC.shape[0], left : left + pixels_HWC.shape[1]] = pixels_HWC
+    return canvas
+
+
+def resized(pixels_HWC: NDArray[np.uint8], height: int, width: int, resample: int) -> NDArray[np.uint8]:
+    """Pixels of the given size, C-contiguous; unchanged when they have it already."""
+    if pixels_HWC.shape[:2] == (height, width):
+        return np.ascontiguousarray(pixels_HWC)
+    return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), resample=Image.Resampling(resample)))
+
+
+def resizing_bytes(old: tuple[int, int], new: tuple[int, int]) -> int:
+    """What `resized` holds beside the pixels that it is given; sizes are height and width.
+
+    Pillow's copy of 4 bytes a pixel; the image in its new width or in its new height, whichever is less; the result, in
+    pieces and as an array. Not in strips: which side Pillow scales first, and so how it rounds, differs by version.
+    """
+    if old == new:
+        return 0
+    return 4 * (math.prod(old) + min(old[0] * new[1], new[0] * old[1])) + 10 * math.prod(new)

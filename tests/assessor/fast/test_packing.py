@@ -1,0 +1,79 @@
+"""The flat sequence against attention over one whole prompt at a time."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+from iqa_core.assessor.fast.packing import (
+    Packing,
+    PromptLengths,
+    attend,
+    attend_last,
+    packing_of,
+)
+from tests.assessor.varlen_kernels import attend_each
+
+HEADS, KEY_HEADS, WIDTH = 4, 2, 8
+CPU = torch.device("cpu")
+LENGTHS = st.builds(PromptLengths, st.integers(1, 7), st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))
+BATCHES = st.lists(LENGTHS, min_size=1, max_size=3).map(tuple)
+
+
+def heads_of(packing: Packing) -> list[torch.Tensor]:
+    torch.manual_seed(packing.begins[-1])
+    return [torch.randn(packing.begins[-1], heads, WIDTH) for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
+
+
+def prompt_rows(packing: Packing) -> list[list[int]]:
+    """Rows of the flat sequence of every whole prompt."""
+    rows = []
+    for begin, image in zip(packing.begins, packing.images, strict=False):
+        prefix = list(range(begin, begin + image.prefix))
+        for last, size in zip(image.lasts, image.suffixes, strict=True):
+            rows.append(prefix + list(range(begin + last + 1 - size, begin + last + 1)))
+    return rows
+
+
+def plain_attention(packing: Packing, heads: list[torch.Tensor]) -> torch.Tensor:
+    attended = torch.empty_like(heads[0])
+    for rows in prompt_rows(packing):
+        query, key, value = (part[rows].transpose(0, 1)[None] for part in heads)
+        found = scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.5, enable_gqa=True)
+        attended[rows] = found[0].transpose(0, 1)
+    return attended
+
+
+@settings(max_examples=40, deadline=None)
+@given(BATCHES)
+def test_every_token_sees_its_own_prompt_up_to_itself(images: tuple[PromptLengths, ...]) -> None:
+    packing = packing_of(images, CPU)
+    heads = heads_of(packing)
+    expected = plain_attention(packing, heads)
+    query, key, value = heads
+    torch.testing.assert_close(attend(packing, query, key, value, 0.5), expected, atol=1e-5, rtol=0)
+    last = attend_last(packing, query[packing.read_R], key, value, 0.5)
+    torch.testing.assert_close(last, expected[packing.read_R], atol=1e-5, rtol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(BATCHES)
+def test_the_index_for_one_call_holds_the_same_prompts(images: tuple[PromptLengths, ...]) -> None:
+    """What a GPU's attention over sequences of different lengths gets; it counts causality from the ends."""
+    packing = packing_of(images, CPU)
+    query, key, value = heads_of(packing)
+    index, ends = packing.varlen, packing.varlen.ends
+    keys, values = key[index.key_rows], value[index.key_rows]
+    bounds = ends.query, ends.key, ends.longest_query, ends.longest_key
+    attended = attend_each(query, keys, values, *bounds, scale=0.5, window_size=(-1, 0))
+    torch.testing.assert_close(attended, plain_attention(packing, [query, key, value]), atol=1e-5, rtol=0)
+
+
+@given(BATCHES)
+def test_rows_leave_out_padding_and_nothing_else(images: tuple[PromptLengths, ...]) -> None:
+    packing = Packing(images, CPU)
+    assert len(packing.rows_S) == sum(image.total for image in images)
+    assert packing.is_padded == (len(packing.rows_S) < len(images) * packing.width)
+    assert [len(rows) - 1 for rows in prompt_rows(packing)] == packing.within_S[packing.read_R].tolist()

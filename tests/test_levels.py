@@ -1,0 +1,103 @@
+"""Level logits -> score and spread: golden vector T1, and what holds for all logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from iqa_core.levels import (
+    assessment_of,
+    assessments_of,
+    expected_score,
+    level_probabilities,
+    score_std,
+)
+from iqa_core.records import Assessment, Reason, Rejection
+
+LOGITS = arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32))
+
+
+def test_golden_vector() -> None:
+    """Origin: Q-Align's formula, worked out by hand for excellent..bad = 18, 20, 17, 14, 12."""
+    probs = level_probabilities([12, 14, 17, 20, 18])
+    np.testing.assert_allclose(probs, [0.000282, 0.002087, 0.041911, 0.841796, 0.113925], atol=1e-6)
+    assert float(expected_score(probs)) == pytest.approx(4.066994, abs=1e-6)
+    assert float(score_std(probs)) == pytest.approx(0.402784, abs=1e-6)
+
+
+@given(LOGITS)
+def test_probabilities_are_distributions_and_scores_lie_in_range(logits_NL: np.ndarray) -> None:
+    probs = level_probabilities(logits_NL)
+    np.testing.assert_allclose(probs.sum(axis=-1), 1, atol=1e-5)
+    scores, stds = expected_score(probs), score_std(probs)
+    assert ((scores >= 1) & (scores <= 5)).all()
+    assert ((stds >= 0) & (stds <= 2)).all()
+    assert probs.dtype == scores.dtype == stds.dtype == np.float32
+
+
+@given(LOGITS, st.floats(-100, 100))
+def test_a_shift_of_all_logits_changes_nothing(logits_NL: np.ndarray, shift: float) -> None:
+    logits = logits_NL.astype(np.float64)
+    np.testing.assert_allclose(level_probabilities(logits + shift), level_probabilities(logits), atol=1e-6)
+
+
+@given(LOGITS)
+def test_reversed_levels_mirror_the_score(logits_NL: np.ndarray) -> None:
+    probs = level_probabilities(logits_NL)
+    np.testing.assert_allclose(expected_score(probs[:, ::-1]), 6 - expected_score(probs), atol=1e-5)
+    np.testing.assert_allclose(score_std(probs[:, ::-1]), score_std(probs), atol=1e-5)
+
+
+@given(LOGITS)
+def test_a_row_scores_the_same_alone(logits_NL: np.ndarray) -> None:
+    together = expected_score(level_probabilities(logits_NL))
+    assert [float(expected_score(level_probabilities(row))) for row in logits_NL] == together.tolist()
+
+
+def test_certainty_has_no_spread_and_disagreement_the_most() -> None:
+    assert float(score_std([0, 0, 0, 0, 1])) == 0
+    assert float(expected_score([0, 0, 0, 0, 1])) == 5
+    assert float(score_std([0.5, 0, 0, 0, 0.5])) == 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_not_finite_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        level_probabilities([0, 0, bad, 0, 0])
+    result = assessment_of([[0.0, 0, 0, 0, 1], [0, 0, bad, 0, 0]])
+    assert isinstance(result, Rejection)
+    assert result.reason is Reason.ASSESSOR_FAILED
+
+
+@pytest.mark.parametrize("probs", [[0.2] * 4, [0.3] * 5, [-0.2, 0.4, 0.4, 0.2, 0.2], [np.nan, 0.25, 0.25, 0.25, 0.25]])
+def test_what_is_no_distribution_is_refused(probs: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"does not sum to 1|levels"):
+        expected_score(probs)
+    with pytest.raises(ValueError, match=r"does not sum to 1|levels"):
+        score_std(probs)
+
+
+def test_a_batch_gives_each_image_what_it_has_alone() -> None:
+    logits_NKL = np.random.default_rng(0).normal(size=(5, 4, 5), scale=5)
+    logits_NKL[1, 2, 3] = np.nan
+    found = assessments_of(logits_NKL)
+    for together, logits_KL in zip(found, logits_NKL, strict=True):
+        alone = assessment_of(logits_KL)
+        if isinstance(alone, Rejection):
+            assert together == alone
+            continue
+        assert isinstance(together, Assessment)
+        for name in ("scores_K", "stds_K", "probs_KL"):
+            np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
+    assert [isinstance(one, Rejection) for one in found] == [False, True, False, False, False]
+    assert all(isinstance(one, Rejection) for one in assessments_of(np.full((2, 4, 5), np.nan)))
+
+
+def test_an_assessment_has_one_entry_per_dimension() -> None:
+    result = assessment_of([[0, 0, 0, 0, 50], [50, 0, 0, 0, 0]])
+    assert isinstance(result, Assessment)
+    np.testing.assert_allclose(result.scores_K, [5, 1])
+    assert result.probs_KL.shape == (2, 5)
