@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from iqa_core.corpus.sink import ScoredBatch
 from iqa_core.flags import StrictParser
+from iqa_core.tables.sink import ScoredBatch
 from jobs.cluster_session import Pool
 from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed

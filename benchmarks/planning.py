@@ -33,10 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import ROOT, main
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.planning import apply, propose
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.proposal import apply, propose
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.columns import own_columns
 
 LARGE = int(os.environ.get("PLANNING_IMAGES", "1000000"))
 PAGE = 1000
@@ -74,7 +75,8 @@ def run(phase: str, address: str, folder: str, images: int) -> None:
         began = time.monotonic()
         assert ledger.finished() == {chunk.name for chunk in plan.chunks()}
     else:
-        proposal = propose(plan, CONTRACT, ["s3://corpus"], OPTIONS, limit=None, on_changed="stop")
+        own = own_columns(CONTRACT.dimensions)
+        proposal = propose(plan, CONTRACT, ["s3://corpus"], OPTIONS, own_columns=own, limit=None, on_changed="stop")
         assert len(proposal.chunks) == (-(-images // OPTIONS.chunk_images) if phase == "plan" else 0)
         assert apply(plan, proposal)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

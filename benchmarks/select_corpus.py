@@ -25,14 +25,13 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import ROOT, main
-from iqa_core.corpus.chunks import Stretch
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.segments import Draft
+from iqa_core.corpus.chunks import Stretch, chunk_name
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.table import table_schema
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.columns import table_schema
 
 ROWS = int(os.environ.get("SELECT_ROWS", "20000000"))
 REPEATS = int(os.environ.get("SELECT_REPEATS", "3"))

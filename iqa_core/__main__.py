@@ -57,7 +57,6 @@ def _report_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(flags: argparse.Namespace) -> int:
-    from iqa_core.corpus.score_tables import open_score_table
     from iqa_core.report.scoring_report import scoring_report
     from iqa_core.storage.storage import (
         FetchFailed,
@@ -65,6 +64,7 @@ def _report(flags: argparse.Namespace) -> int:
         Missing,
         Storage,
     )
+    from iqa_core.tables.scores.score_table import open_score_table
 
     require_file(flags.output)
     storage = Storage(flags.storage_options)

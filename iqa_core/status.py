@@ -7,14 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from iqa_core.corpus.audit import Audit, audit
-from iqa_core.corpus.heartbeats import STALE_S, heartbeats
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import ScoreFiles
-from iqa_core.corpus.plan import Plan
-from iqa_core.corpus.run_record import run_record
-from iqa_core.corpus.score_tables import score_ledger
-from iqa_core.corpus.table import SCORED
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError, RunError
 from iqa_core.storage.storage import (
     FetchFailed,
@@ -23,6 +16,13 @@ from iqa_core.storage.storage import (
     Storage,
     absolute,
 )
+from iqa_core.tables.heartbeats import STALE_S, heartbeats
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.packs import ScoreFiles
+from iqa_core.tables.scores.audit import Audit, audit
+from iqa_core.tables.scores.columns import SCORED
+from iqa_core.tables.scores.run_record import run_record
+from iqa_core.tables.scores.score_table import score_ledger
 
 FAULTS_SHOWN = 20
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from iqa_core.corpus.compaction import Step, carry_out, steps
-from iqa_core.corpus.heartbeats import Pulse, active
-from iqa_core.corpus.packs import ScoreFiles
-from iqa_core.corpus.plan import Plan
-from iqa_core.corpus.score_tables import ledger_of
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.storage.storage import (
     FetchFailed,
@@ -18,6 +14,10 @@ from iqa_core.storage.storage import (
     Storage,
     absolute,
 )
+from iqa_core.tables.compaction import Step, carry_out, steps
+from iqa_core.tables.heartbeats import Pulse, active
+from iqa_core.tables.packs import ScoreFiles
+from iqa_core.tables.scores.score_table import ledger_of
 from jobs.compact_settings import COMPACTION, CompactSettings
 from jobs.progress import LINE_EVERY_S, counted
 from jobs.scoring_job import JOB as SCORING

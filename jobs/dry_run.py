@@ -13,7 +13,7 @@ from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ReadyBatch, ready_batches
 from iqa_core.corpus.chunks import Chunk
-from iqa_core.corpus.planning import Proposal
+from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.corpus.reading import open_chunk
 from jobs.progress import counted
 from jobs.scoring_job import ScoringJob

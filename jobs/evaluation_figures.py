@@ -18,8 +18,8 @@ from iqa_core.agreement import (
     human_ceiling,
     uncertainty,
 )
-from iqa_core.corpus.table import REWARD
 from iqa_core.opinions.opinion import Opinions
+from iqa_core.tables.scores.columns import REWARD
 from jobs.judged import Judged
 
 OVERALL = "overall"

@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.originals import originals, places
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.selection.exports import imagefolder, parquet, webdataset
 from iqa_core.selection.exports.samples import samples_of
 from iqa_core.storage.storage import Storage, join
+from iqa_core.tables.ledger import Ledger
 from jobs.work import failure_of, from_ipc, to_ipc
 
 WRITERS: dict[str, ModuleType] = {"webdataset": webdataset, "imagefolder": imagefolder, "parquet": parquet}

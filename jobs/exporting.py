@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iqa_core.corpus.packs import chunk_name
+from iqa_core.corpus.chunks import chunk_name
 from iqa_core.errors import DONE, FAILED, RunError
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from iqa_core.corpus.score_tables import score_ledger
 from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.preferences.bradley_terry import Floats, Verdict, fit_weights, judge, splits, tie_threshold
 from iqa_core.preferences.pairs import load_pairs
@@ -22,6 +21,7 @@ from iqa_core.storage.storage import (
     Storage,
     absolute,
 )
+from iqa_core.tables.scores.score_table import score_ledger
 from jobs.fusion_settings import FusionSettings
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -14,11 +14,11 @@ from typing import Any
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
 from iqa_core.corpus.chunks import Chunk, Content
 from iqa_core.corpus.reading import open_chunk
-from iqa_core.corpus.sink import ScoredBatch, Sink
 from iqa_core.corpus.sources import Kind
 from iqa_core.deadline import deadline
 from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
+from iqa_core.tables.sink import ScoredBatch, Sink
 from jobs.cluster_session import Pool
 from jobs.stream import Event
 from jobs.work import AssessBatches, ChunkFailure, Work, failure_of, scored_batch

@@ -17,8 +17,6 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import describe, fingerprint, load, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.corpus.score_tables import score_ledger
-from iqa_core.corpus.table import REWARD, dimensions_of
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
@@ -29,6 +27,8 @@ from iqa_core.storage.storage import (
     is_local,
     local_path,
 )
+from iqa_core.tables.scores.columns import REWARD, dimensions_of
+from iqa_core.tables.scores.score_table import score_ledger
 from jobs.progress import Progress
 
 WINDOW = 64

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from iqa_core.corpus.heartbeats import Pulse
-from iqa_core.corpus.plan import Contract
-from iqa_core.corpus.planning import Proposal, apply, propose
-from iqa_core.corpus.segments import Draft
+from iqa_core.corpus.plan.plan import Contract
+from iqa_core.corpus.plan.proposal import Proposal, apply, propose
+from iqa_core.corpus.plan.segments import Draft
 from iqa_core.errors import DONE, CallerError, RunError, told
 from iqa_core.storage.storage import FetchFailed, Forbidden, Missing
+from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.scores.columns import own_columns
 from jobs.cluster_session import connected, living_nodes, made_room, plan_pool
 from jobs.isolation import Isolation
 from jobs.metrics import RunMetrics
@@ -98,6 +99,7 @@ def proposed(job: ScoringJob) -> Proposal:
             job.wanted,
             settings.input,
             job.options,
+            own_columns=own_columns(job.dimensions),
             limit=settings.limit,
             on_changed=settings.on_changed,
             exact=settings.estimate,

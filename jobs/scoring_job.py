@@ -13,16 +13,16 @@ from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.columns import parse_carry
-from iqa_core.corpus.ledger import Ledger
 from iqa_core.corpus.overlaps import lies_in
-from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.planning import checked_contract
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.proposal import checked_contract
 from iqa_core.corpus.reading import ReadPlan
-from iqa_core.corpus.table import own_columns
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import ImageLimits
 from iqa_core.storage.storage import Storage, absolute
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.columns import own_columns, table_schema
 from jobs.claims import SCORES, require_own
 from jobs.score_settings import ScoreSettings
 from jobs.work import Work
@@ -106,6 +106,7 @@ def prepare(settings: ScoreSettings) -> ScoringJob:
     limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
     dimensions = spec.rubric.names
+    table_schema(dimensions, settings.probs, pa.schema([]))
     weights = load_fusion(settings.fusion) if settings.fusion else FusionWeights.equal(dimensions)
     options = ReadOptions(
         chunk_images=settings.chunk_images,

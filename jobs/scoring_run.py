@@ -18,18 +18,25 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk
-from iqa_core.corpus.heartbeats import Pulse
-from iqa_core.corpus.plan import Contract
-from iqa_core.corpus.planning import Proposal
-from iqa_core.corpus.run_record import RUN_RECORD, run_record
-from iqa_core.corpus.score_tables import open_score_table
-from iqa_core.corpus.sink import OpenChunk, Sink
-from iqa_core.corpus.summary import Summary
-from iqa_core.corpus.table import SCORED, TABLE_VERSION, counts_of, retryable_ordinals, table_schema
+from iqa_core.corpus.plan.plan import Contract
+from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.errors import DONE, FAILED, CallerError, RunError
 from iqa_core.records import Reason
 from iqa_core.report.scoring_report import scoring_report
 from iqa_core.storage.storage import join
+from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.scores.columns import (
+    SCORED,
+    TABLE_VERSION,
+    counts_of,
+    retryable_ordinals,
+    schema_of,
+    table_schema,
+)
+from iqa_core.tables.scores.run_record import RUN_RECORD, run_record
+from iqa_core.tables.scores.score_table import open_score_table
+from iqa_core.tables.scores.summary import Summary
+from iqa_core.tables.sink import OpenChunk, Sink
 from jobs.metrics import RunMetrics
 from jobs.progress import Progress, counted
 from jobs.reporting import written
@@ -94,7 +101,7 @@ class ScoringRun:
         self._job = job
         self._warnings = _known_warnings(job) if warnings is None else list(warnings)
         self._schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
-        self._ledger = replace(job.ledger, schema=contract.table_schema)
+        self._ledger = replace(job.ledger, schema=schema_of(contract))
         self._proposal = proposal
         self._failures: dict[str, str] = {}
         self._replayed: set[str] = set()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
 from iqa_core.fusion import load_fusion
@@ -25,6 +24,7 @@ from iqa_core.storage.storage import (
     Storage,
     absolute,
 )
+from iqa_core.tables.scores.score_table import open_score_table
 from jobs.claims import SELECTION, require_own
 from jobs.export_work import WRITERS, ExportWork
 from jobs.select_settings import SelectSettings

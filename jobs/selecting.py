@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.engine import engine
-from iqa_core.corpus.table import VERDICT
 from iqa_core.errors import DONE, RunError
 from iqa_core.report.gathered import group_columns
 from iqa_core.report.selection_report import CARRIED, selection_report
@@ -25,6 +23,8 @@ from iqa_core.selection.exports.samples import renamed
 from iqa_core.selection.rows import POSITION, make_view
 from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
 from iqa_core.selection.selection import Tally
+from iqa_core.tables.duckdb_engine import engine
+from iqa_core.tables.scores.columns import VERDICT
 from jobs.cluster_session import connected_on_demand, require_answer
 from jobs.exporting import export
 from jobs.progress import counted

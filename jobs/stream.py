@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from iqa_core.corpus.sink import ScoredBatch
 from iqa_core.errors import RunError
+from iqa_core.tables.sink import ScoredBatch
 from jobs.cluster_session import Pool
 from jobs.read_tasks import read_each
 from jobs.work import AssessBatches, ChunkFailure, Errand, ReadChunks, Work, from_done

@@ -22,14 +22,14 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches
-from iqa_core.corpus.chunks import Chunk
+from iqa_core.corpus.chunks import LOCATION, Chunk
 from iqa_core.corpus.reading import ReadPlan, open_chunk
-from iqa_core.corpus.sink import ScoredBatch
-from iqa_core.corpus.table import LOCATION, verdicts
 from iqa_core.deadline import deadline
 from iqa_core.errors import IqaError, RunError
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.tables.scores.columns import verdicts
+from iqa_core.tables.sink import ScoredBatch
 from jobs.metrics import BusySeconds
 
 RELOAD_PAUSE_S = 5.0

@@ -19,11 +19,11 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe
 from iqa_core.corpus.columns import TYPE_NAMES
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, UNSUPPORTED_IMAGE_EXTENSIONS
-from iqa_core.corpus.table import table_schema
 from iqa_core.errors import CallerError
 from iqa_core.fusion import load_fusion
 from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
+from iqa_core.tables.scores.columns import table_schema
 from jobs.command import JobSettings, parse
 from jobs.compact_settings import CompactSettings
 from jobs.evaluate_settings import EvaluateSettings

@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iqa_core.corpus.chunks import Content, Encoded
+from iqa_core.corpus.chunks import LOCATION, Content, Encoded
 from iqa_core.corpus.columns import storable
-from iqa_core.corpus.table import LOCATION
 from iqa_core.images.preparing import prepare, probe
 from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
 

@@ -7,15 +7,39 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyarrow as pa
+
+from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.sources import Kind, Metadata
 from iqa_core.records import Rejection
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+LOCATION = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("sha256", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("row", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("frames", pa.int32()),
+    ]
+)
+"""What a reader knows of an image."""
 
-    from iqa_core.corpus.carried_types import Bounds
+
+def chunk_name(segment: int, index: int) -> str:
+    return f"{segment:06d}-{index:06d}"
+
+
+def place_of(chunk: str) -> tuple[int, int]:
+    """Segment and index of a chunk's name."""
+    segment, index = chunk.split("-")
+    return int(segment), int(index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iqa_core.corpus.engine import engine, file_list, quoted
 from iqa_core.corpus.originals import LOCATOR
-from iqa_core.corpus.score_tables import ScoreTable
-from iqa_core.corpus.table import SCORED
 from iqa_core.errors import CallerError
 from iqa_core.report.gathered import SHEET_IMAGES
 from iqa_core.report.page import Moved
+from iqa_core.tables.duckdb_engine import engine, file_list, quoted
+from iqa_core.tables.scores.columns import SCORED
+from iqa_core.tables.scores.score_table import ScoreTable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

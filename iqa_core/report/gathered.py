@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iqa_core.corpus.originals import LOCATOR
-from iqa_core.corpus.table import SCORED, counts_of
+from iqa_core.tables.scores.columns import SCORED, counts_of
 
 BINS = 40
 """Of the histograms shown, a tenth of a level each."""

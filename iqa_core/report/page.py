@@ -12,9 +12,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from iqa_core.corpus.originals import LOCATOR, Place
-from iqa_core.corpus.table import SCORED
 from iqa_core.report.charts import histogram, progress_line
 from iqa_core.report.gathered import SHEETS, Gathered, Shown
+from iqa_core.tables.scores.columns import SCORED
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 

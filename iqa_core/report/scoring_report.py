@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from iqa_core.corpus.originals import Place
-from iqa_core.corpus.run_record import run_record
-from iqa_core.corpus.score_tables import ScoreTable
 from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare
 from iqa_core.report.gathered import Gathered, group_columns
 from iqa_core.report.page import Moved, Report, place_of, render
 from iqa_core.report.thumbnails import thumbnails
+from iqa_core.tables.scores.run_record import run_record
+from iqa_core.tables.scores.score_table import ScoreTable
 
 
 def scoring_report(table: ScoreTable, against: ScoreTable | None = None) -> bytes:

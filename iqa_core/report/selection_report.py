@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iqa_core.corpus.run_record import run_record
-from iqa_core.corpus.score_tables import ScoreTable
-from iqa_core.corpus.table import REJECTED, SCORED
 from iqa_core.report.gathered import Gathered
 from iqa_core.report.page import Report, render
 from iqa_core.report.scoring_report import assessor_facts, sheet_thumbnails
+from iqa_core.tables.scores.columns import REJECTED, SCORED
+from iqa_core.tables.scores.run_record import run_record
+from iqa_core.tables.scores.score_table import ScoreTable
 
 CARRIED = ("sha256", "offset", "length", "row", "detail")
 """What is needed of the score table beside decisions and groups."""

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from iqa_core.corpus.engine import quoted
-from iqa_core.corpus.table import SCORED
 from iqa_core.errors import RunError
 from iqa_core.records import Reason
 from iqa_core.selection.policy import reason
 from iqa_core.selection.rows import PASSES, POSITION
 from iqa_core.selection.rules import Survivors
+from iqa_core.tables.duckdb_engine import quoted
+from iqa_core.tables.scores.columns import SCORED
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.engine import engine_type, file_list, literal, quoted
-from iqa_core.corpus.score_tables import ScoreTable
-from iqa_core.corpus.table import REJECTED, SCORED
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.selection.condition import Condition
+from iqa_core.tables.duckdb_engine import (
+    engine_type,
+    file_list,
+    literal,
+    quoted,
+)
+from iqa_core.tables.scores.columns import REJECTED, SCORED
+from iqa_core.tables.scores.score_table import ScoreTable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from iqa_core.corpus.engine import engine_type, quoted
-from iqa_core.corpus.table import SCORED
 from iqa_core.errors import CallerError
 from iqa_core.selection.policy import Policy, reason
 from iqa_core.selection.rows import PASSES, POSITION
+from iqa_core.tables.duckdb_engine import engine_type, quoted
+from iqa_core.tables.scores.columns import SCORED
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions
-from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.planning import Proposal, apply, propose
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.proposal import Proposal, apply, propose
 from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.table import own_columns
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.scores.columns import own_columns
 
 DIMENSIONS = ("layout", "harmony")
 
@@ -67,7 +67,7 @@ class Output:
 
     def proposal(self, *inputs: object, wanted: Contract = WANTED, **settings: Any) -> Proposal:
         wanted = replace(wanted, reading=self.options.reading)
-        settings = {"limit": None, "on_changed": "stop", **settings}
+        settings = {"own_columns": own_columns(wanted.dimensions), "limit": None, "on_changed": "stop", **settings}
         return propose(self.plan, wanted, [str(given) for given in inputs], self.options, **settings)
 
     def extend(self, *inputs: object, **settings: Any) -> Proposal:

@@ -18,8 +18,7 @@ from PIL import Image
 
 from iqa_core.corpus import batches
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
-from iqa_core.corpus.chunks import Content, Encoded
-from iqa_core.corpus.table import LOCATION
+from iqa_core.corpus.chunks import LOCATION, Content, Encoded
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Reason, Rejection, RgbImage
 from tests.bad_images import bad_images, png_claiming
 

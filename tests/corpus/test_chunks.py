@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqa_core.corpus.chunks import Chunk, Content, Stretch
-from iqa_core.corpus.segments import Draft
+from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind, Metadata
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -20,9 +20,9 @@ from iqa_core.corpus.columns import (
     storable,
     table_names,
 )
-from iqa_core.corpus.table import own_columns
 from iqa_core.errors import CallerError
 from iqa_core.selection.rows import OWN
+from iqa_core.tables.scores.columns import own_columns
 
 
 def test_carry_flags() -> None:

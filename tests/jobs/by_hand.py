@@ -8,7 +8,7 @@ from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.chunks import Chunk
-from iqa_core.corpus.heartbeats import Pulse
+from iqa_core.tables.heartbeats import Pulse
 from jobs.command import parse
 from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed

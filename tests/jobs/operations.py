@@ -22,12 +22,12 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.corpus.audit import audit
-from iqa_core.corpus.heartbeats import STALE_S
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.plan import Plan
-from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.heartbeats import STALE_S
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.audit import audit
+from iqa_core.tables.scores.score_table import open_score_table
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact as compacted
 from jobs.score_settings import ScoreSettings

@@ -14,10 +14,10 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.carried_types import carried_type
 from iqa_core.corpus.chunks import Chunk
-from iqa_core.corpus.plan import Contract
-from iqa_core.corpus.planning import apply
-from iqa_core.corpus.sink import Sink
+from iqa_core.corpus.plan.plan import Contract
+from iqa_core.corpus.plan.proposal import apply
 from iqa_core.errors import CallerError
+from iqa_core.tables.sink import Sink
 from jobs.score_settings import ScoreSettings
 from jobs.scoring import proposed
 from jobs.scoring_job import ScoringJob, prepare

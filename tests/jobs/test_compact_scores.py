@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.__main__ import main
-from iqa_core.corpus.compaction import carry_out
-from iqa_core.corpus.heartbeats import Pulse
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.plan import Plan
-from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.chunks import chunk_name
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.report.scoring_report import gather
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.compaction import carry_out
+from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.score_table import open_score_table
 from jobs.select_settings import SelectSettings
 from jobs.selecting import select
 from tests.corpora import tiny_png, write_folder

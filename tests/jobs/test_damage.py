@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.__main__ import main
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.score_tables import score_ledger
 from iqa_core.errors import CallerError, exit_code
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.score_table import score_ledger
 from jobs.command import parse
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact

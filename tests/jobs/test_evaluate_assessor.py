@@ -19,14 +19,14 @@ from PIL import Image
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.load import describe, fingerprint
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.table import table_schema
+from iqa_core.corpus.chunks import chunk_name
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.columns import table_schema
 from jobs.command import parse
 from jobs.evaluate_settings import EvaluateSettings
 from jobs.evaluation import evaluate

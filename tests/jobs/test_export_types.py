@@ -19,10 +19,7 @@ import pyarrow.json as paj
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.engine import engine, engine_type, file_list
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name
+from iqa_core.corpus.chunks import ReadOptions, chunk_name
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 from iqa_core.selection.exports import imagefolder
@@ -30,6 +27,8 @@ from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.samples import value_schema
 from iqa_core.selection.exports.values import infinite
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.duckdb_engine import engine, engine_type, file_list
+from iqa_core.tables.ledger import Ledger
 from jobs.command import parse
 from jobs.export_work import ExportWork, export_shard
 from jobs.exporting import Outcome, shards

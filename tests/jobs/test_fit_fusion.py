@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from iqa_core.corpus.ledger import Ledger
 from iqa_core.errors import CallerError
 from iqa_core.fusion import load_fusion
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
 from jobs.command import parse
 from jobs.fusion_fitting import fit
 from jobs.fusion_settings import FusionSettings

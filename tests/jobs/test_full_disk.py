@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core.corpus.heartbeats import Pulse, active
 from iqa_core.errors import exit_code
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.heartbeats import Pulse, active
 from jobs.command import parse
 from jobs.compact_settings import COMPACTION, CompactSettings
 from jobs.compacting import compact

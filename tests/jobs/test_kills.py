@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from iqa_core.corpus import segments
-from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.plan import segments
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError
 from tests.corpora import tiny_png, write_folder, write_list, write_parquet, write_tar
 from tests.jobs.operations import LOCAL, a_minute_later, compact, faults_of, killed_at, rows_of, score, scoring

@@ -233,7 +233,7 @@ def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refuse
     settings = parse(
         ScoreSettings, ["--input", str(tmp_path / "in"), "--output", str(out), "--assessor.checkpoint", "fake:"]
     )
-    from iqa_core.corpus.planning import apply
+    from iqa_core.corpus.plan.proposal import apply
     from jobs.scoring import proposed
     from jobs.scoring_job import prepare
 

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 
 from iqa_core.__main__ import main
-from iqa_core.corpus.heartbeats import Pulse
-from iqa_core.corpus.score_tables import open_score_table, score_ledger
-from iqa_core.corpus.sink import ScoredBatch
-from iqa_core.corpus.table import table_schema
 from iqa_core.errors import CallerError, RunError
 from iqa_core.records import Reason, Rejection
 from iqa_core.report.scoring_report import scoring_report
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.scores.columns import table_schema
+from iqa_core.tables.scores.score_table import open_score_table, score_ledger
+from iqa_core.tables.sink import ScoredBatch
 from jobs.command import parse
 from jobs.compact_settings import CompactSettings
 from jobs.compacting import compact
@@ -29,7 +29,7 @@ from jobs.scoring_job import JOB, ScoringJob, prepare
 from jobs.scoring_run import ScoringRun
 from jobs.work import ChunkFailure, read_chunk, scored_batch
 from tests.corpora import tiny_png, write_folder
-from tests.corpus.test_heartbeats import age
+from tests.tables.test_heartbeats import age
 
 NOT_FETCHED = Rejection(Reason.FETCH_FAILED, "reading failed again and again: a refused connection")
 

@@ -17,14 +17,14 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load
 from iqa_core.corpus.batches import BatchBounds
 from iqa_core.corpus.chunks import Chunk, ReadOptions
-from iqa_core.corpus.heartbeats import Pulse
 from iqa_core.corpus.reading import ReadPlan
-from iqa_core.corpus.sink import Sink
-from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.errors import DONE, FAILED
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import ImageLimits, Reason
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.scores.columns import own_columns, table_schema
+from iqa_core.tables.sink import Sink
 from jobs.command import parse
 from jobs.score_settings import ScoreSettings
 from jobs.scoring import applied, proposed

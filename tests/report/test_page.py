@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.report.scoring_report import scoring_report
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.scores.score_table import open_score_table
 from tests.selection.scored_corpora import write_scored_corpus
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -19,7 +19,6 @@ from PIL import Image
 from iqa_core.__main__ import main
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import Place
-from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare
@@ -27,6 +26,7 @@ from iqa_core.report.gathered import MAX_THUMBNAILS, Gathered
 from iqa_core.report.scoring_report import gather, scoring_report
 from iqa_core.report.thumbnails import thumbnails
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.scores.score_table import open_score_table
 from jobs.command import parse
 from jobs.select_settings import SelectSettings
 from jobs.selecting import select

@@ -9,14 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import Stretch
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.segments import Draft
+from iqa_core.corpus.chunks import Stretch, chunk_name
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.table import table_schema
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.columns import table_schema
 
 DIMENSIONS = ("layout", "lighting")
 

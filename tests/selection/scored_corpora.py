@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, ReadOptions
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.plan import Contract
-from iqa_core.corpus.planning import OnChanged
-from iqa_core.corpus.table import TABLE_VERSION, table_schema
+from iqa_core.corpus.plan.plan import Contract
+from iqa_core.corpus.plan.proposal import OnChanged
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.columns import TABLE_VERSION, table_schema
 from tests.corpora import write_mixed
 from tests.corpus.planned import DIMENSIONS, WANTED, Image, Output, images_of
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from duckdb import DuckDBPyConnection
 
-from iqa_core.corpus.engine import engine
-from iqa_core.corpus.score_tables import open_score_table
 from iqa_core.errors import CallerError
 from iqa_core.selection.condition import checked
 from iqa_core.selection.rows import POSITION, Given, combined, make_view
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.duckdb_engine import engine
+from iqa_core.tables.scores.score_table import open_score_table
 from tests.selection.score_tables import write_score_table
 
 Row = Mapping[str, Any]

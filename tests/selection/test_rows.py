@@ -7,9 +7,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from iqa_core.corpus.score_tables import ScoreTable
 from iqa_core.errors import CallerError
 from iqa_core.selection.rows import Combined, Given, combined
+from iqa_core.tables.scores.score_table import ScoreTable
 from tests.corpus.planned import LOCAL, WANTED
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus.engine import engine
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.selection import rules
 from iqa_core.selection.policy import Policy, parse_quantiles
 from iqa_core.selection.rows import fusion_sql
 from iqa_core.selection.rules import apply_rules, rules_of
+from iqa_core.tables.duckdb_engine import engine
 from tests.selection.conftest import Chosen, decisions, record
 
 PROMPT = pa.schema({"prompt": pa.string()})

@@ -14,7 +14,7 @@ import pytest
 from botocore.utils import parse_timestamp
 
 from iqa_core.corpus.fetching import fetch, fetch_all
-from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError, IqaError, RunError
 from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.range_file import BLOCK_BYTES, RangeFile

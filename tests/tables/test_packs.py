@@ -6,17 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from iqa_core.corpus.packs import (
-    FileName,
-    Generations,
-    ScoreFiles,
-    again_name,
-    chunk_name,
-    chunks_of,
-    pack_name,
-    place_of,
-    runs,
-)
+from iqa_core.corpus.chunks import chunk_name, place_of
+from iqa_core.tables.packs import FileName, Generations, ScoreFiles, again_name, chunks_of, pack_name, runs
 
 A, B = "aaaaaaaa", "bbbbbbbb"
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunks_of, runs
-from iqa_core.corpus.plan import Contract, Plan
+from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import CallerError
 from iqa_core.storage.storage import Missing, Storage, absolute
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.packs import chunks_of, runs
+from iqa_core.tables.scores.columns import schema_of
 
 COPY_THREADS = 32
 """Score files of an object store fetched at once: each is some 100 kB, so a request's latency is what they cost."""
@@ -42,7 +43,7 @@ class ScoreTable:
     @property
     def schema(self) -> pa.Schema:
         """Columns of all its files."""
-        return self.contract.table_schema
+        return schema_of(self.contract)
 
     def local_files(self, scratch: Path) -> list[Path]:
         """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
@@ -83,7 +84,7 @@ class ScoreTable:
 
 def ledger_of(storage: Storage, uri: str, contract: Contract) -> Ledger:
     """Score files of an output, held against its contract."""
-    return Ledger(storage, uri, fingerprint=contract.fingerprint, schema=contract.table_schema)
+    return Ledger(storage, uri, fingerprint=contract.fingerprint, schema=schema_of(contract))
 
 
 def score_ledger(storage: Storage, uri: str) -> Ledger:

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from iqa_core.corpus.table import table_schema
-from iqa_core.corpus.verdicts import faults_of_verdicts
 from iqa_core.fusion import FusionWeights
+from iqa_core.tables.scores.columns import table_schema
+from iqa_core.tables.scores.verdicts import faults_of_verdicts
 from tests.corpus.planned import DIMENSIONS, WANTED
 
 CONTRACT = replace(WANTED, probs=True, fusion=FusionWeights.equal(DIMENSIONS).digest)

@@ -19,8 +19,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, place_of, runs
-from iqa_core.corpus.score_file import (
+from iqa_core.corpus.chunks import place_of
+from iqa_core.errors import CallerError
+from iqa_core.storage.range_file import RangeFile
+from iqa_core.storage.storage import Missing, Storage, join
+from iqa_core.tables.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, runs
+from iqa_core.tables.score_file import (
     Damaged,
     LaterVersion,
     check_version,
@@ -30,9 +34,6 @@ from iqa_core.corpus.score_file import (
     seal_of,
     serialised,
 )
-from iqa_core.errors import CallerError
-from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import Missing, Storage, join
 
 READ_THREADS = 32
 """Score files read at once: each is some 100 kB, so a request's latency is what they cost."""

@@ -16,9 +16,10 @@ from itertools import chain, groupby
 
 import pyarrow as pa
 
-from iqa_core.corpus.ledger import READ_THREADS, Ledger, neighbours
-from iqa_core.corpus.packs import ScoreFiles, chunks_of, parsed, place_of, runs
-from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.chunks import place_of
+from iqa_core.corpus.plan.plan import Plan
+from iqa_core.tables.ledger import READ_THREADS, Ledger, neighbours
+from iqa_core.tables.packs import ScoreFiles, chunks_of, parsed, runs
 
 ROUNDS = 3
 """Looks at what is there: the second finds what moved during the first, or nothing to do."""

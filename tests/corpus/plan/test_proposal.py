@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus import segments
 from iqa_core.corpus.chunks import READING, ReadOptions, Stretch
-from iqa_core.corpus.plan import Contract, Plan
-from iqa_core.corpus.planning import Proposal, apply
-from iqa_core.corpus.segments import Draft
+from iqa_core.corpus.plan import segments
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.proposal import Proposal, apply
+from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.rubrics import load_rubric
@@ -724,7 +724,7 @@ def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
         opened.append(weakref.ref(file))
         return file
 
-    monkeypatch.setattr("iqa_core.corpus.plan.opened", noted)
+    monkeypatch.setattr("iqa_core.corpus.plan.plan.opened", noted)
     found, at_once = [], []
     for row in plan.rows():
         found.append(row.stretch.source)

@@ -19,14 +19,14 @@ import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, Stretch
 from iqa_core.corpus.columns import plain
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import FileName, ScoreFiles
-from iqa_core.corpus.plan import Contract, Plan, Planned
-from iqa_core.corpus.score_file import Damaged
+from iqa_core.corpus.plan.plan import Contract, Plan, Planned
 from iqa_core.corpus.sources import Kind, relative
-from iqa_core.corpus.table import TABLE_VERSION, counts_of
-from iqa_core.corpus.verdicts import faults_of_verdicts
 from iqa_core.errors import CallerError
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.packs import FileName, ScoreFiles
+from iqa_core.tables.score_file import Damaged
+from iqa_core.tables.scores.columns import TABLE_VERSION, counts_of, schema_of
+from iqa_core.tables.scores.verdicts import faults_of_verdicts
 
 CHUNKS_AT_ONCE = 4096
 
@@ -134,7 +134,7 @@ def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Le
     fusion = known.get("fusion")
     if not isinstance(fusion, dict) or fusion.get("digest") != contract.fusion:
         yield "its rewards were made with other fusion weights; remove it, and score it anew"
-    schema, there = contract.table_schema, plain(rows.schema)
+    schema, there = schema_of(contract), plain(rows.schema)
     if not there.equals(schema):
         other = {*zip(schema.names, schema.types, strict=True)} ^ {*zip(there.names, there.types, strict=True)}
         names = ", ".join(sorted({name for name, _ in other})) or "their order"

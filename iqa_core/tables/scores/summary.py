@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iqa_core.corpus.table import SCORED, counts_of
+from iqa_core.tables.scores.columns import SCORED, counts_of
 
 BINS = 4000
 """Histogram of 1..5: a quantile is right within 0.001."""

@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.corpus.audit import Audit, audit, faults_of
-from iqa_core.corpus.chunks import Chunk, Content, Stretch
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.plan import Plan
+from iqa_core.corpus.chunks import Chunk, Content, Stretch, chunk_name
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.audit import Audit, audit, faults_of
 from tests.corpora import tiny_png, write_mixed
 from tests.corpus.corruptions import CORRUPTIONS, Finished
 from tests.corpus.planned import WANTED

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqa_core.corpus.sink import ScoredBatch, Sink
 from iqa_core.errors import RunError
+from iqa_core.tables.sink import ScoredBatch, Sink
 
 
 def batch(ordinals: list[int], images: int, chunk: str = "c", layout: str = "l", mark: str = "") -> ScoredBatch:

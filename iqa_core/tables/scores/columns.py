@@ -11,29 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from iqa_core.corpus.columns import storable
+from iqa_core.corpus.chunks import LOCATION
+from iqa_core.corpus.columns import plain, storable
+from iqa_core.corpus.plan.plan import Contract
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.records import RETRYABLE, Assessment, Rejection
 
 TABLE_VERSION = 1
 """Raised by hand when a column changes its name, type or meaning."""
-
-LOCATION = pa.schema(
-    [
-        ("key", pa.string()),
-        ("source", pa.string()),
-        ("sha256", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        ("row", pa.int64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("format", pa.string()),
-        ("frames", pa.int32()),
-    ]
-)
-"""What a reader knows of an image."""
 
 VERDICT = pa.schema([("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 
@@ -60,6 +46,11 @@ def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema) -> 
             f"two columns of the score table would have the name {', '.join(doubled)}: rename the input's"
         )
     return pa.schema(fields)
+
+
+def schema_of(contract: Contract) -> pa.Schema:
+    """All columns of an output's score files; dictionary-encoded columns as their value type."""
+    return plain(table_schema(contract.dimensions, contract.probs, contract.carried))
 
 
 def dimensions_of(names: Sequence[str]) -> tuple[str, ...]:

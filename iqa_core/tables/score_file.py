@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.columns import plain
-from iqa_core.corpus.table import TABLE_VERSION
 from iqa_core.errors import CallerError
+from iqa_core.tables.scores.columns import TABLE_VERSION
 
 METADATA_KEY = b"iqa"
 SEAL_KEY = b"iqa.seal"

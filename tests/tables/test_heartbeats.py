@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core.corpus.heartbeats import LATEST, STALE_S, Pulse, active, heartbeats
 from iqa_core.errors import RunError
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.heartbeats import (
+    LATEST,
+    STALE_S,
+    Pulse,
+    active,
+    heartbeats,
+)
 
 
 def log_of(output: Path, run: str) -> list[dict[str, object]]:
@@ -92,8 +98,8 @@ def circle() -> dict[object, object]:
 def test_whatever_is_told_the_thread_goes_on(
     tmp_path: Path, told: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iqa_core.corpus.heartbeats.BEAT_S", 0.01)
-    monkeypatch.setattr("iqa_core.corpus.heartbeats.LOG_PART_S", 0.02)
+    monkeypatch.setattr("iqa_core.tables.heartbeats.BEAT_S", 0.01)
+    monkeypatch.setattr("iqa_core.tables.heartbeats.LOG_PART_S", 0.02)
     with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
         pulse.log("chunk_failed", **told)
         pulse.progress = told

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.score_file import Damaged
+from iqa_core.corpus.chunks import chunk_name
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.score_file import Damaged
 
 
 def rows(count: int, mark: str = "") -> pa.Table:

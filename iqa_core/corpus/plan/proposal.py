@@ -14,16 +14,20 @@ import pyarrow as pa
 
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
-from iqa_core.corpus.changes import Comparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
-from iqa_core.corpus.plan import Contract, Plan
+from iqa_core.corpus.plan.changes import (
+    Comparison,
+    changed_chunks,
+    changes_message,
+    exhaust,
+)
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.segments import Draft, NewChunk
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
-from iqa_core.corpus.segments import Draft, NewChunk
 from iqa_core.corpus.sources import Kind, Listing, Source
-from iqa_core.corpus.table import own_columns, table_schema
 from iqa_core.errors import CallerError
 from iqa_core.storage.storage import (
     FetchFailed,
@@ -85,6 +89,7 @@ def propose(
     inputs: Sequence[str],
     options: ReadOptions,
     *,
+    own_columns: frozenset[str],
     limit: int | None,
     on_changed: OnChanged,
     exact: bool = False,
@@ -93,6 +98,7 @@ def propose(
 
     wanted: the contract that this run would lay down; its carried columns are filled in from the inputs.
     options: the reading is taken from the contract that is there, else from the wanted one.
+    own_columns: names of the table that will be written, which an input column may not have (`input_<name>` then).
     exact: count the images of every tar, whatever it costs; a limit needs that anyway.
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
     there is nothing at all to score.
@@ -126,7 +132,7 @@ def propose(
     if changes and on_changed == "stop":
         raise CallerError(changes_message(changes))
     draft.close()
-    contract, left_out = _with_columns(wanted, laid_down, tables)
+    contract, left_out = _with_columns(wanted, laid_down, tables, own_columns)
     if laid_down is None:
         _check_is_any(inputs, draft, listing)
         _check_flags_are_used(options, draft, tables)
@@ -292,18 +298,16 @@ def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Ite
 
 
 def _with_columns(
-    wanted: Contract, laid_down: Contract | None, tables: Sequence[_Table]
+    wanted: Contract, laid_down: Contract | None, tables: Sequence[_Table], own: frozenset[str]
 ) -> tuple[Contract, frozenset[str]]:
     """The contract with its carried columns, and the columns that it has no place for.
 
     Raises CallerError for a column that cannot be carried, or whose values do not go into the type that is laid down.
     """
-    own, reading = own_columns(wanted.dimensions), (laid_down or wanted).reading
+    reading = (laid_down or wanted).reading
     columns = [column for table in tables for column in _columns_of(table, own, reading)]
     if laid_down is None:
-        carried = settled_schema(columns)
-        table_schema(wanted.dimensions, wanted.probs, carried)
-        return replace(wanted, carried=carried), frozenset()
+        return replace(wanted, carried=settled_schema(columns)), frozenset()
     names = frozenset(laid_down.carried.names)
     for column in columns:
         if column.name in names:

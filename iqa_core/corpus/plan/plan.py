@@ -23,12 +23,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
-from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch
-from iqa_core.corpus.columns import plain
-from iqa_core.corpus.packs import chunk_name
-from iqa_core.corpus.segments import Head, as_segment, chunks_of, head_of, opened, rows_of, segment_faults, whole
+from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch, chunk_name
+from iqa_core.corpus.plan.segments import (
+    Head,
+    as_segment,
+    chunks_of,
+    head_of,
+    opened,
+    rows_of,
+    segment_faults,
+    whole,
+)
 from iqa_core.corpus.sources import Kind
-from iqa_core.corpus.table import table_schema
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
@@ -88,11 +94,6 @@ class Contract:
         return ReadOptions(
             image_column=self.columns.get("image"), uri_column=self.columns.get("uri"), reading=self.reading
         )
-
-    @property
-    def table_schema(self) -> pa.Schema:
-        """Of all score files; codes of carried columns are read as what they stand for."""
-        return plain(table_schema(self.dimensions, self.probs, self.carried))
 
     def differences(self, other: Contract, places: tuple[str, str] = ("there", "now")) -> list[str]:
         """All that a run with `other` would do differently, in words each; carried columns may differ."""

@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.corpus.audit import audit
-from iqa_core.corpus.compaction import Merged, carry_out
-from iqa_core.corpus.ledger import Ledger
-from iqa_core.corpus.packs import chunk_name, chunks_of
-from iqa_core.corpus.plan import Plan
-from iqa_core.corpus.score_tables import open_score_table
+from iqa_core.corpus.chunks import chunk_name
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.storage.storage import Entry, Missing, Storage
+from iqa_core.tables.compaction import Merged, carry_out
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.packs import chunks_of
+from iqa_core.tables.scores.audit import audit
+from iqa_core.tables.scores.score_table import open_score_table
 from tests.corpora import tiny_png, write_folder
 from tests.s3_server import Bucket, storage_options
 from tests.selection.scored_corpora import score

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.chunks import ReadOptions, Stretch
-from iqa_core.corpus.plan import Plan, Planned
+from iqa_core.corpus.plan.plan import Plan, Planned
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
 from iqa_core.storage.storage import absolute
 

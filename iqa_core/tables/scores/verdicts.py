@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from iqa_core.corpus.plan import Contract
-from iqa_core.corpus.table import REJECTED, REWARD, SCORED
+from iqa_core.corpus.plan.plan import Contract
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.records import Reason
+from iqa_core.tables.scores.columns import REJECTED, REWARD, SCORED
 
 WORST, BEST = 1.0, 5.0
 

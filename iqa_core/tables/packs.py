@@ -21,6 +21,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from iqa_core.corpus.chunks import chunk_name, place_of
+
 _FILE = re.compile(r"(\d{6})-(\d{6})(?:-(\d{6}))?(?:\.(\d{1,9})-([0-9a-f]{8}))?")
 
 SEAL_DIGITS = 8
@@ -30,16 +32,6 @@ Rank = tuple[int, int, int, int, str]
 
 Generations = Mapping[str, Mapping[str, int]]
 """Pack -> chunk -> generation of the rows that it holds."""
-
-
-def chunk_name(segment: int, index: int) -> str:
-    return f"{segment:06d}-{index:06d}"
-
-
-def place_of(chunk: str) -> tuple[int, int]:
-    """Segment and index of a chunk's name."""
-    segment, index = chunk.split("-")
-    return int(segment), int(index)
 
 
 def again_name(chunk: str, generation: int, seal: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqa_core.corpus.summary import Distribution, Summary
+from iqa_core.tables.scores.summary import Distribution, Summary
 
 
 def rows(layout: list[float | None], reasons: list[str | None]) -> pa.Table:
