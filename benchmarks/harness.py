@@ -17,13 +17,13 @@ from typing import Any
 
 from iqa_core.flags import StrictParser
 from iqa_core.tables.sink import ScoredBatch
-from jobs.cluster_session import Pool
-from jobs.score_settings import ScoreSettings
-from jobs.scoring import applied, proposed
-from jobs.scoring_job import prepare
-from jobs.scoring_run import considered_chunks
-from jobs.stream import stream
-from jobs.work import Errand
+from jobs.on_ray.cluster import Pool
+from jobs.scoring.flow import applied, proposed
+from jobs.scoring.job import prepare
+from jobs.scoring.run import considered_chunks
+from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.stream import stream
+from jobs.scoring.work import Errand
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,7 +86,7 @@ def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
 @contextmanager
 def local_ray(num_cpus: int, object_store_bytes: int) -> Iterator[None]:
     """A Ray of a stated size on this machine."""
-    from jobs.cluster_session import RAY_ENVIRONMENT, code_from_here
+    from jobs.on_ray.cluster import RAY_ENVIRONMENT, code_from_here
 
     os.environ.update(RAY_ENVIRONMENT)
     import ray

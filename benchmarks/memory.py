@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.harness import ROOT, local_ray, main, stream_corpus
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.demo.corpus import write_scenes
-from jobs.cluster_session import Pool
-from jobs.score_settings import ScoreSettings
+from jobs.on_ray.cluster import Pool
+from jobs.scoring.settings import ScoreSettings
 
 SMALL, LARGE = 20_000, int(os.environ.get("MEMORY_ROWS", "400000"))
 IMAGES_PER_TAR = 8192

@@ -26,11 +26,11 @@ from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ready_batches
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.demo.corpus import write_scenes
-from jobs.cluster_session import Pool
-from jobs.score_settings import ScoreSettings
-from jobs.scoring import applied, proposed
-from jobs.scoring_job import prepare
-from jobs.scoring_run import considered_chunks
+from jobs.on_ray.cluster import Pool
+from jobs.scoring.flow import applied, proposed
+from jobs.scoring.job import prepare
+from jobs.scoring.run import considered_chunks
+from jobs.scoring.settings import ScoreSettings
 
 IMAGES = int(os.environ.get("PIPELINE_IMAGES", "2000"))
 CHUNK_IMAGES = 128

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.harness import local_ray, main, stream_corpus
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.demo.corpus import write_scenes
-from jobs.cluster_session import Pool
-from jobs.score_settings import ScoreSettings
+from jobs.on_ray.cluster import Pool
+from jobs.scoring.settings import ScoreSettings
 
 SLEEP_S = 0.5
 READERS = 2

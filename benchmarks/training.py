@@ -33,8 +33,8 @@ from iqa_core.training.parts import prepare_parts, set_training, trainable
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import TrainingTask
 from jobs.command import parse
-from jobs.train_settings import TrainSettings
-from jobs.training_plan import prepare
+from jobs.training.job import prepare
+from jobs.training.settings import TrainSettings
 
 IMAGES, STEPS, WARM = 200, 60, 5
 THREADS = len(os.sched_getaffinity(0))

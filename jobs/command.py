@@ -27,6 +27,9 @@ from iqa_core.errors import CallerError, exit_code
 from iqa_core.flags import StrictParser, json_object
 from iqa_core.storage.outputs import require_lasting
 
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder of this code: what a cluster is sent, and whose commit a run notes."""
+
 SECRET_FIELDS = frozenset({"storage_options"})
 """Settings whose values are never printed, and whose keys are not ours to rename."""
 

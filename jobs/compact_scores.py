@@ -12,12 +12,12 @@ if __name__ == "__main__":  # run as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.command import run
-from jobs.compact_settings import CompactSettings
+from jobs.compaction.settings import CompactSettings
 
 
 def main(settings: CompactSettings) -> int:
     # here, not above: --help and a mistyped flag are answered without Arrow
-    from jobs.compacting import compact
+    from jobs.compaction.flow import compact
 
     return compact(settings)
 

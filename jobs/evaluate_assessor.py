@@ -14,12 +14,12 @@ if __name__ == "__main__":  # run as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.command import run
-from jobs.evaluate_settings import EvaluateSettings
+from jobs.evaluation.settings import EvaluateSettings
 
 
 def main(settings: EvaluateSettings) -> int:
     # here, not above: --help and a mistyped flag are answered without Arrow and SciPy
-    from jobs.evaluation import evaluate
+    from jobs.evaluation.flow import evaluate
 
     return evaluate(settings)
 

@@ -12,12 +12,12 @@ if __name__ == "__main__":  # run as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.command import run
-from jobs.fusion_settings import FusionSettings
+from jobs.fusion.settings import FusionSettings
 
 
 def main(settings: FusionSettings) -> int:
     # here, not above: --help and a mistyped flag are answered without Arrow and SciPy
-    from jobs.fusion_fitting import fit
+    from jobs.fusion.flow import fit
 
     return fit(settings)
 

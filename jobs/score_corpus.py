@@ -14,12 +14,12 @@ if __name__ == "__main__":  # run as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.command import run
-from jobs.score_settings import ScoreSettings
+from jobs.scoring.settings import ScoreSettings
 
 
 def main(settings: ScoreSettings) -> int:
     # here, not above: --help and a mistyped flag are answered without Arrow and Ray
-    from jobs.scoring import score
+    from jobs.scoring.flow import score
 
     return score(settings)
 

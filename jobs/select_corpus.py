@@ -14,12 +14,12 @@ if __name__ == "__main__":  # run as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.command import run
-from jobs.select_settings import SelectSettings
+from jobs.selection.settings import SelectSettings
 
 
 def main(settings: SelectSettings) -> int:
     # here, not above: --help and a mistyped flag are answered without Arrow and DuckDB
-    from jobs.selecting import select
+    from jobs.selection.flow import select
 
     return select(settings)
 

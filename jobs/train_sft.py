@@ -14,12 +14,12 @@ if __name__ == "__main__":  # run as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs.command import run
-from jobs.train_settings import TrainSettings
+from jobs.training.settings import TrainSettings
 
 
 def main(settings: TrainSettings) -> int:
     # here, not above: --help and a mistyped flag are answered without torch and Ray
-    from jobs.training import train
+    from jobs.training.flow import train
 
     return train(settings)
 

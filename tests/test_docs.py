@@ -25,12 +25,12 @@ from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_rubric, rubric_names
 from iqa_core.tables.scores.columns import table_schema
 from jobs.command import JobSettings, parse
-from jobs.compact_settings import CompactSettings
-from jobs.evaluate_settings import EvaluateSettings
-from jobs.fusion_settings import FusionSettings
-from jobs.score_settings import ScoreSettings
-from jobs.select_settings import SelectSettings
-from jobs.train_settings import TrainSettings
+from jobs.compaction.settings import CompactSettings
+from jobs.evaluation.settings import EvaluateSettings
+from jobs.fusion.settings import FusionSettings
+from jobs.scoring.settings import ScoreSettings
+from jobs.selection.settings import SelectSettings
+from jobs.training.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_PAGES = sorted([ROOT / "README.md", ROOT / "cluster" / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -82,3 +82,11 @@ def _parse(data: bytes, origin: str) -> Rubric:
 
 def _faults(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'rubric'}: {e['msg']}" for e in error.errors())
+
+
+def rubric_named(id: str, given: str | None) -> str:
+    """A rubric's id, and where it is from unless that is the same; of a file its name alone."""
+    if given is None:
+        return f"{id} of the checkpoint"
+    origin = given.rsplit("/", 1)[-1] if given.endswith(".toml") else given
+    return id if origin == id else f"{id} of {origin}"

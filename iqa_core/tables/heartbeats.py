@@ -26,6 +26,9 @@ from typing import Any, Self
 from iqa_core.errors import RunError
 from iqa_core.storage.storage import Missing, Storage, join
 
+SCORING, COMPACTION = "score_corpus", "compact_scores"
+"""Jobs by their names in heartbeats."""
+
 BEAT_S = 5.0
 
 STALE_S = 60.0

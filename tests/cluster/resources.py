@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.cluster_session import Resources
+from jobs.on_ray.cluster import Resources
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import pytest
 import yaml
 
 from iqa_core.__main__ import COMMANDS
-from jobs.cluster_session import plan_pool, shortage_of
 from jobs.command import JobSettings, parse
-from jobs.score_settings import ScoreSettings
-from jobs.train_settings import TrainSettings
+from jobs.on_ray.cluster import plan_pool, shortage_of
+from jobs.scoring.settings import ScoreSettings
+from jobs.training.settings import TrainSettings
 from serve.settings import parse as parse_serve
 from serve.tokens import TOKENS
 from tests.cluster.kustomized import Object, built

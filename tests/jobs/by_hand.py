@@ -8,13 +8,14 @@ from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.chunks import Chunk
-from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.heartbeats import SCORING, Pulse
 from jobs.command import parse
-from jobs.score_settings import ScoreSettings
-from jobs.scoring import applied, proposed
-from jobs.scoring_job import JOB, prepare
-from jobs.scoring_run import ScoringRun
-from jobs.work import ChunkFailure, Errand, Work, read_chunk, scored_batch
+from jobs.on_ray.transport import ChunkFailure
+from jobs.scoring.flow import applied, proposed
+from jobs.scoring.job import prepare
+from jobs.scoring.run import ScoringRun
+from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.work import Errand, Work, read_chunk, scored_batch
 
 
 def score_by_hand(*flags: object) -> int:
@@ -32,7 +33,7 @@ def scoring_by_hand(settings: ScoreSettings) -> Iterator[int]:
     contract = applied(job, proposal)
     work = job.work(contract, 1)
     assessor = load(work.spec, work.config)
-    with Pulse(job.storage, job.output, JOB) as pulse:
+    with Pulse(job.storage, job.output, SCORING) as pulse:
         run = ScoringRun(job, contract, proposal, "this process", pulse)
         try:
             for errand in run.errands():

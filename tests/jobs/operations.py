@@ -28,9 +28,9 @@ from iqa_core.tables.heartbeats import STALE_S
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.audit import audit
 from iqa_core.tables.scores.score_table import open_score_table
-from jobs.compact_settings import CompactSettings
-from jobs.compacting import compact as compacted
-from jobs.score_settings import ScoreSettings
+from jobs.compaction.flow import compact as compacted
+from jobs.compaction.settings import CompactSettings
+from jobs.scoring.settings import ScoreSettings
 from tests.jobs.by_hand import scoring_by_hand
 
 LOCAL = Storage()

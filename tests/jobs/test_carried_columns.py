@@ -18,10 +18,10 @@ from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import apply
 from iqa_core.errors import CallerError
 from iqa_core.tables.sink import Sink
-from jobs.score_settings import ScoreSettings
-from jobs.scoring import proposed
-from jobs.scoring_job import ScoringJob, prepare
-from jobs.work import AssessBatches, Errand, ReadChunks, from_done
+from jobs.scoring.flow import proposed
+from jobs.scoring.job import ScoringJob, prepare
+from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.work import AssessBatches, Errand, ReadChunks, from_done
 from tests.arrow_types import Example, all_types, refused_types
 from tests.corpora import tiny_png
 

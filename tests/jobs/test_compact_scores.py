@@ -23,8 +23,8 @@ from iqa_core.tables.compaction import carry_out
 from iqa_core.tables.heartbeats import Pulse
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.score_table import open_score_table
-from jobs.select_settings import SelectSettings
-from jobs.selecting import select
+from jobs.selection.flow import select
+from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
 from tests.selection.scored_corpora import score

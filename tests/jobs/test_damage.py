@@ -20,16 +20,16 @@ from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.score_table import score_ledger
 from jobs.command import parse
-from jobs.compact_settings import CompactSettings
-from jobs.compacting import compact
-from jobs.evaluate_settings import EvaluateSettings
-from jobs.evaluation import evaluate
-from jobs.fusion_fitting import fit
-from jobs.fusion_settings import FusionSettings
-from jobs.score_settings import ScoreSettings
-from jobs.scoring import score
-from jobs.select_settings import SelectSettings
-from jobs.selecting import select
+from jobs.compaction.flow import compact
+from jobs.compaction.settings import CompactSettings
+from jobs.evaluation.flow import evaluate
+from jobs.evaluation.settings import EvaluateSettings
+from jobs.fusion.flow import fit
+from jobs.fusion.settings import FusionSettings
+from jobs.scoring.flow import score
+from jobs.scoring.settings import ScoreSettings
+from jobs.selection.flow import select
+from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png, write_folder
 from tests.jobs.by_hand import score_by_hand
 

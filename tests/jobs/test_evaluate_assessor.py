@@ -28,9 +28,9 @@ from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.columns import table_schema
 from jobs.command import parse
-from jobs.evaluate_settings import EvaluateSettings
-from jobs.evaluation import evaluate
-from jobs.evaluation_plots import DOTS_PER_INCH, INCHES
+from jobs.evaluation.flow import evaluate
+from jobs.evaluation.plots import DOTS_PER_INCH, INCHES
+from jobs.evaluation.settings import EvaluateSettings
 from tests.jobs.running import ROOT, over
 
 pytestmark = pytest.mark.slow

@@ -30,13 +30,13 @@ from iqa_core.storage.storage import Storage
 from iqa_core.tables.duckdb_engine import engine, engine_type, file_list
 from iqa_core.tables.ledger import Ledger
 from jobs.command import parse
-from jobs.export_work import ExportWork, export_shard
-from jobs.exporting import Outcome, shards
-from jobs.select_job import prepare
-from jobs.select_settings import SelectSettings
-from jobs.selecting import opened, select
+from jobs.selection.export_work import ExportWork, export_shard
+from jobs.selection.exporting import Outcome, shards
+from jobs.selection.flow import opened, select
+from jobs.selection.job import prepare
+from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png
-from tests.jobs.test_export_work import read_webdataset
+from tests.jobs.selection.test_export_work import read_webdataset
 from tests.selection.conftest import decisions
 from tests.selection.score_tables import write_score_table
 

@@ -14,8 +14,8 @@ from iqa_core.fusion import load_fusion
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
 from jobs.command import parse
-from jobs.fusion_fitting import fit
-from jobs.fusion_settings import FusionSettings
+from jobs.fusion.flow import fit
+from jobs.fusion.settings import FusionSettings
 
 pytestmark = pytest.mark.slow
 

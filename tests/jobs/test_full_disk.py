@@ -16,10 +16,10 @@ import pytest
 
 from iqa_core.errors import exit_code
 from iqa_core.storage.storage import Storage
-from iqa_core.tables.heartbeats import Pulse, active
+from iqa_core.tables.heartbeats import COMPACTION, Pulse, active
 from jobs.command import parse
-from jobs.compact_settings import COMPACTION, CompactSettings
-from jobs.compacting import compact
+from jobs.compaction.flow import compact
+from jobs.compaction.settings import CompactSettings
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
 from tests.jobs.by_hand import score_by_hand

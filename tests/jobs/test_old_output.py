@@ -16,12 +16,12 @@ import pytest
 
 from iqa_core.__main__ import main
 from jobs.command import parse
-from jobs.compact_settings import CompactSettings
-from jobs.compacting import compact
+from jobs.compaction.flow import compact
+from jobs.compaction.settings import CompactSettings
 from tests.corpora import tiny_png
 from tests.corpus.tars import tar_bytes
 from tests.jobs import running
-from tests.jobs.test_export_work import read_webdataset
+from tests.jobs.selection.test_export_work import read_webdataset
 from tests.s3_server import Bucket, S3Server, storage_options
 
 OLD = Path(__file__).parent.parent / "data" / "old_output"

@@ -14,17 +14,17 @@ import pytest
 from iqa_core.errors import CallerError
 from iqa_core.storage.outputs import SUBMITTED
 from jobs.command import JobSettings, parse
-from jobs.compact_settings import CompactSettings
-from jobs.evaluate_settings import EvaluateSettings
-from jobs.evaluation import evaluate
-from jobs.fusion_fitting import fit
-from jobs.fusion_settings import FusionSettings
-from jobs.score_settings import ScoreSettings
-from jobs.scoring import score
-from jobs.select_settings import SelectSettings
-from jobs.selecting import select
-from jobs.train_settings import TrainSettings
-from jobs.training import train
+from jobs.compaction.settings import CompactSettings
+from jobs.evaluation.flow import evaluate
+from jobs.evaluation.settings import EvaluateSettings
+from jobs.fusion.flow import fit
+from jobs.fusion.settings import FusionSettings
+from jobs.scoring.flow import score
+from jobs.scoring.settings import ScoreSettings
+from jobs.selection.flow import select
+from jobs.selection.settings import SelectSettings
+from jobs.training.flow import train
+from jobs.training.settings import TrainSettings
 from tests.corpora import tiny_png, write_folder, write_list
 from tests.jobs import running
 from tests.selection.scored_corpora import score as table_of
@@ -234,8 +234,8 @@ def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refuse
         ScoreSettings, ["--input", str(tmp_path / "in"), "--output", str(out), "--assessor.checkpoint", "fake:"]
     )
     from iqa_core.corpus.plan.proposal import apply
-    from jobs.scoring import proposed
-    from jobs.scoring_job import prepare
+    from jobs.scoring.flow import proposed
+    from jobs.scoring.job import prepare
 
     job = prepare(settings)
     assert apply(job.plan, proposed(job))

@@ -14,8 +14,8 @@ import pytest
 
 from iqa_core.errors import CallerError, RunError
 from jobs.command import parse
-from jobs.select_settings import SelectSettings
-from jobs.selecting import select
+from jobs.selection.flow import select
+from jobs.selection.settings import SelectSettings
 from tests.jobs import running
 from tests.s3_server import Bucket, storage_options
 from tests.selection.conftest import decisions, record

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from iqa_core.assessor.direct import assess_images, load_assessor
 from jobs.command import parse
-from jobs.train_settings import TrainSettings
-from jobs.training_plan import prepare
+from jobs.training.job import prepare
+from jobs.training.settings import TrainSettings
 from tests.assessor.tiny import save_qwen2_5_vl
 from tests.clusters import descendants, several_nodes, wait_for
 from tests.jobs.running import command, environment, over

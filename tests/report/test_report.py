@@ -28,8 +28,8 @@ from iqa_core.report.thumbnails import thumbnails
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.scores.score_table import open_score_table
 from jobs.command import parse
-from jobs.select_settings import SelectSettings
-from jobs.selecting import select
+from jobs.selection.flow import select
+from jobs.selection.settings import SelectSettings
 from tests.selection.score_tables import DIMENSIONS, write_score_table
 from tests.selection.scored_corpora import write_scored_corpus
 

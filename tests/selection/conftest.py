@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.command import parse
-from jobs.select_settings import SelectSettings
-from jobs.selecting import select
+from jobs.selection.flow import select
+from jobs.selection.settings import SelectSettings
 from tests.selection.score_tables import write_score_table
 
 Chosen = Callable[..., dict[str, str | None]]

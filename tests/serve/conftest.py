@@ -25,7 +25,7 @@ def serve_url(ray_address: str) -> Iterator[str]:
     import ray
     from ray import serve
 
-    from jobs.cluster_session import code_from_here
+    from jobs.on_ray.cluster import code_from_here
 
     ray.init(
         address=ray_address,

@@ -1,0 +1,84 @@
+"""Settings -> few large score files: the flow of the compaction job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from iqa_core.corpus.plan.plan import Plan
+from iqa_core.errors import DONE, CallerError, RunError
+from iqa_core.storage.storage import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    Storage,
+    absolute,
+)
+from iqa_core.tables.compaction import Step, carry_out, steps
+from iqa_core.tables.heartbeats import COMPACTION, SCORING, Pulse, active
+from iqa_core.tables.packs import ScoreFiles
+from iqa_core.tables.scores.score_table import ledger_of
+from jobs.compaction.settings import CompactSettings
+from jobs.progress import LINE_EVERY_S, counted
+
+
+def compact(settings: CompactSettings) -> int:
+    """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
+    storage, output = Storage(settings.storage_options), absolute(settings.scores)
+    plan = Plan(storage, output)
+    try:
+        contract = plan.contract()
+        if contract is None:
+            raise CallerError(f"--scores {output}: no score table is there; give the --output of jobs/score_corpus.py")
+        _require_rest(storage, output)
+        ledger = ledger_of(storage, output, contract)
+        files = ledger.files()
+        per_file = max(1, settings.file_images // contract.chunk_images)
+        todo = list(steps((chunk.name for chunk in plan.chunks()), files, per_file))
+    except (RunError, Missing, Forbidden, FetchFailed) as error:
+        raise CallerError(str(error)) from error
+    print(_opening(output, files, todo), flush=True)
+    if settings.dry_run or not (todo or files.superfluous or plan.retired() & files.finished):
+        return DONE
+    storage.require_writable(output, "--scores", is_folder=True)
+    try:
+        with Pulse(storage, output, COMPACTION) as pulse:
+            shown_at = time.monotonic()
+            for done, merged in enumerate(carry_out(ledger, plan, per_file), start=1):
+                pulse.log("merged", file=merged.file, chunks=len(merged.chunks))
+                pulse.progress = {"files_total": max(len(todo), done), "files_done": done}
+                if time.monotonic() - shown_at >= LINE_EVERY_S:
+                    shown_at = time.monotonic()
+                    print(f"{done:,} of {counted(len(todo), 'file')}", flush=True)
+    except (Missing, Forbidden, FetchFailed) as error:
+        raise RunError(f"{error}; what is merged stays, and the same command goes on") from error
+    print(f"now        {_described(ledger.files())}", flush=True)
+    return DONE
+
+
+def _require_rest(storage: Storage, output: str) -> None:
+    """Raises CallerError where a scoring run is at work: what it finishes would be left for another compaction.
+
+    That is all: beside a run that nobody sees, or another compaction, this one does no harm.
+    """
+    other = active(storage, output, SCORING)
+    if other is not None:
+        raise CallerError(
+            f"--scores {output}: {SCORING} is at work there, on {other.host} since {other.began} (heartbeat "
+            f"{other.age_s():.0f} s old); run this when it has ended"
+        )
+
+
+def _opening(output: str, files: ScoreFiles, todo: Sequence[Step]) -> str:
+    chunks = sum(len(step.chunks) for step in todo)
+    return "\n".join(
+        [
+            f"scores     {output}",
+            f"files      {_described(files)}",
+            f"to merge   {counted(chunks, 'chunk')} into {counted(len(todo), 'file')}",
+        ]
+    )
+
+
+def _described(files: ScoreFiles) -> str:
+    return f"{counted(len(files.finished), 'chunk')} in {counted(len(files.files), 'file')}"

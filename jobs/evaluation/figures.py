@@ -1,0 +1,146 @@
+"""Opinions, and the scores of one or more assessors on them -> every figure that is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_core.agreement import (
+    Agreement,
+    Comparison,
+    HumanCeiling,
+    Uncertainty,
+    agreement_by_dimension,
+    compare,
+    human_ceiling,
+    uncertainty,
+)
+from iqa_core.opinions.opinion import Opinions
+from iqa_core.tables.scores.columns import REWARD
+from jobs.evaluation.judged import Judged
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far a figure moves from group to group; all None where no group has it."""
+
+    groups: int
+    """In which it is defined."""
+    low: float | None
+    high: float | None
+    std: float | None
+    """Sample standard deviation over groups; None of fewer than two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of one assessor."""
+
+    about: Mapping[str, str]
+    agreement: Mapping[str, Agreement]
+    """Dimension -> figures, and `overall` where there are several."""
+    uncertainty: Mapping[str, Uncertainty]
+    failures: Mapping[str, int]
+    groups: Mapping[str, Mapping[str, Agreement]]
+    """Group -> the same as `agreement` on its opinions alone; empty where groups are not looked at."""
+    spread: Mapping[str, Mapping[str, Spread]]
+    """Dimension -> plcc and srcc -> over all groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that is reported."""
+
+    datasets: Sequence[str]
+    images: int
+    assessors: Sequence[Figures]
+    """The first is the one that the others are compared with."""
+    differences: Sequence[Mapping[str, Comparison]]
+    """Of each but the first, per dimension and overall: the first less this one."""
+    ceiling: Mapping[str, HumanCeiling]
+    """Only where single ratings are known."""
+    dropped: Mapping[str, int]
+    held_out_by: str | None
+    ungrouped: int
+    """Opinions that belong to no group."""
+
+
+def measured(
+    opinions: Opinions, judged: Sequence[Judged], resamples: int, seed: int, held_out_by: str | None = None
+) -> Evaluation:
+    """All figures of one set of opinions and the scores that stand against them.
+
+    held_out_by: what the opinions' groups are called; None looks at no groups.
+    """
+    mos_N = np.array([row.mos for row in opinions.rows])
+    masks = _masks(opinions)
+    ceilings = {
+        name: human_ceiling([opinions.rows[n].raters for n in np.flatnonzero(mask)], resamples, seed)
+        for name, mask in masks.items()
+    }
+    differences = [
+        {
+            name: compare(judged[0].scores_N[mask], other.scores_N[mask], mos_N[mask], resamples, seed)
+            for name, mask in masks.items()
+        }
+        for other in judged[1:]
+    ]
+    return Evaluation(
+        datasets=opinions.datasets,
+        images=len(opinions.images),
+        assessors=[_figures(opinions, each, resamples, seed, by_group=held_out_by is not None) for each in judged],
+        differences=differences,
+        ceiling={name: ceiling for name, ceiling in ceilings.items() if ceiling is not None},
+        dropped=opinions.dropped,
+        held_out_by=held_out_by,
+        ungrouped=sum(row.group is None for row in opinions.rows) if held_out_by is not None else 0,
+    )
+
+
+def _figures(opinions: Opinions, judged: Judged, resamples: int, seed: int, *, by_group: bool) -> Figures:
+    mos_N = np.array([row.mos for row in opinions.rows])
+    group_N = np.array([row.group or "" for row in opinions.rows])
+    masks = _masks(opinions)
+
+    def agreed(chosen: NDArray[np.bool_]) -> dict[str, Agreement]:
+        inside = {name: mask & chosen for name, mask in masks.items() if name != OVERALL and (mask & chosen).any()}
+        pairs = {name: (judged.scores_N[mask], mos_N[mask]) for name, mask in inside.items()}
+        return agreement_by_dimension(pairs, resamples, seed)
+
+    groups = {name: agreed(group_N == name) for name in sorted(set(group_N.tolist()) - {""})} if by_group else {}
+    return Figures(
+        about=judged.about,
+        agreement=agreed(np.ones(len(mos_N), bool)),
+        uncertainty={
+            name: uncertainty(judged.scores_N[mask], judged.spreads_N[mask], mos_N[mask], resamples, seed)
+            for name, mask in masks.items()
+            if name != REWARD  # which has no spread
+        },
+        failures=judged.failures,
+        groups=groups,
+        spread={name: _spreads([g[name] for g in groups.values() if name in g]) for name in masks} if groups else {},
+    )
+
+
+def _masks(opinions: Opinions) -> dict[str, NDArray[np.bool_]]:
+    """Dimension -> its opinions, and `overall` where there are several."""
+    name_N = np.array([row.dimension for row in opinions.rows])
+    masks = {name: name_N == name for name in opinions.dimensions}
+    return masks | ({OVERALL: np.ones(len(name_N), bool)} if len(masks) > 1 else {})
+
+
+def _spreads(groups: Sequence[Agreement]) -> dict[str, Spread]:
+    return {"plcc": _spread([found.plcc.value for found in groups]), "srcc": _spread([g.srcc.value for g in groups])}
+
+
+def _spread(found: Sequence[float | None]) -> Spread:
+    values = [value for value in found if value is not None]
+    if not values:
+        return Spread(0, None, None, None)
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(len(values), min(values), max(values), std)

@@ -1,0 +1,76 @@
+"""Scores and opinions -> one picture: a scatter plot per assessor and dimension, each with its fitted logistic."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from iqa_core.agreement import Floats, fit_logistic
+from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import Opinions
+from jobs.evaluation.figures import Evaluation, Figures
+from jobs.evaluation.judged import Judged
+from jobs.evaluation.report import label
+
+ENDINGS = (".png", ".svg", ".pdf")
+POINT, LINE, INK, PALE = "#3b6fb6", "#d1772e", "#333333", "#dddddd"
+INCHES = 2.9
+DOTS_PER_INCH = 110
+SCALE = (0.8, 5.2)
+"""1 to 5, and room for a point."""
+
+
+def require_plottable(path: str) -> None:
+    """Raises CallerError, before anything is scored, when there is no matplotlib or the file is of no such kind."""
+    if PurePosixPath(path).suffix not in ENDINGS:
+        raise CallerError(f"--plots {path}: the picture's name ends in {', '.join(ENDINGS)}")
+    if find_spec("matplotlib") is None:
+        raise CallerError("--plots needs matplotlib: pip install 'iqa-ray[plots]'")
+
+
+def draw(opinions: Opinions, judged: Sequence[Judged], evaluation: Evaluation, kind: str) -> bytes:
+    """A file of this kind (png, svg or pdf): a row per assessor, a column per dimension."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = opinions.dimensions
+    figure = Figure(figsize=(INCHES * len(names), INCHES * len(judged)), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(judged), len(names), squeeze=False, sharex=True, sharey=True)
+    name_N = np.array([row.dimension for row in opinions.rows])
+    mos_N = np.array([row.mos for row in opinions.rows])
+    for row, (each, figures) in enumerate(zip(judged, evaluation.assessors, strict=True)):
+        for column, name in enumerate(names):
+            here = (name_N == name) & np.isfinite(each.scores_N)
+            _scatter(axes[row, column], each.scores_N[here], mos_N[here], _title(figures, name))
+        axes[row, 0].set_ylabel(f"{label(figures)}\nmean opinion", fontsize=8, color=INK)
+    for axis in axes[-1]:
+        axis.set_xlabel("score", fontsize=8, color=INK)
+    file = io.BytesIO()
+    figure.savefig(file, format=kind)
+    return file.getvalue()
+
+
+def _title(figures: Figures, name: str) -> str:
+    srcc = figures.agreement[name].srcc.value
+    return name if srcc is None else f"{name}, SRCC {srcc:.3f}"
+
+
+def _scatter(axes: Any, scores_N: Floats, mos_N: Floats, title: str) -> None:
+    axes.plot(SCALE, SCALE, color=PALE, linewidth=1, zorder=0)
+    # of thousands of points the dense places are to be seen
+    axes.scatter(scores_N, mos_N, s=9, color=POINT, alpha=max(0.15, min(0.8, 60 / max(1, len(mos_N)))), linewidths=0)
+    fit = fit_logistic(scores_N, mos_N)
+    if fit is not None:
+        x = np.linspace(scores_N.min(), scores_N.max(), 100)
+        axes.plot(x, fit(x), color=LINE, linewidth=1.6)
+    axes.set(xlim=SCALE, ylim=SCALE, xticks=range(1, 6), yticks=range(1, 6), aspect="equal")
+    axes.tick_params(labelsize=7.5, colors=INK, length=2)
+    axes.set_title(title, fontsize=9.5, color=INK, loc="left")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

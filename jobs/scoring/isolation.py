@@ -1,0 +1,228 @@
+"""What did not come back -> the same, image by image, in processes of their own: poison is found, the rest is scored.
+
+One plain actor reads and prepares, another assesses. An image that ends its process twice, on nodes that are alive, is
+rejected: `corrupt` when it was the decoder, `assessor_failed` when it was the assessor. So is one that takes too long,
+since a process ends itself at its time limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
+from iqa_core.corpus.chunks import Chunk, Content
+from iqa_core.corpus.reading import open_chunk
+from iqa_core.corpus.sources import Kind
+from iqa_core.deadline import deadline
+from iqa_core.errors import RunError
+from iqa_core.records import Reason, Rejection
+from iqa_core.tables.sink import ScoredBatch, Sink
+from jobs.on_ray.cluster import Pool
+from jobs.on_ray.transport import ChunkFailure, failure_of
+from jobs.scoring.stream import Event
+from jobs.scoring.work import AssessBatches, Work, scored_batch
+
+DEATHS_PER_IMAGE = 2
+"""One may be another's fault (a neighbour that takes all memory); two in fresh processes are the image's."""
+
+LOST_NODES = 20
+"""Nodes lost under one image before the run gives up: such a cluster is no place to go on."""
+
+FAILED_IN_A_ROW = 16
+"""Images whose assessing ends fresh processes, one after the other, before it is not the images that are suspected."""
+
+GRACE_S = 60.0
+"""Beyond a process's own time limit, before it is killed from outside."""
+
+
+class SingleReader:
+    """In a process of its own: one chunk, of which single images are prepared."""
+
+    def __init__(self, given: Callable[[], Work]) -> None:
+        self._work = given()
+        self._chunk = ""
+        self._content: Content | None = None
+
+    def node(self) -> str:
+        return _own_node()
+
+    def open(self, encoded: bytes) -> tuple[int, str] | ChunkFailure:
+        """Number of images and layout of the chunk."""
+        content = self._opened(encoded)
+        return content if isinstance(content, ChunkFailure) else (len(content.keys), content.layout)
+
+    def prepare(self, encoded: bytes, ordinal: int) -> ReadyBatch | ChunkFailure:
+        """The image as a batch of one."""
+        content = self._opened(encoded)
+        if isinstance(content, ChunkFailure):
+            return content
+        work = self._work
+        bounds = BatchBounds(tokens=1, images=1)
+        limit_s = work.decode_timeout_s
+        only = frozenset([ordinal])
+        return next(ready_batches(self._chunk, content, work.spec.preparer, bounds, lambda: deadline(limit_s), only))
+
+    def reject(self, encoded: bytes, ordinal: int, rejection: Rejection) -> ReadyBatch | ChunkFailure:
+        """The image as a batch of one that is not decoded again."""
+        content = self._opened(encoded)
+        if isinstance(content, ChunkFailure):
+            return content
+        return rejected_batch(self._chunk, content, ordinal, next(content.images([ordinal])), rejection)
+
+    def _opened(self, encoded: bytes) -> Content | ChunkFailure:
+        """The chunk's content, read once."""
+        chunk = Chunk.from_bytes(encoded)
+        if self._content is None or chunk.name != self._chunk:
+            try:
+                self._content = _held(chunk.kind, open_chunk(chunk, self._work.read_plan))
+            except Exception as error:  # whatever a source does to its reader is the source's failure
+                return failure_of(chunk.name, error)
+            self._chunk = chunk.name
+        return self._content
+
+
+def _held(kind: Kind, content: Content) -> Content:
+    """Content whose images are all there: a row group is not to be decoded again for each of its images.
+
+    Loose and listed images stay where they are, since each is fetched by itself anyway.
+    """
+    if kind in (Kind.IMAGE, Kind.LIST):
+        return content
+    images = list(content.images(range(len(content.keys))))
+    return replace(content, images=lambda ordinals: iter([images[ordinal] for ordinal in ordinals]))
+
+
+class SingleAssessor(AssessBatches):
+    """In a process of its own: the assessor, for batches of one."""
+
+    def node(self) -> str:
+        return _own_node()
+
+
+class Isolation:
+    """The two processes, started when first needed."""
+
+    def __init__(self, work: Work, pool: Pool) -> None:
+        self._work = work
+        self._failed_in_a_row = 0
+        self._reader = _Process(SingleReader, work, {"num_cpus": pool.reader_cpus}, None)
+        resources = {"num_cpus": pool.actor_cpus, "num_gpus": pool.actor_gpus}
+        self._assessor = _Process(SingleAssessor, work, resources, work.config.timeout_s + GRACE_S)
+
+    def replay(self, encoded: bytes, sink: Sink) -> Iterator[Event]:
+        """Everything of a chunk that the sink does not have, one batch per image, or why it cannot be read."""
+        chunk = Chunk.from_bytes(encoded).name
+        opened = self._reader.call("open", encoded)
+        if opened is None:
+            yield ChunkFailure(chunk, "reading it ends its process each time", is_fatal=False)
+            return
+        if isinstance(opened, ChunkFailure):
+            yield opened
+            return
+        images, layout = opened
+        partial = sink.partial(chunk, layout)
+        for ordinal in sorted(partial.missing if partial else range(images)):
+            event = self._score(encoded, ordinal)
+            yield event
+            if isinstance(event, ChunkFailure):
+                return
+        if images == 0 and partial is None:
+            yield ChunkFailure(chunk, "its readers ended before they said that it is empty", is_fatal=False)
+
+    def close(self) -> None:
+        self._reader.end()
+        self._assessor.end()
+
+    def _score(self, encoded: bytes, ordinal: int) -> Event:
+        batch = self._reader.call("prepare", encoded, ordinal)
+        if batch is None:
+            rejection = Rejection(Reason.CORRUPT, f"decoding it crashed or exceeded its time, {DEATHS_PER_IMAGE} times")
+            batch = self._reader.call("reject", encoded, ordinal, rejection)
+        if batch is None:
+            return ChunkFailure(Chunk.from_bytes(encoded).name, "reading it ends its process", is_fatal=False)
+        if isinstance(batch, ChunkFailure):
+            return batch
+        assert isinstance(batch, ReadyBatch)
+        if batch.images:
+            scored = self._assessor.call("assess", batch)
+            if scored is not None:
+                assert isinstance(scored, ScoredBatch)
+                self._failed_in_a_row = 0
+                return scored
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row == FAILED_IN_A_ROW:
+                raise RunError(
+                    f"{FAILED_IN_A_ROW} images in a row ended the assessor's process: the device, the driver or the "
+                    "model is at fault; put it right and run the same command"
+                )
+            rejection = Rejection(
+                Reason.ASSESSOR_FAILED, f"assessing it crashed or exceeded its time, {DEATHS_PER_IMAGE} times"
+            )
+            batch = replace(batch, rejections=(rejection,), images=())
+        return scored_batch(batch, [], self._work, versions="{}")
+
+
+class _Process:
+    """A plain actor that may die: started anew after each death, which counts unless its node died."""
+
+    def __init__(self, kind: type, work: Work, resources: dict[str, Any], timeout_s: float | None) -> None:
+        self._kind = kind
+        self._work = work
+        self._resources = resources
+        self._timeout_s = timeout_s
+        self._actor: Any = None
+        self._node = ""
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """The method's value, or None if it ended the process DEATHS_PER_IMAGE times on living nodes."""
+        import ray
+        from ray.exceptions import GetTimeoutError, RayActorError
+
+        deaths = lost = 0
+        while deaths < DEATHS_PER_IMAGE:
+            try:
+                self._start()
+                return ray.get(getattr(self._actor, method).remote(*arguments), timeout=self._timeout_s)
+            except (RayActorError, GetTimeoutError):
+                if self._node and not _is_alive(self._node):
+                    lost += 1
+                else:
+                    deaths += 1
+                self.end()
+                if lost > LOST_NODES:
+                    raise RunError(f"{lost} nodes were lost under one image; the same command goes on") from None
+        return None
+
+    def end(self) -> None:
+        import ray
+
+        if self._actor is not None:
+            ray.kill(self._actor)
+        self._actor, self._node = None, ""
+
+    def _start(self) -> None:
+        import ray
+        from ray.exceptions import RayActorError
+
+        if self._actor is not None:
+            return
+        self._actor = ray.remote(self._kind).options(max_restarts=0, **self._resources).remote(lambda: self._work)
+        try:
+            self._node = ray.get(self._actor.node.remote())
+        except RayActorError as error:
+            self.end()
+            raise RunError(f"a {self._kind.__name__} cannot be started: {error}") from error
+
+
+def _own_node() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _is_alive(node: str) -> bool:
+    import ray
+
+    return any(known["NodeID"] == node and known["Alive"] for known in ray.nodes())

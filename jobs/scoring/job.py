@@ -1,0 +1,183 @@
+"""Settings -> everything a scoring run consists of, checked, before anything is read in earnest or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from iqa_core.assessor.load import describe, fingerprint, own_limits
+from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.corpus.batches import BatchBounds
+from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.columns import parse_carry
+from iqa_core.corpus.overlaps import lies_in
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.corpus.plan.proposal import checked_contract
+from iqa_core.corpus.reading import ReadPlan
+from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights, load_fusion
+from iqa_core.records import ImageLimits
+from iqa_core.rubrics.load import rubric_named
+from iqa_core.storage.storage import Storage, absolute
+from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.scores.columns import own_columns, table_schema
+from jobs.claims import SCORES, require_own
+from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.work import Work
+
+PUBLIC_OPTIONS = frozenset({"anon", "endpoint_url", "profile", "region_name"})
+"""Storage options that may be shown; any other may be a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringJob:
+    """What does not change during a run."""
+
+    settings: ScoreSettings
+    output: str
+    storage: Storage
+    spec: AssessorSpec
+    weights: FusionWeights
+    limits: ImageLimits
+    options: ReadOptions
+    wanted: Contract
+    """The contract that this run would lay down, its carried columns still empty."""
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(self.storage, self.output)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.storage, self.output, fingerprint=self.wanted.fingerprint)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        return self.spec.rubric.names
+
+    def work(self, contract: Contract, threads: int) -> Work:
+        """What the processes of the cluster need."""
+        return Work(
+            spec=self.spec,
+            config=self.settings.assessor.model_copy(update={"threads": threads}),
+            read_plan=ReadPlan(
+                self.storage,
+                replace(self.options, reading=contract.reading),
+                self.limits,
+                contract.carried,
+                own_columns(self.dimensions),
+            ),
+            bounds=BatchBounds(self.settings.assessor.batch_tokens),
+            weights=self.weights,
+            probs=self.settings.probs,
+            decode_timeout_s=self.settings.decode_timeout_s,
+        )
+
+    def introduction(self) -> Iterator[tuple[str, str]]:
+        """Label and text of what a run says first: who scores, with which questions, and for which images."""
+        yield "assessor", self.settings.assessor.checkpoint
+        if self.spec.domain is not None:
+            yield "knows", self.spec.domain
+        yield "rubric", f"{self.spec.rubric.id}, fingerprint {self.wanted.fingerprint}"
+        yield "meant for", self.spec.rubric.domain
+        yield "system", self.spec.system.describe()
+
+    def shown_settings(self) -> dict[str, Any]:
+        """The resolved configuration as JSON values, without what may be secret."""
+        shown = self.settings.model_dump(mode="json")
+        shown["storage_options"] = {
+            name: value if name in PUBLIC_OPTIONS else "(not shown)"
+            for name, value in self.settings.storage_options.items()
+        }
+        return shown
+
+
+def prepare(settings: ScoreSettings) -> ScoringJob:
+    """Check what can be checked without reading the input. Raises CallerError."""
+    _check_flags(settings)
+    output = absolute(settings.output)
+    storage = Storage(settings.storage_options)
+    _check_output(storage, output, settings.input)
+    limits = _limits(settings)
+    spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
+    dimensions = spec.rubric.names
+    table_schema(dimensions, settings.probs, pa.schema([]))
+    weights = load_fusion(settings.fusion) if settings.fusion else FusionWeights.equal(dimensions)
+    options = ReadOptions(
+        chunk_images=settings.chunk_images,
+        image_column=settings.image_column,
+        uri_column=settings.uri_column,
+        id_column=settings.id_column,
+        carry=parse_carry(settings.carry),
+    )
+    columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column, **options.carry}
+    job = ScoringJob(
+        settings=settings,
+        output=output,
+        storage=storage,
+        spec=spec,
+        weights=weights.ordered_as(dimensions),
+        limits=limits,
+        options=options,
+        wanted=Contract(
+            fingerprint=fingerprint(spec.fingerprint_parts),
+            fingerprint_parts=dict(spec.fingerprint_parts),
+            chunk_images=settings.chunk_images,
+            probs=settings.probs,
+            dimensions=dimensions,
+            fusion=weights.digest,
+            columns={name: value for name, value in columns.items() if value is not None},
+            carried=pa.schema([]),
+            rubric=rubric_named(spec.rubric.id, settings.rubric),
+        ),
+    )
+    if checked_contract(job.plan, job.wanted) is None:
+        _require_no_scores(job)
+    return job
+
+
+def _require_no_scores(job: ScoringJob) -> None:
+    """Raises CallerError for score files without a plan: nothing says of which images and by whom they were scored."""
+    finished = job.ledger.finished()
+    if finished and job.plan.contract() is None:  # asked again: another driver may have begun meanwhile
+        raise CallerError(
+            f"--output {job.output}: scores/ holds {len(finished)} chunks ({min(finished)}, …), but there is no "
+            "plan/000000.json that says what they are of; put plan/ back, move scores/ away, or give another --output"
+        )
+
+
+def _check_flags(settings: ScoreSettings) -> None:
+    """Raises CallerError for flags that do not go together."""
+    if settings.estimate and not settings.dry_run:
+        raise CallerError("--estimate belongs to --dry-run")
+    if settings.strict_check and not settings.check:
+        raise CallerError("--strict-check and --no-check exclude each other")
+    if settings.price_per_hour is not None and not settings.estimate:
+        raise CallerError("--price-per-hour belongs to --estimate")
+    if settings.max_actors is not None and settings.max_actors < (settings.num_actors or 1):
+        raise CallerError(
+            f"--max-actors {settings.max_actors} is less than --num-actors {settings.num_actors}, which it begins with"
+        )
+    if settings.image_column is not None and settings.uri_column is not None:
+        raise CallerError("--image-column and --uri-column exclude each other: an image is given in one way")
+
+
+def _limits(settings: ScoreSettings) -> ImageLimits:
+    """The checkpoint's own, but for those that were given."""
+    given = {
+        "min_side": settings.min_side,
+        "max_pixels": settings.max_image_pixels,
+        "max_bytes": settings.max_image_bytes,
+    }
+    own = own_limits(settings.assessor, settings.storage_options)
+    return replace(own, **{name: value for name, value in given.items() if value is not None})
+
+
+def _check_output(storage: Storage, output: str, inputs: list[str]) -> None:
+    for given in inputs:
+        if lies_in(output, absolute(given)):
+            raise CallerError(f"--output {output} lies inside of --input {given}: its files would be taken for input")
+    require_own(storage, output, SCORES)

@@ -1,0 +1,253 @@
+"""What readers and actors do in a process of the cluster: a chunk -> ready batches -> scored batches.
+
+Everything here travels as rows of Arrow tables, one row per batch, pixels in one binary column.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from iqa_core.assessor.boundary import AssessorBroken, assess_each
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.load import load
+from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches
+from iqa_core.corpus.chunks import LOCATION, Chunk
+from iqa_core.corpus.reading import ReadPlan, open_chunk
+from iqa_core.deadline import deadline
+from iqa_core.fusion import FusionWeights
+from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.tables.scores.columns import verdicts
+from iqa_core.tables.sink import ScoredBatch
+from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
+from jobs.scoring.metrics import BusySeconds
+
+RELOAD_PAUSE_S = 5.0
+"""Before an actor that was lost tries again to load the assessor."""
+
+READY = pa.schema(
+    [
+        ("chunk", pa.string()),
+        ("failure", pa.string()),
+        ("is_fatal", pa.bool_()),
+        ("chunk_images", pa.int64()),
+        ("layout", pa.string()),
+        ("damage", pa.string()),
+        ("ordinals", pa.list_(pa.int64())),
+        ("facts", pa.binary()),
+        ("rejections", pa.string()),
+        ("shapes", pa.list_(pa.int32())),
+        ("pixels", pa.binary()),
+    ]
+)
+"""A ready batch as it travels from a reader to an actor, or the failure of a chunk."""
+
+DONE = pa.schema([*[READY.field(name) for name in READY.names[:7]], ("rows", pa.binary()), ("versions", pa.string())])
+"""A scored batch as it travels to the driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that a process of the cluster needs to know; the same for every chunk of a run."""
+
+    spec: AssessorSpec
+    config: AssessorConfig
+    read_plan: ReadPlan
+    bounds: BatchBounds
+    weights: FusionWeights
+    probs: bool
+    decode_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A chunk to be scored, or only some of its images."""
+
+    name: str
+    encoded: bytes
+    images: int | None
+    """That the chunk holds; None where only reading tells."""
+    source_bytes: int
+    """That reading it takes, as far as is known."""
+    only: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> Errand:
+        return cls(chunk.name, chunk.to_bytes(), chunk.images, chunk.source_bytes, only)
+
+
+def read_chunk(chunk: Chunk, work: Work, only: frozenset[int] | None = None) -> Iterator[ReadyBatch | ChunkFailure]:
+    """A chunk's batches, or why there are none."""
+    try:
+        content = open_chunk(chunk, work.read_plan)
+        guard = work.decode_timeout_s
+        yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, lambda: deadline(guard), only)
+    except Exception as error:  # whatever a source does to its reader is the source's failure
+        yield failure_of(chunk.name, error)
+
+
+def scored_batch(
+    batch: ReadyBatch, results: Sequence[Assessment | Rejection], work: Work, versions: str
+) -> ScoredBatch:
+    """Rows of the score table for a batch, given what the assessor said of its images."""
+    judged = verdicts(batch.rejections, results, work.spec.rubric.names, work.probs, work.weights)
+    return ScoredBatch(
+        chunk=batch.chunk,
+        chunk_images=batch.chunk_images,
+        layout=batch.layout,
+        damage=batch.damage,
+        ordinals=batch.ordinals,
+        rows=with_verdicts(batch.facts, judged),
+        versions=versions,
+    )
+
+
+class ReadChunks:
+    """The readers' side of the stream: an errand in, one row per ready batch out."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __call__(self, errand: Errand) -> Iterator[pa.Table]:
+        only = None if errand.only is None else frozenset(errand.only)
+        return map(to_row, read_chunk(Chunk.from_bytes(errand.encoded), self._work, only))
+
+
+class AssessBatches:
+    """The actors' side of the stream: holds the assessor; ready batches in, scored batches out."""
+
+    def __init__(self, given: Callable[[], Work]) -> None:
+        """given: a callable, since Ray writes arguments that are dataclasses into its logs, secrets and all."""
+        work = given()
+        self._work = work
+        try:
+            self._assessor = load(work.spec, work.config)
+        except Exception as error:
+            # of an actor that was lost and is started anew Ray gives up what raises here, and its pool waits for ever;
+            # what dies is tried again, on another node perhaps
+            if not _is_restarted():
+                raise
+            print(f"the assessor cannot be loaded here: {error}", file=sys.stderr, flush=True)
+            time.sleep(RELOAD_PAUSE_S)
+            os._exit(1)
+        self._versions = json.dumps(dict(self._assessor.versions), sort_keys=True)
+        self._busy = BusySeconds()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return pa.concat_tables([self._scored(table.slice(i, 1)) for i in range(table.num_rows)])
+
+    def assess(self, batch: ReadyBatch) -> ScoredBatch:
+        """Rows of the score table for one batch. Ends the process at the time limit, or when the device is broken."""
+        try:
+            with deadline(self._work.config.timeout_s), self._busy.counted():
+                results = assess_each(self._assessor, batch.images)
+        except AssessorBroken as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        return scored_batch(batch, results, self._work, self._versions)
+
+    def _scored(self, row: pa.Table) -> pa.Table:
+        kept = [row.column(name) for name in READY.names[:7]]
+        if row.column("failure")[0].is_valid:
+            rows = pa.nulls(1, pa.binary())
+        else:
+            rows = pa.array([to_ipc(self.assess(from_row(row)).rows)], pa.binary())
+        return pa.table([*kept, rows, pa.array([self._versions])], schema=DONE)
+
+
+def _is_restarted() -> bool:
+    """Whether this process is an actor's second or later one."""
+    import ray
+
+    context = ray.get_runtime_context()
+    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
+
+
+def with_verdicts(facts: pa.Table, judged: pa.Table) -> pa.Table:
+    """Columns of the score table in their order: location, verdict and scores, carried."""
+    table = facts.select(LOCATION.names)
+    for source in (judged, facts.drop_columns(LOCATION.names)):
+        for field in source.schema:
+            table = table.append_column(field, source.column(field.name))
+    return table
+
+
+def to_row(batch: ReadyBatch | ChunkFailure) -> pa.Table:
+    """One row of READY."""
+    if isinstance(batch, ChunkFailure):
+        values = {"chunk": batch.chunk, "failure": batch.message, "is_fatal": batch.is_fatal}
+        return pa.Table.from_pylist([values], READY)
+    pixels = np.concatenate([image.reshape(-1) for image in batch.images]) if batch.images else np.empty(0, np.uint8)
+    offsets = np.array([0, pixels.nbytes], np.int32)
+    columns = [
+        pa.array([batch.chunk]),
+        pa.nulls(1, pa.string()),
+        pa.nulls(1, pa.bool_()),
+        pa.array([batch.chunk_images], pa.int64()),
+        pa.array([batch.layout]),
+        pa.array([batch.damage], pa.string()),
+        pa.array([batch.ordinals], pa.list_(pa.int64())),
+        pa.array([to_ipc(batch.facts)], pa.binary()),
+        pa.array([_rejections_to_json(batch.rejections)]),
+        pa.array([[side for image in batch.images for side in image.shape[:2]]], pa.list_(pa.int32())),
+        pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(pixels)]),
+    ]
+    return pa.table(columns, schema=READY)
+
+
+def from_row(row: pa.Table) -> ReadyBatch:
+    """The batch of one row of READY that is no failure; pixels are not copied."""
+    value = {name: row.column(name)[0] for name in READY.names}
+    shapes = value["shapes"].as_py()
+    return ReadyBatch(
+        chunk=value["chunk"].as_py(),
+        chunk_images=value["chunk_images"].as_py(),
+        layout=value["layout"].as_py(),
+        damage=value["damage"].as_py(),
+        ordinals=tuple(value["ordinals"].as_py()),
+        facts=from_ipc(value["facts"]),
+        rejections=_rejections_from_json(value["rejections"].as_py()),
+        images=tuple(_images(value["pixels"].as_buffer(), list(zip(shapes[::2], shapes[1::2], strict=True)))),
+    )
+
+
+def from_done(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
+    """One row of DONE."""
+    chunk = row["chunk"].as_py()
+    if row["failure"].is_valid:
+        return ChunkFailure(chunk, row["failure"].as_py(), row["is_fatal"].as_py())
+    return ScoredBatch(
+        chunk=chunk,
+        chunk_images=row["chunk_images"].as_py(),
+        layout=row["layout"].as_py(),
+        damage=row["damage"].as_py(),
+        ordinals=tuple(row["ordinals"].as_py()),
+        rows=from_ipc(row["rows"]),
+        versions=row["versions"].as_py(),
+    )
+
+
+def _images(buffer: pa.Buffer, shapes: list[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+    flat = np.frombuffer(buffer, np.uint8)
+    begin = 0
+    for height, width in shapes:
+        yield flat[begin : begin + height * width * 3].reshape(height, width, 3)
+        begin += height * width * 3
+
+
+def _rejections_to_json(rejections: tuple[Rejection | None, ...]) -> str:
+    return json.dumps([None if rejection is None else [rejection.reason, rejection.detail] for rejection in rejections])
+
+
+def _rejections_from_json(text: str) -> tuple[Rejection | None, ...]:
+    """Headers of rejected images are not among them: they are in the facts already."""
+    return tuple(None if pair is None else Rejection(Reason(pair[0]), pair[1]) for pair in json.loads(text))

@@ -1,0 +1,186 @@
+"""Settings -> a trained, exported assessor: checked, started or resumed on Ray Train, watched, exported."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from iqa_core.assessor.checkpoint.manifest import FILE as MANIFEST
+from iqa_core.errors import DONE, CallerError, IqaError, RunError
+from iqa_core.storage.storage import (
+    Storage,
+    absolute,
+    is_local,
+    join,
+    local_path,
+)
+from iqa_core.training.task import TrainingTask
+from iqa_core.training.validation import RANK
+from jobs.claims import TRAINING, require_own
+from jobs.on_ray.cluster import connected, room_for
+from jobs.training.job import (
+    TrainingPlan,
+    claim,
+    padding_of,
+    prepare,
+    shown_settings,
+)
+from jobs.training.settings import TrainSettings
+from jobs.training.watch import line, watched
+from jobs.training.worker import FiguresFile, train_on_worker
+
+EXPORT = "checkpoint"
+"""In the output: the best checkpoint as a folder that scoring takes."""
+RAY_RUN = "ray"
+"""In the output: Ray's own record of the run, and the best and the last checkpoint."""
+
+TRAIN_ENVIRONMENT = {
+    # by default workers move into a folder of their own, where relative paths mean something else
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+"""Set where the caller has not set it."""
+
+
+def train(settings: TrainSettings) -> int:
+    """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
+    settings = settings.model_copy(update={"output": absolute(settings.output)})
+    require_own(Storage(settings.storage_options), settings.output, TRAINING)
+    plan = prepare(settings)
+    for text in plan.describe():
+        print(text)
+    if settings.dry_run:
+        print(f"padding    {padding_of(plan):.1%} of tokens")
+        print(json.dumps(shown_settings(settings), indent=2))
+        return DONE
+    export_uri = join(settings.output, EXPORT)
+    if plan.storage.stat(join(export_uri, MANIFEST)) is not None:
+        claim(plan)
+        print(f"finished   {export_uri} is there already")
+        return DONE
+    for name, value in TRAIN_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with connected(settings.ray_address, settings.code_on_nodes):
+        _require_room(settings)
+        claim(plan)
+        with watched(settings.output, plan.storage):
+            checkpoint = _fit(plan)
+        _export(plan, checkpoint, export_uri)
+    _print_best(plan)
+    print(f"exported   {export_uri}")
+    return DONE
+
+
+def _require_room(settings: TrainSettings) -> None:
+    room = room_for(settings.worker_cpus, settings.worker_gpus)
+    if room < settings.num_workers:
+        raise CallerError(
+            f"{settings.num_workers} workers with {settings.worker_cpus:g} CPU and {settings.worker_gpus:g} GPU each, "
+            f"but the cluster has room for {room}; lower --num-workers, --worker-cpus or --worker-gpus"
+        )
+
+
+def _fit(plan: TrainingPlan) -> Any:
+    """Train to the end, from the last checkpoint if there is one; the best checkpoint."""
+    from ray.exceptions import RayError
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    settings = plan.settings
+    path, file_system = _ray_storage(settings.output, plan.storage)
+    # in Ray's code, but not in the type that it shows
+    quiet: dict[str, Any] = {"logging_config": LoggingConfig(log_level="ERROR")}
+    trainer = TorchTrainer(
+        train_on_worker,
+        train_loop_config={"task": plan.task, "figures_file": FiguresFile.of(settings.output, plan.storage)},
+        torch_config=TorchConfig(backend="nccl" if settings.worker_gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=settings.num_workers,
+            use_gpu=settings.worker_gpus > 0,
+            resources_per_worker=_resources(settings),
+        ),
+        run_config=RunConfig(
+            name=RAY_RUN,
+            storage_path=path,
+            storage_filesystem=file_system,
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            # the best by this figure, and the last one besides, which Ray never deletes
+            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=RANK),
+            **quiet,
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except SystemExit as error:  # Ray Train's own handler of Ctrl-C says that all went well
+        raise KeyboardInterrupt from error
+    except (TrainingFailedError, RayError) as error:
+        raise RunError(
+            f"training failed: {_cause(error)}; the same command goes on from the last checkpoint"
+        ) from error
+    if not result.best_checkpoints:
+        raise RunError("training ended without a checkpoint; the same command goes on")
+    checkpoint, _ = max(result.best_checkpoints, key=lambda kept: kept[1][RANK])
+    return checkpoint
+
+
+def _resources(settings: TrainSettings) -> dict[str, float]:
+    return {"CPU": settings.worker_cpus} | ({"GPU": settings.worker_gpus} if settings.worker_gpus else {})
+
+
+def _ray_storage(output: str, storage: Storage) -> tuple[str, Any]:
+    """Path and file system as Ray Train wants them: without scheme where it is remote."""
+    if is_local(output):
+        return str(local_path(output)), None
+    import fsspec
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    # a cached listing would hide the checkpoint that another process has just put there
+    file_system, path = fsspec.core.url_to_fs(output, use_listings_cache=False, **storage.options)
+    return path, PyFileSystem(FSSpecHandler(file_system))
+
+
+def _cause(error: BaseException) -> str:
+    """What a worker raised, if that is what it was: the last line of its traceback."""
+    return next((text.strip() for text in reversed(str(error).splitlines()) if text.strip()), type(error).__name__)
+
+
+def _export(plan: TrainingPlan, checkpoint: Any, uri: str) -> None:
+    """By a task of Ray, with as much memory as a worker has; the driver may be a small machine."""
+    import ray
+
+    settings = plan.settings
+    task = ray.remote(num_cpus=settings.worker_cpus, max_retries=1)(export_on_worker)
+    config = shown_settings(settings)
+    try:
+        ray.get(task.remote(plan.task, checkpoint, uri, plan.storage, config, settings.export_dtype))
+    except ray.exceptions.RayError as error:
+        raise RunError(f"the export failed: {_cause(error)}; the same command tries it again") from error
+
+
+def export_on_worker(
+    task: TrainingTask, checkpoint: Any, uri: str, storage: Storage, config: dict[str, Any], weights: Any
+) -> None:
+    """Export into a local folder, then put it where it belongs; assessor.toml last."""
+    from iqa_core.training.export import export
+
+    with checkpoint.as_directory() as folder, TemporaryDirectory() as made:
+        export(task, Path(folder), Path(made), config, weights)
+        files = sorted(Path(made).iterdir(), key=lambda file: file.name == MANIFEST)
+        for file in files:
+            storage.put(join(uri, file.name), file.read_bytes())
+
+
+def _print_best(plan: TrainingPlan) -> None:
+    try:
+        records = FiguresFile.of(plan.settings.output, plan.storage).read()
+    except IqaError:  # the table is for people; the export is there
+        return
+    validated = [record for record in records if RANK in record]
+    if validated:
+        print(f"best       {line(max(validated, key=lambda record: (record[RANK], record['step'])))}")

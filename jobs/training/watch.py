@@ -1,0 +1,113 @@
+"""Figures of a run as they come -> a line each on the terminal, and TensorBoard."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from iqa_core.errors import IqaError
+from iqa_core.storage.storage import (
+    Storage,
+    is_local,
+    join,
+    local_path,
+)
+from iqa_core.training.validation import RANK
+from jobs.training.worker import FiguresFile
+
+LOOK_EVERY_S = 2.0
+TENSORBOARD = "tensorboard"
+NOT_CURVES = frozenset({"step", "steps", RANK})
+
+
+@contextmanager
+def watched(output: str, storage: Storage) -> Iterator[None]:
+    """Inside, a thread follows the run; at the end everything that was reported has been shown."""
+    watch = Watch(output, storage)
+    stop = threading.Event()
+    thread = threading.Thread(target=watch.follow, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        watch.close()
+
+
+class Watch:
+    """Shows each report once. What an earlier start of the run reported is not shown again."""
+
+    def __init__(self, output: str, storage: Storage) -> None:
+        self._file = FiguresFile.of(output, storage)
+        self._output, self._storage = output, storage
+        self._shown = {self._key(record) for record in self._file.read()}
+        self._local = TemporaryDirectory() if not is_local(output) else None
+        folder = self._local.name if self._local else str(local_path(output) / TENSORBOARD)
+        self._folder = Path(folder)
+        self._writer: Any = None
+        self._complained = False
+
+    def follow(self, stop: threading.Event) -> None:
+        while not stop.wait(LOOK_EVERY_S):
+            self.look()
+        self.look()
+
+    def look(self) -> None:
+        """Show what is new. An output that cannot be read for a while delays lines, and ends no training."""
+        try:
+            records = self._file.read()
+        except IqaError as error:
+            if not self._complained:
+                print(f"figures cannot be read at the moment: {error}", flush=True)
+            self._complained = True
+            return
+        for record in records:
+            if self._key(record) not in self._shown:
+                self._shown.add(self._key(record))
+                print(line(record), flush=True)
+                self._plot(record)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            if self._local is not None:
+                for file in self._folder.iterdir():
+                    self._storage.put(join(join(self._output, TENSORBOARD), file.name), file.read_bytes())
+        if self._local is not None:
+            self._local.cleanup()
+
+    def _plot(self, record: dict[str, float]) -> None:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            # steps that an earlier start did beyond its last checkpoint are done again
+            self._writer = SummaryWriter(str(self._folder), purge_step=int(record["step"]))
+        for name, value in record.items():
+            if name not in NOT_CURVES and math.isfinite(value):
+                self._writer.add_scalar(name, value, int(record["step"]), walltime=time.time())
+        self._writer.flush()
+
+    @staticmethod
+    def _key(record: dict[str, float]) -> tuple[float, float]:
+        return record["step"], record["loss"]
+
+
+def line(record: dict[str, float]) -> str:
+    """One report for people."""
+    parts = [
+        f"step {record['step']:,.0f}/{record['steps']:,.0f}",
+        f"loss {record['loss']:.4f}",
+        f"{record['samples_per_s']:.1f} samples/s",
+        f"{record['memory_gib']:.1f} GiB",
+    ]
+    if "validation_loss" in record:
+        parts.append(f"validation loss {record['validation_loss']:.4f}")
+        parts += [f"{name.upper()} {record[name]:.3f}" for name in ("plcc", "srcc") if name in record]
+    return "  ".join(parts)

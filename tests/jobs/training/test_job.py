@@ -1,0 +1,167 @@
+"""What is found wrong with a training before it starts: one clear message, nothing written, no Ray."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iqa_core.demo.scenes import DIMENSIONS
+from iqa_core.errors import CallerError
+from jobs.command import parse
+from jobs.training.flow import train
+from jobs.training.job import TrainingPlan, claim, prepare
+from jobs.training.settings import TrainSettings
+from tests.training.tasks import write_opinions
+
+pytestmark = pytest.mark.slow
+
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_opinions(tmp_path_factory.mktemp("scenes"), COUNT)
+
+
+@pytest.fixture
+def refused(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The message of a training that must not begin; whatever lies in tmp_path stays as it was."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where nothing is: connecting would be another error
+
+    def message(*arguments: object, given: object = table) -> str:
+        flags = ["--train", str(given), "--output", str(tmp_path / "out"), *map(str, arguments)]
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        with pytest.raises(CallerError) as caught:
+            train(parse(TrainSettings, flags))
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is written"
+        return str(caught.value)
+
+    return message
+
+
+def planned(table: Path, output: Path, *arguments: object) -> TrainingPlan:
+    flags = ["--train", str(table), "--output", str(output), "--validation-fraction", "0.4", *map(str, arguments)]
+    return prepare(parse(TrainSettings, flags))
+
+
+def rewritten(table: Path, target: Path, **changes: str) -> Path:
+    """The table beside its images, with other values in its second row."""
+    with table.open(newline="") as source:
+        rows = list(csv.DictReader(source))
+    rows[1].update(changes)
+    path = table.parent / target
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_unreadable_images_are_named(refused: Callable[..., str], table: Path, tmp_path: Path) -> None:
+    message = refused(given=rewritten(table, Path("gone.csv"), image="gone.png"))
+    assert "gone.png: missing" in message
+    assert "--skip-unreadable" in message
+
+
+def test_or_skipped_and_counted(table: Path, tmp_path: Path) -> None:
+    plan = planned(rewritten(table, Path("gone.csv"), image="gone.png"), tmp_path / "out", "--skip-unreadable")
+    assert plan.dropped["image missing"] == 1
+    assert len(plan.task.train) + len(plan.task.validation) == 4 * COUNT - 1
+
+
+def test_missing_annotations(refused: Callable[..., str], table: Path, tmp_path: Path) -> None:
+    assert "none.csv cannot be read" in refused(given=tmp_path / "none.csv")
+    empty = rewritten(table, Path("empty.csv"), mos="")
+    plan = planned(empty, tmp_path / "out")
+    assert plan.dropped == {"no opinion": 1}, "a row without an opinion is a counted skip"
+
+
+def test_an_unknown_dimension(refused: Callable[..., str], table: Path) -> None:
+    assert "opinions on sharpness, but rubric interior-v4 asks for layout" in refused(
+        given=rewritten(table, Path("sharp.csv"), dimension="sharpness")
+    )
+
+
+def test_mixed_scales(refused: Callable[..., str], table: Path) -> None:
+    message = refused(given=rewritten(table, Path("mixed.csv"), mos="68.7"))
+    assert "mixed.csv, line 3: mos: 68.7 is outside of 1 (worst) to 5 (best)" in message
+
+
+def test_an_empty_split(refused: Callable[..., str]) -> None:
+    assert "the validation part is empty: 12 images" in refused("--validation-fraction", "0.0001")
+
+
+def test_a_validation_part_that_was_trained_on(refused: Callable[..., str], table: Path) -> None:
+    assert "12 images are in --train and in --validation" in refused("--validation", table)
+
+
+@pytest.mark.parametrize("base", ["fake:", "none/at/all", "/nowhere"])
+def test_a_wrong_base(refused: Callable[..., str], base: str) -> None:
+    assert base in refused("--base", base)
+
+
+def test_settings_that_do_not_fit_together(refused: Callable[..., str]) -> None:
+    assert "--global-batch 10 is no multiple" in refused("--global-batch", 10, "--num-workers", 4)
+    assert "all parts are frozen" in refused("--language", "frozen", "--validation-fraction", "0.4")
+    assert "--zero-stage: Input should be 0, 2 or 3" in refused("--zero-stage", 1)
+    assert "need the standard deviation" in refused("--targets", "gaussian", "--validation-fraction", "0.4")
+    assert "--weight layout" in refused("--weight", "layout", "--validation-fraction", "0.4")
+    assert "--weight loyout" in refused("--weight", "loyout=2", "--validation-fraction", "0.4")
+
+
+def test_a_plan_says_what_will_be_done(table: Path, tmp_path: Path) -> None:
+    flags = ("--num-workers", 2, "--global-batch", 16, "--epochs", 2, "--max-tokens", 126)
+    text = "\n".join(planned(table, tmp_path / "out", *flags).describe())
+    assert "16 samples: 2 workers x 2 x 4 accumulated, bf16, ZeRO 2" in text
+    assert "too long" in text
+    assert "parts      vision frozen, aligner frozen, language full" in text
+
+
+def test_an_output_goes_on_with_the_same_settings_only(table: Path, tmp_path: Path) -> None:
+    claim(planned(table, tmp_path / "out"))
+    claim(planned(table, tmp_path / "out", "--threads", 2, "--log-every", 5))
+    with pytest.raises(CallerError, match=r"started otherwise:\n  learning_rate: 2e-05 there, 0.001 now"):
+        claim(planned(table, tmp_path / "out", "--learning-rate", "1e-3"))
+    others = ("--rubric", "interior-v2", "--seed", 7, "--epochs", 9, "--targets", "linear")
+    with pytest.raises(CallerError) as caught:
+        claim(planned(table, tmp_path / "out", *others))
+    said = str(caught.value)
+    assert "\n  rubric: interior-v4 of the checkpoint there, interior-v2 now\n" in said
+    for name in ("digests.rubric", "epochs", "rubric", "seed", "targets"):
+        assert f"\n  {name}: " in said, "all that differs, not the first three"
+    file = tmp_path / "out" / "training.json"
+    begun = json.loads(file.read_text())
+    del begun["rubric_named"]  # as it was written before the rubric had a name there
+    file.write_text(json.dumps(begun))
+    claim(planned(table, tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["seed"] == 0
+
+
+def test_other_wordings_are_part_of_what_a_run_is(table: Path, tmp_path: Path) -> None:
+    """They are remembered, since the rubric's digest does not have them."""
+    flags = ("--rubric", "interior-v1", "--augment-prompts-paraphrase", "--augment-prompts-drop", 0.1)
+    plan = planned(table, tmp_path / "out", *flags)
+    assert "asked      by query or paraphrase, 10% of words left out" in plan.describe()
+    assert all(len(sample.paraphrases) == 3 for sample in plan.task.train)
+    assert not any(sample.paraphrases for sample in plan.task.validation)
+    assert len(plan.identity["paraphrases"]["harmony"]) == 3
+    assert not [line for line in planned(table, tmp_path / "out").describe() if line.startswith("asked")]
+
+
+def test_the_demos_recipe_freezes_what_its_base_has_learnt_and_asks_in_all_other_words() -> None:
+    """`make demo-model` names the data; that the files are there after `convert` is seen when it runs."""
+    settings = parse(TrainSettings, ["--config", str(ROOT / "iqa_core" / "demo" / "fine_tuning.toml")])
+    assert (settings.vision, settings.aligner, settings.language) == ("frozen", "frozen", "full")
+    assert len(set(settings.text)) == len(DIMENSIONS) * 3
+    made = re.search(r"scenes --count (\d+) .*--output demo-model/others", (ROOT / "Makefile").read_text())
+    assert made is not None
+    assert {path.name.split("_", 1)[1] for path in settings.text} == {
+        f"{made[1]}_full_prompt{version}.jsonl" for version in (1, 2, 3)
+    }
