@@ -20,7 +20,7 @@ FAST := not ray and not s3 and not slow and not chaos
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile
 # docs/serve.md says what it does
 SERVE_BY_GRPC := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_SERVE_PROXY_USE_GRPC=1 RAY_SERVE_ENABLE_DIRECT_INGRESS=0
-HEADS_FIRST := RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.head:in_front
+HEADS_FIRST := RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.admission.head:in_front
 
 export RAY_USAGE_STATS_ENABLED := 0
 # every process of a cluster would compile our modules anew

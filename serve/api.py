@@ -17,18 +17,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from iqa_core.records import Rejection
-from serve.answers import description, ranking, result, reward
-from serve.bodies import Asked, EncodedImage, understood
-from serve.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
-from serve.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
+from serve.admission.places import Place
 from serve.errors import JSON, Refusal, come_back
-from serve.fetching import Fetcher
-from serve.json_values import SMALL_BODY_BYTES
-from serve.openapi import describe_bodies, json_body, question_body
-from serve.places import Place
+from serve.fetching.fetcher import Fetcher
+from serve.model.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
+from serve.protocol.answers import description, ranking, result, reward
+from serve.protocol.bodies import Asked, EncodedImage, understood
+from serve.protocol.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
+from serve.protocol.json_values import SMALL_BODY_BYTES
+from serve.protocol.openapi import describe_bodies, json_body, question_body
 from serve.settings import ServeSettings
+from serve.sharing.threads import Threads
 from serve.tally import Tally
-from serve.threads import Threads
 
 T = TypeVar("T")
 

@@ -23,16 +23,16 @@ from starlette.types import ASGIApp
 
 from iqa_core.assessor.load import describe
 from iqa_core.errors import CallerError
+from serve.admission.gate import Gate, is_loopback
+from serve.admission.tokens import TOKENS, TOKENS_FILE, asked_for
 from serve.api import Api, build
-from serve.decoders import Decoders
-from serve.dispatch import Dispatcher, Model
-from serve.gate import Gate, is_loopback
+from serve.decoding.decoders import Decoders
+from serve.decoding.template import Template
 from serve.memory import give_back_large_blocks
-from serve.replica import AssessorReplica
+from serve.model.dispatch import Dispatcher, Model
+from serve.model.replica import AssessorReplica
 from serve.settings import ServeSettings, parse
 from serve.tally import Counts, Tally, report_to
-from serve.template import Template
-from serve.tokens import TOKENS, TOKENS_FILE, asked_for
 
 QUIET = LoggingConfig(enable_access_log=False)
 """What is asked is counted (see tally); a line per request would cost more than the request's own parsing."""

@@ -18,13 +18,7 @@ from PIL import Image
 
 from iqa_core.adapters import ImageReward, trl_reward
 from iqa_core.attempts import PROXY_FAULT_TRIES
-from iqa_core.client import (
-    AsyncRewardClient,
-    EndpointUnavailable,
-    RequestRefused,
-    RewardClient,
-    encoded,
-)
+from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RequestRefused, RewardClient, encoded
 from iqa_core.errors import CallerError
 from tests.corpora import tiny_png
 from tests.serve.local import listening

@@ -8,13 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from iqa_core.levels import (
-    assessment_of,
-    assessments_of,
-    expected_score,
-    level_probabilities,
-    score_std,
-)
+from iqa_core.levels import assessment_of, assessments_of, expected_score, level_probabilities, score_std
 from iqa_core.records import Assessment, Reason, Rejection
 
 LOGITS = arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32))

@@ -10,13 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from iqa_core.assessor.checkpoint.files import (
-    CheckpointDigests,
-    digests,
-    materialise,
-    portable_name,
-    read_json,
-)
+from iqa_core.assessor.checkpoint.files import CheckpointDigests, digests, materialise, portable_name, read_json
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest
 from iqa_core.assessor.checkpoint.system_prompt import system_prompt
 from iqa_core.assessor.config import AssessorConfig

@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from iqa_core.assessor.checkpoint.manifest import (
-    CheckpointManifest,
-    GoldenScores,
-    LimitName,
-    save_manifest,
-)
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, LimitName, save_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.golden import sample_scores
 from iqa_core.assessor.load import describe, load_unverified

@@ -11,14 +11,7 @@ from urllib.parse import unquote_to_bytes
 from iqa_core.base64_text import bytes_of, is_base64
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
-from iqa_core.storage.storage import (
-    FetchFailed,
-    Forbidden,
-    Missing,
-    NoSuchStorage,
-    Storage,
-    windows_hint,
-)
+from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, NoSuchStorage, Storage, windows_hint
 from iqa_core.storage.stores import Oversized, check_size, failure_named
 
 FETCH_THREADS = 16

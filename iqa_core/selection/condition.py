@@ -19,12 +19,7 @@ import pyarrow as pa
 
 from iqa_core.errors import CallerError
 from iqa_core.selection.comparing import NUMBER, Cast, Typed, faults
-from iqa_core.tables.duckdb_engine import (
-    engine,
-    engine_type,
-    literal,
-    quoted,
-)
+from iqa_core.tables.duckdb_engine import engine, engine_type, literal, quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -17,12 +17,7 @@ import pyarrow.parquet as pq
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.selection.condition import Condition
-from iqa_core.tables.duckdb_engine import (
-    engine_type,
-    file_list,
-    literal,
-    quoted,
-)
+from iqa_core.tables.duckdb_engine import engine_type, file_list, literal, quoted
 from iqa_core.tables.scores.columns import REJECTED, SCORED
 from iqa_core.tables.scores.score_table import ScoreTable
 

@@ -17,12 +17,7 @@ from PIL import Image
 
 from iqa_core.assessor.direct import read_file
 from iqa_core.assessor.preparing.preparers import ModelPreparer, Ovis2_5Preparer, SmartResizePreparer
-from iqa_core.assessor.prompts.chat import (
-    adds_special_tokens,
-    render_prompt,
-    turn_end,
-    with_visual_tokens,
-)
+from iqa_core.assessor.prompts.chat import adds_special_tokens, render_prompt, turn_end, with_visual_tokens
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode

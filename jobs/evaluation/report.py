@@ -8,12 +8,7 @@ from typing import Any
 
 from iqa_core.agreement import Agreement, Figure, HumanCeiling
 from iqa_core.opinions.sa_bench import DATASET as SA_BENCH
-from jobs.evaluation.figures import (
-    OVERALL,
-    Evaluation,
-    Figures,
-    Spread,
-)
+from jobs.evaluation.figures import OVERALL, Evaluation, Figures, Spread
 
 NOTHING = "–"
 

@@ -12,12 +12,7 @@ from iqa_core.errors import DONE, CallerError, RunError, told
 from iqa_core.storage.storage import FetchFailed, Forbidden, Missing
 from iqa_core.tables.heartbeats import SCORING, Pulse
 from iqa_core.tables.scores.columns import own_columns
-from jobs.on_ray.cluster import (
-    connected,
-    living_nodes,
-    made_room,
-    plan_pool,
-)
+from jobs.on_ray.cluster import connected, living_nodes, made_room, plan_pool
 from jobs.on_ray.guard import guarded
 from jobs.scoring.isolation import Isolation
 from jobs.scoring.job import ScoringJob, prepare

@@ -29,13 +29,7 @@ from jobs.on_ray.guard import guarded
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import from_ipc, to_ipc
 from jobs.progress import Progress, counted
-from jobs.selection.export_work import (
-    MANIFEST,
-    EncodedShard,
-    ExportShards,
-    ExportWork,
-    ShardDone,
-)
+from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, ShardDone
 
 SHARD_BYTES = 512 * 2**20
 """Encoded bytes of a shard at most, as far as can be known: a task holds them twice."""

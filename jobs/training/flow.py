@@ -10,24 +10,12 @@ from typing import Any
 
 from iqa_core.assessor.checkpoint.manifest import FILE as MANIFEST
 from iqa_core.errors import DONE, CallerError, IqaError, RunError
-from iqa_core.storage.storage import (
-    Storage,
-    absolute,
-    is_local,
-    join,
-    local_path,
-)
+from iqa_core.storage.storage import Storage, absolute, is_local, join, local_path
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
 from jobs.claims import TRAINING, require_own
 from jobs.on_ray.cluster import connected, room_for
-from jobs.training.job import (
-    TrainingPlan,
-    claim,
-    padding_of,
-    prepare,
-    shown_settings,
-)
+from jobs.training.job import TrainingPlan, claim, padding_of, prepare, shown_settings
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import line, watched
 from jobs.training.worker import FiguresFile, train_on_worker

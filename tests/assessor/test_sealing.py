@@ -8,12 +8,7 @@ from typing import Any
 
 import pytest
 
-from iqa_core.assessor.checkpoint.manifest import (
-    CheckpointManifest,
-    GoldenScores,
-    read_manifest,
-    save_manifest,
-)
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest, save_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.golden import TOLERANCE, differences, sample_scores
 from iqa_core.assessor.load import describe, golden_of, load, own_limits

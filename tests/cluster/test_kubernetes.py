@@ -23,8 +23,8 @@ from jobs.command import JobSettings, parse
 from jobs.on_ray.cluster import plan_pool, shortage_of
 from jobs.scoring.settings import ScoreSettings
 from jobs.training.settings import TrainSettings
+from serve.admission.tokens import TOKENS
 from serve.settings import parse as parse_serve
-from serve.tokens import TOKENS
 from tests.cluster.kustomized import Object, built
 from tests.cluster.resources import cluster_of, groups, largest
 from tests.serve.test_config import faults as serve_faults

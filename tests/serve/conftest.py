@@ -14,7 +14,7 @@ Deploy = Callable[..., str]
 
 BY_GRPC = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_PROXY_USE_GRPC": "1"}
 BY_OWN_PROXY = {**BY_GRPC, "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
-HEADS_FIRST = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.head:in_front"}
+HEADS_FIRST = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.admission.head:in_front"}
 BY_HAPROXY = {**BY_GRPC, "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 """How `make serve` and the image run Serve; the fastest on one machine. Here it runs as it does by itself."""
 

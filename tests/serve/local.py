@@ -18,15 +18,15 @@ import httpx2
 import uvicorn
 
 from iqa_core.assessor.load import describe
+from serve.admission.gate import Gate
+from serve.admission.tokens import token_digest
 from serve.api import Api, build
-from serve.decoders import Decoders
-from serve.dispatch import Dispatcher, Model
-from serve.gate import Gate
-from serve.replica import AssessorReplica
+from serve.decoding.decoders import Decoders
+from serve.decoding.template import Template
+from serve.model.dispatch import Dispatcher, Model
+from serve.model.replica import AssessorReplica
 from serve.settings import ServeSettings
 from serve.tally import Counts, Tally, report_to
-from serve.template import Template
-from serve.tokens import token_digest
 
 FAKE = {"checkpoint": "fake:"}
 

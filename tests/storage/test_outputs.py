@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from iqa_core.errors import CallerError
-from iqa_core.storage.outputs import (
-    PACKAGES,
-    SUBMITTED,
-    local_output,
-    require_file,
-    require_folder,
-    require_lasting,
-)
+from iqa_core.storage.outputs import PACKAGES, SUBMITTED, local_output, require_file, require_folder, require_lasting
 
 Require = Callable[[Path], None]
 

@@ -9,12 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.tables.duckdb_engine import (
-    engine,
-    file_list,
-    literal,
-    quoted,
-)
+from iqa_core.tables.duckdb_engine import engine, file_list, literal, quoted
 
 
 @pytest.fixture

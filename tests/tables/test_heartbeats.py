@@ -12,13 +12,7 @@ import pytest
 
 from iqa_core.errors import RunError
 from iqa_core.storage.storage import Storage
-from iqa_core.tables.heartbeats import (
-    LATEST,
-    STALE_S,
-    Pulse,
-    active,
-    heartbeats,
-)
+from iqa_core.tables.heartbeats import LATEST, STALE_S, Pulse, active, heartbeats
 
 
 def log_of(output: Path, run: str) -> list[dict[str, object]]:

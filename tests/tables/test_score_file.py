@@ -8,13 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.tables.score_file import (
-    SEAL_KEY,
-    metadata_of,
-    rows_of,
-    seal_of,
-    serialised,
-)
+from iqa_core.tables.score_file import SEAL_KEY, metadata_of, rows_of, seal_of, serialised
 
 LIKE_A_SEAL = SEAL_KEY.decode() + "\x18\x40" + "0" * 64
 

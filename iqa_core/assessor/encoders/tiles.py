@@ -21,12 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, normalisation, split_prompts
-from iqa_core.assessor.preparing.tiling import (
-    Size,
-    TilePlan,
-    Tiling,
-    unstacked,
-)
+from iqa_core.assessor.preparing.tiling import Size, TilePlan, Tiling, unstacked
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 
 

@@ -21,12 +21,7 @@ import torch
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from iqa_core.assessor.fast.packing import (
-    Packing,
-    attend,
-    attend_last,
-    packing_of,
-)
+from iqa_core.assessor.fast.packing import Packing, attend, attend_last, packing_of
 
 PACKABLE = frozenset("llama mistral qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text".split())
 """Model types of decoders built from the same parts: root mean square norms before attention and before a gated MLP,

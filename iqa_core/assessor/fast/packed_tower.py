@@ -24,13 +24,7 @@ from transformers import vision_utils
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from iqa_core.assessor.fast.packed_decoder import (
-    Norm,
-    gated_mlp,
-    pairs_together,
-    turned,
-    turns_of,
-)
+from iqa_core.assessor.fast.packed_decoder import Norm, gated_mlp, pairs_together, turned, turns_of
 from iqa_core.assessor.fast.segment_attention import Segments, attend_segments, segments_of
 
 FAMILY = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})

@@ -18,13 +18,7 @@ from PIL import Image
 
 from iqa_core.assessor.checkpoint.files import read_json
 from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
-from iqa_core.assessor.preparing.tiling import (
-    TilePlan,
-    Tiling,
-    stacked,
-    tiling_of,
-    unstacked,
-)
+from iqa_core.assessor.preparing.tiling import TilePlan, Tiling, stacked, tiling_of, unstacked
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 

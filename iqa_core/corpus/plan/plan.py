@@ -24,16 +24,7 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch, chunk_name
-from iqa_core.corpus.plan.segments import (
-    Head,
-    as_segment,
-    chunks_of,
-    head_of,
-    opened,
-    rows_of,
-    segment_faults,
-    whole,
-)
+from iqa_core.corpus.plan.segments import Head, as_segment, chunks_of, head_of, opened, rows_of, segment_faults, whole
 from iqa_core.corpus.sources import Kind
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError

@@ -17,25 +17,14 @@ from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
-from iqa_core.corpus.plan.changes import (
-    Comparison,
-    changed_chunks,
-    changes_message,
-    exhaust,
-)
+from iqa_core.corpus.plan.changes import Comparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft, NewChunk
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.sources import Kind, Listing, Source
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import (
-    FetchFailed,
-    Forbidden,
-    Missing,
-    absolute,
-    is_local,
-)
+from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, absolute, is_local
 
 SURVEY_THREADS = 16
 """Sources whose headers are read at once where each costs round trips."""

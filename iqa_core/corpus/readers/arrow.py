@@ -14,12 +14,7 @@ from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, i
 from iqa_core.corpus.sources import Source
 from iqa_core.records import ImageLimits
 from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import (
-    FetchFailed,
-    Storage,
-    is_local,
-    local_path,
-)
+from iqa_core.storage.storage import FetchFailed, Storage, is_local, local_path
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:

@@ -7,14 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_core.images.containers.container import (
-    Container,
-    Unreadable,
-    exif_orientation,
-    must_be_few,
-    must_reach,
-    read,
-)
+from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_be_few, must_reach, read
 from iqa_core.records import Reason
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xDE}

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from iqa_core.images.containers.container import (
-    Container,
-    Unreadable,
-    exif_orientation,
-    must_be_few,
-    must_reach,
-    read,
-)
+from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_be_few, must_reach, read
 from iqa_core.records import ImageHeader, Reason
 
 _FIRST_BODY = 20

@@ -16,12 +16,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from iqa_core.assessor.checkpoint.files import (
-    cache_dir,
-    digests,
-    materialise,
-    portable_name,
-)
+from iqa_core.assessor.checkpoint.files import cache_dir, digests, materialise, portable_name
 from iqa_core.errors import CallerError
 
 FILES = {

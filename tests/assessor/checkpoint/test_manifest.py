@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core.assessor.checkpoint.manifest import (
-    CheckpointManifest,
-    GoldenScores,
-    read_manifest,
-    save_manifest,
-)
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest, save_manifest
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 

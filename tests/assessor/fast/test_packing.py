@@ -7,13 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from iqa_core.assessor.fast.packing import (
-    Packing,
-    PromptLengths,
-    attend,
-    attend_last,
-    packing_of,
-)
+from iqa_core.assessor.fast.packing import Packing, PromptLengths, attend, attend_last, packing_of
 from tests.assessor.varlen_kernels import attend_each
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8

@@ -21,12 +21,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
-from iqa_core.assessor.model.prefix_sharing import (
-    CachedWay,
-    PackedWay,
-    PlainWay,
-    Way,
-)
+from iqa_core.assessor.model.prefix_sharing import CachedWay, PackedWay, PlainWay, Way
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids

@@ -16,14 +16,7 @@ from transformers import AutoModelForImageTextToText
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.model.backend import make_encoder
 from iqa_core.assessor.model.level_head import LevelHead
-from iqa_core.assessor.model.prefix_sharing import (
-    CachedWay,
-    PackedWay,
-    PlainWay,
-    TokenCount,
-    Way,
-    choose_way,
-)
+from iqa_core.assessor.model.prefix_sharing import CachedWay, PackedWay, PlainWay, TokenCount, Way, choose_way
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import make_preparer
 from iqa_core.assessor.prompts.chat import build_prompt

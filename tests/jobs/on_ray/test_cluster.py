@@ -14,14 +14,7 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError, RunError
 from jobs.command import ROOT
-from jobs.on_ray.cluster import (
-    Pool,
-    Resources,
-    connected,
-    made_room,
-    plan_pool,
-    shortage_of,
-)
+from jobs.on_ray.cluster import Pool, Resources, connected, made_room, plan_pool, shortage_of
 from jobs.scoring.job import prepare
 from jobs.scoring.settings import ScoreSettings
 

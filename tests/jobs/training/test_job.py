@@ -21,7 +21,7 @@ from tests.training.tasks import write_opinions
 pytestmark = pytest.mark.slow
 
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COUNT = 12
 
 

@@ -9,13 +9,7 @@ import pytest
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
-from iqa_core.tables.scores.columns import (
-    counts_of,
-    own_columns,
-    retryable_ordinals,
-    table_schema,
-    verdicts,
-)
+from iqa_core.tables.scores.columns import counts_of, own_columns, retryable_ordinals, table_schema, verdicts
 
 DIMENSIONS = ("layout", "harmony")
 WEIGHTS = FusionWeights.equal(DIMENSIONS)

@@ -1,0 +1,264 @@
+"""Encoded images of one request -> what an assessor says of each, whatever becomes of the replica in between.
+
+A replica that dies takes with it whatever it held: the images of several callers, one of which may be the cause. So
+they are tried again one at a time, and an image with which a replica dies twice, alone, is rejected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ray.exceptions import RayActorError, WorkerCrashedError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from iqa_core.assessor.load import fingerprint
+from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.errors import CallerError
+from iqa_core.fusion import FusionWeights, load_fusion
+from iqa_core.records import Assessment, ImageHeader, Preparer, Reason, Rejection
+from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
+from serve.decoding.groups import Probed, groups, is_quick, probe
+from serve.model.batching import Busy
+from serve.model.gathering import Gatherer, QueueFull
+from serve.model.replica import Assessed, OtherModel
+from serve.settings import ServeSettings
+from serve.sharing.shares import Shares
+from serve.sharing.side_by_side import all_of
+from serve.tally import Tally
+
+T = TypeVar("T")
+
+DEATHS_ALONE = 2
+"""Of replicas, with nothing but one image in hand, after which that image is rejected."""
+
+MODEL_CHANGES = 4
+"""Times that one request is begun anew while another model takes over: the replica asked may be an old one or a new."""
+
+DIED = (RayActorError, WorkerCrashedError)
+
+
+class Unavailable(Exception):
+    """Nobody can answer now (503)."""
+
+
+class Overloaded(Exception):
+    """Too many are asking (429)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The assessor behind the endpoint, as far as an ingress needs to know it."""
+
+    spec: AssessorSpec
+    fingerprint: str
+    weights: FusionWeights
+
+    @classmethod
+    def of(cls, spec: AssessorSpec, settings: ServeSettings) -> Model:
+        """Raises CallerError when the fusion weights are for other dimensions."""
+        names = spec.rubric.names
+        weights = FusionWeights.equal(names) if settings.fusion is None else load_fusion(settings.fusion)
+        return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One image and what became of it."""
+
+    header: ImageHeader | None
+    outcome: Assessment | Rejection
+
+
+class _ModelChanged(Exception):
+    """A replica with another model was reached; the images must be prepared for that one."""
+
+
+class Dispatcher:
+    """What an ingress does with images. Lives in one event loop."""
+
+    def __init__(self, replicas: Any, model: Model, settings: ServeSettings, tally: Tally, decoders: Decoders) -> None:
+        """replicas: handle of the deployment that holds the assessor."""
+        self.model = model
+        self._replicas = replicas
+        self._settings = settings
+        self._tally = tally
+        self._decoders = decoders
+        self._turns = Shares(settings.decoders)
+        self._memory = Shares(settings.max_decode_bytes)
+        self._gatherers: dict[str, Gatherer] = {}
+        self._suspects = Shares(1)
+
+    async def judge(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
+        """One result per image, in order, all by one model. Raises Unavailable or Overloaded."""
+        for _ in range(MODEL_CHANGES):
+            try:
+                return await self._judge_once(images, caller)
+            except _ModelChanged:
+                self._tally.retries["model changed"] += 1
+        raise Unavailable("another model is taking over; try again")
+
+    async def ready(self) -> None:
+        """Raises Unavailable where no image can be decoded."""
+        try:
+            await self._decoders.ready(self.model.spec.preparer)
+        except DecodersDown as error:
+            raise Unavailable(str(error)) from None
+
+    async def _judge_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
+        model = self.model
+        preparer = model.spec.preparer
+        probed = [self._fitting(image) for image in await self._probe_all(images, preparer, caller)]
+        judged: dict[int, Judged] = {}
+        for place, image in enumerate(probed):
+            if isinstance(image, Rejection):
+                judged[place] = Judged(image.header, image)
+        parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
+        answers = await all_of(
+            self._judge_group([_sound(probed[place]) for place in part], model, caller) for part in parts
+        )
+        models = {seen.fingerprint: seen for seen, _ in answers} or {model.fingerprint: model}
+        if len(models) > 1:
+            raise _ModelChanged
+        for part, (_, outcomes) in zip(parts, answers, strict=True):
+            for place, outcome in zip(part, outcomes, strict=True):
+                judged[place] = Judged(_sound(probed[place]).header, outcome)
+        return next(iter(models.values())), [judged[place] for place in range(len(images))]
+
+    async def _probe_all(
+        self, images: Sequence[bytes | Rejection], preparer: Preparer, caller: str
+    ) -> list[Probed | Rejection]:
+        """An image by itself here, if that is quick: another process would take three times as long."""
+        if len(images) == 1 and isinstance(images[0], bytes) and is_quick(images[0]):
+            return [probe(images[0], preparer)]
+        return await all_of(self._probe(data, preparer, caller) for data in images)
+
+    async def _probe(self, data: bytes | Rejection, preparer: Preparer, caller: str) -> Probed | Rejection:
+        if isinstance(data, Rejection):
+            return data
+        async with self._memory.held(caller, probing_bytes(data, preparer)):
+            return await self._by_decoder(caller, lambda: self._decoders.probe(data, preparer))
+
+    def _fitting(self, image: Probed | Rejection) -> Probed | Rejection:
+        """What takes more memory than there is for all callers together is decoded for none."""
+        whole = self._settings.max_decode_bytes
+        if isinstance(image, Rejection) or image.peak_bytes <= whole:
+            return image
+        detail = f"decoding it takes {image.peak_bytes} bytes of memory; this endpoint has {whole}"
+        return Rejection(Reason.TOO_LARGE, detail, image.header)
+
+    async def _by_decoder(self, caller: str, work: Callable[[], Awaitable[T]]) -> T:
+        async with self._turns.held(caller, 1):
+            try:
+                return await work()
+            except DecodersDown as error:
+                raise Unavailable(str(error)) from None
+
+    async def _prepare(self, image: Probed, preparer: Preparer, caller: str) -> Any | Rejection:
+        return await self._by_decoder(caller, lambda: self._decoders.prepare(image, preparer))
+
+    async def _judge_group(
+        self, images: Sequence[Probed], model: Model, caller: str
+    ) -> tuple[Model, list[Assessment | Rejection]]:
+        async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
+            prepared = await all_of(self._prepare(image, model.spec.preparer, caller) for image in images)
+            hold.shrink_to(sum(image.prepared_bytes for image in images))
+            ready = [place for place, found in enumerate(prepared) if not isinstance(found, Rejection)]
+            if not ready:
+                return model, prepared
+            tokens = [images[place].shape.tokens for place in ready]
+            answerer, results = await self._assess([prepared[place] for place in ready], tokens, model, caller)
+        by_place = dict(zip(ready, results, strict=True))
+        return answerer, [by_place.get(place, found) for place, found in enumerate(prepared)]
+
+    async def _assess(
+        self, images: Sequence[Any], tokens: Sequence[int], model: Model, caller: str
+    ) -> tuple[Model, list[Assessment | Rejection]]:
+        try:
+            return await self._ask(images, tokens, model, caller, is_alone=False)
+        except DIED:
+            self._tally.retries["replica died"] += 1
+        answers = [
+            await self._assess_alone(image, cost, model, caller) for image, cost in zip(images, tokens, strict=True)
+        ]
+        if len({answerer.fingerprint for answerer, _ in answers}) > 1:
+            raise _ModelChanged
+        return answers[0][0], [outcome for _, outcome in answers]
+
+    async def _assess_alone(
+        self, image: Any, tokens: int, model: Model, caller: str
+    ) -> tuple[Model, Assessment | Rejection]:
+        for _ in range(DEATHS_ALONE):
+            async with self._suspects.held(caller, 1):  # one suspect at a time, so that a death has one cause
+                try:
+                    answerer, [outcome] = await self._ask([image], [tokens], model, caller, is_alone=True)
+                    return answerer, outcome
+                except DIED:
+                    self._tally.retries["replica died with one image"] += 1
+        return model, Rejection(Reason.ASSESSOR_FAILED, f"{DEATHS_ALONE} assessor processes died of it")
+
+    async def _ask(
+        self, images: Sequence[Any], tokens: Sequence[int], model: Model, caller: str, is_alone: bool
+    ) -> tuple[Model, list[Assessment | Rejection]]:
+        if is_alone:
+            answer, mine = await self._call(images, tokens, [caller] * len(images), model, is_alone=True), slice(None)
+        else:
+            try:
+                answer, mine = await self._gatherer(model).ask(caller, images, tokens)
+            except QueueFull:
+                raise self._overloaded() from None
+        if isinstance(answer, OtherModel):
+            self._adopt(answer.spec)
+            raise _ModelChanged
+        results = [result for result in answer.results[mine] if not isinstance(result, Busy)]
+        if len(results) < len(images):
+            raise self._overloaded()
+        return model if answer.other is None else self._adopt(answer.other), results
+
+    def _overloaded(self) -> Overloaded:
+        self._tally.turned_away["images"] += 1
+        return Overloaded("too many images wait for the assessor; try again")
+
+    def _gatherer(self, model: Model) -> Gatherer:
+        """Images that were prepared for one model go together."""
+        if model.fingerprint not in self._gatherers:
+            self._gatherers = {  # those of earlier models have nothing more to gather, and end with their last caller
+                model.fingerprint: Gatherer(
+                    lambda images, tokens, callers: self._call(images, tokens, callers, model, is_alone=False),
+                    self._settings.assessor.batch_tokens,
+                    self._settings.max_waiting_images,
+                )
+            }
+        return self._gatherers[model.fingerprint]
+
+    async def _call(
+        self, images: Sequence[Any], tokens: Sequence[int], callers: Sequence[str], model: Model, is_alone: bool
+    ) -> Assessed | OtherModel:
+        try:
+            call = self._replicas.assess.remote(
+                list(images), list(tokens), list(callers), model.spec.preparer, model.fingerprint, is_alone
+            )
+            try:
+                answer: Assessed | OtherModel = await call
+            except asyncio.CancelledError:
+                call.cancel()  # the caller is gone, or out of time: its images leave the queue
+                raise
+            return answer
+        except BackPressureError:
+            raise self._overloaded() from None
+        except DeploymentUnavailableError:
+            raise Unavailable("the assessor is not running") from None
+
+    def _adopt(self, spec: AssessorSpec) -> Model:
+        try:
+            self.model = Model.of(spec, self._settings)
+        except CallerError:
+            raise Unavailable("another model is taking over, which this ingress cannot speak for; try again") from None
+        return self.model
+
+
+def _sound(image: Probed | Rejection) -> Probed:
+    assert isinstance(image, Probed)
+    return image

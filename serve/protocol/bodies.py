@@ -1,0 +1,212 @@
+"""The body of a request, JSON or multipart -> a validated question about encoded images.
+
+Raises `Refusal` (415, 422) on whatever is malformed: a request is understood as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from iqa_core.base64_text import bytes_of_pieces
+from serve.errors import Refusal
+from serve.protocol.json_values import MAX_SHORT, LongStrings, Room, values_of
+from serve.protocol.multipart import Part, options_of, parts_of
+
+B = TypeVar("B", bound=BaseModel)
+
+MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "request_id"})
+MAX_TEXT = 16_384
+"""Characters of a prompt: far more than any text encoder reads."""
+MAX_FIELDS = 32
+"""Of one object: each that is unknown is an error, and errors take memory."""
+MAX_DIMENSIONS = 64
+"""Names in one request: far more than any rubric has."""
+MAX_FORM_PARTS = 2 * len(MULTIPART_FIELDS) + MAX_DIMENSIONS
+"""Beside images."""
+
+Name = Annotated[str, StringConstraints(max_length=MAX_SHORT)]
+
+
+class FewFields(BaseModel):
+    """An object without fields that are not known. Its lists fail fast: of a million wrong entries one is told."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _are_few(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > MAX_FIELDS:
+            raise ValueError(f"{len(given)} fields are more than {MAX_FIELDS}")
+        return given
+
+
+class ImageInput(FewFields):
+    """One image: itself, or where it lies."""
+
+    data: str | None = None
+    """The encoded file in base64, in either alphabet, broken into lines or not, with or without `data:…;base64,`."""
+    uri: str | None = None
+    """Fetched by the endpoint if its operator allows it; else the image is rejected as `forbidden`."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> ImageInput:
+        if (self.data is None) == (self.uri is None):
+            raise ValueError("give either data or uri")
+        if self.uri is not None and self.uri[:5].lower() == "data:":
+            raise ValueError("a data URI goes into data")
+        return self
+
+
+class Question(FewFields):
+    """What `/v1/assess` and `/v1/rank` are asked."""
+
+    images: list[ImageInput] = Field(min_length=1, fail_fast=True)
+    rubric: Name | None = None
+    """Must be the one that is served (see /v1/models), so that nobody reads other scores than they meant."""
+    dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
+    """Those to show; the reward is that of all dimensions in any case."""
+    probs: bool = False
+    """Also the probabilities of the five levels."""
+    prompt: str | None = Field(default=None, max_length=MAX_TEXT)
+    """What the images were made from. Carried back; the score does not depend on it."""
+    request_id: Name | None = None
+    """Carried back."""
+
+    @field_validator("dimensions")
+    @classmethod
+    def _once_each(cls, given: list[str] | None) -> list[str] | None:
+        for name, times in Counter(given).items():
+            if times > 1:
+                raise ValueError(f"{name[:64]!r} is there {times} times")
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """One image of a request: bytes, or a URI."""
+
+    data: bytes | None
+    uri: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with its images decoded from base64."""
+
+    question: Question
+    images: list[EncodedImage] = field(repr=False)
+
+
+def understood(body: bytes, content_type: str, max_images: int) -> Asked:
+    """The question in a body."""
+    kind, options = options_of(content_type.encode("latin-1"))
+    if kind == b"application/json":
+        return from_json(body, max_images)
+    if kind == b"multipart/form-data":
+        return _from_multipart(body, options.get(b"boundary", b""), max_images)
+    raise Refusal(415, "send application/json, or multipart/form-data with parts named images")
+
+
+def from_json(body: bytes, max_images: int) -> Asked:
+    question, strings = validated(Question, body, "images", max_images)
+    images = [_encoded(image, place, strings) for place, image in enumerate(question.images)]
+    return Asked(question.model_copy(update={"images": [], "prompt": _prompt(question, strings)}), images)
+
+
+def validated(model: type[B], body: bytes, images: str, max_images: int) -> tuple[B, LongStrings]:
+    """A body as its model says, and its strings that are too long to be validated.
+
+    images: the field whose list has an entry per image; it is counted before anything is validated.
+    """
+    values, strings = values_of(body, Room.of(max_images))
+    entries = values.get(images) if isinstance(values, dict) else None
+    check_count(len(entries) if isinstance(entries, list) else 0, max_images)
+    try:
+        return model.model_validate(values), strings
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> Refusal:
+    """Where and why, without what was sent."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    return Refusal(422, "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """An unknown field is named by its sender."""
+    return ".".join(str(part)[:64] for part in location) or "body"
+
+
+def check_count(num_images: int, max_images: int) -> None:
+    if num_images > max_images:
+        raise Refusal(422, f"{num_images} images are more than the {max_images} of one request; send several")
+
+
+def from_base64(pieces: Iterable[str], field: str) -> bytes:
+    """The bytes of a base64 text or data URI; field: where it stands, for the message."""
+    try:
+        return bytes_of_pieces(pieces)
+    except ValueError as error:
+        raise Refusal(422, f"{field}: {error}") from None
+
+
+def _encoded(image: ImageInput, place: int, strings: LongStrings) -> EncodedImage:
+    if image.data is None:
+        return EncodedImage(None, image.uri)
+    return EncodedImage(from_base64(strings.pieces(image.data), f"images.{place}.data"), None)
+
+
+def _prompt(question: Question, strings: LongStrings) -> str | None:
+    try:
+        return None if question.prompt is None else strings.text(question.prompt, MAX_TEXT)
+    except ValueError as error:
+        raise Refusal(422, f"prompt: {error}") from None
+
+
+def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
+    images: list[EncodedImage] = []
+    fields: dict[str, Any] = {}
+    for part in parts_of(body, boundary, max_images + MAX_FORM_PARTS):
+        name = part.name
+        if name == "images":
+            check_count(len(images) + 1, max_images)
+            images.append(EncodedImage(_file(part, len(images)), None))
+        elif name == "dimensions":
+            fields.setdefault(name, []).append(_text(part))
+        elif name not in MULTIPART_FIELDS or name in fields:
+            raise Refusal(422, f"multipart: part {name[:64]!r} is unknown or there twice; images go into `images`")
+        else:
+            fields[name] = _text(part)
+    if not images:
+        raise Refusal(422, "images: no part of this name")
+    try:
+        question = Question.model_validate({"images": [{"uri": ""}], **fields})
+    except ValidationError as error:
+        raise invalid(error) from None
+    return Asked(question.model_copy(update={"images": []}), images)
+
+
+def _file(part: Part, place: int) -> bytes:
+    """Of a part named images, in base64 where it says so (libraries for mail do that)."""
+    coding = part.headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+    if coding == b"base64":
+        return from_base64(part.latin_pieces(), f"images.{place}")
+    if coding not in (b"binary", b"8bit", b"7bit"):
+        raise Refusal(422, f"images.{place}: send it as it is, without Content-Transfer-Encoding, or in base64")
+    return part.content
+
+
+def _text(part: Part) -> str:
+    """Of a part that holds no image; not longer than the longest of them may be."""
+    if part.num_bytes > 4 * MAX_TEXT:
+        raise Refusal(422, f"{part.name}: it has more than {MAX_TEXT} characters")
+    try:
+        return part.content.decode()
+    except UnicodeDecodeError:
+        raise Refusal(422, f"multipart: part {part.name!r} is not UTF-8") from None

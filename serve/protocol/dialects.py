@@ -1,0 +1,102 @@
+"""What other people's trainers send -> a question of ours, and our results -> what they expect. Pure translation.
+
+    UniRL          POST /score, GET /rewards, GET /health
+    Flow-Factory   POST /compute, GET /health
+
+A failure is a null and a reason, never a number. Pickled requests (flow_grpo) are not understood: unpickling runs code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from iqa_core.records import Rejection
+from serve.errors import Refusal
+from serve.model.dispatch import Judged, Model
+from serve.protocol.answers import reward
+from serve.protocol.bodies import EncodedImage, FewFields, Name, from_base64, validated
+
+REWARD = "iqa"
+"""The name under which UniRL asks for our reward; its parts are `reward` and the dimensions."""
+
+
+class UniRlTurn(BaseModel):
+    """A prompt and the picture made from it. Fields of other modalities may stand there, but are not scored."""
+
+    text: str = ""
+    image_b64: str | None = None
+
+
+class UniRlRequest(BaseModel):
+    history: list[UniRlTurn] = Field(min_length=1, fail_fast=True)
+    required_rewards: list[Name] = Field(min_length=1, fail_fast=True)
+    metadata: dict[str, Any] | None = None
+
+
+class UniRlBody(FewFields):
+    requests: list[UniRlRequest] = Field(min_length=1, fail_fast=True)
+
+
+def unirl_images(body: bytes, max_images: int) -> list[EncodedImage]:
+    """The picture of each request's last turn."""
+    asked, strings = validated(UniRlBody, body, "requests", max_images)
+    images = []
+    for place, request in enumerate(asked.requests):
+        unknown = sorted(set(request.required_rewards) - {REWARD})
+        if unknown:
+            raise Refusal(422, f"requests.{place}: reward {unknown[0][:64]!r} is not served here; {REWARD} is")
+        picture = request.history[-1].image_b64
+        if picture is None:
+            raise Refusal(422, f"requests.{place}: the last turn has no image_b64")
+        images.append(EncodedImage(from_base64(strings.pieces(picture), f"requests.{place}: image_b64"), None))
+    return images
+
+
+def unirl_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
+    """`results` and `errors`, one entry of each per request."""
+    results: list[dict[str, dict[str, float | None]]] = []
+    errors: list[dict[str, str]] = []
+    for one in judged:
+        if isinstance(one.outcome, Rejection):
+            results.append({})
+            errors.append({REWARD: f"{one.outcome.reason}: {one.outcome.detail}"})
+            continue
+        scores = dict(zip(model.spec.rubric.names, map(float, one.outcome.scores_K), strict=True))
+        results.append({REWARD: {"reward": reward(one.outcome, model), **scores}})
+        errors.append({})
+    return {"results": results, "errors": errors, "fingerprint": model.fingerprint}
+
+
+class FlowFactoryBody(FewFields):
+    """Its client always names all modalities; those that are not pictures must be null."""
+
+    prompt: list[str] = Field(fail_fast=True)
+    image: list[str] = Field(min_length=1, fail_fast=True)
+    video: None = None
+    condition_images: list[Any] | None = None
+    condition_videos: None = None
+    kwargs: dict[str, Any] | None = None
+
+
+def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
+    """One picture per prompt."""
+    asked, strings = validated(FlowFactoryBody, body, "image", max_images)
+    if len(asked.prompt) != len(asked.image):
+        raise Refusal(422, f"{len(asked.prompt)} prompts for {len(asked.image)} images")
+    return [
+        EncodedImage(from_base64(strings.pieces(picture), f"image.{place}"), None)
+        for place, picture in enumerate(asked.image)
+    ]
+
+
+def flow_factory_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
+    """`rewards`, null where there is none; `reasons` beside it says why."""
+    reasons = [str(one.outcome.reason) if isinstance(one.outcome, Rejection) else None for one in judged]
+    return {
+        "rewards": [reward(one.outcome, model) for one in judged],
+        "reasons": reasons,
+        "fingerprint": model.fingerprint,
+    }
