@@ -23,7 +23,7 @@ from jobs.scoring.job import prepare
 from jobs.scoring.run import considered_chunks
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.stream import stream
-from jobs.scoring.work import Errand
+from jobs.scoring.work import ScoringTask
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,10 +72,10 @@ def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
     """The job's own plan and stream, without its sink, on the Ray that is connected."""
     job = prepare(settings)
     contract = applied(job, proposed(job))
-    errands = [Errand.of(chunk) for chunk in considered_chunks(job)]
+    tasks = [ScoringTask.of(chunk) for chunk in considered_chunks(job)]
     times: list[float] = []
     counts: list[int] = []
-    for event in stream(errands, job.work(contract, pool.threads_per_actor), pool):
+    for event in stream(tasks, job.work(contract, pool.threads_per_actor), pool):
         if not isinstance(event, ScoredBatch):
             raise SystemExit(f"a chunk failed: {event}")
         times.append(time.monotonic())

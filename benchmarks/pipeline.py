@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import local_ray, main, stream_corpus
-from iqa_core.assessor.boundary import assess_each
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ready_batches
 from iqa_core.corpus.reading import open_chunk

@@ -25,7 +25,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import ROOT, main
-from iqa_core.corpus.chunks import Stretch, chunk_name
+from iqa_core.corpus.chunks import Span, chunk_name
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind
@@ -76,7 +76,7 @@ def write_scores(output: Path, rows: int) -> None:
     plan = Plan(storage, str(output))
     plan.create(Contract("0" * 16, {}, CHUNK_ROWS, False, DIMENSIONS, "equal", {}, CARRIED))
     starts = range(0, rows, CHUNK_ROWS)
-    tars = [Stretch(tar_name(index), f"{index}.tar", 1, "", 0, 1, CHUNK_ROWS) for index in range(len(starts))]
+    tars = [Span(tar_name(index), f"{index}.tar", 1, "", 0, 1, CHUNK_ROWS) for index in range(len(starts))]
     plan.add_segment(0, *Draft.of((Kind.WEBDATASET, (tar,)) for tar in tars).segments())
     ledger = Ledger(storage, str(output))
     rng = np.random.default_rng(0)

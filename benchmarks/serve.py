@@ -36,8 +36,8 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import main
-from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import describe, load
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.images import decode

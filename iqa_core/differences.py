@@ -40,7 +40,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _apart(one: Any, other: Any) -> tuple[str, str]:
-    """Both values, short enough to be read; of long ones the stretch that begins before they differ."""
+    """Both values, short enough to be read; of long ones the span that begins before they differ."""
     texts = [ABSENT if value is None else str(value) for value in (one, other)]
     same = next((i for i, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), min(map(len, texts)))
     begin = max(0, same - SHOWN // 4) if max(map(len, texts)) > SHOWN else 0

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import describe, load
 from iqa_core.images import decode
 from iqa_core.records import Assessment, ImageLimits, Rejection

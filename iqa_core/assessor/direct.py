@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import describe, load, own_limits
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.images.in_memory import Picture, as_file, listed

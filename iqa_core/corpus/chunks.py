@@ -43,7 +43,7 @@ def place_of(chunk: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Span:
     """A part of one source: what one plan row says."""
 
     source: str
@@ -63,7 +63,7 @@ class Stretch:
     """The table that describes it."""
 
     @classmethod
-    def of(cls, *values: Any) -> Stretch:
+    def of(cls, *values: Any) -> Span:
         """From its fields in order, as JSON or Arrow has them; plans of reading 1 lack the last two."""
         source, key, size, etag, begin, end, images, *later = values
         occurrences, metadata, *_ = (*later, None, None)
@@ -76,30 +76,30 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one reader task reads and one score file holds: many loose images, or one stretch of one container."""
+    """What one reader task reads and one score file holds: many loose images, or one span of one container."""
 
     name: str
     kind: Kind
-    stretches: tuple[Stretch, ...]
+    spans: tuple[Span, ...]
 
     @property
     def images(self) -> int | None:
         """Number of images, None where only reading tells."""
-        counts = [stretch.images for stretch in self.stretches]
+        counts = [span.images for span in self.spans]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
     def source_bytes(self) -> int:
         """Bytes of its sources, as far as they are known: 0 for rows of a table or images of a list."""
         if self.kind is Kind.IMAGE:
-            return sum(stretch.size or 0 for stretch in self.stretches)
-        return sum(stretch.end - stretch.begin for stretch in self.stretches) if self.kind is Kind.WEBDATASET else 0
+            return sum(span.size or 0 for span in self.spans)
+        return sum(span.end - span.begin for span in self.spans) if self.kind is Kind.WEBDATASET else 0
 
     @property
     def digest(self) -> str:
-        """Of what was planned: 16 hex digits over its kind and stretches. A score file says of which it was made."""
+        """Of what was planned: 16 hex digits over its kind and spans. A score file says of which it was made."""
         digest = hashlib.sha256(f"{self.kind}".encode())
-        for part in self.stretches:
+        for part in self.spans:
             values = (part.source, part.key, part.size, part.etag, part.begin, part.end, part.images)
             described = (part.occurrences, part.metadata and astuple(part.metadata))
             digest.update(repr((*values, *described)).encode())
@@ -107,20 +107,20 @@ class Chunk:
 
     def to_bytes(self) -> bytes:
         """Small enough to send to readers by the thousand: about 10 bytes per loose image."""
-        content = [self.name, self.kind, [list(astuple(stretch)) for stretch in self.stretches]]
+        content = [self.name, self.kind, [list(astuple(span)) for span in self.spans]]
         return zlib.compress(json.dumps(content).encode(), 3)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Chunk:
-        name, kind, stretches = json.loads(zlib.decompress(data))
-        return cls(name, Kind(kind), tuple(Stretch.of(*values) for values in stretches))
+        name, kind, spans = json.loads(zlib.decompress(data))
+        return cls(name, Kind(kind), tuple(Span.of(*values) for values in spans))
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What planning needs to know of one source."""
 
-    stretches: tuple[Stretch, ...]
+    spans: tuple[Span, ...]
     carried: pa.Schema
     """Input columns that it would carry along, under their own names."""
     bounds: Mapping[str, Bounds] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import Chunk, ReadOptions, Stretch
+from iqa_core.corpus.chunks import Chunk, ReadOptions, Span
 from iqa_core.corpus.fetching import fetch_all, unread
 from iqa_core.corpus.reading import READERS
 from iqa_core.corpus.sources import Kind, extension
@@ -145,8 +145,8 @@ def _read_cells(
     if entry is None:
         raise Missing(source)
     begin, end = rows[0], rows[-1] + 1
-    stretch = Stretch(source, "", entry.size, entry.etag, begin, end, end - begin)
-    content = READERS[kind].read(storage, Chunk("", kind, (stretch,)), options, limits)
+    span = Span(source, "", entry.size, entry.etag, begin, end, end - begin)
+    content = READERS[kind].read(storage, Chunk("", kind, (span,)), options, limits)
     images = content.images([row - begin for row in rows])
     return {
         row: image.data if isinstance(image.data, Rejection) else bytes(image.data)

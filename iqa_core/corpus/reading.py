@@ -48,8 +48,8 @@ def survey_source(
     _check_size(source.uri, source.kind, source.size)
     found: Survey = READERS[source.kind].survey(storage, source, options, exact)
     if source.metadata is not None:
-        stretches = tuple(replace(stretch, metadata=source.metadata) for stretch in found.stretches)
-        found = _together(replace(found, stretches=stretches), described, options)
+        spans = tuple(replace(span, metadata=source.metadata) for span in found.spans)
+        found = _together(replace(found, spans=spans), described, options)
     if not found.carried.names:
         return found
     typed = [
@@ -84,12 +84,12 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
 
     Raises Missing, Forbidden or FetchFailed when its source as a whole cannot be read, RunError on bad credentials.
     """
-    for stretch in chunk.stretches:
-        _check_size(stretch.source, chunk.kind, stretch.size)
+    for span in chunk.spans:
+        _check_size(span.source, chunk.kind, span.size)
     content: Content = READERS[chunk.kind].read(plan.storage, chunk, plan.options, plan.limits)
     if chunk.images is not None and chunk.images != len(content.keys):
         raise FetchFailed(
-            f"{chunk.stretches[0].source}: {chunk.images} images were planned there, {len(content.keys)} are found; it "
+            f"{chunk.spans[0].source}: {chunk.images} images were planned there, {len(content.keys)} are found; it "
             "was replaced since (--on-changed rescore plans it anew)"
         )
     reading = plan.options.reading
@@ -97,7 +97,7 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
     try:
         return replace(content, carried=conformed(renamed, plan.carried, len(content.keys), reading))
     except ValueError as error:
-        raise FetchFailed(f"{chunk.stretches[0].source}: {error}; score it into an output of its own") from error
+        raise FetchFailed(f"{chunk.spans[0].source}: {error}; score it into an output of its own") from error
 
 
 def _check_size(uri: str, kind: Kind, size: int | None) -> None:

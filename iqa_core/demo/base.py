@@ -29,7 +29,7 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from iqa_core.assessor.sealing import write_manifest
+from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.demo.blueprint import (
     FRAMES,
     MERGE,

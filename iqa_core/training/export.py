@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from iqa_core.assessor.checkpoint.files import TOKENIZER, materialise
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest
-from iqa_core.assessor.sealing import write_manifest
+from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.errors import RunError
 from iqa_core.rubrics import Rubric, load_rubric, rubric_names
 from iqa_core.training.card import CARD, model_card

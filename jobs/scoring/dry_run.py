@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 
-from iqa_core.assessor.boundary import assess_each
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ReadyBatch, ready_batches
 from iqa_core.corpus.chunks import Chunk
@@ -36,10 +36,10 @@ class Tally:
     def add(self, chunk: Chunk) -> None:
         self.chunks += 1
         self.images += chunk.images or 0
-        for stretch in chunk.stretches:
-            if stretch.source != self._source:  # a source's stretches follow one another
-                self.size += stretch.size or 0
-                self._source = stretch.source
+        for span in chunk.spans:
+            if span.source != self._source:  # a source's spans follow one another
+                self.size += span.size or 0
+                self._source = span.source
 
     def describe(self) -> str:
         return f"{counted(self.images, 'image')}, {self.size / 2**20:,.1f} MiB, in {counted(self.chunks, 'chunk')}"
@@ -72,7 +72,7 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
 def _all_chunks(job: ScoringJob, proposal: Proposal) -> Iterator[Chunk]:
     """What the plan would be, up to --limit images."""
     planned = (chunk for chunk in job.plan.chunks() if chunk.name not in proposal.retired)
-    new = (Chunk(f"new-{index:06d}", kind, stretches) for index, (kind, stretches) in enumerate(proposal.chunks))
+    new = (Chunk(f"new-{index:06d}", kind, spans) for index, (kind, spans) in enumerate(proposal.chunks))
     return within_limit(chain(planned, new), job.settings.limit)
 
 

@@ -21,7 +21,7 @@ from jobs.scoring.precheck import precheck
 from jobs.scoring.run import ScoringRun, considered_chunks
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.stream import stream, waves
-from jobs.scoring.work import Errand
+from jobs.scoring.work import ScoringTask
 
 PLAN_ATTEMPTS = 10
 """Races with other drivers that planning may lose before it gives up."""
@@ -62,7 +62,7 @@ def score(settings: ScoreSettings) -> int:
         work = job.work(contract, pool.threads_per_actor)
         isolation = Isolation(work, pool)
         try:
-            for wave in waves(run.errands(), settings.wave_chunks):
+            for wave in waves(run.tasks(), settings.wave_chunks):
                 for event in guarded(stream(wave, work, pool), settings.stall_timeout_s):
                     run.take(event)
                 _replay(wave, run, isolation, settings.stall_timeout_s)
@@ -84,11 +84,11 @@ def _resumable() -> Iterator[None]:
         raise RunError(f"{error}; the same command goes on") from error
 
 
-def _replay(wave: Iterable[Errand], run: ScoringRun, isolation: Isolation, stall_timeout_s: float) -> None:
+def _replay(wave: Iterable[ScoringTask], run: ScoringRun, isolation: Isolation, stall_timeout_s: float) -> None:
     """Try what did not come back of these chunks again, image by image."""
-    for errand in wave:
-        if run.is_open(errand):
-            for event in guarded(isolation.replay(errand.encoded, run.sink), stall_timeout_s):
+    for task in wave:
+        if run.is_open(task):
+            for event in guarded(isolation.replay(task.encoded, run.sink), stall_timeout_s):
                 run.take(event)
 
 

@@ -36,7 +36,7 @@ from jobs.reporting import written
 from jobs.scoring.job import ScoringJob
 from jobs.scoring.metrics import RunMetrics
 from jobs.scoring.stream import Event
-from jobs.scoring.work import Errand
+from jobs.scoring.work import ScoringTask
 
 COMMITS_WAITING = 16
 """Complete chunks that wait to be written; beyond, the stream waits."""
@@ -127,15 +127,15 @@ class ScoringRun:
         self._tell(STARTING)
         print(self._opening(total, pool), flush=True)
 
-    def errands(self) -> Iterator[Errand]:
+    def tasks(self) -> Iterator[ScoringTask]:
         """What is left to do, chunk by chunk."""
         for chunk in considered_chunks(self._job):
             if chunk.name in self._retries or chunk.name not in self._finished:
                 self._planned[chunk.name] = chunk.digest
             if chunk.name in self._retries:
-                yield Errand.of(chunk, self._retries[chunk.name])
+                yield ScoringTask.of(chunk, self._retries[chunk.name])
             elif chunk.name not in self._finished:
-                yield Errand.of(chunk)
+                yield ScoringTask.of(chunk)
 
     def take(self, event: Event | None) -> None:
         """A batch that came back, a chunk that failed, or nothing for a second."""
@@ -160,14 +160,14 @@ class ScoringRun:
             if complete is not None:
                 self._complete(event.chunk, complete)
 
-    def is_open(self, errand: Errand) -> bool:
+    def is_open(self, task: ScoringTask) -> bool:
         """Whether some of it neither came back nor failed for a known reason."""
-        is_open = errand.name not in self._finished and errand.name not in self._failures
+        is_open = task.name not in self._finished and task.name not in self._failures
         if is_open:
-            self._preload(errand.name)
-            self._replayed.add(errand.name)
-            self._pulse.log("chunk_replayed", chunk=errand.name)
-            self._progress.say(f"chunk {errand.name}: some of its images did not come back; they are tried one by one")
+            self._preload(task.name)
+            self._replayed.add(task.name)
+            self._pulse.log("chunk_replayed", chunk=task.name)
+            self._progress.say(f"chunk {task.name}: some of its images did not come back; they are tried one by one")
         return is_open
 
     def conclude(self) -> int:

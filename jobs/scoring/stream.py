@@ -13,7 +13,7 @@ from iqa_core.tables.sink import ScoredBatch
 from jobs.on_ray.cluster import Pool
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.work import AssessBatches, Errand, ReadChunks, Work, from_done
+from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, Work, from_done
 
 WAVE_BYTES = 256 * 2**20
 """Descriptors of a wave, which lie in the object store."""
@@ -44,13 +44,13 @@ CALLS_PER_ACTOR = 2
 Event = ScoredBatch | ChunkFailure
 
 
-def waves(errands: Iterable[Errand], max_chunks: int) -> Iterator[list[Errand]]:
-    """Errands in groups that a driver can hold: Ray Data keeps what it knows of each as long as a stream lives."""
-    wave: list[Errand] = []
+def waves(tasks: Iterable[ScoringTask], max_chunks: int) -> Iterator[list[ScoringTask]]:
+    """Tasks in groups that a driver can hold: Ray Data keeps what it knows of each as long as a stream lives."""
+    wave: list[ScoringTask] = []
     size = 0
-    for errand in errands:
-        wave.append(errand)
-        size += len(errand.encoded)
+    for task in tasks:
+        wave.append(task)
+        size += len(task.encoded)
         if len(wave) == max_chunks or size >= WAVE_BYTES:
             yield wave
             wave, size = [], 0
@@ -58,7 +58,7 @@ def waves(errands: Iterable[Errand], max_chunks: int) -> Iterator[list[Errand]]:
         yield wave
 
 
-def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
+def stream(wave: Sequence[ScoringTask], work: Work, pool: Pool) -> Iterator[Event]:
     """What comes back for a wave, in any order. What a dying process took with it does not come back."""
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -107,12 +107,12 @@ def stream(wave: Sequence[Errand], work: Work, pool: Pool) -> Iterator[Event]:
             yield from_done({name: table.column(name)[i] for name in table.column_names})
 
 
-def readers_at_once(wave: Sequence[Errand], pool: Pool) -> int:
-    """How many readers are worth starting for a wave, at most one per errand."""
+def readers_at_once(wave: Sequence[ScoringTask], pool: Pool) -> int:
+    """How many readers are worth starting for a wave, at most one per task."""
     useful = len(wave)
-    counts = [errand.images for errand in wave if errand.images is not None]
+    counts = [task.images for task in wave if task.images is not None]
     if len(counts) == len(wave):
-        source_bytes = sum(errand.source_bytes for errand in wave)
+        source_bytes = sum(task.source_bytes for task in wave)
         useful = min(useful, max(1, sum(counts) // IMAGES_PER_READER, source_bytes // BYTES_PER_READER))
     return min(READERS_PER_ACTOR * pool.most_actors, useful)
 

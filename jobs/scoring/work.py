@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iqa_core.assessor.boundary import AssessorBroken, assess_each
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.isolation import AssessorBroken, assess_each
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches
@@ -69,7 +69,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class ScoringTask:
     """A chunk to be scored, or only some of its images."""
 
     name: str
@@ -81,7 +81,7 @@ class Errand:
     only: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> Errand:
+    def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> ScoringTask:
         return cls(chunk.name, chunk.to_bytes(), chunk.images, chunk.source_bytes, only)
 
 
@@ -112,14 +112,14 @@ def scored_batch(
 
 
 class ReadChunks:
-    """The readers' side of the stream: an errand in, one row per ready batch out."""
+    """The readers' side of the stream: a task in, one row per ready batch out."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def __call__(self, errand: Errand) -> Iterator[pa.Table]:
-        only = None if errand.only is None else frozenset(errand.only)
-        return map(to_row, read_chunk(Chunk.from_bytes(errand.encoded), self._work, only))
+    def __call__(self, task: ScoringTask) -> Iterator[pa.Table]:
+        only = None if task.only is None else frozenset(task.only)
+        return map(to_row, read_chunk(Chunk.from_bytes(task.encoded), self._work, only))
 
 
 class AssessBatches:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.assessor.boundary import AssessorBroken, assess_each
+from iqa_core.assessor.isolation import AssessorBroken, assess_each
 from iqa_core.assessor.load import describe, fingerprint, load
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.deadline import deadline

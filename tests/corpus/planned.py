@@ -97,11 +97,11 @@ class Output:
         return [image for chunk in self.plan.chunks() if chunk.kind is kind for image in images_of(self.open(chunk))]
 
     def planned_sources(self) -> list[str]:
-        return [row.stretch.source for row in self.plan.rows()]
+        return [row.span.source for row in self.plan.rows()]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """What is planned, in full: equal before and after where nothing moved."""
-        return [(row.chunk, str(row.kind), row.stretch) for row in self.plan.rows()]
+        return [(row.chunk, str(row.kind), row.span) for row in self.plan.rows()]
 
 
 def images_of(content: Content, ordinals: Sequence[int] | None = None) -> Iterator[Image]:

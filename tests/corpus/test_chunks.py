@@ -8,41 +8,40 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus.chunks import Chunk, Content, Stretch
+from iqa_core.corpus.chunks import Chunk, Content, Span
 from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind, Metadata
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 counts = st.integers(0, 2**50)
-stretches = st.builds(
-    Stretch,
+spans = st.builds(
+    Span,
     *(names, names, st.none() | counts, names, counts, counts, st.none() | counts),
     occurrences=st.none() | st.lists(st.integers(1, 2**31 - 1), max_size=3).map(tuple),
     metadata=st.none() | st.builds(Metadata, names, st.none() | counts, names, names),
 )
 
 
-@given(chunk=st.builds(Chunk, names, st.sampled_from(Kind), st.lists(stretches, max_size=5).map(tuple)))
+@given(chunk=st.builds(Chunk, names, st.sampled_from(Kind), st.lists(spans, max_size=5).map(tuple)))
 def test_bytes_are_the_chunk_again(chunk: Chunk) -> None:
     assert Chunk.from_bytes(chunk.to_bytes()) == chunk
 
 
 @settings(max_examples=20)
-@given(stretch=stretches)
-def test_a_segment_has_the_stretch_again(stretch: Stretch) -> None:
-    assert list(Draft.of([(Kind.IMAGE, (stretch,))])) == [(Kind.IMAGE, (stretch,))]
+@given(span=spans)
+def test_a_segment_has_the_span_again(span: Span) -> None:
+    assert list(Draft.of([(Kind.IMAGE, (span,))])) == [(Kind.IMAGE, (span,))]
 
 
 def test_a_chunk_of_a_thousand_files_is_small() -> None:
     files = tuple(
-        Stretch(f"/data/images/{i:06d}.jpg", f"{i:06d}.jpg", 9_000 + i, str(10**18 + i), 0, 9_000, 1)
-        for i in range(1024)
+        Span(f"/data/images/{i:06d}.jpg", f"{i:06d}.jpg", 9_000 + i, str(10**18 + i), 0, 9_000, 1) for i in range(1024)
     )
     assert len(Chunk("000000-000000", Kind.IMAGE, files).to_bytes()) < 40_000
 
 
 def test_images_are_known_only_if_each_part_knows() -> None:
-    known, unknown = (Stretch("a", "a", 1, "", 0, 1, images) for images in (3, None))
+    known, unknown = (Span("a", "a", 1, "", 0, 1, images) for images in (3, None))
     assert Chunk("c", Kind.IMAGE, (known, known)).images == 6
     assert Chunk("c", Kind.IMAGE, (known, unknown)).images is None
 

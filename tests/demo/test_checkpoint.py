@@ -17,8 +17,8 @@ from scipy.stats import spearmanr
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from iqa_core.assessor.checkpoint.manifest import read_manifest
+from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.samples import FEW, SAMPLES
-from iqa_core.assessor.sealing import write_manifest
 from iqa_core.demo.base import Prompts, level_targets, see
 from iqa_core.demo.cpu_speed import attend_within_images, speed_up
 from iqa_core.demo.scenes import DIMENSIONS, make_scene

@@ -13,8 +13,8 @@ from iqa_core.__main__ import main
 from iqa_core.assessor.checkpoint.manifest import GoldenScores, read_manifest, save_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, own_limits
+from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.assessor.sealing import write_manifest
 from iqa_core.errors import CallerError
 from iqa_core.inspection.check import Finding, Verdict, failed, quick_check, table
 

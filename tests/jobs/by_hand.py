@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from iqa_core.assessor.boundary import assess_each
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.chunks import Chunk
@@ -15,7 +15,7 @@ from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import prepare
 from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import Errand, Work, read_chunk, scored_batch
+from jobs.scoring.work import ScoringTask, Work, read_chunk, scored_batch
 
 
 def score_by_hand(*flags: object) -> int:
@@ -36,17 +36,17 @@ def scoring_by_hand(settings: ScoreSettings) -> Iterator[int]:
     with Pulse(job.storage, job.output, SCORING) as pulse:
         run = ScoringRun(job, contract, proposal, "this process", pulse)
         try:
-            for errand in run.errands():
+            for task in run.tasks():
                 yield 0
-                _carry_out(errand, work, assessor, run)
+                _carry_out(task, work, assessor, run)
             yield run.conclude()
         finally:
             run.close()
 
 
-def _carry_out(errand: Errand, work: Work, assessor: Assessor, run: ScoringRun) -> None:
-    only = None if errand.only is None else frozenset(errand.only)
-    for batch in read_chunk(Chunk.from_bytes(errand.encoded), work, only):
+def _carry_out(task: ScoringTask, work: Work, assessor: Assessor, run: ScoringRun) -> None:
+    only = None if task.only is None else frozenset(task.only)
+    for batch in read_chunk(Chunk.from_bytes(task.encoded), work, only):
         if isinstance(batch, ChunkFailure):
             run.take(batch)
         else:

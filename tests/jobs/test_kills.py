@@ -226,7 +226,7 @@ class Chain:
         self.done.append(f"killed before change {kill_at}" if watch.is_over else "ended")
         self.is_half_merged |= watch.is_over and self.done[-2] == "compact"
         a_minute_later(self.output)
-        now = {row.stretch.source for row in Plan(LOCAL, str(self.output)).rows()}
+        now = {row.span.source for row in Plan(LOCAL, str(self.output)).rows()}
         assert not {uri for uri in self.planned - now if Path(uri).exists()}, self.done
         self.planned |= now
 

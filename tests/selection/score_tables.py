@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import Stretch, chunk_name
+from iqa_core.corpus.chunks import Span, chunk_name
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind
@@ -39,7 +39,7 @@ def write_score_table(
     plan = Plan(storage, str(output))
     plan.create(Contract(fingerprint, {}, chunk_images, False, tuple(dimensions), fusion, {}, carried))
     starts = range(0, len(rows), chunk_images)
-    draft = Draft.of((Kind.IMAGE, (_stretch(index),)) for index in range(len(starts) + unfinished))
+    draft = Draft.of((Kind.IMAGE, (_span(index),)) for index in range(len(starts) + unfinished))
     plan.add_segment(0, *draft.segments())
     schema = table_schema(tuple(dimensions), False, carried)
     for index, start in enumerate(starts):
@@ -72,5 +72,5 @@ def filled(row: Mapping[str, Any], index: int, dimensions: Sequence[str] = DIMEN
     return found
 
 
-def _stretch(index: int) -> Stretch:
-    return Stretch(f"/pictures/{index}", str(index), 1, "", 0, 1, 1)
+def _span(index: int) -> Span:
+    return Span(f"/pictures/{index}", str(index), 1, "", 0, 1, 1)

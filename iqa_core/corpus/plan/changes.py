@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from iqa_core.corpus.beside import Beside
-from iqa_core.corpus.chunks import ReadOptions, Stretch
+from iqa_core.corpus.chunks import ReadOptions, Span
 from iqa_core.corpus.plan.plan import Plan, Planned
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
 from iqa_core.storage.storage import absolute
@@ -53,14 +53,14 @@ class Comparison:
         tables: dict[str, set[str]] = defaultdict(set)
         rows = next(planned, None)
         for source in list_sources(self.plan.storage, self.inputs, self.beside.listing, tell):
-            while rows is not None and rows[0].stretch.source < source.uri:
+            while rows is not None and rows[0].span.source < source.uri:
                 yield from self._unlisted(rows)
                 rows = next(planned, None)
-            if rows is None or rows[0].stretch.source > source.uri:
+            if rows is None or rows[0].span.source > source.uri:
                 yield source
                 continue
             if rows[0].chunk in self.retired:
-                yield self._again(source, rows[0].stretch)
+                yield self._again(source, rows[0].span)
             else:
                 self._compare(source, rows, tables)
             rows = next(planned, None)
@@ -72,13 +72,13 @@ class Comparison:
 
     def _planned(self) -> Iterator[list[Planned]]:
         """By source; of one in several chunks the rows of those that are not retired, if there are any."""
-        for _, rows in groupby(self.plan.rows(), key=lambda row: row.stretch.source):
+        for _, rows in groupby(self.plan.rows(), key=lambda row: row.span.source):
             found = list(rows)
             yield [row for row in found if row.chunk not in self.retired] or found
 
     def _compare(self, source: Source, rows: Sequence[Planned], tables: Mapping[str, set[str]]) -> None:
         """tables: URI of a table that describes files -> chunks of them, where it is another one now."""
-        was = rows[0].stretch
+        was = rows[0].span
         if (was.size, was.etag) != (source.size, source.etag):
             what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
             self.changes.append(Change(source.uri, what, _chunks_of(rows)))
@@ -86,7 +86,7 @@ class Comparison:
         if table and table != source.metadata and (source.metadata or self._is_given(table.uri)):
             tables[table.uri] |= _chunks_of(rows)
 
-    def _again(self, source: Source, was: Stretch) -> Source:
+    def _again(self, source: Source, was: Span) -> Source:
         """A source as it is now, under the name that its rows have: this run's input may be another folder around it.
 
         So may the table that describes it lie outside: then it is still the one that was planned.
@@ -102,7 +102,7 @@ class Comparison:
         Loose images of other runs may share a retired chunk with a changed one: they are kept as planned.
         Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
         """
-        uri, kind, was = rows[0].stretch.source, rows[0].kind, rows[0].stretch
+        uri, kind, was = rows[0].span.source, rows[0].kind, rows[0].span
         is_given = self._is_given(uri)
         if rows[0].chunk in self.retired:
             if kind is Kind.IMAGE and not is_given:

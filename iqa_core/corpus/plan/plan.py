@@ -1,7 +1,7 @@
 """Sources -> an immutable plan of chunks, in numbered segments: new input is a new segment, boundaries never move.
 
     plan/000000.json       what may not change during the life of an output (`Contract`), created first
-    plan/NNNNNN.parquet    one row per stretch of a source, sorted by source; chunk i of segment N is named NNNNNN-i
+    plan/NNNNNN.parquet    one row per span of a source, sorted by source; chunk i of segment N is named NNNNNN-i
 
 All are put by create-if-absent: of two drivers that plan at once, one loses, reads what the other wrote and plans
 again. A proposal may retire chunks of earlier ones (their sources changed); the metadata of its first segment names
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
-from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Stretch, chunk_name
+from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Span, chunk_name
 from iqa_core.corpus.plan.segments import Head, as_segment, chunks_of, head_of, opened, rows_of, segment_faults, whole
 from iqa_core.corpus.sources import Kind
 from iqa_core.differences import ABSENT, differences, shortened
@@ -141,11 +141,11 @@ def _check_fields(content: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One row of a segment: a stretch and the chunk that it belongs to."""
+    """One row of a segment: a span and the chunk that it belongs to."""
 
     chunk: str
     kind: Kind
-    stretch: Stretch
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class Plan:
                 heapq.heappop(due)
                 del streams[segment]
             else:
-                heapq.heapreplace(due, (following.stretch.source, segment, following))
+                heapq.heapreplace(due, (following.span.source, segment, following))
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks that are not retired, in order of their names, as a stream."""
@@ -215,10 +215,10 @@ class Plan:
         retired = _retired(heads)
         for segment, _ in heads:
             with segment_faults(self._uri(segment)):
-                for index, kind, stretches in chunks_of(self._file(segment)):
+                for index, kind, spans in chunks_of(self._file(segment)):
                     name = chunk_name(segment, index)
                     if name not in retired:
-                        yield Chunk(name, kind, stretches)
+                        yield Chunk(name, kind, spans)
 
     def next_segment(self) -> int:
         """Number that the next segment would have; to be asked before the plan is read, see `add_segment`."""
@@ -263,8 +263,8 @@ class Plan:
 
     def _segment_rows(self, segment: int) -> Iterator[Planned]:
         with segment_faults(self._uri(segment)):
-            for index, kind, stretch in rows_of(self._file(segment)):
-                yield Planned(chunk_name(segment, index), kind, stretch)
+            for index, kind, span in rows_of(self._file(segment)):
+                yield Planned(chunk_name(segment, index), kind, span)
 
 
 def _retired(heads: Iterable[tuple[int, Head]]) -> frozenset[str]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
-from iqa_core.corpus.chunks import ReadOptions, Stretch, Survey
+from iqa_core.corpus.chunks import ReadOptions, Span, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
 from iqa_core.corpus.plan.changes import Comparison, changed_chunks, changes_message, exhaust
@@ -155,21 +155,21 @@ class _Room:
     def has_for(self, source: Source) -> bool:
         return not self.is_full or source.uri in self.owed
 
-    def take(self, stretches: Sequence[Stretch]) -> None:
-        self.images += sum(stretch.images or 0 for stretch in stretches if stretch.source not in self.owed)
-        sources = frozenset(stretch.source for stretch in stretches)
+    def take(self, spans: Sequence[Span]) -> None:
+        self.images += sum(span.images or 0 for span in spans if span.source not in self.owed)
+        sources = frozenset(span.source for span in spans)
         self.owed -= self._behind - sources
         self._behind = sources
 
 
 def _add(draft: Draft, cut: Iterable[NewChunk], room: _Room) -> None:
     """Chunks as far as there is room for them; a source that was begun is added whole."""
-    for kind, stretches in cut:
-        if room.is_full and stretches[0].source != draft.last_source:
-            stretches = tuple(stretch for stretch in stretches if stretch.source in room.owed)
-        if stretches:
-            draft.add(kind, stretches)
-            room.take(stretches)
+    for kind, spans in cut:
+        if room.is_full and spans[0].source != draft.last_source:
+            spans = tuple(span for span in spans if span.source in room.owed)
+        if spans:
+            draft.add(kind, spans)
+            room.take(spans)
 
 
 def apply(plan: Plan, proposal: Proposal) -> bool:
@@ -215,7 +215,7 @@ def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
 
 
 def _planned_images(plan: Plan) -> int:
-    return sum(row.stretch.images or 0 for row in plan.rows())
+    return sum(row.span.images or 0 for row in plan.rows())
 
 
 def _surveyed(
@@ -246,8 +246,8 @@ def _readable(
                 raise
             listing.ignored["table without an image column"] += 1
         except (Missing, Forbidden, FetchFailed):
-            stretch = Stretch(source.uri, source.key, source.size, source.etag, 0, source.size or 0, None)
-            yield source, Survey((replace(stretch, metadata=source.metadata),), pa.schema([]))
+            span = Span(source.uri, source.key, source.size, source.etag, 0, source.size or 0, None)
+            yield source, Survey((replace(span, metadata=source.metadata),), pa.schema([]))
 
 
 def _noting(
@@ -265,11 +265,11 @@ def _noting(
 
 
 def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Iterator[NewChunk]:
-    """Containers keep the stretches of their survey; loose images go together in order, up to the bounds.
+    """Containers keep the spans of their survey; loose images go together in order, up to the bounds.
 
     Loose images on the two sides of a container are two chunks, so that a segment stays sorted by source.
     """
-    loose: list[Stretch] = []
+    loose: list[Span] = []
     size = 0
     for source, survey in surveyed:
         is_loose = source.kind is Kind.IMAGE
@@ -278,10 +278,10 @@ def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Ite
             yield Kind.IMAGE, tuple(loose)
             loose, size = [], 0
         if is_loose:
-            loose += survey.stretches
+            loose += survey.spans
             size += source.size or 0
         else:
-            yield from ((source.kind, (stretch,)) for stretch in survey.stretches)
+            yield from ((source.kind, (span,)) for span in survey.spans)
     if loose:
         yield Kind.IMAGE, tuple(loose)
 

@@ -1,4 +1,4 @@
-"""Chunks <-> segment files of a plan: Parquet, one row per stretch, in order.
+"""Chunks <-> segment files of a plan: Parquet, one row per span, in order.
 
 A plan may be larger than memory. So what is new lies in files that nobody else sees until all of it is known, and what
 is planned is read a few thousand rows at a time.
@@ -17,7 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.chunks import Stretch
+from iqa_core.corpus.chunks import Span
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 
@@ -50,12 +50,12 @@ FIRST_COLUMNS = 9
 NEVER_NULL = ("chunk", "kind", "source", "key", "etag", "begin", "end")
 
 SEGMENT_ROWS = 1_000_000
-"""Stretches in one segment at most, but for the rest of a source."""
+"""Spans in one segment at most, but for the rest of a source."""
 
 ROW_GROUP_ROWS = 65_536
 ROWS_PER_READ = 8192
 
-NewChunk = tuple[Kind, tuple[Stretch, ...]]
+NewChunk = tuple[Kind, tuple[Span, ...]]
 
 
 class Draft:
@@ -78,25 +78,25 @@ class Draft:
     def of(cls, chunks: Iterable[NewChunk], retired: Iterable[str] = ()) -> Draft:
         """All of these, closed."""
         draft = cls(retired)
-        for kind, stretches in chunks:
-            draft.add(kind, stretches)
+        for kind, spans in chunks:
+            draft.add(kind, spans)
         draft.close()
         return draft
 
-    def add(self, kind: Kind, stretches: Sequence[Stretch]) -> None:
+    def add(self, kind: Kind, spans: Sequence[Span]) -> None:
         """A chunk behind the others. A source is never divided between two segments."""
-        if self._rows_of_file >= SEGMENT_ROWS and stretches[0].source != self.last_source:
+        if self._rows_of_file >= SEGMENT_ROWS and spans[0].source != self.last_source:
             self._end_file(is_last=False)
-        for stretch in stretches:
-            values = {name: getattr(stretch, name) for name in SEGMENT_SCHEMA.names[2:]}
-            values["metadata"] = None if stretch.metadata is None else asdict(stretch.metadata)
+        for span in spans:
+            values = {name: getattr(span, name) for name in SEGMENT_SCHEMA.names[2:]}
+            values["metadata"] = None if span.metadata is None else asdict(span.metadata)
             self._rows.append({"chunk": self._chunks_of_file, "kind": str(kind), **values})
         if len(self._rows) >= ROW_GROUP_ROWS:
             self._write_rows()
         self._num_chunks += 1
         self._chunks_of_file += 1
-        self._rows_of_file += len(stretches)
-        self.last_source = stretches[-1].source
+        self._rows_of_file += len(spans)
+        self.last_source = spans[-1].source
 
     def close(self) -> None:
         """Nothing more comes. Where chunks are only retired, there is one segment without any."""
@@ -114,8 +114,8 @@ class Draft:
 
     def __iter__(self) -> Iterator[NewChunk]:
         for file in self._files:
-            for _, kind, stretches in chunks_of(pq.ParquetFile(file)):
-                yield kind, stretches
+            for _, kind, spans in chunks_of(pq.ParquetFile(file)):
+                yield kind, spans
 
     def _write_rows(self) -> None:
         if self._writer is None:
@@ -225,8 +225,8 @@ def whole(heads: Mapping[int, Head]) -> Iterator[tuple[int, Head]]:
                 parts = []
 
 
-def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:
-    """Index of the chunk in the segment, its kind, and a stretch of it."""
+def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
+    """Index of the chunk in the segment, its kind, and a span of it."""
     for batch in file.iter_batches(ROWS_PER_READ, use_threads=False):  # what takes time is to make Python's objects
         for row in batch.to_pylist():
             if absent := [name for name in NEVER_NULL if row[name] is None]:
@@ -234,21 +234,21 @@ def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Stretch]]:
             index, kind = row.pop("chunk"), Kind(row.pop("kind"))
             if (metadata := row.get("metadata")) is not None:
                 row["metadata"] = metadata.values()
-            yield index, kind, Stretch.of(*row.values())
+            yield index, kind, Span.of(*row.values())
 
 
-def chunks_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Stretch, ...]]]:
-    """Index of the chunk in the segment, its kind, and all its stretches."""
+def chunks_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Span, ...]]]:
+    """Index of the chunk in the segment, its kind, and all its spans."""
     current: tuple[int, Kind] | None = None
-    stretches: list[Stretch] = []
-    for index, kind, stretch in rows_of(file):
+    spans: list[Span] = []
+    for index, kind, span in rows_of(file):
         if current is not None and current[0] != index:
-            yield *current, tuple(stretches)
-            stretches = []
+            yield *current, tuple(spans)
+            spans = []
         current = index, kind
-        stretches.append(stretch)
+        spans.append(span)
     if current is not None:
-        yield *current, tuple(stretches)
+        yield *current, tuple(spans)
 
 
 def _close(files: Iterable[IO[bytes]]) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from iqa_core.corpus.carried_types import has_bounds
-from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Span, Survey
 from iqa_core.corpus.column_values import bounds_of, values_of
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
@@ -18,7 +18,7 @@ from iqa_core.storage.storage import FetchFailed, Storage, is_local, local_path
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    """A local file is mapped and cut by rows. A remote one would be read whole for each cut, so it is one stretch."""
+    """A local file is mapped and cut by rows. A remote one would be read whole for each cut, so it is one span."""
     with _stream(storage, source.uri, source.size or 0) as reader:
         columns = choose_columns(reader.schema, options, source.uri)
         carried = pa.schema([reader.schema.field(name) for name in columns.carried(reader.schema)])
@@ -30,29 +30,29 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
                 least, most = bounds_of([batch.column(name)])
                 bounds[name] = min(low, least), max(high, most)
     step = options.chunk_images if is_local(source.uri) else max(num_rows, 1)
-    stretches = tuple(
-        Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
+    spans = tuple(
+        Span(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
         for begin, end in ((begin, min(begin + step, num_rows)) for begin in range(0, num_rows, step))
     )
-    return Survey(stretches, carried, bounds)
+    return Survey(spans, carried, bounds)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
-    (stretch,) = chunk.stretches
-    with _stream(storage, stretch.source, stretch.size or 0) as reader:
-        table = pa.Table.from_batches(_rows(reader, stretch), reader.schema)
-    if stretch.images is not None and table.num_rows != stretch.images:
-        raise FetchFailed(f"{stretch.source}: rows up to {stretch.end} were planned, it ends before")
-    columns = choose_columns(table.schema, options, stretch.source)
+    (span,) = chunk.spans
+    with _stream(storage, span.source, span.size or 0) as reader:
+        table = pa.Table.from_batches(_rows(reader, span), reader.schema)
+    if span.images is not None and table.num_rows != span.images:
+        raise FetchFailed(f"{span.source}: rows up to {span.end} were planned, it ends before")
+    columns = choose_columns(table.schema, options, span.source)
     image = table.column(columns.image)
     paths = paths_of(table, columns)
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
-            return images_from_uris(storage, stretch.source, values_of(paths), ordinals, limits)
-        return images_from_bytes(storage, stretch, image.chunks, ordinals, limits)
+            return images_from_uris(storage, span.source, values_of(paths), ordinals, limits)
+        return images_from_bytes(storage, span, image.chunks, ordinals, limits)
 
-    keys = keys_of(table, columns, paths, range(stretch.begin, stretch.begin + table.num_rows))
+    keys = keys_of(table, columns, paths, range(span.begin, span.begin + table.num_rows))
     return Content(keys, table.select(columns.carried(table.schema)), images)
 
 
@@ -68,15 +68,15 @@ def _stream(storage: Storage, uri: str, size: int) -> Iterator[pa.RecordBatchRea
         raise FetchFailed(f"{uri}: no whole Arrow stream ({error})") from error
 
 
-def _rows(reader: pa.RecordBatchReader, stretch: Stretch) -> Iterator[pa.RecordBatch]:
-    """Those of the stretch; all where it was planned without being read."""
+def _rows(reader: pa.RecordBatchReader, span: Span) -> Iterator[pa.RecordBatch]:
+    """Those of the span; all where it was planned without being read."""
     position = 0
     for batch in reader:
-        begin, end = max(stretch.begin - position, 0), min(stretch.end - position, batch.num_rows)
-        if stretch.images is None:
+        begin, end = max(span.begin - position, 0), min(span.end - position, batch.num_rows)
+        if span.images is None:
             yield batch
         elif begin < end:
             yield batch.slice(begin, end - begin)
         position += batch.num_rows
-        if stretch.images is not None and position >= stretch.end:
+        if span.images is not None and position >= span.end:
             return

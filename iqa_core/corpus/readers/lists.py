@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.carried_types import Bounds
-from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Stretch, Survey
+from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Span, Survey
 from iqa_core.corpus.column_values import utf8
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.fetching import is_inline
@@ -108,28 +108,28 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
         return Survey((), schema)
     columns = choose_columns(schema, options, source.uri)
     seen.check_image(columns.image, source.uri)
-    stretches = tuple(
-        Stretch(source.uri, source.key, source.size, source.etag, first, last, count)
+    spans = tuple(
+        Span(source.uri, source.key, source.size, source.etag, first, last, count)
         for (first, last), count in zip(pairwise(edges), counts, strict=True)
     )
     carried = pa.schema([schema.field(name) for name in columns.carried(schema)])
-    return Survey(stretches, carried, seen.bounds, seen.unfit)
+    return Survey(spans, carried, seen.bounds, seen.unfit)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
-    (stretch,) = chunk.stretches
-    header, first = _header(storage, stretch.source, stretch.size or 0)
-    begin = max(stretch.begin, first)
-    data = storage.read_large(stretch.source, begin, stretch.end)
-    records = list(_records(io.BytesIO(data), stretch.source, header, begin))
+    (span,) = chunk.spans
+    header, first = _header(storage, span.source, span.size or 0)
+    begin = max(span.begin, first)
+    data = storage.read_large(span.source, begin, span.end)
+    records = list(_records(io.BytesIO(data), span.source, header, begin))
     table = as_table([record.values for record in records], header or (), options)
-    columns = choose_columns(table.schema, options, stretch.source)
+    columns = choose_columns(table.schema, options, span.source)
     uris = table.column(columns.image)
     locations = uris.to_pylist()
     return Content(
         keys=keys_of(table, columns, uris, (record.begin for record in records)),
         carried=table.select(columns.carried(table.schema)),
-        images=lambda ordinals: images_from_uris(storage, stretch.source, locations, ordinals, limits),
+        images=lambda ordinals: images_from_uris(storage, span.source, locations, ordinals, limits),
     )
 
 

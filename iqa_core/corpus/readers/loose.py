@@ -1,4 +1,4 @@
-"""Loose image files -> the images of a chunk, one stretch each, with the columns of tables beside them."""
+"""Loose image files -> the images of a chunk, one span each, with the columns of tables beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Span, Survey
 from iqa_core.corpus.fetching import fetch_all
 from iqa_core.corpus.readers import metadata
 from iqa_core.corpus.sources import Source
@@ -15,19 +15,19 @@ from iqa_core.storage.storage import Storage
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    stretch = Stretch(source.uri, source.key, source.size, source.etag, 0, source.size or 0, 1)
-    return Survey((stretch,), pa.schema([]))
+    span = Span(source.uri, source.key, source.size, source.etag, 0, source.size or 0, 1)
+    return Survey((span,), pa.schema([]))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
-        wanted = [chunk.stretches[ordinal] for ordinal in ordinals]
-        fetched = fetch_all(storage, ((stretch.source, stretch.size) for stretch in wanted), limits)
-        return (Encoded(stretch.source, data) for stretch, data in zip(wanted, fetched, strict=True))
+        wanted = [chunk.spans[ordinal] for ordinal in ordinals]
+        fetched = fetch_all(storage, ((span.source, span.size) for span in wanted), limits)
+        return (Encoded(span.source, data) for span, data in zip(wanted, fetched, strict=True))
 
     described = [
         (found, metadata.names_of_file(place.source, found.uri) if found else ())
-        for place, found in ((stretch, stretch.metadata) for stretch in chunk.stretches)
+        for place, found in ((span, span.metadata) for span in chunk.spans)
     ]
     carried = metadata.columns_of(storage, described, options)
-    return Content(tuple(stretch.key for stretch in chunk.stretches), carried, images)
+    return Content(tuple(span.key for span in chunk.spans), carried, images)

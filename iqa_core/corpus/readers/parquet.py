@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import Bounds, has_bounds
-from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Span, Survey
 from iqa_core.corpus.column_values import values_of
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
@@ -30,11 +30,11 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
     file = opened(storage, source.uri, source.size or 0)
     schema = file.schema_arrow
     columns = choose_columns(schema, options, source.uri)
-    stretches = tuple(
-        Stretch(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
+    spans = tuple(
+        Span(source.uri, source.key, source.size, source.etag, begin, end, end - begin)
         for begin, end in _row_ranges(file.metadata, options)
     )
-    return replace(columns_of(file, columns.carried(schema)), stretches=stretches)
+    return replace(columns_of(file, columns.carried(schema)), spans=spans)
 
 
 def columns_of(file: pq.ParquetFile, names: Sequence[str]) -> Survey:
@@ -44,27 +44,27 @@ def columns_of(file: pq.ParquetFile, names: Sequence[str]) -> Survey:
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
-    (stretch,) = chunk.stretches
-    file = opened(storage, stretch.source, stretch.size or 0)
-    if stretch.images is None:  # planned whole, since it could not be read then
-        stretch = replace(stretch, begin=0, end=file.metadata.num_rows)
-    columns = choose_columns(file.schema_arrow, options, stretch.source)
-    groups, skipped = _groups_of(file.metadata, stretch)
-    count = stretch.end - stretch.begin
+    (span,) = chunk.spans
+    file = opened(storage, span.source, span.size or 0)
+    if span.images is None:  # planned whole, since it could not be read then
+        span = replace(span, begin=0, end=file.metadata.num_rows)
+    columns = choose_columns(file.schema_arrow, options, span.source)
+    groups, skipped = _groups_of(file.metadata, span)
+    count = span.end - span.begin
     names = columns.carried(file.schema_arrow)
     # of a struct of bytes and path, the path alone: the bytes come later, a few at a time
     path = [f"{columns.image}.path"] if columns.has_path else [columns.image] if columns.is_uri else []
-    with faults_named(stretch.source):
+    with faults_named(span.source):
         table = file.read_row_groups(groups, columns=[*names, *path]).slice(skipped, count)
     paths = paths_of(table, columns)
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
-            return images_from_uris(storage, stretch.source, values_of(paths), ordinals, limits)
-        batches = _batches(file, stretch.source, columns.image, groups, skipped, count)
-        return images_from_bytes(storage, stretch, batches, ordinals, limits)
+            return images_from_uris(storage, span.source, values_of(paths), ordinals, limits)
+        batches = _batches(file, span.source, columns.image, groups, skipped, count)
+        return images_from_bytes(storage, span, batches, ordinals, limits)
 
-    keys = keys_of(table, columns, paths, range(stretch.begin, stretch.end))
+    keys = keys_of(table, columns, paths, range(span.begin, span.end))
     return Content(keys, table.select(names), images)
 
 
@@ -137,19 +137,19 @@ def _cut_evenly(begin: int, end: int, pieces: int) -> Iterator[tuple[int, int]]:
     yield from pairwise(edges)
 
 
-def _groups_of(metadata: pq.FileMetaData, stretch: Stretch) -> tuple[list[int], int]:
-    """Row groups that overlap the stretch, and how many rows of the first lie before it."""
+def _groups_of(metadata: pq.FileMetaData, span: Span) -> tuple[list[int], int]:
+    """Row groups that overlap the span, and how many rows of the first lie before it."""
     groups: list[int] = []
     first_row = skipped = 0
     for index in range(metadata.num_row_groups):
         last_row = first_row + metadata.row_group(index).num_rows
-        if first_row < stretch.end and last_row > stretch.begin:
+        if first_row < span.end and last_row > span.begin:
             if not groups:
-                skipped = stretch.begin - first_row
+                skipped = span.begin - first_row
             groups.append(index)
         first_row = last_row
-    if first_row < stretch.end:
-        raise FetchFailed(f"{stretch.source}: it has {first_row} rows, the plan reads up to row {stretch.end}")
+    if first_row < span.end:
+        raise FetchFailed(f"{span.source}: it has {first_row} rows, the plan reads up to row {span.end}")
     return groups, skipped
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iqa_core.corpus.carried_types import is_list, unwrapped
-from iqa_core.corpus.chunks import Encoded, ReadOptions, Stretch
+from iqa_core.corpus.chunks import Encoded, ReadOptions, Span
 from iqa_core.corpus.column_values import converted, text_of, utf8, value_of, values_of
 from iqa_core.corpus.fetching import fetch, fetch_all, is_inline
 from iqa_core.errors import CallerError
@@ -157,13 +157,13 @@ def _is_there(value: Any, reading: int) -> bool:
 
 
 def images_from_bytes(
-    storage: Storage, stretch: Stretch, batches: Iterable[pa.Array], ordinals: Sequence[int], limits: ImageLimits
+    storage: Storage, span: Span, batches: Iterable[pa.Array], ordinals: Sequence[int], limits: ImageLimits
 ) -> Iterator[Encoded]:
-    """Images of these ordinals, from the batches of an image column of which the first row is `stretch.begin`."""
+    """Images of these ordinals, from the batches of an image column of which the first row is `span.begin`."""
     wanted = frozenset(ordinals)
     for ordinal, scalar in enumerate(chain.from_iterable(batches)):
         if ordinal in wanted:
-            yield _from_scalar(storage, stretch, stretch.begin + ordinal, scalar, limits)
+            yield _from_scalar(storage, span, span.begin + ordinal, scalar, limits)
 
 
 def images_from_uris(
@@ -187,17 +187,17 @@ def resolve(uri: str, table: str) -> str:
     return join(table.rsplit("/", 1)[0], quote(uri) if table.startswith("file://") else uri)
 
 
-def _from_scalar(storage: Storage, stretch: Stretch, row: int, scalar: pa.Scalar, limits: ImageLimits) -> Encoded:
+def _from_scalar(storage: Storage, span: Span, row: int, scalar: pa.Scalar, limits: ImageLimits) -> Encoded:
     path = None
     scalar = _seen_scalar(scalar)
     if isinstance(scalar, pa.StructScalar):
         path = value_of(scalar["path"]) if scalar.is_valid and "path" in scalar else None
         scalar = _seen_scalar(scalar["bytes"]) if scalar.is_valid else pa.scalar(None)
     if scalar.is_valid:
-        return Encoded(stretch.source, memoryview(scalar.as_buffer()), row=row)
+        return Encoded(span.source, memoryview(scalar.as_buffer()), row=row)
     if path is None:
-        return Encoded(stretch.source, Rejection(Reason.MISSING, "this row holds no image"), row=row)
-    return Encoded(stretch.source, fetch(storage, resolve(path, stretch.source), None, limits), row=row)
+        return Encoded(span.source, Rejection(Reason.MISSING, "this row holds no image"), row=row)
+    return Encoded(span.source, fetch(storage, resolve(path, span.source), None, limits), row=row)
 
 
 def _seen_scalar(scalar: pa.Scalar) -> pa.Scalar:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Stretch, Survey
+from iqa_core.corpus.chunks import Chunk, Content, Encoded, ReadOptions, Span, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, cast_value
 from iqa_core.corpus.readers import metadata
 from iqa_core.corpus.readers.tar import BLOCK, Damage, Member, follow_links, scan, walk
@@ -42,7 +42,7 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
         [(name, pa.string()) for name in SIDECARS] + [(name, TYPE_NAMES[kind]) for name, kind in options.carry.items()]
     )
     size = source.size or 0
-    whole = (Stretch(source.uri, source.key, size, source.etag, 0, size, None),)
+    whole = (Span(source.uri, source.key, size, source.etag, 0, size, None),)
     if not exact and not is_local(source.uri) and not _is_worth_cutting(storage, source, size, options):
         return Survey(whole, schema)
     damage: list[Damage] = []
@@ -51,21 +51,19 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
     runs = list(_runs(members, options))
     if damage and not any(run.images for run in runs):
         return Survey(whole, schema)
-    stretches = tuple(_cut(source, size, runs, damage))
-    return Survey(stretches if options.reading == 1 else tuple(_numbered(stretches, names)), schema)
+    spans = tuple(_cut(source, size, runs, damage))
+    return Survey(spans if options.reading == 1 else tuple(_numbered(spans, names)), schema)
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
-    (stretch,) = chunk.stretches
-    tar = _open(storage, stretch)
+    (span,) = chunk.spans
+    tar = _open(storage, span)
     images = [member for member in tar.members if is_image_name(member.name)]
-    if tar.damage is not None and not images and stretch.begin == 0:
+    if tar.damage is not None and not images and span.begin == 0:
         raise FetchFailed(f"{tar.damage}; nothing is readable")
-    keys = _keys(images, stretch.occurrences, options.reading)
+    keys = _keys(images, span.occurrences, options.reading)
     sidecars = _sidecars(tar, options)
-    described = metadata.columns_of(
-        storage, [(stretch.metadata, metadata.names_of_member(key)) for key in keys], options
-    )
+    described = metadata.columns_of(storage, [(span.metadata, metadata.names_of_member(key)) for key in keys], options)
     for name, column in zip(beside_sidecars(described.column_names, options), described.columns, strict=True):
         sidecars = sidecars.append_column(name, column)
     return Content(
@@ -90,10 +88,10 @@ def beside_sidecars(names: Sequence[str], options: ReadOptions) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Tar:
-    """A stretch of a tar in memory."""
+    """A span of a tar in memory."""
 
     storage: Storage
-    stretch: Stretch
+    span: Span
     data: memoryview
     members: Sequence[Member]
     """Links followed, where they lead to something."""
@@ -101,45 +99,45 @@ class _Tar:
 
     def image(self, member: Member) -> Encoded:
         if member.link is not None:
-            return Encoded(self.stretch.source, Rejection(Reason.MISSING, "a link to what is not in the tar"))
+            return Encoded(self.span.source, Rejection(Reason.MISSING, "a link to what is not in the tar"))
         return Encoded(
-            self.stretch.source, self.content(member), offset=self.stretch.begin + member.offset, length=member.size
+            self.span.source, self.content(member), offset=self.span.begin + member.offset, length=member.size
         )
 
     def content(self, member: Member) -> memoryview | Rejection:
-        """The member's bytes; only what a link points to may lie outside of the stretch."""
+        """The member's bytes; only what a link points to may lie outside of the span."""
         if member.is_sparse:
             return Rejection(Reason.UNSUPPORTED_FORMAT, "the tar holds it as a sparse file")
-        begin, end = self.stretch.begin + member.offset, self.stretch.begin + member.end
-        if end > (self.stretch.size or 0):
-            have = (self.stretch.size or 0) - begin
+        begin, end = self.span.begin + member.offset, self.span.begin + member.end
+        if end > (self.span.size or 0):
+            have = (self.span.size or 0) - begin
             return Rejection(Reason.TRUNCATED, f"the tar ends {have} bytes into a member of {member.size}")
-        if begin < self.stretch.begin or end > self.stretch.end:
-            return memoryview(self.storage.read_large(self.stretch.source, begin, end))
+        if begin < self.span.begin or end > self.span.end:
+            return memoryview(self.storage.read_large(self.span.source, begin, end))
         return self.data[member.offset : member.end]
 
 
-def _open(storage: Storage, stretch: Stretch) -> _Tar:
-    size = stretch.size or 0
-    data = storage.read_large(stretch.source, stretch.begin, stretch.end)
-    members, damage = scan(io.BytesIO(data), len(data), has_end=stretch.end == size)
+def _open(storage: Storage, span: Span) -> _Tar:
+    size = span.size or 0
+    data = storage.read_large(span.source, span.begin, span.end)
+    members, damage = scan(io.BytesIO(data), len(data), has_end=span.end == size)
     members = follow_links(members, members)
     if len(data) < size and any(member.link is not None for member in members):
-        everything, _ = scan(_file(storage, stretch.source, size), size)
-        shifted = [replace(member, offset=member.offset - stretch.begin) for member in everything]
+        everything, _ = scan(_file(storage, span.source, size), size)
+        shifted = [replace(member, offset=member.offset - span.begin) for member in everything]
         members = follow_links(members, shifted)
-    return _Tar(storage, stretch, memoryview(data), members, _damage_text(stretch, damage))
+    return _Tar(storage, span, memoryview(data), members, _damage_text(span, damage))
 
 
 def _file(storage: Storage, uri: str, size: int) -> BinaryIO:
     return cast(BinaryIO, RangeFile(storage, uri, size))
 
 
-def _damage_text(stretch: Stretch, damage: Sequence[Damage]) -> str | None:
+def _damage_text(span: Span, damage: Sequence[Damage]) -> str | None:
     if not damage:
         return None
     more = f" (and at {len(damage) - 1} places behind it)" if len(damage) > 1 else ""
-    return f"{stretch.source}: {damage[0].what} at byte {stretch.begin + damage[0].offset}{more}"
+    return f"{span.source}: {damage[0].what} at byte {span.begin + damage[0].offset}{more}"
 
 
 def _stem(member: Member) -> str:
@@ -197,15 +195,15 @@ def _members(found: Iterable[Member | Damage], damage: list[Damage], names: arra
             damage.append(item)
 
 
-def _numbered(stretches: Sequence[Stretch], names: array[int]) -> Iterator[Stretch]:
-    """Stretches of one tar; those that repeat a name of the tar say so, since their reader sees nothing else of it."""
+def _numbered(spans: Sequence[Span], names: array[int]) -> Iterator[Span]:
+    """Spans of one tar; those that repeat a name of the tar say so, since their reader sees nothing else of it."""
     numbers = _occurrences(np.asarray(names, np.int64))
     first = 0
-    for stretch in stretches:
-        of_stretch = numbers[first : first + (stretch.images or 0)]
-        first += len(of_stretch)
-        is_known = len(stretches) == 1 or not (of_stretch > 1).any()
-        yield stretch if is_known else replace(stretch, occurrences=tuple(of_stretch.tolist()))
+    for span in spans:
+        of_span = numbers[first : first + (span.images or 0)]
+        first += len(of_span)
+        is_known = len(spans) == 1 or not (of_span > 1).any()
+        yield span if is_known else replace(span, occurrences=tuple(of_span.tolist()))
 
 
 def _occurrences(names_N: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -221,7 +219,7 @@ def _occurrences(names_N: NDArray[np.int64]) -> NDArray[np.int64]:
 def _keys(images: Sequence[Member], numbers: Sequence[int] | None, reading: int) -> tuple[str, ...]:
     """Names of the members; a second and later one of a name in a tar has `#2`, `#3` behind it.
 
-    numbers: of each in the whole tar, where the plan has them; else the stretch holds all of their names.
+    numbers: of each in the whole tar, where the plan has them; else the span holds all of their names.
     """
     names = [member.name for member in images]
     if reading == 1:
@@ -261,8 +259,8 @@ def _runs(members: Iterator[Member], options: ReadOptions) -> Iterator[_Run]:
         yield run
 
 
-def _cut(source: Source, size: int, runs: Sequence[_Run], damage: Sequence[Damage]) -> Iterator[Stretch]:
-    """Stretches that together hold all images, one per run that has any.
+def _cut(source: Source, size: int, runs: Sequence[_Run], damage: Sequence[Damage]) -> Iterator[Span]:
+    """Spans that together hold all images, one per run that has any.
 
     What lies between them holds no images. Garbage is read no further than to see that it is there.
     """
@@ -271,7 +269,7 @@ def _cut(source: Source, size: int, runs: Sequence[_Run], damage: Sequence[Damag
         behind = [found.offset for found in damage if run.end <= found.offset < edge]
         end = min(edge, behind[0] + BLOCK) if behind else edge
         if run.images or any(begin <= found.offset < end for found in damage):
-            yield Stretch(source.uri, source.key, size, source.etag, begin, end, run.images)
+            yield Span(source.uri, source.key, size, source.etag, begin, end, run.images)
 
 
 def _sidecars(tar: _Tar, options: ReadOptions) -> pa.Table:

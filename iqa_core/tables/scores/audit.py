@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import Chunk, Content, Stretch
+from iqa_core.corpus.chunks import Chunk, Content, Span
 from iqa_core.corpus.columns import plain
 from iqa_core.corpus.plan.plan import Contract, Plan, Planned
 from iqa_core.corpus.sources import Kind, relative
@@ -153,14 +153,14 @@ def faults_of(chunk: Chunk, rows: pa.Table, layout: str) -> Iterator[str]:
 
 
 def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
-    """Rows against the stretches that were planned."""
+    """Rows against the spans that were planned."""
     sources, numbers = rows.column("source").to_pylist(), rows.column("row").to_pylist()
     if chunk.kind is Kind.IMAGE:
-        differing = [*_differences([stretch.source for stretch in chunk.stretches], sources)]
+        differing = [*_differences([span.source for span in chunk.spans], sources)]
         keys = rows.column("key").to_pylist()
-        yield from differing or _differences([stretch.key for stretch in chunk.stretches], keys, "key ")
+        yield from differing or _differences([span.key for span in chunk.spans], keys, "key ")
         return
-    planned = {stretch.source for stretch in chunk.stretches}
+    planned = {span.source for span in chunk.spans}
     is_inside = chunk.kind is Kind.WEBDATASET or any(number is not None for number in numbers)
     if is_inside and (others := [source for source in sources if source not in planned]):
         yield from _named(f"not of {', '.join(sorted(planned))}", others)
@@ -173,7 +173,7 @@ def _planned_rows(chunk: Chunk, count: int) -> list[int]:
     """Of a table. One that could not be read when it was planned was planned whole, and nobody counted its rows."""
     if chunk.images is None:
         return [*range(count)]
-    return [row for stretch in chunk.stretches for row in range(stretch.begin, stretch.end)]
+    return [row for span in chunk.spans for row in range(span.begin, span.end)]
 
 
 def _differences(wanted: Sequence[Any], there: Sequence[Any], prefix: str = "") -> Iterator[str]:
@@ -193,15 +193,15 @@ def _named(what: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def _planned_twice(planned: Iterator[Planned]) -> Iterator[Fault]:
-    """Stretches of one source that overlap."""
-    for source, rows in groupby(planned, key=lambda row: row.stretch.source):
-        ordered = sorted(rows, key=lambda row: (row.stretch.begin, row.stretch.end))
+    """Spans of one source that overlap."""
+    for source, rows in groupby(planned, key=lambda row: row.span.source):
+        ordered = sorted(rows, key=lambda row: (row.span.begin, row.span.end))
         for before, after in pairwise(ordered):
-            if _overlap(before.stretch, after.stretch):
+            if _overlap(before.span, after.span):
                 yield Fault(after.chunk, f"images of {source} are planned here and in {before.chunk}")
 
 
-def _overlap(before: Stretch, after: Stretch) -> bool:
+def _overlap(before: Span, after: Span) -> bool:
     """The second begins where the first is not over, or is the first again."""
     return after.begin < before.end or after.begin == before.begin
 

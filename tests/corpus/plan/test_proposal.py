@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.corpus.chunks import READING, ReadOptions, Stretch
+from iqa_core.corpus.chunks import READING, ReadOptions, Span
 from iqa_core.corpus.plan import segments
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.proposal import Proposal, apply
@@ -41,7 +41,7 @@ def touch(folder: Path, *names: str, size: int = 3) -> None:
 
 def loose_names(output: Output) -> list[list[str]]:
     """Keys by chunk."""
-    return [[stretch.key for stretch in chunk.stretches] for chunk in output.plan.chunks()]
+    return [[span.key for span in chunk.spans] for chunk in output.plan.chunks()]
 
 
 # ---- chunks
@@ -696,14 +696,14 @@ def test_racing_processes_plan_every_image_once(tmp_path: Path) -> None:
 
 def test_segments_are_created_once(tmp_path: Path) -> None:
     plan = Plan(Storage(), str(tmp_path))
-    stretch = Stretch("/a.jpg", "a.jpg", 1, "e", 0, 1, 1)
-    other = replace(stretch, source="/b.jpg")
+    span = Span("/a.jpg", "a.jpg", 1, "e", 0, 1, 1)
+    other = replace(span, source="/b.jpg")
     assert plan.next_segment() == 0
-    assert plan.add_segment(0, *Draft.of([(Kind.IMAGE, (stretch,))]).segments())
+    assert plan.add_segment(0, *Draft.of([(Kind.IMAGE, (span,))]).segments())
     assert not plan.add_segment(0, *Draft.of([(Kind.IMAGE, (other,))]).segments())
     assert plan.next_segment() == 1
     assert plan.add_segment(1, *Draft.of([(Kind.IMAGE, (other,))], ["000000-000000"]).segments())
-    assert [row.stretch.source for row in plan.rows()] == ["/b.jpg"]
+    assert [row.span.source for row in plan.rows()] == ["/b.jpg"]
     assert [chunk.name for chunk in plan.chunks()] == ["000001-000000"]
 
 
@@ -712,10 +712,10 @@ def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
 ) -> None:
     """Of those that overlap all are, of which the later ones are opened when their first source is due."""
     output, plan = Output(tmp_path / "out"), Plan(Storage(), str(tmp_path / "out"))
-    spans = [(0, 3), (3, 6), (4, 7), (9, 12)]
-    for segment, span in enumerate(spans):
-        stretches = [Stretch(f"/{i:02d}-{segment}.jpg", f"{i}.jpg", 1, "e", 0, 1, 1) for i in range(*span)]
-        data = Draft.of([(Kind.IMAGE, tuple(stretches))], ["000003-000000"] if segment == 1 else []).segments()
+    ranges = [(0, 3), (3, 6), (4, 7), (9, 12)]
+    for segment, span in enumerate(ranges):
+        spans = [Span(f"/{i:02d}-{segment}.jpg", f"{i}.jpg", 1, "e", 0, 1, 1) for i in range(*span)]
+        data = Draft.of([(Kind.IMAGE, tuple(spans))], ["000003-000000"] if segment == 1 else []).segments()
         assert plan.add_segment(segment, *data)
     opened: list[weakref.ref[pq.ParquetFile]] = []
 
@@ -727,7 +727,7 @@ def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
     monkeypatch.setattr("iqa_core.corpus.plan.plan.opened", noted)
     found, at_once = [], []
     for row in plan.rows():
-        found.append(row.stretch.source)
+        found.append(row.span.source)
         at_once.append(sum(file() is not None for file in opened))
     assert found == output.planned_sources() == sorted(found)
     assert found == [f"/0{name}.jpg" for name in ("0-0", "1-0", "2-0", "3-1", "4-1", "4-2", "5-1", "5-2", "6-2")]
@@ -738,8 +738,8 @@ def test_a_source_too_long_for_a_footer_is_in_its_place_all_the_same(tmp_path: P
     plan = Plan(Storage(), str(tmp_path))
     names = ["/a.jpg", f"/b{'x' * 10_000}.jpg", "/c.jpg"]
     for segment, name in enumerate(reversed(names)):
-        assert plan.add_segment(segment, *Draft.of([(Kind.IMAGE, (Stretch(name, "k", 1, "e", 0, 1, 1),))]).segments())
-    assert [row.stretch.source for row in plan.rows()] == names
+        assert plan.add_segment(segment, *Draft.of([(Kind.IMAGE, (Span(name, "k", 1, "e", 0, 1, 1),))]).segments())
+    assert [row.span.source for row in plan.rows()] == names
 
 
 def test_two_rubrics_are_named_also_where_the_plan_was_begun_before_they_were_noted() -> None:

@@ -232,7 +232,7 @@ def test_flags_name_the_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
-def test_stretches_cover_the_file_exactly(name: str, tmp_path: Path) -> None:
+def test_spans_cover_the_file_exactly(name: str, tmp_path: Path) -> None:
     records = [{"uri": f"{i}.jpg", "caption": "é\n" * (i % 4)} for i in range(23)]
     path = tmp_path / name
     if name.endswith("csv"):
@@ -244,11 +244,11 @@ def test_stretches_cover_the_file_exactly(name: str, tmp_path: Path) -> None:
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
     output = Output(tmp_path / "out", ReadOptions(chunk_images=5))
     output.extend(path)
-    stretches = [row.stretch for row in output.plan.rows()]
-    assert [stretch.images for stretch in stretches] == [5, 5, 5, 5, 3]
-    assert stretches[0].begin == (len("uri,caption\r\n") if name.endswith("csv") else 0)
-    assert [stretch.begin for stretch in stretches[1:]] == [stretch.end for stretch in stretches[:-1]]
-    assert stretches[-1].end == path.stat().st_size
+    spans = [row.span for row in output.plan.rows()]
+    assert [span.images for span in spans] == [5, 5, 5, 5, 3]
+    assert spans[0].begin == (len("uri,caption\r\n") if name.endswith("csv") else 0)
+    assert [span.begin for span in spans[1:]] == [span.end for span in spans[:-1]]
+    assert spans[-1].end == path.stat().st_size
     assert [image.key for image in output.images()] == [record["uri"] for record in records]
 
 

@@ -60,7 +60,7 @@ def test_row_groups_are_packed_and_cut_so_that_every_row_is_read_once(
     assert data_of(images) == values
     assert [image.row for image in images] == list(range(rows))
     assert [image.carried["n"] for image in images] == list(range(rows))
-    sizes = [row.stretch.end - row.stretch.begin for row in output.plan.rows()]
+    sizes = [row.span.end - row.span.begin for row in output.plan.rows()]
     assert 0 < min(sizes) <= max(sizes) <= chunk_images
 
 
@@ -68,7 +68,7 @@ def test_small_row_groups_go_together(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"image": [payload(i) for i in range(20)]}, row_group_size=2)
     output = Output(tmp_path / "out", ReadOptions(chunk_images=8))
     output.extend(tmp_path / "a.parquet")
-    assert [row.stretch.images for row in output.plan.rows()] == [8, 8, 4]
+    assert [row.span.images for row in output.plan.rows()] == [8, 8, 4]
 
 
 def test_a_row_group_over_the_byte_bound_is_cut(tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ def test_what_could_not_be_read_when_it_was_planned_is_read_when_it_can_be(tmp_p
     output = Output(tmp_path / "out")
     with as_nobody(tmp_path):
         output.extend(tmp_path / "a.parquet", tmp_path / "b.arrow")
-    assert [row.stretch.images for row in output.plan.rows()] == [None, None]
+    assert [row.span.images for row in output.plan.rows()] == [None, None]
     assert data_of(output.images()) == [payload(i, 1000) for i in range(7)] + [payload(i) for i in range(5)]
 
 
@@ -512,7 +512,7 @@ def test_an_arrow_file_is_cut_by_rows(tmp_path: Path) -> None:
     output = Output(tmp_path / "out", ReadOptions(chunk_images=7))
     output.extend(tmp_path / "a.arrow")
     images = output.images()
-    assert [row.stretch.images for row in output.plan.rows()] == [7, 7, 7, 4]
+    assert [row.span.images for row in output.plan.rows()] == [7, 7, 7, 4]
     assert data_of(images) == [payload(i) for i in range(25)]
     assert [image.key for image in images] == [str(i) if i % 3 else f"{i}.jpg" for i in range(25)]
     assert [image.carried["n"] for image in images] == [image.row for image in images] == list(range(25))

@@ -50,8 +50,8 @@ def opened(tmp_path: Path, data: bytes, options: ReadOptions | None = None) -> l
 def read_directly(path: Path) -> Content:
     """The one chunk of a tar, without a plan: several hundred a second."""
     source = Source(str(path), Kind.WEBDATASET, path.name, path.stat().st_size, "")
-    (stretch,) = webdataset.survey(Storage(), source, ReadOptions(), True).stretches
-    return webdataset.read(Storage(), Chunk("c", Kind.WEBDATASET, (stretch,)), ReadOptions(), ImageLimits())
+    (span,) = webdataset.survey(Storage(), source, ReadOptions(), True).spans
+    return webdataset.read(Storage(), Chunk("c", Kind.WEBDATASET, (span,)), ReadOptions(), ImageLimits())
 
 
 def images_in(contents: Sequence[Content]) -> list[Image]:
@@ -250,7 +250,7 @@ def test_a_link_to_nothing_is_missing(tmp_path: Path) -> None:
     assert [image.reason for image in images] == [Reason.MISSING] * 7 + [None]
 
 
-def test_a_link_into_another_stretch_is_followed(tmp_path: Path) -> None:
+def test_a_link_into_another_span_is_followed(tmp_path: Path) -> None:
     entries: list[Entry] = [(f"{i:03d}.jpg", payload(i)) for i in range(20)]
     entries.insert(10, link("hard.jpg", "000.jpg", tarfile.LNKTYPE))
     entries.insert(3, link("soft.jpg", "019.jpg"))
@@ -346,7 +346,7 @@ def test_garbage_in_the_middle_costs_only_what_lies_under_it(tmp_path: Path) -> 
     assert f"byte {header}" in content.damage
 
 
-def test_garbage_costs_no_stretch_its_byte_bound(tmp_path: Path) -> None:
+def test_garbage_costs_no_span_its_byte_bound(tmp_path: Path) -> None:
     """200 kB of garbage behind the images, with chunks of 20 kB: it is noted, and not read."""
     whole = tar_bytes(pairs(40))
     at = whole.index(payload(39)) + 2 * BLOCK
@@ -355,8 +355,8 @@ def test_garbage_costs_no_stretch_its_byte_bound(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     output = Output(tmp_path / "out", ReadOptions(chunk_images=100, chunk_bytes=20_000))
     output.extend(path)
-    stretches = [row.stretch for row in output.plan.rows()]
-    assert max(stretch.end - stretch.begin for stretch in stretches) <= 20_000 + BLOCK
+    spans = [row.span for row in output.plan.rows()]
+    assert max(span.end - span.begin for span in spans) <= 20_000 + BLOCK
     contents = list(output.contents().values())
     assert [image.data for image in images_in(contents)] == [payload(i) for i in range(40)]
     assert [content.damage for content in contents[:-1]] == [None] * (len(contents) - 1)
@@ -425,7 +425,7 @@ stems = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(stems=stems, chunk_images=st.integers(1, 6), chunk_bytes=st.sampled_from([2_000, 9_000, 10**9]))
-def test_stretches_never_split_a_stem_and_hold_together_what_the_whole_holds(
+def test_spans_never_split_a_stem_and_hold_together_what_the_whole_holds(
     stems: list[tuple[list[str], int]], chunk_images: int, chunk_bytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("tar")
@@ -448,19 +448,19 @@ def test_stretches_never_split_a_stem_and_hold_together_what_the_whole_holds(
     held = Counter(stem for content in contents for stem in {key[:2] for key in content.keys})
     assert set(held.values()) == {1}
     for row, content in zip(output.plan.rows(), contents, strict=True):
-        assert row.stretch.images == len(content.keys)
+        assert row.span.images == len(content.keys)
         one_stem = len({key[:2] for key in content.keys}) == 1
         assert len(content.keys) <= chunk_images or one_stem
-        assert row.stretch.end - row.stretch.begin <= chunk_bytes + 20 * BLOCK or one_stem
+        assert row.span.end - row.span.begin <= chunk_bytes + 20 * BLOCK or one_stem
 
 
 def test_a_tar_over_the_byte_bound_is_cut(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", [(f"{i:02d}.jpg", payload(i, 5000)) for i in range(20)])
     output = Output(tmp_path / "out", ReadOptions(chunk_images=1000, chunk_bytes=30_000))
     output.extend(tmp_path / "a.tar")
-    stretches = [row.stretch for row in output.plan.rows()]
-    assert len(stretches) >= 4
-    assert sum(stretch.images or 0 for stretch in stretches) == 20
+    spans = [row.span for row in output.plan.rows()]
+    assert len(spans) >= 4
+    assert sum(span.images or 0 for span in spans) == 20
     assert [image.data for image in output.images()] == [payload(i, 5000) for i in range(20)]
 
 

@@ -162,7 +162,7 @@ def test_what_is_tried_again_takes_the_place_of_what_was(tmp_path: Path) -> None
         proposal = proposed(job)
         with Pulse(Storage(), job.output, SCORING) as pulse:
             run = ScoringRun(job, applied(job, proposal), proposal, "no pool", pulse)
-            tried = [int(errand.name[-6:]) for errand in run.errands()]
+            tried = [int(task.name[-6:]) for task in run.tasks()]
             assert tried == [0, 1, 2] if turn == 0 else [0, 1]
             for chunk in tried:
                 for batch in batches(run, chunk, of_chunks[chunk]):

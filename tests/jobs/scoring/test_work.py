@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.assessor.boundary import assess_each
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import describe, load
 from iqa_core.corpus.batches import BatchBounds
 from iqa_core.corpus.chunks import Chunk, ReadOptions
@@ -135,8 +135,8 @@ def test_a_list_that_needs_a_package_throughout_fills_no_table(
     work = job.work(contract, 1)
     with Pulse(job.storage, job.output, SCORING) as pulse:
         run = ScoringRun(job, contract, proposal, "none", pulse)
-        for errand in run.errands():
-            for batch in read_chunk(Chunk.from_bytes(errand.encoded), work):
+        for task in run.tasks():
+            for batch in read_chunk(Chunk.from_bytes(task.encoded), work):
                 assert not isinstance(batch, ChunkFailure)
                 run.take(scored_batch(batch, assess_each(ASSESSOR, batch.images), work, "{}"))
         assert run.conclude() == code

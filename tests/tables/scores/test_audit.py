@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.corpus.chunks import Chunk, Content, Stretch, chunk_name
+from iqa_core.corpus.chunks import Chunk, Content, Span, chunk_name
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
@@ -93,7 +93,7 @@ def test_a_tar_with_links_is_as_true_as_any(tmp_path: Path) -> None:
 
 
 def test_a_table_that_could_not_be_read_when_it_was_planned_has_as_many_rows_as_it_has() -> None:
-    whole = Stretch("a.parquet", "a.parquet", 10**12, "e", 0, 10**12, None)
+    whole = Span("a.parquet", "a.parquet", 10**12, "e", 0, 10**12, None)
     rows = pa.table({"source": ["a.parquet"] * 3, "key": ["a", "b", "c"], "row": [0, 1, 2], "offset": [None] * 3})
     chunk, keys = Chunk("000000-000000", Kind.PARQUET, (whole,)), ("a", "b", "c")
     layout = Content(keys, pa.table({}), lambda _: iter(())).layout

@@ -12,9 +12,9 @@ from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScor
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.golden import TOLERANCE, differences, sample_scores
 from iqa_core.assessor.load import describe, golden_of, load, own_limits
+from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.assessor.samples import FEW, SAMPLES
-from iqa_core.assessor.sealing import write_manifest
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
 
