@@ -43,7 +43,6 @@ class _Image:
     """One image in the queue."""
 
     prepared: Any
-    is_alone: bool
     part: _Part
     result: asyncio.Future[Assessment | Rejection] = field(repr=False)
 
@@ -75,8 +74,9 @@ class Batcher:
         that dies of it is known to have. Raises whatever assessing raised.
         """
         parts = {caller: self._part(caller, count) for caller, count in Counter(callers).items()}
+        least = self._max_tokens + 1 if is_alone else 0  # nothing has room in a batch beside what costs that much
         turns = [
-            self._turn(caller, cost, parts[caller], image, is_alone)
+            self._turn(caller, max(cost, least), parts[caller], image)
             for image, cost, caller in zip(images, tokens, callers, strict=True)
         ]
         self._start()
@@ -85,16 +85,17 @@ class Batcher:
             return [next(results) if turn else Busy() for turn in turns]
         finally:
             for turn in turns:
-                if turn and self._queue.discard(turn):
-                    turn.item.part.leave()
+                if turn:
+                    self._queue.discard(turn)
+                    turn.item.part.room.shrink_to(0)
 
     def _part(self, caller: str, num_images: int) -> _Part | None:
         room = self._room.taken_at_once(caller, num_images)
         return _Part(room, num_images) if room else None
 
-    def _turn(self, caller: str, tokens: int, part: _Part | None, image: Any, is_alone: bool) -> Turn[_Image] | None:
+    def _turn(self, caller: str, tokens: int, part: _Part | None, image: Any) -> Turn[_Image] | None:
         result = asyncio.get_running_loop().create_future()
-        return self._queue.push(caller, tokens, _Image(image, is_alone, part, result)) if part else None
+        return self._queue.push(caller, tokens, _Image(image, part, result)) if part else None
 
     def _start(self) -> None:
         if not self._is_running:
@@ -116,17 +117,9 @@ class Batcher:
         self._is_running = False
 
     def _next(self) -> list[_Image]:
-        batch: list[_Image] = []
-        tokens = 0
-        while turn := self._queue.first(self._max_tokens - tokens if batch else None):
-            image = turn.item
-            if batch and (image.is_alone or batch[0].is_alone):
-                break
-            self._queue.serve(turn)
+        batch = self._queue.serve_batch(self._max_tokens, lambda image: not image.result.done())
+        for image in batch:
             image.part.leave()
-            if not image.result.done():  # else its caller is gone
-                batch.append(image)
-                tokens += turn.cost
         return batch
 
 

@@ -81,14 +81,9 @@ class Gatherer:
 
     def _next(self) -> list[_Waiting]:
         """Callers who together have a batch, or a caller with more than that."""
-        part: list[_Waiting] = []
-        tokens = 0
-        while turn := self._waiting.first(self._max_tokens - tokens if part else None):
-            self._waiting.serve(turn)
-            turn.item.room.shrink_to(0)
-            if not turn.item.answer.done():  # else its caller is gone
-                part.append(turn.item)
-                tokens += turn.cost
+        part = self._waiting.serve_batch(self._max_tokens, lambda one: not one.answer.done())
+        for one in part:
+            one.room.shrink_to(0)
         return part
 
     async def _call(self, part: list[_Waiting]) -> None:

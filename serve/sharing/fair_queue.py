@@ -87,6 +87,20 @@ class FairQueue(Generic[T]):
         self._debts[turn.caller] = turn.begin + turn.cost
         self._take_out(turn, turn.begin + turn.cost)
 
+    def serve_batch(self, max_cost: int, is_wanted: Callable[[T], bool]) -> list[T]:
+        """Take out the next that cost `max_cost` together at most, or one that costs more by itself.
+
+        is_wanted: what nobody wants any more is taken out too, and is not in the batch.
+        """
+        batch: list[T] = []
+        cost = 0
+        while turn := self.first(max_cost - cost if batch else None):
+            self.serve(turn)
+            if is_wanted(turn.item):
+                batch.append(turn.item)
+                cost += turn.cost
+        return batch
+
     def discard(self, turn: Turn[T]) -> bool:
         """Take out one that is no longer waited for, at no cost; whether it was there."""
         is_there = turn in self._lines.get(turn.caller, ())

@@ -31,6 +31,17 @@ def test_one_of_another_caller_does_not_wait_for_a_thousand() -> None:
     assert drained(queue)[:2] == ["b0", "a1"]
 
 
+def test_a_batch_is_bounded_by_cost_but_for_what_costs_more_by_itself() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for cost, item in ((4, "a"), (4, "gone"), (6, "b"), (4, "c"), (50, "large"), (1, "d")):
+        queue.push("caller", cost, item)
+    batches = []
+    while batch := queue.serve_batch(10, lambda item: item != "gone"):
+        batches.append(batch)
+    assert batches == [["a", "b"], ["c"], ["large"], ["d"]], "what nobody wants any more takes no room"
+    assert len(queue) == queue.total_cost == 0
+
+
 def test_turns_are_shared_by_cost() -> None:
     queue: FairQueue[str] = FairQueue()
     for _ in range(100):
