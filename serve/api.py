@@ -20,6 +20,7 @@ from iqa_core.records import Rejection
 from serve.admission.places import Place
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
+from serve.metrics import Metrics
 from serve.model.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
 from serve.protocol.answers import description, ranking, result, reward
 from serve.protocol.bodies import Asked, EncodedImage, understood
@@ -28,7 +29,6 @@ from serve.protocol.json_values import SMALL_BODY_BYTES
 from serve.protocol.openapi import describe_bodies, json_body, question_body
 from serve.settings import ServeSettings
 from serve.sharing.threads import Threads
-from serve.tally import Tally
 
 T = TypeVar("T")
 
@@ -44,13 +44,13 @@ class Api:
     """What the routes share. Lives in one event loop."""
 
     def __init__(
-        self, dispatcher: Dispatcher, replicas: Any, counts: Any, settings: ServeSettings, tally: Tally
+        self, dispatcher: Dispatcher, replicas: Any, counts: Any, settings: ServeSettings, metrics: Metrics
     ) -> None:
         self._dispatcher = dispatcher
         self._replicas = replicas
         self._counts = counts
         self._settings = settings
-        self._tally = tally
+        self._metrics = metrics
         self._fetcher = Fetcher(settings)
         self._page = PAGE.read_bytes()
         self._parsers = Threads(PARSE_THREADS, "parse")
@@ -156,9 +156,9 @@ class Api:
         except (Unavailable, MemoryError) as error:
             raise come_back(503, str(error) or "out of memory", self._settings.retry_after_s) from None
         for one in judged:
-            self._tally.images[str(one.outcome.reason) if isinstance(one.outcome, Rejection) else "scored"] += 1
+            self._metrics.images[str(one.outcome.reason) if isinstance(one.outcome, Rejection) else "scored"] += 1
             if (found := reward(one.outcome, model)) is not None:
-                self._tally.reward.add(found)
+                self._metrics.reward.add(found)
         return model, judged
 
 

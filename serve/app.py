@@ -29,13 +29,13 @@ from serve.api import Api, build
 from serve.decoding.decoders import Decoders
 from serve.decoding.template import Template
 from serve.memory import give_back_large_blocks
+from serve.metrics import Counts, Metrics, report_to
 from serve.model.dispatch import Dispatcher, Model
 from serve.model.replica import AssessorReplica
 from serve.settings import ServeSettings, parse
-from serve.tally import Counts, Tally, report_to
 
 QUIET = LoggingConfig(enable_access_log=False)
-"""What is asked is counted (see tally); a line per request would cost more than the request's own parsing."""
+"""What is asked is counted (see metrics); a line per request would cost more than the request's own parsing."""
 
 TURNED_AWAY_AT_ONCE = 1024
 """Callers beyond `max_requests` who are being told so by one ingress: it takes a millisecond each."""
@@ -56,19 +56,19 @@ class Ingress:
         check_door(_http_host(), digests, settings.open, os.environ)
         give_back_large_blocks()
         spec = describe(settings.assessor, settings.rubric, settings.limits)
-        self._tally = Tally()
+        self._metrics = Metrics()
         template = Template()
         template.check(spec.preparer)  # an ingress that cannot decode fails its deployment
         decoders = Decoders(template, settings.decoders, settings.decode_timeout_s)
-        dispatcher = Dispatcher(replicas, Model.of(spec, settings), settings, self._tally, decoders)
-        api = build(Api(dispatcher, replicas, counts, settings, self._tally))
+        dispatcher = Dispatcher(replicas, Model.of(spec, settings), settings, self._metrics, decoders)
+        api = build(Api(dispatcher, replicas, counts, settings, self._metrics))
         paths = frozenset(getattr(route, "path", "") for route in api.routes)
-        self._gate = Gate(api, settings, digests, paths, self._tally)
+        self._gate = Gate(api, settings, digests, paths, self._metrics)
         self._counts = counts
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         gauges = lambda: {"open_requests": self._gate.open_requests}  # noqa: E731
-        self._reporting = asyncio.get_event_loop().create_task(report_to(self._counts, self._tally, gauges))
+        self._reporting = asyncio.get_event_loop().create_task(report_to(self._counts, self._metrics, gauges))
         return self._gate
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
-from serve.fetching.uris import UriRule
+from serve.uri_rules import UriRule
 
 RENAMED = {
     "decode_threads": "give decoders, the number of processes that decode",

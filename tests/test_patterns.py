@@ -22,9 +22,9 @@ from iqa_core.addresses import parse_address
 from iqa_core.base64_text import bytes_of, is_base64
 from iqa_core.corpus.readers.tar import _extension
 from iqa_core.storage.storage import canonical
-from serve.fetching.uris import FetchableUri
 from serve.protocol.json_values import Room, values_of
 from serve.protocol.multipart import options_of, parts_of
+from serve.uri_rules import FetchableUri
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ CHARACTERS = " /:;.%<-_a0\n"
 FORM_PART = b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\n\r\n'
 UNITS = [*CHARACTERS, *(a + b for a in CHARACTERS for b in CHARACTERS if a < b)]
 BEGINNINGS = {
-    "serve/fetching/uris.py": ["", "[", "a"],
+    "serve/uri_rules.py": ["", "[", "a"],
     "serve/admission/head.py": ["", "[", "a", "null://", "a://", "a:"],
     "iqa_core/base64_text.py": ["data:", "data:;", "data:;base64"],
     "iqa_core/attempts.py": ["http://", "/v1", "/v1/", "4"],

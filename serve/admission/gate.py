@@ -22,8 +22,8 @@ from serve.admission import head
 from serve.admission.places import CLOSE, Place, Places
 from serve.admission.tokens import TOKENS, token_digest
 from serve.errors import Refusal
+from serve.metrics import Metrics
 from serve.settings import ServeSettings
-from serve.tally import Tally
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/health", "/openapi.json"})
 """Answered without a token: they tell nothing about images, callers or models."""
@@ -52,7 +52,12 @@ class Gate:
     """ASGI middleware around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, settings: ServeSettings, token_digests: Sequence[str], paths: frozenset[str], tally: Tally
+        self,
+        app: ASGIApp,
+        settings: ServeSettings,
+        token_digests: Sequence[str],
+        paths: frozenset[str],
+        metrics: Metrics,
     ) -> None:
         """paths: those that are counted by name; token_digests: none means that only this machine may ask, or everybody
         where the settings say `open`."""
@@ -60,8 +65,8 @@ class Gate:
         self._settings = settings
         self._digests = tuple(token_digests)
         self._paths = paths
-        self._tally = tally
-        self._places = Places(settings, tally)
+        self._metrics = metrics
+        self._places = Places(settings, metrics)
 
     @property
     def open_requests(self) -> int:
@@ -95,7 +100,7 @@ class Gate:
                 await refusal.response(scope, receive, noted)
         finally:
             path = own_path(scope)
-            self._tally.request(path if path in self._paths else "other", status, time.monotonic() - began)
+            self._metrics.request(path if path in self._paths else "other", status, time.monotonic() - began)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         head.check(scope)
@@ -183,7 +188,7 @@ class Gate:
                         return body.getvalue()
                     patience.reschedule(min(patience_ends + body.tell() / BODY_BYTES_PER_S, deadline))
         except TimeoutError:
-            self._tally.turned_away["slow body"] += 1
+            self._metrics.turned_away["slow body"] += 1
             raise Refusal(
                 408,
                 f"the body comes too slowly: {body.tell()} bytes, and {BODY_BYTES_PER_S} a second are the least",

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from serve.errors import Refusal, come_back
+from serve.metrics import Metrics
 from serve.settings import ServeSettings
 from serve.sharing.shares import Hold, Shares
-from serve.tally import Tally
 
 CLOSE = {"Connection": "close"}
 """With a refusal that comes before the body was read: what is left of it is not wanted."""
@@ -57,12 +57,12 @@ class Place:
 class Places:
     """What the requests of one ingress share. Lives in one event loop."""
 
-    def __init__(self, settings: ServeSettings, tally: Tally) -> None:
+    def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
         self.answering = Shares(settings.max_requests)
         self._receiving = Shares(settings.max_requests)
         self._bytes = Shares(settings.max_pending_bytes)
         self._settings = settings
-        self._tally = tally
+        self._metrics = metrics
 
     @property
     def num_taken(self) -> int:
@@ -92,5 +92,5 @@ class Places:
         self, why: str, message: str, status: int = 429, headers: Mapping[str, str] | None = CLOSE
     ) -> Refusal:
         """Because of a limit of the moment; counted."""
-        self._tally.turned_away[why] += 1
+        self._metrics.turned_away[why] += 1
         return come_back(status, message, self._settings.retry_after_s, headers)

@@ -15,7 +15,7 @@ from typing import Any
 
 import h11
 
-from serve.fetching.uris import PORTS, FetchableUri
+from serve.uri_rules import PORTS, FetchableUri
 
 BLOCK_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 16 * 1024

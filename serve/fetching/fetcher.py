@@ -25,11 +25,11 @@ from iqa_core.storage.stores import Oversized, failure_named
 from serve.admission.places import Place
 from serve.fetching.download import BadAnswer, asked
 from serve.fetching.public_addresses import Names, NotPublic
-from serve.fetching.uris import FetchableUri, UriRule, allowed
 from serve.protocol.bodies import EncodedImage
 from serve.settings import ServeSettings
 from serve.sharing.shares import Shares
 from serve.sharing.side_by_side import all_of, while_there
+from serve.uri_rules import FetchableUri, UriRule, allowed
 
 NOT_ALLOWED = Rejection(Reason.FORBIDDEN, "this endpoint does not fetch that URI; send the image itself")
 

@@ -21,13 +21,13 @@ from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import Assessment, ImageHeader, Preparer, Reason, Rejection
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
+from serve.metrics import Metrics
 from serve.model.batching import Busy
 from serve.model.gathering import Gatherer, QueueFull
 from serve.model.replica import Assessed, OtherModel
 from serve.settings import ServeSettings
 from serve.sharing.shares import Shares
 from serve.sharing.side_by_side import all_of
-from serve.tally import Tally
 
 T = TypeVar("T")
 
@@ -79,12 +79,14 @@ class _ModelChanged(Exception):
 class Dispatcher:
     """What an ingress does with images. Lives in one event loop."""
 
-    def __init__(self, replicas: Any, model: Model, settings: ServeSettings, tally: Tally, decoders: Decoders) -> None:
+    def __init__(
+        self, replicas: Any, model: Model, settings: ServeSettings, metrics: Metrics, decoders: Decoders
+    ) -> None:
         """replicas: handle of the deployment that holds the assessor."""
         self.model = model
         self._replicas = replicas
         self._settings = settings
-        self._tally = tally
+        self._metrics = metrics
         self._decoders = decoders
         self._turns = Shares(settings.decoders)
         self._memory = Shares(settings.max_decode_bytes)
@@ -97,7 +99,7 @@ class Dispatcher:
             try:
                 return await self._judge_once(images, caller)
             except _ModelChanged:
-                self._tally.retries["model changed"] += 1
+                self._metrics.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
 
     async def ready(self) -> None:
@@ -179,7 +181,7 @@ class Dispatcher:
         try:
             return await self._ask(images, tokens, model, caller, is_alone=False)
         except DIED:
-            self._tally.retries["replica died"] += 1
+            self._metrics.retries["replica died"] += 1
         answers = [
             await self._assess_alone(image, cost, model, caller) for image, cost in zip(images, tokens, strict=True)
         ]
@@ -196,7 +198,7 @@ class Dispatcher:
                     answerer, [outcome] = await self._ask([image], [tokens], model, caller, is_alone=True)
                     return answerer, outcome
                 except DIED:
-                    self._tally.retries["replica died with one image"] += 1
+                    self._metrics.retries["replica died with one image"] += 1
         return model, Rejection(Reason.ASSESSOR_FAILED, f"{DEATHS_ALONE} assessor processes died of it")
 
     async def _ask(
@@ -218,7 +220,7 @@ class Dispatcher:
         return model if answer.other is None else self._adopt(answer.other), results
 
     def _overloaded(self) -> Overloaded:
-        self._tally.turned_away["images"] += 1
+        self._metrics.turned_away["images"] += 1
         return Overloaded("too many images wait for the assessor; try again")
 
     def _gatherer(self, model: Model) -> Gatherer:

@@ -22,9 +22,9 @@ from iqa_core.assessor.load import describe, fingerprint, load
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.deadline import deadline
 from iqa_core.records import Assessment, ImageHeader, Preparer, Rejection, RgbImage
+from serve.metrics import Metrics, report_to
 from serve.model.batching import Batcher, Busy
 from serve.settings import ServeSettings
-from serve.tally import Tally, report_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class AssessorReplica:
         self._batcher = Batcher(self._assess, settings.assessor.batch_tokens, settings.max_waiting_images)
         # one thread: an assessor serves one caller at a time; the event loop stays free to queue the others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assess")
-        self._tally = Tally()
+        self._metrics = Metrics()
         self._counts = counts
         self._reporting: asyncio.Task[None] | None = None
 
@@ -97,7 +97,7 @@ class AssessorReplica:
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         results = await loop.run_in_executor(self._thread, self._assess_in_time, images)
-        self._tally.batch(len(images), time.monotonic() - began)
+        self._metrics.batch(len(images), time.monotonic() - began)
         return results
 
     def _assess_in_time(self, images: Sequence[Any]) -> list[Assessment | Rejection]:
@@ -111,4 +111,4 @@ class AssessorReplica:
     def _start_reporting(self) -> None:
         if self._reporting is None:
             gauge = lambda: {"waiting_images": self._batcher.num_waiting}  # noqa: E731
-            self._reporting = asyncio.create_task(report_to(self._counts, self._tally, gauge))
+            self._reporting = asyncio.create_task(report_to(self._counts, self._metrics, gauge))

@@ -23,10 +23,10 @@ from serve.admission.tokens import token_digest
 from serve.api import Api, build
 from serve.decoding.decoders import Decoders
 from serve.decoding.template import Template
+from serve.metrics import Counts, Metrics, report_to
 from serve.model.dispatch import Dispatcher, Model
 from serve.model.replica import AssessorReplica
 from serve.settings import ServeSettings
-from serve.tally import Counts, Tally, report_to
 
 FAKE = {"checkpoint": "fake:"}
 
@@ -62,7 +62,7 @@ class LocalEndpoint:
     gate: Gate
     replicas: LocalHandle
     counts: LocalHandle
-    tally: Tally
+    metrics: Metrics
 
     def client(self, peer: str = "127.0.0.1", token: str | None = None) -> httpx2.AsyncClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -73,16 +73,16 @@ class LocalEndpoint:
 def local_endpoint(*tokens: str, **settings: Any) -> LocalEndpoint:
     """Must be made inside the event loop that will use it."""
     chosen = ServeSettings.model_validate({"assessor": FAKE, "fusion": UNEVEN, **settings})
-    tally = Tally()
+    metrics = Metrics()
     counts = LocalHandle(Counts())
     replicas = LocalHandle(AssessorReplica(chosen, counts))
     spec = describe(chosen.assessor, chosen.rubric, chosen.limits)
     decoders = Decoders(TEMPLATE, chosen.decoders, chosen.decode_timeout_s)
-    dispatcher = Dispatcher(replicas, Model.of(spec, chosen), chosen, tally, decoders)
-    api = build(Api(dispatcher, replicas, counts, chosen, tally))
+    dispatcher = Dispatcher(replicas, Model.of(spec, chosen), chosen, metrics, decoders)
+    api = build(Api(dispatcher, replicas, counts, chosen, metrics))
     paths = frozenset(getattr(route, "path", "") for route in api.routes)
     digests = tuple(token_digest(token) for token in tokens)
-    return LocalEndpoint(Gate(api, chosen, digests, paths, tally), replicas, counts, tally)
+    return LocalEndpoint(Gate(api, chosen, digests, paths, metrics), replicas, counts, metrics)
 
 
 @asynccontextmanager
@@ -105,7 +105,7 @@ def listening(*tokens: str, **settings: Any) -> Iterator[str]:
         async def serve() -> None:
             endpoint = local_endpoint(*tokens, **settings)
             gauges = lambda: {"open_requests": endpoint.gate.open_requests}  # noqa: E731
-            reporting = asyncio.create_task(report_to(endpoint.counts, endpoint.tally, gauges))
+            reporting = asyncio.create_task(report_to(endpoint.counts, endpoint.metrics, gauges))
             config = uvicorn.Config(endpoint.gate, log_level="error", lifespan="off")
             server = uvicorn.Server(config)
             server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

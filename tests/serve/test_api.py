@@ -357,9 +357,9 @@ def test_metrics_count_requests_images_reasons_and_batches() -> None:
         async with endpoint.client() as client:
             await client.post("/v1/assess", files=[("images", tiny_png(1)), ("images", b"")])
             await client.get("/secret-looking-path")
-            endpoint.tally.turned_away["places"] += 1
+            endpoint.metrics.turned_away["places"] += 1
             await asyncio.sleep(1.2)  # counts are handed over once a second
-            await endpoint.counts.target.add("ingress", endpoint.tally.taken(), {"open_requests": 3})
+            await endpoint.counts.target.add("ingress", endpoint.metrics.taken(), {"open_requests": 3})
             page = (await client.get("/metrics")).text
         lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
         assert lines['iqa_requests_total{path="/v1/assess",status="200"}'] == "1.0"

@@ -249,7 +249,7 @@ def test_a_body_that_does_not_come_frees_its_place(limit: str) -> None:
         status, headers = await told(endpoint.gate, never)
         assert (status, headers[b"connection"]) == (408, b"close")
         assert endpoint.gate.open_requests == 0
-        assert endpoint.tally.turned_away == {"slow body": 1}
+        assert endpoint.metrics.turned_away == {"slow body": 1}
 
     asyncio.run(test())
 
@@ -310,7 +310,7 @@ def test_callers_beyond_the_places_are_turned_away_and_served_as_soon_as_there_i
                     assert answer.headers["retry-after"] == "1"
                     assert answer.json()["error"]["code"] == "overloaded"
             assert endpoint.gate.open_requests == 0
-            assert endpoint.tally.turned_away == {"places": statuses.count(429)}
+            assert endpoint.metrics.turned_away == {"places": statuses.count(429)}
             again = await asyncio.gather(ask(), ask())
             assert [answer.status_code for answer in again] == [200, 200], "there are places for two"
 
@@ -360,7 +360,7 @@ def test_bodies_held_at_once_are_bounded() -> None:
             posts = [client.post("/v1/assess", files=[("images", padded)]) for client in (one, one, one, other)]
             statuses = [answer.status_code for answer in await asyncio.gather(*posts)]
             assert statuses == [200, 429, 429, 200]
-            assert endpoint.tally.turned_away == {"bytes": 2}
+            assert endpoint.metrics.turned_away == {"bytes": 2}
             assert (await one.post("/v1/assess", files=[("images", padded)])).status_code == 200
 
     asyncio.run(test())

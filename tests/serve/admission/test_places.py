@@ -9,14 +9,14 @@ import pytest
 
 from serve.admission.places import Place, Places
 from serve.errors import Refusal
+from serve.metrics import Metrics
 from serve.settings import ServeSettings
-from serve.tally import Tally
 
 
-def places(**settings: int) -> tuple[Places, Tally]:
-    tally = Tally()
+def places(**settings: int) -> tuple[Places, Metrics]:
+    metrics = Metrics()
     chosen = {"max_requests": 4, "max_body_bytes": 1024, "max_pending_bytes": 4096, **settings}
-    return Places(ServeSettings.model_validate(chosen), tally), tally
+    return Places(ServeSettings.model_validate(chosen), metrics), metrics
 
 
 def refused(status: int, work: object) -> Refusal:
@@ -27,7 +27,7 @@ def refused(status: int, work: object) -> Refusal:
 
 
 def test_bytes_count_as_they_come_up_to_the_bound_of_one_request_and_the_half_of_a_caller() -> None:
-    shared, tally = places(max_requests=8)
+    shared, metrics = places(max_requests=8)
     with ExitStack() as open_requests:
         first, second, third = (open_requests.enter_context(shared.taken("a")) for _ in range(3))
         first.grow(1000)
@@ -41,11 +41,11 @@ def test_bytes_count_as_they_come_up_to_the_bound_of_one_request_and_the_half_of
         second.leave()
         third.grow(1024)
     assert shared._bytes.free == 4096
-    assert tally.turned_away == {"bytes": 1}
+    assert metrics.turned_away == {"bytes": 1}
 
 
 def test_a_place_is_among_those_received_and_then_among_those_answered() -> None:
-    shared, tally = places()
+    shared, metrics = places()
     with ExitStack() as open_requests:
 
         def take(caller: str) -> Place:
@@ -60,7 +60,7 @@ def test_a_place_is_among_those_received_and_then_among_those_answered() -> None
         refused(429, lambda: take("a"))  # its answer would find no place
         take("b").begin_answer()
     assert shared.num_taken == 0
-    assert tally.turned_away == {"places": 3}
+    assert metrics.turned_away == {"places": 3}
 
 
 def test_a_request_that_fails_leaves_nothing_behind() -> None:

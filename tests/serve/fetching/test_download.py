@@ -9,7 +9,7 @@ import time
 import pytest
 
 from serve.fetching.download import MAX_HEAD_BYTES, MAX_HEADERS, BadAnswer, asked, host_header
-from serve.fetching.uris import FetchableUri
+from serve.uri_rules import FetchableUri
 from tests.serve.sites import Say, always, saying
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

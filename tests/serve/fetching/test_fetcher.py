@@ -21,9 +21,9 @@ from iqa_core.storage.storage import Storage
 from serve.admission.places import Places
 from serve.errors import Refusal
 from serve.fetching.fetcher import NOT_ALLOWED, S3_OPTIONS, Fetcher
+from serve.metrics import Metrics
 from serve.protocol.bodies import EncodedImage
 from serve.settings import ServeSettings
-from serve.tally import Tally
 from tests.corpora import tiny_png
 from tests.serve.sites import Say, always, saying
 from tests.tls import self_signed
@@ -63,7 +63,7 @@ def fetched(
 
     async def fetch() -> list[bytes | Rejection]:
         made = chosen(*rules, **settings)
-        places = Places(made, Tally())
+        places = Places(made, Metrics())
         with places.taken("one") as place, places.taken("one") as other:
             place.grow(caller.body_bytes)
             other.grow(caller.bytes_elsewhere)
@@ -296,7 +296,7 @@ def test_no_more_are_fetched_at_once_for_one_caller_than_half_of_what_the_settin
 def test_a_caller_whose_servers_hang_keeps_no_other_waiting() -> None:
     async def fetch(slow: str, quick: str) -> None:
         made = chosen(f"{slow}/made/", f"{quick}/made/", max_fetches=4, uri_timeout_s=60)
-        fetcher, places, there = Fetcher(made), Places(made, Tally()), Caller()
+        fetcher, places, there = Fetcher(made), Places(made, Metrics()), Caller()
         with places.taken("one") as one, places.taken("other") as other:
             hung = asyncio.ensure_future(
                 fetcher.bytes_of(asked_for([f"{slow}/made/{i}" for i in range(9)]), one, there.receive)

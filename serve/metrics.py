@@ -57,7 +57,7 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Tally:
+class Metrics:
     """Counts of one process since they were last handed over, or of all since the start."""
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -81,7 +81,7 @@ class Tally:
         self.batch_images.add(num_images)
         self.assess_s.add(seconds)
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Metrics) -> None:
         self.requests.update(other.requests)
         self.images.update(other.images)
         self.retries.update(other.retries)
@@ -91,9 +91,9 @@ class Tally:
         self.assess_s.merge(other.assess_s)
         self.reward.merge(other.reward)
 
-    def taken(self) -> Tally:
+    def taken(self) -> Metrics:
         """The counts so far; from now on they start at nothing."""
-        copy, fresh = replace(self), Tally()
+        copy, fresh = replace(self), Metrics()
         for name in self.__dataclass_fields__:
             setattr(self, name, getattr(fresh, name))
         return copy
@@ -103,11 +103,11 @@ class Counts:
     """The Serve deployment `Counts`: adds up what all others report."""
 
     def __init__(self) -> None:
-        self._all = Tally()
+        self._all = Metrics()
         self._gauges: dict[str, tuple[float, Mapping[str, float]]] = {}
 
-    async def add(self, source: str, tally: Tally, gauges: Mapping[str, float]) -> None:
-        self._all.merge(tally)
+    async def add(self, source: str, metrics: Metrics, gauges: Mapping[str, float]) -> None:
+        self._all.merge(metrics)
         self._gauges[source] = (time.monotonic(), gauges)
 
     async def page(self) -> str:
@@ -117,13 +117,13 @@ class Counts:
         return exposition(self._all, [gauges for _, gauges in self._gauges.values()])
 
 
-def exposition(tally: Tally, gauges: list[Mapping[str, float]]) -> str:
+def exposition(metrics: Metrics, gauges: list[Mapping[str, float]]) -> str:
     """Prometheus' text format of counts, and of gauges added up over processes."""
 
     class Source:
         def collect(self) -> Iterator[Metric]:
-            yield from _counters(tally)
-            yield from _histograms(tally)
+            yield from _counters(metrics)
+            yield from _histograms(metrics)
             for name, text in GAUGES.items():
                 values = [one[name] for one in gauges if name in one]
                 yield GaugeMetricFamily(f"iqa_{name}", text, value=sum(values))
@@ -139,41 +139,41 @@ GAUGES = {
 }
 
 
-def _counters(tally: Tally) -> Iterator[Metric]:
+def _counters(metrics: Metrics) -> Iterator[Metric]:
     requests = CounterMetricFamily("iqa_requests", "Requests answered.", labels=["path", "status"])
-    for (path, status), count in sorted(tally.requests.items()):
+    for (path, status), count in sorted(metrics.requests.items()):
         requests.add_metric([path, str(status)], count)
     images = CounterMetricFamily("iqa_images", "Images answered, by what became of them.", labels=["outcome"])
-    for outcome, count in sorted(tally.images.items()):
+    for outcome, count in sorted(metrics.images.items()):
         images.add_metric([outcome], count)
     retries = CounterMetricFamily("iqa_retries", "Groups of images sent to a replica again, by why.", labels=["why"])
-    for why, count in sorted(tally.retries.items()):
+    for why, count in sorted(metrics.retries.items()):
         retries.add_metric([why], count)
     turned_away = CounterMetricFamily("iqa_turned_away", "Requests that met a limit, by which.", labels=["why"])
-    for why, count in sorted(tally.turned_away.items()):
+    for why, count in sorted(metrics.turned_away.items()):
         turned_away.add_metric([why], count)
     yield from (requests, images, retries, turned_away)
 
 
-def _histograms(tally: Tally) -> Iterator[Metric]:
+def _histograms(metrics: Metrics) -> Iterator[Metric]:
     for name, text, histogram in (
-        ("request_seconds", "Time to answer a request.", tally.latency_s),
-        ("batch_images", "Images that an assessor took at once.", tally.batch_images),
-        ("assess_seconds", "Time that a batch took.", tally.assess_s),
-        ("reward", "Rewards of scored images.", tally.reward),
+        ("request_seconds", "Time to answer a request.", metrics.latency_s),
+        ("batch_images", "Images that an assessor took at once.", metrics.batch_images),
+        ("assess_seconds", "Time that a batch took.", metrics.assess_s),
+        ("reward", "Rewards of scored images.", metrics.reward),
     ):
         family = HistogramMetricFamily(f"iqa_{name}", text)
         family.add_metric([], buckets=histogram.cumulated(), sum_value=histogram.total)
         yield family
 
 
-async def report_to(counts: Any, tally: Tally, gauges: Callable[[], Mapping[str, float]]) -> None:
+async def report_to(counts: Any, metrics: Metrics, gauges: Callable[[], Mapping[str, float]]) -> None:
     """Hand counts over once a second, for ever; what could not be delivered is kept for the next time."""
     source = uuid.uuid4().hex
     while True:
         await asyncio.sleep(REPORT_EVERY_S)
-        taken = tally.taken()
+        taken = metrics.taken()
         try:
             await counts.add.remote(source, taken, gauges())
         except Exception:  # the deployment of counts is being replaced: nothing that a caller should notice
-            tally.merge(taken)
+            metrics.merge(taken)

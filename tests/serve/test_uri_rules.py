@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve.fetching.uris import FetchableUri, UriRule, allowed
+from serve.uri_rules import FetchableUri, UriRule, allowed
 
 RULES = tuple(map(UriRule.parse, ("https://images.example.org/made/", "s3://bucket/made/", "http://10.0.0.5:8080/")))
 
