@@ -52,6 +52,23 @@ ROW = {
 }
 """Part of iqa_core -> its row in the picture; a part imports itself and the rows below its own."""
 
+ENDPOINT_ROW = {
+    "errors": 1,
+    "memory": 1,
+    "metrics": 1,
+    "uri_rules": 1,
+    "settings": 2,
+    "sharing": 2,
+    "admission": 3,
+    "decoding": 3,
+    "model": 4,
+    "protocol": 5,
+    "fetching": 6,
+    "api": 7,
+    "app": 8,
+}
+"""Room or module of serve -> its row: it imports itself and the rows below its own."""
+
 MAY_NOT_SEE = {
     "iqa_core": {"jobs", "serve", "tests", "benchmarks"},
     "jobs": {"serve", "tests", "benchmarks"},
@@ -141,6 +158,15 @@ def layer_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
         yield f"{own} (row {ROW[own]}) may not import {other} (row {ROW[other]})"
 
 
+def endpoint_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
+    """An import within the endpoint that does not point down."""
+    if path.parts[0] != "serve" or not imported.name.startswith("serve."):
+        return
+    own, other = part_of(path), imported.name.split(".")[1]
+    if own != other and not ENDPOINT_ROW.get(other, 9) < ENDPOINT_ROW.get(own, 0):
+        yield f"in serve, {own} may not import {other}: it is not in a row below"
+
+
 def library_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
     """A library outside its home, or loaded where it should wait until it is needed."""
     homes = HOMES.get(imported.library)
@@ -175,7 +201,11 @@ def faults(path: PurePosixPath, source: str) -> list[str]:
     tree = ast.parse(source)
     found = [*shape_faults(path, source, tree), *remote_code_faults(tree)]
     for imported in imports_of(tree, path.parts[:-1]):
-        reasons = [*layer_faults(path, imported), *library_faults(path, imported)]
+        reasons = [
+            *layer_faults(path, imported),
+            *endpoint_faults(path, imported),
+            *library_faults(path, imported),
+        ]
         found += [f"line {imported.line}: {reason}" for reason in reasons]
     return found
 
@@ -230,6 +260,9 @@ def test_every_test_and_benchmark_says_what_it_is() -> None:
         ("iqa_core/report/page.py", "import jobs.score_corpus", "iqa_core may not import jobs"),
         ("jobs/score_corpus.py", "from serve import app", "jobs may not import serve"),
         ("serve/app.py", "from jobs.actors import pool", "serve may not import jobs"),
+        ("serve/settings.py", "from serve.fetching.fetcher import Fetcher", "settings may not import fetching"),
+        ("serve/model/dispatch.py", "from serve import protocol", "model may not import protocol"),
+        ("serve/attic.py", "import serve.errors", "attic may not import errors"),
         ("jobs/score_corpus.py", "import tests.images", "jobs may not import tests"),
         ("iqa_core/corpus/plan/plan.py", "def f():\n    import ray.data", "ray belongs in jobs/ and serve/"),
         ("iqa_core/assessor/load.py", "from peft import LoraConfig", "peft belongs in iqa_core/training/"),
@@ -264,6 +297,7 @@ def test_a_module_that_breaks_a_rule_is_found(path: str, line: str, fault: str) 
         ("jobs/score_corpus.py", "import iqa_core.corpus\nfrom jobs import actors"),
         ("jobs/score_corpus.py", "def main():\n    import ray"),
         ("serve/app.py", "from ray import serve"),
+        ("serve/protocol/answers.py", "from serve.model import dispatch\nfrom serve.protocol import bodies"),
         ("iqa_core/training/trainer.py", "def train():\n    import deepspeed, torch"),
         ("iqa_core/assessor/model/backend.py", "import torch\nimport transformers"),
         ("iqa_core/assessor/config.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
