@@ -338,7 +338,7 @@ def test_another_token_is_answered_while_one_has_all_that_it_may() -> None:
 def test_a_small_image_passes_large_ones_of_another_token() -> None:
     async def test() -> None:
         slow = {"checkpoint": "fake:?prepare_sleep_s=0.05"}
-        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", assessor=slow, max_decode_bytes=6 * 2**20)
+        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", assessor=slow, max_decode_bytes=16 * 2**20)
         async with endpoint.client(token=TOKEN) as greedy, endpoint.client(token=f"{TOKEN}-2") as modest:
             files = [("images", tiny_png(2, size=400))] * 8  # each more than half of the memory
             large = asyncio.create_task(greedy.post("/v1/assess", files=files))
