@@ -21,12 +21,13 @@ from serve.admission.places import Place
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
 from serve.metrics import Metrics
-from serve.model.dispatch import Dispatcher, Judged, Model, Overloaded, Unavailable
-from serve.protocol.answers import description, ranking, result, reward
-from serve.protocol.bodies import Asked, EncodedImage, understood
+from serve.model.dispatch import Dispatcher, Overloaded, Unavailable
+from serve.model.results import ImageResult, Model
+from serve.protocol.answers import answer, description, ranked_answer
+from serve.protocol.bodies import EncodedImage, Question, understood
 from serve.protocol.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
 from serve.protocol.json_values import SMALL_BODY_BYTES
-from serve.protocol.openapi import describe_bodies, json_body, question_body
+from serve.protocol.openapi import describe_bodies, dialect_body, question_body
 from serve.settings import ServeSettings
 from serve.sharing.threads import Threads
 
@@ -57,16 +58,11 @@ class Api:
 
     async def assess(self, request: Request) -> Response:
         """Scores, spread and reward of each image, or the reason why it has none."""
-        asked, model, judged = await self._answered(request)
-        dimensions = asked.question.dimensions or model.spec.rubric.names
-        return _json({**_head(asked, model), "results": _results(asked, model, judged, dimensions)})
+        return _json(answer(*await self._answered(request)))
 
     async def rank(self, request: Request) -> Response:
         """The images of one prompt, best first."""
-        asked, model, judged = await self._answered(request)
-        dimensions = asked.question.dimensions or model.spec.rubric.names
-        ranked = ranking([reward(one.outcome, model) for one in judged])
-        return _json({**_head(asked, model), **ranked, "results": _results(asked, model, judged, dimensions)})
+        return _json(ranked_answer(*await self._answered(request)))
 
     async def models(self) -> Response:
         """What is served, and what its numbers mean."""
@@ -76,7 +72,7 @@ class Api:
         """The dialect of UniRL's reward service."""
         _check_json(request)
         images = await self._parsed(request, unirl_images)
-        return _json(unirl_answer(*await self._judged(images, request)))
+        return _json(unirl_answer(*await self._assessed(images, request)))
 
     async def unirl_rewards(self) -> Response:
         """Names that `required_rewards` may hold."""
@@ -86,7 +82,7 @@ class Api:
         """The dialect of Flow-Factory's remote reward."""
         _check_json(request)
         images = await self._parsed(request, flow_factory_images)
-        return _json(flow_factory_answer(*await self._judged(images, request)))
+        return _json(flow_factory_answer(*await self._assessed(images, request)))
 
     async def healthz(self) -> Response:
         """This process answers."""
@@ -123,13 +119,13 @@ class Api:
             self._page, media_type="text/html", headers={"Content-Security-Policy": page_policy(self._page)}
         )
 
-    async def _answered(self, request: Request) -> tuple[Asked, Model, list[Judged]]:
+    async def _answered(self, request: Request) -> tuple[Question, Model, list[ImageResult]]:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
-        self._check(asked, self._dispatcher.model)
-        model, judged = await self._judged(asked.images, request)
-        self._check(asked, model)  # another one may have taken over meanwhile
-        return asked, model, judged
+        self._check(asked.question, self._dispatcher.model)
+        model, results = await self._assessed(asked.images, request)
+        self._check(asked.question, model)  # another one may have taken over meanwhile
+        return asked.question, model, results
 
     async def _parsed(self, request: Request, parse: Callable[[bytes, int], T]) -> T:
         """The body as parsed: off the event loop where that takes longer than the hop. The body is not kept."""
@@ -138,28 +134,26 @@ class Api:
             return parse(body, self._settings.max_images)
         return await self._parsers.run(place_of(request).caller, lambda: parse(body, self._settings.max_images))
 
-    def _check(self, asked: Asked, model: Model) -> None:
+    def _check(self, question: Question, model: Model) -> None:
         rubric = model.spec.rubric
-        if asked.question.rubric not in (None, rubric.id):
+        if question.rubric not in (None, rubric.id):
             raise Refusal(422, f"rubric: this endpoint serves {rubric.id}")
-        unknown = sorted(set(asked.question.dimensions or ()) - set(rubric.names))
+        unknown = sorted(set(question.dimensions or ()) - set(rubric.names))
         if unknown:
             raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
-    async def _judged(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[Judged]]:
+    async def _assessed(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[ImageResult]]:
         place = place_of(request)
         data = await self._fetcher.bytes_of(images, place, request.receive)
         try:
-            model, judged = await self._dispatcher.judge(data, place.caller)
+            model, results = await self._dispatcher.assess(data, place.caller)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
             raise come_back(503, str(error) or "out of memory", self._settings.retry_after_s) from None
-        for one in judged:
-            self._metrics.images[str(one.outcome.reason) if isinstance(one.outcome, Rejection) else "scored"] += 1
-            if (found := reward(one.outcome, model)) is not None:
-                self._metrics.reward.add(found)
-        return model, judged
+        for one in results:
+            self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward)
+        return model, results
 
 
 def build(api: Api) -> FastAPI:
@@ -171,13 +165,11 @@ def build(api: Api) -> FastAPI:
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
     )
-    post: dict[str, Callable[..., Any]] = {"/v1/assess": api.assess, "/v1/rank": api.rank}
-    for path, endpoint in post.items():
-        app.post(path, openapi_extra=question_body(), response_class=Response)(endpoint)
-    app.post("/score", openapi_extra=json_body("UniRlBody"), response_class=Response, tags=["dialects"])(
-        api.unirl_score
-    )
-    app.post("/compute", openapi_extra=json_body("FlowFactoryBody"), response_class=Response, tags=["dialects"])(
+    app.post("/v1/assess", openapi_extra=question_body("Answer"), response_class=Response)(api.assess)
+    app.post("/v1/rank", openapi_extra=question_body("RankedAnswer"), response_class=Response)(api.rank)
+    unirl, flow_factory = dialect_body("UniRlBody", "UniRlAnswer"), dialect_body("FlowFactoryBody", "FlowFactoryAnswer")
+    app.post("/score", openapi_extra=unirl, response_class=Response, tags=["dialects"])(api.unirl_score)
+    app.post("/compute", openapi_extra=flow_factory, response_class=Response, tags=["dialects"])(
         api.flow_factory_compute
     )
     get: dict[str, Callable[..., Any]] = {
@@ -236,16 +228,6 @@ async def _whole(request: Request) -> bytes:
     """The body, which the gate hands over in one message; `request.body()` would copy it."""
     parts = [part async for part in request.stream() if part]
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _head(asked: Asked, model: Model) -> dict[str, Any]:
-    carried = {"request_id": asked.question.request_id, "prompt": asked.question.prompt}
-    given = {name: value for name, value in carried.items() if value is not None}
-    return {"fingerprint": model.fingerprint, "rubric": model.spec.rubric.id, **given}
-
-
-def _results(asked: Asked, model: Model, judged: Sequence[Judged], dimensions: Sequence[str]) -> list[dict[str, Any]]:
-    return [result(one, model, dimensions, asked.question.probs) for one in judged]
 
 
 def _json(content: Any) -> Response:

@@ -30,8 +30,9 @@ from serve.decoding.decoders import Decoders
 from serve.decoding.template import Template
 from serve.memory import give_back_large_blocks
 from serve.metrics import Counts, Metrics, report_to
-from serve.model.dispatch import Dispatcher, Model
+from serve.model.dispatch import Dispatcher
 from serve.model.replica import AssessorReplica
+from serve.model.results import Model
 from serve.settings import ServeSettings, parse
 
 QUIET = LoggingConfig(enable_access_log=False)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 JSON = "application/json"
 
@@ -27,8 +28,21 @@ CODES = {
 }
 
 
+class ErrorBody(TypedDict):
+    """What was wrong, for programs and for people."""
+
+    code: str
+    message: str
+
+
+class Error(TypedDict):
+    """What every request without results is answered."""
+
+    error: ErrorBody
+
+
 class Refusal(Exception):
-    """The request is at fault, or the moment is; raised anywhere, answered as `{"error": {"code", "message"}}`."""
+    """The request is at fault, or the moment is; raised anywhere, answered as `Error`."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -38,7 +52,8 @@ class Refusal(Exception):
 
     @property
     def response(self) -> Response:
-        content = {"error": {"code": CODES.get(self.status, "error"), "message": self.message}}
+        """What is sent."""
+        content: Error = {"error": {"code": CODES.get(self.status, "error"), "message": self.message}}
         return Response(json.dumps(content), status_code=self.status, headers=self.headers, media_type=JSON)
 
 

@@ -77,6 +77,14 @@ class Metrics:
         self.requests[path, status] += 1
         self.latency_s.add(seconds)
 
+    def image(self, outcome: str | float) -> None:
+        """Count an image that was answered, by its reward or the reason of its rejection."""
+        if isinstance(outcome, str):
+            self.images[outcome] += 1
+        else:
+            self.images["scored"] += 1
+            self.reward.add(outcome)
+
     def batch(self, num_images: int, seconds: float) -> None:
         self.batch_images.add(num_images)
         self.assess_s.add(seconds)

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ray.exceptions import RayActorError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
-from iqa_core.fusion import FusionWeights, load_fusion
-from iqa_core.records import Assessment, ImageHeader, Preparer, Reason, Rejection
+from iqa_core.records import Assessment, Preparer, Reason, Rejection
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
 from serve.metrics import Metrics
 from serve.model.batching import Busy
 from serve.model.gathering import Gatherer, QueueFull
 from serve.model.replica import Assessed, OtherModel
+from serve.model.results import ImageResult, Model, results_of
 from serve.settings import ServeSettings
 from serve.sharing.shares import Shares
 from serve.sharing.side_by_side import all_of
@@ -48,30 +46,6 @@ class Overloaded(Exception):
     """Too many are asking (429)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The assessor behind the endpoint, as far as an ingress needs to know it."""
-
-    spec: AssessorSpec
-    fingerprint: str
-    weights: FusionWeights
-
-    @classmethod
-    def of(cls, spec: AssessorSpec, settings: ServeSettings) -> Model:
-        """Raises CallerError when the fusion weights are for other dimensions."""
-        names = spec.rubric.names
-        weights = FusionWeights.equal(names) if settings.fusion is None else load_fusion(settings.fusion)
-        return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names))
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One image and what became of it."""
-
-    header: ImageHeader | None
-    outcome: Assessment | Rejection
-
-
 class _ModelChanged(Exception):
     """A replica with another model was reached; the images must be prepared for that one."""
 
@@ -93,11 +67,11 @@ class Dispatcher:
         self._gatherers: dict[str, Gatherer] = {}
         self._suspects = Shares(1)
 
-    async def judge(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
+    async def assess(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[ImageResult]]:
         """One result per image, in order, all by one model. Raises Unavailable or Overloaded."""
         for _ in range(MODEL_CHANGES):
             try:
-                return await self._judge_once(images, caller)
+                return await self._assess_once(images, caller)
             except _ModelChanged:
                 self._metrics.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
@@ -109,25 +83,22 @@ class Dispatcher:
         except DecodersDown as error:
             raise Unavailable(str(error)) from None
 
-    async def _judge_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[Judged]]:
+    async def _assess_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[ImageResult]]:
         model = self.model
         preparer = model.spec.preparer
         probed = [self._fitting(image) for image in await self._probe_all(images, preparer, caller)]
-        judged: dict[int, Judged] = {}
-        for place, image in enumerate(probed):
-            if isinstance(image, Rejection):
-                judged[place] = Judged(image.header, image)
         parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
         answers = await all_of(
-            self._judge_group([_sound(probed[place]) for place in part], model, caller) for part in parts
+            self._assess_group([_sound(probed[place]) for place in part], model, caller) for part in parts
         )
         models = {seen.fingerprint: seen for seen, _ in answers} or {model.fingerprint: model}
         if len(models) > 1:
             raise _ModelChanged
-        for part, (_, outcomes) in zip(parts, answers, strict=True):
-            for place, outcome in zip(part, outcomes, strict=True):
-                judged[place] = Judged(_sound(probed[place]).header, outcome)
-        return next(iter(models.values())), [judged[place] for place in range(len(images))]
+        [answerer] = models.values()
+        found: dict[int, ImageResult] = {}
+        for part, (_, results) in zip(parts, answers, strict=True):
+            found.update(zip(part, results, strict=True))
+        return answerer, [image if isinstance(image, Rejection) else found[place] for place, image in enumerate(probed)]
 
     async def _probe_all(
         self, images: Sequence[bytes | Rejection], preparer: Preparer, caller: str
@@ -161,21 +132,23 @@ class Dispatcher:
     async def _prepare(self, image: Probed, preparer: Preparer, caller: str) -> Any | Rejection:
         return await self._by_decoder(caller, lambda: self._decoders.prepare(image, preparer))
 
-    async def _judge_group(
+    async def _assess_group(
         self, images: Sequence[Probed], model: Model, caller: str
-    ) -> tuple[Model, list[Assessment | Rejection]]:
+    ) -> tuple[Model, list[ImageResult]]:
+        headers = [image.header for image in images]
         async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
             prepared = await all_of(self._prepare(image, model.spec.preparer, caller) for image in images)
             hold.shrink_to(sum(image.prepared_bytes for image in images))
             ready = [place for place, found in enumerate(prepared) if not isinstance(found, Rejection)]
             if not ready:
-                return model, prepared
+                return model, results_of(headers, prepared, model)
             tokens = [images[place].shape.tokens for place in ready]
-            answerer, results = await self._assess([prepared[place] for place in ready], tokens, model, caller)
+            answerer, results = await self._assess_prepared([prepared[place] for place in ready], tokens, model, caller)
         by_place = dict(zip(ready, results, strict=True))
-        return answerer, [by_place.get(place, found) for place, found in enumerate(prepared)]
+        outcomes = [by_place.get(place, found) for place, found in enumerate(prepared)]
+        return answerer, results_of(headers, outcomes, answerer)
 
-    async def _assess(
+    async def _assess_prepared(
         self, images: Sequence[Any], tokens: Sequence[int], model: Model, caller: str
     ) -> tuple[Model, list[Assessment | Rejection]]:
         try:

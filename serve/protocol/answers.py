@@ -1,47 +1,107 @@
-"""Assessments -> the JSON of an answer. A number that is not known is absent, never invented."""
+"""Results -> the JSON of an answer, in the very types that /openapi.json describes.
+
+A number that is not known is absent, never invented. The types are those of typing_extensions, since pydantic reads
+typing's own from Python 3.12 on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NotRequired
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
-from iqa_core.fusion import fuse
-from iqa_core.records import Assessment, ImageHeader, Rejection
-from serve.model.dispatch import Judged, Model
+from iqa_core.records import ImageHeader, Rejection
+from serve.model.results import DECIMALS, ImageResult, Model
+from serve.protocol.bodies import Question
 
-DECIMALS = 6
-"""More than float32 holds of a score between 1 and 5."""
-
-
-def result(judged: Judged, model: Model, dimensions: Sequence[str], probs: bool) -> dict[str, Any]:
-    """One image's entry in `results`."""
-    size = _size(judged.header)
-    outcome = judged.outcome
-    if isinstance(outcome, Rejection):
-        return {"status": "rejected", "reason": str(outcome.reason), "detail": outcome.detail, **size}
-    places = [model.spec.rubric.names.index(name) for name in dimensions]
-    entry = {
-        "status": "scored",
-        "scores": {name: _number(outcome.scores_K[k]) for name, k in zip(dimensions, places, strict=True)},
-        "std": {name: _number(outcome.stds_K[k]) for name, k in zip(dimensions, places, strict=True)},
-    }
-    if probs:
-        entry["probs"] = {
-            name: [_number(p) for p in outcome.probs_KL[k]] for name, k in zip(dimensions, places, strict=True)
-        }
-    return {**entry, "reward": reward(outcome, model), **size}
+DESCRIBED = ConfigDict(use_attribute_docstrings=True)
 
 
-def reward(outcome: Assessment | Rejection, model: Model) -> float | None:
-    """The fused score of all dimensions; None where there is none."""
-    if isinstance(outcome, Rejection):
-        return None
-    return _number(fuse(outcome.scores_K[None], model.weights)[0])
+class Size(TypedDict, total=False):
+    """What an image's header says, as far as it was read."""
+
+    width: int
+    height: int
+    format: str
+    frames: int
 
 
-def ranking(rewards: Sequence[float | None]) -> dict[str, Any]:
+class Probs(TypedDict, total=False):
+    """By dimension, the probabilities of the levels, worst to best; where they were asked for."""
+
+    probs: dict[str, list[float]]
+
+
+@with_config(DESCRIBED)
+class Scored(Size, Probs):
+    """An image with scores."""
+
+    status: Literal["scored"]
+    scores: dict[str, float]
+    """By dimension, 1 (worst) to 5 (best)."""
+    std: dict[str, float]
+    """By dimension, the spread of the level distribution, 0 (sure) to 2."""
+    reward: float
+    """Fused score of all dimensions, 1 (worst) to 5 (best)."""
+
+
+@with_config(DESCRIBED)
+class Rejected(Size):
+    """An image without scores."""
+
+    status: Literal["rejected"]
+    reason: str
+    """A code for programs."""
+    detail: str
+    """A sentence for people."""
+
+
+class Head(TypedDict):
+    """What every answer has beside its results."""
+
+    fingerprint: str
+    """Names the model that gave the scores."""
+    rubric: str
+    request_id: NotRequired[str]
+    prompt: NotRequired[str]
+
+
+class Ranking(TypedDict):
+    """The images of one prompt in order."""
+
+    order: list[int]
+    """Places of the images that have a reward, best first."""
+    best: int | None
+    rewards: list[float | None]
+    """In the order in which the images were sent."""
+
+
+class Answer(Head):
+    """What `/v1/assess` says."""
+
+    results: list[Scored | Rejected]
+
+
+class RankedAnswer(Answer, Ranking):
+    """What `/v1/rank` says."""
+
+
+def answer(question: Question, model: Model, results: Sequence[ImageResult]) -> Answer:
+    """The answer to `/v1/assess`."""
+    return {**_head(question, model), "results": _entries(question, model, results)}
+
+
+def ranked_answer(question: Question, model: Model, results: Sequence[ImageResult]) -> RankedAnswer:
+    """The answer to `/v1/rank`."""
+    ranked = ranking([None if isinstance(one, Rejection) else one.reward for one in results])
+    return {**_head(question, model), **ranked, "results": _entries(question, model, results)}
+
+
+def ranking(rewards: Sequence[float | None]) -> Ranking:
     """Places of the images, best first; equal rewards keep their order, and who has none is not ranked."""
     order = sorted(
         (place for place, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0)
@@ -68,11 +128,42 @@ def description(model: Model) -> dict[str, Any]:
     }
 
 
-def _size(header: ImageHeader | None) -> dict[str, Any]:
+def _head(question: Question, model: Model) -> Head:
+    head: Head = {"fingerprint": model.fingerprint, "rubric": model.spec.rubric.id}
+    if question.request_id is not None:
+        head["request_id"] = question.request_id
+    if question.prompt is not None:
+        head["prompt"] = question.prompt
+    return head
+
+
+def _entries(question: Question, model: Model, results: Sequence[ImageResult]) -> list[Scored | Rejected]:
+    names = model.spec.rubric.names
+    columns = {name: names.index(name) for name in question.dimensions or names}
+    return [_entry(one, columns, question.probs) for one in results]
+
+
+def _entry(one: ImageResult, columns: Mapping[str, int], with_probs: bool) -> Scored | Rejected:
+    if isinstance(one, Rejection):
+        return {"status": "rejected", "reason": str(one.reason), "detail": one.detail, **_size(one.header)}
+    found = one.assessment
+    scores_K, stds_K = _rounded(found.scores_K), _rounded(found.stds_K)
+    probs: Probs = {"probs": {name: _rounded(found.probs_KL[k]) for name, k in columns.items()}} if with_probs else {}
+    return {
+        "status": "scored",
+        "scores": {name: scores_K[k] for name, k in columns.items()},
+        "std": {name: stds_K[k] for name, k in columns.items()},
+        **probs,
+        "reward": one.reward,
+        **_size(one.header),
+    }
+
+
+def _size(header: ImageHeader | None) -> Size:
     if header is None:
         return {}
     return {"width": header.width, "height": header.height, "format": header.format, "frames": header.frames}
 
 
-def _number(value: np.floating[Any]) -> float:
-    return round(float(value), DECIMALS)
+def _rounded(values: NDArray[np.float32]) -> list[float]:
+    return [round(value, DECIMALS) for value in values.tolist()]

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from iqa_core.records import Rejection
 from serve.errors import Refusal
-from serve.model.dispatch import Judged, Model
-from serve.protocol.answers import reward
+from serve.model.results import ImageResult, Model
 from serve.protocol.bodies import EncodedImage, FewFields, Name, from_base64, validated
 
 REWARD = "iqa"
@@ -31,13 +31,25 @@ class UniRlTurn(BaseModel):
 
 
 class UniRlRequest(BaseModel):
+    """One image to score: that of the last turn."""
+
     history: list[UniRlTurn] = Field(min_length=1, fail_fast=True)
     required_rewards: list[Name] = Field(min_length=1, fail_fast=True)
     metadata: dict[str, Any] | None = None
 
 
 class UniRlBody(FewFields):
+    """What UniRL asks."""
+
     requests: list[UniRlRequest] = Field(min_length=1, fail_fast=True)
+
+
+class UniRlAnswer(TypedDict):
+    """What UniRL is answered: an entry per request in `results` and in `errors`, one of them empty."""
+
+    results: list[dict[str, dict[str, float]]]
+    errors: list[dict[str, str]]
+    fingerprint: str
 
 
 def unirl_images(body: bytes, max_images: int) -> list[EncodedImage]:
@@ -55,19 +67,18 @@ def unirl_images(body: bytes, max_images: int) -> list[EncodedImage]:
     return images
 
 
-def unirl_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
-    """`results` and `errors`, one entry of each per request."""
-    results: list[dict[str, dict[str, float | None]]] = []
-    errors: list[dict[str, str]] = []
-    for one in judged:
-        if isinstance(one.outcome, Rejection):
-            results.append({})
-            errors.append({REWARD: f"{one.outcome.reason}: {one.outcome.detail}"})
+def unirl_answer(model: Model, results: Sequence[ImageResult]) -> UniRlAnswer:
+    """Our results as UniRL expects them."""
+    answer: UniRlAnswer = {"results": [], "errors": [], "fingerprint": model.fingerprint}
+    for one in results:
+        if isinstance(one, Rejection):
+            answer["results"].append({})
+            answer["errors"].append({REWARD: f"{one.reason}: {one.detail}"})
             continue
-        scores = dict(zip(model.spec.rubric.names, map(float, one.outcome.scores_K), strict=True))
-        results.append({REWARD: {"reward": reward(one.outcome, model), **scores}})
-        errors.append({})
-    return {"results": results, "errors": errors, "fingerprint": model.fingerprint}
+        scores = dict(zip(model.spec.rubric.names, one.assessment.scores_K.tolist(), strict=True))
+        answer["results"].append({REWARD: {"reward": one.reward, **scores}})
+        answer["errors"].append({})
+    return answer
 
 
 class FlowFactoryBody(FewFields):
@@ -81,6 +92,14 @@ class FlowFactoryBody(FewFields):
     kwargs: dict[str, Any] | None = None
 
 
+class FlowFactoryAnswer(TypedDict):
+    """What Flow-Factory is answered: a reward per image, null where `reasons` says why there is none."""
+
+    rewards: list[float | None]
+    reasons: list[str | None]
+    fingerprint: str
+
+
 def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
     """One picture per prompt."""
     asked, strings = validated(FlowFactoryBody, body, "image", max_images)
@@ -92,11 +111,10 @@ def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
     ]
 
 
-def flow_factory_answer(model: Model, judged: Sequence[Judged]) -> dict[str, Any]:
-    """`rewards`, null where there is none; `reasons` beside it says why."""
-    reasons = [str(one.outcome.reason) if isinstance(one.outcome, Rejection) else None for one in judged]
+def flow_factory_answer(model: Model, results: Sequence[ImageResult]) -> FlowFactoryAnswer:
+    """Our results as Flow-Factory expects them."""
     return {
-        "rewards": [reward(one.outcome, model) for one in judged],
-        "reasons": reasons,
+        "rewards": [None if isinstance(one, Rejection) else one.reward for one in results],
+        "reasons": [str(one.reason) if isinstance(one, Rejection) else None for one in results],
         "fingerprint": model.fingerprint,
     }

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
-from serve.errors import CODES, JSON
+from serve.errors import CODES, JSON, Error
+from serve.protocol.answers import Answer, RankedAnswer
 from serve.protocol.bodies import MULTIPART_FIELDS, Question
-from serve.protocol.dialects import REWARD, FlowFactoryBody, UniRlBody
+from serve.protocol.dialects import REWARD, FlowFactoryAnswer, FlowFactoryBody, UniRlAnswer, UniRlBody
 
 REF = "#/components/schemas/"
 
@@ -26,47 +26,15 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
 }
 """What a dialect's request looks like."""
 
-
-class Result(BaseModel):
-    """One image. Either `scored`, with numbers, or `rejected`, with a reason; sizes where the header was read."""
-
-    status: str
-    scores: dict[str, float] | None = None
-    std: dict[str, float] | None = None
-    probs: dict[str, list[float]] | None = None
-    reward: float | None = None
-    reason: str | None = None
-    detail: str | None = None
-    width: int | None = None
-    height: int | None = None
-    format: str | None = None
-    frames: int | None = None
+SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
+    one.__name__: TypeAdapter(one)
+    for one in (Question, UniRlBody, FlowFactoryBody, Answer, RankedAnswer, UniRlAnswer, FlowFactoryAnswer, Error)
+}
+"""Name of what is sent and answered -> its type."""
 
 
-class Answer(BaseModel):
-    """Of /v1/assess; /v1/rank adds `order`, `best` and `rewards`."""
-
-    fingerprint: str
-    rubric: str
-    request_id: str | None = None
-    prompt: str | None = None
-    order: list[int] | None = None
-    best: int | None = None
-    rewards: list[float | None] | None = None
-    results: list[Result]
-
-
-class ErrorBody(BaseModel):
-    code: str
-    message: str
-
-
-class Error(BaseModel):
-    error: ErrorBody
-
-
-def question_body() -> dict[str, Any]:
-    """A question as JSON or as multipart."""
+def question_body(answer: str) -> dict[str, Any]:
+    """A question as JSON or as multipart, and its answer, by its name in SCHEMAS."""
     fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - {"dimensions", "probs"})}
     form = {
         "type": "object",
@@ -83,16 +51,17 @@ def question_body() -> dict[str, Any]:
         JSON: {"schema": {"$ref": f"{REF}Question"}, "example": example},
         "multipart/form-data": {"schema": form},
     }
-    return {"requestBody": {"required": True, "content": content}, "responses": _responses("Answer")}
+    return {"requestBody": {"required": True, "content": content}, "responses": _responses(answer)}
 
 
-def json_body(model: str) -> dict[str, Any]:
-    content = {JSON: {"schema": {"$ref": f"{REF}{model}"}, "example": EXAMPLES[model]}}
-    return {"requestBody": {"required": True, "content": content}, "responses": _responses(None)}
+def dialect_body(body: str, answer: str) -> dict[str, Any]:
+    """A dialect's request as JSON, and its answer, by their names in SCHEMAS."""
+    content = {JSON: {"schema": {"$ref": f"{REF}{body}"}, "example": EXAMPLES[body]}}
+    return {"requestBody": {"required": True, "content": content}, "responses": _responses(answer)}
 
 
-def _responses(answer: str | None) -> dict[str, Any]:
-    schema: Mapping[str, Any] = {"$ref": f"{REF}{answer}"} if answer else {"type": "object"}
+def _responses(answer: str) -> dict[str, Any]:
+    schema = {"$ref": f"{REF}{answer}"}
     refused = {JSON: {"schema": {"$ref": f"{REF}Error"}}}
     errors = {
         str(status): {"description": code.replace("_", " "), "content": refused}
@@ -108,8 +77,9 @@ def describe_bodies(app: FastAPI) -> None:
 
     def complete() -> dict[str, Any]:
         document = plain()
-        models = (Question, UniRlBody, FlowFactoryBody, Answer, Error)
-        _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=f"{REF}{{model}}")
+        _, schemas = TypeAdapter.json_schemas(
+            [(name, "validation", adapter) for name, adapter in SCHEMAS.items()], ref_template=f"{REF}{{model}}"
+        )
         parts = document.setdefault("components", {})
         parts.setdefault("schemas", {}).update(schemas["$defs"])
         parts["schemas"]["ImageInput"]["properties"]["data"]["examples"] = [DATA_URI]

@@ -24,8 +24,9 @@ from serve.api import Api, build
 from serve.decoding.decoders import Decoders
 from serve.decoding.template import Template
 from serve.metrics import Counts, Metrics, report_to
-from serve.model.dispatch import Dispatcher, Model
+from serve.model.dispatch import Dispatcher
 from serve.model.replica import AssessorReplica
+from serve.model.results import Model
 from serve.settings import ServeSettings
 
 FAKE = {"checkpoint": "fake:"}

@@ -1,4 +1,4 @@
-"""Requests made up from the OpenAPI document, and against it: none may end in a server error."""
+"""Answers are of the schemas in the OpenAPI document; requests made up from it do not end in a server error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.corpora import tiny_png
 from tests.serve.local import asking, listening
 
 OF_SCHEMATHESIS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -44,6 +46,38 @@ def test_every_example_is_answered() -> None:
             assert num_examples == 5, "four bodies and a field: each was sent"
 
     asyncio.run(test())
+
+
+def test_every_answer_is_what_the_document_says() -> None:
+    """Every name in an answer, too, is one of the schema's."""
+    asked = {"prompt": "a hall", "request_id": "7", "probs": True, "dimensions": ["layout"]}
+    files = [("images", tiny_png(1)), ("images", b"no image"), ("images", tiny_png(2, size=4))]
+
+    async def test() -> None:
+        async with asking() as client:
+            document = (await client.get("/openapi.json")).json()
+            for path, data, status in (
+                ("/v1/assess", {}, 200),
+                ("/v1/assess", asked, 200),
+                ("/v1/rank", asked, 200),
+                ("/v1/rank", {"rubric": "another"}, 422),
+            ):
+                answer = await client.post(path, data=data, files=files)
+                _validate(document, path, status, answer)
+            for path in ("/score", "/compute"):
+                content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+                _validate(document, path, 200, await client.post(path, json=content["example"]))
+
+    asyncio.run(test())
+
+
+def _validate(document: dict[str, Any], path: str, status: int, answer: Any) -> None:
+    assert answer.status_code == status, answer.text
+    content = document["paths"][path]["post"]["responses"][str(status)]["content"]["application/json"]
+    schemas = {
+        name: schema | {"additionalProperties": False} for name, schema in document["components"]["schemas"].items()
+    }
+    jsonschema.validate(answer.json(), content["schema"] | {"components": {"schemas": schemas}})
 
 
 @pytest.fixture(scope="module")

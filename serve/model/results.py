@@ -1,0 +1,60 @@
+"""A model's outcomes for the images of one request -> a result for each, its reward among it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from iqa_core.assessor.load import fingerprint
+from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.fusion import FusionWeights, fuse, load_fusion
+from iqa_core.records import Assessment, ImageHeader, Rejection
+from serve.settings import ServeSettings
+
+DECIMALS = 6
+"""More than float32 holds of a score between 1 and 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The assessor behind the endpoint, as far as an ingress needs to know it."""
+
+    spec: AssessorSpec
+    fingerprint: str
+    weights: FusionWeights
+
+    @classmethod
+    def of(cls, spec: AssessorSpec, settings: ServeSettings) -> Model:
+        """The model of a spec. Raises CallerError when the fusion weights are for other dimensions."""
+        names = spec.rubric.names
+        weights = FusionWeights.equal(names) if settings.fusion is None else load_fusion(settings.fusion)
+        return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """An image with its scores."""
+
+    header: ImageHeader
+    assessment: Assessment
+    reward: float
+    """Fused score of all dimensions, 1 (worst) to 5 (best), rounded to DECIMALS."""
+
+
+ImageResult: TypeAlias = ScoredImage | Rejection
+"""What became of one image."""
+
+
+def results_of(
+    headers: Sequence[ImageHeader], outcomes: Sequence[Assessment | Rejection], model: Model
+) -> list[ImageResult]:
+    """One result per image, in order."""
+    scores_NK = [outcome.scores_K for outcome in outcomes if isinstance(outcome, Assessment)]
+    rewards = iter(fuse(scores_NK, model.weights).tolist())
+    return [
+        replace(outcome, header=header)
+        if isinstance(outcome, Rejection)
+        else ScoredImage(header, outcome, round(next(rewards), DECIMALS))
+        for header, outcome in zip(headers, outcomes, strict=True)
+    ]
