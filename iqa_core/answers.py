@@ -5,7 +5,7 @@ Checked value by value, up to the first fault: a reward that is no number from 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,11 @@ class Score:
     """Of the model that gave it."""
     probs: dict[str, list[float]] | None = None
     """Probabilities of the five levels, worst to best, where they were asked for."""
+
+
+def best_first(rewards: Sequence[float | None]) -> list[int]:
+    """Places of the rewards, highest first; equal ones keep their order, and None has no place."""
+    return sorted((i for i, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0))
 
 
 def scores_of(answer: Any, num_images: int, with_probs: bool) -> list[Score]:

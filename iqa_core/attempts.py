@@ -100,7 +100,7 @@ class Endpoint:
             return False
 
 
-class Answer:
+class HttpAnswer:
     """One answer, read as far as is good for the caller."""
 
     def __init__(self, head: httpx2.Response, timeout_s: float) -> None:
@@ -143,7 +143,7 @@ class Attempts:
     """Of the latest try."""
     asked_to_wait_s: float = 0.0
 
-    def accepted(self, answer: Answer, read: Callable[[Any], T]) -> T | None:
+    def accepted(self, answer: HttpAnswer, read: Callable[[Any], T]) -> T | None:
         """What `read` makes of the JSON of an answer; None where the request may get another one.
 
         read: raises ValueError that says why an answer is none.
@@ -187,7 +187,7 @@ class Attempts:
         return wait_s
 
 
-def content_of(answer: Answer, read: Callable[[Any], T]) -> T:
+def content_of(answer: HttpAnswer, read: Callable[[Any], T]) -> T:
     """What `read` makes of a final answer. Raises RequestRefused or EndpointUnavailable where it is none of ours."""
     try:
         found = json.loads(answer.body)
@@ -254,7 +254,10 @@ def warn_of_plain_http(url: str) -> None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a name or address can only be this machine."""
+    """Whether a name or address means this machine: what lies under `.localhost` too, and an address with its zone.
+
+    It decides about a warning. The endpoint's gate, which decides who is served, is stricter.
+    """
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx2
 
 from iqa_core.answers import Score as Score
-from iqa_core.answers import models_of, scores_of
-from iqa_core.attempts import Answer, Attempts, Endpoint, token_of, warn_of_plain_http
+from iqa_core.answers import best_first, models_of, scores_of
+from iqa_core.attempts import Attempts, Endpoint, HttpAnswer, token_of, warn_of_plain_http
 from iqa_core.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
 from iqa_core.attempts import RequestRefused as RequestRefused
 from iqa_core.errors import CallerError
@@ -145,9 +145,9 @@ class AsyncRewardClient(_Settings):
                     return found
             await asyncio.sleep(attempts.wait_s())
 
-    async def _answer(self, method: str, url: str, content: dict[str, Any]) -> Answer:
+    async def _answer(self, method: str, url: str, content: dict[str, Any]) -> HttpAnswer:
         async with self._http.stream(method, url, **content) as head:
-            answer = Answer(head, self.timeout_s)
+            answer = HttpAnswer(head, self.timeout_s)
             async for block in head.aiter_raw():
                 answer.add(block)
             return answer
@@ -206,9 +206,9 @@ class RewardClient(_Settings):
                     return found
             time.sleep(attempts.wait_s())
 
-    def _answer(self, method: str, url: str, content: dict[str, Any]) -> Answer:
+    def _answer(self, method: str, url: str, content: dict[str, Any]) -> HttpAnswer:
         with self._http.stream(method, url, **content) as head:
-            answer = Answer(head, self.timeout_s)
+            answer = HttpAnswer(head, self.timeout_s)
             for block in head.iter_raw():
                 answer.add(block)
             return answer
@@ -243,9 +243,8 @@ def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
 
 
 def ranking_of(scores: Sequence[Score]) -> Ranking:
-    """By reward; equal ones keep their order, and who has none is not ranked."""
-    rewards = [score.reward for score in scores]
-    order = sorted((i for i, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0))
+    """Scores of the images of one prompt, ranked by reward."""
+    order = best_first([score.reward for score in scores])
     return Ranking(order, order[0] if order else None, list(scores))
 
 

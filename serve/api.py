@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from iqa_core.records import Rejection
-from serve.admission.places import Place
+from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
 from serve.metrics import Metrics
@@ -132,7 +132,7 @@ class Api:
         body = await _whole(request)
         if len(body) < SMALL_BODY_BYTES:
             return parse(body, self._settings.max_images)
-        return await self._parsers.run(place_of(request).caller, lambda: parse(body, self._settings.max_images))
+        return await self._parsers.run(admission_of(request).caller, lambda: parse(body, self._settings.max_images))
 
     def _check(self, question: Question, model: Model) -> None:
         rubric = model.spec.rubric
@@ -143,10 +143,10 @@ class Api:
             raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
     async def _assessed(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[ImageResult]]:
-        place = place_of(request)
-        data = await self._fetcher.bytes_of(images, place, request.receive)
+        admission = admission_of(request)
+        data = await self._fetcher.bytes_of(images, admission, request.receive)
         try:
-            model, results = await self._dispatcher.assess(data, place.caller)
+            model, results = await self._dispatcher.assess(data, admission.caller)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
@@ -202,10 +202,10 @@ def page_policy(page: bytes) -> str:
     )
 
 
-def place_of(request: Request) -> Place:
+def admission_of(request: Request) -> Admission:
     """What the gate gave the request."""
-    place: Place = request.scope["iqa.place"]
-    return place
+    admission: Admission = request.scope["iqa.admission"]
+    return admission
 
 
 async def _refused(request: Request, error: Exception) -> Response:

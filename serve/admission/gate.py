@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.admission import head
-from serve.admission.places import CLOSE, Place, Places
+from serve.admission.places import CLOSE, Admission, Places
 from serve.admission.tokens import TOKENS, token_digest
 from serve.errors import Refusal
 from serve.metrics import Metrics
@@ -112,11 +112,11 @@ class Gate:
         if is_bodiless:
             await self._app(scope, receive, send)
             return
-        with self._places.taken(caller) as place:
+        with self._places.taken(caller) as admission:
             deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s
-            replay = _replayed(await self._body(receive, place, deadline), receive)
-            place.begin_answer()
-            scope["iqa.place"] = place
+            replay = _replayed(await self._body(receive, admission, deadline), receive)
+            admission.begin_answer()
+            scope["iqa.admission"] = admission
             await self._answered(scope, replay, send, deadline)
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send, deadline: float) -> None:
@@ -171,7 +171,7 @@ class Gate:
         if length is not None:
             self._places.check_size(int(length))
 
-    async def _body(self, receive: Receive, place: Place, deadline: float) -> bytes:
+    async def _body(self, receive: Receive, admission: Admission, deadline: float) -> bytes:
         grace_s = self._settings.body_grace_s
         patience_ends = asyncio.get_running_loop().time() + grace_s
         body = BytesIO()  # gives what it holds away without a copy of it
@@ -182,7 +182,7 @@ class Gate:
                     if message["type"] == "http.disconnect":
                         raise Refusal(400, "the caller left before the body was there")
                     part = message.get("body", b"")
-                    place.grow(len(part))
+                    admission.grow(len(part))
                     body.write(part)
                     if not message.get("more_body", False):
                         return body.getvalue()
@@ -222,7 +222,11 @@ def marks_of_a_proxy(scope: Scope, headers: Headers) -> Iterator[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address can only be this machine."""
+    """Whether a name or address can only be this machine.
+
+    It decides who is served without a token, so it is strict: of names `localhost` alone, since a resolver may lead
+    `x.localhost` elsewhere. `iqa_core.attempts.is_this_machine` decides about a warning, and takes those names too.
+    """
     try:
         found = ipaddress.ip_address(host)
     except ValueError:

@@ -18,8 +18,8 @@ CLOSE = {"Connection": "close"}
 """With a refusal that comes before the body was read: what is left of it is not wanted."""
 
 
-class Place:
-    """What one request holds, in `scope["iqa.place"]`. Lives in one event loop."""
+class Admission:
+    """What one request holds, in `scope["iqa.admission"]`. Lives in one event loop."""
 
     def __init__(self, places: Places, caller: str, place: Hold, room: Hold) -> None:
         self.caller = caller
@@ -70,17 +70,17 @@ class Places:
         return sum(kind.whole - kind.free for kind in (self._receiving, self.answering))
 
     @contextmanager
-    def taken(self, caller: str) -> Iterator[Place]:
+    def taken(self, caller: str) -> Iterator[Admission]:
         """A place for as long as the context lasts. Raises Refusal (429), at once where no answer could follow."""
         has_room = self.answering.has_room(caller, 1)
         receiving = self._receiving.taken_at_once(caller, 1) if has_room else None
         if receiving is None:
             raise self.turned_away("places", "too many requests at once; try again")
-        place = Place(self, caller, receiving, Hold(self._bytes, caller, 0))
+        admission = Admission(self, caller, receiving, Hold(self._bytes, caller, 0))
         try:
-            yield place
+            yield admission
         finally:
-            place.leave()
+            admission.leave()
 
     def check_size(self, num_bytes: int) -> None:
         """Of one request in all. Raises Refusal (413)."""

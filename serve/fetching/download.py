@@ -35,7 +35,7 @@ class BadAnswer(Exception):
     """What a server sends is no HTTP, or more of it than an image takes."""
 
 
-class Answer:
+class Download:
     """What a server says to one request."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
@@ -84,14 +84,14 @@ class Answer:
 
 
 @asynccontextmanager
-async def asked(uri: FetchableUri, addresses: Sequence[str], tls: ssl.SSLContext | None) -> AsyncIterator[Answer]:
+async def download(uri: FetchableUri, addresses: Sequence[str], tls: ssl.SSLContext | None) -> AsyncIterator[Download]:
     """The answer to a GET of the URI at one of these addresses, its head read; the connection ends with the block.
 
     tls: for https. Raises BadAnswer, OSError.
     """
     reader, writer = await _connected(uri, addresses, tls if uri.scheme == "https" else None)
     try:
-        answer = Answer(reader)
+        answer = Download(reader)
         await answer.begin(writer, uri)
         yield answer
     finally:

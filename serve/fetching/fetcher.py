@@ -22,8 +22,8 @@ from iqa_core.errors import IqaError
 from iqa_core.records import Reason, Rejection
 from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage
 from iqa_core.storage.stores import Oversized, failure_named
-from serve.admission.places import Place
-from serve.fetching.download import BadAnswer, asked
+from serve.admission.places import Admission
+from serve.fetching.download import BadAnswer, download
 from serve.fetching.public_addresses import Names, NotPublic
 from serve.protocol.bodies import EncodedImage
 from serve.settings import ServeSettings
@@ -40,20 +40,20 @@ S3_OPTIONS = {"config_kwargs": {"retries": {"total_max_attempts": 4}}}
 class Allowance:
     """Bytes that the images of one request may have together, the request's body among them.
 
-    What an image announces is set aside at once, so that of images that do not fit together some do; the caller's place
-    grows with what arrives.
+    What an image announces is set aside at once, so that of images that do not fit together some do; the request's
+    admission grows with what arrives.
     """
 
-    def __init__(self, place: Place, max_bytes: int) -> None:
+    def __init__(self, admission: Admission, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._place = place
-        self._free = max_bytes - place.num_bytes
+        self._admission = admission
+        self._free = max_bytes - admission.num_bytes
         self._held = self._most_held = 0
 
     @contextmanager
-    def part(self) -> Iterator[Part]:
+    def part(self) -> Iterator[ImageAllowance]:
         """An image's part of it, given back unless the image is kept."""
-        part = Part(self)
+        part = ImageAllowance(self)
         try:
             yield part
         finally:
@@ -69,12 +69,12 @@ class Allowance:
     def hold(self, num_bytes: int) -> None:
         self._held += num_bytes
         if self._held > self._most_held:
-            self._place.grow(self._held - self._most_held)
+            self._admission.grow(self._held - self._most_held)
             self._most_held = self._held
 
 
 @dataclass(slots=True)
-class Part:
+class ImageAllowance:
     """Bytes of one image."""
 
     whole: Allowance
@@ -106,29 +106,31 @@ class Fetcher:
         speaks_tls = any(rule.scheme == "https" for rule in self._rules)
         self._tls = ssl.create_default_context() if speaks_tls else None  # 30 ms, for the system's authorities
 
-    async def bytes_of(self, images: Sequence[EncodedImage], place: Place, receive: Receive) -> list[bytes | Rejection]:
+    async def bytes_of(
+        self, images: Sequence[EncodedImage], admission: Admission, receive: Receive
+    ) -> list[bytes | Rejection]:
         """One result per image, in order. What is fetched counts like the body of the request, and beside it.
 
         Raises Refusal where the caller holds too much (429), or has left (400).
         """
         if all(image.uri is None for image in images):
             return [image.data or b"" for image in images]
-        allowance = Allowance(place, self._settings.max_body_bytes)
-        return await while_there(receive, all_of(self._image(image, place, allowance) for image in images))
+        allowance = Allowance(admission, self._settings.max_body_bytes)
+        return await while_there(receive, all_of(self._image(image, admission, allowance) for image in images))
 
-    async def _image(self, image: EncodedImage, place: Place, allowance: Allowance) -> bytes | Rejection:
+    async def _image(self, image: EncodedImage, admission: Admission, allowance: Allowance) -> bytes | Rejection:
         if image.uri is None:
             return image.data or b""
         found = allowed(image.uri, self._rules)
         if found is None:
             return NOT_ALLOWED  # nothing is asked of the network, name servers included
-        async with self._turns.held(place.caller, 1):
+        async with self._turns.held(admission.caller, 1):
             with allowance.part() as part:
                 data = await self._fetched(found, part)
                 part.is_kept = isinstance(data, bytes)
                 return data
 
-    async def _fetched(self, uri: FetchableUri, part: Part) -> bytes | Rejection:
+    async def _fetched(self, uri: FetchableUri, part: ImageAllowance) -> bytes | Rejection:
         try:
             async with asyncio.timeout(self._settings.uri_timeout_s):
                 return await (self._object(uri, part) if uri.scheme == "s3" else self._answer(uri, part))
@@ -145,21 +147,21 @@ class Fetcher:
         except (OSError, ValueError, IqaError) as error:
             return _failed(failure_named(error))
 
-    async def _answer(self, uri: FetchableUri, part: Part) -> bytes | Rejection:
+    async def _answer(self, uri: FetchableUri, part: ImageAllowance) -> bytes | Rejection:
         addresses = await self._names.addresses(uri.host, uri.port)
-        async with asked(uri, addresses, self._tls) as answer:
+        async with download(uri, addresses, self._tls) as answer:
             if answer.status != 200:
                 return _refusal(answer.status)
             self._announce(answer.length or 0, part)
             return await self._whole(answer.blocks(), part)
 
-    async def _object(self, uri: FetchableUri, part: Part) -> bytes:
+    async def _object(self, uri: FetchableUri, part: ImageAllowance) -> bytes:
         # what was allowed, not what was sent: a bucket's name may be written in capitals
         place = f"s3://{uri.host}{uri.target}"
         async with aclosing(self._storage.blocks(place, lambda size: self._announce(size, part))) as blocks:
             return await self._whole(blocks, part)
 
-    async def _whole(self, blocks: AsyncIterator[bytes], part: Part) -> bytes:
+    async def _whole(self, blocks: AsyncIterator[bytes], part: ImageAllowance) -> bytes:
         parts: list[bytes] = []
         async for block in blocks:
             self._announce(part.arrived + len(block), part)
@@ -167,12 +169,12 @@ class Fetcher:
             parts.append(block)
         return b"".join(parts)
 
-    def _announce(self, num_bytes: int, part: Part) -> None:
+    def _announce(self, num_bytes: int, part: ImageAllowance) -> None:
         if num_bytes > self._settings.max_image_bytes:
             raise Oversized(num_bytes)
         part.announce(num_bytes)
 
-    def _too_large(self, part: Part) -> Rejection:
+    def _too_large(self, part: ImageAllowance) -> Rejection:
         image, request = self._settings.max_image_bytes, part.whole.max_bytes
         return Rejection(
             Reason.TOO_LARGE,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from iqa_core.answers import best_first
 from iqa_core.records import ImageHeader, Rejection
 from serve.model.results import DECIMALS, ImageResult, Model
 from serve.protocol.bodies import Question
@@ -103,9 +104,7 @@ def ranked_answer(question: Question, model: Model, results: Sequence[ImageResul
 
 def ranking(rewards: Sequence[float | None]) -> Ranking:
     """Places of the images, best first; equal rewards keep their order, and who has none is not ranked."""
-    order = sorted(
-        (place for place, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0)
-    )
+    order = best_first(rewards)
     return {"order": order, "best": order[0] if order else None, "rewards": list(rewards)}
 
 

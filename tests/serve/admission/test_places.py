@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from serve.admission.places import Place, Places
+from serve.admission.places import Admission, Places
 from serve.errors import Refusal
 from serve.metrics import Metrics
 from serve.settings import ServeSettings
@@ -48,7 +48,7 @@ def test_a_place_is_among_those_received_and_then_among_those_answered() -> None
     shared, metrics = places()
     with ExitStack() as open_requests:
 
-        def take(caller: str) -> Place:
+        def take(caller: str) -> Admission:
             return open_requests.enter_context(shared.taken(caller))
 
         received = [take("a"), take("a")]
@@ -67,9 +67,9 @@ def test_a_request_that_fails_leaves_nothing_behind() -> None:
     shared, _ = places()
 
     async def fails() -> None:
-        with shared.taken("a") as place:
-            place.grow(10)
-            place.begin_answer()
+        with shared.taken("a") as admission:
+            admission.grow(10)
+            admission.begin_answer()
             await asyncio.sleep(60)
 
     async def test() -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from serve.fetching.download import MAX_HEAD_BYTES, MAX_HEADERS, BadAnswer, asked, host_header
+from serve.fetching.download import MAX_HEAD_BYTES, MAX_HEADERS, BadAnswer, download, host_header
 from serve.uri_rules import FetchableUri
 from tests.serve.sites import Say, always, saying
 
@@ -21,7 +21,7 @@ def got(say: Say, *addresses: str) -> tuple[int, int | None, bytes]:
     async def get(url: str) -> tuple[int, int | None, bytes]:
         uri = FetchableUri.parse(f"{url}/made/a.png")
         assert uri is not None
-        async with asyncio.timeout(10), asked(uri, addresses or [uri.host], None) as answer:
+        async with asyncio.timeout(10), download(uri, addresses or [uri.host], None) as answer:
             return answer.status, answer.length, b"".join([block async for block in answer.blocks()])
 
     with saying(say) as url:

@@ -64,11 +64,11 @@ def fetched(
     async def fetch() -> list[bytes | Rejection]:
         made = chosen(*rules, **settings)
         places = Places(made, Metrics())
-        with places.taken("one") as place, places.taken("one") as other:
-            place.grow(caller.body_bytes)
+        with places.taken("one") as admission, places.taken("one") as other:
+            admission.grow(caller.body_bytes)
             other.grow(caller.bytes_elsewhere)
-            found = await Fetcher(made, storage).bytes_of(asked_for(uris), place, caller.receive)
-            caller.num_bytes = place.num_bytes
+            found = await Fetcher(made, storage).bytes_of(asked_for(uris), admission, caller.receive)
+            caller.num_bytes = admission.num_bytes
             return found
 
     return asyncio.run(fetch())

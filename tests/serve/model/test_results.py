@@ -23,7 +23,11 @@ def assessment(number: int) -> Assessment:
 
 
 def test_each_image_keeps_its_place_its_header_and_the_reward_that_it_has_alone() -> None:
-    outcomes = [assessment(0), Rejection(Reason.ASSESSOR_FAILED, "it died"), *map(assessment, range(2, 20))]
+    outcomes: list[Assessment | Rejection] = [
+        assessment(0),
+        Rejection(Reason.ASSESSOR_FAILED, "it died"),
+        *map(assessment, range(2, 20)),
+    ]
     headers = [header(number) for number in range(20)]
     results = results_of(headers, outcomes, MODEL)
     assert [one.header for one in results] == headers
