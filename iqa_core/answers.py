@@ -27,7 +27,7 @@ class Score:
     reason: str | None
     detail: str | None
     fingerprint: str
-    """Of the model that gave it."""
+    """The model that gave it."""
     probs: dict[str, list[float]] | None = None
     """Probabilities of the five levels, worst to best, where they were asked for."""
 
@@ -38,7 +38,7 @@ def best_first(rewards: Sequence[float | None]) -> list[int]:
 
 
 def scores_of(answer: Any, num_images: int, with_probs: bool) -> list[Score]:
-    """The scores in an answer of /v1/assess, one per image."""
+    """The scores in an answer of /v1/assess, one per image. Raises ValueError where it is no such answer."""
     fingerprint = _text(_of(answer, "fingerprint", ""), "fingerprint")
     results = _of(answer, "results", "")
     if not isinstance(results, list) or len(results) != num_images:
@@ -48,7 +48,10 @@ def scores_of(answer: Any, num_images: int, with_probs: bool) -> list[Score]:
 
 
 def models_of(answer: Any) -> list[dict[str, Any]]:
-    """What an answer of /v1/models says is served: one model or more, each with fingerprint and dimensions."""
+    """The models in an answer of /v1/models: one or more, each with fingerprint and dimensions.
+
+    Raises ValueError where it is no such answer.
+    """
     models = _of(answer, "models", "")
     if not isinstance(models, list) or not models:
         raise ValueError("it has no models")

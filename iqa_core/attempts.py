@@ -34,7 +34,7 @@ LONGEST_WAIT_S = 10.0
 RETRIED = frozenset({429, 503})
 PROXY_FAULTS = frozenset({500, 502, 504})
 PROXY_FAULT_TRIES = 5
-"""Besides the first; busy answers and lost connections are not counted. What dies of every try is at fault itself."""
+"""Tries after the first; busy answers and lost connections do not count. A request that fails each time is at fault."""
 
 MAX_ANSWER_BYTES = 8 * 2**20
 """Far more than an endpoint says of a thousand images."""
@@ -72,18 +72,18 @@ class Endpoint:
     has_answered: bool = False
     is_probed: bool = False
     is_told: bool = False
-    """That it does not answer yet."""
+    """Whether the log says already that it does not answer yet."""
 
     @classmethod
     def at(cls, address: str) -> Endpoint:
-        """Raises CallerError on an address at which nothing can ever answer."""
+        """The endpoint at an address. Raises CallerError on one at which nothing can ever answer."""
         url = address.strip()
         if fault := next(_faults(url), None):
             raise CallerError(f"the endpoint's address {_without_secrets(url)!r} {fault}")
         return cls(url.rstrip("/"))
 
     def speaks_tls(self) -> bool:
-        """Whether it does, though http:// was written: asked once, when it hangs up without a word."""
+        """Whether TLS is spoken at an http:// address. Tried once, when it hangs up without a word; later False."""
         parts = urlsplit(self.url)
         if self.is_probed or parts.scheme.lower() != "http":
             return False
@@ -113,7 +113,10 @@ class HttpAnswer:
         self._timeout_s = timeout_s
 
     def add(self, block: bytes) -> None:
-        """Raises RequestRefused for a body of more than MAX_ANSWER_BYTES, ReadTimeout for one that takes too long."""
+        """Take in a block of the body.
+
+        Raises RequestRefused for a body of more than MAX_ANSWER_BYTES, ReadTimeout for one that takes too long.
+        """
         self.body += block
         if len(self.body) > MAX_ANSWER_BYTES:
             raise RequestRefused(
@@ -124,7 +127,7 @@ class HttpAnswer:
 
     @property
     def words(self) -> str:
-        """The beginning, without tags."""
+        """The beginning of the body, without tags."""
         text = self.body[:4000].decode("utf-8", "replace")
         text = re.sub(r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
         return " ".join(_printable(text).split())[:200]
@@ -140,7 +143,7 @@ class Attempts:
     failed: int = 0
     proxy_faults: int = 0
     fault: str = ""
-    """Of the latest try."""
+    """What was amiss in the latest try."""
     asked_to_wait_s: float = 0.0
 
     def accepted(self, answer: HttpAnswer, read: Callable[[Any], T]) -> T | None:
@@ -265,7 +268,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def token_of(given: str | None) -> str | None:
-    """Without the line break at the end of a file. Raises CallerError, which does not show it."""
+    """The token without the line break at the end of a file. Raises CallerError on one that no header may have."""
     token = (given or "").strip()
     if not token.isascii() or not token.isprintable():
         raise CallerError("the token has characters that no HTTP header may have: other than ASCII's, or a line break")

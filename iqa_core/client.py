@@ -169,6 +169,7 @@ class RewardClient(_Settings):
         self.close()
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def assess(self, images: Sequence[ImageLike], *, probs: bool = False) -> list[Score]:

@@ -38,7 +38,7 @@ PAGE = Path(__file__).with_name("page.html")
 READY_WITHIN_S = 2.0
 
 PARSE_THREADS = 2
-"""They share the interpreter with the event loop; a parser that waits for a third core would only take turns."""
+"""More would only take turns: they share the interpreter with the event loop."""
 
 
 class Api:
@@ -89,7 +89,7 @@ class Api:
         return _json({"status": "ok"})
 
     async def health(self) -> Response:
-        """The same, for the dialects."""
+        """This process answers, in the form that the dialects ask for."""
         return _json({"status": "ok", "rewards": {REWARD: []}})
 
     async def readyz(self) -> Response:
@@ -203,7 +203,7 @@ def page_policy(page: bytes) -> str:
 
 
 def admission_of(request: Request) -> Admission:
-    """What the gate gave the request."""
+    """The admission that the gate gave the request."""
     admission: Admission = request.scope["iqa.admission"]
     return admission
 

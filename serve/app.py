@@ -47,7 +47,8 @@ one moment, a tenth met a bound of 1,024 here, a good caller's among them. Each 
 
 
 class NotDeployable(CallerError, RayServeException):
-    """Ray shows its message as it is; any other exception it meets three times more, and shows as a traceback."""
+    """A mistake of whoever deploys. Ray shows its message as it is; another exception it would meet three times more, and
+    show as a traceback."""
 
 
 class Ingress:
@@ -125,8 +126,11 @@ def is_in_cluster() -> bool:
 
 
 def check_door(host: str | None, digests: tuple[str, ...], is_open: bool, environment: Mapping[str, str]) -> None:
-    """Raises CallerError where tokens in the environment of an ingress would not be asked for, or where the address
-    can be reached by others while nobody is asked for one."""
+    """Check who can reach an ingress.
+
+    Raises CallerError where tokens in its environment would not be asked for, or where others reach its address while
+    nobody is asked for a token.
+    """
     if digests:
         return
     if asked_for(environment, is_open=is_open, in_cluster=False):

@@ -58,5 +58,5 @@ class Refusal(Exception):
 
 
 def come_back(status: int, message: str, after_s: int, headers: Mapping[str, str] | None = None) -> Refusal:
-    """429 or 503: the same request may succeed after some seconds."""
+    """A refusal (429 or 503) of a request that may succeed when it is sent again after some seconds."""
     return Refusal(status, message, {"Retry-After": str(after_s), **(headers or {})})

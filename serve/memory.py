@@ -7,12 +7,12 @@ import sys
 
 M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 2**20
-"""Of a block that gets pages of its own. By itself glibc takes what is freed for the usual size, up to 32 MiB, and
-keeps blocks of that size in heaps of threads, which rarely shrink: 0.5 GB after a few bodies of 64 MiB."""
+"""Size from which a block gets pages of its own. Left alone, glibc raises it to the size of blocks that are freed, up to
+32 MiB, and keeps smaller ones in heaps of threads, which rarely shrink: 0.5 GB after a few bodies of 64 MiB."""
 
 
 def give_back_large_blocks() -> None:
-    """From now on, in this process. Nothing happens where the C library is not glibc."""
+    """Have this process return large blocks to the system once they are freed. Without glibc nothing happens."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 REPORT_EVERY_S = 1.0
 FORGET_GAUGES_AFTER_S = 10.0
-"""Of a process that has not reported since: it is gone."""
+"""A process that has not reported for so long is gone, and its gauges count no more."""
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 REWARD = tuple(round(1 + 0.2 * i, 1) for i in range(1, 21))
@@ -29,7 +29,7 @@ FILL = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 @dataclass(slots=True)
 class Histogram:
-    """How many values fell under each bound."""
+    """How many values lie under each bound."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(default_factory=list)
@@ -39,15 +39,17 @@ class Histogram:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def add(self, value: float) -> None:
+        """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def merge(self, other: Histogram) -> None:
+        """Add what another with the same bounds has counted."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
     def cumulated(self) -> list[tuple[str, float]]:
-        """Prometheus' buckets."""
+        """Prometheus' buckets: upper bound and how many values lie at or under it."""
         reached = 0
         buckets = []
         for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
@@ -74,6 +76,7 @@ class Metrics:
     reward: Histogram = field(default_factory=lambda: Histogram(REWARD))
 
     def request(self, path: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
         self.requests[path, status] += 1
         self.latency_s.add(seconds)
 
@@ -86,10 +89,12 @@ class Metrics:
             self.reward.add(outcome)
 
     def batch(self, num_images: int, seconds: float) -> None:
+        """Count a batch that was assessed."""
         self.batch_images.add(num_images)
         self.assess_s.add(seconds)
 
     def merge(self, other: Metrics) -> None:
+        """Add what another process has counted."""
         self.requests.update(other.requests)
         self.images.update(other.images)
         self.retries.update(other.retries)
@@ -115,6 +120,7 @@ class Counts:
         self._gauges: dict[str, tuple[float, Mapping[str, float]]] = {}
 
     async def add(self, source: str, metrics: Metrics, gauges: Mapping[str, float]) -> None:
+        """Add what a process has counted since its last report; its gauges replace those of that report."""
         self._all.merge(metrics)
         self._gauges[source] = (time.monotonic(), gauges)
 

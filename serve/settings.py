@@ -44,16 +44,16 @@ class ServeSettings(BaseModel):
     replicas: int = Field(default=1, ge=1)
     """Processes with the assessor under `serve run`; in a config file `deployments:` says it, with bounds."""
     max_images: int = Field(default=64, ge=1)
-    """Of one request."""
+    """Images of one request."""
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
-    """Of one request, whatever it holds; refused before it is read. Half of max_pending_bytes at most."""
+    """Bytes of one request's body; a larger one is refused before it is read. Half of max_pending_bytes at most."""
     max_requests: int = Field(default=256, ge=1)
-    """Being answered at once by one ingress, and as many whose bodies are on their way; more are told to come back
-    (429). Of these and of all that follows half at most is one caller's."""
+    """Requests that one ingress answers at once, and as many again whose bodies are on their way; more are told to come
+    back (429). Half of these, and of all that follows, is the most that one caller has."""
     body_grace_s: float = Field(default=10, gt=0)
     """Seconds for a body, and one more for each 16 KiB of it that has come; then it is given up (408)."""
     max_pending_bytes: int = Field(default=512 * 2**20, ge=2048)
-    """Bodies held at once by one ingress, as far as they have come; more are told to come back (429)."""
+    """Bytes of bodies that one ingress holds at once, as far as they have come; more are told to come back (429)."""
     max_decode_bytes: int = Field(default=768 * 2**20, ge=1)
     """Memory for decoding images and for the pixels that the assessor is to see, in one ingress; images wait for their
     turn."""
@@ -63,17 +63,17 @@ class ServeSettings(BaseModel):
     """Seconds of the CPU that decoding an image may take, for each 25 million of its pixels, and six times as many by
     the clock; what takes longer is `corrupt`."""
     max_waiting_images: int = Field(default=1024, ge=1)
-    """In front of one replica's assessor; more are told to come back (429)."""
+    """Images queued in front of one replica; more are told to come back (429)."""
     request_timeout_s: float = Field(default=120, gt=0)
     """Seconds after which an answer is given up (503)."""
     retry_after_s: int = Field(default=1, ge=1)
-    """What a caller is told who is turned away."""
+    """Seconds after which a caller who is turned away is told to come back."""
     uri_allow: tuple[str, ...] = ()
     """Prefixes of the URIs that may be fetched for a caller, such as https://images.example.org/ or s3://bucket/made/."""
     uri_timeout_s: float = Field(default=20, gt=0)
     """Seconds that one of them may take, from the look-up of its name to its last byte."""
     max_fetches: int = Field(default=16, ge=1)
-    """Of them at once by one ingress, half of them at most for one caller; others wait for their turn."""
+    """URIs that one ingress fetches at once, half of them at most for one caller; others wait for their turn."""
 
     @model_validator(mode="before")
     @classmethod
@@ -115,6 +115,7 @@ class ServeSettings(BaseModel):
 
     @property
     def limits(self) -> ImageLimits:
+        """The limits on an image, which are part of the fingerprint."""
         return ImageLimits(self.min_side, self.max_image_pixels, self.max_image_bytes)
 
 

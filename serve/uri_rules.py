@@ -98,6 +98,7 @@ class UriRule:
         return cls(found.scheme, found.host, found.port, found.target)
 
     def allows(self, uri: FetchableUri) -> bool:
+        """Whether a URI lies under the prefix."""
         same_place = (uri.scheme, uri.host, uri.port) == (self.scheme, self.host, self.port)
         return same_place and uri.target.startswith(self.path)
 

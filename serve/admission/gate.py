@@ -31,7 +31,7 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/health", "/openapi.json"})
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 BODY_BYTES_PER_S = 16 * 1024
-"""At which a body has to come, once `body_grace_s` are over: 64 MiB in 68 minutes, were there no other limit."""
+"""The least speed of a body, once `body_grace_s` are over: 64 MiB in 68 minutes, were there no other limit."""
 
 OWN_MACHINE_ONLY = "without API tokens this endpoint serves its own machine only"
 WAYS_OUT = f"start it with {TOKENS}"
@@ -59,8 +59,10 @@ class Gate:
         paths: frozenset[str],
         metrics: Metrics,
     ) -> None:
-        """paths: those that are counted by name; token_digests: none means that only this machine may ask, or everybody
-        where the settings say `open`."""
+        """paths: those that are counted by name.
+
+        token_digests: none means that only this machine may ask, or everybody where the settings say `open`.
+        """
         self._app = app
         self._settings = settings
         self._digests = tuple(token_digests)
@@ -209,13 +211,13 @@ def peer_of(scope: Scope) -> str:
 
 
 def own_path(scope: Scope) -> str:
-    """Without the prefix under which Serve mounts the application."""
+    """The request's path without the prefix under which Serve mounts the application."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", "").rstrip("/")) or "/"
 
 
 def marks_of_a_proxy(scope: Scope, headers: Headers) -> Iterator[str]:
-    """What says that the peer passes on what somebody else asks. A proxy may well leave all of it out."""
+    """Signs that the peer is a proxy, by name. A proxy may leave all of them out."""
     yield from (name for name in headers if name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES))
     if scope.get("http_version") == "1.0":  # nginx, unless it is told to speak another
         yield "HTTP/1.0"

@@ -66,7 +66,7 @@ def with_safe_id(headers: Iterable[Header]) -> list[Header]:
 
 
 def check(scope: Scope) -> None:
-    """Raises Refusal, which names the header and its bound, and never shows a value."""
+    """Check a request's head. Raises Refusal, which names the header and its bound, and never shows a value."""
     headers = scope["headers"]
     _check_sizes(scope, headers)
     names = Counter(name for name, _ in headers)

@@ -42,7 +42,7 @@ class Admission:
             raise self._places.turned_away("bytes", "too many bytes at once; try again")
 
     def begin_answer(self) -> None:
-        """The body is there. Raises Refusal (429) where the places of those that are answered are taken."""
+        """Take a place among those that are answered: the body is there. Raises Refusal (429) where none is free."""
         answering = self._places.answering.taken_at_once(self.caller, 1)
         if answering is None:
             raise self._places.turned_away("places", "too many requests at once; try again", headers=None)
@@ -50,6 +50,7 @@ class Admission:
         self._place = answering
 
     def leave(self) -> None:
+        """Give back the place and the bytes."""
         self._place.shrink_to(0)
         self._room.shrink_to(0)
 
@@ -71,7 +72,10 @@ class Places:
 
     @contextmanager
     def taken(self, caller: str) -> Iterator[Admission]:
-        """A place for as long as the context lasts. Raises Refusal (429), at once where no answer could follow."""
+        """An admission for as long as the context lasts.
+
+        Raises Refusal (429) where no place is free, also among those that are answered: a body would come in vain.
+        """
         has_room = self.answering.has_room(caller, 1)
         receiving = self._receiving.taken_at_once(caller, 1) if has_room else None
         if receiving is None:
@@ -83,7 +87,7 @@ class Places:
             admission.leave()
 
     def check_size(self, num_bytes: int) -> None:
-        """Of one request in all. Raises Refusal (413)."""
+        """Raise Refusal (413) where one request has more than `max_body_bytes` in all."""
         limit = self._settings.max_body_bytes
         if num_bytes > limit:
             raise Refusal(413, f"the body is over {limit} bytes; send fewer images at once", CLOSE)
@@ -91,6 +95,6 @@ class Places:
     def turned_away(
         self, why: str, message: str, status: int = 429, headers: Mapping[str, str] | None = CLOSE
     ) -> Refusal:
-        """Because of a limit of the moment; counted."""
+        """The refusal of a request that met a limit of the moment, counted by its name `why`."""
         self._metrics.turned_away[why] += 1
         return come_back(status, message, self._settings.retry_after_s, headers)

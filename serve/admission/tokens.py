@@ -39,7 +39,7 @@ def asked_for(environment: Mapping[str, str], *, is_open: bool, in_cluster: bool
 
 
 def token_digests(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Of the accepted bearer tokens; none if neither variable is set. Raises CallerError, which names no token."""
+    """Digests of the accepted tokens; none if neither variable is set. Raises CallerError, which names no token."""
     tokens = [
         *_tokens(TOKENS, environment.get(TOKENS)),
         *_tokens(TOKENS_FILE, _content(environment.get(TOKENS_FILE))),
@@ -55,7 +55,7 @@ def token_digest(token: str) -> str:
 
 
 def _tokens(variable: str, text: str | None) -> list[str]:
-    """Of one variable. Set without a token in it, it is a mistake: a secret that did not arrive."""
+    """The tokens of one variable. Raises CallerError where it is set and holds none: a secret did not arrive."""
     tokens = [token.strip() for token in (text or "").replace("\n", ",").split(",") if token.strip()]
     if text is not None and not tokens:
         raise CallerError(f"{variable} is set and holds no token; give it one, or unset it")

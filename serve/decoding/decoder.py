@@ -51,14 +51,14 @@ ANSWER = struct.Struct("<cQII")
 PROBED, PIXELS, REJECTED, EXCEEDED = b"s", b"x", b"r", b"m"
 
 OWN_BYTES = 64 * 2**20
-"""Of memory, beyond what a question grants: buffers of Python and the codecs, what the allocator keeps for later."""
+"""Memory beyond what a question grants: buffers of Python and the codecs, what the allocator keeps for later."""
 
 PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
 
 
 def packed(preparer: Preparer) -> bytes:
-    """For a process of one's own. What comes back from one is never unpacked."""
+    """The bytes of a preparer, for a process that this one starts. What comes back from there is never unpacked."""
     return pickle.dumps(preparer)
 
 
@@ -124,7 +124,7 @@ def answer_questions(connection: socket.socket, preparer: Preparer) -> None:
 def _answer_one(
     question: bytes, questions: BinaryIO, connection: socket.socket, preparer: Preparer, own_bytes: int
 ) -> None:
-    """Keeps nothing of it: neither while it waits for the next question nor beside the next image."""
+    """Answer one question, and keep nothing of it: the next image has the memory for itself."""
     kind, timeout_s, max_bytes, num_bytes = QUESTION.unpack(question)
     _limit_data(own_bytes + num_bytes + max_bytes)
     image = questions.read(num_bytes)
@@ -155,7 +155,7 @@ def _as_json(kind: bytes, content: Any) -> tuple[bytes, memoryview]:
 
 
 def _end_with(template: int) -> None:
-    """Whatever it is doing, and though nothing is read from the connection while it decodes."""
+    """Have the kernel kill this process when its template ends: while it decodes, it does not see that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != template:  # it ended before
@@ -163,14 +163,14 @@ def _end_with(template: int) -> None:
 
 
 def _data_bytes() -> int:
-    """What counts against RLIMIT_DATA: all writable memory of this process's own, used or not; 0 if that is unknown."""
+    """Bytes that count against RLIMIT_DATA: writable memory of this process's own, used or not; 0 if not known."""
     with suppress(FileNotFoundError):
         return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     return 0
 
 
 def _limit_data(num_bytes: int) -> None:
-    """Beyond this much an allocation fails."""
+    """Have allocations fail beyond this many bytes."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (num_bytes if hard < 0 else min(num_bytes, hard), hard))
 

@@ -29,22 +29,22 @@ from serve.decoding.template import Template
 T = TypeVar("T")
 
 DEATHS_PER_IMAGE = 2
-"""One may be another's fault (a machine without memory); two in fresh processes are the image's."""
+"""Decoders that end with an image before it is rejected: one may be the machine's fault, two are the image's."""
 
 FAILED_IN_A_ROW = 16
-"""Images that end their decoders, one after the other, before it is not the images that are suspected."""
+"""Images in a row that end their decoders, from which on not the images are suspected but the machine."""
 
 PIXELS_PER_TIMEOUT = 25_000_000
-"""An image has the time limit once for each so many of its pixels, begun: they take 0.6 to 1.5 s, by format."""
+"""Pixels that have the time limit once, rounded up: so many take 0.6 to 1.5 s, by format."""
 
 WALL_SECONDS = 6.0
-"""Per second of the CPU that an image may take, until its decoder is killed from outside: several share a core."""
+"""Seconds by the clock for each second of the CPU that an image may take (decoders share cores); then comes SIGKILL."""
 
 SPARE = 1.25
-"""Of the memory that decoding an image is known to hold: what is limited is memory that is asked for, used or not."""
+"""Factor on the memory that decoding an image holds: the limit counts memory that is asked for, used or not."""
 
 SMALL_BYTES = 64 * 1024
-"""Of an image that goes in one piece with its question: to copy it takes less than another call."""
+"""Size up to which an image is sent in one piece with its question: to copy it takes less than another call."""
 
 MAX_JSON_BYTES = 16 * 1024
 
@@ -73,11 +73,11 @@ class _Question:
     image: bytes
     preparer: Preparer
     timeout_s: float
-    """Of the CPU."""
+    """Seconds of the CPU."""
     memory_bytes: int
-    """Beside the image itself."""
+    """Memory beside the image itself."""
     shape: PreparedShape | None = None
-    """Of the pixels that are asked for."""
+    """Size of the pixels that are asked for; None where the header is."""
 
     @property
     def parts(self) -> tuple[bytes, ...]:
@@ -145,7 +145,7 @@ class Decoders:
         self._idle: list[_Decoder] = []
         self._waiting: deque[tuple[Preparer, asyncio.Future[_Decoder]]] = deque()
         self._num_places = 0
-        """Of decoders that are there, start or end."""
+        """Decoders that are there, start or end."""
         self._num_starting = 0
         self._failed_in_a_row = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -153,7 +153,7 @@ class Decoders:
         self._finalizer.atexit = False  # they end with this process anyway
 
     async def ready(self, preparer: Preparer) -> None:
-        """Raises DecodersDown where none is there and none can be started."""
+        """Check that there is a decoder, and start one where there is none. Raises DecodersDown where that fails."""
         for decoder in [one for one in self._idle if not one.is_there]:
             self._idle.remove(decoder)
             self._begin_end(decoder)
@@ -231,7 +231,7 @@ class Decoders:
             self._begin_end(decoder)
 
     def _grow(self) -> None:
-        """As many more as wait, where there is room."""
+        """Start as many decoders as are waited for, up to `count` in all."""
         wanted = len(self._waiting) - self._num_starting
         for _ in range(min(wanted, self._count - self._num_places)):
             self._num_places += 1
@@ -258,7 +258,7 @@ class Decoders:
                 turn.set_exception(error)
 
     def _begin_end(self, decoder: _Decoder) -> asyncio.Task[int]:
-        """Its exit code, once it is gone."""
+        """End a decoder; the task gives its exit code once it is gone."""
         self._all.remove(decoder)
         decoder.connection.close()
         return self._keep(asyncio.ensure_future(self._end(decoder)))
@@ -302,7 +302,7 @@ def probing_bytes(data: bytes, preparer: Preparer) -> int:
 
 
 def _is_within(limits: ImageLimits, found: Probe) -> bool:
-    """Whether a header and a preparer may say so."""
+    """Whether a header can be so under these limits."""
     width, height = found.header.width, found.header.height
     is_inside = width * height <= limits.max_pixels and 3 * found.shape.width * found.shape.height <= PREPARED_BYTES
     counts = (width, height, found.shape.width, found.shape.height, found.header.frames, found.peak_bytes)

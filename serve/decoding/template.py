@@ -17,10 +17,10 @@ from iqa_core.records import Preparer
 from serve.decoding.decoder import END, FORK, ORDER, REPLY, packed
 
 START_TIMEOUT_S = 60.0
-"""For the template to come up, or to fork, on a machine that is busy with something else."""
+"""Seconds for the template to come up, or to fork, on a machine that is busy with something else."""
 
 ENVIRONMENT = frozenset({"PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TZ"})
-"""What a decoder is told of its ingress's environment, which holds tokens and credentials."""
+"""Variables that a decoder gets of its ingress's environment, which holds tokens and credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class _Running:
     control: socket.socket
 
     def end(self) -> None:
-        """Without its control the template ends, and its decoders with it."""
+        """End the template, and its decoders with it."""
         self.control.close()
         self.process.kill()
         self.process.wait()
@@ -47,7 +47,7 @@ class Template:
         self._finalizer = weakref.finalize(self, _end_all, self._running)
 
     def check(self, preparer: Preparer) -> None:
-        """Forks a decoder and ends it. Raises OSError when there can be none."""
+        """Fork a decoder and end it. Raises OSError when there can be none."""
         connection, pid = self._thread.submit(self._fork, packed(preparer)).result()
         connection.close()
         self._thread.submit(self._end, pid).result()
@@ -66,12 +66,13 @@ class Template:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._end, pid)
 
     def end_soon(self, pids: Iterable[int]) -> None:
+        """Have decoders ended, without waiting for it."""
         for pid in pids:
             with suppress(RuntimeError):  # this process is about to end, and they with it
                 self._thread.submit(self._end, pid)
 
     def close(self) -> None:
-        """Ends all decoders, too."""
+        """End the template and all its decoders."""
         self._thread.shutdown()
         self._finalizer()
 

@@ -19,15 +19,15 @@ from serve.uri_rules import PORTS, FetchableUri
 
 BLOCK_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 16 * 1024
-"""That h11 may hold, beside one block, of a head, a chunk's header or a trailer that has not ended."""
+"""Bytes of a head, a chunk's header or a trailer that h11 may hold before it has ended, beside one block."""
 MAX_HEADERS = 100
 MAX_HEADS = 8
 """Heads before the last: `103 Early Hints` and the like."""
 FREE_CHUNKS = 1024
 MIN_CHUNK_BYTES = 256
-"""On average, beyond the free ones: a chunk takes 15 µs of the event loop, be it of one byte."""
+"""Mean size of the chunks beyond FREE_CHUNKS: a chunk takes 15 µs of the event loop, be it of one byte."""
 MAX_ADDRESSES = 4
-"""Of a host that are tried: all but the last for their part of CONNECT_S, the last for what is left of the fetch."""
+"""Addresses of a host that are tried: each for its part of CONNECT_S, the last for what is left of the fetch."""
 CONNECT_S = 4.0
 
 
@@ -99,7 +99,7 @@ async def download(uri: FetchableUri, addresses: Sequence[str], tls: ssl.SSLCont
 
 
 def host_header(uri: FetchableUri) -> str:
-    """With the port where it is not the scheme's own."""
+    """The Host of a request: with the port where it is not the scheme's own."""
     host = f"[{uri.host}]" if ":" in uri.host else uri.host
     return host if uri.port == PORTS[uri.scheme] else f"{host}:{uri.port}"
 
@@ -107,7 +107,7 @@ def host_header(uri: FetchableUri) -> str:
 async def _connected(
     uri: FetchableUri, addresses: Sequence[str], tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The first address that answers; TLS is spoken with the name, not the address."""
+    """A connection to the first address that answers; TLS is spoken with the name, not the address."""
     tried = addresses[:MAX_ADDRESSES]
     secured: dict[str, Any] = {"ssl": tls, "server_hostname": uri.host} if tls else {}
     for address in tried[:-1]:

@@ -62,11 +62,13 @@ class Allowance:
                 self._held -= part.arrived
 
     def set_aside(self, num_bytes: int) -> None:
+        """Reserve bytes for an image. Raises Oversized where not so many are left."""
         if num_bytes > self._free:
             raise Oversized(num_bytes)
         self._free -= num_bytes
 
     def hold(self, num_bytes: int) -> None:
+        """Count bytes that have arrived. Raises Refusal (429) where the caller holds too many."""
         self._held += num_bytes
         if self._held > self._most_held:
             self._admission.grow(self._held - self._most_held)
@@ -75,7 +77,7 @@ class Allowance:
 
 @dataclass(slots=True)
 class ImageAllowance:
-    """Bytes of one image."""
+    """The bytes of one image, as part of its request's allowance."""
 
     whole: Allowance
     set_aside: int = 0
@@ -89,6 +91,7 @@ class ImageAllowance:
             self.set_aside = num_bytes
 
     def add(self, num_bytes: int) -> None:
+        """Count bytes that have arrived. Raises Refusal (429) where the caller holds too many."""
         self.arrived += num_bytes
         self.whole.hold(num_bytes)
 

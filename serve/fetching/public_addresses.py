@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""All that IANA has given away of IPv6. So what translates or carries IPv4 is outside: mapped and compatible addresses,
+"""All of IPv6 that IANA has assigned. So what translates or carries IPv4 is outside: mapped and compatible addresses,
 NAT64, SIIT; and so are unique local, site-local and link-local ones, multicast, and all blocks of the future."""
 
 NOT_PUBLIC_V6 = tuple(
@@ -60,7 +60,7 @@ NOT_PUBLIC_V4 = tuple(
 """IANA's registries of special-purpose addresses, in the state of 2025, and one of a cloud's."""
 
 ISATAP = 0x5EFE
-"""Before the IPv4 address in the lower half of an address, behind 0 or 0x0200."""
+"""What stands before the IPv4 address in the lower half of an ISATAP address, behind 0 or 0x0200."""
 
 
 class NotPublic(Exception):
@@ -79,7 +79,10 @@ class Names:
         self._asked: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """An address as it is; those of a name. Raises NotPublic, OSError where the name is not known."""
+        """The addresses of a name; an address stands for itself.
+
+        Raises NotPublic where one of a name's addresses is not public, OSError where the name is not known.
+        """
         if _is_address(host):
             return [host]
         if (host, port) not in self._asked:

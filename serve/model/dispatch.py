@@ -30,7 +30,7 @@ from serve.sharing.side_by_side import all_of
 T = TypeVar("T")
 
 DEATHS_ALONE = 2
-"""Of replicas, with nothing but one image in hand, after which that image is rejected."""
+"""Replicas that may die with one image and nothing else in hand; then that image is rejected."""
 
 MODEL_CHANGES = 4
 """Times that one request is begun anew while another model takes over: the replica asked may be an old one or a new."""
@@ -77,7 +77,7 @@ class Dispatcher:
         raise Unavailable("another model is taking over; try again")
 
     async def ready(self) -> None:
-        """Raises Unavailable where no image can be decoded."""
+        """Check that images can be decoded. Raises Unavailable where they cannot."""
         try:
             await self._decoders.ready(self.model.spec.preparer)
         except DecodersDown as error:
@@ -103,7 +103,7 @@ class Dispatcher:
     async def _probe_all(
         self, images: Sequence[bytes | Rejection], preparer: Preparer, caller: str
     ) -> list[Probed | Rejection]:
-        """An image by itself here, if that is quick: another process would take three times as long."""
+        """What each image will cost. A quick one by itself is probed here: a decoder would take three times as long."""
         if len(images) == 1 and isinstance(images[0], bytes) and is_quick(images[0]):
             return [probe(images[0], preparer)]
         return await all_of(self._probe(data, preparer, caller) for data in images)
@@ -115,7 +115,7 @@ class Dispatcher:
             return await self._by_decoder(caller, lambda: self._decoders.probe(data, preparer))
 
     def _fitting(self, image: Probed | Rejection) -> Probed | Rejection:
-        """What takes more memory than there is for all callers together is decoded for none."""
+        """The image, or its rejection where decoding it takes more memory than there is for all callers together."""
         whole = self._settings.max_decode_bytes
         if isinstance(image, Rejection) or image.peak_bytes <= whole:
             return image
@@ -197,7 +197,7 @@ class Dispatcher:
         return Overloaded("too many images wait for the assessor; try again")
 
     def _gatherer(self, model: Model) -> Gatherer:
-        """Images that were prepared for one model go together."""
+        """The model's gatherer: images that were prepared for different models go in different calls."""
         if model.fingerprint not in self._gatherers:
             self._gatherers = {  # those of earlier models have nothing more to gather, and end with their last caller
                 model.fingerprint: Gatherer(

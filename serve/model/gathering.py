@@ -1,8 +1,8 @@
 """Prepared images of an ingress's callers -> calls to the assessor, which carry a whole batch where there are enough.
 
 A call to another process costs about as much as decoding an image, so images travel together: a full batch goes at
-once, what is less than that waits only while MIN_CALLS are under way. So a lone caller waits for nobody. Who goes next
-is decided fairly, by tokens.
+once, a smaller one waits while MIN_CALLS are under way. So a lone caller waits for nobody. Who goes next is decided
+fairly, by tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 Send = Callable[[Sequence[Any], Sequence[int], Sequence[str]], Awaitable[T]]
 
 MIN_CALLS = 2
-"""One that is being assessed, and one that the assessor finds when it is done."""
+"""Calls that are sent though they are small: one to be assessed, and one that the assessor finds when it is done."""
 
 
 class QueueFull(Exception):
@@ -39,7 +39,7 @@ class _Waiting:
 
 
 class Gatherer:
-    """In front of the assessor's handle. Lives in one event loop."""
+    """A queue in front of the assessor's handle. Lives in one event loop."""
 
     def __init__(self, send: Send[T], max_tokens: int, max_waiting: int) -> None:
         """send: one call, with images, tokens and caller of each. max_tokens: of a full batch. max_waiting: images

@@ -84,7 +84,7 @@ class AssessorReplica:
         return Assessed(results, None if model == self._fingerprint else self._spec)
 
     async def versions(self) -> Mapping[str, str]:
-        """Of the device and the libraries; answering at all means: ready."""
+        """The fingerprint, and versions of device and libraries; a replica that answers is ready."""
         self._start_reporting()
         return {"fingerprint": self._fingerprint, **self._assessor.versions}
 

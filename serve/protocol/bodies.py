@@ -23,11 +23,11 @@ MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "reques
 MAX_TEXT = 16_384
 """Characters of a prompt: far more than any text encoder reads."""
 MAX_FIELDS = 32
-"""Of one object: each that is unknown is an error, and errors take memory."""
+"""Fields of one object: each that is unknown is an error, and errors take memory."""
 MAX_DIMENSIONS = 64
 """Names in one request: far more than any rubric has."""
 MAX_FORM_PARTS = 2 * len(MULTIPART_FIELDS) + MAX_DIMENSIONS
-"""Beside images."""
+"""Parts of a form beside its images."""
 
 Name = Annotated[str, StringConstraints(max_length=MAX_SHORT)]
 
@@ -69,9 +69,9 @@ class Question(FewFields):
     rubric: Name | None = None
     """Must be the one that is served (see /v1/models), so that nobody reads other scores than they meant."""
     dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
-    """Those to show; the reward is that of all dimensions in any case."""
+    """Dimensions to show; the reward is that of all dimensions in any case."""
     probs: bool = False
-    """Also the probabilities of the five levels."""
+    """Whether to show the probabilities of the five levels, too."""
     prompt: str | None = Field(default=None, max_length=MAX_TEXT)
     """What the images were made from. Carried back; the score does not depend on it."""
     request_id: Name | None = None
@@ -103,7 +103,7 @@ class Asked:
 
 
 def understood(body: bytes, content_type: str, max_images: int) -> Asked:
-    """The question in a body."""
+    """The question in a body. Raises Refusal: 415 for another content type, 422 for what is malformed."""
     kind, options = options_of(content_type.encode("latin-1"))
     if kind == b"application/json":
         return from_json(body, max_images)
@@ -113,6 +113,7 @@ def understood(body: bytes, content_type: str, max_images: int) -> Asked:
 
 
 def from_json(body: bytes, max_images: int) -> Asked:
+    """The question in a JSON body. Raises Refusal (422) for what is malformed."""
     question, strings = validated(Question, body, "images", max_images)
     images = [_encoded(image, place, strings) for place, image in enumerate(question.images)]
     return Asked(question.model_copy(update={"images": [], "prompt": _prompt(question, strings)}), images)
@@ -122,6 +123,7 @@ def validated(model: type[B], body: bytes, images: str, max_images: int) -> tupl
     """A body as its model says, and its strings that are too long to be validated.
 
     images: the field whose list has an entry per image; it is counted before anything is validated.
+    Raises Refusal (422) for what is malformed.
     """
     values, strings = values_of(body, Room.of(max_images))
     entries = values.get(images) if isinstance(values, dict) else None
@@ -133,7 +135,7 @@ def validated(model: type[B], body: bytes, images: str, max_images: int) -> tupl
 
 
 def invalid(error: ValidationError) -> Refusal:
-    """Where and why, without what was sent."""
+    """The refusal of a body: where and why, without what was sent."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)[:3]
     return Refusal(422, "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults))
 
@@ -144,12 +146,13 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 
 def check_count(num_images: int, max_images: int) -> None:
+    """Raise Refusal (422) for more images than one request may have."""
     if num_images > max_images:
         raise Refusal(422, f"{num_images} images are more than the {max_images} of one request; send several")
 
 
 def from_base64(pieces: Iterable[str], field: str) -> bytes:
-    """The bytes of a base64 text or data URI; field: where it stands, for the message."""
+    """The bytes of a base64 text or data URI. Raises Refusal (422), which names the field where it stands."""
     try:
         return bytes_of_pieces(pieces)
     except ValueError as error:
@@ -193,7 +196,7 @@ def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
 
 
 def _file(part: Part, place: int) -> bytes:
-    """Of a part named images, in base64 where it says so (libraries for mail do that)."""
+    """The image in a part, which is in base64 where the part says so (libraries for mail do that)."""
     coding = part.headers.get(b"content-transfer-encoding", b"binary").strip().lower()
     if coding == b"base64":
         return from_base64(part.latin_pieces(), f"images.{place}")
@@ -203,7 +206,7 @@ def _file(part: Part, place: int) -> bytes:
 
 
 def _text(part: Part) -> str:
-    """Of a part that holds no image; not longer than the longest of them may be."""
+    """The text in a part that holds no image. Raises Refusal (422) where it is longer than any may be, or no UTF-8."""
     if part.num_bytes > 4 * MAX_TEXT:
         raise Refusal(422, f"{part.name}: it has more than {MAX_TEXT} characters")
     try:

@@ -53,7 +53,10 @@ class UniRlAnswer(TypedDict):
 
 
 def unirl_images(body: bytes, max_images: int) -> list[EncodedImage]:
-    """The picture of each request's last turn."""
+    """The picture of each request's last turn.
+
+    Raises Refusal (422) where there is none, or another reward is asked for.
+    """
     asked, strings = validated(UniRlBody, body, "requests", max_images)
     images = []
     for place, request in enumerate(asked.requests):
@@ -101,7 +104,7 @@ class FlowFactoryAnswer(TypedDict):
 
 
 def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
-    """One picture per prompt."""
+    """The pictures, one per prompt. Raises Refusal (422) where they are more or fewer."""
     asked, strings = validated(FlowFactoryBody, body, "image", max_images)
     if len(asked.prompt) != len(asked.image):
         raise Refusal(422, f"{len(asked.prompt)} prompts for {len(asked.image)} images")

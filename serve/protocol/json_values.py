@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from serve.errors import Refusal
 
 SMALL_BODY_BYTES = 2**17
-"""Below, all of it is parsed at once: looking for its strings would take longer."""
+"""Size below which a body is parsed at once: looking for its long strings would take longer."""
 LONG_BYTES = 4096
 """Strings from this size stay in the body: more than MAX_SHORT characters in any spelling (12 bytes are the most)."""
 MAX_SHORT = 256
@@ -40,7 +40,7 @@ class Room:
 
 
 class LongStrings:
-    """Those of one body, by what stands in their place."""
+    """The long strings of one body, by what stands in their place."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -82,7 +82,7 @@ class LongStrings:
 
 
 def values_of(body: bytes, room: Room) -> tuple[Any, LongStrings]:
-    """Raises Refusal on what is no JSON, and on more than there is room for."""
+    """The values of a JSON body, and its long strings. Raises Refusal (422) on no JSON, and on more than has room."""
     strings = LongStrings(body)
     parts = [body] if len(body) < SMALL_BODY_BYTES else list(_parts(body, strings, room))
     # in a small body those inside of strings are counted too
@@ -128,7 +128,7 @@ def _end(body: bytes, begin: int, max_quotes: int) -> tuple[int, int]:
 
 
 def _num_backslashes(body: bytes, begin: int, end: int) -> int:
-    """In a row before the end."""
+    """The number of backslashes in a row before the end."""
     at = end
     while at > begin and body[at - 1] == ord("\\"):
         piece = body[max(begin, at - PIECE_BYTES) : at]

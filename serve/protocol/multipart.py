@@ -39,6 +39,7 @@ class Part:
 
     @property
     def name(self) -> str:
+        """The name of the form's field. Raises Refusal (422) where there is none in ASCII."""
         kind, options = options_of(self.headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"")
         if kind != b"form-data" or not name.isascii():
@@ -47,11 +48,12 @@ class Part:
 
     @property
     def num_bytes(self) -> int:
+        """Size of the content."""
         return self.end - self.begin
 
     @property
     def content(self) -> bytes:
-        """Copied by windows: all at once, 64 MiB take 50 ms."""
+        """A copy of the content, made window by window: all at once, 64 MiB take 50 ms."""
         content = io.BytesIO()
         for at in range(self.begin, self.end, WINDOW_BYTES):
             content.write(self._body[at : min(at + WINDOW_BYTES, self.end)])
@@ -64,14 +66,20 @@ class Part:
 
 
 def options_of(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """The value of a header in lower case, and its options: `form-data; name="images"`."""
+    """The value of a header in lower case, and its options: `form-data; name="images"`.
+
+    Raises Refusal (422) for more than MAX_OPTIONS.
+    """
     if header.count(b";") > MAX_OPTIONS:
         raise Refusal(422, f"a header has more than {MAX_OPTIONS} options")
     return parse_options_header(header)
 
 
 def parts_of(body: bytes, boundary: bytes, max_parts: int) -> Iterator[Part]:
-    """The parts in order. Those before a fault are given out before it is found."""
+    """The parts in order; those before a fault are given out before it is found.
+
+    Raises Refusal (422) for what is cut, malformed, or more than `max_parts`.
+    """
     if not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
         raise Refusal(422, f"multipart: the boundary must have 1 to {MAX_BOUNDARY_BYTES} bytes")
     delimiter = b"\r\n--" + boundary

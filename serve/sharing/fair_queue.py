@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 KEPT_DEBTS = 64
-"""Of callers who have left the line, before those that the clock has passed are swept out."""
+"""Debts of callers who have left the line, kept until there are so many; then those that the clock has passed go."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,13 +58,13 @@ class FairQueue(Generic[T]):
         self._number = 0
         self._len = 0
         self.total_cost = 0
-        """Of all that is waited for."""
+        """Cost of all that is waited for."""
 
     def __len__(self) -> int:
         return self._len
 
     def push(self, caller: str, cost: int, item: T) -> Turn[T]:
-        """To the end of the caller's line."""
+        """Put an item at the end of its caller's line."""
         self._number += 1
         self._len += 1
         self.total_cost += cost
@@ -144,7 +144,7 @@ class FairQueue(Generic[T]):
             self._num_ready -= 1
 
     def _forget(self) -> None:
-        """Callers who wait for nothing and owe nothing; with nobody in line there is nobody to owe to."""
+        """Forget debts that the clock has passed; with nobody in line, all of them."""
         if not self._lines:
             self._debts.clear()
             self._clock = 0.0

@@ -35,7 +35,7 @@ class Hold:
 
 
 class Shares:
-    """Lives in one event loop. Remembers of a caller nothing but what it holds and waits for."""
+    """A sum that callers share. Lives in one event loop; remembers of a caller what it holds and waits for, no more."""
 
     def __init__(self, whole: int) -> None:
         """whole: at least 1; of places, bytes, processes or whatever callers share."""
@@ -61,25 +61,27 @@ class Shares:
             hold.shrink_to(0)
 
     async def taken(self, caller: str, amount: int) -> Hold:
-        """The same, to be given back by `shrink_to(0)`. Do not wait for one part while holding another."""
+        """A part as `held` gives it, to be given back by `shrink_to(0)`. Do not wait for one while holding another."""
         return self.taken_at_once(caller, amount) or await self._waited_for(caller, min(amount, self._most))
 
     def taken_at_once(self, caller: str, amount: int) -> Hold | None:
-        """The same where it can be had without waiting, and nobody waits; else nothing."""
+        """A part as `held` gives it, where it can be had without waiting; else None."""
         amount = min(amount, self._most)
         return Hold(self, caller, amount) if self.take_at_once(caller, amount) else None
 
     def take_at_once(self, caller: str, amount: int) -> bool:
+        """Take a part where it can be had without waiting; whether it was."""
         if not self.has_room(caller, amount):
             return False
         self._take(caller, amount)
         return True
 
     def has_room(self, caller: str, amount: int) -> bool:
-        """Whether a part could be had without waiting."""
+        """Whether a part could be had without waiting: nobody else waits, either."""
         return not len(self._queue) and amount <= self.free and self._is_within_half(caller, amount)
 
     def give_back(self, caller: str, amount: int) -> None:
+        """Take a part back from a caller, and serve those who wait."""
         self.free += amount
         self._held[caller] -= amount
         if not self._held[caller]:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Lives in one event loop."""
+    """Threads that callers share. Lives in one event loop."""
 
     def __init__(self, count: int, name: str) -> None:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
