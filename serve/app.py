@@ -47,8 +47,8 @@ one moment, a tenth met a bound of 1,024 here, a good caller's among them. Each 
 
 
 class NotDeployable(CallerError, RayServeException):
-    """A mistake of whoever deploys. Ray shows its message as it is; another exception it would meet three times more, and
-    show as a traceback."""
+    """A mistake of whoever deploys. Ray shows its message as it is; any other exception Ray retries three times, and
+    shows as a traceback."""
 
 
 class Ingress:

@@ -7,8 +7,8 @@ import sys
 
 M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 2**20
-"""Size from which a block gets pages of its own. Left alone, glibc raises it to the size of blocks that are freed, up to
-32 MiB, and keeps smaller ones in heaps of threads, which rarely shrink: 0.5 GB after a few bodies of 64 MiB."""
+"""Size from which a block gets pages of its own. Left alone, glibc raises it to what is freed, up to 32 MiB, and keeps
+smaller blocks in heaps of threads, which rarely shrink: 0.5 GB after a few bodies of 64 MiB."""
 
 
 def give_back_large_blocks() -> None:
