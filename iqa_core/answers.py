@@ -11,7 +11,7 @@ from typing import Any
 
 LEVELS = 5
 PROBS_TOLERANCE = 1e-3
-"""By which the probabilities of a dimension may miss 1: an endpoint rounds them to 6 decimals."""
+"""Difference from 1 that the sum of a dimension's probabilities may have: an endpoint rounds them to 6 decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Score:
     reward: float | None
     """1 (worst) to 5 (best); None when the image was rejected: never a made-up number."""
     scores: dict[str, float]
-    """Per dimension, 1 to 5; empty when rejected."""
+    """Expected level per dimension, 1 to 5; empty when rejected."""
     std: dict[str, float]
     """Spread per dimension, 0 (sure) to 2."""
     reason: str | None

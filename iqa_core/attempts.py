@@ -68,7 +68,7 @@ class Endpoint:
     """One address, and what is known of it."""
 
     url: str
-    """Without a slash at its end."""
+    """The address without a slash at its end."""
     has_answered: bool = False
     is_probed: bool = False
     is_told: bool = False

@@ -56,7 +56,7 @@ class Ranking:
     """Places of the images that have a reward."""
     best: int | None
     scores: list[Score]
-    """In the order in which the images were given."""
+    """One per image, in the order in which they were given."""
 
 
 class _Settings:

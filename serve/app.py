@@ -146,7 +146,7 @@ def check_door(host: str | None, digests: tuple[str, ...], is_open: bool, enviro
 
 
 def _http_host() -> str | None:
-    """Where Serve's proxies listen."""
+    """The address on which Serve's proxies listen; None where no Serve runs."""
     from ray.serve.context import _get_global_client
 
     client = _get_global_client()

@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[!-~]+\Z")
 _NO_ESCAPE = r"%(?![0-9a-f]{2})"  # %u002e among them, which IIS takes for a dot
 _ESCAPED = re.compile(rf"%2[ef]|{_NO_ESCAPE}", re.IGNORECASE)
 _MARKS = re.compile(r"[\x00-\x1f\x7f-\x9f%?#;\\∕⁄∖¥₩]|(?:^|/)[.\s+]+(?:/|$)")
-"""In a path that is decoded: what ends a segment early, or is a slash to Windows; segments of nothing but dots and
+"""Found in a decoded path: what ends a segment early, or is a slash to Windows; segments of nothing but dots and
 spaces, which Windows drops from a segment's end."""
 _QUERY_MARKS = re.compile(rf"\\|%(?:[01][0-9a-f]|7f)|{_NO_ESCAPE}", re.IGNORECASE)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z|\[[0-9a-f:]+\]\Z")
@@ -28,7 +28,7 @@ MAX_CHARACTERS = 2048
 
 @dataclass(frozen=True, slots=True)
 class FetchableUri:
-    """A URI taken apart in the one way in which it can be."""
+    """A URI taken apart; every server takes it apart so."""
 
     scheme: str
     host: str

@@ -138,7 +138,10 @@ class Gate:
             raise self._places.turned_away("time", "no answer in time; try again", 503, headers=None) from None
 
     def _check_peer(self, scope: Scope, headers: Headers) -> None:
-        """Without tokens only this machine is served: nobody through a proxy on it, and no web page of another site."""
+        """Check the peer where there are no tokens: this machine, through no proxy, and no page of another site.
+
+        Raises Refusal (403).
+        """
         if self._digests or self._settings.open:
             return
         peer = scope.get("client")
@@ -152,7 +155,7 @@ class Gate:
             raise Refusal(403, f"{OWN_MACHINE_ONLY}, by its own name and from its own pages; {WAYS_OUT}")
 
     def _caller(self, scope: Scope, headers: Headers) -> str:
-        """Whose shares a request takes: its token's, or its peer's. Raises Refusal (401)."""
+        """The caller whose shares a request takes: its token, or its peer. Raises Refusal (401)."""
         if not self._digests:
             return peer_of(scope)
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -164,7 +167,7 @@ class Gate:
         return candidate
 
     def _check_announced(self, headers: Headers, is_bodiless: bool) -> None:
-        """What the headers say of the body. Raises Refusal where that is too much, compressed, or out of place."""
+        """Check what the headers say of the body. Raises Refusal where it is too large, compressed, or out of place."""
         length = headers.get("content-length")
         if is_bodiless and (length not in (None, "0") or "transfer-encoding" in headers):
             raise Refusal(400, "send no body with this method", CLOSE)

@@ -52,7 +52,7 @@ class Guard:
 
 
 def in_front() -> list[Middleware]:
-    """For Serve: `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.admission.head:in_front`."""
+    """The guard, for Serve: `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.admission.head:in_front`."""
     return [Middleware(Guard)]
 
 

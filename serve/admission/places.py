@@ -15,7 +15,7 @@ from serve.settings import ServeSettings
 from serve.sharing.shares import Hold, Shares
 
 CLOSE = {"Connection": "close"}
-"""With a refusal that comes before the body was read: what is left of it is not wanted."""
+"""Header of a refusal that comes before the body was read: the rest of the body is not wanted."""
 
 
 class Admission:

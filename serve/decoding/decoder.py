@@ -177,7 +177,7 @@ def _limit_data(num_bytes: int) -> None:
 
 def main() -> None:
     """The template, with its ingress on the standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of a group; the ingress ends in its way
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of a group; the ingress ends by itself
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever the thread that started it keeps from itself
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a decoder is one of several; each thread's stack counts as memory

@@ -131,7 +131,7 @@ class _Decoder:
 
 
 class Decoders:
-    """At most `count` processes; each image has one for itself. Lives in one event loop.
+    """The processes that decode, `count` at most; each image has one for itself. Lives in one event loop.
 
     Whoever asks while all are busy waits, in the order of asking.
     """

@@ -32,7 +32,7 @@ CONNECT_S = 4.0
 
 
 class BadAnswer(Exception):
-    """What a server sends is no HTTP, or more of it than an image takes."""
+    """A server sends no HTTP, or more around the image than is allowed."""
 
 
 class Download:

@@ -52,7 +52,7 @@ class Allowance:
 
     @contextmanager
     def part(self) -> Iterator[ImageAllowance]:
-        """An image's part of it, given back unless the image is kept."""
+        """One image's part of the allowance, given back unless the image is kept."""
         part = ImageAllowance(self)
         try:
             yield part

@@ -24,7 +24,7 @@ MIN_CALLS = 2
 
 
 class QueueFull(Exception):
-    """More images wait than are allowed to, of this caller or of all."""
+    """Too many images wait, of this caller or of all."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """Prepared images of many callers -> assessments: the process that holds the assessor.
 
-The same loading, boundary and time limit as in the scoring job. A batch that takes too long, or breaks the device, ends
-this process; Serve starts another, and the ingress tries again what was lost (see dispatch).
+The assessor is loaded, isolated from what a single image does to it, and timed as in the scoring job. A batch that
+takes too long, or breaks the device, ends this process; Serve starts another, and the ingress tries again what was
+lost (see dispatch).
 """
 
 from __future__ import annotations

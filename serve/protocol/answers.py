@@ -32,7 +32,7 @@ class Size(TypedDict, total=False):
 
 
 class Probs(TypedDict, total=False):
-    """By dimension, the probabilities of the levels, worst to best; where they were asked for."""
+    """Probabilities of the levels, worst to best, by dimension; there where they were asked for."""
 
     probs: dict[str, list[float]]
 
@@ -43,9 +43,9 @@ class Scored(Size, Probs):
 
     status: Literal["scored"]
     scores: dict[str, float]
-    """By dimension, 1 (worst) to 5 (best)."""
+    """Expected level by dimension, 1 (worst) to 5 (best)."""
     std: dict[str, float]
-    """By dimension, the spread of the level distribution, 0 (sure) to 2."""
+    """Spread of the level distribution by dimension, 0 (sure) to 2."""
     reward: float
     """Fused score of all dimensions, 1 (worst) to 5 (best)."""
 
@@ -78,7 +78,7 @@ class Ranking(TypedDict):
     """Places of the images that have a reward, best first."""
     best: int | None
     rewards: list[float | None]
-    """In the order in which the images were sent."""
+    """One per image, in the order in which they were sent; null for an image without scores."""
 
 
 class Answer(Head):

@@ -85,7 +85,7 @@ def unirl_answer(model: Model, results: Sequence[ImageResult]) -> UniRlAnswer:
 
 
 class FlowFactoryBody(FewFields):
-    """Its client always names all modalities; those that are not pictures must be null."""
+    """What Flow-Factory asks. Its client always names all modalities; those that are not pictures must be null."""
 
     prompt: list[str] = Field(fail_fast=True)
     image: list[str] = Field(min_length=1, fail_fast=True)

@@ -115,7 +115,7 @@ def _parts(body: bytes, strings: LongStrings, room: Room) -> Iterator[bytes]:
 
 
 def _end(body: bytes, begin: int, max_quotes: int) -> tuple[int, int]:
-    """Where the quote stands that ends a string, and how many were looked at."""
+    """The place of the quote that ends a string, and the number of quotes that were looked at."""
     at = begin
     for num_seen in range(1, max_quotes + 1):
         quote = body.find(b'"', at)

@@ -101,7 +101,7 @@ def parts_of(body: bytes, boundary: bytes, max_parts: int) -> Iterator[Part]:
 
 
 def _first(body: bytes, delimiter: bytes) -> int:
-    """Where the first delimiter ends; line breaks may stand before it."""
+    """The place where the first delimiter ends; line breaks may stand before it."""
     start = body[: 2 * len(delimiter)].lstrip(b"\r\n")
     if not start.startswith(delimiter[2:]):
         raise _malformed()
@@ -109,7 +109,7 @@ def _first(body: bytes, delimiter: bytes) -> int:
 
 
 def _headers(body: bytes, at: int) -> tuple[dict[bytes, bytes], int]:
-    """Those that begin with the line break there, and where the content begins."""
+    """The headers of the part whose head begins at a place, and the place where its content begins."""
     end = body.find(b"\r\n\r\n", at, at + MAX_HEAD_BYTES)
     if end < 0:
         is_cut = len(body) - at < MAX_HEAD_BYTES
@@ -128,7 +128,7 @@ def _headers(body: bytes, at: int) -> tuple[dict[bytes, bytes], int]:
 
 
 def _find(body: bytes, wanted: bytes, at: int) -> int:
-    """Where it stands first, or -1."""
+    """The first place of what is wanted, or -1."""
     while at < len(body):
         found = body.find(wanted, at, at + WINDOW_BYTES + len(wanted) - 1)
         if found >= 0:

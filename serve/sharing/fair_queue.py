@@ -30,7 +30,7 @@ class Turn(Generic[T]):
     item: T
     number: int
     begin: float = 0.0
-    """On the clock; of the first in its caller's line only."""
+    """Time on the queue's clock; set for the first in its caller's line only."""
     is_ready: bool = False
     """Whether it competes with the first of other lines."""
     passed: int = 0
