@@ -39,11 +39,11 @@ QUIET = LoggingConfig(enable_access_log=False)
 """What is asked is counted (see metrics); a line per request would cost more than the request's own parsing."""
 
 TURNED_AWAY_AT_ONCE = 1024
-"""Callers beyond `max_requests` who are being told so by one ingress: it takes a millisecond each."""
+"""Callers beyond `max_requests` whom one ingress is turning away, which takes a millisecond each."""
 
 HANDED_ON_AT_ONCE = 8192
-"""Requests that Serve's proxy has read the head of and hands on to an ingress, some 400 a second: of 1,200 that came in
-one moment, a tenth met a bound of 1,024 here, a good caller's among them. Each takes 60 kB."""
+"""Requests that Serve's proxy queues for one ingress, 60 kB each; it hands on some 400 a second. With a bound of 1,024
+it turned away a tenth of 1,200 that came in one moment, a good caller's among them."""
 
 
 class NotDeployable(CallerError, RayServeException):

@@ -1,7 +1,7 @@
 """A sum that may be held at once -> parts of it for callers, none of whom ever holds more than half.
 
-Who has to wait is served fairly (see fair_queue). What is too large for the moment is passed by smaller things, until
-as much as the whole has gone before it; then it is waited for.
+Who has to wait is served fairly (see fair_queue). An amount that is too large for the moment is overtaken by smaller
+ones, until these add up to the whole; then they wait for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Hold:
         self.amount = amount
 
     def shrink_to(self, amount: int) -> None:
-        """Give back all but this much (in all, if more was asked than is held: nothing happens)."""
+        """Give back all but this much; nothing happens where no more is held."""
         if amount < self.amount:
             surplus, self.amount = self.amount - amount, amount
             self._shares.give_back(self._caller, surplus)
