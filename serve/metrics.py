@@ -67,7 +67,7 @@ class Metrics:
     images: Counter[str] = field(default_factory=Counter)
     """`scored`, or the reason of the rejection."""
     retries: Counter[str] = field(default_factory=Counter)
-    """What was sent to a replica again, by why."""
+    """Groups of images that were sent to a replica again, by why."""
     turned_away: Counter[str] = field(default_factory=Counter)
     """Requests that met a limit of the moment (408, 429, 503), by which."""
     latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))

@@ -13,7 +13,7 @@ from iqa_core.records import Assessment, ImageHeader, Rejection
 from serve.settings import ServeSettings
 
 DECIMALS = 6
-"""More than float32 holds of a score between 1 and 5."""
+"""Decimals of the numbers in an answer: more than float32 holds of a score between 1 and 5."""
 
 
 @dataclass(frozen=True, slots=True)
