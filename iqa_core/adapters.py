@@ -61,7 +61,7 @@ def verl_compute_score(
     render: makes the image of a text, for generators whose solution is one (`solution_str`, which is all that verl 0.9
     knows). A solution that is an image (`solution_image`) needs none.
     rejected: what a solution without image or score counts as (its dimensions are NaN); None stops the run.
-    What is returned raises RunError there, and where a solution is a text and there is no `render`.
+    The function that is made raises RunError to stop the run, and on a text where there is no `render`.
     """
     dimensions: list[str] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iqa_core.answers import Score, models_of, scores_of
+from iqa_core.answers import Score, best_first, models_of, scores_of
 
 SCORED = {
     "status": "scored",
@@ -21,6 +21,11 @@ SCORED = {
 }
 REJECTED = {"status": "rejected", "reason": "corrupt", "detail": "it is cut"}
 ANSWER = {"fingerprint": "f", "rubric": "r", "results": [SCORED, REJECTED]}
+
+
+def test_equal_rewards_keep_their_order_and_what_has_none_has_no_place() -> None:
+    assert best_first([3.0, None, 4.0, 3.0, 4.5]) == [4, 2, 0, 3]
+    assert best_first([None]) == []
 
 
 def test_a_whole_answer_is_taken_and_what_is_new_in_it_passed_over() -> None:

@@ -27,7 +27,7 @@ FREE_CHUNKS = 1024
 MIN_CHUNK_BYTES = 256
 """Mean size of the chunks beyond FREE_CHUNKS: a chunk takes 15 µs of the event loop, be it of one byte."""
 MAX_ADDRESSES = 4
-"""Addresses of a host that are tried: each for its part of CONNECT_S, the last for what is left of the fetch."""
+"""Addresses of a host that are tried. Each has its part of CONNECT_S, but the last has what is left of the fetch."""
 CONNECT_S = 4.0
 
 
