@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,24 @@ from iqa_core.records import Assessment, Rejection
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+QUICK_S = 2.0
+"""For what starts nothing and reads nothing."""
+
+
 def command(*arguments: object, job: str = "score_corpus") -> list[str]:
     return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, arguments)]
+
+
+def help_of(job: str) -> tuple[str, float]:
+    """What --help prints, and the seconds of the quickest of three tries: a machine may be busy with something else."""
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        done = subprocess.run(command("--help", job=job), capture_output=True, text=True, cwd="/", check=True)
+        took.append(time.monotonic() - began)
+        if took[-1] < QUICK_S:
+            break
+    return done.stdout, min(took)
 
 
 def over(defaults: Sequence[object], *flags: object) -> list[str]:

@@ -18,13 +18,16 @@ from iqa_core.training.recipe import Recipe
 from iqa_core.training.samples import level_samples
 from iqa_core.training.task import TrainingTask
 
+STEPS, HALF = 14, 7
+"""Steps of a small run, and those after which it is kept and validated first."""
+
 SHORT = {
-    "max_steps": 20,
+    "max_steps": STEPS,
     "global_batch": 4,
     "micro_batch": 1,
     "learning_rate": 1e-3,
     "precision": "fp32",
-    "every": 10,
+    "every": HALF,
     "log_every": 1,
     "gradient_checkpointing": False,
     "targets": "linear",
