@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE as OVIS2_5
+from iqa_core.assessor.families import OVIS2_5
 from iqa_core.errors import CallerError, RunError
 from iqa_core.hub import HUB_NAME, fetch_from_hub
 

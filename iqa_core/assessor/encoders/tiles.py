@@ -21,7 +21,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, normalisation, split_prompts
-from iqa_core.assessor.preparing.tiling import Size, TilePlan, Tiling, unstacked
+from iqa_core.assessor.families import TILED
+from iqa_core.assessor.preparing.grids import Size
+from iqa_core.assessor.preparing.tiling import Arrangement, TilePlan, Tiling, unstacked
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 
 
@@ -35,7 +37,7 @@ class TileEncoder:
         self._tiling = tiling
         self._scale_C, self._shift_C = normalisation(processor.image_processor, model.device)
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
-        self._arranged = ARRANGEMENTS.get(model.config.model_type, _in_one_row)
+        self._arranged = ARRANGEMENTS[TILED[model.config.model_type].arrangement]
         self._suffixes_K: tuple[tuple[int, ...], ...] = ()
         self._known: dict[TilePlan, PromptTokens] = {}
         self._ints: dict[int, int] = {}
@@ -101,7 +103,7 @@ def _told(processor: Any, plan: TilePlan, size: Size, tile: Size) -> Any:
     return told
 
 
-def _in_one_row(pixels: Sequence[torch.Tensor], _sizes: Sequence[Size]) -> dict[str, torch.Tensor]:
+def _flat(pixels: Sequence[torch.Tensor], _sizes: Sequence[Size]) -> dict[str, torch.Tensor]:
     return {"pixel_values": torch.cat(list(pixels))}
 
 
@@ -124,9 +126,9 @@ def _with_mask(pixels: Sequence[torch.Tensor], _sizes: Sequence[Size]) -> dict[s
     }
 
 
-ARRANGEMENTS: Mapping[str, Callable[[Sequence[torch.Tensor], Sequence[Size]], dict[str, torch.Tensor]]] = {
-    "llava_onevision": _with_sizes,
-    "idefics3": _with_mask,
-    "smolvlm": _with_mask,
+ARRANGEMENTS: Mapping[Arrangement, Callable[[Sequence[torch.Tensor], Sequence[Size]], dict[str, torch.Tensor]]] = {
+    "flat": _flat,
+    "with_sizes": _with_sizes,
+    "with_mask": _with_mask,
 }
-"""By model_type of config.json, where tiles are not simply one after the other."""
+"""How a model takes the tiles of a batch -> its arguments."""

@@ -21,11 +21,8 @@ import torch
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from iqa_core.assessor.families import PACKED_DECODERS
 from iqa_core.assessor.fast.packing import Packing, attend, attend_last, packing_of
-
-PACKABLE = frozenset("llama mistral qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text".split())
-"""Model types of decoders built from the same parts: root mean square norms before attention and before a gated MLP,
-rotary positions over whole heads. That a decoder is equal to its packed form is checked when a checkpoint is loaded."""
 
 
 def is_packable(decoder: Any) -> bool:
@@ -33,7 +30,7 @@ def is_packable(decoder: Any) -> bool:
     config = decoder.config
     windows = [kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"]
     is_windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return config.model_type in PACKABLE and not windows and not is_windowed
+    return config.model_type in PACKED_DECODERS and not windows and not is_windowed
 
 
 class PackedDecoder:

@@ -27,10 +27,6 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 from iqa_core.assessor.fast.packed_decoder import Norm, gated_mlp, pairs_together, turned, turns_of
 from iqa_core.assessor.fast.segment_attention import Segments, attend_segments, segments_of
 
-FAMILY = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
-"""Model types whose towers `PackedTower` computes. Equality is checked when a checkpoint is loaded."""
-
-
 LINE = 64
 """Numbers of half precision in a line of a GPU's memory, 128 bytes."""
 

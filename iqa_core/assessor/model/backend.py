@@ -26,12 +26,11 @@ from iqa_core.assessor.encoders.ovis2_5 import Ovis2_5Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.encoders.tiles import TileEncoder
-from iqa_core.assessor.fast.packed_tower import FAMILY
+from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_way
 from iqa_core.assessor.model.processors import load_processor
-from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
@@ -159,11 +158,11 @@ class TransformersAssessor:
 
 
 def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
-    if isinstance(preparer, SmartResizePreparer) and model.config.model_type in FAMILY:
+    if isinstance(preparer, SmartResizePreparer) and model.config.model_type in QWEN2_VL:
         return PatchEncoder(processor, prompts_K, model)
     if isinstance(preparer, TilingPreparer):
         return TileEncoder(processor, prompts_K, model, preparer.tiling)
-    if model.config.model_type == MODEL_TYPE:
+    if model.config.model_type == OVIS2_5:
         return Ovis2_5Encoder(processor, prompts_K, model)
     return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.assessor.checkpoint.files import read_json
-from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
+from iqa_core.assessor.families import OVIS2_5
 from iqa_core.errors import CallerError
 
 
@@ -70,7 +70,7 @@ def _image_processor(folder: Path) -> Any:
 
 
 def _is_ovis2_5(folder: Path) -> bool:
-    return read_json(folder / "config.json").get("model_type") == MODEL_TYPE
+    return read_json(folder / "config.json").get("model_type") == OVIS2_5
 
 
 def _image_and_text_only(processor_class: Any) -> Any:

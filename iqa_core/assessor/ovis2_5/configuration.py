@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig, Qwen3Config
 
-from iqa_core.assessor.ovis2_5.sizes import MERGE, MODEL_TYPE, PATCH
+from iqa_core.assessor.families import OVIS2_5
+from iqa_core.assessor.ovis2_5.sizes import MERGE, PATCH
 
 IMAGE_ID = -300
 """What stands in the input ids where a visual token goes: below the vocabulary, so that no text can be taken for it."""
@@ -79,7 +80,7 @@ class Ovis2_5VisionConfig(PreTrainedConfig):
 class Ovis2_5Config(PreTrainedConfig):
     """The whole model; `auto_map` (Python code beside the weights) is kept when saving, and never run."""
 
-    model_type = MODEL_TYPE
+    model_type = OVIS2_5
     sub_configs: ClassVar = {"vit_config": Ovis2_5VisionConfig, "llm_config": Qwen3Config}
     attribute_map: ClassVar = {"text_config": "llm_config", "vision_config": "vit_config"}
 

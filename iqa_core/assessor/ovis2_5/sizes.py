@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-MODEL_TYPE = "ovis2_5"
 PATCH = 16
 MERGE = 2
 """Patches along each side of what becomes one visual token."""

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from iqa_core.assessor.checkpoint.files import read_json
+from iqa_core.assessor.families import OVIS2_5, QWEN2_VL, TILED
 from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
-from iqa_core.assessor.preparing.tiling import TilePlan, Tiling, stacked, tiling_of, unstacked
+from iqa_core.assessor.preparing.tiling import TilePlan, Tiling, stacked, unstacked
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 MARKUP_TOKENS = 16
 BYTES_PER_TOKEN = 4
 
-QWEN_MODEL_TYPES = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
 QWEN_PROCESSOR = "Qwen2VLImageProcessor"
 """Also the beginning of its variants' names: ...Fast and ...Pil."""
 
@@ -189,12 +189,13 @@ def make_preparer(folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels:
     processor = read_json(folder / "processor_config.json")
     vision = processor.get("image_processor") or read_json(folder / "preprocessor_config.json")
     cost = TokenCost.of(rubric)
-    if model.get("model_type") == ovis2_5.MODEL_TYPE:
+    model_type = str(model.get("model_type"))
+    if model_type == OVIS2_5:
         return _smart_resize({**OVIS2_5_DEFAULTS, **vision}, cost, limits, max_pixels, Ovis2_5Preparer)
-    name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model.get("model_type") in QWEN_MODEL_TYPES else "")
+    name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model_type in QWEN2_VL else "")
     if name.startswith(QWEN_PROCESSOR) and vision.get("do_resize", True):
         return _smart_resize(vision, cost, limits, max_pixels)
-    if tiling := tiling_of(model, processor, vision):
+    if model_type in TILED and (tiling := TILED[model_type].tiling(processor, vision)):
         return TilingPreparer(limits, cost, max_pixels, tiling)
     sources = (processor, model, model.get("text_config", {}))
     counts = [source.get(key) for source in sources for key in ("image_seq_len", "image_seq_length")]
