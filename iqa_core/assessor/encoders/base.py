@@ -2,7 +2,7 @@
 
 `processor.py` is for any model: the checkpoint's own processor does all of it, once per image. The others normalise on
 the device and make token ids without the processor: `patches.py` for the Qwen2-VL family, `tiles.py` for models that
-cut a picture into tiles, `ovis2_5.py` for Ovis2.5.
+cut a picture into tiles, `ovis2_5/encoder.py` for Ovis2.5.
 
 Shape suffixes: N images, K prompts, A axes of rotary positions, C channels.
 """

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
-from iqa_core.assessor.encoders.ovis2_5 import Ovis2_5Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.encoders.tiles import TileEncoder
@@ -31,6 +30,7 @@ from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_way
 from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
