@@ -1,8 +1,8 @@
 """A checkpoint's model_type -> which of our own parts it gets in place of transformers'. No torch.
 
-The one place that knows model types. A type that is not here needs no code: its own processor and transformers' forward
-do everything. `PackedTower` and `PackedDecoder` are tried against transformers' forward when a checkpoint is loaded, and
-not used where they differ; preparers and encoders are not, so their tests compare them with transformers' processors.
+The one place that knows model types. A type that is not here needs no code: its own processor and transformers'
+forward do everything. `PackedTower` and `PackedDecoder` are tried against that forward when a checkpoint is loaded, and
+not used where they differ; preparers and encoders are compared with transformers' processors by their tests alone.
 """
 
 from __future__ import annotations

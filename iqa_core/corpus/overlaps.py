@@ -24,39 +24,39 @@ from iqa_core.storage.stores import S3_SCHEMES
 FOLDERS_KNOWN = 65_536
 """Whose numbers are kept: files of one folder follow one another in a listing."""
 
-Place = tuple[int, int]
+FolderId = tuple[int, int]
 """Device and number of a folder."""
 
-PlaceOf = Callable[[bytes], Place | None]
+FolderIdOf = Callable[[bytes], FolderId | None]
 
 
 def distinct_inputs(inputs: Sequence[str]) -> list[str]:
     """Their URIs, each place once: what lies in the folder of another input is spelt as from there, by the first."""
     given = list(dict.fromkeys(map(absolute, inputs)))
-    folders: dict[Place, str] = {}
+    folders: dict[FolderId, str] = {}
     files: dict[str, str] = {}
     schemes: dict[str, str] = {}
     for uri in given:
-        if is_local(uri) and (place := _place_of(_path(uri))) is not None:
+        if is_local(uri) and (place := _folder_id(_path(uri))) is not None:
             folders.setdefault(place, uri)
     return list(dict.fromkeys(_respelt(uri, folders, files, schemes) for uri in given))
 
 
-def _respelt(uri: str, folders: dict[Place, str], files: dict[str, str], schemes: dict[str, str]) -> str:
+def _respelt(uri: str, folders: dict[FolderId, str], files: dict[str, str], schemes: dict[str, str]) -> str:
     if uri.startswith(S3_SCHEMES):
         scheme, _, rest = uri.partition("://")
         return f"{schemes.setdefault(rest.partition('/')[0], scheme)}://{rest}"
     if not is_local(uri):
         return uri
     real: bytes = os.path.realpath(_path(uri))
-    if _place_of(real) is None and extension(os.fsdecode(real)) != extension(uri):
+    if _folder_id(real) is None and extension(os.fsdecode(real)) != extension(uri):
         return uri  # a link to a file that is known by the link's name alone
     for above in _from_the_root(real):
-        place = _place_of(above)
+        place = _folder_id(above)
         if place is not None and (root := folders.get(place)) is not None:
             below = real[len(above) :].lstrip(b"/")
             return local_uri(os.path.join(_path(root), below)) if below else root
-    return uri if _place_of(real) is not None else files.setdefault(local_uri(real), uri)
+    return uri if _folder_id(real) is not None else files.setdefault(local_uri(real), uri)
 
 
 def lies_in(uri: str, folder: str) -> bool:
@@ -74,18 +74,20 @@ def without_listed(
     kept: URIs of those that stay all the same; looked at when each comes.
     In memory are 16 bytes for each row of these lists, read when the first loose image comes.
     """
-    place_of = lru_cache(FOLDERS_KNOWN)(_place_of)
+    folder_id_of = lru_cache(FOLDERS_KNOWN)(_folder_id)
     listed: NDArray[np.bytes_] | None = None
     for source in sources:
         if source.kind is Kind.IMAGE and source.uri not in kept:
             if listed is None:
-                listed = _listed(storage, inputs, options, place_of)
-            if len(listed) and _has(listed, _digest(source.uri, place_of)):
+                listed = _listed(storage, inputs, options, folder_id_of)
+            if len(listed) and _has(listed, _digest(source.uri, folder_id_of)):
                 continue
         yield source
 
 
-def _listed(storage: Storage, inputs: Sequence[str], options: ReadOptions, place_of: PlaceOf) -> NDArray[np.bytes_]:
+def _listed(
+    storage: Storage, inputs: Sequence[str], options: ReadOptions, folder_id_of: FolderIdOf
+) -> NDArray[np.bytes_]:
     """Digests of all images that lists name, sorted."""
     found = bytearray()
     for given in inputs:
@@ -93,7 +95,7 @@ def _listed(storage: Storage, inputs: Sequence[str], options: ReadOptions, place
             continue
         with suppress(Missing, Forbidden, FetchFailed):  # it is told where it is planned
             for uri in image_uris(storage, given, entry.size or 0, options):
-                found += _digest(uri, place_of)
+                found += _digest(uri, folder_id_of)
     return np.sort(np.frombuffer(bytes(found), "S16"))
 
 
@@ -103,11 +105,11 @@ def _has(sorted_N: NDArray[np.bytes_], digest: bytes) -> bool:
     return place < len(sorted_N) and bool(sorted_N[place] == wanted[0])
 
 
-def _digest(uri: str, place_of: PlaceOf) -> bytes:
+def _digest(uri: str, folder_id_of: FolderIdOf) -> bytes:
     """Of what it is known by; 16 bytes, of which no two are the same by chance."""
     if is_local(uri):
         folder, name = os.path.split(_path(absolute(uri)))
-        known = b"%r/%s" % (place_of(folder) or folder, name)
+        known = b"%r/%s" % (folder_id_of(folder) or folder, name)
     else:
         known = uri.replace("s3a://", "s3://", 1).encode("utf-8", "surrogatepass")
     return blake2b(known, digest_size=16).digest()
@@ -123,7 +125,7 @@ def _from_the_root(path: bytes) -> Iterator[bytes]:
     yield from (b"/", *(path[:cut] for cut in cuts), path)
 
 
-def _place_of(path: bytes) -> Place | None:
+def _folder_id(path: bytes) -> FolderId | None:
     """None for what is no folder, or nothing that can be looked at."""
     try:
         return (found.st_dev, found.st_ino) if os.path.isdir(path) and (found := os.stat(path)).st_ino else None

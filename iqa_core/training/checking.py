@@ -12,7 +12,7 @@ from typing import Literal
 
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, Rejection
-from iqa_core.training.encoding import SampleEncoder, read_image
+from iqa_core.training.sample_encoder import SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample
 
 READERS = 8

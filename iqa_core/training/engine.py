@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from iqa_core.training.encoding import Batch
 from iqa_core.training.objective import Losses, losses
 from iqa_core.training.parts import trainable
 from iqa_core.training.recipe import Recipe
+from iqa_core.training.sample_encoder import Batch
 
 STATE = "state"
 """Folder of a checkpoint with every worker's share of weights and optimizer."""

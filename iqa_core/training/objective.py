@@ -9,7 +9,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iqa_core.training.encoding import IGNORED, Batch
+from iqa_core.training.sample_encoder import IGNORED, Batch
 
 if TYPE_CHECKING:
     import torch

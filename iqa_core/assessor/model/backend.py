@@ -28,7 +28,7 @@ from iqa_core.assessor.encoders.tiles import TileEncoder
 from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
 from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_way
+from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
@@ -41,7 +41,7 @@ from iqa_core.rubrics import Rubric
 TOO_LARGE = Rejection(Reason.ASSESSOR_FAILED, "the image alone does not fit into the memory of the device")
 
 PROBABILITY_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
-"""Between the shared way and one prompt at a time, when a checkpoint is loaded."""
+"""Largest difference of a strategy from one forward per prompt, tried when a checkpoint is loaded; by dtype."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
@@ -80,7 +80,7 @@ class TransformersAssessor:
         self.model = model.eval()
         self._encoder = make_encoder(processor, prompts_K, model, preparer)
         probe = [preparer.prepare(image) for image in probe_images()]
-        self._way = choose_way(model, self._encoder, probe, PROBABILITY_TOLERANCE[model.dtype])
+        self._strategy = choose_strategy(model, self._encoder, probe, PROBABILITY_TOLERANCE[model.dtype])
 
     @classmethod
     def load(
@@ -129,7 +129,7 @@ class TransformersAssessor:
 
     def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
         """Whether so many images with so many tokens are padded too much by a longer one; text is left out of it."""
-        if not self._way.pads:
+        if not self._strategy.pads:
             return False
         visual = longest - self.preparer.cost.text_tokens
         padding = count * longest - tokens
@@ -148,13 +148,13 @@ class TransformersAssessor:
     def level_logits(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Logits of the level words, worst to best, shape (N, K, L), of one batch of prepared images."""
         with _without_denormals():
-            logits_NKV = self._way.logits(self._encoder(images))
+            logits_NKV = self._strategy.logits(self._encoder(images))
         return np.asarray(self._columns.of(logits_NKV).numpy())
 
     @property
     def tokens(self) -> TokenCount:
         """What went through the language model so far."""
-        return self._way.count
+        return self._strategy.count
 
 
 def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
