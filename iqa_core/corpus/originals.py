@@ -27,7 +27,7 @@ LOCATOR = ("source", "offset", "length", "row", "sha256")
 """Columns of the score table that say where an image lies."""
 
 GAP_BYTES = 256 * 2**10
-"""Largest gap between two wanted members of a tar that one request spans: reading it costs less than another request."""
+"""Largest gap between two wanted members of a tar that one request spans: reading it costs less than a request."""
 
 GAP_ROWS = 64
 """Largest gap between two wanted rows of a table that one read spans."""
