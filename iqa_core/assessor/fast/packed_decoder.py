@@ -1,13 +1,13 @@
-"""Embedded prompts that share their beginnings -> hidden states where the level words come, in one forward pass.
+"""Embedded prompts that share prefixes -> hidden states of the prompts' last tokens, in one forward pass.
 
-Takes over the weights of a decoder of transformers and stands in for its forward. All tokens of a batch that are not
-padding lie in one flat sequence (see packing), so everything but attention is one matrix product over all of them, and
-no second pass over the weights is needed for the suffixes. The last layer computes keys and values for all tokens, and
-the rest for the last tokens of the prompts alone.
+`PackedDecoder` uses the weights of a decoder of transformers and replaces its forward. All tokens of a batch lie in one
+flat sequence without padding (see packing), so everything but attention is one matrix product over all of them, and
+suffixes need no second pass over the weights. The last layer computes keys and values for all tokens, and the rest for
+the last tokens of the prompts alone.
 
-Projections of query, key and value are one matrix. Its rows are put in another order, in which the two numbers that a
-rotary position turns stand together: then turning is one complex product. One thread, 585 tokens, 12 heads of 32: 0.11
-ms instead of 0.60. Queries and keys change alike, so their products stay.
+The projections of query, key and value are fused into one matrix. Its rows are reordered so that the two numbers of a
+rotary pair are neighbours, and a rotation is one complex product: one thread, 585 tokens, 12 heads of 32, 0.11 ms
+instead of 0.60. Queries and keys are reordered alike, so their products stay the same.
 
 Shape suffixes: S tokens of the flat sequence, D width of the model, H heads, G heads of keys and values, E width of a
 head, A axes of rotary positions (3 where images have rows and columns), R rows that are read, N images, T padded.
@@ -34,7 +34,7 @@ def is_packable(decoder: Any) -> bool:
 
 
 class PackedDecoder:
-    """A decoder's weights, used on flat sequences."""
+    """A decoder's forward on flat sequences, with the decoder's own weights."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -42,10 +42,10 @@ class PackedDecoder:
         self._norm = Norm(decoder.norm)
         self._is_multi_axis = "mrope_section" in (getattr(decoder.config, "rope_parameters", None) or {})
         self.packing: Packing | None = None
-        """Of the batch that comes next."""
+        """Packing of the next batch; the caller sets it before each forward."""
 
     def release(self) -> None:
-        """Let go of the decoder's projections that were copied; its own forward cannot be used any more."""
+        """Free the decoder's projections, which were copied; its own forward cannot be used afterwards."""
         for layer in self._decoder.layers:
             for name in ("q_proj", "k_proj", "v_proj"):
                 delattr(layer.self_attn, name)
@@ -60,8 +60,8 @@ class PackedDecoder:
     ) -> BaseModelOutputWithPast:
         """Hidden states of the last tokens of all prompts, shape (N, K, D), from embeddings (N, T, D).
 
-        position_ids: (N, T) or (A, N, T); None counts tokens. The last two arguments are those of Qwen3-VL: what is
-        added to the visual tokens after each of the first layers.
+        position_ids: (N, T) or (A, N, T); None counts tokens. The last two arguments are Qwen3-VL's: which tokens are
+        visual, and what is added to them after each of the first layers.
         """
         packing = self.packing
         assert packing is not None, "the lengths of the prompts come first"
@@ -95,31 +95,31 @@ class PackedDecoder:
 def _brought(
     device: torch.device, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing
 ) -> tuple[torch.Tensor, torch.Tensor, Packing]:
-    """What a layer is given, on its device: layers may be spread over several."""
+    """A layer's arguments on its device: layers may be spread over several devices."""
     if hidden_SD.device == device:
         return hidden_SD, turns, packing
     return hidden_SD.to(device), turns.to(device), packing_of(packing.images, device)
 
 
 def turns_of(cos_SE: torch.Tensor, sin_SE: torch.Tensor) -> torch.Tensor:
-    """Rotary positions in the form that `turned` takes, complex (S, 1, E/2); both halves of a head turn alike."""
+    """Rotary positions as `turned` takes them, complex (S, 1, E/2); both halves of a head have the same angles."""
     half = cos_SE.shape[-1] // 2
     return torch.complex(cos_SE[:, :half].float(), sin_SE[:, :half].float())[:, None]
 
 
 def turned(heads_SHE: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Queries or keys, in the order of `pairs_together`, turned by their rotary positions in float32."""
+    """Queries or keys, in the order of `pairs_together`, rotated by their positions in float32."""
     pairs = torch.view_as_complex(heads_SHE.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(heads_SHE.dtype)
 
 
 def pairs_together(rows: torch.Tensor, width: int) -> torch.Tensor:
-    """Rows of queries or keys with heads of a width, reordered: 0, E/2, 1, E/2 + 1, …"""
+    """Rows of a projection of queries or keys, reordered in each head of a width: 0, E/2, 1, E/2 + 1, …"""
     return rows.unflatten(0, (-1, 2, width // 2)).transpose(1, 2).flatten(0, 2)
 
 
 class PackedLayer:
-    """One layer: attention and a gated MLP, each behind a norm and added to what came in."""
+    """One layer: attention and a gated MLP, each behind a norm and with a residual connection."""
 
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
@@ -136,6 +136,7 @@ class PackedLayer:
 
     @property
     def device(self) -> torch.device:
+        """Device of its weights."""
         return self._weight.device
 
     def __call__(self, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing) -> torch.Tensor:
@@ -147,7 +148,7 @@ class PackedLayer:
         return self._finish(hidden_SD, attended_SHE)
 
     def last(self, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """Only what the last tokens of the prompts need, shape (R, D)."""
+        """The layer's output for the last tokens of the prompts alone, shape (R, D)."""
         width = self._num_heads * self._head_width
         normed_SD = self._norm(hidden_SD)
         bias = (None, None) if self._bias is None else (self._bias[:width], self._bias[width:])
@@ -191,7 +192,7 @@ class PackedLayer:
 
 
 class Norm:
-    """A root mean square norm of transformers in one kernel."""
+    """A root mean square norm of transformers, in one kernel."""
 
     def __init__(self, norm: Any, weight: torch.Tensor | None = None) -> None:
         self._weight = norm.weight.detach() if weight is None else weight
@@ -202,7 +203,7 @@ class Norm:
 
 
 def gated_mlp(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """A gated MLP of transformers, in place: new tensors for activation and product took a quarter of its time."""
+    """A gated MLP of transformers; activation and product are in place, as new tensors took a quarter of its time."""
     gate = mlp.gate_proj(hidden)
     gate = functional.silu(gate, inplace=True) if isinstance(mlp.act_fn, torch.nn.SiLU) else mlp.act_fn(gate)
     projected: torch.Tensor = mlp.down_proj(gate.mul_(mlp.up_proj(hidden)))

@@ -1,10 +1,11 @@
-"""A vision tower of the Qwen2-VL family -> the same function, several times as fast, on the same weights.
+"""A vision tower of the Qwen2-VL family -> the same function on the same weights, several times as fast.
 
-- Patches are embedded by a matrix product instead of a convolution, from one frame instead of two equal ones.
-- Attention over windows and images is one call per distinct length, or one in all on a GPU, instead of one for each.
-- Rotary positions are one complex product in float32 (see packed_decoder), norms and gated MLPs have fewer passes.
-- A gated MLP of odd width, as 3,420 of Qwen2.5-VL, is padded with zeros: a GPU's fast matrix products want whole lines.
-- What follows from an image's size alone (order, windows, positions) is made once per size.
+- A matrix product embeds patches instead of a convolution, from one frame instead of two equal ones.
+- Attention over windows and images takes one call per distinct length, or a single one on a GPU, instead of one each.
+- Rotary positions are one complex product in float32 (see packed_decoder); norms and gated MLPs make fewer passes.
+- A gated MLP of uneven width, as 3,420 of Qwen2.5-VL, is padded with zeros: fast matrix products on a GPU need widths
+  of whole memory lines.
+- Order, windows and positions, which follow from an image's size alone, are made once per size.
 
 Shape suffixes: S patches of all images, M groups of patches that become one token, D width of the tower, H heads, E
 width of a head, C * P * P numbers of one patch.
@@ -28,31 +29,31 @@ from iqa_core.assessor.fast.packed_decoder import Norm, gated_mlp, pairs_togethe
 from iqa_core.assessor.fast.segment_attention import Segments, attend_segments, segments_of
 
 LINE = 64
-"""Numbers of half precision in a line of a GPU's memory, 128 bytes."""
+"""Numbers in half precision that fill a line of a GPU's memory, 128 bytes."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What follows from the sizes of images; tensors on the device."""
+    """Order, windows and positions of the patches of images of given sizes; tensors on the device."""
 
     turns: torch.Tensor
-    """Rotary positions, as `turned` takes them, in the tower's order."""
+    """Rotary positions as `turned` takes them, in the tower's order."""
     images: tuple[int, ...]
-    """Patches of each image."""
+    """Number of patches of each image."""
     windows: tuple[int, ...] = ()
-    """Patches of each window, in the tower's order."""
+    """Number of patches of each window, in the tower's order; empty for a tower without windows."""
     order_S: torch.Tensor | None = None
-    """Patches as they come, put into the tower's order."""
+    """Index that puts patches into the tower's order, window by window."""
     back_M: torch.Tensor | None = None
-    """Tokens from the tower's order into the one in which they came."""
+    """Index that puts tokens back into the order of their patches."""
     corners: torch.Tensor | None = None
-    """Rows of the learned positions around each patch, (S, 4)."""
+    """Rows of the four learned positions around each patch, (S, 4)."""
     weights: torch.Tensor | None = None
-    """Of those rows, (S, 4)."""
+    """Interpolation weights of those rows, (S, 4)."""
 
 
 class PackedTower:
-    """Stands in for a tower's forward, on its weights."""
+    """A tower's forward on packed patches, with the tower's own weights."""
 
     def __init__(self, tower: Any) -> None:
         convolution = tower.patch_embed.proj
@@ -65,7 +66,7 @@ class PackedTower:
         self._of_size = lru_cache(maxsize=512)(self._geometry)
 
     def release(self) -> None:
-        """Let go of the tower's weights that were copied; its own forward cannot be used any more."""
+        """Free the tower's weights that were copied; its own forward cannot be used afterwards."""
         for block in self._blocks:
             block.release()
 
@@ -91,7 +92,7 @@ class PackedTower:
         return BaseModelOutputWithPooling(pooler_output=merged_MD)
 
     def _geometry(self, size: tuple[int, int]) -> Geometry:
-        """Of one image of so many rows and columns of patches."""
+        """Geometry of one image with so many rows and columns of patches."""
         tower, merge = self._tower, self._tower.spatial_merge_size
         device, dtype = self._patch_weight.device, self._patch_weight.dtype
         grid = torch.tensor([(1, *size)])
@@ -117,7 +118,7 @@ class PackedTower:
 
 
 def _joined(parts: Sequence[Geometry]) -> Geometry:
-    """Images one after another."""
+    """Geometry of images one after another."""
     if len(parts) == 1:
         return parts[0]
     sizes = [sum(part.images) for part in parts]
@@ -134,14 +135,14 @@ def _joined(parts: Sequence[Geometry]) -> Geometry:
 
 
 def _shifted(parts: Iterable[torch.Tensor | None], sizes: Sequence[int]) -> torch.Tensor | None:
-    """Indices of parts as indices of the whole."""
+    """Indices into parts, joined as indices into the whole."""
     begins = [sum(sizes[:i]) for i in range(len(sizes))]
     moved = [part + begin for part, begin in zip(parts, begins, strict=True) if part is not None]
     return torch.cat(moved) if moved else None
 
 
 class PackedBlock:
-    """Attention inside segments and an MLP, each behind a norm and added to what came in."""
+    """One block: attention inside segments and an MLP, each behind a norm and with a residual connection."""
 
     def __init__(self, block: Any) -> None:
         attention, mlp = block.attn, block.mlp
@@ -158,6 +159,7 @@ class PackedBlock:
             self._copied += [] if wide is mlp else [(mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
 
     def release(self) -> None:
+        """Free the block's weights that were copied."""
         for module, name in self._copied:
             delattr(module, name)
 
@@ -170,7 +172,7 @@ class PackedBlock:
 
 
 def widened(mlp: Any) -> Any:
-    """A gated MLP whose inner width is a multiple of `LINE`; the same one if it is already."""
+    """A gated MLP padded with zeros to an inner width that is a multiple of LINE; itself if it is one already."""
     missing = -mlp.gate_proj.out_features % LINE
     if not missing:
         return mlp
@@ -189,6 +191,6 @@ def _padded(layer: Any, rows: int, columns: int) -> Callable[[torch.Tensor], tor
 
 
 def _in_pairs(rows: torch.Tensor, width: int) -> torch.Tensor:
-    """Queries and keys of a common projection with the numbers of a pair together; values as they are."""
+    """Rows of a fused projection: those of queries and keys in the order of `pairs_together`, values as they are."""
     query, key, value = rows.chunk(3)
     return torch.cat([pairs_together(query, width), pairs_together(key, width), value])

@@ -88,6 +88,7 @@ class OneTile(Tiling):
     markup_tokens: int
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The picture as one tile."""
         return self._plan((self.tile,), (1, 1), overview=False, markup=self.markup_tokens)
 
 
@@ -99,6 +100,7 @@ class ClosestGrid(Tiling):
     max_tiles: int
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The closest grid; an overview beside several tiles."""
         grid = closest_grid((height, width), self.tile, self.min_tiles, self.max_tiles)
         return self._plan((self._filled(grid),), grid, overview=grid != (1, 1), markup=2)
 
@@ -115,6 +117,7 @@ class CoveringGrid(Tiling):
     overview_is_first = True
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The smallest covering grid; an overview beside several tiles, and a mark behind each tile."""
         if self.is_covering:
             grid = covering_grid((height, width), self.tile[0], self.max_tiles)
         else:
@@ -135,6 +138,7 @@ class BestCanvas(Tiling):
     overview_is_first = True
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The best canvas with an overview; markup is among the visual tokens."""
         canvas = best_canvas((height, width), self.canvases)
         grid = canvas[0] // self.tile[0], canvas[1] // self.tile[1]
         visual_tokens = self.tokens_per_tile + self._unpadded_tokens(height, width, grid) - self.drops_one
@@ -166,6 +170,7 @@ class LongestEdge(Tiling):
     overview_is_of_resized = True
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The scaled picture in whole tiles, each with tags; an overview beside several tiles."""
         scaled = scaled_to((height, width), self.longest_edge)
         if not self.splits:
             return self._plan((scaled, self.tile), (1, 1), overview=False, markup=3)
@@ -262,12 +267,14 @@ class TilingFamily:
 
 
 def internvl(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
-    settings.pop("crop_to_patches", None)  # its processor asks for it whatever stands there
+    """Tiling of InternVL's GotOcr2ImageProcessor."""
+    settings.pop("crop_to_patches", None)  # InternVL's processor sets it, whatever the file says
     fewest, most = settings.pop("min_patches", 1), settings.pop("max_patches", 12)
     return ClosestGrid(_sides(settings), resample, int(processor.get("image_seq_length", 256)), fewest, most)
 
 
 def ovis2(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of Ovis2's image processor."""
     fewest, most = settings.pop("min_patches", 1), settings.pop("max_patches", 12)
     most = most if settings.pop("crop_to_patches", False) else 1
     is_covering = settings.pop("use_covering_area_grid", True)
@@ -276,6 +283,7 @@ def ovis2(settings: dict[str, Any], processor: Mapping[str, Any], resample: int)
 
 
 def llava_onevision(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of LLaVA-OneVision's image processor. Raises ValueError on canvases that are not made of square tiles."""
     tile = _sides(settings)
     canvases = tuple((int(height), int(width)) for height, width in settings.pop("image_grid_pinpoints"))
     if tile[0] != tile[1] or any(side % tile[0] for canvas in canvases for side in canvas):
@@ -286,17 +294,20 @@ def llava_onevision(settings: dict[str, Any], processor: Mapping[str, Any], resa
 
 
 def idefics3(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of the image processors of Idefics3 and SmolVLM."""
     [side], [longest] = (_lengths(settings.pop(name), "longest_edge") for name in ("max_image_size", "size"))
     splits = settings.pop("do_image_splitting", True)
     return LongestEdge((side, side), resample, int(processor.get("image_seq_len", 169)), longest, splits)
 
 
 def gemma3(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
-    settings.pop("image_seq_length", None)  # its processor has its own
+    """Tiling of Gemma 3's image processor, without pan and scan."""
+    settings.pop("image_seq_length", None)  # Gemma 3's processor takes its own setting of that name
     return OneTile(_sides(settings), resample, int(processor.get("image_seq_length", 256)), markup_tokens=6)
 
 
 def paligemma(settings: dict[str, Any], _processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of PaliGemma's SiglipImageProcessor."""
     return OneTile(_sides(settings), resample, settings.pop("image_seq_length"), markup_tokens=2)
 
 
