@@ -138,7 +138,7 @@ class Beside:
         return cls(storage, options, listing, frozenset(map(absolute, inputs)))
 
     def __call__(self, folder: str, sources: Iterator[Source]) -> Iterator[Source]:
-        """The folder's sources that hold images, with their tables; see `iqa_core.corpus.sources.Telling`.
+        """The folder's sources that hold images, with their tables; see `iqa_core.corpus.sources.TableMatching`.
 
         Raises CallerError where two rows of a table name the same file.
         """

@@ -98,20 +98,20 @@ class Listing:
         return f"tables that describe files: {self.tables:,}; rows of them without a file: {self.rows_without_file:,}"
 
 
-Telling = Callable[[str, Iterator[Source]], Iterator[Source]]
+TableMatching = Callable[[str, Iterator[Source]], Iterator[Source]]
 """A folder and its sources, among them tables that may describe files -> those that hold images: `beside.Beside`."""
 
 
 def list_sources(
-    storage: Storage, inputs: Sequence[str], listing: Listing, tell: Telling | None = None
+    storage: Storage, inputs: Sequence[str], listing: Listing, match_tables: TableMatching | None = None
 ) -> Iterator[Source]:
     """All sources of all inputs, sorted by URI, each once; where inputs overlap, the first gives a source its key.
 
-    tell: finds the tables that describe files; without it, every table is taken to hold images.
+    match_tables: finds the tables that describe files; without it, every table is taken to hold images.
     Raises CallerError for an input that does not exist, holds no images, or is of no kind that can be read.
     """
     streams = [
-        ((source.uri, position, source) for source in _sources_of(storage, absolute(given), listing, tell))
+        ((source.uri, position, source) for source in _sources_of(storage, absolute(given), listing, match_tables))
         for position, given in enumerate(inputs)
     ]
     previous = None
@@ -121,7 +121,7 @@ def list_sources(
         previous = uri
 
 
-def _sources_of(storage: Storage, given: str, listing: Listing, tell: Telling | None) -> Iterator[Source]:
+def _sources_of(storage: Storage, given: str, listing: Listing, match_tables: TableMatching | None) -> Iterator[Source]:
     entry = storage.stat(given)
     if entry is not None:
         yield _explicit(entry)
@@ -129,9 +129,9 @@ def _sources_of(storage: Storage, given: str, listing: Listing, tell: Telling | 
     is_empty = True
     sources = (
         Source(found.uri, kind, relative(found.uri, given) or found.uri, found.size, found.etag)
-        for found, kind in _scorable(storage, storage.walk(given), listing, tell is not None)
+        for found, kind in _scorable(storage, storage.walk(given), listing, match_tables is not None)
     )
-    for source in sources if tell is None else tell(given, sources):
+    for source in sources if match_tables is None else match_tables(given, sources):
         is_empty = False
         yield source
     if is_empty:

@@ -28,7 +28,7 @@ class Engine:
     """Forward, backward and step of one worker; all workers must make the same calls."""
 
     def __init__(self, model: Any, recipe: Recipe, num_workers: int) -> None:
-        """Take the model over; `prepare_parts` has chosen which of its weights are trained."""
+        """Take the model over; `apply_part_modes` has chosen which of its weights are trained."""
         self.recipe = recipe
         self.device = next(model.parameters()).device
         deepspeed = _deepspeed(self.device)

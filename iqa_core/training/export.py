@@ -15,7 +15,7 @@ from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.errors import RunError
 from iqa_core.rubrics import Rubric, load_rubric, rubric_names
 from iqa_core.training.card import CARD, model_card
-from iqa_core.training.parts import merge_adapters, prepare_parts, trainable
+from iqa_core.training.parts import apply_part_modes, merge_adapters, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 
 Dtype = Literal["float32", "bfloat16"]
@@ -67,7 +67,7 @@ def _trained_model(task: TrainingTask, base: Path, checkpoint: Path) -> Any:
     from iqa_core.assessor.model.loading import load_model
 
     model = load_model(base, task.recipe.weights_dtype, "cpu", task.threads)
-    prepare_parts(model, task.recipe)
+    apply_part_modes(model, task.recipe)
     parameters, values = trainable(model), load_file(checkpoint / WEIGHTS)
     if parameters.keys() != values.keys():
         differing = sorted(parameters.keys() ^ values.keys())

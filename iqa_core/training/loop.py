@@ -29,7 +29,7 @@ from iqa_core.assessor.model.processors import load_processor
 from iqa_core.errors import RunError
 from iqa_core.training.augmenting import augmented
 from iqa_core.training.engine import Engine
-from iqa_core.training.parts import prepare_parts, set_training
+from iqa_core.training.parts import apply_part_modes, set_training
 from iqa_core.training.sample_encoder import Batch, SampleEncoder
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
@@ -76,7 +76,7 @@ class Training:
         self.task, self.worker, self.recipe = task, worker, task.recipe
         self.encoder = SampleEncoder(load_processor(folder), task.rubric, task.preparer)
         model = load_model(folder, task.recipe.weights_dtype, str(worker.device.type), task.threads).to(worker.device)
-        prepare_parts(model, task.recipe)
+        apply_part_modes(model, task.recipe)
         if task.recipe.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.engine = Engine(model, task.recipe, worker.num_workers)

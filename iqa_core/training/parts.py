@@ -33,7 +33,7 @@ def part_of(name: str) -> Part:
     return "vision" if VISION.search(name) else "language"
 
 
-def prepare_parts(model: torch.nn.Module, recipe: Recipe) -> None:
+def apply_part_modes(model: torch.nn.Module, recipe: Recipe) -> None:
     """Freeze parts of a model and add low-rank updates to others, as the recipe says.
 
     Raises CallerError when the model lacks a part that is to be trained, or no part is to be trained.
@@ -48,7 +48,7 @@ def prepare_parts(model: torch.nn.Module, recipe: Recipe) -> None:
 
 
 def require_trainable(folder: Path, recipe: Recipe) -> None:
-    """Raises CallerError when `prepare_parts` would for a checkpoint, whose weights are not loaded for that."""
+    """Raises CallerError when `apply_part_modes` would, for a checkpoint whose weights are not loaded."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 

@@ -67,20 +67,20 @@ class PackedDecoder:
         assert packing is not None, "the lengths of the prompts come first"
         hidden_SD = inputs_embeds.flatten(0, 1)
         hidden_SD = hidden_SD[packing.rows_S] if packing.is_padded else hidden_SD
-        turns = self._turns(packing, position_ids, hidden_SD)
+        rotation = self._rotation(packing, position_ids, hidden_SD)
         visual_S = None if visual_pos_masks is None else visual_pos_masks.flatten()[packing.rows_S]
         added = deepstack_visual_embeds or []
         for number, layer in enumerate(self._layers[:-1]):
-            hidden_SD, turns, packing = _brought(layer.device, hidden_SD, turns, packing)
-            hidden_SD = layer(hidden_SD, turns, packing)
+            hidden_SD, rotation, packing = _brought(layer.device, hidden_SD, rotation, packing)
+            hidden_SD = layer(hidden_SD, rotation, packing)
             if visual_S is not None and number < len(added):
                 hidden_SD[visual_S.to(hidden_SD.device)] += added[number].to(hidden_SD)
         last = self._layers[-1]
-        last_RD = last.last(*_brought(last.device, hidden_SD, turns, packing))
+        last_RD = last.last(*_brought(last.device, hidden_SD, rotation, packing))
         last_RD = self._norm(last_RD.to(self._decoder.norm.weight.device))
         return BaseModelOutputWithPast(last_hidden_state=last_RD.unflatten(0, (len(packing.images), -1)))
 
-    def _turns(self, packing: Packing, position_ids: torch.Tensor | None, hidden_SD: torch.Tensor) -> torch.Tensor:
+    def _rotation(self, packing: Packing, position_ids: torch.Tensor | None, hidden_SD: torch.Tensor) -> torch.Tensor:
         if position_ids is None:
             positions = packing.within_S[None]
         else:
@@ -89,28 +89,28 @@ class PackedDecoder:
         if self._is_multi_axis and positions.ndim == 2:
             positions = positions.expand(3, 1, -1)
         cos_SE, sin_SE = (part[0] for part in self._decoder.rotary_emb(hidden_SD, positions))
-        return turns_of(cos_SE, sin_SE)
+        return rotation_of(cos_SE, sin_SE)
 
 
 def _brought(
-    device: torch.device, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing
+    device: torch.device, hidden_SD: torch.Tensor, rotation: torch.Tensor, packing: Packing
 ) -> tuple[torch.Tensor, torch.Tensor, Packing]:
     """A layer's arguments on its device: layers may be spread over several devices."""
     if hidden_SD.device == device:
-        return hidden_SD, turns, packing
-    return hidden_SD.to(device), turns.to(device), packing_of(packing.images, device)
+        return hidden_SD, rotation, packing
+    return hidden_SD.to(device), rotation.to(device), packing_of(packing.images, device)
 
 
-def turns_of(cos_SE: torch.Tensor, sin_SE: torch.Tensor) -> torch.Tensor:
-    """Rotary positions as `turned` takes them, complex (S, 1, E/2); both halves of a head have the same angles."""
+def rotation_of(cos_SE: torch.Tensor, sin_SE: torch.Tensor) -> torch.Tensor:
+    """Rotary positions as `rotated` takes them, complex (S, 1, E/2); both halves of a head have the same angles."""
     half = cos_SE.shape[-1] // 2
     return torch.complex(cos_SE[:, :half].float(), sin_SE[:, :half].float())[:, None]
 
 
-def turned(heads_SHE: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+def rotated(heads_SHE: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     """Queries or keys, in the order of `pairs_together`, rotated by their positions in float32."""
     pairs = torch.view_as_complex(heads_SHE.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(heads_SHE.dtype)
+    return torch.view_as_real(pairs * rotation).flatten(-2).to(heads_SHE.dtype)
 
 
 def pairs_together(rows: torch.Tensor, width: int) -> torch.Tensor:
@@ -139,34 +139,34 @@ class PackedLayer:
         """Device of its weights."""
         return self._weight.device
 
-    def __call__(self, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing) -> torch.Tensor:
+    def __call__(self, hidden_SD: torch.Tensor, rotation: torch.Tensor, packing: Packing) -> torch.Tensor:
         width = self._num_heads * self._head_width
         mixed = functional.linear(self._norm(hidden_SD), self._weight, self._bias)
-        query_SHE, key_SGE = self._turned(mixed, turns)
+        query_SHE, key_SGE = self._rotated(mixed, rotation)
         value_SGE = mixed[:, width + key_SGE.shape[1] * self._head_width :].unflatten(1, (-1, self._head_width))
         attended_SHE = attend(packing, query_SHE, key_SGE, value_SGE, self._scale)
         return self._finish(hidden_SD, attended_SHE)
 
-    def last(self, hidden_SD: torch.Tensor, turns: torch.Tensor, packing: Packing) -> torch.Tensor:
+    def last(self, hidden_SD: torch.Tensor, rotation: torch.Tensor, packing: Packing) -> torch.Tensor:
         """The layer's output for the last tokens of the prompts alone, shape (R, D)."""
         width = self._num_heads * self._head_width
         normed_SD = self._norm(hidden_SD)
         bias = (None, None) if self._bias is None else (self._bias[:width], self._bias[width:])
         query = functional.linear(normed_SD[packing.read_R], self._weight[:width], bias[0])
         mixed = functional.linear(normed_SD, self._weight[width:], bias[1]).unflatten(1, (2, -1, self._head_width))
-        query_RHE = turned(
-            self._normed(query.unflatten(1, (-1, self._head_width)), self._query_norm), turns[packing.read_R]
+        query_RHE = rotated(
+            self._normed(query.unflatten(1, (-1, self._head_width)), self._query_norm), rotation[packing.read_R]
         )
-        key_SGE = turned(self._normed(mixed[:, 0], self._key_norm), turns)
+        key_SGE = rotated(self._normed(mixed[:, 0], self._key_norm), rotation)
         attended_RHE = attend_last(packing, query_RHE, key_SGE, mixed[:, 1], self._scale)
         return self._finish(hidden_SD[packing.read_R], attended_RHE)
 
-    def _turned(self, mixed: torch.Tensor, turns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _rotated(self, mixed: torch.Tensor, rotation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         heads = mixed.unflatten(1, (-1, self._head_width))[:, : self._num_heads + self._num_key_heads]
         if self._query_norm is not None and self._key_norm is not None:
             query, key = heads.split([self._num_heads, self._num_key_heads], dim=1)
             heads = torch.cat([self._query_norm(query), self._key_norm(key)], dim=1)
-        query, key = turned(heads, turns).split([self._num_heads, self._num_key_heads], dim=1)
+        query, key = rotated(heads, rotation).split([self._num_heads, self._num_key_heads], dim=1)
         return query, key
 
     def _finish(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ from transformers import vision_utils
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from iqa_core.assessor.fast.packed_decoder import Norm, gated_mlp, pairs_together, turned, turns_of
+from iqa_core.assessor.fast.packed_decoder import Norm, gated_mlp, pairs_together, rotated, rotation_of
 from iqa_core.assessor.fast.segment_attention import Segments, attend_segments, segments_of
 
 LINE = 64
@@ -36,8 +36,8 @@ LINE = 64
 class Geometry:
     """Order, windows and positions of the patches of images of given sizes; tensors on the device."""
 
-    turns: torch.Tensor
-    """Rotary positions as `turned` takes them, in the tower's order."""
+    rotation: torch.Tensor
+    """Rotary positions as `rotated` takes them, in the tower's order."""
     images: tuple[int, ...]
     """Number of patches of each image."""
     windows: tuple[int, ...] = ()
@@ -82,7 +82,7 @@ class PackedTower:
             hidden_SD = hidden_SD[geometry.order_S]
         deep = []
         for number, block in enumerate(self._blocks):
-            hidden_SD = block(hidden_SD, images if number in self._whole else windows, geometry.turns)
+            hidden_SD = block(hidden_SD, images if number in self._whole else windows, geometry.rotation)
             if number in self._deep:
                 deep.append(self._tower.deepstack_merger_list[self._deep.index(number)](hidden_SD))
         merged_MD = self._tower.merger(hidden_SD)
@@ -98,13 +98,13 @@ class PackedTower:
         grid = torch.tensor([(1, *size)])
         positions = vision_utils.get_vision_position_ids(grid, merge)
         cos_SE, sin_SE = tower.rotary_pos_emb(torch.empty(0, device=device), positions.to(device))
-        turns = turns_of(cos_SE, sin_SE)
+        rotation = rotation_of(cos_SE, sin_SE)
         num_patches = size[0] * size[1]
         if hasattr(tower, "window_size"):
             order_M, ends = vision_utils.get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)
             order_S = (order_M[:, None] * merge**2 + torch.arange(merge**2)).flatten().to(device)
             windows = tuple(ends.diff().tolist())
-            return Geometry(turns[order_S], (num_patches,), windows, order_S, order_M.argsort().to(device))
+            return Geometry(rotation[order_S], (num_patches,), windows, order_S, order_M.argsort().to(device))
         if hasattr(tower, "pos_embed"):
             corners, weights = vision_utils.get_vision_interpolation_indices_and_weights(
                 grid,
@@ -113,8 +113,8 @@ class PackedTower:
                 align_corners=tower.interpolation_align_corners,
                 spatial_merge_size=merge,
             )
-            return Geometry(turns, (num_patches,), corners=corners.to(device), weights=weights.to(device, dtype))
-        return Geometry(turns, (num_patches,))
+            return Geometry(rotation, (num_patches,), corners=corners.to(device), weights=weights.to(device, dtype))
+        return Geometry(rotation, (num_patches,))
 
 
 def _joined(parts: Sequence[Geometry]) -> Geometry:
@@ -124,7 +124,7 @@ def _joined(parts: Sequence[Geometry]) -> Geometry:
     sizes = [sum(part.images) for part in parts]
     tokens = [0 if part.back_M is None else len(part.back_M) for part in parts]
     return Geometry(
-        torch.cat([part.turns for part in parts]),
+        torch.cat([part.rotation for part in parts]),
         tuple(size for part in parts for size in part.images),
         tuple(size for part in parts for size in part.windows),
         _shifted((part.order_S for part in parts), sizes),
@@ -163,9 +163,9 @@ class PackedBlock:
         for module, name in self._copied:
             delattr(module, name)
 
-    def __call__(self, hidden_SD: torch.Tensor, segments: Segments, turns: torch.Tensor) -> torch.Tensor:
+    def __call__(self, hidden_SD: torch.Tensor, segments: Segments, rotation: torch.Tensor) -> torch.Tensor:
         heads = functional.linear(self._norms[0](hidden_SD), self._weight, self._bias).unflatten(1, (-1, self._width))
-        query_SHE, key_SHE = turned(heads[:, : 2 * self._num_heads], turns).chunk(2, dim=1)
+        query_SHE, key_SHE = rotated(heads[:, : 2 * self._num_heads], rotation).chunk(2, dim=1)
         attended_SHE = attend_segments(segments, query_SHE, key_SHE, heads[:, 2 * self._num_heads :], self._scale)
         hidden_SD = hidden_SD + self._out(attended_SHE.flatten(1))
         return hidden_SD + self._mlp(self._norms[1](hidden_SD))

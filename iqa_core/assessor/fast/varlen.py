@@ -24,7 +24,7 @@ MAX_WIDTH, WIDTH_STEP = 256, 8
 
 @dataclass(frozen=True)
 class Ends:
-    """Cumulative lengths of sequences, from 0 on: 32-bit tensors on the device, one longer than there are sequences."""
+    """Cumulative lengths of sequences from 0 on (cu_seqlens), 32-bit, on the device; one longer than their number."""
 
     query: torch.Tensor
     key: torch.Tensor

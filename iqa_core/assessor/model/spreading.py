@@ -1,4 +1,7 @@
-"""A model and several devices -> its decoder's layers spread over them in order, everything else on the first."""
+"""A model and several devices -> its decoder's layers on them in order, everything else on the first.
+
+This is naive model parallelism: the devices work one after another.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from iqa_core.errors import CallerError
 def spread(model: Any, devices: Sequence[torch.device]) -> Any:
     """The model with its decoder's layers in order over the devices; vision, embeddings and head on the first.
 
-    Each device gets about the same share of the model's bytes, and each layer's arguments are moved to its device. The
-    devices work one after another: this gives memory, not speed.
+    Each device gets about the same share of the model's bytes, and each layer's arguments are moved to its device. This
+    gives memory, not speed.
     Raises CallerError when the decoder has no list of layers, or fewer layers than there are devices.
     """
     home, *others = devices

@@ -67,7 +67,9 @@ def test_visual_tokens_are_known_beforehand(both: tuple[TilingPreparer, Any, Enc
     assert len(text) == 1, "what is left is the same for every image"
 
 
-def test_scores_are_those_of_the_processors_own_inputs(both: tuple[TilingPreparer, Any, EncodedBatch, EncodedBatch]) -> None:
+def test_scores_are_those_of_the_processors_own_inputs(
+    both: tuple[TilingPreparer, Any, EncodedBatch, EncodedBatch],
+) -> None:
     """Probabilities over the vocabulary, in one batch of images cut into different numbers of tiles."""
     _, model, ours, theirs = both
     found, expected = (SeparatePrompts(model).logits(batch).softmax(-1) for batch in (ours, theirs))
