@@ -3,6 +3,9 @@
 The one place that knows model types. A type that is not here needs no code: its own processor and transformers'
 forward do everything. `PackedTower` and `PackedDecoder` are tried against that forward when a checkpoint is loaded, and
 not used where they differ; preparers and encoders are compared with transformers' processors by their tests alone.
+
+A family of a known kind is a line here. A new kind of tiling is a class and its reader in `preparing/tiling.py`, and a
+line here. An architecture that transformers lacks is a package like `ovis2_5`, asked for wherever OVIS2_5 is.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
 
 
 def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
-    """Golden scores that the described assessor must give; none if its fingerprint differs from theirs in any part.
+    """Golden scores that the described assessor must give; none if it differs from theirs in a part of the fingerprint.
+
+    Image limits may differ, since bundled images are not held to them.
 
     Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
     """

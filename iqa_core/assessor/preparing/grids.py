@@ -21,7 +21,7 @@ COVERED = 0.9
 
 @lru_cache
 def grids_of(min_tiles: int, max_tiles: int) -> tuple[Size, ...]:
-    """All (columns, rows) of so many tiles, few tiles first."""
+    """All grids of so many tiles as (columns, rows), few tiles first."""
     sides = range(1, max_tiles + 1)
     grids = ((columns, rows) for columns in sides for rows in sides if min_tiles <= columns * rows <= max_tiles)
     return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
@@ -41,7 +41,7 @@ def closest_grid(size: Size, tile: Size, min_tiles: int, max_tiles: int) -> Size
 
 @lru_cache(maxsize=1024)  # 0.3 ms each, asked for several times
 def covering_grid(size: Size, side: int, max_tiles: int) -> Size:
-    """The smallest grid that covers enough, else the one that covers most.
+    """The smallest grid that covers more than COVERED of the picture, else the one that covers most.
 
     transformers tries each grid as (rows, columns) and then uses it as (columns, rows); so does this.
     """
@@ -93,7 +93,7 @@ def fitted(size: Size, canvas: Size) -> Size:
 
 
 def scaled_to(size: Size, longest_edge: int) -> Size:
-    """The longer side that long, and the shorter one even; neither above LARGEST_SIDE."""
+    """The size whose longer side is `longest_edge` and whose shorter one is even; no side is above LARGEST_SIDE."""
     height, width = size
     aspect = width / height
     if width >= height:
@@ -111,7 +111,7 @@ def scaled_to(size: Size, longest_edge: int) -> Size:
 
 
 def whole_tiles(size: Size, side: int) -> Size:
-    """Both sides rounded up to tiles, the longer one first."""
+    """The size with its longer side, then the other in proportion, rounded up to whole tiles."""
     height, width = size
     aspect = width / height
     if width >= height:
