@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.model_shapes import SHAPES, make_prompts
 from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.model.level_head import LevelHead
-from iqa_core.assessor.model.prefix_sharing import PackedWay, PlainWay
+from iqa_core.assessor.model.prefix_sharing import PackedSequences, SeparatePrompts
 from iqa_core.flags import StrictParser
 
 DIMENSIONS, SUFFIX_TOKENS, ANSWER_TOKENS = 4, 80, 14
@@ -47,10 +47,10 @@ class Engine:
         self.encoder = self.shape.make_encoder(prompts, self.model)
         self.model.set_output_embeddings(LevelHead(self.full_head, LEVEL_IDS))
 
-    def packed(self) -> PackedWay:
-        way = PackedWay.of(self.model, self.encoder)
-        assert way is not None
-        return way
+    def packed(self) -> PackedSequences:
+        strategy = PackedSequences.of(self.model, self.encoder)
+        assert strategy is not None
+        return strategy
 
 
 def pictures(count: int, side: int) -> list[NDArray[np.uint8]]:
@@ -120,14 +120,15 @@ def measure_cpu(repeats: int) -> dict[str, Any]:
     four, one, plain = (Engine("tiny", device, dtype, k) for k in (DIMENSIONS, 1, DIMENSIONS))
     rounded, full = Engine("tiny", device, torch.bfloat16), Engine("tiny", device, dtype)
     full.model.set_output_embeddings(full.full_head)
-    ways = {
+    strategies = {
         "shared": (four.packed(), four.encoder),
         "one": (one.packed(), one.encoder),
-        "separate": (PlainWay(plain.model), plain.encoder),
+        "separate": (SeparatePrompts(plain.model), plain.encoder),
         "bfloat16": (rounded.packed(), rounded.encoder),
     }
     runs: dict[str, Callable[[], object]] = {
-        name: partial(lambda way, encoder: way.logits(encoder(images)), *pair) for name, pair in ways.items()
+        name: partial(lambda strategy, encoder: strategy.logits(encoder(images)), *pair)
+        for name, pair in strategies.items()
     }
     runs["generated"] = lambda: [generate(full, full.encoder([image])) for image in images]
     taken = medians(runs, repeats, device)
@@ -197,18 +198,18 @@ def measure_device(shape: str, name: str, price_per_hour: float, repeats: int) -
     """Random weights of a real size: rate, cost, utilisation, memory, the tower's share, and the largest batch."""
     device = torch.device(name)
     engine = Engine(shape, device, SHAPES[shape].dtype)
-    way = engine.packed()
+    strategy = engine.packed()
     rate = matrix_rate(device, SHAPES[shape].dtype)
     record: dict[str, Any] = {"shape": shape, "matrix_rate": rate, "images": {}}
     if device.type == "cuda":
         record["device"] = torch.cuda.get_device_name(device)
     for side in SHAPES[shape].sides:
-        record["images"][side] = measure_side(engine, way, side, rate, price_per_hour, repeats)
+        record["images"][side] = measure_side(engine, strategy, side, rate, price_per_hour, repeats)
     return record
 
 
 def measure_side(
-    engine: Engine, way: PackedWay, side: int, rate: float, price_per_hour: float, repeats: int
+    engine: Engine, strategy: PackedSequences, side: int, rate: float, price_per_hour: float, repeats: int
 ) -> dict[str, Any]:
     device = engine.model.device
     tower, decoder = operations(engine, side)
@@ -217,7 +218,7 @@ def measure_side(
     for count in (1, 2, 4, 8, 16, 32, 64, 128, 256) if device.type == "cuda" else (1, 2, 4):
         images = pictures(count, side)
         try:
-            taken = medians({"all": partial(_encode_and_score, engine, way, images)}, repeats, device)["all"]
+            taken = medians({"all": partial(_encode_and_score, engine, strategy, images)}, repeats, device)["all"]
         except torch.OutOfMemoryError:
             break
         largest = count
@@ -235,8 +236,8 @@ def measure_side(
     return {**best, "operations_per_image": tower + decoder, "largest_batch": largest, "memory_gib": memory}
 
 
-def _encode_and_score(engine: Engine, way: PackedWay, images: list[NDArray[np.uint8]]) -> object:
-    return way.logits(engine.encoder(images))
+def _encode_and_score(engine: Engine, strategy: PackedSequences, images: list[NDArray[np.uint8]]) -> object:
+    return strategy.logits(engine.encoder(images))
 
 
 @torch.inference_mode()

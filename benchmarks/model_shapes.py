@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast, Qwen2_5_VLConfig
 
 from iqa_core.assessor.encoders.base import Encoder
-from iqa_core.assessor.encoders.ovis2_5 import Ovis2_5Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.ovis2_5.configuration import Ovis2_5Config
+from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.ovis2_5.modeling import Ovis2_5ForConditionalGeneration
 from iqa_core.assessor.ovis2_5.processing import IMAGE, Ovis2_5ImageProcessor, Ovis2_5Processor
 

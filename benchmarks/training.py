@@ -27,9 +27,9 @@ from iqa_core.assessor.checkpoint.files import materialise
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.demo.corpus import write_scenes
-from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.objective import losses
-from iqa_core.training.parts import prepare_parts, set_training, trainable
+from iqa_core.training.parts import apply_part_modes, set_training, trainable
+from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import TrainingTask
 from jobs.command import parse
@@ -79,7 +79,7 @@ def bare(task: TrainingTask) -> float:
     """Samples per second, median over steps."""
     folder = materialise(task.base)
     model = load_model(folder, "float32", "cpu", THREADS)
-    prepare_parts(model, task.recipe)
+    apply_part_modes(model, task.recipe)
     encoder = SampleEncoder(load_processor(folder), task.rubric, task.preparer)
     optimiser = torch.optim.AdamW(trainable(model).values(), lr=1e-4)
     schedule = Schedule(task.recipe, [sample.tokens for sample in task.train])

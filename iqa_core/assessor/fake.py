@@ -1,6 +1,6 @@
-"""Prepared images -> deterministic assessments without a model: to try a pipeline, its faults and its speed.
+"""Prepared images -> deterministic assessments without a model, to try a pipeline, its faults and its speed.
 
-A checkpoint string `fake:?option=value&…`. Colours are hex RGB of an image's top-left pixel, such as `ff00ff`:
+The checkpoint is `fake:?option=value&…`. Colours are hex RGB of an image's top-left pixel, such as `ff00ff`:
 
     sleep_s=0.5           how long a batch takes
     prepare_sleep_s=0.1   how long the preparing of an image takes
@@ -10,7 +10,7 @@ A checkpoint string `fake:?option=value&…`. Colours are hex RGB of an image's 
                           the same where images are prepared
     no_load_while=/a/b    loading raises as long as this file is there
 
-Options say how it fails and how long it takes, not what an image scores, so they are not part of the fingerprint.
+Options change faults and times, not scores, so they are not part of the fingerprint.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PREFIX = "fake:"
 TOKENS_PER_IMAGE = 512
-"""Whatever its size: a batch of 8192 tokens holds 16 images."""
+"""Tokens of an image of any size: a batch of 8192 tokens holds 16 images."""
 COLOUR = r"^[0-9a-f]{6}$"
 
 
@@ -57,7 +57,7 @@ class FakeOptions(BaseModel):
 
     @classmethod
     def parse(cls, checkpoint: str) -> FakeOptions:
-        """From `fake:?a=b&c=d`. Raises CallerError on an option that is unknown, repeated or malformed."""
+        """The options in `fake:?a=b&c=d`. Raises CallerError on one that is unknown, repeated or malformed."""
         try:
             address = parse_address(checkpoint, frozenset({PREFIX.rstrip(":")}))
             if address.place:
@@ -72,15 +72,17 @@ class FakeOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class FakePreparer:
-    """Images as they are, at full size."""
+    """A preparer that leaves images as they are."""
 
     limits: ImageLimits
     options: FakeOptions
 
     def shape(self, header: ImageHeader) -> PreparedShape:
+        """The image's own size, and TOKENS_PER_IMAGE."""
         return PreparedShape(header.height, header.width, TOKENS_PER_IMAGE)
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        """The image's pixels, after the sleep and the fault that the options ask for."""
         options = self.options
         time.sleep(options.prepare_sleep_s)
         _misbehave(image.pixels_HWC, options.prepare_exit_on, options.prepare_raise_on, options.prepare_hang_on)
@@ -88,7 +90,7 @@ class FakePreparer:
 
 
 class FakeAssessor:
-    """Scores from the mean of pixels alone; obeys `iqa_core.assessor.protocol.Assessor`."""
+    """Scores images by their mean colour; obeys `iqa_core.assessor.protocol.Assessor`."""
 
     def __init__(self, rubric: Rubric, preparer: FakePreparer) -> None:
         blocked_by = preparer.options.no_load_while
@@ -99,9 +101,11 @@ class FakeAssessor:
 
     @property
     def versions(self) -> Mapping[str, str]:
+        """NumPy's version, and no device."""
         return {"device": "none", "numpy": np.__version__}
 
     def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
+        """One result per image, after the sleep and the fault that the options ask for."""
         options = self.preparer.options
         if images:
             time.sleep(options.sleep_s)
@@ -110,7 +114,7 @@ class FakeAssessor:
         return assessments_of([self._logits(pixels) for pixels in images]) if images else []
 
     def _logits(self, pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Level logits, shape (K, L): each dimension prefers a level of its own, moved by red, green and blue."""
+        """Level logits, shape (K, L): the mean colour shifts the level that each dimension prefers."""
         num_dimensions = len(self.rubric.dimensions)
         if _colour(pixels_HWC) == self.preparer.options.nan_on:
             return np.full((num_dimensions, len(LEVEL_SCORES)), np.nan)

@@ -1,4 +1,4 @@
-"""Bundled images -> an assessor's scores of them, and where these differ from the ones that its checkpoint promises."""
+"""Bundled images -> an assessor's scores of them, and how these differ from the golden scores of its checkpoint."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from iqa_core.errors import CallerError
 from iqa_core.records import Rejection
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
-"""Score units, by dtype: ten times what batches, threads and processors have made of one image (rule: 1e-4 and .02 for
-nearly all images), and far less than what another prompt or image processing makes of it."""
+"""Largest difference in score units, by dtype: ten times what other batches, threads and CPUs change (1e-4 and .02 for
+nearly all images), and far below what another prompt or image processing changes."""
 
 Scores = Mapping[str, float]
 """Dimension -> score."""
 
 
 def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores | Rejection]:
-    """What the assessor gives to bundled images, by their names."""
+    """Name of a bundled image -> the assessor's scores of it, or its rejection. Raises CallerError on unknown names."""
     prepared = [assessor.preparer.prepare(read_sample(name)) for name in names]
     dimensions = assessor.rubric.names
     return {
@@ -31,7 +31,7 @@ def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores 
 
 
 def differences(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], dtype: str) -> Iterator[str]:
-    """What is not as promised, in words: image, dimension, both scores."""
+    """Scores that are not the golden ones within the tolerance, in words: image, dimension, both scores."""
     tolerance = TOLERANCE[dtype]
     for entry in golden:
         scores = found[entry.image]
@@ -47,7 +47,7 @@ def differences(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rej
 
 
 def require_golden(assessor: Assessor, golden: Sequence[GoldenScores], dtype: str, checkpoint: str) -> None:
-    """Raises CallerError that names every score that is not the golden one."""
+    """Raises CallerError, which names every score that is not the golden one."""
     found = sample_scores(assessor, [entry.image for entry in golden])
     if faults := list(differences(golden, found, dtype)):
         raise CallerError(

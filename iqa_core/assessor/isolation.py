@@ -1,6 +1,6 @@
-"""Prepared images -> a result for each, whatever a single one of them does to the assessor.
+"""Prepared images -> one result each; an image on which the assessor fails costs only itself.
 
-The image boundary of assessing: the one place where any exception becomes the rejection of one image.
+This is the only place where an exception of an assessor becomes the rejection of an image.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class AssessorBroken(Exception):
-    """The process can assess nothing any more (a fault on the accelerator stays until it ends)."""
+    """Raised when this process can assess nothing more: a fault of the accelerator lasts until the process ends."""
 
 
 def assess_each(assessor: Assessor, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
-    """`assessor.assess`, but a batch that raises is tried image by image, and one that raises alone is rejected.
+    """One result per image, in order. A batch that raises is tried image by image; an image that raises is rejected.
 
-    Raises AssessorBroken when the fault is not the image's but stays in the process.
+    Raises AssessorBroken when the fault is the accelerator's.
     """
     try:
         return assessor.assess(images)

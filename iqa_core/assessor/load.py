@@ -1,4 +1,4 @@
-"""Settings -> what an assessor is (cheap, no torch) -> the assessor itself, loaded."""
+"""Settings -> the description of an assessor (cheap, no torch) -> the loaded assessor."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def describe(
     limits: ImageLimits,
     storage_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> AssessorSpec:
-    """All that can be known of an assessor without loading it; fetches the checkpoint, loads no torch.
+    """All that is known of an assessor before it is loaded. The checkpoint is fetched; torch is not imported.
 
-    rubric: what `load_rubric` takes; None is what the checkpoint's assessor.toml says. The rubric that comes back has
-    the system prompt that is used: its own, else the one in args.json beside the weights.
+    rubric: what `load_rubric` takes; None takes the one of the checkpoint's assessor.toml. The returned rubric has the
+    system prompt that is used: its own, else the one in args.json beside the weights.
     storage_options: for fsspec, where the checkpoint is a URI.
     Raises CallerError when the checkpoint or the rubric is missing, incomplete, or they do not belong together.
     """
@@ -61,7 +61,10 @@ def describe(
 
 
 def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = MappingProxyType({})) -> ImageLimits:
-    """Bounds on encoded images that the checkpoint was made with: what assessor.toml says, else the defaults."""
+    """Bounds on encoded images that the checkpoint was made with: those of assessor.toml, else the defaults.
+
+    Raises CallerError when there is no such checkpoint.
+    """
     if config.checkpoint.startswith(PREFIX):
         return ImageLimits()
     manifest = read_manifest(materialise(config.checkpoint, storage_options))
@@ -69,7 +72,7 @@ def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = Mapp
 
 
 def load(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
-    """The assessor that was described, ready to assess, on this node.
+    """The described assessor, loaded on this node.
 
     Raises CallerError when it cannot be loaded, or does not give its golden scores; RunError when the checkpoint
     changed since it was described.
@@ -80,7 +83,10 @@ def load(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
 
 
 def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
-    """As `load`, but its golden scores are not looked at."""
+    """The described assessor, as `load` returns it, without a check of its golden scores.
+
+    Raises CallerError when it cannot be loaded, RunError when the checkpoint changed since it was described.
+    """
     if isinstance(spec.preparer, FakePreparer):
         return FakeAssessor(spec.rubric, spec.preparer)
     if not isinstance(spec.preparer, ModelPreparer):
@@ -95,7 +101,12 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
 
 
 def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
-    """The golden scores that hold for this description: none unless all that they were made with is the same here."""
+    """Golden scores that the described assessor must give; none if it differs from theirs in a part of the fingerprint.
+
+    Image limits may differ, since bundled images are not held to them.
+
+    Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
+    """
     if isinstance(spec.preparer, FakePreparer):
         return ()
     manifest = read_manifest(materialise(spec.checkpoint, spec.storage_options))
@@ -106,7 +117,7 @@ def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
 
 
 def fingerprint(parts: Mapping[str, str]) -> str:
-    """16 hex characters that stand for everything that determines a score."""
+    """16 hex digits of a digest over all that determines a score."""
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -135,7 +146,7 @@ def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> Rubric:
 def _require_described(
     folder: Path, manifest: CheckpointManifest, found: CheckpointDigests, own_rubric: Rubric | None
 ) -> None:
-    """Raises CallerError when assessor.toml was written for other files than those that lie beside it."""
+    """Raises CallerError when assessor.toml was written for other files than those beside it."""
     here = asdict(found) | ({"rubric": own_rubric.digest} if own_rubric else {})
     written = {name: manifest.fingerprint.get(name, digest) for name, digest in here.items()}
     if differing := differences(written, here):
@@ -146,7 +157,7 @@ def _require_described(
 
 
 def dtype_of(config: AssessorConfig, manifest: CheckpointManifest | None, folder: Path) -> str:
-    """float32 or bfloat16, by the flag, else assessor.toml, else config.json. Raises CallerError on anything else."""
+    """float32 or bfloat16: from the flag, else assessor.toml, else config.json. Raises CallerError on another dtype."""
     if config.dtype != "auto":
         return config.dtype
     if manifest is not None:

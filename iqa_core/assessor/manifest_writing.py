@@ -1,4 +1,4 @@
-"""A checkpoint folder -> the same with an assessor.toml: its rubric, its fingerprint, its scores of bundled images."""
+"""A checkpoint folder -> its assessor.toml: rubric, fingerprint, and golden scores of bundled images."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def write_manifest(
 ) -> CheckpointManifest:
     """Write assessor.toml into a complete checkpoint folder, replacing any other, and return it.
 
-    rubric: name of a shipped one, or of a .toml file in the folder. dtype: what the model is to compute in.
-    running: how the model runs meanwhile (device, threads), as in AssessorConfig.
-    Raises CallerError when the folder cannot be loaded, RunError when it gives no score.
+    rubric: name of a shipped one, or of a .toml file in the folder. dtype: what the model is to compute in. images:
+    names of bundled images to score. running: settings of AssessorConfig for that, such as device and threads.
+    Raises CallerError when the folder cannot be loaded, RunError when an image gets no score.
     """
     own = load_rubric(str(folder / rubric) if rubric.endswith(".toml") else rubric)
     plain = CheckpointManifest(

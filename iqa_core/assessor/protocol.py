@@ -1,4 +1,4 @@
-"""The seam: what the job, the endpoint and the tests know of an assessor, whichever model is behind it.
+"""The protocol of assessors: all that jobs, endpoint and tests know of one, whichever model is behind it.
 
 Assessor.preparer -> Preparer      runs where images are read: no torch, small, picklable
 Preparer.shape(header) -> (h, w)   from the header alone, so that batches are fixed before anything is decoded
@@ -22,17 +22,21 @@ if TYPE_CHECKING:
 
 
 class Assessor(Protocol):
-    """A model with its rubric, loaded and ready. Not thread-safe: one caller at a time."""
+    """A loaded model with its rubric. Not thread-safe: one caller at a time."""
 
     @property
-    def rubric(self) -> Rubric: ...
+    def rubric(self) -> Rubric:
+        """The questions that it answers."""
+        ...
 
     @property
-    def preparer(self) -> Preparer: ...
+    def preparer(self) -> Preparer:
+        """What makes of an image the array that `assess` takes."""
+        ...
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Device and library versions: noted beside scores, not part of the fingerprint."""
+        """Device and library versions; they are noted beside scores, and not part of the fingerprint."""
         ...
 
     def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
@@ -46,26 +50,26 @@ class Assessor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AssessorSpec:
-    """Everything about an assessor that can be known without loading it: cheap, picklable, no torch.
+    """All that is known of an assessor before it is loaded: cheap, picklable, no torch.
 
-    The driver plans with it, readers prepare with it, and actors turn it into an `Assessor` with `load`.
+    The driver plans with it, readers prepare images with it, and actors load the `Assessor` from it.
     """
 
     checkpoint: str
     """Local folder, hub id, fsspec URI, `demo`, or `fake:...`."""
     rubric: Rubric
-    """With the system prompt that is used, wherever that comes from."""
+    """The rubric, with the system prompt that is used."""
     system: SystemPrompt
     preparer: Preparer
     fingerprint_parts: Mapping[str, str]
-    """Part name -> value; what determines a score (see `fingerprint`)."""
+    """Part -> value, of all that determines a score (see `iqa_core.assessor.load.fingerprint`)."""
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """For fsspec, where the checkpoint is a URI; may hold secrets."""
+    """Options of fsspec for a checkpoint that is a URI; may hold secrets."""
     domain: str | None = None
-    """Which images the checkpoint knows, where its assessor.toml says so."""
+    """Images that the checkpoint was trained for, in one line, where its assessor.toml says so."""
 
     @property
     def meant_for(self) -> dict[str, str]:
-        """`rubric`, and `checkpoint` if it says so -> which images it is meant for, in one line for people."""
+        """`rubric` and, if it says so, `checkpoint` -> the images that it is meant for, in one line for people."""
         own = {} if self.domain is None else {"checkpoint": self.domain}
         return {"rubric": self.rubric.domain, **own}

@@ -1,7 +1,7 @@
-"""A name -> one of ten small rooms that ship with the package: what a checkpoint is tried on before it is trusted.
+"""A name -> one of ten small rooms that ship with the package, on which a checkpoint is tried before it is trusted.
 
-Synthetic scenes (seed 2024, the number in the name is the index), chosen so that each of the four truths goes from bad
-to good. They are stored, not drawn anew: a golden score must not hang on a version of the library that draws.
+They are synthetic scenes (seed 2024, the number in the name is the index), chosen so that each of the four truths goes
+from bad to good. They are stored, not drawn anew: golden scores must not depend on the version of the drawing library.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from iqa_core.images import decode
 from iqa_core.records import ImageLimits, RgbImage
 
 SAMPLES = tuple(f"room-{index:04d}" for index in (62, 617, 975, 130, 170, 190, 199, 246, 728, 1244))
-"""The first few differ as much as ten do: warped and noisy, clean and bright, dark."""
+"""Names of the bundled images. The first three differ as much as all ten: warped and noisy, clean and bright, dark."""
 
 FEW = 3
-"""How many of them a quick look takes."""
+"""Number of them, from the first on, that become golden scores by default."""
 
 
 def read_sample(name: str) -> RgbImage:

@@ -1,9 +1,9 @@
 """A folder's sources -> those that hold images, each with the table beside it that describes it, if there is one.
 
-A table describes files when at least half of its rows name files of its folder, or members of the tar that has its
-name; one in which two rows name the same file is refused. Which tables do is known only when the folder has been listed
-whole, so the listing is held in a file until then. In memory are 8 bytes per row and naming column, of those tables
-alone that lie in a folder around the file that is looked at.
+A table describes files when at least half of its rows name files of its folder, or members of the tar of the same name.
+One in which two rows name the same file is refused. Which tables describe files is known only once the whole folder is
+listed, so the listing waits in a temporary file. Memory: 8 bytes per row and naming column, for the tables in the
+folders above the file that is being looked up.
 """
 
 from __future__ import annotations
@@ -35,20 +35,19 @@ NAMES = (
     *("file_name", "filename", "member_name", "file_path", "image_path", "path", "image", "file"),
     *("key", "__key__", "image_id", "id"),
 )
-"""Columns that may name files, in any case; of several that do, the one that names most, of equal ones the first."""
+"""Columns that may name files, in any case. Of several, the one that names most files counts; of equals the first."""
 
 ROWS_PER_IMAGE = 32
-"""A table of more rows per image is not looked into: at most so many downloads fail, and its names lie in memory."""
+"""A table with more rows per image is not read: its names would fill the memory, and so many downloads do not fail."""
 
 STATUS, SUCCESS = "status", "success"
-"""Column and value by which img2dataset says that a row's image was downloaded."""
+"""Column and value with which img2dataset marks a row whose image was downloaded."""
 
 TAR_THREADS = 16
-"""Tars that are looked into at once where each costs round trips."""
+"""Remote tars read at once, since each costs round trips."""
 
 SPOOLED = 4096
-"""Sources written at a time."""
-
+"""Sources per line of the temporary file."""
 
 _Named = tuple[Source, tuple[str, ...]]
 """A source, and the URIs of tables that name it, the closest first."""
@@ -56,13 +55,13 @@ _Named = tuple[Source, tuple[str, ...]]
 
 @dataclass(slots=True)
 class _Column:
-    """What a column names."""
+    """The file names in a column of a table, as hashes."""
 
     name: str
     hashes_N: NDArray[np.int64]
-    """Of its values, sorted; null is none of them."""
+    """Sorted hashes of its values but null."""
     is_hit_N: NDArray[np.bool_]
-    """Of the first of equal ones: whether such a file is there."""
+    """Whether the file was seen; set at the first of equal hashes alone."""
 
     @classmethod
     def of(cls, name: str, hashes: array[int]) -> _Column:
@@ -70,7 +69,7 @@ class _Column:
         return cls(name, hashes_N, np.zeros(len(hashes_N), np.bool_))
 
     def has(self, names: Iterable[str]) -> bool:
-        """Whether it names this file, which is noted."""
+        """Whether the column has one of a file's names; if so, note that the file was seen."""
         for name in names:
             place = int(np.searchsorted(self.hashes_N, hash(name)))
             if place < len(self.hashes_N) and self.hashes_N[place] == hash(name):
@@ -80,12 +79,12 @@ class _Column:
 
     @property
     def names_file_N(self) -> NDArray[np.bool_]:
-        """Of each row that names something: whether that is there."""
+        """For each row that names something: whether that file was seen."""
         return self.is_hit_N[np.searchsorted(self.hashes_N, self.hashes_N)]
 
     @property
     def doubled(self) -> frozenset[int]:
-        """Hashes of files that several rows name."""
+        """Hashes of names that stand in several rows and whose file was seen."""
         is_again_N = np.append(False, self.hashes_N[1:] == self.hashes_N[:-1])[: len(self.hashes_N)]
         return frozenset(self.hashes_N[is_again_N & self.names_file_N].tolist())
 
@@ -96,20 +95,21 @@ class _Table:
 
     source: Source
     tar: Source | None = None
-    """The one that has its name."""
+    """The tar of the same name, whose members it may describe."""
     scope: str = ""
     """Folder of the files that it may describe."""
     images: int = 0
-    """Of these files."""
+    """Number of images in that folder."""
     rows: int = 0
     absent: int = 0
-    """Rows of them that say themselves that there is no file (a failed download)."""
+    """Rows that say themselves that they have no file: a failed download."""
     columns: list[_Column] = field(default_factory=list)
+    """Columns that may name files; empty before the table is read and after it is settled."""
     survey: Survey | None = None
     is_readable: bool = True
-    """Or no list at all."""
+    """False for a file that is no list at all."""
     chosen: Metadata | None = None
-    """None where it does not describe files."""
+    """How it describes files; None where it does not."""
 
     @property
     def folder(self) -> str:
@@ -122,21 +122,26 @@ class _Table:
 
 @dataclass(slots=True)
 class Beside:
-    """The tables of one listing of all inputs; called for each folder among them."""
+    """Finds the tables that describe files; called for each folder among the inputs of one listing."""
 
     storage: Storage
     options: ReadOptions
     listing: Listing
     named: frozenset[str]
-    """Inputs themselves: a table among them is what its user says."""
+    """URIs of the inputs: a table that is an input itself holds images, and describes none."""
     surveys: dict[str, Survey] = field(default_factory=dict)
     """URI of a table that describes files -> its columns."""
 
     @classmethod
     def of(cls, storage: Storage, options: ReadOptions, listing: Listing, inputs: Iterable[str]) -> Beside:
+        """An instance for these inputs, with nothing found so far."""
         return cls(storage, options, listing, frozenset(map(absolute, inputs)))
 
     def __call__(self, folder: str, sources: Iterator[Source]) -> Iterator[Source]:
+        """The folder's sources that hold images, with their tables; see `iqa_core.corpus.sources.TableMatching`.
+
+        Raises CallerError where two rows of a table name the same file.
+        """
         with _Spool((source, ()) for source in sources) as spool:
             tables = {
                 source.uri: _Table(source)
@@ -154,7 +159,7 @@ class Beside:
                 yield from self._told(tables, matched)
 
     def _give_scopes(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> None:
-        """To each table the tar of its name, the folder of its name if that has images, or the folder it lies in."""
+        """Set what each table may describe: the tar or folder of its name, if that has images, else its own folder."""
         by_stem = {table.stem: table for table in tables}
         images = dict.fromkeys((*by_stem, *(table.folder for table in tables)), 0)
         for source, _ in sources:
@@ -169,7 +174,7 @@ class Beside:
             table.images = images[table.scope]
 
     def _matched(self, tables: Iterable[_Table], sources: Iterable[_Named]) -> Iterator[_Named]:
-        """The sources, images with the tables that name them."""
+        """The sources, each image with the tables that name it."""
         by_scope: dict[str, list[_Table]] = defaultdict(list)
         for table in tables:
             if table.tar is None and table.images:
@@ -187,7 +192,7 @@ class Beside:
             yield source, tuple(found)
 
     def _match_tars(self, tables: Sequence[_Table], folder: str) -> None:
-        """Tables against the tars beside them, a few at a time: each costs round trips."""
+        """Match tables with the tars of their names, a few at a time: each costs round trips."""
         with ThreadPoolExecutor(1 if is_local(folder) else TAR_THREADS) as pool:
             for begin in range(0, len(tables), TAR_THREADS):
                 for table in pool.map(self._match_members, tables[begin : begin + TAR_THREADS]):
@@ -205,13 +210,13 @@ class Beside:
             members = []
         hits = sum(_has(table, names_of_member(name)) for name in members)
         if seen < size and hits and 2 * hits >= len(members) and table.rows <= ROWS_PER_IMAGE * hits * size / seen:
-            for column in table.columns:  # as its beginning says
+            for column in table.columns:  # the beginning of a remote tar stands for all of it
                 if column.is_hit_N.any():
                     column.is_hit_N[:] = True
         return table
 
     def _load(self, table: _Table) -> bool:
-        """Read what the table names; False where that is nothing, or it holds images itself."""
+        """Read the table's names; False where it has none, or holds images itself."""
         try:
             is_read = self._read_names(table)
         except (Missing, Forbidden, FetchFailed):
@@ -266,7 +271,10 @@ class Beside:
         return True
 
     def _settle(self, table: _Table) -> None:
-        """Decide whether it describes files; its names are let go. Raises CallerError where it names one twice."""
+        """Decide whether the table describes files, and free its names.
+
+        Raises CallerError where two of its rows name the same file.
+        """
         columns, table.columns = table.columns, []
         ranked = [(-int(column.names_file_N.sum()), NAMES.index(column.name.lower()), column) for column in columns]
         hits, _, best = min(ranked, key=lambda item: item[:2], default=(0, 0, None))
@@ -295,7 +303,7 @@ class Beside:
         )
 
     def _told(self, tables: Mapping[str, _Table], sources: Iterable[_Named]) -> Iterator[Source]:
-        """Tables of metadata are no sources any more; what they describe says so."""
+        """The sources without the tables that describe files; what these describe refers to them."""
         by_tar = {table.tar.uri: table.chosen for table in tables.values() if table.tar is not None}
         for source, named_by in sources:
             table = tables.get(source.uri)
@@ -310,7 +318,7 @@ class Beside:
 
 
 class _Spool:
-    """Sources, to be gone through several times, in a file without a name."""
+    """Sources in an unnamed temporary file, to be iterated several times."""
 
     def __init__(self, sources: Iterator[_Named]) -> None:
         self._sources = sources
@@ -322,7 +330,7 @@ class _Spool:
                 (s.uri, s.kind, s.key, s.size, s.etag, found) for s, found in islice(self._sources, SPOOLED)
             ]:
                 self._file.write(json.dumps(some).encode() + b"\n")
-        except BaseException:  # an input that cannot be listed: nobody will leave what was not entered
+        except BaseException:  # an input that cannot be listed; __exit__ is not called where __enter__ raised
             self._file.close()
             raise
         return self
@@ -338,12 +346,12 @@ class _Spool:
 
 
 def _names(table: _Table, uri: str) -> bool:
-    """Whether it names this file under its folder."""
+    """Whether the table names this file."""
     return _has(table, names_of_file(uri, table.source.uri))
 
 
 def _has(table: _Table, names: Sequence[str]) -> bool:
-    """Whether any of its columns has one of these names; each takes note."""
+    """Whether a column has one of these names; every column that has notes it."""
     return sum(column.has(names) for column in table.columns) > 0
 
 
@@ -352,12 +360,13 @@ def _metadata(source: Source, column: str) -> Metadata:
 
 
 def _may_name(schema: pa.Schema) -> list[str]:
+    """Columns whose names and types are those of file names."""
     kinds = {field.name: unwrapped(field.type) for field in schema if field.name.lower() in NAMES}
     return [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_integer(kind)]
 
 
 def _ancestors(uri: str) -> Iterator[str]:
-    """Folders that a file lies in, the closest first."""
+    """Folders above a file, the closest first."""
     while (cut := uri.rfind("/")) > 0:
         uri = uri[:cut]
         yield uri

@@ -1,7 +1,7 @@
-"""Any Arrow type -> one of the few types that a score table carries, and which of them hold the values of which.
+"""An Arrow type of an input column -> the plain type in which a score table carries its values.
 
-An encoding (dictionary, run-end, view, large offsets, fixed size, extension) says how values are stored, and not what
-they are: each program that reads a score table knows some of them. The values are carried in the plain type.
+An encoding (dictionary, run-end, view, large offsets, fixed size, extension) says how values are stored, not what they
+are, and no two programs read the same encodings. So values are carried in the plain type.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 MAX_DIGITS = 38
-"""Of a decimal128, the widest that DuckDB computes with."""
+"""Digits of a decimal128, the widest type that DuckDB computes with."""
 
 EXACT_FLOATS = {pa.float32(): 2**24, pa.float64(): 2**53}
-"""Up to here every integer is a float of its own."""
+"""Float type -> largest integer up to which it holds every integer exactly."""
 
 PLAIN = {
     pa.float16(): pa.float32(),
@@ -23,14 +23,14 @@ PLAIN = {
     pa.date64(): pa.date32(),
     pa.time32("s"): pa.time32("ms"),
 }
-"""Types without parameters, and what their values are carried as."""
+"""Type without parameters -> the type in which its values are carried."""
 
 Bounds = tuple[int, int]
-"""Smallest and largest of a column's integers, or of its times in the unit that they are carried in."""
+"""Smallest and largest value of a column's integers, or of its times in the unit in which they are carried."""
 
 
 def unwrapped(kind: pa.DataType) -> pa.DataType:
-    """The type of the values under dictionaries, run ends, views, large offsets and extensions; one level deep."""
+    """The type of the values, without dictionary, run ends, views, large offsets and extensions; one level deep."""
     if isinstance(kind, pa.BaseExtensionType):
         return pa.string() if isinstance(kind, pa.UuidType) else unwrapped(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
@@ -39,9 +39,9 @@ def unwrapped(kind: pa.DataType) -> pa.DataType:
 
 
 def carried_type(kind: pa.DataType) -> pa.DataType:
-    """What values of this type are carried as; null stays, until other inputs had their say (see `settled`).
+    """The type in which values of a type are carried. Null stays null: other inputs may give its type (see `settled`).
 
-    Raises ValueError, which says what, for a type that no score table can carry.
+    Raises ValueError, whose text is the type, for one that no score table can carry.
     """
     kind = unwrapped(kind)
     if pa.types.is_map(kind):
@@ -70,7 +70,7 @@ def _carried_struct(kind: pa.StructType) -> pa.DataType:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether it is one of the five layouts of lists."""
+    """Whether a type is one of Arrow's five kinds of lists."""
     tests = pa.types
     return (
         tests.is_list(kind)
@@ -82,7 +82,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def settled(kind: pa.DataType) -> pa.DataType:
-    """A carried type without null: what has no value anywhere is text."""
+    """A carried type with text in place of null: a column that has no value in any input is text."""
     if pa.types.is_null(kind):
         return pa.string()
     if pa.types.is_list(kind):
@@ -93,24 +93,25 @@ def settled(kind: pa.DataType) -> pa.DataType:
 
 
 def is_scorable(kind: pa.DataType) -> bool:
-    """Whether a table of this type could ever be scored: Arrow takes no rows of views and run ends."""
+    """Whether a table with such a column can be scored: Arrow's `take` knows no views and run ends."""
     if kind in (pa.string_view(), pa.binary_view()) or pa.types.is_run_end_encoded(kind):
         return False
     return all(is_scorable(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def holds(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> bool:
-    """Whether every value of a carried type has its place in another one, as the same value.
+    """Whether a carried type holds every value of another one exactly.
 
-    bounds: of the column's integers and times, where the type alone does not tell; None where they are not known.
+    bounds: smallest and largest value of 64-bit integers and times, for which the type alone does not tell; None where
+    they are not known.
     """
     if wanted == given or pa.types.is_null(given):
         return True
     if pa.types.is_list(wanted) and pa.types.is_list(given):
         return holds(wanted.value_type, given.value_type, bounds)
     if pa.types.is_struct(wanted) and pa.types.is_struct(given):
-        places = {field.name: field.type for field in wanted}
-        return all(field.name in places and holds(places[field.name], field.type, bounds) for field in given)
+        fields = {field.name: field.type for field in wanted}
+        return all(field.name in fields and holds(fields[field.name], field.type, bounds) for field in given)
     if pa.types.is_integer(given):
         least, most = _range_of_integers(wanted)
         low, high = bounds if bounds and given.bit_width == 64 else _range_of_integers(given)
@@ -125,7 +126,7 @@ def holds(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> boo
 
 
 def _range_of_integers(kind: pa.DataType) -> Bounds:
-    """What it holds exactly; of a type of something else, nothing."""
+    """The integers that a type holds exactly; (1, 0) for a type that holds none."""
     if kind in EXACT_FLOATS:
         return -EXACT_FLOATS[kind], EXACT_FLOATS[kind]
     if pa.types.is_decimal(kind):
@@ -141,7 +142,7 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def _holds_times(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None) -> bool:
-    """Whether times go into a finer unit, where they do not reach too far (ns: the years 1678 to 2261)."""
+    """Whether times fit into a finer or equal unit without overflow (nanoseconds hold the years 1678 to 2261)."""
     tests = (pa.types.is_timestamp, pa.types.is_duration, pa.types.is_time)
     if not any(test(wanted) and test(given) for test in tests):
         return False
@@ -152,7 +153,7 @@ def _holds_times(wanted: pa.DataType, given: pa.DataType, bounds: Bounds | None)
 
 
 def has_bounds(kind: pa.DataType) -> bool:
-    """Whether a type has 64-bit integers or times in it: what holds their values, it alone does not tell."""
+    """Whether a type has 64-bit integers or times at any depth: which types hold them depends on their values."""
     kind = unwrapped(kind)
     if kind in (pa.int64(), pa.uint64()) or pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
         return True

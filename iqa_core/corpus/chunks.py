@@ -1,4 +1,4 @@
-"""The nouns of a corpus: a chunk as it is planned, and its content as a reader hands it over."""
+"""The nouns of a corpus: a chunk as it is planned, and its content as a reader returns it."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ LOCATION = pa.schema(
         ("frames", pa.int32()),
     ]
 )
-"""What a reader knows of an image."""
+"""Columns of what a reader knows of an image."""
 
 
 def chunk_name(segment: int, index: int) -> str:
+    """Name of a chunk of a plan, `000002-000003`: its segment, and its number in it."""
     return f"{segment:06d}-{index:06d}"
 
 
 def place_of(chunk: str) -> tuple[int, int]:
-    """Segment and index of a chunk's name."""
+    """Segment and index in a chunk's name: the inverse of `chunk_name`."""
     segment, index = chunk.split("-")
     return int(segment), int(index)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of one source: what one plan row says."""
+    """A part of one source, as one row of a plan has it."""
 
     source: str
     key: str
@@ -55,16 +56,16 @@ class Span:
     end: int
     """One past the last."""
     images: int | None
-    """Exact number, or None for a tar that was not indexed (its reader counts)."""
+    """Number of images; None for a tar that was not indexed, whose reader counts them."""
     occurrences: tuple[int, ...] | None = None
-    """Of each image in a part of a tar: how many of its name the tar holds up to it; None where they are counted from
-    the part alone."""
+    """For each image in a part of a tar: how many images of its name the tar holds up to it, itself included; None
+    where the part alone tells."""
     metadata: Metadata | None = None
     """The table that describes it."""
 
     @classmethod
     def of(cls, *values: Any) -> Span:
-        """From its fields in order, as JSON or Arrow has them; plans of reading 1 lack the last two."""
+        """A span from its fields in order, as JSON or Arrow has them; plans of reading 1 lack the last two."""
         source, key, size, etag, begin, end, images, *later = values
         occurrences, metadata, *_ = (*later, None, None)
         return cls(
@@ -84,20 +85,20 @@ class Chunk:
 
     @property
     def images(self) -> int | None:
-        """Number of images, None where only reading tells."""
+        """Number of images; None where a span's is unknown."""
         counts = [span.images for span in self.spans]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
     def source_bytes(self) -> int:
-        """Bytes of its sources, as far as they are known: 0 for rows of a table or images of a list."""
+        """Bytes of its spans, 0 where they are unknown: for rows of a table and images of a list."""
         if self.kind is Kind.IMAGE:
             return sum(span.size or 0 for span in self.spans)
         return sum(span.end - span.begin for span in self.spans) if self.kind is Kind.WEBDATASET else 0
 
     @property
     def digest(self) -> str:
-        """Of what was planned: 16 hex digits over its kind and spans. A score file says of which it was made."""
+        """16 hex digits over kind and spans; a score file notes the digest of the chunk that it was made from."""
         digest = hashlib.sha256(f"{self.kind}".encode())
         for part in self.spans:
             values = (part.source, part.key, part.size, part.etag, part.begin, part.end, part.images)
@@ -106,58 +107,60 @@ class Chunk:
         return digest.hexdigest()[:16]
 
     def to_bytes(self) -> bytes:
-        """Small enough to send to readers by the thousand: about 10 bytes per loose image."""
+        """Compressed JSON, about 10 bytes per loose image: chunks are sent to readers by the thousand."""
         content = [self.name, self.kind, [list(astuple(span)) for span in self.spans]]
         return zlib.compress(json.dumps(content).encode(), 3)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Chunk:
+        """The inverse of `to_bytes`."""
         name, kind, spans = json.loads(zlib.decompress(data))
         return cls(name, Kind(kind), tuple(Span.of(*values) for values in spans))
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What planning needs to know of one source."""
+    """What a plan says of one source: how it is cut, and which columns it has."""
 
     spans: tuple[Span, ...]
     carried: pa.Schema
-    """Input columns that it would carry along, under their own names."""
+    """Its columns but the image, under their own names."""
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
-    """Of the columns with 64-bit integers or times in them, where they are known."""
+    """Column of 64-bit integers or times -> smallest and largest value, where they are known."""
     unfit: Mapping[str, int] = field(default_factory=dict)
-    """Column -> number of its values that are not of the type that `--carry` gives them: they are null."""
+    """Column -> number of values that do not fit the type that `--carry` gives it, and are null."""
 
 
 READING = 2
-"""Version of the rules by which sources become images, keys and carried columns; what each changed, in docs/inputs.md.
+"""Version of the rules by which sources become images, keys and carried columns; docs/inputs.md says what each changed.
 
-Raised by hand. An output is read, as long as it lives, by the rules that it was begun with.
+Raised by hand. An output keeps the version that it was begun with.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How sources are cut into chunks and which of their columns mean what; fixed for the life of an output."""
+    """How sources are cut into chunks, and what their columns mean; fixed for the life of an output."""
 
     chunk_images: int = 1024
     chunk_bytes: int = 512 * 2**20
-    """Encoded bytes that a chunk holds at most, and so what a reader keeps in memory."""
+    """Largest size of a chunk in encoded bytes, and so a reader's memory."""
     image_column: str | None = None
     uri_column: str | None = None
     id_column: str | None = None
     carry: Mapping[str, str] = field(default_factory=dict)
-    """Column name -> Arrow type name, for fields of JSON sidecars and columns of lists and tables."""
+    """Field of JSON sidecars, or column of lists and tables -> name of the type in which it is carried."""
     reading: int = READING
-    """By which rules; that of the output's contract."""
+    """Version of the rules (see READING) that the output's contract has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One image as it lies in its source; `data` is a rejection where the bytes could not be had."""
+    """One image as it lies in its source."""
 
     source: str
     data: bytes | memoryview | Rejection
+    """Encoded bytes, or why they could not be read."""
     offset: int | None = None
     length: int | None = None
     row: int | None = None
@@ -165,20 +168,23 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a chunk holds. Keys and carried columns are whole before the first image is handed out."""
+    """What a chunk holds. Keys and carried columns are complete before the first image is fetched.
+
+    An image's ordinal is its position in the chunk, and its row in the score file.
+    """
 
     keys: tuple[str, ...]
-    """By ordinal: the position of an image in its chunk, which is its row in the score file."""
+    """Key of each image, by ordinal."""
     carried: pa.Table
-    """Input columns under their own names, one row per ordinal (no columns at all where there are none)."""
+    """Input columns under their own names, one row per ordinal; a table without columns where there are none."""
     images: Callable[[Sequence[int]], Iterator[Encoded]]
-    """The images with these ordinals (ascending), in that order; nothing else is fetched where that can be helped."""
+    """Ascending ordinals -> their images, in that order; other images are not fetched where that can be helped."""
     damage: str | None = None
-    """Where the source became unreadable and why; what lies before it is in `keys`."""
+    """Where and why the source became unreadable; the images before that are in `keys`."""
 
     @property
     def layout(self) -> str:
-        """Digest of what the ordinals mean: results of two readings may be mixed only if it is the same."""
+        """16 hex digits over the keys; results of two readings of a chunk may be mixed only if they are the same."""
         digest = hashlib.sha256()
         for key in self.keys:
             encoded = key.encode()

@@ -1,4 +1,4 @@
-"""A column of any Arrow type -> the same values in another type, as Python's values, or as text."""
+"""A column of any Arrow type -> its values in another Arrow type, as Python objects, or as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from iqa_core.corpus.carried_types import PLAIN, Bounds, carried_type, has_bound
 
 
 def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """The column as another type. Raises ValueError where a value has no place in it."""
+    """The column in another type. Raises ValueError where that does not hold a value."""
     try:
         if pa.types.is_string(wanted):
             return pa.chunked_array([_as_text(chunk) for chunk in column.chunks], wanted)
@@ -28,7 +28,7 @@ def converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 
 def _as(array: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """One array, whatever lies in it, as a type."""
+    """One array, however it is encoded, in the wanted type."""
     if array.type == wanted and not _may_be_damaged(wanted):
         return array
     array = _unwrapped(array)
@@ -41,14 +41,14 @@ def _as(array: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 def _unwrapped(array: pa.Array) -> pa.Array:
-    """Values of the type that `unwrapped` says."""
+    """The array's values in the type that `unwrapped` gives."""
     kind = array.type
     if isinstance(kind, pa.UuidType):
         return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
     if isinstance(array, pa.ExtensionArray):
         return _unwrapped(array.storage)
     if pa.types.is_run_end_encoded(kind):
-        # not by Arrow's function, which does not know runs of views and of extensions
+        # Arrow's run_end_decode knows no runs of views and of extensions
         run = np.searchsorted(array.run_ends, np.arange(array.offset, array.offset + len(array)), side="right")
         return _unwrapped(array.values).take(pa.array(run))
     if pa.types.is_dictionary(kind):
@@ -60,9 +60,9 @@ def _unwrapped(array: pa.Array) -> pa.Array:
 
 
 def _sound(array: pa.Array) -> pa.Array:
-    """The values, of which one that its own type does not allow costs itself only.
+    """The array with values that their own type does not allow replaced, so that one of them costs no others.
 
-    Text that is no UTF-8 is written as _text_of does; a time of 25 hours, a decimal of too many digits is null.
+    Text that is no UTF-8 becomes what `_text_of` gives; a time of 25 hours, or a decimal of too many digits, null.
     """
     try:
         array.validate(full=True)
@@ -80,15 +80,15 @@ def _sound_value(scalar: pa.Scalar) -> Any:
 
 
 def _may_be_damaged(kind: pa.DataType) -> bool:
-    """Whether a type's values may be others than it allows: text, times, decimals; at any depth."""
+    """Whether arrays of a type can hold values that it does not allow: text, times, decimals, at any depth."""
     types = pa.types
     is_such = types.is_string(kind) or types.is_time(kind) or types.is_date64(kind) or types.is_decimal(kind)
     return is_such or any(_may_be_damaged(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _as_list(array: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Rebuilt from the offsets: a cast of a slice of maps, or of list views with nulls, is broken (pyarrow 26)."""
-    starts, lengths = _places(array)
+    """Lists of the wanted type, built from offsets: pyarrow 26 miscasts slices of maps, and list views with nulls."""
+    starts, lengths = _extents(array)
     edges = np.concatenate([[0], np.cumsum(lengths)])
     if not edges[-1]:
         values = pa.array([], wanted.value_type)
@@ -101,14 +101,14 @@ def _as_list(array: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 def _values_in(array: pa.Array) -> pa.Array:
-    """What the lists of an array hold, in one piece; of maps their pairs."""
+    """The values of all lists of an array in one array; for maps, structs of key and value."""
     if not pa.types.is_map(array.type):
         return array.values
     return pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
 
 
-def _places(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the values of each list begin, and how many they are; of a null none."""
+def _extents(array: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First value and number of values of each list; a null has none."""
     kind = array.type
     if pa.types.is_fixed_size_list(kind):
         starts = (array.offset + np.arange(len(array))) * kind.list_size
@@ -141,7 +141,7 @@ def _as_text(array: pa.Array) -> pa.Array:
 
 
 def values_of(column: pa.ChunkedArray) -> list[Any]:
-    """Python's values. What Python has none for (a year 10,000, nanoseconds) is the value as text, or None."""
+    """Values as Python objects; one that Python lacks (the year 10,000, nanoseconds) as text, or None."""
     try:
         return column.to_pylist()
     except (ValueError, OverflowError):
@@ -149,7 +149,7 @@ def values_of(column: pa.ChunkedArray) -> list[Any]:
 
 
 def value_of(scalar: pa.Scalar) -> Any:
-    """The same for one value."""
+    """One value as a Python object; one that Python lacks as text, or None."""
     try:
         return scalar.as_py()
     except (ValueError, OverflowError):
@@ -157,7 +157,7 @@ def value_of(scalar: pa.Scalar) -> Any:
 
 
 def _text_of(scalar: pa.Scalar) -> str | None:
-    """Text with bytes that are no UTF-8 written as \\xNN; any other value as Arrow writes it, None where it cannot."""
+    """Text with bytes that are no UTF-8 as \\xNN; any other value as Arrow formats it, None where it cannot."""
     if isinstance(scalar, pa.DictionaryScalar):
         scalar = scalar.value
     if isinstance(scalar, pa.StringScalar):
@@ -169,12 +169,12 @@ def _text_of(scalar: pa.Scalar) -> str | None:
 
 
 def utf8(text: str) -> str:
-    """The text with lone surrogates, which no UTF-8 has, as \\uNNNN: half an emoji of a caption that was cut."""
+    """The text with lone surrogates, which UTF-8 lacks, as \\uNNNN: a caption may have been cut in an emoji."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def text_of(value: Any) -> str:
-    """A value as text: text as it is, bytes as UTF-8 or else in hexadecimal digits, anything else as JSON has it."""
+    """A value as text: bytes decoded as UTF-8, else in hexadecimal digits; other values as JSON."""
     if isinstance(value, str):
         return utf8(value)
     if isinstance(value, bytes):
@@ -188,7 +188,7 @@ def text_of(value: Any) -> str:
 
 
 def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
-    """Smallest and largest of 0 and all the 64-bit integers and times in a column, in the units they are carried in."""
+    """Smallest and largest of 0 and all 64-bit integers and times of a column, in the units that are carried."""
     low = high = 0
     for array in arrays:
         for leaf in _leaves_of(array):
@@ -199,7 +199,7 @@ def bounds_of(arrays: Iterable[pa.Array]) -> Bounds:
 
 
 def _leaves_of(array: pa.Array) -> Iterator[pa.Array]:
-    """Its 64-bit integers and times, wherever they lie in it."""
+    """Arrays of the 64-bit integers and times in an array, at any depth."""
     array = _unwrapped(array)
     if is_list(array.type) or pa.types.is_map(array.type):
         yield from _leaves_of(_values_in(array))

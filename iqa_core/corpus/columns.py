@@ -1,4 +1,4 @@
-"""Input columns -> the carried columns of the score table: names that do not clash, one schema for all chunks."""
+"""Columns of all inputs -> the carried columns of the score table: distinct names, and one schema for all chunks."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ TYPE_NAMES: Mapping[str, pa.DataType] = {
     "float32": pa.float32(),
     "float64": pa.float64(),
 }
-"""Types that `--carry name:type` knows."""
+"""Type name in `--carry name:type` -> Arrow type."""
 
 UNNAMED = "unnamed"
-"""Name of a column without one: pandas writes its index so into a CSV."""
+"""Name given to a column without one, such as the index that pandas writes into a CSV."""
 
 RESERVED = frozenset("kept weight file_row_number file_index iqa_position iqa_passes iqa_rejected_elsewhere".split())
-"""Columns that a selection adds: to its decisions, by DuckDB to what it reads, to its own view."""
+"""Names that selection needs: columns of its decisions, columns that DuckDB adds when it reads, columns of its view."""
 
 
 def parse_carry(values: Sequence[str]) -> dict[str, str]:
-    """`name:type` flags -> name -> type name. Raises CallerError on any other form."""
+    """Column name -> type name, from `name:type` flags.
+
+    Raises CallerError on any other form, and on a name that is given two types.
+    """
     parsed: dict[str, str] = {}
     for value in values:
         name, separator, type_name = value.rpartition(":")
@@ -44,10 +47,10 @@ def parse_carry(values: Sequence[str]) -> dict[str, str]:
 
 
 def table_names(names: Sequence[str], own: Collection[str], reading: int) -> list[str]:
-    """The columns' names in the score table: `input_<name>` where it has one of that name itself, in any case.
+    """Names of input columns in the score table: `input_<name>` where the table itself has a column of that name.
 
-    A column that is called `input_<name>` already becomes `input_input_<name>` then: both may be there. The first
-    reading knows neither case nor that. own: names of the table's own columns.
+    Case is ignored, and a column that is called `input_<name>` itself becomes `input_input_<name>`, since both may
+    exist; reading 1 does neither. own: names of the table's own columns.
     """
     if reading == 1:
         return [f"input_{name}" if name in own else name for name in names]
@@ -68,16 +71,16 @@ class InputColumn:
 
     uri: str
     given: str
-    """Its name there."""
+    """Its name in the source."""
     name: str
-    """In the score table."""
+    """Its name in the score table."""
     type: pa.DataType
     bounds: Bounds | None
-    """Of its integers and times, where they are known."""
+    """Smallest and largest of its integers or times, where they are known."""
 
     @property
     def carried(self) -> pa.DataType:
-        """What it is carried as, seen alone. Raises CallerError for what no score table can carry."""
+        """The type in which this column alone would be carried. Raises CallerError for one that cannot be carried."""
         try:
             return carried_type(self.type)
         except ValueError as error:
@@ -87,8 +90,8 @@ class InputColumn:
             ) from error
 
     def check_held(self, wanted: pa.DataType) -> None:
-        """Raises CallerError unless every value of the column has its place in a type, as the same value."""
-        # seconds reach further than the milliseconds that they are carried as; text has no end
+        """Raises CallerError unless a type holds every value of the column exactly."""
+        # times in seconds may overflow the milliseconds in which they are carried; text has no bounds
         bounds = None if pa.types.is_string(self.type) else self.bounds
         is_beyond = bounds is not None and not -(2**63) <= bounds[0] <= bounds[1] < 2**64
         if is_beyond or not holds(wanted, self.carried, self.bounds):
@@ -100,9 +103,9 @@ class InputColumn:
 
 
 def settled_schema(columns: Sequence[InputColumn]) -> pa.Schema:
-    """One schema for all sources, in the types that a score table carries; no value is lost or changed in it.
+    """One schema, of carried types, that holds every value of these columns exactly.
 
-    Raises CallerError naming column and source.
+    Raises CallerError, which names column and source, where there is none.
     """
     by_name: dict[str, list[InputColumn]] = defaultdict(list)
     for column in columns:
@@ -112,7 +115,7 @@ def settled_schema(columns: Sequence[InputColumn]) -> pa.Schema:
 
 
 def _check_names(columns: Sequence[InputColumn]) -> None:
-    """Raises CallerError for names that SQL takes for one, or cannot read: it ignores case, and ends a name at NUL."""
+    """Raises CallerError for names that SQL cannot tell apart or read: it ignores case, and a NUL ends a name."""
     known: dict[str, InputColumn] = {}
     for column in columns:
         if "\0" in column.given:
@@ -126,7 +129,7 @@ def _check_names(columns: Sequence[InputColumn]) -> None:
 
 
 def _together(columns: Sequence[InputColumn]) -> pa.DataType:
-    """The type that holds what these sources have under one name."""
+    """The type that holds the values of these columns of one name."""
     wanted = reduce(_wider, columns[1:], columns[0].carried)
     for column in columns:
         column.check_held(wanted)
@@ -144,23 +147,23 @@ def _wider(known: pa.DataType, column: InputColumn) -> pa.DataType:
 
 
 def promoted(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """What Arrow takes for the type of both. Raises ArrowInvalid or ArrowTypeError where it knows none."""
+    """Arrow's common type of two. Raises ArrowInvalid or ArrowTypeError where there is none."""
     schemas = [pa.schema([("x", kind)]) for kind in (first, second)]
     return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """Names and types alone; a column of codes has the type of what they stand for: each file has its own codes."""
+    """The schema without metadata; dictionary-encoded columns become their value type: each file has its own codes."""
     return pa.schema(
         [(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type) for field in schema]
     )
 
 
 def conformed(table: pa.Table, schema: pa.Schema, num_rows: int, reading: int) -> pa.Table:
-    """The table in exactly this schema; a column it lacks is null.
+    """The table converted to exactly this schema; a column that it lacks is null.
 
-    num_rows: stated, since a table without columns has none. Raises ValueError, which names the column, for a value
-    that has no place in its type; by the first reading it is null.
+    num_rows: rows of the table, which one without columns does not know.
+    Raises ValueError, which names the column, for a value that its type does not hold; in reading 1 it becomes null.
     """
     arrays = {}
     for field in schema:
@@ -179,7 +182,7 @@ def conformed(table: pa.Table, schema: pa.Schema, num_rows: int, reading: int) -
 
 
 def cast_value(value: Any, wanted: pa.DataType) -> Any:
-    """One value as the wanted type, or None where it is not one: a field is never guessed."""
+    """One value as the wanted type; None where it cannot be that type: a value is never guessed."""
     if value is None:
         return None
     try:
@@ -191,7 +194,7 @@ def cast_value(value: Any, wanted: pa.DataType) -> Any:
 
 
 def storable(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Integers or texts as an array: an integer beyond its type is null, for it is a file's claim and never a score."""
+    """Integers or texts as an array. An integer beyond its type is null: it comes from a file's header, not a score."""
     if pa.types.is_string(kind):
         return pa.array([None if value is None else utf8(value) for value in values], kind)
     try:

@@ -1,4 +1,4 @@
-"""Many image URIs -> their bytes in order, fetched in parallel; what cannot be had is a rejection in its place."""
+"""Image URIs -> their bytes in order, fetched in parallel; an image that cannot be fetched is a rejection."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FETCH_THREADS = 16
 """Requests in flight per reader: enough to hide 50 ms of latency at 300 images/s."""
 
 LOOKAHEAD = 32
-"""Images fetched ahead of the one being decoded; bounds memory."""
+"""Images fetched ahead of the one that is being decoded: the bound on memory."""
 
 
 def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> bytes | Rejection:
-    """The whole object as it is now, be it longer or shorter than when it was listed; or what a data URI holds.
+    """The whole object as it is now, even if its size changed since it was listed; or what a data URI holds.
 
-    size: where a listing told it, so that what is too large is not asked for.
-    Raises RunError where the credentials are at fault, and nothing else: any other failure is this image's.
+    size: from the listing, where there is one, so that an object that is too large is not asked for.
+    Raises RunError where the credentials are at fault; any other failure is the image's, a Rejection.
     """
     try:
         if size is not None and size > limits.max_bytes:
@@ -37,12 +37,12 @@ def fetch(storage: Storage, uri: str, size: int | None, limits: ImageLimits) -> 
         return Rejection(Reason.TOO_LARGE, f"{error.size} bytes encoded; the bound is {limits.max_bytes}")
     except (Missing, Forbidden, FetchFailed) as error:
         return unread(error, uri)
-    except CallerError as error:  # of this row's storage; those of others may be in order
+    except CallerError as error:  # this row names a storage that cannot be opened; other rows may name another
         return Rejection(Reason.FETCH_FAILED, f"its storage cannot be opened: {_unopened(error.__cause__)}")
 
 
 def unread(error: Missing | Forbidden | FetchFailed, uri: str) -> Rejection:
-    """Why what lies at a URI was not read; it names no path."""
+    """The rejection of an image whose URI was not read; its text names no path."""
     if isinstance(error, NoSuchStorage):
         return Rejection(Reason.MISSING, f"there is no storage of the kind {uri.split('://')[0][:40]}://")
     if isinstance(error, Missing):
@@ -53,19 +53,19 @@ def unread(error: Missing | Forbidden | FetchFailed, uri: str) -> Rejection:
 
 
 def _unopened(cause: BaseException | None) -> str:
-    """Names the package that is missing, but no path."""
+    """Why a storage was not opened, in words that name a missing package and no path."""
     if isinstance(cause, ImportError):
         return f"a package is not installed ({cause.name if cause.path else cause})"
     return failure_named(cause)
 
 
 def is_inline(uri: str) -> bool:
-    """Whether the URI holds the image itself."""
+    """Whether the URI is a data URI, which holds the image itself."""
     return uri[:5].lower() == "data:"
 
 
 def _inline(uri: str, max_bytes: int) -> bytes | Rejection:
-    """Content of a data URI (RFC 2397): base64 where it says so, else percent-encoded."""
+    """Content of a data URI (RFC 2397), base64 or percent-encoded. Raises Oversized."""
     if "," not in uri:
         return Rejection(Reason.CORRUPT, "its data URI has no comma")
     try:
@@ -81,7 +81,10 @@ def _inline(uri: str, max_bytes: int) -> bytes | Rejection:
 def fetch_all(
     storage: Storage, wanted: Iterable[tuple[str, int | None]], limits: ImageLimits
 ) -> Iterator[bytes | Rejection]:
-    """The same for many (uri, size), in order, at most LOOKAHEAD ahead of the consumer."""
+    """What `fetch` returns for each (uri, size), in order, at most LOOKAHEAD images ahead of the consumer.
+
+    Raises RunError where the credentials are at fault.
+    """
     pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
     waiting = iter(wanted)
     pending: deque[Future[bytes | Rejection]] = deque()
@@ -93,5 +96,5 @@ def fetch_all(
                 return
             yield pending.popleft().result()
     finally:
-        # an abandoned generator may be ended by the garbage collector amid the start of a thread: joining would hang
+        # the garbage collector may end an abandoned generator while a thread starts: waiting for it would hang
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,6 @@
 """Rows of a score table -> the encoded bytes of their images, by the locator columns, in few large reads.
 
-What cannot be had is a rejection in its place. Nothing is decoded.
+An image that cannot be fetched is a rejection in its place. Nothing is decoded.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage
 T = TypeVar("T")
 
 LOCATOR = ("source", "offset", "length", "row", "sha256")
-"""Columns of the score table that this needs."""
+"""Columns of the score table that say where an image lies."""
 
 GAP_BYTES = 256 * 2**10
-"""Bytes between two wanted members of a tar that are read along: cheaper than another request."""
+"""Largest gap between two wanted members of a tar that one request spans: reading it costs less than a request."""
 
 GAP_ROWS = 64
-"""Rows of a table between two wanted ones that are read along."""
+"""Largest gap between two wanted rows of a table that one read spans."""
 
 READ_BYTES = 64 * 2**20
-"""Of one read of a tar at most (one image more, if it is larger)."""
+"""Largest read of a tar, unless a single image is larger."""
 
 CHANGED = "its bytes are no longer those that were scored"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an image lies."""
+class Locator:
+    """Where an image lies: a file, a byte range of a tar, or a row of a table; and the digest of its bytes."""
 
     source: str
     offset: int | None
@@ -50,49 +50,51 @@ class Place:
 
     @property
     def kind(self) -> Kind:
+        """Which reader fetches it."""
         if self.row is not None:
             return Kind.ARROW if extension(self.source) == "arrow" else Kind.PARQUET
         return Kind.IMAGE if self.offset is None else Kind.WEBDATASET
 
 
-def places(rows: pa.Table) -> list[Place]:
-    """Of a table that has the columns of LOCATOR."""
-    return [Place(**row) for row in rows.select(LOCATOR).to_pylist()]
+def locators(rows: pa.Table) -> list[Locator]:
+    """One locator per row of a table that has the columns of LOCATOR."""
+    return [Locator(**row) for row in rows.select(LOCATOR).to_pylist()]
 
 
 def originals(
-    storage: Storage, wanted: Sequence[Place], options: ReadOptions, limits: ImageLimits
+    storage: Storage, wanted: Sequence[Locator], options: ReadOptions, limits: ImageLimits
 ) -> Iterator[bytes | Rejection]:
-    """One per place, in order: bytes with the digest that the table has, or why not.
+    """One result per locator, in order: the bytes, or a rejection where they are gone or have another digest.
 
-    options: which columns of tables were the image when it was scored. Raises RunError where credentials are at fault.
+    options: those of the scoring, which say what columns of tables hold the image.
+    Raises RunError where credentials are at fault.
     """
     for (kind, source), group in groupby(
-        wanted, key=lambda place: (place.kind, place.source if _is_shared(place) else "")
+        wanted, key=lambda locator: (locator.kind, locator.source if _is_shared(locator) else "")
     ):
         run = list(group)
         if kind is Kind.IMAGE:
-            found = fetch_all(storage, ((place.source, None) for place in run), limits)
+            found = fetch_all(storage, ((locator.source, None) for locator in run), limits)
         elif kind is Kind.WEBDATASET:
             found = _members(storage, source, run)
         else:
             found = _cells(storage, kind, source, run, options, limits)
-        yield from (_checked(data, place) for data, place in zip(found, run, strict=True))
+        yield from (_checked(data, locator) for data, locator in zip(found, run, strict=True))
 
 
-def _is_shared(place: Place) -> bool:
+def _is_shared(locator: Locator) -> bool:
     """Whether the source may hold other images as well."""
-    return place.kind is not Kind.IMAGE
+    return locator.kind is not Kind.IMAGE
 
 
-def _checked(data: bytes | Rejection, place: Place) -> bytes | Rejection:
-    if isinstance(data, Rejection) or hashlib.sha256(data).hexdigest() == place.sha256:
+def _checked(data: bytes | Rejection, locator: Locator) -> bytes | Rejection:
+    if isinstance(data, Rejection) or hashlib.sha256(data).hexdigest() == locator.sha256:
         return data
     return Rejection(Reason.MISSING, CHANGED)
 
 
-def _members(storage: Storage, source: str, run: Sequence[Place]) -> Iterator[bytes | Rejection]:
-    """Members of one tar; neighbours in one read."""
+def _members(storage: Storage, source: str, run: Sequence[Locator]) -> Iterator[bytes | Rejection]:
+    """The bytes of members of one tar; neighbours are fetched in one read."""
     for near in _near(run):
         begin = min(offset for offset, _ in near)
         end = max(last for _, last in near)
@@ -101,12 +103,12 @@ def _members(storage: Storage, source: str, run: Sequence[Place]) -> Iterator[by
             yield data if isinstance(data, Rejection) else data[offset - begin : last - begin]
 
 
-def _near(run: Sequence[Place]) -> Iterator[list[tuple[int, int]]]:
-    """Byte ranges in order, those together that follow one another closely."""
+def _near(run: Sequence[Locator]) -> Iterator[list[tuple[int, int]]]:
+    """Byte ranges of members, in groups that are worth one read each."""
     near: list[tuple[int, int]] = []
-    for place in run:
-        begin = place.offset or 0
-        end = begin + (place.length or 0)
+    for locator in run:
+        begin = locator.offset or 0
+        end = begin + (locator.length or 0)
         if near and not (0 <= begin - near[-1][1] <= GAP_BYTES and end - near[0][0] <= READ_BYTES):
             yield near
             near = []
@@ -115,10 +117,10 @@ def _near(run: Sequence[Place]) -> Iterator[list[tuple[int, int]]]:
 
 
 def _cells(
-    storage: Storage, kind: Kind, source: str, run: Sequence[Place], options: ReadOptions, limits: ImageLimits
+    storage: Storage, kind: Kind, source: str, run: Sequence[Locator], options: ReadOptions, limits: ImageLimits
 ) -> Iterator[bytes | Rejection]:
-    """Cells of the image column of one table, by the reader that scored them."""
-    rows = [place.row for place in run if place.row is not None]
+    """The images in rows of one table, by the reader of its kind."""
+    rows = [locator.row for locator in run if locator.row is not None]
     found: dict[int, bytes | Rejection] = {}
     for near in _near_rows(sorted(set(rows))):
         read = partial(_read_cells, storage, kind, source, near, options, limits)
@@ -128,7 +130,7 @@ def _cells(
 
 
 def _near_rows(rows: Sequence[int]) -> Iterator[list[int]]:
-    """Ascending rows in runs that are worth one read each."""
+    """Ascending rows, in groups that are worth one read each."""
     near: list[int] = []
     for row in rows:
         if near and row - near[-1] > GAP_ROWS:
@@ -155,7 +157,7 @@ def _read_cells(
 
 
 def _answer(once: Callable[[], T], source: str) -> T | Rejection:
-    """What it returns, or the rejection that its error stands for."""
+    """What `once` returns, or the rejection that its error stands for."""
     try:
         return once()
     except (Missing, Forbidden, FetchFailed) as error:

@@ -1,7 +1,7 @@
-"""Inputs that reach one image by several ways -> one of these ways, so that it gets one row.
+"""Inputs that overlap -> sources in which each image comes once, so that it gets one row.
 
-A folder is known by what the file system knows it by (device and number), so links to it, other spellings and bind
-mounts are the same. An image is known by its folder and its name there. What this cannot tell is in docs/inputs.md.
+A folder is identified by its device and inode, so links to it, other spellings and bind mounts are the same folder. An
+image is identified by its folder and its name there. What this cannot tell apart is in docs/inputs.md.
 """
 
 from __future__ import annotations
@@ -22,45 +22,49 @@ from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, a
 from iqa_core.storage.stores import S3_SCHEMES
 
 FOLDERS_KNOWN = 65_536
-"""Whose numbers are kept: files of one folder follow one another in a listing."""
+"""Folders whose device and inode are kept: files of one folder follow one another in a listing."""
 
-Place = tuple[int, int]
-"""Device and number of a folder."""
+FolderId = tuple[int, int]
+"""Device and inode of a folder."""
 
-PlaceOf = Callable[[bytes], Place | None]
+FolderIdOf = Callable[[bytes], FolderId | None]
+"""A path -> its folder id, None for what is no folder."""
 
 
 def distinct_inputs(inputs: Sequence[str]) -> list[str]:
-    """Their URIs, each place once: what lies in the folder of another input is spelt as from there, by the first."""
+    """Absolute URIs of the inputs, each file and folder once, in order.
+
+    An input inside another input's folder is spelt as a path below that folder, by the folder's first spelling.
+    """
     given = list(dict.fromkeys(map(absolute, inputs)))
-    folders: dict[Place, str] = {}
+    folders: dict[FolderId, str] = {}
     files: dict[str, str] = {}
     schemes: dict[str, str] = {}
     for uri in given:
-        if is_local(uri) and (place := _place_of(_path(uri))) is not None:
-            folders.setdefault(place, uri)
+        if is_local(uri) and (found := _folder_id(_path(uri))) is not None:
+            folders.setdefault(found, uri)
     return list(dict.fromkeys(_respelt(uri, folders, files, schemes) for uri in given))
 
 
-def _respelt(uri: str, folders: dict[Place, str], files: dict[str, str], schemes: dict[str, str]) -> str:
+def _respelt(uri: str, folders: dict[FolderId, str], files: dict[str, str], schemes: dict[str, str]) -> str:
     if uri.startswith(S3_SCHEMES):
         scheme, _, rest = uri.partition("://")
         return f"{schemes.setdefault(rest.partition('/')[0], scheme)}://{rest}"
     if not is_local(uri):
         return uri
     real: bytes = os.path.realpath(_path(uri))
-    if _place_of(real) is None and extension(os.fsdecode(real)) != extension(uri):
-        return uri  # a link to a file that is known by the link's name alone
+    if _folder_id(real) is None and extension(os.fsdecode(real)) != extension(uri):
+        return uri  # a link whose own extension says what the file is
     for above in _from_the_root(real):
-        place = _place_of(above)
-        if place is not None and (root := folders.get(place)) is not None:
+        found = _folder_id(above)
+        if found is not None and (root := folders.get(found)) is not None:
             below = real[len(above) :].lstrip(b"/")
             return local_uri(os.path.join(_path(root), below)) if below else root
-    return uri if _place_of(real) is not None else files.setdefault(local_uri(real), uri)
+    return uri if _folder_id(real) is not None else files.setdefault(local_uri(real), uri)
 
 
 def lies_in(uri: str, folder: str) -> bool:
-    """Whether it is the folder, or lies in it, or will, by whatever names."""
+    """Whether a URI, which need not exist yet, is the folder or lies below it; links are followed."""
     if is_local(uri) and is_local(folder):
         uri, folder = (local_uri(os.path.realpath(_path(place))) for place in (uri, folder))
     return uri == folder or uri.startswith(folder.rstrip("/") + "/")
@@ -69,31 +73,33 @@ def lies_in(uri: str, folder: str) -> bool:
 def without_listed(
     sources: Iterable[Source], storage: Storage, inputs: Sequence[str], options: ReadOptions, kept: Collection[str]
 ) -> Iterator[Source]:
-    """The sources but for loose images that a list among the inputs names: their rows are there, with its columns.
+    """The sources without the loose images that a list among the inputs names: the list gives them their rows.
 
-    kept: URIs of those that stay all the same; looked at when each comes.
-    In memory are 16 bytes for each row of these lists, read when the first loose image comes.
+    kept: URIs of images that stay in any case; looked up when each comes.
+    Memory: 16 bytes for each row of these lists, which are read when the first loose image comes.
     """
-    place_of = lru_cache(FOLDERS_KNOWN)(_place_of)
+    folder_id_of = lru_cache(FOLDERS_KNOWN)(_folder_id)
     listed: NDArray[np.bytes_] | None = None
     for source in sources:
         if source.kind is Kind.IMAGE and source.uri not in kept:
             if listed is None:
-                listed = _listed(storage, inputs, options, place_of)
-            if len(listed) and _has(listed, _digest(source.uri, place_of)):
+                listed = _listed(storage, inputs, options, folder_id_of)
+            if len(listed) and _has(listed, _digest(source.uri, folder_id_of)):
                 continue
         yield source
 
 
-def _listed(storage: Storage, inputs: Sequence[str], options: ReadOptions, place_of: PlaceOf) -> NDArray[np.bytes_]:
-    """Digests of all images that lists name, sorted."""
+def _listed(
+    storage: Storage, inputs: Sequence[str], options: ReadOptions, folder_id_of: FolderIdOf
+) -> NDArray[np.bytes_]:
+    """Sorted digests of all images that the lists among the inputs name."""
     found = bytearray()
     for given in inputs:
         if extension(given) not in LIST_EXTENSIONS or (entry := storage.stat(given)) is None:
             continue
-        with suppress(Missing, Forbidden, FetchFailed):  # it is told where it is planned
+        with suppress(Missing, Forbidden, FetchFailed):  # planning reports it
             for uri in image_uris(storage, given, entry.size or 0, options):
-                found += _digest(uri, place_of)
+                found += _digest(uri, folder_id_of)
     return np.sort(np.frombuffer(bytes(found), "S16"))
 
 
@@ -103,11 +109,11 @@ def _has(sorted_N: NDArray[np.bytes_], digest: bytes) -> bool:
     return place < len(sorted_N) and bool(sorted_N[place] == wanted[0])
 
 
-def _digest(uri: str, place_of: PlaceOf) -> bytes:
-    """Of what it is known by; 16 bytes, of which no two are the same by chance."""
+def _digest(uri: str, folder_id_of: FolderIdOf) -> bytes:
+    """16 bytes that identify an image: by folder and name where it is local, else by its URI."""
     if is_local(uri):
         folder, name = os.path.split(_path(absolute(uri)))
-        known = b"%r/%s" % (place_of(folder) or folder, name)
+        known = b"%r/%s" % (folder_id_of(folder) or folder, name)
     else:
         known = uri.replace("s3a://", "s3://", 1).encode("utf-8", "surrogatepass")
     return blake2b(known, digest_size=16).digest()
@@ -118,13 +124,13 @@ def _path(uri: str) -> bytes:
 
 
 def _from_the_root(path: bytes) -> Iterator[bytes]:
-    """All folders above it and itself, the outermost first."""
+    """All folders above a path, the outermost first, and the path itself."""
     cuts = [at for at, byte in enumerate(path) if byte == ord("/") and at]
     yield from (b"/", *(path[:cut] for cut in cuts), path)
 
 
-def _place_of(path: bytes) -> Place | None:
-    """None for what is no folder, or nothing that can be looked at."""
+def _folder_id(path: bytes) -> FolderId | None:
+    """Device and inode; None for what is no folder, or cannot be looked at."""
     try:
         return (found.st_dev, found.st_ino) if os.path.isdir(path) and (found := os.stat(path)).st_ino else None
     except (OSError, ValueError):

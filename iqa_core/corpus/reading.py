@@ -1,4 +1,4 @@
-"""A planned chunk -> its content, by the reader of its kind, in the plan's schema."""
+"""A planned chunk -> its content in the plan's schema, by the reader of its kind."""
 
 from __future__ import annotations
 
@@ -23,27 +23,30 @@ READERS: Mapping[Kind, ModuleType] = {
     Kind.ARROW: arrow,
     Kind.LIST: lists,
 }
+"""Kind of source -> its reader, see `iqa_core.corpus.readers`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """What all readers of one output have in common; picklable."""
+    """What all readers of one output share; picklable."""
 
     storage: Storage
     options: ReadOptions
     limits: ImageLimits
     carried: pa.Schema
-    """Carried columns under their names in the score table."""
+    """Schema of the carried columns, under their names in the score table."""
     own_columns: frozenset[str]
-    """Names that belong to the score table itself."""
+    """Names of the score table's own columns."""
 
 
 def survey_source(
     storage: Storage, source: Source, options: ReadOptions, exact: bool, described: Survey | None = None
 ) -> Survey:
-    """How a source is cut, and its input columns.
+    """How a source is cut, and its columns.
 
-    exact: count the images of every tar, whatever it costs; described: columns of the table that describes it.
+    exact: count the images of every tar, whatever it costs; described: columns of the table that describes the source.
+    Raises Missing, Forbidden or FetchFailed when the source cannot be read, CallerError when no column can be the image
+    or `--carry` gives one a type that does not hold its values.
     """
     _check_size(source.uri, source.kind, source.size)
     found: Survey = READERS[source.kind].survey(storage, source, options, exact)
@@ -60,7 +63,10 @@ def survey_source(
 
 
 def _together(found: Survey, described: Survey | None, options: ReadOptions) -> Survey:
-    """What the source itself has, then the columns of the table that describes it; that is noted for itself."""
+    """The survey of a source with the columns of the table that describes it behind its own.
+
+    The bounds of both are kept; values that `--carry` makes null are counted with the table, not here.
+    """
     if described is None:
         return found
     given = described.carried.names
@@ -71,7 +77,7 @@ def _together(found: Survey, described: Survey | None, options: ReadOptions) -> 
 
 
 def _given_type(source: Source, field: pa.Field, found: Survey, options: ReadOptions) -> pa.DataType:
-    """The type that `--carry` gives a column: of a table one that holds all its values, or text."""
+    """The type that `--carry` gives a column. Raises CallerError unless it is text or holds all its values."""
     wanted = TYPE_NAMES[options.carry[field.name]]
     if options.reading > 1 and not pa.types.is_string(wanted):
         column = InputColumn(source.uri, field.name, field.name, field.type, found.bounds.get(field.name))
@@ -80,9 +86,10 @@ def _given_type(source: Source, field: pa.Field, found: Survey, options: ReadOpt
 
 
 def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
-    """The chunk's keys and carried columns, and its images as they come.
+    """The chunk's keys, its carried columns in the plan's schema, and a way to fetch its images.
 
-    Raises Missing, Forbidden or FetchFailed when its source as a whole cannot be read, RunError on bad credentials.
+    Raises Missing, Forbidden or FetchFailed when its source as a whole cannot be read or changed since it was planned,
+    RunError where credentials are at fault.
     """
     for span in chunk.spans:
         _check_size(span.source, chunk.kind, span.size)

@@ -1,6 +1,6 @@
-"""`--input` values -> one sorted stream of sources: what there is to score, and which reader it needs.
+"""`--input` values -> one sorted stream of sources: files and objects that hold images, each with its kind of reader.
 
-A source is one file or object. What a folder holds beside images (tables of annotations, logs) is counted as ignored.
+Other files of a folder (tables of annotations, logs) are counted as ignored.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from iqa_core.errors import CallerError
 from iqa_core.storage.storage import Entry, Storage, absolute, join
 
 IMAGE_EXTENSIONS = frozenset("jpg jpeg jpe jfif png webp gif bmp dib tif tiff avif avifs apng".split())
-"""Extensions of what is decoded."""
+"""Extensions of images that are decoded."""
 
 UNSUPPORTED_IMAGE_EXTENSIONS = frozenset(
     """heic heif jxl jp2 j2k svg psd ico icns tga pcx ppm pgm pbm pnm exr hdr dds eps
     raw cr2 cr3 nef arw dng orf rw2""".split()
 )
-"""Extensions of what is an image, but not decoded: such a file gets its row (`unsupported_format`), not silence."""
+"""Extensions of images that are not decoded: such a file gets a row with the reason `unsupported_format`."""
 
 
 LIST_EXTENSIONS = frozenset({"csv", "jsonl", "ndjson"})
-"""Of lists of images, which are taken only where an input names them."""
+"""Extensions of lists of images, which are read only where an input names them."""
 
 METADATA_NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
-"""Lists that may describe the files beside them, by the names that Hugging Face's imagefolder gives them."""
+"""Lists that may describe the files beside them: the names that Hugging Face's imagefolder gives them."""
 
 
 class Kind(StrEnum):
-    """Which reader a source needs."""
+    """Kind of a source: which reader it needs."""
 
     IMAGE = "image"
     WEBDATASET = "webdataset"
@@ -51,7 +51,7 @@ class Metadata:
     size: int | None
     etag: str
     column: str
-    """Whose values name the files."""
+    """Name of the column whose values name the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,13 @@ class Source:
     size: int | None
     etag: str
     is_named: bool = False
-    """It is itself an input, not found in a folder: what cannot be read in it is an error, and not passed over."""
+    """Whether an input names it itself: then it is an error if it cannot be read. One in a folder is passed over."""
     metadata: Metadata | None = None
-    """The table that describes it, or members of it."""
+    """The table that describes it, or its members."""
 
 
 def is_image_name(name: str) -> bool:
+    """Whether a file's extension is that of an image, decoded or not."""
     return extension(name) in IMAGE_EXTENSIONS or extension(name) in UNSUPPORTED_IMAGE_EXTENSIONS
 
 
@@ -83,33 +84,34 @@ def extension(name: str) -> str:
 
 @dataclass(slots=True)
 class Listing:
-    """What was found while listing beside sources."""
+    """Counts of what a listing found beside sources; the listing fills them in."""
 
     ignored: Counter[str]
     """Extension -> number of files that were passed over."""
     tables: int = 0
-    """That describe the files beside them."""
+    """Tables that describe the files beside them."""
     rows_without_file: int = 0
-    """Of these tables."""
+    """Rows of these tables whose file is not there."""
 
     def describe_tables(self) -> str:
+        """One line for people."""
         return f"tables that describe files: {self.tables:,}; rows of them without a file: {self.rows_without_file:,}"
 
 
-Telling = Callable[[str, Iterator[Source]], Iterator[Source]]
-"""An input's folder and its sources, tables of metadata among them as lists -> those that hold images, see `beside`."""
+TableMatching = Callable[[str, Iterator[Source]], Iterator[Source]]
+"""A folder and its sources, among them tables that may describe files -> those that hold images: `beside.Beside`."""
 
 
 def list_sources(
-    storage: Storage, inputs: Sequence[str], listing: Listing, tell: Telling | None = None
+    storage: Storage, inputs: Sequence[str], listing: Listing, match_tables: TableMatching | None = None
 ) -> Iterator[Source]:
-    """All sources of all inputs, sorted by URI, each once: of overlapping inputs the first that has it names its key.
+    """All sources of all inputs, sorted by URI, each once; where inputs overlap, the first gives a source its key.
 
-    tell: tells tables that describe files from tables that hold images; without it, each is taken for the latter.
-    Raises CallerError for an input that is not there or cannot be read as anything.
+    match_tables: finds the tables that describe files; without it, every table is taken to hold images.
+    Raises CallerError for an input that does not exist, holds no images, or is of no kind that can be read.
     """
     streams = [
-        ((source.uri, position, source) for source in _sources_of(storage, absolute(given), listing, tell))
+        ((source.uri, position, source) for source in _sources_of(storage, absolute(given), listing, match_tables))
         for position, given in enumerate(inputs)
     ]
     previous = None
@@ -119,7 +121,7 @@ def list_sources(
         previous = uri
 
 
-def _sources_of(storage: Storage, given: str, listing: Listing, tell: Telling | None) -> Iterator[Source]:
+def _sources_of(storage: Storage, given: str, listing: Listing, match_tables: TableMatching | None) -> Iterator[Source]:
     entry = storage.stat(given)
     if entry is not None:
         yield _explicit(entry)
@@ -127,9 +129,9 @@ def _sources_of(storage: Storage, given: str, listing: Listing, tell: Telling | 
     is_empty = True
     sources = (
         Source(found.uri, kind, relative(found.uri, given) or found.uri, found.size, found.etag)
-        for found, kind in _scorable(storage, storage.walk(given), listing, tell is not None)
+        for found, kind in _scorable(storage, storage.walk(given), listing, match_tables is not None)
     )
-    for source in sources if tell is None else tell(given, sources):
+    for source in sources if match_tables is None else match_tables(given, sources):
         is_empty = False
         yield source
     if is_empty:
@@ -142,7 +144,7 @@ def _sources_of(storage: Storage, given: str, listing: Listing, tell: Telling | 
 
 
 def _explicit(entry: Entry) -> Source:
-    """A file that was named by the user: lists are taken only so, since a folder of images often holds other tables."""
+    """The source of an input that is a file. Only here are lists read: a folder of images often has other tables."""
     name = entry.uri.rsplit("/", 1)[1]
     kinds = {**dict.fromkeys(LIST_EXTENSIONS, Kind.LIST), "arrow": Kind.ARROW}
     kind = kinds.get(extension(name)) or _kind_of(name)
@@ -163,9 +165,10 @@ def _kind_of(name: str) -> Kind | None:
 def _scorable(
     storage: Storage, entries: Iterable[Entry], listing: Listing, has_metadata: bool
 ) -> Iterator[tuple[Entry, Kind]]:
-    """Entries with the reader they need; with tables of metadata among them as lists, if these are asked for.
+    """Entries with their kinds; the others are counted as ignored.
 
-    An `.arrow` file counts where a saved data set's `state.json` names it: others are caches.
+    has_metadata: lists of METADATA_NAMES are returned too. An `.arrow` file is returned where the `state.json` of a
+    saved data set names it: others are caches.
     """
     named: dict[str, frozenset[str]] = {}
     for entry in entries:
@@ -184,6 +187,7 @@ def _scorable(
 
 
 def _arrow_files(storage: Storage, folder: str) -> frozenset[str]:
+    """File names of the data set that was saved in a folder; none where there is no `state.json`."""
     state = join(folder, "state.json")
     if storage.stat(state) is None:
         return frozenset()
@@ -194,7 +198,7 @@ def _arrow_files(storage: Storage, folder: str) -> frozenset[str]:
 
 
 def relative(uri: str, folder: str) -> str | None:
-    """Path of what lies in a folder, also of a name that had to be percent-encoded; None if it does not lie there."""
+    """Path of a URI below a folder, also where the URI is percent-encoded; None if it does not lie there."""
     if uri.startswith(folder.rstrip("/") + "/"):
         return uri.removeprefix(folder).lstrip("/")
     if uri.startswith("file://") and uri.startswith((encoded := "file://" + quote(folder)).rstrip("/") + "/"):

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from iqa_core.corpus.originals import LOCATOR, Place
+from iqa_core.corpus.originals import LOCATOR, Locator
 from iqa_core.report.charts import histogram, progress_line
 from iqa_core.report.gathered import SHEETS, Gathered, Shown
 from iqa_core.tables.scores.columns import SCORED
@@ -46,7 +46,7 @@ class Report:
     facts: Sequence[tuple[str, str]]
     """What is to be said first, line by line."""
     gathered: Gathered
-    thumbnails: Mapping[Place, str]
+    thumbnails: Mapping[Locator, str]
     is_selection: bool = False
     dropped: Mapping[str, int] = field(default_factory=dict)
     progress: Sequence[Sequence[float]] = ()
@@ -54,8 +54,8 @@ class Report:
     moved: Moved | None = None
 
 
-def place_of(values: Mapping[str, Any]) -> Place:
-    return Place(**{name: values[name] for name in LOCATOR})
+def place_of(values: Mapping[str, Any]) -> Locator:
+    return Locator(**{name: values[name] for name in LOCATOR})
 
 
 def render(report: Report) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from iqa_core.corpus.originals import Place
+from iqa_core.corpus.originals import Locator
 from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare
 from iqa_core.report.gathered import Gathered, group_columns
@@ -55,7 +55,7 @@ def gather(table: ScoreTable) -> Gathered:
     return gathered
 
 
-def sheet_thumbnails(table: ScoreTable, gathered: Gathered, moved: Moved | None = None) -> Mapping[Place, str]:
+def sheet_thumbnails(table: ScoreTable, gathered: Gathered, moved: Moved | None = None) -> Mapping[Locator, str]:
     """Of all images that the page shows."""
     wanted = [place_of(image.values) for image in gathered.shown()]
     if moved is not None:

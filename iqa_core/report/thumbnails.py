@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.originals import Place, originals
+from iqa_core.corpus.originals import Locator, originals
 from iqa_core.errors import RunError
 from iqa_core.images import decode
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -29,11 +29,11 @@ MAX_OUTAGES = 3
 
 
 def thumbnails(
-    storage: Storage, wanted: Sequence[Place], options: ReadOptions, limits: ImageLimits
-) -> Mapping[Place, str]:
-    """Place -> data URI. Neighbours are asked for together; only images that were scored are to be among them."""
+    storage: Storage, wanted: Sequence[Locator], options: ReadOptions, limits: ImageLimits
+) -> Mapping[Locator, str]:
+    """Locator -> data URI. Neighbours are asked for together; only images that were scored are to be among them."""
     ordered = sorted(set(wanted), key=lambda place: (place.source, place.offset or 0, place.row or 0))
-    found: dict[Place, str] = {}
+    found: dict[Locator, str] = {}
     outages, deadline = 0, time.monotonic() + PATIENCE_S
     try:
         for place, data in zip(ordered, originals(storage, ordered, options, limits), strict=True):

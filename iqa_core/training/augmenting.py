@@ -1,7 +1,7 @@
-"""A sample and an epoch -> the same sample asked in other words: a paraphrase of its question, or some words left out.
+"""A sample and an epoch -> the sample with its question in other words: a paraphrase, or some words left out.
 
-What is drawn hangs on the seed, the sample's place and the epoch alone. Image, answer and level stay as they are, and
-samples without a level word, whose question may be about anything, stay whole.
+The draw depends on the seed, the sample's index and the epoch alone. Image, answer and level stay as they are. Samples
+without a level word are not changed: their questions may be about anything.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from iqa_core.training.samples import TrainingSample
 
 
 def augmented(sample: TrainingSample, index: int, epoch: int, recipe: Recipe) -> TrainingSample:
-    """The sample as it is shown in this epoch; itself where the recipe augments nothing.
+    """The sample as it is shown in an epoch; itself where the recipe augments nothing.
 
-    index: its place among the training samples.
+    index: of the sample among the training samples.
     """
     if sample.level is None or not (sample.paraphrases or recipe.augment_prompts_drop):
         return sample
@@ -30,9 +30,9 @@ def augmented(sample: TrainingSample, index: int, epoch: int, recipe: Recipe) ->
 
 
 def without_words(query: str, dimension: str, share: float, random: np.random.Generator) -> str:
-    """The query with about this share of its words left out; white space goes with the word before it.
+    """The query without about this share of its words, each with the white space around it.
 
-    Words with a tag such as `<layout>`, or with the dimension's name, stay; so does all of it where nothing would.
+    Words with a tag such as `<layout>`, or with the dimension's name, stay; where no word would stay, all do.
     """
     words = re.findall(r"\s*\S+\s*", query)
     kept = [

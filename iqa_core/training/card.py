@@ -1,4 +1,4 @@
-"""A training task and its best figures -> a model card: what it is, what it was trained on, how good it is."""
+"""A training task and its best figures -> a model card: the model, its data and its agreement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CARD = "README.md"
 
 
 def model_card(task: TrainingTask, figures: Mapping[str, float]) -> str:
-    """Markdown with the fields that the hub reads in front."""
+    """The card's Markdown; the hub reads the fields at its top."""
     return "\n".join([*_head(task), *_data(task), *_numbers(task, figures), *_recipe(task), *_use(task)]) + "\n"
 
 
@@ -28,7 +28,7 @@ def _head(task: TrainingTask) -> Iterator[str]:
 
 
 def _base_name(task: TrainingTask) -> str:
-    """No path of the machine it was made on."""
+    """The base's name, without the path of the machine that it was trained on."""
     return task.base.rstrip("/").rpartition("/")[2] if task.base.startswith("/") else task.base
 
 

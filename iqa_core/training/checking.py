@@ -1,4 +1,4 @@
-"""Samples -> those that can be trained on, and how many were left out for which reason. Nothing has run by then."""
+"""Samples -> those that can be trained on, and the number left out for each reason; checked before training starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import Literal
 
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, Rejection
-from iqa_core.training.encoding import SampleEncoder, read_image
+from iqa_core.training.sample_encoder import SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample
 
 READERS = 8
-"""Threads that decode images; Pillow lets others run meanwhile."""
+"""Threads that decode images: Pillow releases the GIL."""
 TOO_LONG = "too long"
 SHRUNK = "shrunk to fit"
+"""Reasons in `Usable.counts`, beside those of images."""
 SHOWN = 3
+"""Number of unreadable images that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,11 @@ def usable(
     too_long: Literal["drop", "shrink"] = "drop",
     skip_unreadable: bool = False,
 ) -> Usable:
-    """Every image is decoded once, every text encoded once.
+    """The samples that can be trained on; every image is decoded once, every text encoded once.
 
-    Raises CallerError that names the first images at fault unless they are to be skipped, when the tokenizer cannot
-    tell an answer from its question, and when nothing is left.
+    max_tokens: bound on a sample's tokens; too_long: whether a longer one is dropped, or its image shrunk to fit.
+    Raises CallerError on images that cannot be read, unless skip_unreadable; when the tokenizer merges an answer with
+    its question; and when no sample is left.
     """
     headers = _headers(list(dict.fromkeys(sample.image for sample in samples)), encoder)
     faults = {path: found for path, found in headers.items() if isinstance(found, Rejection)}
@@ -89,7 +92,7 @@ def _fitting(
     max_tokens: int | None,
     too_long: Literal["drop", "shrink"],
 ) -> TrainingSample | None:
-    """The sample with its length, its image shrunk where it must be; None when it cannot be made to fit."""
+    """The sample with its number of tokens, its image shrunk if need be; None when it cannot fit."""
     tokens = encoder.tokens(sample, header)
     if max_tokens is None or tokens <= max_tokens:
         return replace(sample, tokens=tokens)

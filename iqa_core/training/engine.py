@@ -1,6 +1,6 @@
-"""A model and a recipe -> weights that learn: DeepSpeed with AdamW, at ZeRO stage 0, 2 or 3.
+"""A model and a recipe -> an engine that trains it: DeepSpeed with AdamW, at ZeRO stage 0, 2 or 3.
 
-The process group is there already: whoever starts the workers makes it.
+The process group must exist already; what starts the workers creates it.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any
 
 import torch
 
-from iqa_core.training.encoding import Batch
 from iqa_core.training.objective import Losses, losses
 from iqa_core.training.parts import trainable
 from iqa_core.training.recipe import Recipe
+from iqa_core.training.sample_encoder import Batch
 
 STATE = "state"
-"""Folder of a checkpoint with every worker's share of weights and optimizer."""
+"""Folder of a training checkpoint: every worker's share of weights and optimizer."""
 
 CPU_EXTENSIONS = ("deepspeed_shm_comm",)
-"""DeepSpeed would build it with a compiler at first use, in 20 to 30 s; gloo does the same work."""
+"""Extensions that DeepSpeed would compile at first use, in 20 to 30 s; gloo does the same work."""
 
 
 class Engine:
-    """Forward, backward, step; every worker calls everything equally often."""
+    """Forward, backward and step of one worker; all workers must make the same calls."""
 
     def __init__(self, model: Any, recipe: Recipe, num_workers: int) -> None:
-        """Takes the model over; which of its weights learn is decided already."""
+        """Take the model over; `apply_part_modes` has chosen which of its weights are trained."""
         self.recipe = recipe
         self.device = next(model.parameters()).device
         deepspeed = _deepspeed(self.device)
@@ -48,30 +48,31 @@ class Engine:
         return self._engine.module
 
     def losses(self, batch: Batch) -> Losses:
-        """Of a batch on this device."""
+        """Losses of a batch that is on this device."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.recipe.autocasts else nullcontext():
             return losses(self._engine, batch, self.recipe.level_weight)
 
     def learn(self, weighted_sum: torch.Tensor, total_weight: float) -> None:
-        """One forward pass's share of a step; the last of a step's changes the weights.
+        """Backward for one forward pass of a step; the last pass of a step updates the weights.
 
-        weighted_sum: of this pass. total_weight: of all samples of the step on all workers. DeepSpeed takes the mean
-        over passes and workers, so the sum is scaled up to make it a mean over samples.
+        weighted_sum: of this pass's losses. total_weight: of all samples of the step on all workers. DeepSpeed takes
+        the mean over passes and workers, so the sum is scaled up to make it a mean over samples.
         """
         self._engine.backward(weighted_sum * (self._scale / total_weight))
         self._engine.step()
 
     def set_learning_rate(self, value: float) -> None:
+        """Set the learning rate of the next step."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = value
 
     def gradient_norm(self) -> float | None:
-        """Of the last step, before clipping."""
+        """Norm of the last step's gradient before clipping; None where DeepSpeed has none."""
         norm = self._engine.get_global_grad_norm()
         return None if norm is None else float(norm)
 
     def save(self, folder: Path, step: int) -> None:
-        """This worker's share, into a folder of its own or one that all share."""
+        """Write this worker's share of a checkpoint into a folder, which may be shared with the others."""
         self._engine.save_checkpoint(
             str(folder),
             tag=STATE,
@@ -79,16 +80,16 @@ class Engine:
             save_latest=False,
             exclude_frozen_parameters=True,
         )
-        for script in folder.glob("*.py"):  # DeepSpeed adds converters, and a checkpoint holds no code
+        for script in folder.glob("*.py"):  # DeepSpeed adds scripts that convert; a checkpoint holds no code
             script.unlink()
 
     def restore(self, folder: Path) -> int:
-        """Go on from a folder with all workers' shares; the number of steps done."""
+        """Load this worker's share from a folder with all shares; returns the number of steps done."""
         _, state = self._engine.load_checkpoint(str(folder), tag=STATE, load_module_strict=False)
         return int(state["trained_steps"])
 
     def weights(self, *, wanted: bool) -> dict[str, torch.Tensor]:
-        """Name -> value on the CPU of all that is trained; empty where it is not wanted (but all must call)."""
+        """Name -> trained weight on the CPU; empty unless wanted. All workers must call it."""
         found = {}
         for name, parameter in self.trained.items():
             with _whole(parameter):
@@ -98,7 +99,7 @@ class Engine:
 
 
 def _safe_reading(checkpoint_engine: Any) -> Any:
-    """DeepSpeed's own takes any pickle, which runs code; this one tensors, plain values and three known classes."""
+    """The checkpoint engine, loading tensors, plain values and three known classes alone: a pickle can run code."""
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
@@ -112,7 +113,7 @@ def _safe_reading(checkpoint_engine: Any) -> Any:
 
 
 def _whole(parameter: torch.nn.Parameter) -> Any:
-    """Inside, a parameter that ZeRO 3 has spread over the workers is whole on each."""
+    """A context in which a parameter that ZeRO 3 spreads over the workers is whole on each."""
     if not hasattr(parameter, "ds_id"):
         return nullcontext()
     import deepspeed
@@ -121,6 +122,7 @@ def _whole(parameter: torch.nn.Parameter) -> Any:
 
 
 def _deepspeed(device: torch.device) -> Any:
+    """The module deepspeed, imported so that it uses this device and compiles nothing on a CPU."""
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when it is imported
     import deepspeed
@@ -131,7 +133,7 @@ def _deepspeed(device: torch.device) -> Any:
 
 
 def _optimizer(parameters: dict[str, torch.nn.Parameter], recipe: Recipe, device: torch.device) -> Any:
-    """AdamW; biases and norms (one axis) do not decay."""
+    """AdamW without weight decay for biases and norms, which have one axis."""
     groups = [
         {"params": [p for p in parameters.values() if (p.ndim > 1) == decays], "weight_decay": decay}
         for decays, decay in ((True, recipe.weight_decay), (False, 0.0))

@@ -1,4 +1,4 @@
-"""A base and the weights of a checkpoint -> a folder that `--assessor.checkpoint` takes as it is."""
+"""A base and the weights of a training checkpoint -> a checkpoint folder that `--assessor.checkpoint` takes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.errors import RunError
 from iqa_core.rubrics import Rubric, load_rubric, rubric_names
 from iqa_core.training.card import CARD, model_card
-from iqa_core.training.parts import merge_adapters, prepare_parts, trainable
+from iqa_core.training.parts import apply_part_modes, merge_adapters, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 
 Dtype = Literal["float32", "bfloat16"]
 
 RUBRIC_FILE = "rubric.toml"
+"""File of the exported folder: a rubric that is not a shipped one."""
 CONFIG_FILE = "training.json"
-"""In the exported folder: everything that the training was started with."""
+"""File of the exported folder: all settings of the training."""
 SHARD = "4GB"
+"""Largest file of weights."""
 
 
 def export(
     task: TrainingTask, checkpoint: Path, output: Path, config: Mapping[str, Any], weights: Dtype | None = None
 ) -> CheckpointManifest:
-    """Write the checkpoint's weights, in the layout of its base, with all that scoring needs, into an empty folder.
+    """Write the trained weights, in the layout of the base, and all that scoring needs into an empty folder.
 
-    checkpoint: folder of a training checkpoint. config: resolved settings, for people. weights: what they are stored
-    in, by default what they were trained in. What the model computes in is what the base says, else the same.
-    assessor.toml is written last: its existence means that the folder is complete.
-    Raises RunError when the weights are not those of this base.
+    checkpoint: folder of a training checkpoint. config: resolved settings, for people. weights: dtype of the stored
+    weights, by default that of the training. The model will compute in the dtype of the base's assessor.toml, else in
+    that of the weights. assessor.toml is written last: its existence means that the folder is complete.
+    Raises CallerError when the base cannot be loaded, RunError when the weights are not those of this base, or the
+    model gives no score.
     """
     base = materialise(task.base)
     model = _trained_model(task, base, checkpoint)
@@ -64,7 +67,7 @@ def _trained_model(task: TrainingTask, base: Path, checkpoint: Path) -> Any:
     from iqa_core.assessor.model.loading import load_model
 
     model = load_model(base, task.recipe.weights_dtype, "cpu", task.threads)
-    prepare_parts(model, task.recipe)
+    apply_part_modes(model, task.recipe)
     parameters, values = trainable(model), load_file(checkpoint / WEIGHTS)
     if parameters.keys() != values.keys():
         differing = sorted(parameters.keys() ^ values.keys())
@@ -85,14 +88,14 @@ def _save(model: Any, dtype: Dtype, output: Path) -> None:
 
 
 def _copy_texts(base: Path, output: Path) -> None:
-    """Tokenizer, chat template and image processor, byte by byte."""
+    """Copy the files of tokenizer, chat template and image processor unchanged."""
     for file in sorted(base.iterdir()):
         if file.is_file() and any(fnmatch(file.name, pattern) for pattern in TOKENIZER):
             shutil.copyfile(file, output / file.name)
 
 
 def _rubric_name(rubric: Rubric, output: Path) -> str:
-    """Of a shipped rubric; any other one goes into the folder, with the system prompt that was used."""
+    """Name of a shipped rubric, or of the file into which any other one is written, with its system prompt."""
     if rubric.id in rubric_names() and load_rubric(rubric.id).digest == rubric.digest:
         return rubric.id
     (output / RUBRIC_FILE).write_text("\n".join(_toml_lines(rubric)) + "\n", encoding="utf-8")
@@ -100,7 +103,7 @@ def _rubric_name(rubric: Rubric, output: Path) -> str:
 
 
 def _toml_lines(rubric: Rubric) -> Iterator[str]:
-    """A JSON string is a TOML string, and so is a list of them."""
+    """Lines of a rubric's TOML file; JSON strings, and lists of them, are TOML."""
     values = rubric.model_dump(mode="json", exclude_defaults=True)
     dimensions = values.pop("dimensions")
     yield from (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())

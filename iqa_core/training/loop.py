@@ -1,6 +1,7 @@
-"""A training task -> trained weights, on this worker among its equals; what reports and restores is handed in.
+"""A training task -> trained weights: the loop of one worker in a process group.
 
-Every worker runs the same loop on its share of each step. The step number is all that a restart needs to know.
+Every worker runs the same loop on its share of each step. The step number is all that a restart needs to know. A `Host`
+keeps what the loop reports.
 """
 
 from __future__ import annotations
@@ -27,66 +28,69 @@ from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.errors import RunError
 from iqa_core.training.augmenting import augmented
-from iqa_core.training.encoding import Batch, SampleEncoder
 from iqa_core.training.engine import Engine
-from iqa_core.training.parts import prepare_parts, set_training
+from iqa_core.training.parts import apply_part_modes, set_training
+from iqa_core.training.sample_encoder import Batch, SampleEncoder
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 from iqa_core.training.validation import Prediction, figures
 
 AHEAD = 2
-"""Batches that are decoded while the model computes."""
+"""Batches that are made ahead while the model computes."""
 
 Figures = Mapping[str, float]
 
 
 class Host(Protocol):
-    """Who runs the loop: keeps what it reports, and hands back the last checkpoint after a restart."""
+    """What runs the loop: it keeps what the loop reports, and hands back the last checkpoint after a restart."""
 
     def restored(self) -> AbstractContextManager[Path | None]:
         """A local folder with the last checkpoint of all workers, or None at the very beginning."""
         ...
 
     def report(self, figures: Figures, checkpoint: Path | None) -> None:
-        """Called by all workers equally often; a checkpoint is this worker's share."""
+        """Take figures and, from time to time, this worker's share of a checkpoint; all workers call equally often."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where this worker stands among its equals."""
+class Worker:
+    """This process in its process group."""
 
     rank: int
     num_workers: int
     device: torch.device
 
     @classmethod
-    def here(cls) -> Place:
-        """Of the process group; the device is the one that was chosen for this process."""
+    def here(cls) -> Worker:
+        """The process that runs this; its device is the one that was chosen for it."""
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
 
 class Training:
-    """One worker's model, data and place."""
+    """One worker's model, data and schedule."""
 
-    def __init__(self, task: TrainingTask, place: Place) -> None:
+    def __init__(self, task: TrainingTask, worker: Worker) -> None:
         folder = materialise(task.base)
-        self.task, self.place, self.recipe = task, place, task.recipe
+        self.task, self.worker, self.recipe = task, worker, task.recipe
         self.encoder = SampleEncoder(load_processor(folder), task.rubric, task.preparer)
-        model = load_model(folder, task.recipe.weights_dtype, str(place.device.type), task.threads).to(place.device)
-        prepare_parts(model, task.recipe)
+        model = load_model(folder, task.recipe.weights_dtype, str(worker.device.type), task.threads).to(worker.device)
+        apply_part_modes(model, task.recipe)
         if task.recipe.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.engine = Engine(model, task.recipe, place.num_workers)
+        self.engine = Engine(model, task.recipe, worker.num_workers)
         self.schedule = Schedule(task.recipe, [sample.tokens for sample in task.train])
 
     def run(self, host: Host) -> None:
-        """From the last checkpoint to the last step; figures and checkpoints go to the host."""
+        """Train from the last checkpoint to the last step; figures and checkpoints go to the host.
+
+        Raises RunError when the loss is no number any more, or an image can no longer be read.
+        """
         with host.restored() as folder:
             done = 0 if folder is None else self.engine.restore(folder)
-        meter = Meter(self.place)
-        # one thread for what is made ahead: a second team of torch's fights the first (25 samples/s instead of 40)
+        meter = Meter(self.worker)
+        # one thread makes batches ahead: a second pool of torch's threads slows the first (25 samples/s instead of 40)
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             batches = self._batches(done, pool)
             for step in range(done, self.schedule.steps):
@@ -104,7 +108,7 @@ class Training:
         self.engine.set_learning_rate(rate)
         total_weight = sum(self.task.train[i].weight for i in self.schedule.batch(step))
         loss = 0.0
-        for _ in range(self.recipe.accumulation(self.place.num_workers)):
+        for _ in range(self.recipe.accumulation(self.worker.num_workers)):
             batch = next(batches)
             found = self.engine.losses(batch)
             self.engine.learn(found.weighted_sum, total_weight)
@@ -113,32 +117,32 @@ class Training:
         meter.add(loss, rate, self.engine.gradient_norm())
 
     def _batches(self, first_step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-        """Of all steps that are left, made a few ahead of use."""
+        """This worker's batches of all steps that are left, made a few ahead of use."""
         pieces = (
             piece
             for step in range(first_step, self.schedule.steps)
-            for piece in self.schedule.micro_turns(step, self.place.rank, self.place.num_workers)
+            for piece in self.schedule.micro_turns(step, self.worker.rank, self.worker.num_workers)
         )
         made = (pool.submit(self._batch, piece) for piece in pieces)
         ahead = list(islice(made, AHEAD))
         while ahead:
-            yield on_device(ahead.pop(0).result(), self.place.device, self.engine.module.dtype)
+            yield on_device(ahead.pop(0).result(), self.worker.device, self.engine.module.dtype)
             ahead += islice(made, 1)
 
     def _batch(self, turns: NDArray[np.int64]) -> Batch:
-        places = [divmod(int(turn), len(self.task.train)) for turn in turns]
-        return self.encoder.batch([augmented(self.task.train[i], i, epoch, self.recipe) for epoch, i in places])
+        drawn = [divmod(int(turn), len(self.task.train)) for turn in turns]
+        return self.encoder.batch([augmented(self.task.train[i], i, epoch, self.recipe) for epoch, i in drawn])
 
     def _conclude(self, step: int, meter: Meter, host: Host) -> None:
-        """Validate, and hand over a checkpoint with what was found."""
+        """Validate, and report the figures with a checkpoint."""
         values = meter.read(step, self.schedule.steps)
         values |= figures(self.task.validation, self._predictions())
         with TemporaryDirectory() as name:
             folder = Path(name)
             began = time.monotonic()
             self.engine.save(folder, step)
-            weights = self.engine.weights(wanted=self.place.rank == 0)
-            if self.place.rank == 0:
+            weights = self.engine.weights(wanted=self.worker.rank == 0)
+            if self.worker.rank == 0:
                 save_file(weights, folder / WEIGHTS)
                 (folder / PROGRESS).write_text(json.dumps(values))
             host.report(values | {"checkpoint_s": time.monotonic() - began}, folder)
@@ -146,41 +150,44 @@ class Training:
 
     @torch.no_grad()
     def _predictions(self) -> list[Prediction]:
-        """Of the whole validation part, on every worker. All workers make as many passes, for ZeRO 3's sake."""
+        """Predictions for the whole validation part, the same on every worker.
+
+        All workers make equally many forward passes: with ZeRO 3 one that stops would block the others.
+        """
         self.engine.module.eval()
         size = 2 * self.recipe.micro_batch
         order = sorted(range(len(self.task.validation)), key=lambda i: self.task.validation[i].tokens)
         pieces = [order[at : at + size] for at in range(0, len(order), size)]
-        passes = -(-len(pieces) // self.place.num_workers)
-        own = [*pieces[self.place.rank :: self.place.num_workers], order[:size]][:passes]
+        passes = -(-len(pieces) // self.worker.num_workers)
+        own = [*pieces[self.worker.rank :: self.worker.num_workers], order[:size]][:passes]
         found = [prediction for piece in own for prediction in self._predict(piece)]
-        gathered: list[list[Prediction]] = [[] for _ in range(self.place.num_workers)]
+        gathered: list[list[Prediction]] = [[] for _ in range(self.worker.num_workers)]
         dist.all_gather_object(gathered, found)
         return [prediction for each in gathered for prediction in each]
 
     def _predict(self, indices: Sequence[int]) -> Iterator[Prediction]:
         samples = [self.task.validation[i] for i in indices]
-        batch = on_device(self.encoder.batch(samples), self.place.device, self.engine.module.dtype)
+        batch = on_device(self.encoder.batch(samples), self.worker.device, self.engine.module.dtype)
         found = self.engine.losses(batch)
         scores = dict(zip(batch.level_rows.tolist(), found.scores.tolist(), strict=True))
         for row, (index, loss) in enumerate(zip(indices, found.samples_N.tolist(), strict=True)):
             yield Prediction(index, loss, scores.get(row))
 
     def _seed(self, step: int) -> int:
-        """Of dropout: the same whenever a step is done again, another for each worker."""
-        entropy = np.random.SeedSequence([self.recipe.seed, step, self.place.rank])
+        """Seed of dropout: the same when a step is repeated, another for each worker."""
+        entropy = np.random.SeedSequence([self.recipe.seed, step, self.worker.rank])
         return int(entropy.generate_state(1)[0])
 
 
 class Meter:
-    """Figures of the steps since they were read last; samples per second are of all workers together."""
+    """Figures of the steps since the last reading; samples per second count all workers together."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
         self.restart()
 
     def restart(self) -> None:
-        """What was done in between (validation, a checkpoint) is not counted."""
+        """Begin anew from now: time spent on validation and checkpoints is not counted."""
         self._began = time.monotonic()
         self._losses: list[float] = []
         self._rate = 0.0
@@ -188,19 +195,25 @@ class Meter:
         self._samples = self._real = self._padded = 0
 
     def count(self, batch: Batch) -> None:
+        """Add the samples and tokens of a batch."""
         self._samples += len(batch.weights_N)
         self._real += batch.real_tokens
         self._padded += batch.labels_NT.numel()
 
     def add(self, loss: float, rate: float, norm: float | None) -> None:
-        """Loss: this worker's share of a step's."""
+        """Add a step. loss: this worker's share of the step's loss; norm: of its gradient."""
         self._losses.append(loss)
         self._rate, self._norm = rate, norm
 
     def read(self, step: int, steps: int) -> dict[str, float]:
-        """Figures by name. Raises RunError when the loss is no number any more."""
+        """Figures by name, summed over all workers; counting begins anew.
+
+        Raises RunError when the loss is not finite.
+        """
         sums = torch.tensor(
-            [sum(self._losses), self._samples, self._real, self._padded], dtype=torch.float64, device=self._place.device
+            [sum(self._losses), self._samples, self._real, self._padded],
+            dtype=torch.float64,
+            device=self._worker.device,
         )
         dist.all_reduce(sums)
         loss, samples, real, padded = sums.tolist()
@@ -216,7 +229,7 @@ class Meter:
             "samples_per_s": samples / seconds,
             "tokens_per_s": real / seconds,
             "padding": 1 - real / padded,
-            "memory_gib": _memory_gib(self._place.device),
+            "memory_gib": _memory_gib(self._worker.device),
         }
         if self._norm is not None:
             values["gradient_norm"] = self._norm
@@ -225,12 +238,12 @@ class Meter:
 
 
 def train(task: TrainingTask, host: Host) -> None:
-    """Run the loop here; the process group is there already."""
-    Training(task, Place.here()).run(host)
+    """Run the loop in this process, whose process group exists already. Raises RunError as `Training.run` does."""
+    Training(task, Worker.here()).run(host)
 
 
 def on_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
-    """The same batch where the model is; pixels in the model's dtype."""
+    """The batch on the model's device, pixels in the model's dtype."""
 
     def moved(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
@@ -248,7 +261,7 @@ def on_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
 
 
 def _memory_gib(device: torch.device) -> float:
-    """Highest so far: allocated on the GPU, else resident in this process."""
+    """Peak memory so far: allocated on the GPU, else resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     import resource

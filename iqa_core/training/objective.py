@@ -9,7 +9,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iqa_core.training.encoding import IGNORED, Batch
+from iqa_core.training.sample_encoder import IGNORED, Batch
 
 if TYPE_CHECKING:
     import torch
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Losses:
-    """Of one batch."""
+    """Losses of one batch, and the scores of its samples that have a level."""
 
     weighted_sum: torch.Tensor
-    """Over samples, of weight x mean loss of the sample's answer tokens; has the gradient."""
+    """Sum over samples of weight x mean loss of the answer's tokens; the only tensor with a gradient."""
     samples_N: torch.Tensor
     """Mean loss of each sample's answer tokens."""
     divergence: torch.Tensor
     """Kullback-Leibler divergence of target and five-way distribution, one per sample with a level."""
     scores: torch.Tensor
-    """Expected score of each of these, 1..5."""
+    """Expected scores, 1..5, one per sample with a level."""
 
 
 def losses(model: Any, batch: Batch, level_weight: float) -> Losses:
-    """One forward pass. The level token counts for `level_weight` answer tokens.
+    """Losses of one forward pass, in which the level token counts for `level_weight` answer tokens.
 
-    Its loss is KL(target || softmax over the five level words) - log(probability of all five together): the five-way
-    divergence of DeQA-Score (arXiv 2501.11561), and what keeps the model saying a level word at all. With a hard target
-    this is plain cross-entropy.
+    Its loss is KL(target || softmax over the five level words) - log(probability of all five together). The first term
+    is the five-way divergence of DeQA-Score (arXiv 2501.11561); the second makes the model say a level word at all.
+    With a hard target the sum is plain cross-entropy.
     """
     places_P, logits_NPV = _answer_logits(model, batch)
     sums_N, counts_N = _cross_entropy(logits_NPV, batch.labels_NT[:, places_P + 1])
@@ -52,7 +52,7 @@ def _losses(batch: Batch, samples_N: torch.Tensor, divergence: torch.Tensor, sco
 
 
 def _answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, P, V) at the places before tokens that carry loss in any row: the others are never computed.
+    """Places (P,) before tokens that carry loss in any row, and the logits (N, P, V) there: others are not computed.
 
     A vocabulary of 150,000 at 2,400 places takes 1.4 GB a row in float32; an answer has about 14 places.
     """
@@ -66,12 +66,12 @@ def _answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
 
 
 def takes_places(model: Any) -> bool:
-    """Whether the model's forward computes logits only where it is told to."""
+    """Whether the model's forward can be told at which places to compute logits."""
     return "logits_to_keep" in inspect.signature(getattr(model, "module", model).forward).parameters
 
 
 def _cross_entropy(logits_NPV: torch.Tensor, labels_NP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum over each row's labels (N,), and how many there are."""
+    """Sum over each row's labels, (N,), and the number of labels, (N,)."""
     from torch.nn import functional
 
     each_NP = functional.cross_entropy(
@@ -81,7 +81,7 @@ def _cross_entropy(logits_NPV: torch.Tensor, labels_NP: torch.Tensor) -> tuple[t
 
 
 def _level_loss(logits_NV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss, divergence and expected score, one each per level token."""
+    """Loss, divergence and expected score of each level token."""
     import torch
 
     from iqa_core.records import LEVEL_SCORES

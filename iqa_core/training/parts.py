@@ -1,4 +1,4 @@
-"""A model -> its vision encoder, aligner and language model, each frozen, trained by low-rank updates, or in full."""
+"""A model -> its vision encoder, aligner and language model, each frozen, trained with low-rank updates, or in full."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ ALIGNER = re.compile(
     r"|embed_vision|visual_tokenizer\.head|qformer|language_projection|resampler|perceiver)(\.|$)"
 )
 VISION = re.compile(r"(^|\.)(visual|visual_tokenizer|vision_model|vision_tower|vision_encoder|image_encoder)(\.|$)")
-"""Names of modules in transformers' image-text-to-text models; what neither matches is the language model."""
+"""Names of modules in transformers' image-text-to-text models; a name that neither matches is the language model's."""
 
 ADAPTER = "lora_"
-"""In the names of all weights that peft adds."""
+"""Text in the names of all weights that peft adds."""
 
 
 def part_of(name: str) -> Part:
-    """Of a parameter or module, by its name in the model."""
+    """The part to which a parameter or module belongs, by its name in the model."""
     if ALIGNER.search(name):
         return "aligner"
     return "vision" if VISION.search(name) else "language"
 
 
-def prepare_parts(model: torch.nn.Module, recipe: Recipe) -> None:
-    """Freeze what is frozen, and put low-rank updates where they are asked for.
+def apply_part_modes(model: torch.nn.Module, recipe: Recipe) -> None:
+    """Freeze parts of a model and add low-rank updates to others, as the recipe says.
 
-    Raises CallerError when the model has no part of a name that is to be trained, or nothing is trained at all.
+    Raises CallerError when the model lacks a part that is to be trained, or no part is to be trained.
     """
     modes = _modes(recipe)
     _require_parts(model, modes)
@@ -48,7 +48,7 @@ def prepare_parts(model: torch.nn.Module, recipe: Recipe) -> None:
 
 
 def require_trainable(folder: Path, recipe: Recipe) -> None:
-    """Look at a checkpoint's model without its weights. Raises CallerError as `prepare_parts` would."""
+    """Raises CallerError when `apply_part_modes` would, for a checkpoint whose weights are not loaded."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -65,7 +65,7 @@ def require_trainable(folder: Path, recipe: Recipe) -> None:
 
 
 def set_training(model: torch.nn.Module) -> None:
-    """Training mode for what is trained; what is frozen stays as it is when it scores."""
+    """Put modules that are trained into training mode, and frozen ones into evaluation mode, as in scoring."""
     model.train()
     for module in model.modules():
         parameters = list(module.parameters())
@@ -74,12 +74,12 @@ def set_training(model: torch.nn.Module) -> None:
 
 
 def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Name -> parameter, of all that is trained."""
+    """Name -> parameter, for all parameters that are trained."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def merge_adapters(model: torch.nn.Module) -> None:
-    """Add low-rank updates to the weights that they belong to, so that the model is one of its own kind again."""
+    """Add low-rank updates to their weights and remove the adapters, so that the model has its original layers."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
@@ -96,18 +96,18 @@ def _modes(recipe: Recipe) -> dict[Part, PartMode]:
 
 
 def _require_parts(model: torch.nn.Module, modes: dict[Part, PartMode]) -> None:
-    there = {part_of(name) for name, _ in model.named_parameters()}
+    present = {part_of(name) for name, _ in model.named_parameters()}
     wanted = {part for part, mode in modes.items() if mode != "frozen"}
     if not wanted:
         raise CallerError("all parts are frozen, so there is nothing to train; set --language, --aligner or --vision")
-    for part in sorted(wanted - there):
+    for part in sorted(wanted - present):
         raise CallerError(
             f"this model has no {part} part that could be told by its weights' names; set --{part} frozen"
         )
 
 
 def _linear_layers(model: Any, modes: dict[Part, PartMode]) -> Iterator[str]:
-    """Names of the layers that get an update: all linear ones of the part but the output matrix."""
+    """Names of the layers that get a low-rank update: all linear ones of such a part but the output matrix."""
     import torch
 
     head = model.get_output_embeddings()

@@ -13,7 +13,7 @@ PartMode = Literal["frozen", "lora", "full"]
 
 
 def _from_flag(value: Any) -> Any:
-    """A command line has texts; a literal number is none."""
+    """A number for a text of digits, since Literal takes no text from a command line for a number."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
@@ -21,7 +21,7 @@ ZeroStage = Annotated[Literal[0, 2, 3], BeforeValidator(_from_flag)]
 
 
 class Recipe(BaseModel):
-    """Everything but data, base and machines."""
+    """Settings of a training but for data, base and machines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -32,7 +32,7 @@ class Recipe(BaseModel):
     language: PartMode = "full"
     """The language model with its output matrix."""
     lora_rank: int = Field(default=16, ge=1)
-    """Of the low-rank update of each linear layer, where a part is `lora`."""
+    """Rank of the low-rank update of each linear layer, where a part is `lora`."""
     lora_alpha: int = Field(default=32, ge=1)
     """The update is scaled by alpha / rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -58,7 +58,7 @@ class Recipe(BaseModel):
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Of matrices; biases and norms have none."""
+    """Weight decay of matrices; biases and norms have none."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's memory of gradients."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
@@ -75,7 +75,7 @@ class Recipe(BaseModel):
     micro_batch: int = Field(default=2, ge=1)
     """Samples per forward pass of a worker."""
     seed: int = Field(default=0, ge=0)
-    """Of order, dropout, wording and new weights."""
+    """Seed of order, dropout, wording and new weights."""
 
     every: int = Field(default=100, ge=1)
     """Steps from one validation with its checkpoint to the next; there is one after the last step, too."""
@@ -98,9 +98,10 @@ class Recipe(BaseModel):
 
     @property
     def weights_dtype(self) -> Literal["float32", "bfloat16"]:
-        """What the model's weights are held in: without ZeRO, bf16 is autocast over float32 weights."""
+        """Dtype of the model's weights: without ZeRO, bf16 is autocast over float32 weights."""
         return "bfloat16" if self.precision == "bf16" and self.zero_stage else "float32"
 
     @property
     def autocasts(self) -> bool:
+        """Whether the forward pass runs under autocast: bf16 without ZeRO."""
         return self.precision == "bf16" and not self.zero_stage

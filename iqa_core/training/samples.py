@@ -1,4 +1,4 @@
-"""Opinions and descriptions -> what a model is shown, what it is to answer, and how much that counts."""
+"""Opinions and descriptions -> training samples: image, question, answer and weight."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from iqa_core.rubrics import Rubric
 from iqa_core.training.targets import TargetKind, level_target
 
 ANSWER_END = "."
-"""What follows the level word."""
+"""Text behind the level word."""
 
 IMAGE_TAG = "<image>"
+"""Place of the image in a description's query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The level word of an answer, and what it is trained towards."""
+    """The level word of an answer, and its target."""
 
     answer_start: str
-    """The answer up to it."""
+    """The answer up to the level word."""
     dimension: str
     mos: float
-    """1..5."""
+    """Mean opinion, 1..5."""
     target: tuple[float, ...]
     """Probabilities of the levels, worst to best."""
 
@@ -37,19 +38,19 @@ class TrainingSample:
 
     image: Path
     query: str
-    """What stands behind the image in the user's turn."""
+    """Text behind the image in the user's turn."""
     answer: str
-    """Whole, without the end of the turn."""
+    """The whole answer, without the token that ends the turn."""
     dataset: str
     weight: float = 1.0
     level: Level | None = None
     """None for an answer without a level word, such as a description."""
     tokens: int = 0
-    """Of image, question (its longest wording) and answer; 0 until they are counted."""
+    """Number of tokens of image, question (in its longest wording) and answer; 0 until they are counted."""
     paraphrases: tuple[str, ...] = ()
-    """Other wordings of the query that it may be asked in."""
+    """Other wordings of the query, one of which may be asked."""
     max_pixels: int | None = None
-    """Bound on the prepared image where it had to be shrunk."""
+    """Bound on the prepared image, where it is shrunk to fit the token limit."""
 
 
 def level_samples(
@@ -62,9 +63,10 @@ def level_samples(
 ) -> list[TrainingSample]:
     """One sample per opinion, in order.
 
-    weights: of data sets and dimensions by name; both multiply. paraphrased: samples carry the rubric's paraphrases.
-    Raises CallerError on a dimension that the rubric does not have, on one without paraphrases where they are asked
-    for, on a weight that belongs to nothing, and on a target that an opinion cannot give.
+    weights: name of a data set or dimension -> factor; a sample's factors are multiplied. paraphrased: samples get the
+    rubric's paraphrases.
+    Raises CallerError on a dimension that the rubric lacks, on one without paraphrases where they are asked for, and on
+    a Gaussian target without a standard deviation.
     """
     by_name = {dimension.name: dimension for dimension in rubric.dimensions}
     unknown = sorted({opinion.dimension for opinion in opinions} - by_name.keys())
@@ -101,7 +103,8 @@ def level_samples(
 def text_samples(paths: Sequence[Path], weights: Mapping[str, float]) -> list[TrainingSample]:
     """Samples of JSONL files with `query`, `response` and `image` (or `images` with one), paths relative to the file.
 
-    A leading `<image>` of the query is left out: the image always stands first. Raises CallerError with the line.
+    A leading `<image>` of the query is dropped: the image always comes first.
+    Raises CallerError, which names the line, on anything else.
     """
     return [_text_sample(row, path, weights) for path in paths for row in read_rows(path)]
 
@@ -129,7 +132,7 @@ def _image(row: Row) -> str:
 
 
 def require_known_weights(weights: Mapping[str, float], samples: Sequence[TrainingSample]) -> None:
-    """Raises CallerError when a weight belongs to no data set and no dimension, or is not above 0."""
+    """Raises CallerError when a weight names no data set and no dimension, or is not above 0."""
     names = set(_names(samples))
     if unknown := sorted(weights.keys() - names):
         raise CallerError(f"--weight {unknown[0]}: there is no such data set or dimension; there are {sorted(names)}")

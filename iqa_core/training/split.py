@@ -15,7 +15,7 @@ SplitBy = Literal["image", "group"]
 def split(opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int) -> tuple[list[Opinion], list[Opinion]]:
     """Training and validation opinions, in order; `fraction` of the images (or groups) go to validation.
 
-    They are the first in an order that hangs on names and the seed alone, not on the order of the rows.
+    Which ones depends on their names and the seed alone, not on the order of the rows.
     Raises CallerError when a part is empty, or an opinion has no group to split by.
     """
     keys = [_key(opinion, by) for opinion in opinions]
@@ -35,7 +35,7 @@ def split(opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int) 
 
 
 def require_disjoint(train: Sequence[Opinion], validation: Sequence[Opinion]) -> None:
-    """Raises CallerError when an image lies in both parts: its figures would be those of what was learnt by heart."""
+    """Raises CallerError when an image is in both parts: validation would measure what was memorised."""
     shared = {opinion.path for opinion in train} & {opinion.path for opinion in validation}
     if shared:
         raise CallerError(

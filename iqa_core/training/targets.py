@@ -19,15 +19,15 @@ TargetKind = Literal["hard", "linear", "gaussian", "gaussian-cdf"]
 Target = NDArray[np.float64]
 
 NARROW_STD = 0.2
-"""Below it a density sampled at whole numbers says nothing of where between them the mean lies."""
+"""Standard deviation below which a density sampled at whole numbers does not show where between them the mean is."""
 MAX_MEAN_SHIFT = 0.1
-"""How far the corrected density's mean may be from the opinion; beyond it the correction has failed."""
+"""Largest distance of the corrected density's mean from the opinion; beyond it the linear target is used."""
 
 _LEVELS = np.asarray(LEVEL_SCORES, dtype=np.float64)
 
 
 def level_target(kind: TargetKind, mos: float, std: float | None) -> Target:
-    """The target of one opinion. Raises CallerError when a Gaussian one has no spread."""
+    """The target of one opinion. Raises CallerError when a Gaussian target is asked for and `std` is None."""
     if kind == "hard":
         return hard_target(mos)
     if kind == "linear":
@@ -41,20 +41,21 @@ def level_target(kind: TargetKind, mos: float, std: float | None) -> Target:
 
 
 def hard_target(mos: float) -> Target:
-    """All on the nearest level."""
+    """Probability 1 for the nearest level."""
     return np.eye(len(LEVEL_SCORES))[nearest_level(mos)]
 
 
 def linear_target(mos: float) -> Target:
-    """Shared between the two neighbouring levels so that the expected score is the opinion: 3.6 -> .4 fair, .6 good."""
+    """Probabilities of the two neighbouring levels with the opinion as their mean: 3.6 -> .4 fair, .6 good."""
     return np.maximum(1 - np.abs(_LEVELS - mos), 0.0)
 
 
 def gaussian_target(mos: float, std: float, density: Literal["pdf", "cdf"] = "pdf") -> Target:
     """A normal distribution over the levels, corrected linearly to keep its mean (DeQA-Score, arXiv 2501.11561).
 
-    density: read at the levels (pdf), or its mass half a level around each (cdf). Negative probabilities are cut off
-    and the rest sums to 1 again. The linear target is used where the spread is below .2, or the mean is off by .1.
+    density: the normal density at each level (pdf), or its mass within half a level of it (cdf). Negative probabilities
+    become 0, and the rest is rescaled to sum to 1. The linear target is used where the standard deviation is below .2,
+    or the mean is off by more than .1.
     """
     if std < NARROW_STD:
         return linear_target(mos)
@@ -72,7 +73,7 @@ def _density(mos: float, std: float, density: Literal["pdf", "cdf"]) -> Target:
 
 
 def _corrected(raw: Target, mos: float) -> Target:
-    """alpha raw + beta with the mean kept, cut off at 0; its sum may be above 1."""
+    """alpha raw + beta with the opinion as its mean, negative values set to 0; its sum may be above 1."""
     total, first = float(raw.sum()), float(raw @ _LEVELS)
     skew = first - 3 * total
     alpha = 1 / total if abs(skew) < 1e-6 else (mos - 3) / skew

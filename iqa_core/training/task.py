@@ -1,4 +1,4 @@
-"""What is to be trained on what: plain values that travel to every worker. No torch."""
+"""The description of a training, in plain values that travel to every worker. No torch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from iqa_core.training.recipe import Recipe
 from iqa_core.training.samples import TrainingSample
 
 WEIGHTS = "trained.safetensors"
-"""In a checkpoint: the weights that were trained, whole, by their names in the model."""
+"""File of a training checkpoint: the trained weights, whole, by their names in the model."""
 PROGRESS = "progress.json"
-"""In a checkpoint: the figures that it was reported with."""
+"""File of a training checkpoint: its figures."""
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """Everything that a worker needs."""
+    """All that a worker needs to train."""
 
     base: str
-    """Checkpoint that the training begins with; means the same on every node."""
+    """Checkpoint from which the training begins, by a name that means the same on every node."""
     rubric: Rubric
     preparer: ModelPreparer
     recipe: Recipe
     train: tuple[TrainingSample, ...]
     validation: tuple[TrainingSample, ...]
     threads: int | None
-    """CPU threads of torch per worker; None is all that a worker may use."""
+    """CPU threads of torch per worker; None is all usable ones."""

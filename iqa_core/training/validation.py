@@ -1,4 +1,4 @@
-"""Predictions on the validation part -> figures, and the one figure that tells which checkpoint is best."""
+"""Predictions on the validation part -> figures, and the figure by which checkpoints are ranked."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from iqa_core.agreement import pearson, spearman
 from iqa_core.training.samples import TrainingSample
 
 RANK = "rank_by"
-"""The figure by which checkpoints are compared; higher is better."""
+"""Name of the figure by which checkpoints are ranked; higher is better."""
 NO_CORRELATION = -2.0
-"""Its value where scores are all equal, so that there is no correlation: below every one that there is."""
+"""Its value where all scores are equal, so that the correlation is not defined: below every correlation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Of one validation sample, by its index."""
+    """Loss and score of one validation sample."""
 
     index: int
+    """Index of the sample in the validation part."""
     loss: float
     score: float | None
-    """Expected score, 1..5; None of a sample without a level word."""
+    """Expected score, 1..5; None for a sample without a level word."""
 
 
 def figures(samples: Sequence[TrainingSample], predictions: Iterable[Prediction]) -> dict[str, float]:
-    """Loss, and PLCC and SRCC per dimension and as means over dimensions; what is not defined is left out."""
+    """Loss, and PLCC and SRCC per dimension and as means over dimensions; figures that are not defined are left out."""
     found = {prediction.index: prediction for prediction in predictions}
     values = {"validation_loss": float(np.mean([prediction.loss for prediction in found.values()]))}
     correlations: dict[str, list[float]] = {"plcc": [], "srcc": []}
@@ -45,7 +46,7 @@ def figures(samples: Sequence[TrainingSample], predictions: Iterable[Prediction]
 
 
 def _rank(values: Mapping[str, float], has_levels: bool) -> float:
-    """Mean SRCC; without level words there is only the loss."""
+    """Mean SRCC where there are level words, else the negative loss."""
     return values.get("srcc", NO_CORRELATION) if has_levels else -values["validation_loss"]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.originals import originals, places
+from iqa_core.corpus.originals import locators, originals
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.selection.exports import imagefolder, parquet, webdataset
 from iqa_core.selection.exports.samples import samples_of
@@ -106,7 +106,7 @@ def export_shard(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
 
 
 def _exported(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
-    found = list(originals(work.storage, places(rows), work.options, work.limits))
+    found = list(originals(work.storage, locators(rows), work.options, work.limits))
     is_there = [not isinstance(data, Rejection) for data in found]
     data = [data for data in found if not isinstance(data, Rejection)]
     samples = samples_of(shard, rows.filter(pa.array(is_there)), data, work.caption)

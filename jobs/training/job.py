@@ -22,9 +22,9 @@ from iqa_core.opinions.reliable import reliable
 from iqa_core.rubrics.load import rubric_named
 from iqa_core.storage.storage import Storage, join
 from iqa_core.training.checking import Usable, usable
-from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.recipe import Recipe
+from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample, level_samples, require_known_weights, text_samples
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.split import require_disjoint, split

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from iqa_core.assessor.fast import packing, segment_attention
-from iqa_core.assessor.model.prefix_sharing import CachedWay, PackedWay, PlainWay
+from iqa_core.assessor.model.prefix_sharing import PackedSequences, PrefixCaching, SeparatePrompts
 from tests.assessor.varlen_kernels import attend_each
 
 DEVICE = torch.device("meta")
@@ -116,8 +116,12 @@ def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherDevice]:
     monkeypatch.setattr(
         torch.Tensor, "new_tensor", lambda self, data, **settings: tensor(data, **{"device": self.device, **settings})
     )
-    for way in (PlainWay, CachedWay, PackedWay):  # inference mode gives no views of tensors like these
-        monkeypatch.setattr(way, "logits", inspect.unwrap(way.logits))
+    for strategy in (
+        SeparatePrompts,
+        PrefixCaching,
+        PackedSequences,
+    ):  # inference mode gives no views of tensors like these
+        monkeypatch.setattr(strategy, "logits", inspect.unwrap(strategy.logits))
     for module in (packing, segment_attention):
         monkeypatch.setattr(module, "takes_varlen", lambda heads: heads.dtype == torch.bfloat16)
     with torch.no_grad(), OtherDevice() as device:

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from benchmarks.assessor import Engine, pictures
 from benchmarks.model_shapes import SHAPES, Shape
 from iqa_core.assessor.model.backend import PROBABILITY_TOLERANCE, TransformersAssessor
-from iqa_core.assessor.model.prefix_sharing import PackedWay
+from iqa_core.assessor.model.prefix_sharing import PackedSequences
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import make_preparer
 from iqa_core.records import ImageLimits
@@ -57,10 +57,10 @@ def test_no_tensor_is_left_behind(
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
     with other_device(monkeypatch) as device:
         there = assessor_of(folder, moved(model))
-        assert type(there._way) is type(here._way)
+        assert type(there._strategy) is type(here._strategy)
         found = softmax(there.level_logits(images))
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
-    is_packed = isinstance(there._way, PackedWay)
+    is_packed = isinstance(there._strategy, PackedSequences)
     assert bool(device.calls["torch_attn::_varlen_attn"]) == (is_packed and dtype == torch.bfloat16)
 
 
@@ -74,8 +74,8 @@ def test_a_gpu_is_waited_for_twice_per_batch(shape: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(Shape, "make_model", lambda shape, _, dtype: moved(make_model(shape, CPU, dtype)))
     with other_device(monkeypatch) as device:
         engine = Engine(shape, DEVICE, torch.bfloat16)
-        way, batch = engine.packed(), engine.encoder(images)
+        strategy, batch = engine.packed(), engine.encoder(images)
         device.waits.clear()
-        found = way.logits(batch).softmax(-1)
+        found = strategy.logits(batch).softmax(-1)
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
     assert sum(device.waits.values()) == 2

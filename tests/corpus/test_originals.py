@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.originals import CHANGED, Place, originals, places
+from iqa_core.corpus.originals import CHANGED, Locator, locators, originals
 from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.storage import Storage
 from tests.corpora import tiny_png, write_parquet, write_tar
@@ -28,7 +28,7 @@ class Counting(Storage):
         return Storage.read_large(self, uri, begin, end)
 
 
-def fetched(wanted: list[Place], storage: Storage | None = None) -> list[bytes | Rejection]:
+def fetched(wanted: list[Locator], storage: Storage | None = None) -> list[bytes | Rejection]:
     return list(originals(storage or Storage(), wanted, ReadOptions(), ImageLimits()))
 
 
@@ -38,13 +38,13 @@ def test_every_kind_of_source_gives_its_original_bytes_in_any_order(tmp_path: Pa
     keys = table.column("key").to_pylist()
     for order in (range(len(keys)), range(len(keys) - 1, -1, -1)):
         rows = table.take(list(order))
-        assert fetched(places(rows)) == [corpus.images[keys[i]] for i in order]
+        assert fetched(locators(rows)) == [corpus.images[keys[i]] for i in order]
 
 
 def test_neighbours_in_a_tar_are_one_read(tmp_path: Path) -> None:
     write_tar(tmp_path / "in" / "a.tar", {f"{index}.png": tiny_png(index) for index in range(20)})
     table = running.read_table(score(tmp_path / "scores", tmp_path / "in"))
-    wanted = places(table.sort_by("offset"))
+    wanted = locators(table.sort_by("offset"))
     storage = Counting()
     assert all(isinstance(data, bytes) for data in fetched(wanted, storage))
     assert len(storage.reads) == 1
@@ -53,14 +53,14 @@ def test_neighbours_in_a_tar_are_one_read(tmp_path: Path) -> None:
 def test_rows_of_a_table_that_lie_far_apart_are_not_read_through(tmp_path: Path) -> None:
     images = {f"{index:03d}.png": tiny_png(index) for index in range(200)}
     write_parquet(tmp_path / "in" / "t.parquet", images)
-    wanted = places(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=300)))
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=300)))
     by_row = {place.row: place for place in wanted}
     assert fetched([by_row[3], by_row[190], by_row[4]]) == [images[f"{row:03d}.png"] for row in (3, 190, 4)]
 
 
 def test_what_is_gone_or_changed_is_said_of_that_image_alone(tmp_path: Path) -> None:
     corpus = write_scored_corpus(tmp_path)
-    wanted = places(running.read_table(corpus.scores))
+    wanted = locators(running.read_table(corpus.scores))
     loose = [place for place in wanted if "/loose/" in place.source]
     Path(loose[0].source).unlink()
     Path(loose[1].source).write_bytes(b"other")
@@ -89,5 +89,5 @@ def test_the_reader_that_scored_a_table_finds_its_cells_again(tmp_path: Path, fo
         features = datasets.Features({"image": datasets.Image()})
         datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "in")
     found = read(tmp_path / "planned", tmp_path / "in")
-    wanted = places(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=4)))
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=4)))
     assert fetched(wanted) == [image.data for image in found]

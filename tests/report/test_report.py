@@ -18,7 +18,7 @@ from PIL import Image
 
 from iqa_core.__main__ import main
 from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.originals import Place
+from iqa_core.corpus.originals import Locator
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare
@@ -222,7 +222,7 @@ def test_a_page_full_of_noise_stays_under_ten_megabytes(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
-    place = Place(str(tmp_path / "a.png"), None, None, None, hashlib.sha256(buffer.getvalue()).hexdigest())
+    place = Locator(str(tmp_path / "a.png"), None, None, None, hashlib.sha256(buffer.getvalue()).hexdigest())
     [worst] = thumbnails(Storage(), [place], ReadOptions(), ImageLimits()).values()
     assert len(worst) * MAX_THUMBNAILS < 9e6, "nothing compresses worse than noise"
 

@@ -13,8 +13,8 @@ from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import ImageLimits
 from iqa_core.training.checking import usable
-from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.recipe import Recipe
+from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import level_samples
 from iqa_core.training.task import TrainingTask
 

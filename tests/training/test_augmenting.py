@@ -13,8 +13,8 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.rubrics import load_rubric
 from iqa_core.training.augmenting import augmented, without_words
 from iqa_core.training.checking import usable
-from iqa_core.training.encoding import IGNORED, SampleEncoder
 from iqa_core.training.recipe import Recipe
+from iqa_core.training.sample_encoder import IGNORED, SampleEncoder
 from iqa_core.training.samples import TrainingSample, level_samples
 from tests.training.tasks import make_encoder
 

@@ -9,7 +9,7 @@ import pytest
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.checking import SHRUNK, TOO_LONG, usable
-from iqa_core.training.encoding import SampleEncoder
+from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample
 from tests.training.tasks import make_encoder
 

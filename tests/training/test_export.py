@@ -18,7 +18,7 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import Assessment
 from iqa_core.training.export import export
 from iqa_core.training.objective import losses
-from iqa_core.training.parts import part_of, prepare_parts, trainable
+from iqa_core.training.parts import apply_part_modes, part_of, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 from tests.training.tasks import make_encoder, make_task
 
@@ -30,7 +30,7 @@ FIGURES = {"step": 20, "steps": 20, "loss": 0.7, "validation_loss": 0.8, "srcc":
 def trained(task: TrainingTask, folder: Path) -> tuple[Any, Path]:
     """A model of which every trained weight was moved, and its checkpoint."""
     model = load_model(Path(task.base), "float32", "cpu", 1)
-    prepare_parts(model, task.recipe)
+    apply_part_modes(model, task.recipe)
     torch.manual_seed(5)
     with torch.no_grad():
         for parameter in trainable(model).values():

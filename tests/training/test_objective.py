@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.encoding import IGNORED, Batch
 from iqa_core.training.objective import losses
+from iqa_core.training.sample_encoder import IGNORED, Batch
 from iqa_core.training.samples import level_samples
 from iqa_core.training.targets import TargetKind
 from tests.training.tasks import make_encoder

@@ -12,9 +12,9 @@ from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import CallerError
 from iqa_core.training.parts import (
     ADAPTER,
+    apply_part_modes,
     merge_adapters,
     part_of,
-    prepare_parts,
     require_trainable,
     set_training,
     trainable,
@@ -24,7 +24,7 @@ from iqa_core.training.recipe import Recipe
 
 def prepared(folder: Path, **modes: Any) -> Any:
     model = load_model(folder, "float32", "cpu", 1)
-    prepare_parts(model, Recipe.model_validate(modes))
+    apply_part_modes(model, Recipe.model_validate(modes))
     return model
 
 

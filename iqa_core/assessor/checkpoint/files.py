@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE as OVIS2_5
+from iqa_core.assessor.families import OVIS2_5
 from iqa_core.errors import CallerError, RunError
 from iqa_core.hub import HUB_NAME, fetch_from_hub
 
@@ -26,7 +26,7 @@ TOKENIZER = tuple(
     "*.model processor_config.json preprocessor_config.json chat_template.json *.jinja".split()
 )
 FETCHED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.toml")
-"""What is copied of a remote checkpoint: no pickles, no Python."""
+"""Files of a remote checkpoint that are copied: no pickles, no Python."""
 
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 """Where fsspec file systems keep what changes when a file is replaced by one of the same size; the first counts."""
@@ -37,22 +37,23 @@ class CheckpointDigests:
     """SHA-256, hex, over names and contents."""
 
     weights: str
-    """Of *.safetensors and config.json."""
+    """Digest of *.safetensors and config.json."""
     tokenizer: str
-    """Of the tokenizer's, the processor's and the chat template's files."""
+    """Digest of the files of tokenizer, processor and chat template."""
 
 
 def cache_dir() -> Path:
-    """Where copies and digests are kept on this node: `$XDG_CACHE_HOME/iqa-ray`, by default `~/.cache/iqa-ray`."""
+    """Folder of copies and digests on this node: `$XDG_CACHE_HOME/iqa-ray`, by default `~/.cache/iqa-ray`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iqa-ray"
 
 
 def materialise(checkpoint: str, storage_options: Mapping[str, Any] = MappingProxyType({})) -> Path:
-    """The local folder of a checkpoint, fetched once per node if it is elsewhere, and complete.
+    """The complete local folder of a checkpoint; a remote one is fetched once per node.
 
     checkpoint: `demo`, a local folder, a hub id `org/name` or `org/name/folder`, or an fsspec URI such as
     `s3://bucket/folder`.
-    Raises CallerError when there is no such checkpoint or something is missing in it.
+    Raises CallerError when there is no such checkpoint or something is missing in it, RunError when a remote one
+    changes while it is copied.
     """
     folder = _locate(checkpoint, storage_options)
     require_complete(folder)
@@ -60,15 +61,15 @@ def materialise(checkpoint: str, storage_options: Mapping[str, Any] = MappingPro
 
 
 def portable_name(checkpoint: str) -> str:
-    """The same checkpoint by a name that means the same in any working directory, as actors have another."""
+    """The checkpoint's name with a local folder as an absolute path: Ray's actors have another working directory."""
     folder = Path(checkpoint).expanduser()
     return str(folder.absolute()) if checkpoint != "demo" and folder.is_dir() else checkpoint
 
 
 def require_complete(folder: Path) -> None:
-    """Raises CallerError that names what a checkpoint folder lacks: configuration, safetensors weights, tokenizer.
+    """Raises CallerError, which names what a checkpoint folder lacks: configuration, safetensors weights, tokenizer.
 
-    Also when its model is one that only its own Python code could load.
+    It is also raised for a model that only the checkpoint's own Python code could load.
     """
     missing = list(_missing(folder))
     if missing:
@@ -82,7 +83,7 @@ def require_complete(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint's file; empty when there is no such file. Raises CallerError on anything else."""
+    """A JSON object from a checkpoint's file, {} when there is no such file. Raises CallerError on anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,13 +96,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def digests(folder: Path) -> CheckpointDigests:
-    """Digests of a checkpoint folder, read once per change of a file's name, size or time (kept in `cache_dir`)."""
+    """Digests of a checkpoint folder, kept in `cache_dir` until a file's name, size or time changes."""
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in _stats(folder, WEIGHTS + TOKENIZER)]
     kept = cache_dir() / "digests" / f"{_digest([str(folder.resolve()), files])}.json"
     with suppress(OSError, ValueError, TypeError):
         return CheckpointDigests(**json.loads(kept.read_text()))
     found = CheckpointDigests(weights=_digest_of(folder, WEIGHTS), tokenizer=_digest_of(folder, TOKENIZER))
-    with suppress(OSError):  # a home that cannot be written costs reading the weights again, nothing else
+    with suppress(OSError):  # where the cache cannot be written, the weights are read again
         kept.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(kept, asdict(found))
     return found
@@ -144,7 +145,7 @@ def _is_known(model_type: str | None) -> bool:
 
 
 def _from_hub(checkpoint: str) -> Path:
-    """The hub's local copy of what lies directly in a repository, or in one folder of it; nothing below or beside."""
+    """Local copy of the files directly in a hub repository, or in one folder of it."""
     name = HUB_NAME.fullmatch(checkpoint)
     assert name is not None
     prefix = f"{name['folder']}/" if name["folder"] else ""
@@ -204,7 +205,7 @@ def _remote_listing(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Held by one process at a time; the kernel lets go when its holder dies."""
+    """A lock that one process holds at a time; the kernel frees it when its holder dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

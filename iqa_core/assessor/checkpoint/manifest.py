@@ -21,7 +21,7 @@ Score = Annotated[float, Field(ge=LEVEL_SCORES[0], le=LEVEL_SCORES[-1])]
 
 
 class GoldenScores(BaseModel):
-    """What one bundled image scores."""
+    """Expected scores of one bundled image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -32,14 +32,14 @@ class GoldenScores(BaseModel):
 
 
 class CheckpointManifest(BaseModel):
-    """assessor.toml: what a checkpoint was trained for, lying beside its weights."""
+    """assessor.toml, beside a checkpoint's weights: what it was trained for, and which scores it gives."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rubric: str
     """Name of a rubric, or the name of a .toml file in the checkpoint's folder."""
     prompt_version: int
-    """Of that rubric; another one is refused."""
+    """Prompt version of that rubric; a rubric of another version is refused."""
     dtype: Literal["float32", "bfloat16"]
     """What the model computes in."""
     max_pixels: int | None = Field(default=None, ge=1)
@@ -47,14 +47,14 @@ class CheckpointManifest(BaseModel):
     domain: Annotated[str, Field(min_length=1)] | None = None
     """Which images the checkpoint knows, in one line, where that is less than its rubric is meant for. For people."""
     trained_on: Literal["sentence", "level"] = "sentence"
-    """The whole answer sentence, or only the level word behind a sentence that is begun for the model: `check` expects
-    no more of it."""
+    """Whether the model was trained on the whole answer sentence or on the level word alone, behind a sentence that is
+    begun for it; `check` expects no more of its own answers."""
     limits: dict[LimitName, Annotated[int, Field(ge=1)]] = {}
     """Bounds on the encoded image where they are not the default ones (`iqa_core.records.ImageLimits`)."""
     fingerprint: dict[str, str] = {}
-    """Parts of the fingerprint that the checkpoint had when this was written; loading compares what belongs to it."""
+    """Parts of the checkpoint's fingerprint when this was written; loading compares those of its files and rubric."""
     golden: tuple[GoldenScores, ...] = ()
-    """Loading compares them, unless a flag changed a part of the fingerprint that they were made with."""
+    """Expected scores; loading compares them unless a flag changes a part of the fingerprint."""
 
     @model_validator(mode="after")
     def _golden_scores_have_an_origin(self) -> Self:
@@ -64,10 +64,11 @@ class CheckpointManifest(BaseModel):
 
     @property
     def image_limits(self) -> ImageLimits:
+        """The default limits with those of `limits` in their place."""
         return ImageLimits(**self.limits)
 
     def to_toml(self) -> str:
-        """Text of the file."""
+        """The text of assessor.toml."""
         return "\n".join(_lines(self)) + "\n"
 
 
@@ -86,14 +87,14 @@ def read_manifest(folder: Path) -> CheckpointManifest | None:
 
 
 def save_manifest(folder: Path, manifest: CheckpointManifest) -> None:
-    """Written in one step: a reader sees the old file or the new one."""
+    """Write assessor.toml in one step: a reader sees the old file or the new one."""
     temporary = folder / f"{FILE}.{os.getpid()}"
     temporary.write_text(manifest.to_toml(), encoding="utf-8")
     temporary.replace(folder / FILE)
 
 
 def _lines(manifest: CheckpointManifest) -> Iterator[str]:
-    """What is at its default is left out; a JSON string is a TOML string."""
+    """Lines of the file, without values that are at their defaults; a JSON string is a TOML string."""
     values = manifest.model_dump(mode="json", exclude_defaults=True)
     tables = {name: values.pop(name, None) for name in ("limits", "fingerprint")}
     golden = values.pop("golden", [])

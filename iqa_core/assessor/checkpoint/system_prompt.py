@@ -11,25 +11,25 @@ from iqa_core.errors import CallerError
 from iqa_core.rubrics import Rubric
 
 ARGS_FILE: Literal["args.json"] = "args.json"
-"""What ms-swift writes beside the weights that it trained; its key `system` is the prompt of the training."""
+"""File that ms-swift writes beside trained weights; its key `system` is the system prompt of the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class SystemPrompt:
-    """What stands in the system turn."""
+    """The text of the system turn, and where it comes from."""
 
     text: str | None
-    """None: no system turn is passed. What the chat template then writes of its own is part of the template."""
+    """None passes no system turn; the chat template may then write one of its own."""
     origin: Literal["rubric", "args.json", "none"]
 
     def describe(self) -> str:
-        """One line for people."""
+        """Text and origin in one line, for people."""
         if self.text is None:
             return "none given; the chat template decides"
         return f"{self.text!r}, from {'the rubric' if self.origin == 'rubric' else self.origin}"
 
     def within(self, rubric: Rubric) -> Rubric:
-        """The same rubric with this system prompt, so that its digest covers all that reaches the model."""
+        """The rubric with this system prompt, so that the rubric's digest covers all text that the model is given."""
         # validated anew, not copied: a copy would keep a digest that was computed before
         return (
             rubric if self.text == rubric.system else Rubric.model_validate(rubric.model_dump() | {"system": self.text})
@@ -37,9 +37,9 @@ class SystemPrompt:
 
 
 def system_prompt(rubric: Rubric, folder: Path | None) -> SystemPrompt:
-    """The rubric's own if it names one, else that of args.json beside the weights, else none.
+    """The rubric's own system prompt, else the one of args.json beside the weights, else none.
 
-    folder: of the checkpoint; None where there is none. An empty text is no system prompt.
+    folder: of the checkpoint; None where there is no checkpoint. An empty text is no system prompt.
     Raises CallerError when args.json is malformed.
     """
     if rubric.system:
@@ -48,7 +48,7 @@ def system_prompt(rubric: Rubric, folder: Path | None) -> SystemPrompt:
 
 
 def checkpoints_own(folder: Path) -> SystemPrompt:
-    """That of args.json beside the weights, else none. Raises CallerError when args.json is malformed."""
+    """The system prompt of args.json beside the weights, else none. Raises CallerError when args.json is malformed."""
     given = read_json(folder / ARGS_FILE).get("system")
     if not isinstance(given, str | None):
         raise CallerError(f"{folder}/{ARGS_FILE}: system is {given!r}; a text is wanted")

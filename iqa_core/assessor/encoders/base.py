@@ -1,8 +1,8 @@
-"""Prepared images and a rubric's prompts -> token ids and pixel tensors: what every encoder gives, and its parts.
+"""Prepared images and a rubric's prompts -> token ids and pixel tensors: the protocol of encoders, and their parts.
 
-`processor.py` is for any model: the checkpoint's own processor does all of it, once per image. The others normalise on
-the device and make token ids without the processor: `patches.py` for the Qwen2-VL family, `tiles.py` for models that
-cut a picture into tiles, `ovis2_5.py` for Ovis2.5.
+`processor.py` serves any model: the checkpoint's own processor encodes each image. The others normalise on the device
+and make token ids without the processor: `patches.py` for the Qwen2-VL family, `tiles.py` for models that cut a picture
+into tiles, `ovis2_5/encoder.py` for Ovis2.5.
 
 Shape suffixes: N images, K prompts, A axes of rotary positions, C channels.
 """
@@ -21,35 +21,38 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Token ids of one image's K prompts: what they begin with alike, and how each goes on (never empty)."""
+    """Token ids of one image's K prompts: their common prefix, and the suffix of each (never empty)."""
 
     prefix: tuple[int, ...]
     suffixes: tuple[tuple[int, ...], ...]
     types: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """What else the model is told of each token of the prefix, by argument; 0 for all that follow."""
+    """Argument of the model, such as token types -> one value per token of the prefix; tokens of suffixes have 0."""
     positions: torch.Tensor | None = None
-    """Rotary positions (A, length of prefix) where the model does not simply count."""
+    """Rotary positions (A, length of prefix); None where they are 0, 1, 2, …"""
 
     @property
     def next_position(self) -> int:
+        """Rotary position of the first token behind the prefix."""
         return len(self.prefix) if self.positions is None else int(self.positions.max()) + 1
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Images as a model takes them."""
+    """Prompts and pixels of a batch, as a model takes them."""
 
     prompts: tuple[PromptTokens, ...]
     pixels: Mapping[str, torch.Tensor]
-    """By argument: what is large on the device, sizes on the CPU, where they are read without waiting for a GPU."""
+    """Argument of the model -> tensor: pixels on the device; sizes on the CPU, where reading them waits for no GPU."""
 
 
 class Encoder(Protocol):
+    """Turns prepared images, each in the rubric's K prompts, into a batch."""
+
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch: ...
 
 
 def split_prompts(prompts_K: Sequence[Sequence[int]]) -> PromptTokens:
-    """Whole prompts -> their longest common beginning, and what is left of each (at least one token)."""
+    """Prompts split into their longest common prefix and their suffixes of at least one token."""
     shortest = min(len(prompt) for prompt in prompts_K) - 1
     differing = (j for j in range(shortest) if any(a[j] != b[j] for a, b in pairwise(prompts_K)))
     length = next(differing, shortest)
@@ -57,7 +60,7 @@ def split_prompts(prompts_K: Sequence[Sequence[int]]) -> PromptTokens:
 
 
 def normalisation(settings: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factor and summand per channel, float32, that turn 8 bits into what an image processor's settings ask for."""
+    """Factor and summand per channel, float32, that scale and normalise 8 bits by an image processor's settings."""
     factor = settings.rescale_factor if settings.do_rescale else 1.0
     mean_C = torch.tensor(settings.image_mean if settings.do_normalize else [0.0] * 3, dtype=torch.float64)
     std_C = torch.tensor(settings.image_std if settings.do_normalize else [1.0] * 3, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Pictures of their final size -> the Qwen2-VL family's patches and token ids, made on the device.
+"""Prepared images of their final size -> patches and token ids of the Qwen2-VL family, made on the device.
 
 Shape suffixes: N images, K prompts, A axes of rotary positions, T tokens, P patches, C channels, H and W pixels.
 """
@@ -19,20 +19,20 @@ from iqa_core.assessor.prompts.chat import adds_special_tokens, with_visual_toke
 
 @dataclass(frozen=True)
 class Patching:
-    """What the Qwen2-VL family's image processors do to a picture of its final size, on any device."""
+    """Normalising and cutting as the Qwen2-VL family's image processors do it, on any device."""
 
     side: int
-    """Of a patch, pixels."""
+    """Side of a patch, pixels."""
     merge: int
     """Patches along a side of what becomes one visual token."""
     frames: int
-    """How often each patch is repeated."""
+    """How often each patch is repeated along the time axis."""
     scale_C: torch.Tensor
     shift_C: torch.Tensor
 
     @classmethod
     def of(cls, settings: Any, device: torch.device) -> Patching:
-        """settings: a checkpoint's image processor."""
+        """The patching of a checkpoint's image processor."""
         sides = int(settings.patch_size), int(settings.merge_size), int(settings.temporal_patch_size)
         return cls(*sides, *normalisation(settings, device))
 
@@ -41,10 +41,11 @@ class Patching:
         return pixels_HWC.shape[0] // self.side, pixels_HWC.shape[1] // self.side
 
     def visual_tokens(self, grid: tuple[int, int]) -> int:
+        """Tokens of an image with a grid of so many rows and columns of patches."""
         return grid[0] * grid[1] // self.merge**2
 
     def __call__(self, pixels_HWC: NDArray[np.uint8]) -> torch.Tensor:
-        """Normalised patches (P, C * frames * side * side), float32; those that will be merged are neighbours."""
+        """Normalised patches (P, C * frames * side * side), float32; patches of one token are neighbours."""
         side, merge = self.side, self.merge
         rows, columns = (length // (side * merge) for length in pixels_HWC.shape[:2])
         image = torch.from_numpy(np.require(pixels_HWC, requirements="W")).to(self.scale_C.device)
@@ -55,9 +56,9 @@ class Patching:
 
 
 class PatchEncoder:
-    """For the Qwen2-VL family: everything on the device, from pixels that have their final size.
+    """An `Encoder` for the Qwen2-VL family, which takes images that `SmartResizePreparer` prepared.
 
-    The family takes each picture as two equal frames; our own tower takes one (see vision_speed).
+    Models of the family see each image as two equal frames; `PackedTower` sees one.
     """
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any) -> None:
@@ -78,7 +79,7 @@ class PatchEncoder:
         )
 
     def tokens(self, grid: tuple[int, int]) -> PromptTokens:
-        """Of all prompts around an image of so many patches; made once per size."""
+        """All prompts around an image with a grid of so many rows and columns of patches; made once per grid."""
         if grid not in self._known:
             self._known[grid] = self._tokens(grid)
         return self._known[grid]
@@ -97,7 +98,7 @@ class PatchEncoder:
     def _positions(
         self, prefix: tuple[int, ...], types: Mapping[str, tuple[int, ...]], grid: tuple[int, int]
     ) -> torch.Tensor:
-        """(A, length of prefix), as the model itself computes them."""
+        """Rotary positions (A, length of prefix), computed by the model's own function."""
         positions_A1T, _ = self._model.model.get_rope_index(
             torch.tensor([prefix]),
             **{name: torch.tensor([values]) for name, values in types.items()},

@@ -1,4 +1,4 @@
-"""Prepared images and a rubric's prompts -> what a checkpoint's own processor makes of them, for any model.
+"""Prepared images and a rubric's prompts -> token ids and tensors from the checkpoint's own processor, for any model.
 
 Shape suffixes: N images, K prompts, T tokens.
 """
@@ -18,7 +18,7 @@ from iqa_core.assessor.prompts.chat import adds_special_tokens
 
 
 class ProcessorEncoder:
-    """For any model: the checkpoint's own processor on the first prompt; the other prompts only add their ends."""
+    """An `Encoder` for any model: the processor encodes the first prompt, the other prompts add their suffixes."""
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any, *, resizes: bool) -> None:
         self._processor = processor
@@ -56,7 +56,7 @@ class ProcessorEncoder:
         )
 
     def _common_suffixes(self, prompts_K: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        """Ends of the prompts with the image in place; they are the same for every image. Tried on a grey one."""
+        """Suffixes of the prompts, taken from those around a grey image: they are the same for every image."""
         grey = np.full((64, 64, 3), 128, np.uint8)
         encoded = [self._processed([prompt], [grey])["input_ids"][0].tolist() for prompt in prompts_K]
         return split_prompts(encoded).suffixes
@@ -70,7 +70,7 @@ def processed(
     text_settings: Mapping[str, Any],
     image_settings: Mapping[str, Any],
 ) -> dict[str, torch.Tensor]:
-    """What a checkpoint's own processor makes of prompts with an image each, on the model's device."""
+    """Output of a checkpoint's own processor for prompts with one image each, on the model's device."""
     inputs = processor(
         text=list(texts),
         images=[[image] for image in images],

@@ -1,7 +1,7 @@
-"""Prepared tiles and a rubric's prompts -> token ids and pixel tensors, as models take them that see tiles.
+"""Prepared tiles and a rubric's prompts -> token ids and pixel tensors, for models that see tiles.
 
-Pixels travel as 8 bits and are scaled and normalised on the device. Prompts are written by the checkpoint's own
-processor, which is told how an image was cut; once for all images that are cut alike.
+Pixels travel as 8 bits and are normalised on the device. The checkpoint's own processor writes the prompts, once for
+all images that are cut alike: it is given a stand-in for its image processor that reports how an image was cut.
 
 Shape suffixes: N tiles of one image, K dimensions, H, W and C.
 """
@@ -21,12 +21,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, normalisation, split_prompts
-from iqa_core.assessor.preparing.tiling import Size, TilePlan, Tiling, unstacked
+from iqa_core.assessor.families import TILED
+from iqa_core.assessor.preparing.grids import Size
+from iqa_core.assessor.preparing.tiling import Arrangement, TilePlan, Tiling, unstacked
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 
 
 class TileEncoder:
-    """An `Encoder` for what a TilingPreparer prepares."""
+    """An `Encoder` for images that `TilingPreparer` prepared."""
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any, tiling: Tiling) -> None:
         self._processor = processor
@@ -35,11 +37,11 @@ class TileEncoder:
         self._tiling = tiling
         self._scale_C, self._shift_C = normalisation(processor.image_processor, model.device)
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
-        self._arranged = ARRANGEMENTS.get(model.config.model_type, _in_one_row)
+        self._arranged = ARRANGEMENTS[TILED[model.config.model_type].arrangement]
         self._suffixes_K: tuple[tuple[int, ...], ...] = ()
         self._known: dict[TilePlan, PromptTokens] = {}
         self._ints: dict[int, int] = {}
-        """One object for each token: 650 prompts of LLaVA-OneVision would take 190 MB of equal ones."""
+        """One int object per token id: equal ones in 650 prompts of LLaVA-OneVision would take 190 MB."""
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
         tiles, sizes = zip(*(unstacked(pixels, self._tiling.tile) for pixels in images), strict=True)
@@ -53,7 +55,7 @@ class TileEncoder:
         return values_NCHW.to(self._model.dtype)
 
     def tokens(self, size: Size) -> PromptTokens:
-        """Of all prompts around a picture of this size."""
+        """All prompts around a picture of this size."""
         plan = self._tiling.plan(*size)
         alike = replace(plan, resizes=())
         if alike not in self._known:
@@ -61,7 +63,10 @@ class TileEncoder:
         return self._known[alike]
 
     def _tokens(self, told: Any) -> PromptTokens:
-        """The first prompt is enough where it ends as it did for another picture: 40 ms for 7,400 tokens, not 140."""
+        """All prompts by a processor that is told of a picture.
+
+        Only the first is encoded if its suffix is that of an earlier picture: 40 ms for 7,400 tokens instead of 140.
+        """
         first = self._per_token(told, self._prompts_K[0])
         ids = first.pop("input_ids")
         if not self._suffixes_K or ids[-len(self._suffixes_K[0]) :] != self._suffixes_K[0]:
@@ -72,7 +77,7 @@ class TileEncoder:
         return PromptTokens(ids[:length], self._suffixes_K, types)
 
     def _per_token(self, told: Any, prompt: str) -> dict[str, tuple[int, ...]]:
-        """What a processor has to say of each token of a prompt: which it is, and of what type."""
+        """Token ids of a prompt and, where a processor gives them, token types."""
         inputs = told(
             text=[prompt],
             images=[[Image.new("RGB", (1, 1))]],
@@ -83,7 +88,7 @@ class TileEncoder:
 
 
 def _told(processor: Any, plan: TilePlan, size: Size, tile: Size) -> Any:
-    """A processor that takes every image for one of this size that was cut so, and looks at none."""
+    """A copy of a processor that takes every image for one of this size with this plan, and reads no pixels."""
     is_split = plan.grid != (1, 1)
     found = {
         "pixel_values": torch.empty(1, 1, 1, *tile),
@@ -101,12 +106,13 @@ def _told(processor: Any, plan: TilePlan, size: Size, tile: Size) -> Any:
     return told
 
 
-def _in_one_row(pixels: Sequence[torch.Tensor], _sizes: Sequence[Size]) -> dict[str, torch.Tensor]:
+def _flat(pixels: Sequence[torch.Tensor], _sizes: Sequence[Size]) -> dict[str, torch.Tensor]:
+    """Most models: the tiles of all images one after another."""
     return {"pixel_values": torch.cat(list(pixels))}
 
 
 def _with_sizes(pixels: Sequence[torch.Tensor], sizes: Sequence[Size]) -> dict[str, torch.Tensor]:
-    """LLaVA-OneVision: an axis of images, filled up with zeros; their sizes, to find the margins again."""
+    """LLaVA-OneVision: an axis of images, padded with zeros, and the images' sizes, by which it drops the margins."""
     device = pixels[0].device
     return {
         "pixel_values": pad_sequence(list(pixels), batch_first=True),
@@ -116,7 +122,7 @@ def _with_sizes(pixels: Sequence[torch.Tensor], sizes: Sequence[Size]) -> dict[s
 
 
 def _with_mask(pixels: Sequence[torch.Tensor], _sizes: Sequence[Size]) -> dict[str, torch.Tensor]:
-    """Idefics3: an axis of images, filled up with zeros; which pixels are real."""
+    """Idefics3: an axis of images, padded with zeros, and a mask of the real pixels."""
     masks = [torch.ones_like(one[:, 0], dtype=torch.long) for one in pixels]
     return {
         "pixel_values": pad_sequence(list(pixels), batch_first=True),
@@ -124,9 +130,9 @@ def _with_mask(pixels: Sequence[torch.Tensor], _sizes: Sequence[Size]) -> dict[s
     }
 
 
-ARRANGEMENTS: Mapping[str, Callable[[Sequence[torch.Tensor], Sequence[Size]], dict[str, torch.Tensor]]] = {
-    "llava_onevision": _with_sizes,
-    "idefics3": _with_mask,
-    "smolvlm": _with_mask,
+ARRANGEMENTS: Mapping[Arrangement, Callable[[Sequence[torch.Tensor], Sequence[Size]], dict[str, torch.Tensor]]] = {
+    "flat": _flat,
+    "with_sizes": _with_sizes,
+    "with_mask": _with_mask,
 }
-"""By model_type of config.json, where tiles are not simply one after the other."""
+"""How a model takes the tiles of a batch -> its arguments."""

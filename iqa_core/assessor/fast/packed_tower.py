@@ -1,10 +1,11 @@
-"""A vision tower of the Qwen2-VL family -> the same function, several times as fast, on the same weights.
+"""A vision tower of the Qwen2-VL family -> the same function on the same weights, several times as fast.
 
-- Patches are embedded by a matrix product instead of a convolution, from one frame instead of two equal ones.
-- Attention over windows and images is one call per distinct length, or one in all on a GPU, instead of one for each.
-- Rotary positions are one complex product in float32 (see packed_decoder), norms and gated MLPs have fewer passes.
-- A gated MLP of odd width, as 3,420 of Qwen2.5-VL, is padded with zeros: a GPU's fast matrix products want whole lines.
-- What follows from an image's size alone (order, windows, positions) is made once per size.
+- A matrix product embeds patches instead of a convolution, from one frame instead of two equal ones.
+- Attention over windows and images takes one call per distinct length, or a single one on a GPU, instead of one each.
+- Rotary positions are one complex product in float32 (see packed_decoder); norms and gated MLPs make fewer passes.
+- A gated MLP of uneven width, as 3,420 of Qwen2.5-VL, is padded with zeros: fast matrix products on a GPU need widths
+  of whole memory lines.
+- Order, windows and positions, which follow from an image's size alone, are made once per size.
 
 Shape suffixes: S patches of all images, M groups of patches that become one token, D width of the tower, H heads, E
 width of a head, C * P * P numbers of one patch.
@@ -24,39 +25,35 @@ from transformers import vision_utils
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from iqa_core.assessor.fast.packed_decoder import Norm, gated_mlp, pairs_together, turned, turns_of
+from iqa_core.assessor.fast.packed_decoder import Norm, gated_mlp, pairs_together, rotated, rotation_of
 from iqa_core.assessor.fast.segment_attention import Segments, attend_segments, segments_of
 
-FAMILY = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
-"""Model types whose towers `PackedTower` computes. Equality is checked when a checkpoint is loaded."""
-
-
 LINE = 64
-"""Numbers of half precision in a line of a GPU's memory, 128 bytes."""
+"""Numbers in half precision that fill a line of a GPU's memory, 128 bytes."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What follows from the sizes of images; tensors on the device."""
+    """Order, windows and positions of the patches of images of given sizes; tensors on the device."""
 
-    turns: torch.Tensor
-    """Rotary positions, as `turned` takes them, in the tower's order."""
+    rotation: torch.Tensor
+    """Rotary positions as `rotated` takes them, in the tower's order."""
     images: tuple[int, ...]
-    """Patches of each image."""
+    """Number of patches of each image."""
     windows: tuple[int, ...] = ()
-    """Patches of each window, in the tower's order."""
+    """Number of patches of each window, in the tower's order; empty for a tower without windows."""
     order_S: torch.Tensor | None = None
-    """Patches as they come, put into the tower's order."""
+    """Index that puts patches into the tower's order, window by window."""
     back_M: torch.Tensor | None = None
-    """Tokens from the tower's order into the one in which they came."""
+    """Index that puts tokens back into the order of their patches."""
     corners: torch.Tensor | None = None
-    """Rows of the learned positions around each patch, (S, 4)."""
+    """Rows of the four learned positions around each patch, (S, 4)."""
     weights: torch.Tensor | None = None
-    """Of those rows, (S, 4)."""
+    """Interpolation weights of those rows, (S, 4)."""
 
 
 class PackedTower:
-    """Stands in for a tower's forward, on its weights."""
+    """A tower's forward on packed patches, with the tower's own weights."""
 
     def __init__(self, tower: Any) -> None:
         convolution = tower.patch_embed.proj
@@ -69,7 +66,7 @@ class PackedTower:
         self._of_size = lru_cache(maxsize=512)(self._geometry)
 
     def release(self) -> None:
-        """Let go of the tower's weights that were copied; its own forward cannot be used any more."""
+        """Free the tower's weights that were copied; its own forward cannot be used afterwards."""
         for block in self._blocks:
             block.release()
 
@@ -85,7 +82,7 @@ class PackedTower:
             hidden_SD = hidden_SD[geometry.order_S]
         deep = []
         for number, block in enumerate(self._blocks):
-            hidden_SD = block(hidden_SD, images if number in self._whole else windows, geometry.turns)
+            hidden_SD = block(hidden_SD, images if number in self._whole else windows, geometry.rotation)
             if number in self._deep:
                 deep.append(self._tower.deepstack_merger_list[self._deep.index(number)](hidden_SD))
         merged_MD = self._tower.merger(hidden_SD)
@@ -95,19 +92,19 @@ class PackedTower:
         return BaseModelOutputWithPooling(pooler_output=merged_MD)
 
     def _geometry(self, size: tuple[int, int]) -> Geometry:
-        """Of one image of so many rows and columns of patches."""
+        """Geometry of one image with so many rows and columns of patches."""
         tower, merge = self._tower, self._tower.spatial_merge_size
         device, dtype = self._patch_weight.device, self._patch_weight.dtype
         grid = torch.tensor([(1, *size)])
         positions = vision_utils.get_vision_position_ids(grid, merge)
         cos_SE, sin_SE = tower.rotary_pos_emb(torch.empty(0, device=device), positions.to(device))
-        turns = turns_of(cos_SE, sin_SE)
+        rotation = rotation_of(cos_SE, sin_SE)
         num_patches = size[0] * size[1]
         if hasattr(tower, "window_size"):
             order_M, ends = vision_utils.get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)
             order_S = (order_M[:, None] * merge**2 + torch.arange(merge**2)).flatten().to(device)
             windows = tuple(ends.diff().tolist())
-            return Geometry(turns[order_S], (num_patches,), windows, order_S, order_M.argsort().to(device))
+            return Geometry(rotation[order_S], (num_patches,), windows, order_S, order_M.argsort().to(device))
         if hasattr(tower, "pos_embed"):
             corners, weights = vision_utils.get_vision_interpolation_indices_and_weights(
                 grid,
@@ -116,18 +113,18 @@ class PackedTower:
                 align_corners=tower.interpolation_align_corners,
                 spatial_merge_size=merge,
             )
-            return Geometry(turns, (num_patches,), corners=corners.to(device), weights=weights.to(device, dtype))
-        return Geometry(turns, (num_patches,))
+            return Geometry(rotation, (num_patches,), corners=corners.to(device), weights=weights.to(device, dtype))
+        return Geometry(rotation, (num_patches,))
 
 
 def _joined(parts: Sequence[Geometry]) -> Geometry:
-    """Images one after another."""
+    """Geometry of images one after another."""
     if len(parts) == 1:
         return parts[0]
     sizes = [sum(part.images) for part in parts]
     tokens = [0 if part.back_M is None else len(part.back_M) for part in parts]
     return Geometry(
-        torch.cat([part.turns for part in parts]),
+        torch.cat([part.rotation for part in parts]),
         tuple(size for part in parts for size in part.images),
         tuple(size for part in parts for size in part.windows),
         _shifted((part.order_S for part in parts), sizes),
@@ -138,14 +135,14 @@ def _joined(parts: Sequence[Geometry]) -> Geometry:
 
 
 def _shifted(parts: Iterable[torch.Tensor | None], sizes: Sequence[int]) -> torch.Tensor | None:
-    """Indices of parts as indices of the whole."""
+    """Indices into parts, joined as indices into the whole."""
     begins = [sum(sizes[:i]) for i in range(len(sizes))]
     moved = [part + begin for part, begin in zip(parts, begins, strict=True) if part is not None]
     return torch.cat(moved) if moved else None
 
 
 class PackedBlock:
-    """Attention inside segments and an MLP, each behind a norm and added to what came in."""
+    """One block: attention inside segments and an MLP, each behind a norm and with a residual connection."""
 
     def __init__(self, block: Any) -> None:
         attention, mlp = block.attn, block.mlp
@@ -162,19 +159,20 @@ class PackedBlock:
             self._copied += [] if wide is mlp else [(mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
 
     def release(self) -> None:
+        """Free the block's weights that were copied."""
         for module, name in self._copied:
             delattr(module, name)
 
-    def __call__(self, hidden_SD: torch.Tensor, segments: Segments, turns: torch.Tensor) -> torch.Tensor:
+    def __call__(self, hidden_SD: torch.Tensor, segments: Segments, rotation: torch.Tensor) -> torch.Tensor:
         heads = functional.linear(self._norms[0](hidden_SD), self._weight, self._bias).unflatten(1, (-1, self._width))
-        query_SHE, key_SHE = turned(heads[:, : 2 * self._num_heads], turns).chunk(2, dim=1)
+        query_SHE, key_SHE = rotated(heads[:, : 2 * self._num_heads], rotation).chunk(2, dim=1)
         attended_SHE = attend_segments(segments, query_SHE, key_SHE, heads[:, 2 * self._num_heads :], self._scale)
         hidden_SD = hidden_SD + self._out(attended_SHE.flatten(1))
         return hidden_SD + self._mlp(self._norms[1](hidden_SD))
 
 
 def widened(mlp: Any) -> Any:
-    """A gated MLP whose inner width is a multiple of `LINE`; the same one if it is already."""
+    """A gated MLP padded with zeros to an inner width that is a multiple of LINE; itself if it is one already."""
     missing = -mlp.gate_proj.out_features % LINE
     if not missing:
         return mlp
@@ -193,6 +191,6 @@ def _padded(layer: Any, rows: int, columns: int) -> Callable[[torch.Tensor], tor
 
 
 def _in_pairs(rows: torch.Tensor, width: int) -> torch.Tensor:
-    """Queries and keys of a common projection with the numbers of a pair together; values as they are."""
+    """Rows of a fused projection: those of queries and keys in the order of `pairs_together`, values as they are."""
     query, key, value = rows.chunk(3)
     return torch.cat([pairs_together(query, width), pairs_together(key, width), value])

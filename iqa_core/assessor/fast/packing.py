@@ -1,8 +1,8 @@
-"""Lengths of prompts -> one flat sequence without padding, in which each suffix sees its prefix and itself: attention.
+"""Lengths of prompts -> one flat sequence without padding, and attention in which a suffix sees its prefix and itself.
 
-Image by image: its prefix, its first suffix, its second suffix and so on. Attention runs per image on a CPU and in one
-call for all on a GPU. Ways to let four suffixes of 80 tokens share a prefix of 265, 8 heads of 32, one CPU thread,
-milliseconds per layer: all under one block mask 3.3, one call for each 3.1, one batched call on gathered keys 2.7.
+The sequence has image after image: prefix, first suffix, second suffix and so on. Attention runs image by image on a
+CPU and in one call on a GPU. Milliseconds per layer for four suffixes of 80 tokens behind a prefix of 265, 8 heads of
+32, one CPU thread: one call under a block mask 3.3, a call for each suffix 3.1, one batched call on gathered keys 2.7.
 
 Shape suffixes: S tokens of the flat sequence, H heads, G heads of keys and values, E width of a head, K suffixes of one
 image, T tokens of the longest, P tokens of prefix and longest suffix, R rows that are read.
@@ -22,41 +22,42 @@ from iqa_core.assessor.fast.varlen import Ends, attend_varlen, takes_varlen
 
 @dataclass(frozen=True)
 class PromptLengths:
-    """Of one image's prompts, in tokens: what they share, and what each adds."""
+    """Lengths of one image's prompts, in tokens: of their common prefix, and of the suffix of each."""
 
     prefix: int
     suffixes: tuple[int, ...]
 
     @property
     def total(self) -> int:
+        """Tokens of the image in the flat sequence: the prefix once, and all suffixes."""
         return self.prefix + sum(self.suffixes)
 
     @property
     def within(self) -> list[int]:
-        """Position of every token in its own prompt."""
+        """Position of each token in its own prompt."""
         return [*range(self.prefix), *(self.prefix + j for length in self.suffixes for j in range(length))]
 
     @property
     def lasts(self) -> list[int]:
-        """The last token of each prompt, in the order of the flat sequence."""
+        """Index of the last token of each prompt, counted from the image's first token."""
         return [self.prefix + sum(self.suffixes[: k + 1]) - 1 for k in range(len(self.suffixes))]
 
 
 @dataclass(frozen=True)
 class SuffixIndex:
-    """Rows for the batched call over one image's suffixes, counted from the prefix's first token."""
+    """Indices for the batched call over one image's suffixes, counted from the image's first token."""
 
     queries_KT: torch.Tensor
     keys_KP: torch.Tensor
     seen_KTP: torch.Tensor
     real_KT: torch.Tensor
     is_even: bool
-    """All suffixes are equally long: queries need no gathering."""
+    """All suffixes are equally long, so queries need no gathering."""
 
 
 @lru_cache(maxsize=256)
 def suffix_index(lengths: PromptLengths, device: torch.device) -> SuffixIndex:
-    """Shorter suffixes are padded behind their end, where a causal mask hides keys from all real queries."""
+    """Indices for suffixes padded to the longest; the causal mask hides the padding from all real queries."""
     sizes_K1 = torch.tensor(lengths.suffixes)[:, None]
     firsts_K1 = sizes_K1.cumsum(0) - sizes_K1 + lengths.prefix
     step_T = torch.arange(max(lengths.suffixes))
@@ -74,34 +75,38 @@ def suffix_index(lengths: PromptLengths, device: torch.device) -> SuffixIndex:
 
 @dataclass(frozen=True)
 class Packing:
-    """The flat sequence of a batch, made from prompts padded to the longest image."""
+    """Index tensors between the flat sequence of a batch and its padded form, in which each image is a row."""
 
     images: tuple[PromptLengths, ...]
     device: torch.device
 
     @cached_property
     def rows_S(self) -> torch.Tensor:
-        """Of the padded batch, in which an image's tokens stand in the same order."""
+        """Index of each token in the flattened padded batch."""
         return self._numbers([i * self.width + j for i, image in enumerate(self.images) for j in range(image.total)])
 
     @cached_property
     def position_rows_S(self) -> torch.Tensor:
-        """Of the padded batch: whose rotary position a token takes, since all suffixes begin where the first does."""
+        """Index, in the flattened padded batch, of the token whose rotary position each token takes.
+
+        It is another token for all suffixes but the first, since all suffixes begin at the same position.
+        """
         return self._numbers([i * self.width + j for i, image in enumerate(self.images) for j in image.within])
 
     @cached_property
     def within_S(self) -> torch.Tensor:
+        """Position of each token in its own prompt."""
         return self._numbers([j for image in self.images for j in image.within])
 
     @cached_property
     def read_R(self) -> torch.Tensor:
-        """The last token of every prompt."""
+        """Index of the last token of every prompt in the flat sequence."""
         begins = self.begins
         return self._numbers([begins[i] + last for i, image in enumerate(self.images) for last in image.lasts])
 
     @cached_property
     def begins(self) -> list[int]:
-        """Of each image in the flat sequence, and the end."""
+        """First token of each image in the flat sequence, and the sequence's length."""
         begins = [0]
         for image in self.images:
             begins.append(begins[-1] + image.total)
@@ -109,14 +114,17 @@ class Packing:
 
     @property
     def width(self) -> int:
+        """Tokens of the longest image: the width of the padded batch."""
         return max(image.total for image in self.images)
 
     @property
     def is_padded(self) -> bool:
+        """Whether the padded batch has any padding."""
         return any(image.total < self.width for image in self.images)
 
     @cached_property
     def varlen(self) -> VarlenIndex:
+        """The index for attention in one call."""
         return varlen_index(self)
 
     def _numbers(self, values: list[int]) -> torch.Tensor:
@@ -125,19 +133,21 @@ class Packing:
 
 @lru_cache(maxsize=64)
 def packing_of(images: tuple[PromptLengths, ...], device: torch.device) -> Packing:
-    """Index tensors are made once for all batches of the same lengths."""
+    """The packing of prompts on a device, made once for all batches of the same lengths."""
     return Packing(images, device)
 
 
 @dataclass(frozen=True)
 class VarlenIndex:
-    """The flat sequence as one of many: a prefix, and each suffix, is a sequence of queries with keys of its own."""
+    """The flat sequence as variable-length sequences: every prefix and every suffix is one, with keys of its own."""
 
     key_rows: torch.Tensor
+    """Index of each key in the flat sequence; a prefix's keys occur once more for each of its suffixes."""
     ends: Ends
 
 
 def varlen_index(packing: Packing) -> VarlenIndex:
+    """The index for attention over a packing in one call."""
     keys: list[int] = []
     query_sizes: list[int] = []
     key_sizes: list[int] = []
@@ -157,7 +167,7 @@ def varlen_index(packing: Packing) -> VarlenIndex:
 def attend(
     packing: Packing, query_SHE: torch.Tensor, key_SGE: torch.Tensor, value_SGE: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Attention of every token to its own prompt up to itself, shape (S, H, E)."""
+    """Causal attention of every token inside its own prompt, shape (S, H, E)."""
     if takes_varlen(query_SHE):
         index = packing.varlen
         keys, values = key_SGE[index.key_rows], value_SGE[index.key_rows]
@@ -189,7 +199,7 @@ def _attend_image(
 def attend_suffixes(
     image: PromptLengths, query_SHE: torch.Tensor, key_SGE: torch.Tensor, value_SGE: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """One image's part of the flat sequence -> attention of its suffixes' tokens, in their order."""
+    """Attention of the tokens of one image's suffixes, in order; arguments are the image's part of the sequence."""
     index = suffix_index(image, query_SHE.device)
     if index.is_even:
         query_KTHE = query_SHE[image.prefix :].unflatten(0, index.queries_KT.shape)
@@ -210,7 +220,7 @@ def attend_suffixes(
 def attend_last(
     packing: Packing, query_RHE: torch.Tensor, key_SGE: torch.Tensor, value_SGE: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Attention of the last token of every prompt alone, shape (R, H, E)."""
+    """Attention of the last token of every prompt, shape (R, H, E)."""
     parts = []
     row = 0
     for begin, image in zip(packing.begins, packing.images, strict=False):

@@ -1,8 +1,8 @@
-"""A flat sequence of many images' patches -> attention inside each image or window, nothing padded.
+"""A flat sequence of many images' patches -> attention inside each image or window, without padding.
 
-On a GPU in half precision one call (varlen). Elsewhere one dense call for each distinct length. Measured on two busy
-CPU cores, for one layer, medians of 5 or 7, against one call for each image, jagged nested tensors, and one call under
-a block mask:
+It is one call on a GPU in half precision (varlen), elsewhere one dense call per distinct length. Measured on two busy
+CPU cores, for one layer, medians of 5 or 7, against one call per image, jagged nested tensors, and one call under a
+block mask:
 
 | images (patches each), heads x width of a head | by length | by image | nested | mask |
 |---|---|---|---|---|
@@ -28,7 +28,7 @@ from iqa_core.assessor.fast.varlen import Ends, attend_varlen, takes_varlen
 
 @dataclass(frozen=True)
 class Group:
-    """Segments of one length: a run of rows, or rows that must be gathered."""
+    """Segments of one length: a slice of rows, or an index where they are not consecutive."""
 
     length: int
     rows: slice | torch.Tensor
@@ -36,8 +36,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Segments:
-    """Images or windows that lie one after another. Its tensors are made outside of inference mode: training, which
-    has gradients, may come across what scoring has left here."""
+    """Lengths of images or windows that lie one after another.
+
+    Cached tensors are created outside of inference mode, so that training can reuse those that scoring made.
+    """
 
     lengths: tuple[int, ...]
     device: torch.device
@@ -45,12 +47,13 @@ class Segments:
     @cached_property
     @torch.inference_mode(False)
     def ends(self) -> Ends:
+        """The segments' limits, for attention in one call."""
         return Ends.of(self.lengths, self.lengths, self.device)
 
     @cached_property
     @torch.inference_mode(False)
     def groups(self) -> tuple[Group, ...]:
-        """Shortest first."""
+        """Segments by length, the shortest first."""
         lengths_B = torch.tensor(self.lengths)
         begins_B = lengths_B.cumsum(0) - lengths_B
         groups = []
@@ -64,14 +67,14 @@ class Segments:
 
 @lru_cache(maxsize=128)
 def segments_of(lengths: tuple[int, ...], device: torch.device) -> Segments:
-    """Made once for all batches of the same lengths."""
+    """The segments of these lengths on a device, made once for all batches that have them."""
     return Segments(lengths, device)
 
 
 def attend_segments(
     segments: Segments, query_SHE: torch.Tensor, key_SHE: torch.Tensor, value_SHE: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Every patch to all patches of its own segment, shape (S, H, E)."""
+    """Attention of every patch to all patches of its own segment, shape (S, H, E)."""
     if takes_varlen(query_SHE):
         return attend_varlen(segments.ends, query_SHE, key_SHE, value_SHE, scale, is_causal=False)
     if len(segments.groups) == 1:

@@ -1,8 +1,8 @@
 """Many sequences of different lengths, one after another -> attention inside each, in one call on a GPU.
 
-The kernel is torch's (torch.nn.attention.varlen, since 2.11), for half precision on NVIDIA cards since Ampere. Keys
-must not be split among its blocks: into how many would depend on the rest of the batch, and an image's score must not.
-A kernel that cannot be told so splits keys only where each sequence is a single query, which prompts and images never
+The kernel is torch's (torch.nn.attention.varlen, since 2.11), for half precision on NVIDIA GPUs since Ampere. It must
+not split keys among its blocks: the number of parts would depend on the rest of the batch, and so would an image's
+score. A kernel without that setting splits keys only for sequences of a single query, which prompts and images never
 are.
 
 Shape suffixes: S queries and T keys of all sequences, H heads, G heads of keys and values, E width of a head.
@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 MAX_WIDTH, WIDTH_STEP = 256, 8
-"""Of a head, as the kernel takes them."""
+"""Widths of a head that the kernel takes: at most 256, in steps of 8."""
 
 
 @dataclass(frozen=True)
 class Ends:
-    """Where sequences begin and end, on the device: 32-bit, one more than there are sequences."""
+    """Cumulative lengths of sequences from 0 on (cu_seqlens), 32-bit, on the device; one longer than their number."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -33,12 +33,13 @@ class Ends:
 
     @classmethod
     def of(cls, query_sizes: Sequence[int], key_sizes: Sequence[int], device: torch.device) -> Ends:
+        """The ends of sequences with so many queries and keys each."""
         query, key = (torch.tensor([0, *sizes]).cumsum(0).to(device, torch.int32) for sizes in (query_sizes, key_sizes))
         return cls(query, key, max(query_sizes), max(key_sizes))
 
 
 def takes_varlen(heads_SHE: torch.Tensor) -> bool:
-    """Whether there is a kernel for such queries."""
+    """Whether the kernel takes such queries: device, dtype, width and version of torch."""
     width = heads_SHE.shape[-1]
     return (
         heads_SHE.is_cuda
@@ -59,9 +60,12 @@ def attend_varlen(
     *,
     is_causal: bool,
 ) -> torch.Tensor:
-    """Shape (S, H, E); causality is counted from the ends of queries and keys. A head's numbers must be neighbours."""
+    """Attention inside each sequence, shape (S, H, E). The numbers of a head must be neighbours in memory.
+
+    is_causal: the last query of a sequence sees its last key, the query before it one key less, and so on.
+    """
     settings = dict(_unsplit(query_SHE.device))
-    if "enable_gqa" in _parameters():  # before, fewer heads of keys needed no word
+    if "enable_gqa" in _parameters():  # earlier versions take fewer heads of keys as they are
         settings["enable_gqa"] = query_SHE.shape[1] != key_TGE.shape[1]
     attended: torch.Tensor = _kernel()(
         query_SHE,
@@ -86,7 +90,7 @@ def _kernel() -> Any:
 
 @cache
 def _parameters() -> frozenset[str]:
-    """What torch's function can be told; nothing where it has none."""
+    """Names of the parameters of torch's function; none where torch has no such function."""
     try:
         return frozenset(signature(_kernel()).parameters)
     except ImportError:
@@ -95,7 +99,7 @@ def _parameters() -> frozenset[str]:
 
 @cache
 def _unsplit(device: torch.device) -> dict[str, int]:
-    """How the kernel is told not to split keys, tried on two tokens: some builds know the word and refuse it."""
+    """Arguments that keep the kernel from splitting keys; tried on two tokens, since some builds refuse them."""
     if "num_splits" not in _parameters():
         return {}
     heads = torch.zeros(2, 1, WIDTH_STEP, dtype=torch.bfloat16, device=device)

@@ -1,8 +1,8 @@
 """Prepared images -> level logits -> assessments, by any image-text-to-text checkpoint that transformers knows.
 
-An encoder turns images and prompts into token ids and pixel tensors (encoding); what the prompts of an image have in
-common goes through the model once (prefix_sharing); the level words' rows of the output matrix give their logits in
-float32 (level_head). Images of like size go together, in batches bounded by tokens.
+An encoder turns images and prompts into token ids and pixel tensors (encoders); the prefix that the prompts of an image
+share goes through the model once (prefix_sharing); the rows of the level words in the output matrix give their logits
+in float32 (level_head). Batches hold images of similar size and are bounded by tokens.
 
 Shape suffixes: N images, K dimensions, L levels.
 """
@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
-from iqa_core.assessor.encoders.ovis2_5 import Ovis2_5Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.encoders.tiles import TileEncoder
-from iqa_core.assessor.fast.packed_tower import FAMILY
+from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
 from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_way
+from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_strategy
 from iqa_core.assessor.model.processors import load_processor
-from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
+from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
@@ -42,17 +41,17 @@ from iqa_core.rubrics import Rubric
 TOO_LARGE = Rejection(Reason.ASSESSOR_FAILED, "the image alone does not fit into the memory of the device")
 
 PROBABILITY_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
-"""Between the shared way and one prompt at a time, when a checkpoint is loaded."""
+"""Largest difference of a strategy from one forward per prompt, tried when a checkpoint is loaded; by dtype."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
+"""Parameters of mallopt, from glibc's malloc.h."""
 
 CPU_BATCH_TOKENS = 2048
-"""More at once leaves the caches of a CPU: 206 ms for each image of 585 tokens alone, 183 by twos, 185 by fours, 197 by
-eights (one thread, 7.4 million parameters)."""
+"""Largest batch on a CPU, whose caches a larger one overflows: 206 ms per image of 585 tokens alone, 183 in pairs, 185
+in fours, 197 in eights (one thread, 7.4 million parameters)."""
 
 MAX_PADDING = 0.05
-"""Of a batch's tokens, where rows are padded to the longest."""
+"""Largest share of padding among a batch's visual tokens, for strategies that pad."""
 
 
 class TransformersAssessor:
@@ -66,9 +65,10 @@ class TransformersAssessor:
         preparer: ModelPreparer,
         batch_tokens: int,
     ) -> None:
-        """Takes the model over: its output matrix is replaced by the rows of the level words, its forward by ours.
+        """Take the model over: only the level words' rows of its output matrix stay, and its forward may be replaced.
 
-        Raises CallerError when the level words cannot be told apart by one token each.
+        batch_tokens: bound on the tokens of a batch, all dimensions together.
+        Raises CallerError when the checkpoint has no chat template, or two level words begin with the same token.
         """
         self.rubric = rubric
         self.preparer = preparer
@@ -81,7 +81,7 @@ class TransformersAssessor:
         self.model = model.eval()
         self._encoder = make_encoder(processor, prompts_K, model, preparer)
         probe = [preparer.prepare(image) for image in probe_images()]
-        self._way = choose_way(model, self._encoder, probe, PROBABILITY_TOLERANCE[model.dtype])
+        self._strategy = choose_strategy(model, self._encoder, probe, PROBABILITY_TOLERANCE[model.dtype])
 
     @classmethod
     def load(
@@ -92,7 +92,7 @@ class TransformersAssessor:
         dtype: str,
         config: AssessorConfig,
     ) -> TransformersAssessor:
-        """Loads a complete checkpoint folder: safetensors only, no code from the checkpoint, nothing fetched.
+        """Load a complete checkpoint folder: safetensors alone, no code from the checkpoint, nothing fetched.
 
         dtype: float32 or bfloat16. Raises CallerError when the checkpoint cannot be loaded whole.
         """
@@ -103,18 +103,20 @@ class TransformersAssessor:
 
     @property
     def versions(self) -> Mapping[str, str]:
+        """Names of the device and the versions of torch and transformers."""
         device = self.model.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         return {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
 
     def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
-        """One result per prepared image, in order; images of like size are batched up to `batch_tokens`."""
+        """One result per prepared image, in order; images of similar size are batched up to `batch_tokens`."""
         results: dict[int, Assessment | Rejection] = {}
         for group in self._groups(images):
             results.update(zip(group, self._assess_batch([images[i] for i in group]), strict=True))
         return [results[i] for i in range(len(images))]
 
     def _groups(self, images: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:
+        """Indices of the images of each batch, small images first."""
         group: list[int] = []
         tokens_of_group = 0
         tokens = [self.preparer.tokens(pixels) for pixels in images]
@@ -129,8 +131,11 @@ class TransformersAssessor:
             yield group
 
     def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
-        """Whether so many images with so many tokens are padded too much by a longer one; text is left out of it."""
-        if not self._way.pads:
+        """Whether one more image, the longest, would pad a batch too much.
+
+        count, tokens: of the batch so far; longest: tokens of the new image. Only visual tokens differ between images.
+        """
+        if not self._strategy.pads:
             return False
         visual = longest - self.preparer.cost.text_tokens
         padding = count * longest - tokens
@@ -142,34 +147,35 @@ class TransformersAssessor:
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 return [TOO_LARGE]
-        # outside of the handler, whose traceback would keep the failed batch's tensors alive
+        # not inside the handler: its traceback would keep the failed batch's tensors in memory
         half = len(images) // 2
         return self._assess_batch(images[:half]) + self._assess_batch(images[half:])
 
     def level_logits(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Logits of the level words, worst to best, shape (N, K, L), of one batch of prepared images."""
         with _without_denormals():
-            logits_NKV = self._way.logits(self._encoder(images))
+            logits_NKV = self._strategy.logits(self._encoder(images))
         return np.asarray(self._columns.of(logits_NKV).numpy())
 
     @property
     def tokens(self) -> TokenCount:
-        """What went through the language model so far."""
-        return self._way.count
+        """Count of the tokens that went through the language model so far."""
+        return self._strategy.count
 
 
 def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
-    if isinstance(preparer, SmartResizePreparer) and model.config.model_type in FAMILY:
+    """The encoder for what a preparer prepares; the checkpoint's own processor where there is no faster one."""
+    if isinstance(preparer, SmartResizePreparer) and model.config.model_type in QWEN2_VL:
         return PatchEncoder(processor, prompts_K, model)
     if isinstance(preparer, TilingPreparer):
         return TileEncoder(processor, prompts_K, model, preparer.tiling)
-    if model.config.model_type == MODEL_TYPE:
+    if model.config.model_type == OVIS2_5:
         return Ovis2_5Encoder(processor, prompts_K, model)
     return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
 
 
 def probe_images() -> list[RgbImage]:
-    """Two small pictures of different shapes, for trying a model."""
+    """Two small images of noise in different shapes, on which strategies are compared."""
     rng = np.random.default_rng(0)
     sizes = ((96, 96), (64, 160))
     return [
@@ -180,7 +186,7 @@ def probe_images() -> list[RgbImage]:
 
 @contextmanager
 def _without_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 are zero: an attention whose softmax made many of them took 126 ms on a CPU instead of 12."""
+    """Floats below 1e-38 are zero inside: attention whose softmax made many took 126 ms on a CPU instead of 12."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -189,7 +195,7 @@ def _without_denormals() -> Iterator[None]:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep large blocks: getting them anew took a tenth of the time, 8,500 page faults an image."""
+    """Make glibc keep large freed blocks: allocating them anew took a tenth of the time, 8,500 page faults an image."""
     with suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_TRIM_THRESHOLD, 2**30)

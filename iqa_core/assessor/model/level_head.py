@@ -13,7 +13,7 @@ import torch
 
 
 class LevelHead(torch.nn.Module):
-    """A few rows of an output matrix, in float32 whatever the model computes in."""
+    """A few rows of an output matrix, in float32 whatever the model's dtype."""
 
     def __init__(self, head: torch.nn.Module, ids_V: Sequence[int]) -> None:
         super().__init__()
@@ -22,11 +22,12 @@ class LevelHead(torch.nn.Module):
         self.bias_V = None if bias is None else torch.nn.Parameter(_rows(bias, ids_V), requires_grad=False)
 
     def forward(self, hidden_NTD: torch.Tensor) -> torch.Tensor:
+        """Logits (N, T, V) in float32."""
         return torch.nn.functional.linear(hidden_NTD.float(), self.weight_VD, self.bias_V)
 
 
 class LevelColumns:
-    """Which of the kept rows are the levels of which dimension."""
+    """Maps the kept rows to the levels of each dimension; ids_V are their token ids, sorted."""
 
     def __init__(self, ids_KL: Sequence[Sequence[int]]) -> None:
         self.ids_V = sorted({token for ids in ids_KL for token in ids})

@@ -1,4 +1,4 @@
-"""A checkpoint folder -> its model, whole and exact, on a device or spread over several."""
+"""A checkpoint folder -> its model with all its weights, on one device or spread over several."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from iqa_core.errors import CallerError
 def load_model(folder: Path, dtype: str, device: str, threads: int | None, num_gpus: float | None = None) -> Any:
     """The image-text-to-text model of a complete checkpoint folder: safetensors, none of its code, nothing fetched.
 
-    dtype: float32 or bfloat16. device: auto, cpu or cuda. threads: of torch on the CPU; None is all that are usable.
+    dtype: float32 or bfloat16. device: auto, cpu or cuda. threads: of torch on the CPU; None is all usable ones.
     num_gpus: as in AssessorConfig.
-    Raises CallerError when the checkpoint cannot be loaded whole, or there are no such devices.
+    Raises CallerError when weights are missing, or there are no such devices.
     """
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))  # Ray sets OMP_NUM_THREADS=1 in actors
     _forbid_reduced_precision()
@@ -48,6 +48,7 @@ def load_model(folder: Path, dtype: str, device: str, threads: int | None, num_g
 
 
 def _devices(name: str, num_gpus: float | None) -> list[torch.device]:
+    """The devices of the model, the first for all but the layers. Raises CallerError when there are too few."""
     if name == "cuda" and not torch.cuda.is_available():
         raise CallerError("--assessor.device is cuda, but torch sees no CUDA device; choose cpu or auto")
     if name == "auto":
@@ -60,13 +61,13 @@ def _devices(name: str, num_gpus: float | None) -> list[torch.device]:
             f"--assessor.num-gpus {num_gpus:g}, but this process has {there} CUDA devices; "
             "reserve as many for it, or lower it"
         )
-    if num_gpus < 1:  # another process has the rest: running out of memory must stay this one's affair
+    if num_gpus < 1:  # another process shares the GPU: one that runs out of memory must not harm it
         torch.cuda.set_per_process_memory_fraction(num_gpus)
     return [torch.device("cuda", number) for number in range(max(1, int(num_gpus)))]
 
 
 def _forbid_reduced_precision() -> None:
-    """float32 means float32, and the same kernels are chosen every time."""
+    """Make torch compute float32 in full precision, and choose the same kernels every time."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False

@@ -1,10 +1,10 @@
-"""Encoded images and a model -> level logits, with what the prompts of an image have in common computed once.
+"""Encoded images and a model -> level logits; the prefix that the prompts of an image share is computed once.
 
-Three ways, all equal to one forward per prompt; `choose_way` takes the first that a model allows:
+Three strategies give the logits of one forward per prompt; `choose_strategy` takes the first that fits a model:
 
-packed   all tokens in one flat forward pass, by our own decoder on the model's weights (packed_decoder)
-cached   the model's own forward on the prefix, then on each suffix with the prefix's keys and values
-plain    one forward per prompt: for models whose image tokens look at the text behind them, so that nothing is shared
+PackedSequences   all prompts in one forward pass without padding, by our own decoder on the model's weights
+PrefixCaching     the model's own forward on the prefix, then on each suffix with the prefix's KV cache
+SeparatePrompts   one forward per prompt: for models whose image tokens attend to the question behind them
 
 Shape suffixes: N images, K dimensions, V rows of the output matrix that are kept, D width of the model, T tokens,
 A axes of rotary positions.
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TokenCount:
-    """Tokens that went through the language model, and those among them that were padding."""
+    """Tokens that went through the language model, padding apart."""
 
     real: int = 0
     padding: int = 0
@@ -50,11 +50,11 @@ class TokenCount:
         return self.padding / max(self.real + self.padding, 1)
 
 
-class Way(ABC):
-    """How one batch goes through the model; its output matrix must have been replaced by a LevelHead."""
+class Strategy(ABC):
+    """How one batch goes through a model whose output matrix is a LevelHead."""
 
     pads = True
-    """Rows of a batch are as long as its longest."""
+    """Rows of a batch are padded to the longest."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -62,16 +62,16 @@ class Way(ABC):
 
     @classmethod
     def of(cls, model: Any, encoder: Encoder) -> Self | None:
-        """This way for a model; None if it is not of the kind."""
+        """The strategy for a model; None where it cannot fit. It may replace parts of the model, see `undo`."""
         return cls(model)
 
-    def settled(self) -> Self:
-        """It is kept: start counting, let go of what only the other ways need."""
+    def commit(self) -> Self:
+        """Keep the strategy: count tokens from now on, and free weights that only the other strategies need."""
         self.count = TokenCount()
         return self
 
-    def undo(self) -> None:  # noqa: B027  (most ways replace nothing)
-        """Give back whatever was replaced in the model."""
+    def undo(self) -> None:  # noqa: B027  (most strategies replace nothing)
+        """Drop the strategy: put back what it replaced in the model."""
 
     @abstractmethod
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
@@ -82,13 +82,13 @@ class Way(ABC):
         return pad_sequence(rows, batch_first=True, padding_side=side).to(self._model.device)
 
     def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
-        """All on the model's device, where a tower of transformers wants sizes too."""
+        """All tensors on the model's device: a tower of transformers wants sizes there too."""
         return {name: value.to(self._model.device) for name, value in batch.pixels.items()}
 
     def _tokens(
         self, prompts: Sequence[PromptTokens], ends: Sequence[Sequence[int]], *, with_types: bool = True
     ) -> dict[str, torch.Tensor]:
-        """The arguments with one entry per token, for prefixes with something behind, padded on the right."""
+        """Arguments with one entry per token, for prefixes followed by `ends`, padded on the right."""
         whole = [[*prompt.prefix, *end] for prompt, end in zip(prompts, ends, strict=True)]
         names = prompts[0].types if with_types else ()
         types = {
@@ -100,11 +100,12 @@ class Way(ABC):
         return {**{name: self._padded(row) for name, row in rows.items()}, "attention_mask": mask}
 
 
-class PlainWay(Way):
-    """One prompt of each image at a time."""
+class SeparatePrompts(Strategy):
+    """One forward for each prompt of the images, nothing shared: what the other strategies are compared with."""
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        """See `Strategy.logits`."""
         num_prompts = len(batch.prompts[0].suffixes)
         return torch.stack([self._logits(batch, k) for k in range(num_prompts)], dim=1)
 
@@ -117,12 +118,16 @@ class PlainWay(Way):
         return logits_NTV[torch.arange(len(lengths_N)), lengths_N - 1].cpu()
 
 
-class CachedWay(Way):
-    """The prefixes first, then each suffix behind them. Padding stands before the prefixes, so that windows fit."""
+class PrefixCaching(Strategy):
+    """The prefixes first, then each suffix on their KV cache.
+
+    Prefixes are padded on the left: a sliding window then reaches back over real tokens only.
+    """
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
-        cache = DynamicCache()  # whole layers even where a model would keep a window: suffixes are cropped off again
+        """See `Strategy.logits`."""
+        cache = DynamicCache()  # all layers whole, even those with a window: suffixes are cropped off again
         tokens = self._prefixes(batch.prompts)
         self._model(**tokens, **self._pixels(batch), past_key_values=cache, use_cache=True, logits_to_keep=1)
         mask_NT = tokens["attention_mask"]
@@ -171,8 +176,8 @@ class CachedWay(Way):
         return logits_NTV[torch.arange(len(ends)), lengths_N - 1].cpu()
 
 
-class PackedWay(Way):
-    """Everything in one pass; images of different sizes cost no padding."""
+class PackedSequences(Strategy):
+    """All prompts of all images as one flat sequence; images of different sizes cost no padding."""
 
     pads = False
 
@@ -190,15 +195,18 @@ class PackedWay(Way):
 
     @classmethod
     def of(cls, model: Any, encoder: Encoder) -> Self | None:
+        """None for a decoder that `PackedDecoder` does not compute; else the model's forwards are replaced by ours."""
         return cls(model, encoder) if is_packable(model.get_decoder()) else None
 
-    def settled(self) -> Self:
+    def commit(self) -> Self:
+        """Keep the strategy; weights that were copied are freed, so the model's own forward is gone for good."""
         self._packed.release()
         if self._tower is not None:
             self._tower.release()
-        return super().settled()
+        return super().commit()
 
     def undo(self) -> None:
+        """Put the model's own forwards back."""
         del self._decoder.forward
         if self._encoder is not None:
             del self._model.model.visual.forward
@@ -206,6 +214,7 @@ class PackedWay(Way):
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        """See `Strategy.logits`."""
         prompts = batch.prompts
         lengths = tuple(PromptLengths(len(prompt.prefix), tuple(map(len, prompt.suffixes))) for prompt in prompts)
         self.count.real += sum(length.total for length in lengths)
@@ -217,7 +226,7 @@ class PackedWay(Way):
         return self._model(**tokens, **self._pixels(batch), use_cache=False).logits.cpu()
 
     def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
-        """As they come: our own towers read sizes on the CPU, without waiting for a GPU."""
+        """Tensors as they are: our own towers read sizes on the CPU, without waiting for a GPU."""
         return dict(batch.pixels)
 
     def _positions(self, prompts: Sequence[PromptTokens], width: int) -> torch.Tensor:
@@ -230,45 +239,45 @@ class PackedWay(Way):
 
 
 def _positions_of(prompt: PromptTokens) -> torch.Tensor:
-    """Rotary positions of the prefix: (T,) where the model counts, else (A, T)."""
+    """Rotary positions of the prefix: (T,) where they are 0, 1, 2, …, else (A, T)."""
     return torch.arange(len(prompt.prefix)) if prompt.positions is None else prompt.positions
 
 
-def choose_way(model: Any, encoder: Encoder, images: Sequence[NDArray[np.uint8]], tolerance: float) -> Way:
-    """The fastest way that gives the probabilities of the plain one; tried on a few images, of more than one size.
+def choose_strategy(model: Any, encoder: Encoder, images: Sequence[NDArray[np.uint8]], tolerance: float) -> Strategy:
+    """The fastest strategy that gives the probabilities of `SeparatePrompts` on a few images, of more than one size.
 
-    tolerance: on probabilities over the kept rows.
+    tolerance: bound on differences between probabilities over the kept rows.
     """
-    plain = PlainWay(model)
+    separate = SeparatePrompts(model)
     probe = encoder(images)
     with _last_hidden(model.get_decoder()) as hidden:
-        expected = plain.logits(probe).softmax(-1)
+        expected = separate.logits(probe).softmax(-1)
     if not _stand_alone(probe, hidden):
         logger.warning("what this model sees in an image depends on the question behind it: one forward per prompt")
-        return PlainWay(model)
-    for make in (PackedWay, CachedWay):
-        way = make.of(model, encoder)
-        if way is None:
+        return SeparatePrompts(model)
+    for make in (PackedSequences, PrefixCaching):
+        strategy = make.of(model, encoder)
+        if strategy is None:
             continue
-        difference = _difference(way, encoder(images), expected)
+        difference = _difference(strategy, encoder(images), expected)
         if difference <= tolerance:
-            return way.settled()
+            return strategy.commit()
         logger.warning("%s does not fit this model: probabilities differ by %.2g", make.__name__, difference)
-        way.undo()
-    return PlainWay(model)
+        strategy.undo()
+    return SeparatePrompts(model)
 
 
-def _difference(way: Way, probe: EncodedBatch, expected_NKV: torch.Tensor) -> float:
+def _difference(strategy: Strategy, probe: EncodedBatch, expected_NKV: torch.Tensor) -> float:
     try:
-        return float((way.logits(probe).softmax(-1) - expected_NKV).abs().max())
+        return float((strategy.logits(probe).softmax(-1) - expected_NKV).abs().max())
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        logger.warning("%s does not fit this model: %s", type(way).__name__, error)
+        logger.warning("%s does not fit this model: %s", type(strategy).__name__, error)
         return math.inf
 
 
 @contextmanager
 def _last_hidden(decoder: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """What a decoder returns while the block runs: hidden states (N, T, D) of each forward."""
+    """Hidden states (N, T, D) that a decoder returns while the block runs, one entry per forward."""
     seen: list[torch.Tensor] = []
     hook = decoder.register_forward_hook(lambda _module, _args, output: seen.append(output[0].float().cpu()))
     try:
@@ -280,7 +289,8 @@ def _last_hidden(decoder: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 def _stand_alone(probe: EncodedBatch, hidden: Sequence[torch.Tensor]) -> bool:
     """Whether the prefixes' hidden states are the same in every prompt, to a twentieth of their size.
 
-    A bound between rounding in bfloat16, estimated at 0.02 of it, and a model that looks back, about 1.
+    The bound lies between rounding in bfloat16, estimated at 0.02, and a model whose image tokens see the question,
+    about 1.
     """
     for i, prompt in enumerate(probe.prompts):
         first, *others = (states[i, : len(prompt.prefix)] for states in hidden)

@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.assessor.checkpoint.files import read_json
-from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE
+from iqa_core.assessor.families import OVIS2_5
 from iqa_core.errors import CallerError
 
 
 def load_processor(folder: Path) -> Any:
-    """The transformers processor of a checkpoint, for images and text only, padding on the right.
+    """The transformers processor of a checkpoint, for images and text alone, padding on the right.
 
-    The image processor is the Pillow one everywhere, so that a machine with torchvision and one without give the same
-    scores. Video and audio parts are left out: they are not used here, and most cannot be loaded without torchvision.
-    Padding on the right needs no position shift: a causal model's real tokens never see it.
+    The image processor is always the Pillow one, so that scores are the same with and without torchvision. Video and
+    audio parts are left out: they are not used here, and most cannot be loaded without torchvision. Padding on the
+    right shifts no positions, and a causal model's real tokens never see it.
     Raises CallerError when the checkpoint has no such processor.
     """
     from transformers import AutoTokenizer
 
     from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
 
-    register_ovis2_5()  # before anything reads config.json, whose auto_map would make transformers ask what to run
+    register_ovis2_5()  # before config.json is read: of an unknown type transformers asks whether to run its auto_map
     try:
         processor_class = _image_and_text_only(_processor_class(folder))
         parts = {
@@ -41,7 +41,7 @@ def load_processor(folder: Path) -> Any:
 
 
 def _processor_class(folder: Path) -> Any:
-    """The class that the checkpoint's files name, else the one of its model type."""
+    """The processor's class: the one that the checkpoint's files name, else the one of its model type."""
     if _is_ovis2_5(folder):
         from iqa_core.assessor.ovis2_5.processing import Ovis2_5Processor
 
@@ -59,7 +59,7 @@ def _processor_class(folder: Path) -> Any:
 
 
 def _image_processor(folder: Path) -> Any:
-    """The one that the checkpoint's files name; those of Ovis2.5 name one that knows nothing of patches."""
+    """The image processor that the checkpoint's files name; for Ovis2.5 ours, since its files name another's."""
     if _is_ovis2_5(folder):
         from iqa_core.assessor.ovis2_5.processing import Ovis2_5ImageProcessor
 
@@ -70,11 +70,11 @@ def _image_processor(folder: Path) -> Any:
 
 
 def _is_ovis2_5(folder: Path) -> bool:
-    return read_json(folder / "config.json").get("model_type") == MODEL_TYPE
+    return read_json(folder / "config.json").get("model_type") == OVIS2_5
 
 
 def _image_and_text_only(processor_class: Any) -> Any:
-    """A subclass of the same name that may be made without its other parts."""
+    """A subclass of the same name that accepts None for its video and audio parts."""
 
     def check(self: Any, name: str, part: Any) -> Any:
         return None if part is None else processor_class.check_argument_for_proper_class(self, name, part)

@@ -1,4 +1,7 @@
-"""A model and several devices -> its decoder's layers in runs over them, everything else on the first."""
+"""A model and several devices -> its decoder's layers on them in order, everything else on the first.
+
+This is naive model parallelism: the devices work one after another.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from iqa_core.errors import CallerError
 
 
 def spread(model: Any, devices: Sequence[torch.device]) -> Any:
-    """The model, moved: its decoder's layers in order over the devices; vision, embeddings and head on the first.
+    """The model with its decoder's layers in order over the devices; vision, embeddings and head on the first.
 
-    Each device gets about the same share of the whole model's bytes, and a layer finds what it is given on its own
-    device. The devices work one after another: this makes room, not speed.
-    Raises CallerError when the decoder has no row of layers, or fewer than there are devices.
+    Each device gets about the same share of the model's bytes, and each layer's arguments are moved to its device. This
+    gives memory, not speed.
+    Raises CallerError when the decoder has no list of layers, or fewer layers than there are devices.
     """
     home, *others = devices
     if not others:
@@ -29,7 +32,7 @@ def spread(model: Any, devices: Sequence[torch.device]) -> Any:
     places = layer_places([_size(layer) for layer in layers], _size(model), len(devices))
     for layer, place in zip(layers, places, strict=True):
         layer.to(devices[place])
-    decoder.layers = torch.nn.ModuleList()  # the rest is moved without them: the first device need not hold all
+    decoder.layers = torch.nn.ModuleList()  # out of the way, so that the first device does not receive them
     model.to(home)
     decoder.layers = layers
     bring_along(decoder)
@@ -37,15 +40,15 @@ def spread(model: Any, devices: Sequence[torch.device]) -> Any:
 
 
 def bring_along(decoder: Any) -> None:
-    """From now on each layer of a decoder, and the norm behind them, finds its arguments on its own device."""
+    """Add hooks to a decoder that move the arguments of each layer, and of the last norm, to that module's device."""
     for module in (*decoder.layers, decoder.norm):
         module.register_forward_pre_hook(_brought, with_kwargs=True)
 
 
 def layer_places(sizes: Sequence[int], model_size: int, num_devices: int) -> list[int]:
-    """Device of each layer, rising: where its middle lies when the model is cut into equal parts, layers last.
+    """Index of each layer's device, ascending: the model in bytes is cut into equal parts, and a layer's middle counts.
 
-    sizes: bytes of each layer. model_size: bytes of the whole model.
+    sizes: bytes of each layer. model_size: bytes of the whole model; all but the layers lies before them.
     """
     places = []
     before = model_size - sum(sizes)
@@ -60,7 +63,7 @@ def _size(module: torch.nn.Module) -> int:
 
 
 def _brought(module: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-    """A module's arguments on its device: tensors and tuples of them; a cache keeps each layer's where it is."""
+    """A module's arguments on its device: tensors, and tuples of them. A KV cache stays: each layer's part is there."""
     device = next(module.parameters()).device
     return _moved(given, device), {name: _moved(value, device) for name, value in named.items()}
 

@@ -1,4 +1,4 @@
-"""config.json of a released Ovis2.5 checkpoint -> settings of its parts, and back in the same words."""
+"""config.json of a released Ovis2.5 checkpoint <-> settings of its parts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig, Qwen3Config
 
-from iqa_core.assessor.ovis2_5.sizes import MERGE, MODEL_TYPE, PATCH
+from iqa_core.assessor.families import OVIS2_5
+from iqa_core.assessor.ovis2_5.sizes import MERGE, PATCH
 
 IMAGE_ID = -300
-"""What stands in the input ids where a visual token goes: below the vocabulary, so that no text can be taken for it."""
+"""Input id in whose place a visual token goes; negative, so that no token of text has it."""
 IMAGE_START_ID = -301
 IMAGE_END_ID = -302
 NUM_INDICATORS = 4
-"""Last rows of the visual embedding table: image start, image end, video start, video end."""
+"""Number of last rows of the visual embedding table: image start, image end, video start, video end."""
 
 SUPPORTED = {
     "patch_size": PATCH,
@@ -24,11 +25,14 @@ SUPPORTED = {
     "preserve_original_pe": True,
     "attention_dropout": 0.0,
 }
-"""Settings of the vision tower that all released checkpoints share; any other value is refused."""
+"""Settings of the vision tower that all released checkpoints share; other values are refused."""
 
 
 class Ovis2_5VisionConfig(PreTrainedConfig):
-    """The vision tower; defaults are those of the released checkpoints."""
+    """Settings of the vision tower; defaults are those of the released checkpoints.
+
+    Raises ValueError on other values than those of SUPPORTED.
+    """
 
     model_type = "siglip2_navit"
     base_config_key = "vit_config"
@@ -60,14 +64,14 @@ class Ovis2_5VisionConfig(PreTrainedConfig):
 
     @property
     def full_layers(self) -> frozenset[int]:
-        """Layers whose attention spans the whole image; the others stay inside windows."""
+        """Layers whose attention spans the whole image; the others attend inside windows."""
         if not self.fullatt_block_indexes:
             return frozenset(range(self.num_hidden_layers))
         return frozenset(int(index) for index in self.fullatt_block_indexes.split("|"))
 
     @property
     def window_blocks(self) -> int:
-        """Side of a window, in blocks of 2 x 2 patches; windows begin at the upper left corner."""
+        """Side of a window, in blocks of 2 x 2 patches; the first window begins at the upper left corner."""
         return self.window_size // self.hidden_stride // self.patch_size
 
     @property
@@ -77,14 +81,14 @@ class Ovis2_5VisionConfig(PreTrainedConfig):
 
 
 class Ovis2_5Config(PreTrainedConfig):
-    """The whole model; `auto_map` (Python code beside the weights) is kept when saving, and never run."""
+    """Settings of the whole model; `auto_map` (Python code beside the weights) is kept when saving, and never run."""
 
-    model_type = MODEL_TYPE
+    model_type = OVIS2_5
     sub_configs: ClassVar = {"vit_config": Ovis2_5VisionConfig, "llm_config": Qwen3Config}
     attribute_map: ClassVar = {"text_config": "llm_config", "vision_config": "vit_config"}
 
     vit_config: Any = None
-    """As a dictionary when read, as an Ovis2_5VisionConfig afterwards; llm_config likewise as a Qwen3Config."""
+    """A dictionary when read, an Ovis2_5VisionConfig afterwards; llm_config likewise a Qwen3Config."""
     llm_config: Any = None
     visual_vocab_size: int = 65536
     hidden_size: int = 4096
@@ -99,13 +103,13 @@ class Ovis2_5Config(PreTrainedConfig):
 
     @property
     def image_token_id(self) -> int:
-        """The id in whose place a visual token goes, as other models' configurations call it."""
+        """IMAGE_ID, by the name that other models' configurations have for it."""
         return IMAGE_ID
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """What config.json holds: the keys that the released checkpoints and their readers know.
+        """Content of config.json, with the keys that the released checkpoints have.
 
-        Those readers take `torch_dtype` and `rope_theta`, and a missing rope_theta for 10,000 instead of a million.
+        Their readers want `torch_dtype` and `rope_theta`; where rope_theta is absent they take 10,000, not a million.
         """
         content = super().to_diff_dict()
         content["architectures"] = ["Ovis2_5"]
@@ -117,7 +121,7 @@ class Ovis2_5Config(PreTrainedConfig):
 
 
 def _with_rope_theta(content: dict[str, Any]) -> dict[str, Any]:
-    """Qwen3's settings with the base of its rotary positions where older readers look for it."""
+    """Qwen3's settings with `rope_theta` at the top, where older readers look for it."""
     rope = dict(content.pop("rope_parameters"))
     content["rope_theta"] = rope.pop("rope_theta")
     if rope.get("rope_type", "default") != "default":

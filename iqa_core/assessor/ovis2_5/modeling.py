@@ -1,7 +1,7 @@
 """Input ids and patches -> logits: Ovis2.5 on transformers' Qwen3.
 
-A visual token is a distribution over visual words times their table of embeddings; it takes the place of one id in the
-prompt. Module and parameter names are those of the released checkpoints, which are loaded and written as they are.
+A visual token is a distribution over visual words times the table of their embeddings; it takes the place of one id in
+the prompt. Module and parameter names are those of the released checkpoints, which are loaded and saved unchanged.
 
 Shape suffixes: N images, S prompts, L tokens of the longest prompt, T patches of all images, F values of a patch,
 B visual tokens of all images, D width of the language model.
@@ -27,11 +27,11 @@ from iqa_core.assessor.ovis2_5.sizes import MERGE
 from iqa_core.assessor.ovis2_5.vision import VisualTokenizer
 
 WORD_BYTES = 2**28
-"""Of float32 logits over visual words at a time: 1,024 tokens of the released 65,536 words, and a copy."""
+"""Bytes of float32 logits over visual words that are made at a time: 1,024 tokens of 65,536 words, and a copy."""
 
 
 class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """An image-text-to-text model like any other of transformers."""
+    """Ovis2.5 as an image-text-to-text model of transformers."""
 
     config_class = Ovis2_5Config
     base_model_prefix = ""
@@ -54,15 +54,19 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """Input embeddings of the language model."""
         return self.llm.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the input embeddings of the language model."""
         self.llm.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
+        """Output matrix of the language model."""
         return self.llm.get_output_embeddings()
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace the output matrix of the language model."""
         self.llm.set_output_embeddings(new_embeddings)
 
     def get_decoder(self) -> nn.Module:
@@ -82,7 +86,7 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return BaseModelOutputWithPooling(last_hidden_state=hidden_TD, pooler_output=visual_BD.split(counts))
 
     def embed_visual(self, tokens_BD: torch.Tensor, word_bytes: int = WORD_BYTES) -> torch.Tensor:
-        """Distributions over visual words times their embeddings, a few tokens at a time for the memory's sake.
+        """Distributions over visual words times their embeddings, a few tokens at a time to bound memory.
 
         tokens_BD: the hidden states of the four patches of each block, side by side.
         """
@@ -93,7 +97,7 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def get_inputs_embeds(
         self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None = None, grid_thws: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """What the language model is given, (S, L, D): text, image start and end, and visual embeddings in order.
+        """Input embeddings of the language model, (S, L, D): text, image start and end, visual tokens in order.
 
         Raises ValueError when the prompts have another number of places than the images have visual tokens.
         """
@@ -101,7 +105,7 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         for token, row in ((IMAGE_START_ID, -NUM_INDICATORS), (IMAGE_END_ID, 1 - NUM_INDICATORS)):
             embeds_SLD = torch.where((input_ids == token)[..., None], self.vte.weight[row], embeds_SLD)
         places = input_ids == IMAGE_ID
-        found = int(places.sum())  # before a GPU has the images to work on: it is waited for
+        found = int(places.sum())  # waits for the GPU, so it comes before the images keep it busy
         visual: Any = ()
         if pixel_values is not None and grid_thws is not None:
             visual = self.get_image_features(pixel_values, grid_thws).pooler_output
@@ -126,7 +130,8 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> Any:
         """transformers' CausalLMOutputWithPast of the language model; positions are ordinary, one for each token.
 
-        Give input_ids with the patches of their images, or inputs_embeds alone.
+        Give input_ids with the patches of their images, or inputs_embeds alone. Raises ValueError on both, on neither,
+        and when the prompts have another number of places than the images have visual tokens.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
@@ -146,7 +151,7 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
     def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
-        """Without a generation_config.json transformers looks for the end of an answer in config.json, one level up."""
+        """Take the ids of special tokens from llm_config: transformers looks for them at the top of config.json."""
         super().adjust_generation_fn(*args, **kwargs)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             if getattr(self.generation_config, name) is None:
@@ -155,7 +160,7 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """Images go in once; afterwards the cache has them."""
+        """Leave the images out after the first step: the KV cache has them."""
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
             input_ids, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -164,7 +169,7 @@ class Ovis2_5ForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return inputs
 
     def _expand_inputs_for_generation(self, expand_size: int = 1, **inputs: Any) -> Any:
-        """Packed patches cannot be repeated row by row, as transformers would do it without an error."""
+        """Raises ValueError for several sequences per prompt: transformers would repeat packed patches wrongly."""
         if expand_size > 1 and inputs.get("pixel_values") is not None:
             raise ValueError("one sequence for each prompt; repeat prompts and images instead of asking for several")
         return super()._expand_inputs_for_generation(expand_size=expand_size, **inputs)

@@ -1,4 +1,4 @@
-"""Prepared uint8 images -> normalised patches in the order in which Ovis2.5's vision tower takes them.
+"""Prepared uint8 images -> normalised patches in the order of Ovis2.5's vision tower.
 
 Shape suffixes: N images, H height, W width, C channels, P patches of all images, F values of a patch (3 x 16 x 16).
 """
@@ -15,7 +15,7 @@ from iqa_core.assessor.ovis2_5.sizes import FACTOR, MERGE, PATCH
 def patchify(
     pixels_NHWC: torch.Tensor, mean: Sequence[float], std: Sequence[float], rescale: float = 1 / 255
 ) -> torch.Tensor:
-    """Patches (P, F) in float32, on the pixels' device, of images of one size: uint8 (H, W, 3) or (N, H, W, 3).
+    """Patches (P, F) in float32, on the pixels' device. pixels: uint8 (H, W, 3) or (N, H, W, 3), images of one size.
 
     The four patches of a 2 x 2 block are neighbours; a patch is flattened as (channel, row, column).
     Raises ValueError when a side is no multiple of 32.

@@ -1,4 +1,4 @@
-"""Prompts and images -> input ids, patches and grids as Ovis2.5 takes them. On Pillow; no torchvision."""
+"""Prompts and images -> input ids, patches and grids for Ovis2.5, with Pillow and without torchvision."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHAT_TEMPLATE = (
     "{% if part.type == 'image' %}" + IMAGE + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Qwen's markup as scoring checkpoints are trained on it: no thinking block, no system prompt of its own.
+"""Qwen's chat markup as scoring checkpoints are trained on it: without thinking block and default system prompt.
 
 The tokenizer's own template, if it has one, takes no images, and begins an answer with an empty thinking block.
 """
@@ -42,7 +42,7 @@ class Ovis2_5ImageProcessor(BaseImageProcessor):
     max_pixels = MAX_PIXELS
 
     def __init__(self, image_processor_type: str = "SiglipImageProcessor", **settings: Any) -> None:
-        """image_processor_type: what the file calls it, kept for saving: readers of released checkpoints look for it.
+        """Take the settings. image_processor_type: the class that the file names; it is saved as it was.
 
         Raises ValueError when a step is switched off that the model cannot do without.
         """
@@ -53,13 +53,13 @@ class Ovis2_5ImageProcessor(BaseImageProcessor):
                 raise ValueError(f"preprocessor_config.json has {step} = false, but Ovis2.5 cannot do without it")
 
     def to_dict(self) -> dict[str, Any]:
-        """What was loaded, under the name that was loaded."""
+        """The settings that were loaded, with the class name that was loaded."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def preprocess(self, images: Any, do_resize: bool = True, return_tensors: str | None = None) -> BatchFeature:
         """Packed `pixel_values` (patches of all images, 768) in float32, and `grid_thws` (images, 3).
 
-        do_resize: False takes the images as they are. Raises ValueError when their sides are no multiples of 32 then.
+        do_resize: False takes the images as they are, and raises ValueError when their sides are no multiples of 32.
         """
         pictures = [_rgb(image) for image in make_flat_list_of_images(images)]
         if do_resize:
@@ -71,26 +71,26 @@ class Ovis2_5ImageProcessor(BaseImageProcessor):
         return BatchFeature(data, tensor_type=return_tensors)
 
     def resized(self, picture: Image.Image) -> Image.Image:
-        """The picture in the size that the model sees."""
+        """The picture resized to what the model sees."""
         height, width = image_size(picture.height, picture.width, self.min_pixels, self.max_pixels)
         return picture.resize((width, height), resample=Image.Resampling(self.resample))
 
 
 class Ovis2_5Processor(ProcessorMixin):
-    """Tokenizer and image processor together, as transformers' processors are."""
+    """Tokenizer and image processor of Ovis2.5 as one processor of transformers."""
 
     image_token = IMAGE
     image_token_id = IMAGE_ID
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, **_: Any) -> None:
-        """A chat template that comes with the checkpoint is not used, see CHAT_TEMPLATE."""
+        """Take both. CHAT_TEMPLATE replaces any chat template of the checkpoint."""
         super().__init__(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
 
     @classmethod
     def _get_arguments_from_pretrained(
         cls, pretrained_model_name_or_path: Any, processor_dict: Any = None, **settings: Any
     ) -> list[Any]:
-        """The image processor's file names another class, which knows nothing of patches."""
+        """Image processor and tokenizer; the checkpoint's file names an image processor that makes no patches."""
         settings.pop("processor_dict", None)
         return [
             Ovis2_5ImageProcessor.from_pretrained(pretrained_model_name_or_path, **settings),
@@ -98,7 +98,10 @@ class Ovis2_5Processor(ProcessorMixin):
         ]
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """The files that released checkpoints have: preprocessor_config.json and the tokenizer's."""
+        """Write the files that released checkpoints have: preprocessor_config.json and the tokenizer's.
+
+        Raises ValueError with push_to_hub.
+        """
         if push_to_hub:
             raise ValueError("Ovis2.5's processor is saved to a folder only")
         files: list[str] = self.image_processor.save_pretrained(save_directory, **kwargs)
@@ -134,7 +137,10 @@ class Ovis2_5Processor(ProcessorMixin):
         return BatchFeature(data, tensor_type=return_tensors if text is None else tensor_type)
 
     def token_ids(self, prompts: Sequence[str], visual_tokens: Sequence[int]) -> list[list[int]]:
-        """Prompts with every image as start, its number of visual tokens, and end."""
+        """Token ids of prompts; each `<image>` becomes image start, its number of visual tokens, and image end.
+
+        Raises ValueError unless the prompts have one place per image.
+        """
         places = sum(prompt.count(IMAGE) for prompt in prompts)
         if places != len(visual_tokens):
             raise ValueError(

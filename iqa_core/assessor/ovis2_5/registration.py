@@ -1,10 +1,10 @@
-"""Nothing -> Ovis2.5 known to transformers' Auto classes, in this process, when somebody asks for it."""
+"""Ovis2.5's classes -> transformers' Auto classes, registered on demand."""
 
 from __future__ import annotations
 
 
 def register_ovis2_5() -> None:
-    """Lets AutoConfig, AutoModelForImageTextToText and AutoProcessor find Ovis2.5; again does no harm."""
+    """Make Ovis2.5 known to AutoConfig, AutoModelForImageTextToText and AutoProcessor; may be called again."""
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     from iqa_core.assessor.ovis2_5.configuration import Ovis2_5Config

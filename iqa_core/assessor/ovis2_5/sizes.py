@@ -1,14 +1,14 @@
-"""An image's sides -> the sides that Ovis2.5 sees. No torch: readers use it too."""
+"""An image's size -> the size to which Ovis2.5 resizes it. No torch, since readers use it."""
 
 from __future__ import annotations
 
 import math
 
-MODEL_TYPE = "ovis2_5"
 PATCH = 16
 MERGE = 2
 """Patches along each side of what becomes one visual token."""
 FACTOR = PATCH * MERGE
+"""Pixels along each side of what becomes one visual token."""
 MIN_PIXELS = 448 * 448
 MAX_PIXELS = 1344 * 1792
 """Bounds of the prepared image where the checkpoint's files name none; released files do not."""
@@ -20,8 +20,8 @@ MAX_ASPECT = 200
 def image_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """Height and width as Ovis2.5 chooses them: multiples of FACTOR, the area inside two bounds.
 
-    The area alone may leave them where no size fits: max_pixels so small that a long image's short side would vanish
-    keeps one FACTOR there and cuts the other. Needs max_pixels >= FACTOR squared.
+    A side is never below FACTOR: where a long image would need that to stay inside max_pixels, its longer side is cut.
+    max_pixels must be at least FACTOR squared.
     """
     tall, wide = _in_proportion(height, width)
     h, w = round(tall / FACTOR) * FACTOR, round(wide / FACTOR) * FACTOR
@@ -38,7 +38,7 @@ def image_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tup
 
 
 def _in_proportion(height: int, width: int) -> tuple[int, int]:
-    """Sides of at least FACTOR pixels, and at most MAX_ASPECT times as long as wide."""
+    """Height and width of at least FACTOR pixels each, one at most MAX_ASPECT times the other."""
     shorter = min(height, width)
     if shorter < FACTOR:
         height, width = (FACTOR if side == shorter else round(FACTOR / shorter * side) for side in (height, width))

@@ -1,7 +1,7 @@
 """Packed patches of images of any sizes -> hidden states of Ovis2.5's vision tower -> probabilities of visual words.
 
-No padding and no loop over images: where a patch lies is computed for all of them at once, and attention works on the
-packed sequence, in which a window's patches are neighbours. Module and parameter names are those of the released
+There is no padding and no loop over images: positions are computed for all patches at once, and attention works on the
+packed sequence, in which the patches of a window are neighbours. Module and parameter names are those of the released
 checkpoints.
 
 Shape suffixes: N images, T patches of all images (four neighbours make a visual token), F values of a patch, D width,
@@ -26,8 +26,8 @@ ROPE_BASE = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the patches of packed images lie, in the block order of `patches.patchify`; on the CPU."""
+class PatchLayout:
+    """Rows and columns of the patches of packed images, in the block order of `patches.patchify`; on the CPU."""
 
     grid_N2: torch.Tensor
     """Height and width in patches."""
@@ -36,8 +36,11 @@ class Places:
     column_T: torch.Tensor
 
     @classmethod
-    def of(cls, grid_thws_N3: torch.Tensor) -> Places:
-        """grid_thws_N3: frames (always 1), height and width in patches. Raises ValueError on video and odd sides."""
+    def of(cls, grid_thws_N3: torch.Tensor) -> PatchLayout:
+        """The layout of grids (N, 3): frames (always 1), height and width in patches.
+
+        Raises ValueError on video and odd sides.
+        """
         grids = grid_thws_N3.cpu().long()
         if (grids[:, 0] != 1).any() or (grids[:, 1:] % MERGE).any():
             raise ValueError(f"grids must be of one frame and even sides, not {grids.tolist()}")
@@ -54,7 +57,7 @@ class Places:
         )
 
     def windows_T(self, blocks: int) -> torch.Tensor:
-        """Number of the window of `blocks` x `blocks` blocks that each patch lies in, counted over all images."""
+        """Index of each patch's window of `blocks` x `blocks` blocks, counted over all images."""
         side = blocks * MERGE
         per_side_N2 = (self.grid_N2 + side - 1) // side
         per_image_N = per_side_N2.prod(1)
@@ -64,7 +67,7 @@ class Places:
 
 
 class VisionEmbeddings(nn.Module):
-    """A patch's linear projection, plus the table of positions resized to its image."""
+    """A linear projection of each patch, plus the table of positions resized to its image."""
 
     def __init__(self, config: Ovis2_5VisionConfig) -> None:
         super().__init__()
@@ -75,23 +78,24 @@ class VisionEmbeddings(nn.Module):
         )
         self.position_embedding = nn.Embedding(config.table_side**2, config.hidden_size)
 
-    def forward(self, patches_TF: torch.Tensor, places: Places) -> torch.Tensor:
+    def forward(self, patches_TF: torch.Tensor, layout: PatchLayout) -> torch.Tensor:
+        """Embeddings (T, D)."""
         embedded_TD = functional.linear(patches_TF, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
-        return embedded_TD + self.positions(places).to(embedded_TD.dtype)
+        return embedded_TD + self.positions(layout).to(embedded_TD.dtype)
 
-    def positions(self, places: Places) -> torch.Tensor:
-        """The table at every patch, (T, D) in float32: bicubic, once for each distinct grid."""
+    def positions(self, layout: PatchLayout) -> torch.Tensor:
+        """Position embedding of every patch, (T, D) in float32: the table is resized once for each distinct grid."""
         table = self.position_embedding.weight.float()
         side = int(len(table) ** 0.5)
         square = table.T.reshape(1, -1, side, side)
-        distinct, which_N = places.grid_N2.unique(dim=0, return_inverse=True)
+        distinct, which_N = layout.grid_N2.unique(dim=0, return_inverse=True)
         resized = [
             functional.interpolate(square, size=(h, w), mode="bicubic", align_corners=False).flatten(2)[0].T
             for h, w in distinct.tolist()
         ]
         sizes = distinct.prod(1)
-        first_T = (sizes.cumsum(0) - sizes)[which_N][places.image_T]
-        index_T = first_T + places.row_T * places.grid_N2[places.image_T, 1] + places.column_T
+        first_T = (sizes.cumsum(0) - sizes)[which_N][layout.image_T]
+        index_T = first_T + layout.row_T * layout.grid_N2[layout.image_T, 1] + layout.column_T
         return torch.cat(resized)[index_T.to(table.device)]
 
 
@@ -109,6 +113,7 @@ class VisionAttention(nn.Module):
     def forward(
         self, hidden_TD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], segments: Segments
     ) -> torch.Tensor:
+        """Attention inside the segments, (T, D); rotation: cosine and sine of `rotations`."""
         q, k, v = (
             project(hidden_TD).unflatten(-1, (self.num_heads, -1))
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -119,7 +124,7 @@ class VisionAttention(nn.Module):
 
 
 class VisionMlp(nn.Module):
-    """Two linear layers and their activation."""
+    """Two linear layers with an activation between them."""
 
     def __init__(self, config: Ovis2_5VisionConfig) -> None:
         super().__init__()
@@ -128,6 +133,7 @@ class VisionMlp(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_TD: torch.Tensor) -> torch.Tensor:
+        """The same shape, (T, D)."""
         out: torch.Tensor = self.fc2(self.activation(self.fc1(hidden_TD)))
         return out
 
@@ -145,6 +151,7 @@ class VisionLayer(nn.Module):
     def forward(
         self, hidden_TD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], segments: Segments
     ) -> torch.Tensor:
+        """The same shape, (T, D)."""
         hidden_TD = hidden_TD + self.self_attn(self.layer_norm1(hidden_TD), rotation, segments)
         out: torch.Tensor = hidden_TD + self.mlp(self.layer_norm2(hidden_TD))
         return out
@@ -160,21 +167,21 @@ class VisionTower(nn.Module):
         self.encoder = nn.ModuleDict(
             {"layers": nn.ModuleList(VisionLayer(config) for _ in range(config.num_hidden_layers))}
         )
-        # part of every checkpoint, and of no result
+        # in every checkpoint, and never applied
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, patches_TF: torch.Tensor, grid_thws_N3: torch.Tensor) -> torch.Tensor:
-        """(T, D), in the order of the patches."""
-        places = Places.of(grid_thws_N3)
-        if len(places.image_T) != len(patches_TF):
-            raise ValueError(f"the grids are of {len(places.image_T)} patches, but {len(patches_TF)} are given")
+        """Hidden states (T, D), in the order of the patches. Raises ValueError unless the grids have T patches."""
+        layout = PatchLayout.of(grid_thws_N3)
+        if len(layout.image_T) != len(patches_TF):
+            raise ValueError(f"the grids are of {len(layout.image_T)} patches, but {len(patches_TF)} are given")
         device, width = patches_TF.device, self.config.hidden_size // self.config.num_attention_heads
-        images = segments_of(lengths_of(places.image_T), device)
-        hidden_TD: torch.Tensor = self.embeddings(patches_TF, places)
-        rotation = rotations(places, width, device)
+        images = segments_of(lengths_of(layout.image_T), device)
+        hidden_TD: torch.Tensor = self.embeddings(patches_TF, layout)
+        rotation = rotations(layout, width, device)
         windows, order_T = images, None
         if len(self.config.full_layers) < self.config.num_hidden_layers:
-            windows_T = places.windows_T(self.config.window_blocks)
+            windows_T = layout.windows_T(self.config.window_blocks)
             windows, order_T = segments_of(lengths_of(windows_T), device), windows_T.argsort(stable=True).to(device)
             hidden_TD, rotation = hidden_TD[order_T], (rotation[0][order_T], rotation[1][order_T])
         layers: Any = self.encoder["layers"]
@@ -184,7 +191,7 @@ class VisionTower(nn.Module):
 
 
 class VisualTokenizer(nn.Module):
-    """Vision tower, and the head that makes distributions over visual words of its hidden states."""
+    """The vision tower, and the head that turns its hidden states into distributions over visual words."""
 
     def __init__(self, config: Ovis2_5VisionConfig, visual_vocab_size: int) -> None:
         super().__init__()
@@ -205,19 +212,19 @@ class VisualTokenizer(nn.Module):
 
 
 def lengths_of(part_T: torch.Tensor) -> tuple[int, ...]:
-    """Patches of each part, where `part_T` tells the number of each patch's."""
+    """Number of patches of each part; part_T: the index of each patch's part."""
     return tuple(torch.bincount(part_T).tolist())
 
 
-def rotations(places: Places, head_width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine, (T, 1, head_width / 2) in float32: the first half turns by the row, the second by the column."""
+def rotations(layout: PatchLayout, head_width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of rotary angles, (T, 1, head_width / 2) in float32: one half by row, the other by column."""
     width = head_width // 2
     frequencies = ROPE_BASE ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
-    angles = torch.cat([torch.outer(place.float(), frequencies) for place in (places.row_T, places.column_T)], dim=-1)
+    angles = torch.cat([torch.outer(place.float(), frequencies) for place in (layout.row_T, layout.column_T)], dim=-1)
     return angles.cos()[:, None].to(device), angles.sin()[:, None].to(device)
 
 
 def rotated(t_THD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions applied in float32; a value's partner lies half a head further on."""
+    """Heads with rotary positions applied in float32; the two values of a pair lie half a head apart."""
     first, second = t_THD.float().chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(t_THD.dtype)

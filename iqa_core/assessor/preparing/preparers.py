@@ -1,7 +1,7 @@
-"""A checkpoint's processor files -> what readers do to an image: its size from the header, then its pixels. No torch.
+"""A checkpoint's processor files -> a preparer: what readers do to an image, from its header and its pixels. No torch.
 
-An image costs its visual tokens and 16 of chat markup once, and one token per 4 bytes of every query and answer prefix:
-what the dimensions' prompts begin with goes through the model once for all of them.
+An image costs its visual tokens and 16 tokens of chat markup once, since the prompts of all dimensions share them, and
+one token per 4 bytes of every query and answer prefix.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from iqa_core.assessor.checkpoint.files import read_json
+from iqa_core.assessor.families import OVIS2_5, QWEN2_VL, TILED
 from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
-from iqa_core.assessor.preparing.tiling import TilePlan, Tiling, stacked, tiling_of, unstacked
+from iqa_core.assessor.preparing.tiling import TilePlan, Tiling, stacked, unstacked
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 MARKUP_TOKENS = 16
 BYTES_PER_TOKEN = 4
 
-QWEN_MODEL_TYPES = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
 QWEN_PROCESSOR = "Qwen2VLImageProcessor"
-"""Also the beginning of its variants' names: ...Fast and ...Pil."""
+"""Image processor of the Qwen2-VL family; its variants are called ...Fast and ...Pil."""
 
 OVIS2_5_DEFAULTS = {
     "patch_size": ovis2_5.PATCH,
@@ -41,84 +41,93 @@ OVIS2_5_DEFAULTS = {
     "max_pixels": ovis2_5.MAX_PIXELS,
     "resample": ovis2_5.RESAMPLE,
 }
-"""Its released files name a bilinear filter and nothing else of these."""
+"""Settings that the files of released Ovis2.5 checkpoints lack, but for the filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCost:
-    """Tokens that an image's prompts take together."""
+    """Estimate of the tokens that an image's prompts take together."""
 
     text_tokens: int
-    """Of all dimensions."""
+    """Tokens of text in the prompts of all dimensions."""
 
     @classmethod
     def of(cls, rubric: Rubric) -> TokenCost:
-        """Estimated from the rubric's text, so that no tokenizer is needed where images are read."""
+        """The cost under a rubric, estimated from its text: readers have no tokenizer."""
         texts = [rubric.system or "", *(f"{d.query}{rubric.answer_start(d)}" for d in rubric.dimensions)]
         return cls(MARKUP_TOKENS + sum(math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts))
 
     def total(self, visual_tokens: int) -> int:
+        """Tokens of an image with so many visual tokens."""
         return visual_tokens + self.text_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPreparer(ABC):
-    """What readers do to an image for a checkpoint. The picture is what its own processor would be given."""
+    """What readers do to an image for a checkpoint; obeys `iqa_core.records.Preparer`.
+
+    The picture is the image resized for the checkpoint. A prepared image is its picture, or the tiles cut from that.
+    """
 
     limits: ImageLimits
     cost: TokenCost
     max_pixels: int | None
-    """Of the picture; None is no bound."""
+    """Largest picture in pixels; None is no bound."""
 
     processor_resizes: ClassVar[bool] = True
-    """Whether the checkpoint's own processor, given the picture, has anything left to do in 8 bits."""
+    """Whether the checkpoint's own processor still has to resize or cut the picture."""
 
     @abstractmethod
     def visual_tokens(self, height: int, width: int) -> int:
-        """What stands in a prompt for a picture of this size."""
+        """Tokens that stand in a prompt for a picture of this size."""
 
     def picture_size(self, header: ImageHeader) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width of an image's picture."""
         return scaled_down(header.height, header.width, self.max_pixels)
 
     def picture(self, image: RgbImage) -> NDArray[np.uint8]:
+        """The image resized to its picture, (H, W, 3)."""
         return resized(image.pixels_HWC, *self.picture_size(image.header), Image.Resampling.BICUBIC)
 
     def shape(self, header: ImageHeader) -> PreparedShape:
+        """Size, tokens and memory of what an image will be prepared to, from its header alone."""
         height, width = self.picture_size(header)
         tokens = self.cost.total(self.visual_tokens(height, width))
         return PreparedShape(height, width, tokens, resizing_bytes((header.height, header.width), (height, width)))
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+        """The picture, (H, W, 3)."""
         return self.picture(image)
 
     def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
-        """The same as `shape` says, of an image that is prepared."""
+        """Tokens of a prepared image, equal to those of `shape`."""
         return self.cost.total(self.visual_tokens(*prepared_HWC.shape[:2]))
 
 
 @dataclass(frozen=True, slots=True)
 class FullSizePreparer(ModelPreparer):
-    """For any model: the image travels as it is, or scaled down to `max_pixels`; its processor does the rest."""
+    """For any model: an image travels as it is, or scaled down to `max_pixels`; the model's processor does the rest."""
 
     min_visual_tokens: int
-    """What the model spends on an image however small; with tiles it may spend more than is estimated."""
+    """Tokens of the smallest image; a model with tiles may take more than is estimated here."""
 
     def visual_tokens(self, height: int, width: int) -> int:
-        """Estimated at one per 28 x 28 pixels: patches of 14, merged two by two."""
+        """An estimate, one token per 28 x 28 pixels: patches of 14, merged two by two."""
         return max(self.min_visual_tokens, math.ceil(height * width / 28**2))
 
 
 @dataclass(frozen=True, slots=True)
 class TilingPreparer(ModelPreparer):
-    """For models that see tiles: cut as the checkpoint's own processor cuts; its steps in floats remain."""
+    """For models that see tiles: images are cut as the checkpoint's own processor cuts them."""
 
     tiling: Tiling
 
     def visual_tokens(self, height: int, width: int) -> int:
+        """Tokens of all tiles with their markup."""
         return self.tiling.plan(height, width).tokens
 
     def shape(self, header: ImageHeader) -> PreparedShape:
+        """Size of the stacked tiles, their tokens, and the memory that cutting takes."""
         picture = self.picture_size(header)
         plan = self.tiling.plan(*picture)
         height, width = self.tiling.tile
@@ -126,7 +135,7 @@ class TilingPreparer(ModelPreparer):
         return PreparedShape(rows, width, self.cost.total(plan.tokens), self._work_bytes(header, picture, plan))
 
     def _work_bytes(self, header: ImageHeader, picture: tuple[int, int], plan: TilePlan) -> int:
-        """The largest of the resizes, the picture if it is not the image, and the tiles and their copies."""
+        """Bytes of the largest resize, of the picture if it is not the image itself, and of tiles and their copies."""
         sizes = [(header.height, header.width), picture, *plan.resizes]
         steps = [*itertools.pairwise(sizes), (picture, self.tiling.tile)]
         scaled_bytes = 3 * math.prod(picture) if picture != sizes[0] else 0
@@ -134,48 +143,53 @@ class TilingPreparer(ModelPreparer):
         return max(resizing_bytes(*step) for step in steps) + scaled_bytes + 5 * tiles_bytes
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
-        """Tiles and the picture's size, as `unstacked` takes them."""
+        """The tiles and the picture's size in one array, which `unstacked` takes apart."""
         picture = self.picture(image)
         height, width = picture.shape[:2]
         return stacked(tiles_of(picture, self.tiling), (height, width))
 
     def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
+        """Tokens of stacked tiles, equal to those of `shape`."""
         _, size = unstacked(prepared_HWC, self.tiling.tile)
         return self.cost.total(self.visual_tokens(*size))
 
 
 @dataclass(frozen=True, slots=True)
 class SmartResizePreparer(ModelPreparer):
-    """For the Qwen2-VL family: sides become multiples of a patch group, the area stays inside two bounds.
+    """For the Qwen2-VL family: sides become multiples of `factor`, the area stays inside two bounds.
 
-    This is all that the checkpoint's own processor does in 8 bits; in the actor it only normalises and cuts patches.
+    This is all that the checkpoint's own processor does in 8 bits; normalising and cutting is left to the actor.
     """
 
     max_pixels: int
     min_pixels: int
     factor: int
-    """Patch size x merge size, pixels: the side of what becomes one visual token."""
+    """Side of what becomes one visual token, pixels: patch size x merge size."""
     resample: int
     """Pillow's number of the filter."""
 
     processor_resizes = False
 
     def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        """Height and width by `smart_size`."""
         return smart_size(header.height, header.width, self.factor, self.min_pixels, self.max_pixels)
 
     def visual_tokens(self, height: int, width: int) -> int:
+        """One token per `factor` x `factor` pixels."""
         return height * width // self.factor**2
 
     def picture(self, image: RgbImage) -> NDArray[np.uint8]:
+        """The image resized with the checkpoint's own filter."""
         return resized(image.pixels_HWC, *self.picture_size(image.header), self.resample)
 
 
 class Ovis2_5Preparer(SmartResizePreparer):
-    """The same for Ovis2.5, which rounds in its own way."""
+    """For Ovis2.5, whose sizes are rounded otherwise."""
 
     __slots__ = ()
 
     def picture_size(self, header: ImageHeader) -> tuple[int, int]:
+        """Height and width by Ovis2.5's own rule."""
         return ovis2_5.image_size(header.height, header.width, self.min_pixels, self.max_pixels)
 
 
@@ -189,12 +203,13 @@ def make_preparer(folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels:
     processor = read_json(folder / "processor_config.json")
     vision = processor.get("image_processor") or read_json(folder / "preprocessor_config.json")
     cost = TokenCost.of(rubric)
-    if model.get("model_type") == ovis2_5.MODEL_TYPE:
+    model_type = str(model.get("model_type"))
+    if model_type == OVIS2_5:
         return _smart_resize({**OVIS2_5_DEFAULTS, **vision}, cost, limits, max_pixels, Ovis2_5Preparer)
-    name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model.get("model_type") in QWEN_MODEL_TYPES else "")
+    name = vision.get("image_processor_type") or (QWEN_PROCESSOR if model_type in QWEN2_VL else "")
     if name.startswith(QWEN_PROCESSOR) and vision.get("do_resize", True):
         return _smart_resize(vision, cost, limits, max_pixels)
-    if tiling := tiling_of(model, processor, vision):
+    if model_type in TILED and (tiling := TILED[model_type].tiling(processor, vision)):
         return TilingPreparer(limits, cost, max_pixels, tiling)
     sources = (processor, model, model.get("text_config", {}))
     counts = [source.get(key) for source in sources for key in ("image_seq_len", "image_seq_length")]
@@ -209,7 +224,7 @@ def _smart_resize(
     max_pixels: int | None,
     kind: type[SmartResizePreparer] = SmartResizePreparer,
 ) -> SmartResizePreparer:
-    """Absent values are those of transformers' Qwen2VLImageProcessor."""
+    """The preparer by an image processor's settings; absent ones are those of transformers' Qwen2VLImageProcessor."""
     size = vision.get("size") or {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
     smallest = vision.get("min_pixels") or size["shortest_edge"]
     largest = max_pixels or vision.get("max_pixels") or size["longest_edge"]
@@ -225,7 +240,7 @@ def _smart_resize(
 def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """Height and width as the Qwen2-VL family's processors choose them.
 
-    They refuse an image 200 times as long as wide; here its longer side is cut to what max_pixels allows instead.
+    They refuse an image 200 times as long as wide; here its longer side is shortened to what max_pixels allows.
     """
     h, w = round(height / factor) * factor, round(width / factor) * factor
     if h * w > max_pixels:
@@ -241,7 +256,7 @@ def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels
 
 
 def scaled_down(height: int, width: int, max_pixels: int | None) -> tuple[int, int]:
-    """The largest size of the same shape inside max_pixels, at least one pixel wide and high."""
+    """The largest height and width of the same shape inside max_pixels, at least 1 x 1."""
     if max_pixels is None or height * width <= max_pixels:
         return height, width
     shrink = math.sqrt(max_pixels / (height * width))
@@ -249,7 +264,7 @@ def scaled_down(height: int, width: int, max_pixels: int | None) -> tuple[int, i
 
 
 def tiles_of(picture_HWC: NDArray[np.uint8], tiling: Tiling) -> NDArray[np.uint8]:
-    """Tiles of a picture, row by row, and its overview, (N, H, W, 3)."""
+    """Tiles of a picture row by row, with its overview first or last, (N, H, W, 3)."""
     plan = tiling.plan(*picture_HWC.shape[:2])
     whole = picture_HWC
     for size in plan.resizes:
@@ -265,7 +280,7 @@ def tiles_of(picture_HWC: NDArray[np.uint8], tiling: Tiling) -> NDArray[np.uint8
 
 
 def _on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Pixels in the middle of a canvas; of an odd margin the larger half lies below and on the right."""
+    """Pixels centred on a black canvas; the larger half of an odd margin lies below and on the right."""
     if pixels_HWC.shape[:2] == (height, width):
         return pixels_HWC
     top, left = (height - pixels_HWC.shape[0]) // 2, (width - pixels_HWC.shape[1]) // 2
@@ -275,17 +290,17 @@ def _on_black(pixels_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray
 
 
 def resized(pixels_HWC: NDArray[np.uint8], height: int, width: int, resample: int) -> NDArray[np.uint8]:
-    """Pixels of the given size, C-contiguous; unchanged when they have it already."""
+    """Pixels resized to height and width, C-contiguous; not resampled when they have that size."""
     if pixels_HWC.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels_HWC)
     return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), resample=Image.Resampling(resample)))
 
 
 def resizing_bytes(old: tuple[int, int], new: tuple[int, int]) -> int:
-    """What `resized` holds beside the pixels that it is given; sizes are height and width.
+    """Bytes that `resized` takes beside the pixels that it is given; sizes are height and width.
 
-    Pillow's copy of 4 bytes a pixel; the image in its new width or in its new height, whichever is less; the result, in
-    pieces and as an array. Not in strips: which side Pillow scales first, and so how it rounds, differs by version.
+    These are Pillow's copy at 4 bytes a pixel, the image with one side scaled (the smaller of the two), and the result
+    twice. Resizing in strips would take less, but Pillow's order of sides, and so its rounding, differs by version.
     """
     if old == new:
         return 0

@@ -1,8 +1,10 @@
 """A picture's size -> how a checkpoint's own processor cuts it into tiles, and what that costs in tokens. No torch.
 
-Sizes are (height, width) in pixels, grids (rows, columns) of tiles. Arithmetic and order of steps are those of the
-image processors in transformers, rounding of floats included: a pixel more or less would be another picture.
+A `Tiling` is the rule of one or two model families; a `TilingFamily` reads it from a checkpoint's files. Which model
+type has which is in `iqa_core.assessor.families`; a file of settings that is not known here whole is left to the
+checkpoint's own processor.
 
+Sizes are (height, width) in pixels, grids (rows, columns) of tiles.
 Shape suffixes: N tiles, H height, W width, C channels.
 """
 
@@ -10,50 +12,53 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+
+from iqa_core.assessor.preparing.grids import (
+    Size,
+    best_canvas,
+    closest_grid,
+    covering_grid,
+    fitted,
+    scaled_to,
+    whole_tiles,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Size = tuple[int, int]
-
-LARGEST_SIDE = 4096
-"""To which Idefics3 scales down whatever its settings say."""
-
-COVERED = 0.9
-"""Share of a picture that Ovis2's tiles have to show without scaling it down."""
-
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """What becomes of a picture of one size."""
+    """How a picture of one size is resized and cut, and its tokens."""
 
     resizes: tuple[Size, ...]
-    """Sizes that it takes, one after the other; the last is centred on black in the size of the grid."""
+    """Sizes to which it is resized, one after the other; the last is centred on black in the size of the grid."""
     grid: Size
     has_overview: bool
     """One tile more, with the whole picture."""
     visual_tokens: int
     markup_tokens: int
-    """What else the processor writes in the image's place, every newline counted by itself."""
+    """Other tokens that the processor writes in the image's place, every newline counted by itself."""
 
     @property
     def num_tiles(self) -> int:
+        """Tiles of the grid, and the overview."""
         return self.grid[0] * self.grid[1] + self.has_overview
 
     @property
     def tokens(self) -> int:
+        """All tokens in the image's place."""
         return self.visual_tokens + self.markup_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling(ABC):
-    """An image processor's settings, as far as they concern 8 bits."""
+    """The steps of an image processor that work on 8 bits: resizing and cutting."""
 
     tile: Size
     resample: int
@@ -62,10 +67,11 @@ class Tiling(ABC):
 
     overview_is_first: ClassVar[bool] = False
     overview_is_of_resized: ClassVar[bool] = False
-    """The overview is made from the picture as it is after all resizes, instead of the untouched one."""
+    """The overview is made from the picture after all resizes, instead of the untouched one."""
 
     @abstractmethod
-    def plan(self, height: int, width: int) -> TilePlan: ...
+    def plan(self, height: int, width: int) -> TilePlan:
+        """The plan for a picture of this size, in pixels."""
 
     def _plan(self, resizes: tuple[Size, ...], grid: Size, *, overview: bool, markup: int) -> TilePlan:
         tiles = grid[0] * grid[1] + overview
@@ -82,6 +88,7 @@ class OneTile(Tiling):
     markup_tokens: int
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The picture as one tile."""
         return self._plan((self.tile,), (1, 1), overview=False, markup=self.markup_tokens)
 
 
@@ -93,6 +100,7 @@ class ClosestGrid(Tiling):
     max_tiles: int
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The closest grid; an overview beside several tiles."""
         grid = closest_grid((height, width), self.tile, self.min_tiles, self.max_tiles)
         return self._plan((self._filled(grid),), grid, overview=grid != (1, 1), markup=2)
 
@@ -104,11 +112,12 @@ class CoveringGrid(Tiling):
     min_tiles: int
     max_tiles: int
     is_covering: bool
-    """Off, it is the closest grid."""
+    """False takes the closest grid instead, as InternVL does."""
 
     overview_is_first = True
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The smallest covering grid; an overview beside several tiles, and a mark behind each tile."""
         if self.is_covering:
             grid = covering_grid((height, width), self.tile[0], self.max_tiles)
         else:
@@ -122,19 +131,21 @@ class BestCanvas(Tiling):
 
     canvases: tuple[Size, ...]
     max_tiles_of_tokens: int
-    """Tokens beyond those of so many tiles are averaged away."""
+    """The model averages tokens beyond those of so many tiles away."""
     drops_one: bool
+    """The vision tower's first token is left out."""
 
     overview_is_first = True
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The best canvas with an overview; markup is among the visual tokens."""
         canvas = best_canvas((height, width), self.canvases)
         grid = canvas[0] // self.tile[0], canvas[1] // self.tile[1]
         visual_tokens = self.tokens_per_tile + self._unpadded_tokens(height, width, grid) - self.drops_one
         return TilePlan((fitted((height, width), canvas),), grid, True, visual_tokens, 0)
 
     def _unpadded_tokens(self, height: int, width: int, grid: Size) -> int:
-        """Of the tiles, without those of the margins, with one at each row's end."""
+        """Tokens of the tiles without their margins, and one at the end of each row."""
         side = math.isqrt(self.tokens_per_tile)
         rows, columns = side * grid[0], side * grid[1]
         if width / height > columns / rows:
@@ -152,11 +163,14 @@ class LongestEdge(Tiling):
     """Idefics3, SmolVLM: scaled to a length, then to whole tiles; the overview is made from that."""
 
     longest_edge: int
+    """Pixels."""
     splits: bool
+    """False makes one tile of the whole picture."""
 
     overview_is_of_resized = True
 
     def plan(self, height: int, width: int) -> TilePlan:
+        """The scaled picture in whole tiles, each with tags; an overview beside several tiles."""
         scaled = scaled_to((height, width), self.longest_edge)
         if not self.splits:
             return self._plan((scaled, self.tile), (1, 1), overview=False, markup=3)
@@ -167,112 +181,10 @@ class LongestEdge(Tiling):
         return self._plan((scaled, whole), grid, overview=is_split, markup=tags + is_split * (grid[0] + 1))
 
 
-@lru_cache
-def grids_of(min_tiles: int, max_tiles: int) -> tuple[Size, ...]:
-    """All (columns, rows) of so many tiles, few tiles first."""
-    sides = range(1, max_tiles + 1)
-    grids = ((columns, rows) for columns in sides for rows in sides if min_tiles <= columns * rows <= max_tiles)
-    return tuple(sorted(grids, key=lambda grid: grid[0] * grid[1]))
-
-
-def closest_grid(size: Size, tile: Size, min_tiles: int, max_tiles: int) -> Size:
-    """The grid of the most similar shape; of equals the largest whose area is less than twice the picture's."""
-    height, width = size
-    found, apart = (1, 1), math.inf
-    for columns, rows in grids_of(min_tiles, max_tiles):
-        difference = abs(width / height - columns / rows)
-        is_larger = difference == apart and width * height > 0.5 * tile[0] * tile[1] * columns * rows
-        if difference < apart or is_larger:
-            found, apart = (rows, columns), difference
-    return found
-
-
-@lru_cache(maxsize=1024)  # 0.3 ms each, asked for several times
-def covering_grid(size: Size, side: int, max_tiles: int) -> Size:
-    """The smallest grid that covers enough, else the one that covers most.
-
-    transformers tries each grid as (rows, columns) and then uses it as (columns, rows); so does this.
-    """
-    covered = {grid: _covered(size, grid, side) for grid in grids_of(1, max_tiles)}
-    enough = [grid for grid, share in covered.items() if share > COVERED]
-    if enough:
-        columns, rows = min(enough, key=lambda grid: (grid[0] * grid[1], -covered[grid]))
-    else:
-        columns, rows = min(covered, key=lambda grid: (-covered[grid], grid[0] * grid[1]))
-    return rows, columns
-
-
-def _covered(size: Size, grid: Size, side: int) -> float:
-    """Share of a picture's area that is left when each part of (rows, columns) shrinks to fit a tile."""
-    heights, widths = (_parts(length, count) for length, count in zip(size, grid, strict=True))
-    area = sum(_fitting_area(width, height, side) for height in heights for width in widths)
-    return area / (size[0] * size[1])
-
-
-def _parts(length: int, count: int) -> list[int]:
-    return [length // count] * (count - 1) + [length - length // count * (count - 1)]
-
-
-def _fitting_area(width: int, height: int, side: int) -> float:
-    longer, shorter = max(width, height), min(width, height)
-    return shorter / longer * side * side if longer > side else longer * shorter
-
-
-def best_canvas(size: Size, canvases: Sequence[Size]) -> Size:
-    """The canvas on which most of the picture's pixels survive; of equals the one with least margin."""
-    height, width = size
-    found, best = canvases[0], (-1.0, 0.0)
-    for canvas in canvases:
-        scale = min(canvas[1] / width, canvas[0] / height)
-        surviving = min(int(width * scale) * int(height * scale), width * height)
-        score = (float(surviving), float(surviving - canvas[0] * canvas[1]))
-        if score > best:
-            found, best = canvas, score
-    return found
-
-
-def fitted(size: Size, canvas: Size) -> Size:
-    """The largest size of the same shape on a canvas."""
-    height, width = size
-    scale_w, scale_h = canvas[1] / width, canvas[0] / height
-    if scale_w < scale_h:
-        return min(math.ceil(height * scale_w), canvas[0]), canvas[1]
-    return canvas[0], min(math.ceil(width * scale_h), canvas[1])
-
-
-def scaled_to(size: Size, longest_edge: int) -> Size:
-    """The longer side that long, and the shorter one even; neither above LARGEST_SIDE."""
-    height, width = size
-    aspect = width / height
-    if width >= height:
-        height, width = int(longest_edge / aspect), longest_edge
-        height = max(height + height % 2, 1)
-    else:
-        height, width = longest_edge, int(longest_edge * aspect)
-        width = max(width + width % 2, 1)
-    aspect = width / height
-    if width >= height and width > LARGEST_SIDE:
-        height, width = int(LARGEST_SIDE / aspect), LARGEST_SIDE
-    elif height > width and height > LARGEST_SIDE:
-        height, width = LARGEST_SIDE, int(LARGEST_SIDE * aspect)
-    return max(height, 1), max(width, 1)
-
-
-def whole_tiles(size: Size, side: int) -> Size:
-    """Both sides rounded up to tiles, the longer one first."""
-    height, width = size
-    aspect = width / height
-    if width >= height:
-        width = math.ceil(width / side) * side
-        return math.ceil(int(width / aspect) / side) * side, width
-    height = math.ceil(height / side) * side
-    return height, math.ceil(int(height * aspect) / side) * side
-
-
 def stacked(tiles_NHWC: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Tiles one under the other, (N * H + 1, W, C), and a last row that says which size the picture had.
+    """Tiles one under the other, (N * H + 1, W, C); the last row holds the picture's size.
 
-    One array of pixels is what travels; W must be at least 3.
+    A prepared image is a single array, so the size travels inside it; W must be at least 3.
     """
     count, height, width, channels = tiles_NHWC.shape
     rows = np.zeros((count * height + 1, width, channels), np.uint8)
@@ -282,7 +194,7 @@ def stacked(tiles_NHWC: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 
 def unstacked(pixels_HWC: NDArray[np.uint8], tile: Size) -> tuple[NDArray[np.uint8], Size]:
-    """Tiles (N, H, W, C), a view, and the size that the picture had."""
+    """Tiles (N, H, W, C), a view, and the picture's size: what `stacked` was given."""
     height, width = pixels_HWC[-1].reshape(-1)[:8].copy().view("<u4").tolist()
     return pixels_HWC[:-1].reshape(-1, *tile, pixels_HWC.shape[2]), (height, width)
 
@@ -314,51 +226,55 @@ IGNORED = frozenset(
         "video_sampling",
     }
 )
-"""Settings that do not change what is cut: they name things, or work on what is no longer 8 bits."""
+"""Settings that do not change the tiles: they name things, or concern steps in floats."""
+
+Arrangement = Literal["flat", "with_sizes", "with_mask"]
+"""How a model takes the tiles of a batch: see ARRANGEMENTS of `iqa_core.assessor.encoders.tiles`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """How one kind of checkpoint says in its files what its processor does."""
+class TilingFamily:
+    """How the checkpoints of one model type say in their files what their processor does."""
 
     image_processor: str
     """Its class, without the ...Fast and ...Pil of its variants."""
     resample: int
-    """Where the files do not name a filter."""
+    """Pillow's number of the filter where the files name none."""
     read: Callable[[dict[str, Any], Mapping[str, Any], int], Tiling]
-    """The image processor's settings, of which it takes what it knows, those of the processor, and the filter."""
+    """Image processor's settings, processor's settings, filter -> the tiling; takes the settings that it knows out."""
     pads: bool = False
-    """What `do_pad` must be; it means the batch, never a picture."""
+    """Required value of `do_pad`, which pads the batch and never a picture."""
+    arrangement: Arrangement = "flat"
+
+    def tiling(self, processor: Mapping[str, Any], vision: Mapping[str, Any]) -> Tiling | None:
+        """The tiling of a checkpoint; None where its files have a setting that is not known here.
+
+        processor: contents of processor_config.json; vision: the image processor's settings.
+        """
+        name = str(vision.get("image_processor_type")).removesuffix("Pil").removesuffix("Fast")
+        if name != self.image_processor:
+            return None
+        settings = {name: value for name, value in vision.items() if value is not None and name not in IGNORED}
+        needed = {"do_resize": True, "do_center_crop": False, "do_pan_and_scan": False, "do_pad": self.pads}
+        if any(settings.pop(name, value) != value for name, value in needed.items()):
+            return None
+        resample = vision.get("resample")
+        try:
+            tiling = self.read(settings, processor, self.resample if resample is None else resample)
+        except (KeyError, TypeError, ValueError):
+            return None
+        return None if settings else tiling
 
 
-def tiling_of(model: Mapping[str, Any], processor: Mapping[str, Any], vision: Mapping[str, Any]) -> Tiling | None:
-    """How a checkpoint's own processor cuts; None where it has a setting that is not known here.
-
-    model, processor: contents of config.json and processor_config.json; vision: the image processor's settings.
-    """
-    family = FAMILIES.get(str(model.get("model_type")))
-    image_processor = str(vision.get("image_processor_type")).removesuffix("Pil").removesuffix("Fast")
-    if family is None or family.image_processor != image_processor:
-        return None
-    settings = {name: value for name, value in vision.items() if value is not None and name not in IGNORED}
-    needed = {"do_resize": True, "do_center_crop": False, "do_pan_and_scan": False, "do_pad": family.pads}
-    if any(settings.pop(name, value) != value for name, value in needed.items()):
-        return None
-    resample = vision.get("resample")
-    try:
-        tiling = family.read(settings, processor, family.resample if resample is None else resample)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return None if settings else tiling
-
-
-def _internvl(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
-    settings.pop("crop_to_patches", None)  # its processor asks for it whatever stands there
+def internvl(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of InternVL's GotOcr2ImageProcessor."""
+    settings.pop("crop_to_patches", None)  # InternVL's processor sets it, whatever the file says
     fewest, most = settings.pop("min_patches", 1), settings.pop("max_patches", 12)
     return ClosestGrid(_sides(settings), resample, int(processor.get("image_seq_length", 256)), fewest, most)
 
 
-def _ovis2(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+def ovis2(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of Ovis2's image processor."""
     fewest, most = settings.pop("min_patches", 1), settings.pop("max_patches", 12)
     most = most if settings.pop("crop_to_patches", False) else 1
     is_covering = settings.pop("use_covering_area_grid", True)
@@ -366,7 +282,8 @@ def _ovis2(settings: dict[str, Any], processor: Mapping[str, Any], resample: int
     return CoveringGrid(_sides(settings), resample, tokens, fewest, most, is_covering)
 
 
-def _llava_onevision(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+def llava_onevision(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of LLaVA-OneVision's image processor. Raises ValueError on canvases that are not made of square tiles."""
     tile = _sides(settings)
     canvases = tuple((int(height), int(width)) for height, width in settings.pop("image_grid_pinpoints"))
     if tile[0] != tile[1] or any(side % tile[0] for canvas in canvases for side in canvas):
@@ -376,18 +293,21 @@ def _llava_onevision(settings: dict[str, Any], processor: Mapping[str, Any], res
     return BestCanvas(tile, resample, int(processor["num_image_tokens"]), canvases, most, drops_one)
 
 
-def _idefics3(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+def idefics3(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of the image processors of Idefics3 and SmolVLM."""
     [side], [longest] = (_lengths(settings.pop(name), "longest_edge") for name in ("max_image_size", "size"))
     splits = settings.pop("do_image_splitting", True)
     return LongestEdge((side, side), resample, int(processor.get("image_seq_len", 169)), longest, splits)
 
 
-def _gemma3(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
-    settings.pop("image_seq_length", None)  # its processor has its own
+def gemma3(settings: dict[str, Any], processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of Gemma 3's image processor, without pan and scan."""
+    settings.pop("image_seq_length", None)  # Gemma 3's processor takes its own setting of that name
     return OneTile(_sides(settings), resample, int(processor.get("image_seq_length", 256)), markup_tokens=6)
 
 
-def _paligemma(settings: dict[str, Any], _processor: Mapping[str, Any], resample: int) -> Tiling:
+def paligemma(settings: dict[str, Any], _processor: Mapping[str, Any], resample: int) -> Tiling:
+    """Tiling of PaliGemma's SiglipImageProcessor."""
     return OneTile(_sides(settings), resample, settings.pop("image_seq_length"), markup_tokens=2)
 
 
@@ -397,20 +317,8 @@ def _sides(settings: dict[str, Any]) -> Size:
 
 
 def _lengths(size: Mapping[str, int | None], *names: str) -> list[int]:
-    """The named ones, in pixels. Raises ValueError when others stand beside them, or they are none."""
+    """The named lengths of a size, in pixels. Raises ValueError when one is absent, or there are others."""
     given = {name: length for name, length in size.items() if length}
     if set(given) != set(names):
         raise ValueError(f"a size is given as {size}, not by {names}")
     return [given[name] for name in names]
-
-
-FAMILIES = {
-    "internvl": Family("GotOcr2ImageProcessor", 3, _internvl),
-    "ovis2": Family("Ovis2ImageProcessor", 3, _ovis2),
-    "llava_onevision": Family("LlavaOnevisionImageProcessor", 3, _llava_onevision, pads=True),
-    "idefics3": Family("Idefics3ImageProcessor", 1, _idefics3, pads=True),
-    "smolvlm": Family("SmolVLMImageProcessor", 1, _idefics3, pads=True),
-    "gemma3": Family("Gemma3ImageProcessor", 2, _gemma3),
-    "paligemma": Family("SiglipImageProcessor", 3, _paligemma),
-}
-"""By model_type of config.json."""

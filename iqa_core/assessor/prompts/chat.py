@@ -1,4 +1,4 @@
-"""A rubric's dimension -> the text that a model is shown, up to where the level word comes."""
+"""A rubric's dimension -> the prompt text, up to where the level word comes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from iqa_core.rubrics import Rubric, RubricDimension
 
 
 class ChatTemplate(Protocol):
-    """What prompts need of a transformers processor."""
+    """The part of a transformers processor that prompts need."""
 
     @property
-    def chat_template(self) -> Any: ...
+    def chat_template(self) -> Any:
+        """The template's text, or texts by name; None where the checkpoint has none."""
+        ...
 
-    def apply_chat_template(self, conversation: list[dict[str, Any]], **settings: Any) -> Any: ...
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **settings: Any) -> Any:
+        """The conversation in the model's markup. Raises ValueError when there is no template."""
+        ...
 
 
 def build_prompt(processor: ChatTemplate, rubric: Rubric, dimension: RubricDimension, system: str | None) -> str:
     """Chat markup with the image, a newline, the query, and the beginning of the answer.
 
     system: the system prompt; None leaves it to the checkpoint's chat template.
-    The image stands first, so that all dimensions of one image share it as a prefix; the text has the model's
-    placeholder for it, once. A space and a level word would complete the text.
+    The image comes first, so that the prompts of all dimensions share it as a prefix; the text has the model's
+    placeholder for it, once. A space and a level word complete the text.
     Raises CallerError when the checkpoint has no chat template.
     """
     return render_prompt(processor, [None, f"\n{dimension.query}"], rubric.answer_start(dimension), system)
 
 
 def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> str:
-    """Chat markup with the user's turn, where None is the image, and the beginning of the answer.
+    """Chat markup with the user's turn, in whose parts None is the image, and the beginning of the answer.
 
     Raises CallerError when the checkpoint has no chat template.
     """
@@ -43,7 +47,7 @@ def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: s
 
 
 def turn_end(processor: ChatTemplate, system: str | None) -> str:
-    """What the chat template puts behind an answer, without white space: the token that ends the turn, if it has one.
+    """Text that the chat template puts behind an answer, stripped: the token that ends the turn, if there is one.
 
     Raises CallerError when the checkpoint has no chat template.
     """
@@ -55,7 +59,7 @@ def turn_end(processor: ChatTemplate, system: str | None) -> str:
 
 
 def _gap(asked: str, answered: str, answer: str) -> str:
-    """White space that a template puts before an answer but not after its generation prompt (`Assistant:` has one)."""
+    """White space that a template puts before an answer, but not behind its generation prompt, such as `Assistant:`."""
     end = answered.rfind(answer)
     gap = answered[len(asked) : end] if answered.startswith(asked) and end >= 0 else ""
     return gap if gap.isspace() else ""
@@ -81,7 +85,10 @@ def _text(text: str) -> dict[str, str]:
 
 
 def adds_special_tokens(tokenizer: Any, prompt: str) -> bool:
-    """Whether the tokenizer is to add its own: not if the template began with it already, nor if one came last."""
+    """Whether the tokenizer is to add its special tokens.
+
+    It is not if the prompt begins with its bos token already, or if it would add one behind the prompt.
+    """
     if tokenizer.bos_token and prompt.startswith(tokenizer.bos_token):
         return False
     plain = tokenizer.encode(prompt, add_special_tokens=False)
@@ -89,7 +96,7 @@ def adds_special_tokens(tokenizer: Any, prompt: str) -> bool:
 
 
 def with_visual_tokens(ids: Sequence[int], image_id: int, count: int) -> list[int]:
-    """Token ids with so many visual tokens in the image's place. Raises CallerError unless there is one such place."""
+    """Token ids with so many visual tokens in place of the image's one. Raises CallerError unless there is just one."""
     if ids.count(image_id) != 1:
         raise CallerError(f"the chat template puts {ids.count(image_id)} images into a prompt; it must be one")
     at = ids.index(image_id)

@@ -9,16 +9,18 @@ from iqa_core.errors import CallerError
 
 
 class Tokenizer(Protocol):
-    """What the level check needs of a transformers tokenizer."""
+    """The part of a transformers tokenizer that level words need."""
 
-    def encode(self, text: str, *, add_special_tokens: bool) -> Any: ...
+    def encode(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Token ids of a text."""
+        ...
 
 
 def level_token_ids(tokenizer: Tokenizer, text_before: str, levels: Sequence[str]) -> list[int]:
-    """The first token of each level word where it stands, after `text_before` and a space: distinct ids, in order.
+    """The first token id of each level word behind `text_before` and a space: distinct ids, in order.
 
-    Raises CallerError naming the words when one changes the tokens before it, or when two begin with the same token:
-    their probabilities could not be told apart.
+    Raises CallerError, which names the words, when one changes the tokens before it, or when two begin with the same
+    token: they would have one probability.
     """
     before = list(tokenizer.encode(text_before, add_special_tokens=False))
     ids: dict[str, int] = {}

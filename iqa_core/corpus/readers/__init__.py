@@ -1,7 +1,8 @@
-"""One module per kind of source, each with the same two functions (see `open_chunk` for who calls them).
+"""One module per kind of source, each with the same two functions; `iqa_core.corpus.reading` calls them.
 
-    survey(storage, source, options, exact) -> Survey     at plan time: how it is cut and what it carries, from headers
-    read(storage, chunk, options, limits) -> Content      in a reader: its images in a fixed order
+    survey(storage, source, options, exact) -> Survey     in planning: how it is cut and which columns it has
+    read(storage, chunk, options, limits) -> Content      in a reader: its images in an order that never changes
 
-Both raise Missing, Forbidden or FetchFailed when the source as a whole cannot be read.
+Both raise Missing, Forbidden or FetchFailed when the source as a whole cannot be read, and CallerError when none of its
+columns can be the image.
 """

@@ -18,13 +18,13 @@ from iqa_core.storage.storage import FetchFailed, Storage, is_local, local_path
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
-    """A local file is mapped and cut by rows. A remote one would be read whole for each cut, so it is one span."""
+    """Spans and columns. A local file is cut by rows; a remote one is one span, since each would read it whole."""
     with _stream(storage, source.uri, source.size or 0) as reader:
         columns = choose_columns(reader.schema, options, source.uri)
         carried = pa.schema([reader.schema.field(name) for name in columns.carried(reader.schema)])
         num_rows = 0
         bounds = {field.name: (0, 0) for field in carried if has_bounds(field.type)}
-        for batch in reader:  # one at a time: of a remote file, each is in memory with its images
+        for batch in reader:  # one at a time: a batch of a remote file is in memory with its images
             num_rows += batch.num_rows
             for name, (low, high) in bounds.items():
                 least, most = bounds_of([batch.column(name)])
@@ -38,6 +38,7 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
+    """Images of the chunk's rows. Raises FetchFailed when the file has fewer, or is no whole Arrow stream."""
     (span,) = chunk.spans
     with _stream(storage, span.source, span.size or 0) as reader:
         table = pa.Table.from_batches(_rows(reader, span), reader.schema)
@@ -58,9 +59,9 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
 
 @contextmanager
 def _stream(storage: Storage, uri: str, size: int) -> Iterator[pa.RecordBatchReader]:
-    """The batches of the file; what is wrong with it becomes FetchFailed, wherever it is met."""
+    """The batches of the file; Arrow's errors inside the block become FetchFailed."""
     try:
-        storage.read(uri, 0, min(size, 1))  # says why, where a memory map would only say that it cannot
+        storage.read(uri, 0, min(size, 1))  # its errors say why; those of a memory map do not
         yield pa.ipc.open_stream(
             pa.memory_map(str(local_path(uri))) if is_local(uri) else RangeFile(storage, uri, size)
         )
@@ -69,7 +70,7 @@ def _stream(storage: Storage, uri: str, size: int) -> Iterator[pa.RecordBatchRea
 
 
 def _rows(reader: pa.RecordBatchReader, span: Span) -> Iterator[pa.RecordBatch]:
-    """Those of the span; all where it was planned without being read."""
+    """Batches of the span's rows; all batches where the source could not be read when it was planned."""
     position = 0
     for batch in reader:
         begin, end = max(span.begin - position, 0), min(span.end - position, batch.num_rows)

@@ -39,27 +39,27 @@ class _Record:
 
     values: Mapping[str, Any]
     begin: int
-    """Offset of its first byte; of the blank lines before it, if there are any."""
+    """Offset of its first byte, or of the blank lines before it."""
     end: int
 
 
 WIDE = pa.decimal128(19)
-"""What `_type_of` says of an int64 that no float64 is: beside a fraction its column is text."""
+"""`_type_of` an int64 that float64 does not hold exactly: a column that has fractions as well is text."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What the columns of a list hold, part by part: a part is a chunk to be."""
+    """Types and bounds of a list's columns, collected record by record; a part of the list becomes a chunk."""
 
     options: ReadOptions
     names: dict[str, None]
-    """All of them, in order."""
+    """All column names, in order."""
     parts: list[set[tuple[str, pa.DataType]]] = field(default_factory=lambda: [set()])
     bounds: dict[str, Bounds] = field(default_factory=dict)
     unfit: Counter[str] = field(default_factory=Counter)
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """A record of the last part."""
+        """Take a record of the last part."""
         for name, value in values.items():
             self.names.setdefault(name)
             self.parts[-1].add((name, _type_of(value)))
@@ -92,6 +92,10 @@ class _Seen:
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
+    """Spans of `chunk_images` records, and the columns; the list is read whole.
+
+    Raises CallerError for what is no list, and where the image is not in the same column throughout.
+    """
     size = source.size or 0
     header, begin, records = opened(storage, source.uri, size)
     edges, counts = [begin], [0]
@@ -117,6 +121,7 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
+    """Images of the chunk's records, fetched from their URIs."""
     (span,) = chunk.spans
     header, first = _header(storage, span.source, span.size or 0)
     begin = max(span.begin, first)
@@ -134,7 +139,10 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
 
 
 def opened(storage: Storage, uri: str, size: int) -> tuple[list[str], int, Iterator[_Record]]:
-    """Names in the header of a CSV file, the offset of the first record, and all records as a stream."""
+    """Names in a CSV file's header, the offset of the first record, and all records as a stream.
+
+    Raises CallerError for what is no list; the stream does as well.
+    """
     header, begin = _header(storage, uri, size)
     file = io.BufferedReader(RangeFile(storage, uri, size), READ_BYTES)
     file.seek(begin)
@@ -142,9 +150,9 @@ def opened(storage: Storage, uri: str, size: int) -> tuple[list[str], int, Itera
 
 
 def image_uris(storage: Storage, uri: str, size: int, options: ReadOptions) -> Iterator[str]:
-    """Of all its images that lie somewhere, absolute.
+    """Absolute URIs of all images of a list but those that it holds itself, as data URIs.
 
-    Raises CallerError for what is no list, or names no column that can be the image.
+    Raises CallerError for what is no list, or has no column that can be the image.
     """
     header, _, records = opened(storage, uri, size)
     seen = _Seen(options, dict.fromkeys(header))
@@ -162,9 +170,9 @@ def image_uris(storage: Storage, uri: str, size: int, options: ReadOptions) -> I
 def columns_of(
     storage: Storage, uri: str, size: int, options: ReadOptions, note: Callable[[Mapping[str, Any]], None]
 ) -> Survey:
-    """What it would carry if no column were the image; each record is handed to `note` on the way.
+    """All columns of a list that describes files; `note` is called with each record.
 
-    A column without a value is null: one such list of many says nothing of its type.
+    A column without a value has the type null, so that other lists decide. Raises CallerError for what is no list.
     """
     header, _, records = opened(storage, uri, size)
     seen = _Seen(options, dict.fromkeys(header))
@@ -177,7 +185,7 @@ def columns_of(
 
 
 def as_table(records: Sequence[Mapping[str, Any]], header: Iterable[str], options: ReadOptions) -> pa.Table:
-    """Some records, in the types that they have among themselves."""
+    """Records as a table, in the types that these records alone have."""
     names = dict.fromkeys([*header, *(name for record in records for name in record)])
     types = {name: {_type_of(record.get(name)) for record in records} for name in names}
     schema = _schema_of_part(types, options)
@@ -204,7 +212,7 @@ def _header(storage: Storage, uri: str, size: int) -> tuple[list[str] | None, in
 
 
 def _records(file: Iterable[bytes], uri: str, header: list[str] | None, begin: int) -> Iterator[_Record]:
-    """All records of what lies behind byte `begin` of the list."""
+    """All records from byte `begin` of the list on."""
     position = [begin]
     lines = _text_lines(file, uri, position)
     found = _json_objects(lines, uri, position) if header is None else _csv_objects(lines, uri, header, position)
@@ -225,7 +233,7 @@ def _csv_objects(
 
 
 def _rows(lines: Iterator[str], uri: str, position: list[int]) -> Iterator[list[str]]:
-    """Rows that are not blank. Strict: a quote that is never closed would take in the rest of the file."""
+    """Rows that are not blank. The reader is strict: an unclosed quote would else swallow the rest of the file."""
     try:
         yield from filter(None, csv.reader(lines, strict=True))
     except csv.Error as error:
@@ -237,7 +245,7 @@ def _json_objects(lines: Iterator[str], uri: str, position: list[int]) -> Iterat
         if not line.strip():
             continue
         try:
-            values = json.loads(line.removeprefix("\ufeff"))  # a list that was joined from several has more than one
+            values = json.loads(line.removeprefix("\ufeff"))  # files that were concatenated each bring one
         except (ValueError, RecursionError) as error:
             raise CallerError(f"{uri}: the line before byte {position[0]} is not JSON ({error})") from error
         if not isinstance(values, dict):
@@ -246,7 +254,7 @@ def _json_objects(lines: Iterator[str], uri: str, position: list[int]) -> Iterat
 
 
 def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterator[str]:
-    """Decoded lines; `position[0]` counts the bytes handed out (csv takes as many lines as a quoted field spans)."""
+    """Decoded lines; `position[0]` is the offset behind the last one: csv takes as many lines as a quoted field has."""
     for line in file:
         is_first = position[0] == 0
         position[0] += len(line)
@@ -260,7 +268,7 @@ def _text_lines(file: Iterable[bytes], uri: str, position: list[int]) -> Iterato
 
 
 def _by_name(names: Iterable[str], pairs: Iterable[tuple[str, pa.DataType]]) -> dict[str, set[pa.DataType]]:
-    """The types of each of these names, and of those in the pairs."""
+    """Name -> its types in the pairs, for these names first."""
     found: dict[str, set[pa.DataType]] = {name: set() for name in names}
     for name, kind in pairs:
         found.setdefault(name, set()).add(kind)
@@ -291,7 +299,7 @@ def _one_type(name: str, found: set[pa.DataType], options: ReadOptions) -> pa.Da
 
 
 def _schema_of_part(types: Mapping[str, set[pa.DataType]], options: ReadOptions) -> pa.Schema:
-    """Types in which a part's values stay as they are written: where 1 stands beside 1.5, both are text, and 1 no 1.0.
+    """Types in which a part's values stay as written: a column of 1 and 1.5 is text, so that 1 does not become 1.0.
 
     A column that a flag names, and that this part lacks, is null.
     """

@@ -1,7 +1,7 @@
-"""A table that describes files -> its columns for some of them, joined by their names.
+"""A table that describes files -> its columns for some of these files, joined by name.
 
-A value names a file by its path from the table's folder, or from the folder that has the table's name: with its
-extension, without it, or up to the first dot, which is WebDataset's key. It names a member of a tar in the same ways.
+A value names a file by its path from the table's folder, or from the folder of the table's name: with the extension,
+without it, or up to the first dot, which is WebDataset's key. It names a member of a tar likewise.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from iqa_core.corpus.sources import Metadata, extension, relative
 from iqa_core.storage.storage import Missing, Storage
 
 BATCH_ROWS = 8192
-"""Of a Parquet table decoded at a time."""
+"""Rows of a Parquet table that are decoded at a time."""
 
 Described = tuple[Metadata | None, tuple[str, ...]]
-"""An image's table, and what that may call the image, the closest name first."""
+"""An image's table, and the names that it may have there, the closest first."""
 
 Found = tuple[list[str | None], pa.Table]
-"""What some rows of a table name, and all columns of these rows."""
+"""Rows of a table: the file that each names, and all their columns."""
 
 
 def names_of_file(uri: str, table: str) -> tuple[str, ...]:
-    """What a table may call a file under its folder."""
+    """Names that a table may have for a file below its folder, the closest first; none for a file elsewhere."""
     path = relative(uri, table.rsplit("/", 1)[0])
     if path is None:
         return ()
@@ -42,18 +42,19 @@ def names_of_file(uri: str, table: str) -> tuple[str, ...]:
 
 
 def names_of_member(key: str) -> tuple[str, ...]:
-    """What a table beside a tar may call a member; nothing for the second one of a name (`a.png#2`)."""
+    """Names that a table may have for a member of its tar; none for a second member of one name (`a.png#2`)."""
     return () if "#" in extension(key) else _forms(key)
 
 
 def _forms(path: str) -> tuple[str, ...]:
+    """A path as it is, without its extension, and up to the first dot of the file's name."""
     folder, separator, name = posixpath.normpath(path).rpartition("/")
     stems = (name, name.rpartition(".")[0] or name, name.partition(".")[0] or name)
     return tuple(dict.fromkeys(folder + separator + stem for stem in stems))
 
 
 def named(value: Any, table: str) -> str | None:
-    """What a cell of the table names; None where it names nothing."""
+    """The path that a cell of the table names, relative to the table's folder; None where it names none."""
     if value is None or value == "" or isinstance(value, bool | float):
         return None
     text = text_of(value)
@@ -61,25 +62,23 @@ def named(value: Any, table: str) -> str | None:
 
 
 def columns_of(storage: Storage, images: Sequence[Described], options: ReadOptions) -> pa.Table:
-    """One row per image, null where no row names it; no columns where no image has a table.
+    """One row per image, null where its table does not name it; no columns where no image has a table.
 
     Raises Missing, Forbidden or FetchFailed where a table cannot be read.
     """
-    places: dict[Metadata, list[int]] = {}
-    for place, (metadata, _) in enumerate(images):
+    indices: dict[Metadata, list[int]] = {}
+    for index, (metadata, _) in enumerate(images):
         if metadata is not None:
-            places.setdefault(metadata, []).append(place)
-    if not places:
+            indices.setdefault(metadata, []).append(index)
+    if not indices:
         return pa.table({})
-    parts = [
-        _joined(storage, metadata, [images[place][1] for place in found], options) for metadata, found in places.items()
-    ]
-    rows = {place: row for row, place in enumerate(place for found in places.values() for place in found)}
-    return _stacked(parts, options).take(pa.array([rows.get(place) for place in range(len(images))], pa.int64()))
+    parts = [_joined(storage, metadata, [images[i][1] for i in found], options) for metadata, found in indices.items()]
+    rows = {index: row for row, index in enumerate(index for found in indices.values() for index in found)}
+    return _stacked(parts, options).take(pa.array([rows.get(index) for index in range(len(images))], pa.int64()))
 
 
 def _joined(storage: Storage, metadata: Metadata, images: Sequence[tuple[str, ...]], options: ReadOptions) -> pa.Table:
-    """Of an image's names the closest counts, of several rows with one name the first."""
+    """One row per image: the first row that has the closest of the image's names; null where there is none."""
     wanted: dict[str, list[tuple[int, int]]] = {}
     for image, names in enumerate(images):
         for distance, name in enumerate(names):
@@ -98,7 +97,7 @@ def _joined(storage: Storage, metadata: Metadata, images: Sequence[tuple[str, ..
 
 
 def _rows(storage: Storage, metadata: Metadata, options: ReadOptions, wanted: frozenset[str]) -> Iterator[Found]:
-    """Those that name something wanted, as a stream; at least one item, which has the columns."""
+    """The rows that name something wanted, as a stream of at least one item, which may have columns alone."""
     entry = storage.stat(metadata.uri)
     if entry is None or entry.size is None:
         raise Missing(
@@ -117,9 +116,9 @@ def _rows(storage: Storage, metadata: Metadata, options: ReadOptions, wanted: fr
 def _parquet_rows(
     file: pq.ParquetFile, metadata: Metadata, wanted: frozenset[str], options: ReadOptions
 ) -> Iterator[Found]:
-    """The column of names is read first, and what else there is only where it has something wanted.
+    """The wanted rows of a Parquet file, in the types that are carried: Arrow's `take` does not know all others.
 
-    In the types that are carried: Arrow takes no rows of others.
+    The column of names is read first; other columns are read only in row groups that name something wanted.
     """
     schema = pa.schema([(field.name, carried_type(field.type)) for field in file.schema_arrow])
     yield [], schema.empty_table()
@@ -138,15 +137,15 @@ def _parquet_rows(
 def column_names(
     file: pq.ParquetFile, metadata: Metadata, groups: Sequence[int] | None = None
 ) -> Iterator[list[str | None]]:
-    """What the rows name, by batches."""
+    """The files that the rows name, batch by batch."""
     for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=[metadata.column]):
         yield [named(value, metadata.uri) for value in values_of(pa.chunked_array([batch.column(metadata.column)]))]
 
 
 def _stacked(tables: Sequence[pa.Table], options: ReadOptions) -> pa.Table:
-    """All rows, a column that one lacks null; text where two types do not go together, as the plan has it then.
+    """All rows; a column that a table lacks is null there, and one whose types do not fit together is text.
 
-    A column without a value has no say in its type.
+    Columns without a value do not count for the type.
     """
     types = {field.name: field.type for table in tables for field in table.schema}
     valued = [_without_empty(table) for table in tables]
@@ -159,6 +158,7 @@ def _stacked(tables: Sequence[pa.Table], options: ReadOptions) -> pa.Table:
 
 
 def _without_empty(table: pa.Table) -> pa.Table:
+    """The columns that have a value."""
     return table.select([name for name in table.column_names if table.column(name).null_count < table.num_rows])
 
 

@@ -1,6 +1,6 @@
-"""Parquet files -> images by row ranges; small row groups go together, large ones are cut.
+"""Parquet files -> images by row ranges; small row groups are joined, large ones are cut.
 
-A row group is the smallest thing Parquet reads, so a chunk that is a part of one re-reads the pages before it.
+Parquet is read by row groups, so a chunk that is a part of one re-reads the pages before it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ROWS_PER_READ = 64
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
+    """Spans and columns, from the footer alone."""
     file = opened(storage, source.uri, source.size or 0)
     schema = file.schema_arrow
     columns = choose_columns(schema, options, source.uri)
@@ -38,21 +39,22 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
 
 
 def columns_of(file: pq.ParquetFile, names: Sequence[str]) -> Survey:
-    """What is known of these columns."""
+    """The named columns of a file, and their bounds as far as its statistics have them; no spans."""
     carried = pa.schema([file.schema_arrow.field(name) for name in names])
     return Survey((), carried, _bounds(file, carried))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
+    """Images of the chunk's rows; the other columns are read first, the images a few at a time."""
     (span,) = chunk.spans
     file = opened(storage, span.source, span.size or 0)
-    if span.images is None:  # planned whole, since it could not be read then
+    if span.images is None:  # it could not be read when it was planned
         span = replace(span, begin=0, end=file.metadata.num_rows)
     columns = choose_columns(file.schema_arrow, options, span.source)
     groups, skipped = _groups_of(file.metadata, span)
     count = span.end - span.begin
     names = columns.carried(file.schema_arrow)
-    # of a struct of bytes and path, the path alone: the bytes come later, a few at a time
+    # of a struct of bytes and path only the path is read here
     path = [f"{columns.image}.path"] if columns.has_path else [columns.image] if columns.is_uri else []
     with faults_named(span.source):
         table = file.read_row_groups(groups, columns=[*names, *path]).slice(skipped, count)
@@ -69,12 +71,14 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
 
 
 def opened(storage: Storage, uri: str, size: int) -> pq.ParquetFile:
+    """A Parquet file of a storage; page checksums are verified. Raises FetchFailed when it is none."""
     with faults_named(uri):
         return pq.ParquetFile(RangeFile(storage, uri, size), pre_buffer=True, page_checksum_verification=True)
 
 
 @contextmanager
 def faults_named(uri: str) -> Iterator[None]:
+    """Raises FetchFailed, which names the file, in place of Arrow's errors inside the block."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -82,7 +86,7 @@ def faults_named(uri: str) -> Iterator[None]:
 
 
 def _bounds(file: pq.ParquetFile, schema: pa.Schema) -> dict[str, Bounds]:
-    """Smallest and largest of 0 and the 64-bit integers and times in each column whose statistics say so."""
+    """Column -> smallest and largest of 0 and its 64-bit integers or times, where the statistics have them."""
     found: dict[str, Bounds | None] = {field.name: (0, 0) for field in schema if has_bounds(field.type)}
     for index in range(len(file.schema) if found else 0):
         leaf = file.schema.column(index)
@@ -112,6 +116,7 @@ def _bounds_of_leaf(metadata: pq.FileMetaData, index: int, is_unsigned: bool) ->
 
 
 def _row_ranges(metadata: pq.FileMetaData, options: ReadOptions) -> Iterator[tuple[int, int]]:
+    """Begin and end of each span: at most chunk_images rows and chunk_bytes bytes, cut at row groups if possible."""
     begin = end = 0
     size = 0
     for index in range(metadata.num_row_groups):
@@ -132,13 +137,13 @@ def _row_ranges(metadata: pq.FileMetaData, options: ReadOptions) -> Iterator[tup
 
 
 def _cut_evenly(begin: int, end: int, pieces: int) -> Iterator[tuple[int, int]]:
-    """At most so many ranges, none of them empty."""
+    """A range of rows in at most so many pieces, none of them empty."""
     edges = sorted({begin + (end - begin) * i // pieces for i in range(pieces + 1)})
     yield from pairwise(edges)
 
 
 def _groups_of(metadata: pq.FileMetaData, span: Span) -> tuple[list[int], int]:
-    """Row groups that overlap the span, and how many rows of the first lie before it."""
+    """Row groups that overlap the span, and the number of rows of the first that lie before it."""
     groups: list[int] = []
     first_row = skipped = 0
     for index in range(metadata.num_row_groups):

@@ -1,7 +1,7 @@
-"""Rows of a table -> images: what Parquet, Arrow and lists have in common.
+"""Rows of a table -> images and keys: what the readers of Parquet, Arrow and lists share.
 
-The image of a row is its bytes, a Hugging Face struct `{bytes, path}`, or a URI. A relative path is relative to the
-folder of the table's file.
+The image of a row is bytes, a Hugging Face struct `{bytes, path}`, or a URI. A relative path begins at the folder of
+the table's file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.storage import Storage, canonical, join
 
 URI_NAMES = ("uri", "url", "image", "image_uri", "image_url", "image_path", "file_name", "path")
-"""Text columns that are taken for the image's URI when no flag names one, in any case; the first that is there."""
+"""Names, in any case, of text columns that may hold the image's URI when no flag names one; the first found counts."""
 
 
 class NoImageColumn(CallerError):
-    """A table in which no column can be the image, and none was named."""
+    """Raised for a table in which no column can be the image, and no flag names one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column is what."""
+    """Which columns of a table hold the image and the key."""
 
     image: str
     is_uri: bool
@@ -43,11 +43,16 @@ class Columns:
     reading: int
 
     def carried(self, schema: pa.Schema) -> list[str]:
+        """Names of all columns but the image."""
         return [name for name in schema.names if name != self.image]
 
 
 def choose_columns(schema: pa.Schema, options: ReadOptions, uri: str) -> Columns:
-    """Raises CallerError for a column that was named and is not there or of no use, NoImageColumn if none fits."""
+    """The columns that the flags name, or that hold images by their types and names.
+
+    Raises CallerError for a named column that is absent or of another type, for two columns of one name, and where
+    several can be the image; NoImageColumn where none can.
+    """
     doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if doubled:
         shown = ", ".join(map(repr, doubled))
@@ -73,7 +78,7 @@ def _check_key(field: pa.Field, uri: str) -> None:
 
 
 def _seen(kind: pa.DataType, reading: int) -> pa.DataType:
-    """What a column stands for, whatever its encoding; the first reading knows dictionaries of text alone."""
+    """The type of a column's values, whatever its encoding; reading 1 decodes dictionaries of text alone."""
     if reading > 1:
         return unwrapped(kind)
     is_text_by_codes = pa.types.is_dictionary(kind) and _is_text(kind.value_type)
@@ -119,13 +124,13 @@ def _image_column(schema: pa.Schema, options: ReadOptions, uri: str) -> tuple[st
 
 
 def holds_images(schema: pa.Schema, options: ReadOptions) -> bool:
-    """Whether a table has images themselves in it, and not only what names them."""
+    """Whether a table has a column of encoded images, and not of URIs alone."""
     kinds = [_seen(field.type, options.reading) for field in schema]
     return any(_is_bytes(kind) or _is_image_struct(kind, options.reading) for kind in kinds)
 
 
 def paths_of(table: pa.Table, columns: Columns) -> pa.ChunkedArray | None:
-    """URIs, or the paths beside the bytes, as strings; None where the image column is bytes alone."""
+    """The URIs, or the paths beside the bytes, as text; None where the image column has bytes alone."""
     if columns.is_uri:
         return converted(table.column(columns.image), pa.string())
     return converted(pc.struct_field(table.column(columns.image), "path"), pa.string()) if columns.has_path else None
@@ -134,9 +139,9 @@ def paths_of(table: pa.Table, columns: Columns) -> pa.ChunkedArray | None:
 def keys_of(
     table: pa.Table, columns: Columns, paths: pa.ChunkedArray | None, positions: Iterable[int]
 ) -> tuple[str, ...]:
-    """The id column if one was named, else the path or URI, else the row's position in its source: what there is.
+    """Key of each row: its id if an id column is named, else its path or URI, else its position in the source.
 
-    A data URI, which is the image and no name, counts as one in the first reading alone.
+    A data URI is no key, since it is the image itself; in reading 1 it is one.
     """
     sources = [] if columns.key is None else [values_of(table.column(columns.key))]
     if paths is not None:
@@ -152,14 +157,14 @@ def keys_of(
 
 
 def _is_there(value: Any, reading: int) -> bool:
-    """Whether a row has an id or path; empty text and NaN, as pandas writes what is missing, are none."""
+    """Whether a value is an id or path; empty text and NaN, which pandas writes for missing values, are none."""
     return value is not None and (reading == 1 or (value != "" and value == value))
 
 
 def images_from_bytes(
     storage: Storage, span: Span, batches: Iterable[pa.Array], ordinals: Sequence[int], limits: ImageLimits
 ) -> Iterator[Encoded]:
-    """Images of these ordinals, from the batches of an image column of which the first row is `span.begin`."""
+    """Images with these ordinals; batches: of the image column, from row `span.begin` on."""
     wanted = frozenset(ordinals)
     for ordinal, scalar in enumerate(chain.from_iterable(batches)):
         if ordinal in wanted:
@@ -169,7 +174,7 @@ def images_from_bytes(
 def images_from_uris(
     storage: Storage, table: str, uris: Sequence[str | None], ordinals: Sequence[int], limits: ImageLimits
 ) -> Iterator[Encoded]:
-    """One image per ordinal, from its URI; a null is `missing`."""
+    """Images with these ordinals, fetched from their URIs; one without a URI is a rejection, `missing`."""
     resolved = [None if (uri := uris[ordinal]) is None else resolve(uri, table) for ordinal in ordinals]
     fetched = fetch_all(storage, ((uri, None) for uri in resolved if uri is not None), limits)
     for uri in resolved:
@@ -180,7 +185,7 @@ def images_from_uris(
 
 
 def resolve(uri: str, table: str) -> str:
-    """An absolute URI or path, canonical; a relative one from the folder of the table's file."""
+    """The canonical form of a URI or path; a relative one begins at the folder of the table's file."""
     uri = canonical(uri)
     if "://" in uri or uri.startswith("/") or is_inline(uri):
         return uri
@@ -201,7 +206,7 @@ def _from_scalar(storage: Storage, span: Span, row: int, scalar: pa.Scalar, limi
 
 
 def _seen_scalar(scalar: pa.Scalar) -> pa.Scalar:
-    """The value itself, of a code, a run or an extension."""
+    """The value behind a dictionary code, a run or an extension."""
     while isinstance(scalar, pa.DictionaryScalar | pa.RunEndEncodedScalar | pa.ExtensionScalar):
         if not scalar.is_valid:
             return pa.scalar(None)
@@ -223,6 +228,6 @@ def _is_image_struct(kind: pa.DataType, reading: int) -> bool:
 
 
 def _is_text_field(name: str, kind: pa.DataType, reading: int) -> bool:
-    """Whether it is a struct with text of that name."""
+    """Whether a type is a struct with a text field of that name."""
     is_struct = pa.types.is_struct(kind)
     return is_struct and any(field.name == name and _is_text(_seen(field.type, reading)) for field in kind)

@@ -1,7 +1,7 @@
-"""A tar -> its members and where their bytes lie; damage costs only what cannot be read.
+"""A tar -> its members and the offsets of their bytes; damage costs only the members that it hits.
 
-The walk is done here and not by `tarfile`, which ends without a word at a header that it cannot read. Behind damage the
-next whole header is looked for, block by block.
+`tarfile` is not used for this: it stops without an error at a header that it cannot read. Here the next whole header is
+searched for behind damage, block by block.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import BinaryIO
 BLOCK = tarfile.BLOCKSIZE
 
 MAX_EXTENSION_BYTES = 2**20
-"""Of a long name or of keywords that pax keeps for a member: names have 4096 bytes, extended attributes 64 KiB."""
+"""Largest extended header of a member (GNU long name, pax records): names have 4096 bytes, attributes 64 KiB."""
 MAX_DIGITS = 20
+"""Digits of the length of a pax record."""
 
 LINKS_FOLLOWED = 8
-"""Links to links, before a circle is assumed."""
+"""Links from link to link that are followed before a circle is assumed."""
 
 _WITH_DATA = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
@@ -31,40 +32,44 @@ _LONG = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a tar, or a link to one; offsets count from the beginning of what was scanned."""
+    """A file in a tar, or a link to one; offsets count from the first byte that was scanned."""
 
     name: str
     header: int
-    """First byte of all that belongs to it, headers with its long name included."""
+    """Offset of its first header, which may hold a long name."""
     offset: int
     size: int
     link: str | None = None
-    """Name of the member whose bytes it stands for."""
+    """Name of the member that it points to."""
     is_sparse: bool = False
     """Its bytes are not stored in one piece."""
 
     @property
     def end(self) -> int:
+        """Offset behind its last byte."""
         return self.offset + self.size
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
+    """A place in a tar that cannot be read, and what is wrong there."""
+
     offset: int
     what: str
 
 
 def scan(file: BinaryIO, size: int, has_end: bool = True) -> tuple[list[Member], list[Damage]]:
-    """All that `walk` finds: members, and what could not be read."""
+    """The members and the damage that `walk` finds."""
     found = list(walk(file, size, has_end))
     return [item for item in found if isinstance(item, Member)], [item for item in found if isinstance(item, Damage)]
 
 
 def walk(file: BinaryIO, size: int, has_end: bool = True) -> Iterator[Member | Damage]:
-    """Files and links in order, and what could not be read. Archives that were concatenated are read on.
+    """Files and links of a tar in order, and damage among them; archives that were concatenated count as one.
 
-    A member whose bytes are cut is the last; its `end` then lies beyond `size`.
-    has_end: what is walked reaches to the tar's end, so there should be an end-of-archive mark.
+    Where a member's bytes are cut off it is the last, and its `end` lies beyond `size`.
+    has_end: the bytes reach to the tar's end, so an absent end-of-archive mark is damage. Nothing is raised: damage is
+    yielded.
     """
     is_damaged = size == 0 and has_end
     if is_damaged:
@@ -115,7 +120,7 @@ def walk(file: BinaryIO, size: int, has_end: bool = True) -> Iterator[Member | D
 
 
 def follow_links(members: Sequence[Member], among: Sequence[Member]) -> list[Member]:
-    """The members, links with the place of the bytes that they stand for; a link to nothing stays one."""
+    """The members, each link with the offset and size of what it points to; a link to nothing stays a link."""
     by_name = {posixpath.normpath(member.name): member for member in among}
     followed = []
     for member in members:
@@ -131,7 +136,7 @@ def follow_links(members: Sequence[Member], among: Sequence[Member]) -> list[Mem
 
 
 def _header(block: bytes, is_lost: bool) -> tarfile.TarInfo | None:
-    """None where the block is no header. After damage only one with the mark of a modern tar is trusted."""
+    """The header in a block, None where it is none. is_lost: after damage only a header marked `ustar` is trusted."""
     if is_lost and block[257:262] != b"ustar":
         return None
     try:
@@ -142,7 +147,7 @@ def _header(block: bytes, is_lost: bool) -> tarfile.TarInfo | None:
 
 
 def _extension(kind: bytes, data: bytes) -> dict[str, bytes]:
-    """What a header says of the member behind it: keywords of pax. Raises ValueError where it makes no sense."""
+    """Pax keyword -> value, from the extended header of the next member. Raises ValueError where it is malformed."""
     if kind in _LONG:
         return {_LONG[kind]: data.partition(b"\0")[0]}
     found = {}
@@ -175,7 +180,7 @@ def _member(header: tarfile.TarInfo, extended: Mapping[str, bytes], begin: int, 
 
 
 def _sparse_map_blocks(file: BinaryIO, kind: bytes, block: bytes, offset: int, size: int) -> int:
-    """Blocks of further map between an old GNU sparse header and its data."""
+    """Number of blocks of the sparse map between an old GNU sparse header and its data."""
     if kind != tarfile.GNUTYPE_SPARSE or not block[482]:
         return 0
     count = 1
@@ -185,7 +190,7 @@ def _sparse_map_blocks(file: BinaryIO, kind: bytes, block: bytes, offset: int, s
 
 
 def _text(name: str | bytes | None) -> str:
-    """The name with bytes that are no UTF-8 written as \\xNN, since tables hold UTF-8."""
+    """A name with bytes that are no UTF-8 as \\xNN, since tables hold UTF-8."""
     raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name or b""
     return raw.decode("utf-8", "backslashreplace")
 
@@ -196,7 +201,7 @@ def _read(file: BinaryIO, begin: int, end: int) -> bytes:
 
 
 def _next_content(file: BinaryIO, position: int, size: int) -> int:
-    """Where the next block that is not all zeros begins, or `size`."""
+    """Offset of the next block that is not all zeros, or `size`."""
     while position < size:
         block = _read(file, position, min(position + 2**16, size))
         found = re.search(rb"[^\0]", block)

@@ -1,9 +1,8 @@
-"""WebDataset tars -> images with their sidecars; damage costs only what cannot be read.
+"""WebDataset tars -> images with their sidecars; damage costs only the members that it hits.
 
-A member is an image by its extension, whatever it is (several images may share a stem); a link is the member that it
-points to. The sidecars `<stem>.json` and `<stem>.txt`, before or after the image, are carried as text. Files of one
-stem that lie side by side are a sample, as WebDataset groups them; a tar is cut between samples. In reading 1 all files
-of one stem in a chunk belong together.
+A member with an image's extension is an image; several may share a stem. A link is the member that it points to. The
+sidecars `<stem>.json` and `<stem>.txt`, before or after the image, are carried as text. Neighbouring files of one stem
+are a sample, as in WebDataset; a tar is cut between samples. In reading 1 all files of one stem in a chunk are one.
 """
 
 from __future__ import annotations
@@ -32,12 +31,14 @@ from iqa_core.storage.range_file import RangeFile
 from iqa_core.storage.storage import FetchFailed, Storage, is_local
 
 SAMPLE_BYTES = 2**20
-"""Read of a remote tar to estimate how many images it holds; an index costs a request per member or block."""
+"""Bytes of a remote tar from which its number of images is estimated; an index costs a request per member or block."""
 
 SIDECARS = ("json", "txt")
+"""Endings of the members that are carried as text; also the names of their columns."""
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:
+    """Spans and columns. A local tar is walked; a remote one only if it is to be cut, or `exact` asks for its count."""
     schema = pa.schema(
         [(name, pa.string()) for name in SIDECARS] + [(name, TYPE_NAMES[kind]) for name, kind in options.carry.items()]
     )
@@ -56,6 +57,7 @@ def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) 
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
+    """Images of the chunk's span, which is read whole. Raises FetchFailed when damage leaves none of a tar."""
     (span,) = chunk.spans
     tar = _open(storage, span)
     images = [member for member in tar.members if is_image_name(member.name)]
@@ -75,14 +77,14 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
 
 
 def image_names(storage: Storage, source: Source, size: int) -> list[str]:
-    """Of the images in the first bytes of a tar; for one read of these where it is remote."""
+    """Names of the images in the first `size` bytes of a tar; one read where it is remote."""
     file = _file(storage, source.uri, size) if is_local(source.uri) else io.BytesIO(storage.read(source.uri, 0, size))
     members, _ = scan(file, size)
     return [member.name for member in members if is_image_name(member.name)]
 
 
 def beside_sidecars(names: Sequence[str], options: ReadOptions) -> list[str]:
-    """Columns of the table that describes a tar: `input_<name>` where its sidecars have one of that name."""
+    """Columns of a table that describes a tar, `input_<name>` where a sidecar's column has that name."""
     return [f"input_{name}" if name in SIDECARS or name in options.carry else name for name in names]
 
 
@@ -94,10 +96,11 @@ class _Tar:
     span: Span
     data: memoryview
     members: Sequence[Member]
-    """Links followed, where they lead to something."""
+    """Its members; links are followed where they point to one."""
     damage: str | None
 
     def image(self, member: Member) -> Encoded:
+        """A member with its bytes, or why there are none."""
         if member.link is not None:
             return Encoded(self.span.source, Rejection(Reason.MISSING, "a link to what is not in the tar"))
         return Encoded(
@@ -105,7 +108,7 @@ class _Tar:
         )
 
     def content(self, member: Member) -> memoryview | Rejection:
-        """The member's bytes; only what a link points to may lie outside of the span."""
+        """A member's bytes; those of a link's target may lie outside the span, and are read then."""
         if member.is_sparse:
             return Rejection(Reason.UNSUPPORTED_FORMAT, "the tar holds it as a sparse file")
         begin, end = self.span.begin + member.offset, self.span.begin + member.end
@@ -141,23 +144,22 @@ def _damage_text(span: Span, damage: Sequence[Damage]) -> str | None:
 
 
 def _stem(member: Member) -> str:
-    """Path up to the first dot of the file name: what WebDataset groups by."""
+    """Path up to the first dot of the file name, by which WebDataset groups."""
     folder, _, name = member.name.rpartition("/")
     return f"{folder}/{name.split('.', 1)[0]}"
 
 
 def _ending(member: Member) -> str:
-    """What is behind the first dot of the file name, in lower case; empty where it begins with that or has none."""
+    """Lower-case text behind the first dot of the file name; empty where there is no dot or nothing before it."""
     stem, _, ending = member.name.rpartition("/")[2].partition(".")
     return ending.lower() if stem else ""
 
 
 def _samples(members: Iterable[Member], reading: int) -> Iterator[tuple[int | str, Member]]:
-    """Each member with the sample that it lies in.
+    """Each member with its sample: a number, in reading 1 the stem.
 
-    A stem that returns after another one is a new sample, and so is one of which an ending returns: where tars were
-    joined, the last stem of one may be the first of the next. A member without stem or ending (`._1.jpg`, which macOS
-    lays between) ends no sample.
+    A new sample begins where the stem changes, and where an ending returns: in concatenated tars the last stem of one
+    may be the first of the next. A member without stem or ending (`._1.jpg`, which macOS adds) ends no sample.
     """
     number, stem, endings = 0, None, set[str]()
     for member in members:
@@ -172,7 +174,7 @@ def _samples(members: Iterable[Member], reading: int) -> Iterator[tuple[int | st
 
 
 def _is_worth_cutting(storage: Storage, source: Source, size: int, options: ReadOptions) -> bool:
-    """Whether the tar is over the byte bound, or a sample of its beginning promises half more images than a chunk's."""
+    """Whether a tar is larger than a chunk, or holds half more images than one, estimated from its first bytes."""
     if size > options.chunk_bytes:
         return True
     sample = min(size, SAMPLE_BYTES)
@@ -182,9 +184,9 @@ def _is_worth_cutting(storage: Storage, source: Source, size: int, options: Read
 
 
 def _members(found: Iterable[Member | Damage], damage: list[Damage], names: array[int]) -> Iterator[Member]:
-    """The members as they pass by, damage put aside: the index of a tar of millions is never held.
+    """The members as a stream, since the index of a tar of millions would fill the memory.
 
-    names: gets a hash, 8 bytes, of each image's name.
+    damage: gets the damage among them. names: gets a hash (8 bytes) of each image's name.
     """
     for item in found:
         if isinstance(item, Member):
@@ -196,7 +198,7 @@ def _members(found: Iterable[Member | Damage], damage: list[Damage], names: arra
 
 
 def _numbered(spans: Sequence[Span], names: array[int]) -> Iterator[Span]:
-    """Spans of one tar; those that repeat a name of the tar say so, since their reader sees nothing else of it."""
+    """The spans of one tar, with `occurrences` where a name returns: a reader sees its own span alone."""
     numbers = _occurrences(np.asarray(names, np.int64))
     first = 0
     for span in spans:
@@ -207,7 +209,7 @@ def _numbered(spans: Sequence[Span], names: array[int]) -> Iterator[Span]:
 
 
 def _occurrences(names_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of its value there are up to each, itself included, shape (N,)."""
+    """For each value how often it has occurred so far, itself included, shape (N,)."""
     order = np.argsort(names_N, kind="stable")
     positions = np.arange(len(order))
     is_first = np.append(True, np.diff(names_N[order]) != 0)[: len(order)]
@@ -217,14 +219,16 @@ def _occurrences(names_N: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _keys(images: Sequence[Member], numbers: Sequence[int] | None, reading: int) -> tuple[str, ...]:
-    """Names of the members; a second and later one of a name in a tar has `#2`, `#3` behind it.
+    """Keys of the images: their names; the second image of a name in a tar has `#2` behind it, and so on.
 
-    numbers: of each in the whole tar, where the plan has them; else the span holds all of their names.
+    numbers: occurrences in the whole tar, where the plan has them; None where the span alone tells.
     """
     names = [member.name for member in images]
     if reading == 1:
         return tuple(names)
-    if numbers is None or len(numbers) != len(names):  # of another length: replaced since, which `open_chunk` says
+    if numbers is None or len(numbers) != len(
+        names
+    ):  # another length: the tar was replaced, which `open_chunk` reports
         seen: Counter[str] = Counter()
         numbers = []
         for name in names:
@@ -235,7 +239,7 @@ def _keys(images: Sequence[Member], numbers: Sequence[int] | None, reading: int)
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Members side by side that fit into one chunk, or a single sample."""
+    """Consecutive samples that fit into one chunk, at least one."""
 
     begin: int
     end: int
@@ -243,7 +247,7 @@ class _Run:
 
 
 def _runs(members: Iterator[Member], options: ReadOptions) -> Iterator[_Run]:
-    """Whole samples, as many as a chunk holds: at most chunk_images images and chunk_bytes bytes."""
+    """Runs of whole samples, each of at most chunk_images images and chunk_bytes bytes, or of a single sample."""
     run: _Run | None = None
     for _, group in groupby(_samples(members, options.reading), key=lambda pair: pair[0]):
         files = [member for _, member in group]
@@ -260,9 +264,9 @@ def _runs(members: Iterator[Member], options: ReadOptions) -> Iterator[_Run]:
 
 
 def _cut(source: Source, size: int, runs: Sequence[_Run], damage: Sequence[Damage]) -> Iterator[Span]:
-    """Spans that together hold all images, one per run that has any.
+    """Spans that together hold all images and all damage, one per run that has any.
 
-    What lies between them holds no images. Garbage is read no further than to see that it is there.
+    A span ends at the first block of damage behind its run: the garbage behind that is not read.
     """
     edges = [0, *(run.begin for run in runs[1:]), size]
     for run, (begin, edge) in zip(runs, pairwise(edges), strict=False):
@@ -273,7 +277,7 @@ def _cut(source: Source, size: int, runs: Sequence[_Run], damage: Sequence[Damag
 
 
 def _sidecars(tar: _Tar, options: ReadOptions) -> pa.Table:
-    """Columns of the images in the tar's members, in their order."""
+    """Sidecar columns, one row per image, in the images' order."""
     texts: dict[int | str, dict[str, str]] = {}
     samples: list[int | str | None] = []
     for sample, member in _samples(tar.members, options.reading):
@@ -294,13 +298,13 @@ def _sidecars(tar: _Tar, options: ReadOptions) -> pa.Table:
 
 
 def _text(data: bytes) -> str:
-    """A sidecar's text, without a byte order mark; UTF-8, or UTF-16 where the mark says so."""
+    """A sidecar's text without byte order mark: UTF-8, or UTF-16 where the mark says so."""
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     return data.decode(encoding, errors="replace")
 
 
 def _json_object(text: str | None) -> Mapping[str, object]:
-    """The sidecar's fields; none where it is no JSON object (its text is carried all the same)."""
+    """Fields of a JSON sidecar; none where it is no JSON object. Its text is carried in any case."""
     try:
         parsed = json.loads(text) if text is not None else {}
     except (ValueError, RecursionError):

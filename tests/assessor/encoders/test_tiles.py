@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.encoders.tiles import TileEncoder
-from iqa_core.assessor.model.prefix_sharing import PlainWay
+from iqa_core.assessor.model.prefix_sharing import SeparatePrompts
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import TilingPreparer, make_preparer
 from iqa_core.assessor.prompts.chat import build_prompt
@@ -67,8 +67,10 @@ def test_visual_tokens_are_known_beforehand(both: tuple[TilingPreparer, Any, Enc
     assert len(text) == 1, "what is left is the same for every image"
 
 
-def test_scores_are_the_same_by_either_way(both: tuple[TilingPreparer, Any, EncodedBatch, EncodedBatch]) -> None:
+def test_scores_are_those_of_the_processors_own_inputs(
+    both: tuple[TilingPreparer, Any, EncodedBatch, EncodedBatch],
+) -> None:
     """Probabilities over the vocabulary, in one batch of images cut into different numbers of tiles."""
     _, model, ours, theirs = both
-    found, expected = (PlainWay(model).logits(batch).softmax(-1) for batch in (ours, theirs))
+    found, expected = (SeparatePrompts(model).logits(batch).softmax(-1) for batch in (ours, theirs))
     np.testing.assert_allclose(found, expected, atol=1e-5)

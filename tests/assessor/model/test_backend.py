@@ -1,4 +1,4 @@
-"""The backend against the plain way: transformers' own forward, one image and one prompt at a time."""
+"""The backend against transformers' own forward, one image and one prompt at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
-from iqa_core.assessor.model.prefix_sharing import CachedWay, PackedWay, PlainWay, Way
+from iqa_core.assessor.model.prefix_sharing import PackedSequences, PrefixCaching, SeparatePrompts, Strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
@@ -58,7 +58,7 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
 @pytest.mark.parametrize("name", [*FAMILIES, "paligemma"])
 def test_levels_are_those_of_the_models_own_forward(name: str, request: pytest.FixtureRequest) -> None:
-    """Images of four sizes in one batch. The plain way also resizes by itself, from the decoder's pixels."""
+    """Images of four sizes in one batch. The plain forward also resizes by itself, from the decoder's pixels."""
     folder: Path = request.getfixturevalue(name)
     assessor = open_assessor(folder)
     logits_NKL = assessor.level_logits([assessor.preparer.prepare(image) for image in IMAGES])
@@ -147,23 +147,25 @@ def test_bfloat16_moves_little_in_company(qwen: Path) -> None:
     assert np.quantile(apart, 0.99) <= 0.02
 
 
-@pytest.mark.parametrize("way", [PackedWay, CachedWay, PlainWay])
-def test_a_mix_of_sizes_wastes_little_padding(way: type[Way], qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strategy", [PackedSequences, PrefixCaching, SeparatePrompts])
+def test_a_mix_of_sizes_wastes_little_padding(
+    strategy: type[Strategy], qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From one side to eight times as much, as from 256 x 256 to four megapixels."""
 
-    def choose(model: Any, encoder: Encoder, *_: object) -> Way:
-        chosen = way.of(model, encoder)
+    def choose(model: Any, encoder: Encoder, *_: object) -> Strategy:
+        chosen = strategy.of(model, encoder)
         assert chosen is not None
         return chosen
 
-    monkeypatch.setattr("iqa_core.assessor.model.backend.choose_way", choose)
+    monkeypatch.setattr("iqa_core.assessor.model.backend.choose_strategy", choose)
     assessor = open_assessor(qwen)
     sides = np.exp(np.random.default_rng(0).uniform(np.log(48), np.log(384), (40, 2))).astype(int)
     prepared = [assessor.preparer.prepare(image) for image in make_images(*[(h, w) for h, w in sides.tolist()])]
     assessor._batch_tokens = 100_000
     assessor.assess(prepared)
     assert assessor.tokens.real > 1000
-    assert assessor.tokens.waste <= (0.05 if assessor._way.pads else 0)
+    assert assessor.tokens.waste <= (0.05 if assessor._strategy.pads else 0)
 
 
 @pytest.mark.parametrize("name", ["llava", "idefics"])

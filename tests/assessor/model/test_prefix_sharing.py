@@ -1,4 +1,4 @@
-"""The ways to share a prefix, and which model gets which."""
+"""Strategies that share a prefix, and which model gets which."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from transformers import AutoModelForImageTextToText
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.model.backend import make_encoder
 from iqa_core.assessor.model.level_head import LevelHead
-from iqa_core.assessor.model.prefix_sharing import CachedWay, PackedWay, PlainWay, TokenCount, Way, choose_way
+from iqa_core.assessor.model.prefix_sharing import (
+    PackedSequences,
+    PrefixCaching,
+    SeparatePrompts,
+    Strategy,
+    TokenCount,
+    choose_strategy,
+)
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import make_preparer
 from iqa_core.assessor.prompts.chat import build_prompt
@@ -46,15 +53,16 @@ def test_the_cached_way_is_the_plain_one(name: str, request: pytest.FixtureReque
     """Images of different lengths in one batch; positions with three axes, and windows, go on behind the padding."""
     model, encoder, images = parts(request.getfixturevalue(name))
     batch = encoder(images)
-    expected = PlainWay(model).logits(batch).softmax(-1)
-    torch.testing.assert_close(CachedWay(model).logits(batch).softmax(-1), expected, atol=1e-5, rtol=0)
+    expected = SeparatePrompts(model).logits(batch).softmax(-1)
+    torch.testing.assert_close(PrefixCaching(model).logits(batch).softmax(-1), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
-    ("name", "way"), [("qwen", CachedWay), ("idefics", CachedWay), ("gemma3", CachedWay), ("internvl", PackedWay)]
+    ("name", "strategy"),
+    [("qwen", PrefixCaching), ("idefics", PrefixCaching), ("gemma3", PrefixCaching), ("internvl", PackedSequences)],
 )
 def test_images_whose_prompts_end_at_unlike_lengths_share_a_batch(
-    name: str, way: type[Way], request: pytest.FixtureRequest
+    name: str, strategy: type[Strategy], request: pytest.FixtureRequest
 ) -> None:
     """As from a tokenizer that joins an image's last token with what follows, at some sizes and not at others."""
     model, encoder, images = parts(request.getfixturevalue(name))
@@ -66,20 +74,21 @@ def test_images_whose_prompts_end_at_unlike_lengths_share_a_batch(
         for i, prompt in enumerate(batch.prompts)
     )
     unlike = replace(batch, prompts=prompts)
-    expected = PlainWay(model).logits(unlike).softmax(-1)
-    chosen = way.of(model, encoder)
+    expected = SeparatePrompts(model).logits(unlike).softmax(-1)
+    chosen = strategy.of(model, encoder)
     assert chosen is not None
     torch.testing.assert_close(chosen.logits(unlike).softmax(-1), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
-    ("name", "way"), [("qwen", PackedWay), ("llava", PackedWay), ("gemma3", CachedWay), ("idefics", PackedWay)]
+    ("name", "strategy"),
+    [("qwen", PackedSequences), ("llava", PackedSequences), ("gemma3", PrefixCaching), ("idefics", PackedSequences)],
 )
 def test_a_model_gets_the_fastest_way_that_fits(
-    name: str, way: type, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+    name: str, strategy: type, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, encoder, images = parts(request.getfixturevalue(name))
-    assert type(choose_way(model, encoder, images, 1e-4)) is way
+    assert type(choose_strategy(model, encoder, images, 1e-4)) is strategy
     assert caplog.messages == []
 
 
@@ -87,7 +96,7 @@ def test_a_model_gets_the_fastest_way_that_fits(
 def test_a_model_that_looks_back_is_noticed_and_said(paligemma: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, encoder, images = parts(paligemma)
     with caplog.at_level(logging.WARNING):
-        assert type(choose_way(model, encoder, images, 1e-4)) is PlainWay
+        assert type(choose_strategy(model, encoder, images, 1e-4)) is SeparatePrompts
     assert len(caplog.messages) == 1
     assert "one forward per prompt" in caplog.messages[0]
 
@@ -100,26 +109,26 @@ def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
     batch = encoder(images)
     for layer in model.get_decoder().layers:
         layer.mlp.register_forward_hook(lambda _module, _args, output: 0.5 * output)
-    expected = PlainWay(model).logits(batch)
-    way = choose_way(model, encoder, images, 1e-4)
-    assert type(way) is CachedWay
-    assert "PackedWay does not fit" in caplog.text
-    torch.testing.assert_close(way.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
+    expected = SeparatePrompts(model).logits(batch)
+    strategy = choose_strategy(model, encoder, images, 1e-4)
+    assert type(strategy) is PrefixCaching
+    assert "PackedSequences does not fit" in caplog.text
+    torch.testing.assert_close(strategy.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
 
 
-def padding_of(way: Any, encoder: Any, images: Sequence[Any]) -> TokenCount:
-    way.logits(encoder(images))
-    count: TokenCount = way.count
+def padding_of(strategy: Any, encoder: Any, images: Sequence[Any]) -> TokenCount:
+    strategy.logits(encoder(images))
+    count: TokenCount = strategy.count
     return count
 
 
 def test_padding_is_counted_where_there_is_some(qwen: Path) -> None:
     model, encoder, images = parts(qwen)
-    plain = padding_of(PlainWay(model), encoder, images)
+    plain = padding_of(SeparatePrompts(model), encoder, images)
     tokens = encoder(images).prompts
     longest = max(len(prompt.prefix) for prompt in tokens)
     assert plain.padding == 4 * sum(longest - len(prompt.prefix) for prompt in tokens) > 0
-    assert padding_of(CachedWay(model), encoder, images).padding == plain.padding // 4
-    packed = padding_of(PackedWay(model, encoder), encoder, images)
+    assert padding_of(PrefixCaching(model), encoder, images).padding == plain.padding // 4
+    packed = padding_of(PackedSequences(model, encoder), encoder, images)
     assert packed == TokenCount(sum(len(p.prefix) + sum(map(len, p.suffixes)) for p in tokens), 0)
     np.testing.assert_allclose(TokenCount(95, 5).waste, 0.05)

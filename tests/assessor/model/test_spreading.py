@@ -13,7 +13,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 from iqa_core.assessor.fast.packed_decoder import PackedDecoder
 from iqa_core.assessor.fast.packing import PromptLengths, packing_of
 from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.prefix_sharing import CachedWay, PackedWay, PlainWay
+from iqa_core.assessor.model.prefix_sharing import PackedSequences, PrefixCaching, SeparatePrompts
 from iqa_core.assessor.model.spreading import bring_along, layer_places, spread
 from iqa_core.errors import CallerError
 from tests.assessor.model.test_prefix_sharing import parts
@@ -78,10 +78,10 @@ def test_a_packed_decoder_on_two_devices_brings_its_tensors_along() -> None:
 def test_a_model_spread_over_one_device_twice_says_the_same(qwen: Path) -> None:
     cpu = torch.device("cpu")
     model, encoder, images = parts(qwen)
-    expected = PlainWay(model).logits(encoder(images))
+    expected = SeparatePrompts(model).logits(encoder(images))
     model = spread(model, [cpu, cpu])
-    for way in (PlainWay, CachedWay, PackedWay):
-        made = way.of(model, encoder)
+    for strategy in (SeparatePrompts, PrefixCaching, PackedSequences):
+        made = strategy.of(model, encoder)
         assert made is not None
         torch.testing.assert_close(made.logits(encoder(images)), expected, atol=1e-5, rtol=0)
 

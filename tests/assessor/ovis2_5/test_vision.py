@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from iqa_core.assessor.ovis2_5.configuration import Ovis2_5VisionConfig
-from iqa_core.assessor.ovis2_5.vision import Places, VisionTower, VisualTokenizer
+from iqa_core.assessor.ovis2_5.vision import PatchLayout, VisionTower, VisualTokenizer
 from tests.assessor.ovis2_5 import naive
 
 GRIDS = [(4, 8), (10, 6), (8, 4), (4, 8), (2, 2)]
@@ -58,25 +58,25 @@ def test_windows_matter() -> None:
     assert (windowed - make_tower()(patches[0], grid_thws)).abs().max() > 0.01
 
 
-def test_places_are_in_block_order_for_all_images_at_once() -> None:
-    places = Places.of(torch.tensor([[1, *grid] for grid in GRIDS]))
-    found = list(zip(places.row_T.tolist(), places.column_T.tolist(), strict=True))
+def test_patches_are_in_block_order_for_all_images_at_once() -> None:
+    layout = PatchLayout.of(torch.tensor([[1, *grid] for grid in GRIDS]))
+    found = list(zip(layout.row_T.tolist(), layout.column_T.tolist(), strict=True))
     assert found == [place for grid in GRIDS for place in naive.block_order(grid)]
-    assert places.image_T.tolist() == [i for i, (h, w) in enumerate(GRIDS) for _ in range(h * w)]
+    assert layout.image_T.tolist() == [i for i, (h, w) in enumerate(GRIDS) for _ in range(h * w)]
 
 
 def test_a_table_in_its_own_size_is_not_changed() -> None:
     tower = make_tower()
-    places = Places.of(torch.tensor([[1, 4, 4], [1, 5 * 2, 5 * 2]]))
+    layout = PatchLayout.of(torch.tensor([[1, 4, 4], [1, 5 * 2, 5 * 2]]))
     with torch.inference_mode():
-        small, _ = tower.embeddings.positions(places).split([16, 100])
+        small, _ = tower.embeddings.positions(layout).split([16, 100])
     torch.testing.assert_close(small, naive.positions(tower.embeddings.position_embedding.weight.detach(), (4, 4)))
 
 
 @pytest.mark.parametrize(("grid", "message"), [([2, 4, 4], "one frame"), ([1, 3, 4], "even sides")])
 def test_video_and_odd_grids_are_refused(grid: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Places.of(torch.tensor([grid]))
+        PatchLayout.of(torch.tensor([grid]))
 
 
 def test_grids_that_do_not_fit_the_patches_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Sizes, grids and tiles against transformers' own image processors, and which settings are left to those."""
+"""Tiles against transformers' own image processors, and which settings are left to those."""
 
 from __future__ import annotations
 
@@ -14,16 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from transformers import SmolVLMImageProcessorPil
-from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
-from transformers.image_utils import SizeDict
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
-from transformers.models.idefics3.image_processing_pil_idefics3 import (
-    Idefics3ImageProcessorPil,
-    get_resize_output_image_size,
-)
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
-from transformers.models.ovis2.image_processing_pil_ovis2 import get_min_tile_covering_grid
 
+from iqa_core.assessor import families
 from iqa_core.assessor.checkpoint.files import read_json
 from iqa_core.assessor.preparing.preparers import (
     FullSizePreparer,
@@ -32,75 +24,17 @@ from iqa_core.assessor.preparing.preparers import (
     make_preparer,
     tiles_of,
 )
-from iqa_core.assessor.preparing.tiling import (
-    LongestEdge,
-    best_canvas,
-    closest_grid,
-    covering_grid,
-    fitted,
-    stacked,
-    tiling_of,
-    unstacked,
-)
+from iqa_core.assessor.preparing.tiling import stacked, unstacked
 from iqa_core.records import ImageHeader, ImageLimits
 from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import TILED, make_images
-
-SIDES = st.integers(1, 20_000)
-PINPOINTS = [(height, width) for height, width in LlavaOnevisionImageProcessorPil.image_grid_pinpoints]
 
 
 def preparer_of(folder: Path, max_pixels: int | None = None) -> ModelPreparer:
     return make_preparer(folder, load_rubric("interior-v2"), ImageLimits(), max_pixels)
 
 
-@given(SIDES, SIDES, st.sampled_from([(1, 12), (2, 6), (3, 2)]))
-def test_the_closest_grid_is_internvls(height: int, width: int, tiles: tuple[int, int]) -> None:
-    columns, rows = get_optimal_tiled_canvas((height, width), (448, 336), *tiles)
-    assert closest_grid((height, width), (448, 336), *tiles) == (rows, columns)
-
-
-def pixels_of(height: int, width: int) -> np.ndarray:
-    """Black ones that take no room, channels first."""
-    return np.broadcast_to(np.uint8(0), (3, height, width))
-
-
-def resize_to_nothing(image: np.ndarray, size: Any, resample: Any = None) -> np.ndarray:
-    """Idefics3's resize without the pixels. (Its get_number_of_image_patches counts otherwise than it cuts.)"""
-    if size.longest_edge:
-        return pixels_of(*get_resize_output_image_size(image, size.longest_edge))
-    return pixels_of(size.height, size.width)
-
-
-@given(SIDES, SIDES, st.integers(1, 12))
-def test_the_covering_grid_is_ovis2s(height: int, width: int, max_tiles: int) -> None:
-    columns, rows = get_min_tile_covering_grid((height, width), 448, max_tiles)
-    assert covering_grid((height, width), 448, max_tiles) == (rows, columns)
-
-
-@given(SIDES, SIDES)
-def test_the_canvas_is_llavas(height: int, width: int) -> None:
-    canvas = best_canvas((height, width), PINPOINTS)
-    assert canvas == select_best_resolution((height, width), PINPOINTS)
-    expected = get_patch_output_size(pixels_of(height, width), canvas, "channels_first")
-    assert fitted((height, width), canvas) == expected
-
-
-@given(SIDES, SIDES, st.sampled_from([(1456, 364), (2048, 512), (8000, 500)]))
-def test_the_grid_of_the_longest_edge_is_idefics3s(height: int, width: int, edges: tuple[int, int]) -> None:
-    longest, side = edges
-    processor = Idefics3ImageProcessorPil()
-    processor.resize = resize_to_nothing
-    scaled = processor.resize(pixels_of(height, width), SizeDict(longest_edge=longest))
-    whole = processor.resize_for_vision_encoder(scaled, side)
-    tiles, rows, columns = processor.split_images(whole, {"longest_edge": side})
-    plan = LongestEdge((side, side), 1, 64, longest, splits=True).plan(height, width)
-    assert plan.resizes == (scaled.shape[1:], whole.shape[1:])
-    assert plan.grid == (rows or 1, columns or 1)
-    assert plan.num_tiles == len(tiles)
-
-
-@given(st.integers(1, 3), SIDES, SIDES)
+@given(st.integers(1, 3), st.integers(1, 20_000), st.integers(1, 20_000))
 def test_tiles_travel_with_the_size_of_their_picture(count: int, height: int, width: int) -> None:
     tiles = np.random.default_rng(height).integers(0, 256, (count, 4, 3, 3), dtype=np.uint8)
     found, size = unstacked(stacked(tiles, (height, width)), (4, 3))
@@ -113,7 +47,7 @@ def test_tiles_travel_with_the_size_of_their_picture(count: int, height: int, wi
 def test_smolvlms_tiles_are_its_own_processors(size: tuple[int, int], splits: bool) -> None:
     settings = {"size": {"longest_edge": 96}, "max_image_size": {"longest_edge": 48}, "do_image_splitting": splits}
     processor = SmolVLMImageProcessorPil(**settings, do_rescale=False, do_normalize=False)
-    tiling = tiling_of({"model_type": "smolvlm"}, {}, processor.to_dict())
+    tiling = families.TILED["smolvlm"].tiling({}, processor.to_dict())
     assert tiling is not None
     [image] = make_images(size)
     theirs = processor(images=[Image.fromarray(image.pixels_HWC)], return_tensors="np")["pixel_values"][0]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iqa_core.assessor.encoders.ovis2_5 import Ovis2_5Encoder
+from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.rubrics import load_rubric
 from tests.assessor.ovis2_5.golden import Golden

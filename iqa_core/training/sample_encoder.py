@@ -1,6 +1,6 @@
-"""Samples -> what a model takes, and which of its tokens carry loss: those of the answer, and no others.
+"""Training samples -> a model's inputs, and which of their tokens carry loss: those of the answers alone.
 
-Answers stand at the end of their rows, and padding behind them, so that places are counted from a row's last token.
+An answer stands at the end of its row, with padding behind it, so places are counted from a row's last token.
 Shape suffixes: N samples, T tokens of the longest row, L levels.
 """
 
@@ -39,51 +39,54 @@ IGNORED = -100
 """The label of a token that carries no loss."""
 
 KNOWN_TEXTS = 4096
-"""Encoded texts that are kept: all of a rubric's, but not each of those with words left out."""
+"""Encoded texts that are kept: enough for all wordings of a rubric, not for each one with words left out."""
 
 KEPT_PICTURE_BYTES = 256 * 2**20
-"""Of decoded pictures, per worker: each stands in a sample per dimension, and in every epoch."""
+"""Bytes of pictures that a worker keeps: each occurs in a sample per dimension, and in every epoch."""
 
 PIXEL_TOLERANCE = 1e-5
-"""Between a checkpoint's own processor and what is done in its place."""
+"""Largest difference of `PatchedRows` from the checkpoint's own processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """Question and answer of a sample, as text and as places counted from the row's end."""
+    """Question and answer of a sample, as text and as tokens."""
 
     text: str
     """Chat markup with the image's placeholder, the answer, and the end of the turn."""
     ids: tuple[int, ...]
-    """Of the text, in which one placeholder stands for all visual tokens."""
+    """Token ids of the text, in which one placeholder stands for all visual tokens."""
     answer_ids: tuple[int, ...]
-    """The last tokens of the row; these carry loss."""
+    """Token ids of answer and end of the turn, which carry loss; they are the last of the row."""
     level_at: int | None
-    """Which of them is the level token."""
+    """Index of the level token in them."""
     level_ids: tuple[int, ...] | None
-    """Tokens that could stand there, worst to best."""
+    """Token ids of the level words, worst to best."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one forward pass."""
+    """The samples of one forward pass, as tensors."""
 
     inputs: dict[str, Any]
     """Arguments of the model's forward."""
     labels_NT: torch.Tensor
-    """The token itself where it carries cross-entropy, else IGNORED; the level token has a loss of its own."""
+    """Token ids where cross-entropy applies, else IGNORED; level tokens are IGNORED, as their loss is another."""
     level_rows: torch.Tensor
-    """Rows that have a level token, and below in the same order: its place, the tokens it may be, its target."""
+    """Rows that have a level token; the next three tensors have one entry for each, in the same order."""
     level_places: torch.Tensor
+    """Place of the level token in its row."""
     level_ids_NL: torch.Tensor
+    """Token ids of the level words."""
     targets_NL: torch.Tensor
+    """Target probabilities of the level words."""
     weights_N: torch.Tensor
     real_tokens: int
-    """Without padding."""
+    """Number of tokens without padding."""
 
 
 class PatchedRows:
-    """What the processors of the Qwen2-VL family make of texts and pictures, in a third of the time."""
+    """Makes a model's inputs as the processors of the Qwen2-VL family do, in a third of the time."""
 
     def __init__(self, processor: Any, patching: Patching) -> None:
         self._patching = patching
@@ -111,12 +114,15 @@ class PatchedRows:
 
 
 class SampleEncoder:
-    """A checkpoint's processor and rubric, ready to encode samples."""
+    """Encodes samples with a checkpoint's processor and rubric."""
 
     def __init__(
         self, processor: Any, rubric: Rubric, preparer: ModelPreparer, kept_bytes: int = KEPT_PICTURE_BYTES
     ) -> None:
-        """kept_bytes: of pictures that are not decoded anew each time."""
+        """kept_bytes: bound on pictures that are kept, so that they are not decoded again.
+
+        Raises CallerError when the checkpoint has no chat template.
+        """
         self.rubric = rubric
         self.preparer = preparer
         self._processor = processor
@@ -127,32 +133,33 @@ class SampleEncoder:
         self._room = kept_bytes
 
     def text(self, sample: TrainingSample) -> EncodedText:
-        """Encoded once for samples that ask and answer the same.
+        """Question and answer of a sample, encoded once for samples that share both.
 
-        Raises CallerError when the tokenizer merges the answer, or the level word, with what stands before it.
+        Raises CallerError when the tokenizer merges the answer, or the level word, with the text before it.
         """
         return self._encoded(sample.query, sample.answer, sample.level.answer_start if sample.level else None)
 
     def text_tokens(self, sample: TrainingSample) -> int:
-        """Of question and answer in the longest wording, with one for the image. Raises CallerError as `text` does."""
+        """Tokens of question and answer in the longest wording, the image counted as one. Raises as `text` does."""
         wordings = (sample.query, *sample.paraphrases)
         return max(len(self.text(replace(sample, query=query)).ids) for query in wordings)
 
     def tokens(self, sample: TrainingSample, header: ImageHeader) -> int:
-        """Of the whole row: exact where readers do all that a model's processor does in 8 bits, else estimated.
+        """Tokens of a sample's whole row: exact where the preparer knows the visual tokens exactly, else estimated.
 
-        With tiles it is some tokens too many where the tokenizer joins newlines between them.
+        With tiles it is a few tokens too many where the tokenizer joins newlines between them.
         """
         preparer = self.preparer_of(sample)
         return self.text_tokens(sample) - 1 + preparer.visual_tokens(*preparer.picture_size(header))
 
     def preparer_of(self, sample: TrainingSample) -> ModelPreparer:
+        """The preparer with the sample's own bound on pixels."""
         return self.preparer if sample.max_pixels is None else replace(self.preparer, max_pixels=sample.max_pixels)
 
     def pixels(self, sample: TrainingSample) -> NDArray[np.uint8]:
-        """The picture that scoring would make of the image. Raises RunError when it cannot be read any more.
+        """The image resized as in scoring, (H, W, 3). Raises RunError when it can no longer be read.
 
-        The first ones are kept, up to a bound: of a larger set all are as likely to be asked for.
+        The first pictures are kept, up to the bound in bytes: all are equally likely to be needed again.
         """
         known = self._pictures.get((sample.image, sample.max_pixels))
         if known is not None:
@@ -167,13 +174,16 @@ class SampleEncoder:
         return picture
 
     def batch(self, samples: Sequence[TrainingSample]) -> Batch:
-        """Rows padded on the right to the longest."""
+        """The samples as one batch, padded on the right to the longest row.
+
+        Raises RunError when an image can no longer be read, or the processor changes the tokens of an answer.
+        """
         import torch
 
         texts = [self.text(sample) for sample in samples]
         pictures = [self.pixels(sample) for sample in samples]
         if self._make_rows is None:
-            self._make_rows = self._choose_way(texts[0], pictures[0])
+            self._make_rows = self._choose_rows(texts[0], pictures[0])
         inputs = self._make_rows(texts, pictures)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         labels_NT = torch.full_like(inputs["input_ids"], IGNORED)
@@ -214,8 +224,8 @@ class SampleEncoder:
                 raise CallerError(f"no level word stands behind {start!r} in the answer {answer!r}")
         return EncodedText(text, tuple(ids), tuple(ids[len(asked_ids) :]), level_at, level_ids)
 
-    def _choose_way(self, text: EncodedText, picture: NDArray[np.uint8]) -> RowMaker:
-        """The quick way, if it gives for this sample what the checkpoint's own processor gives."""
+    def _choose_rows(self, text: EncodedText, picture: NDArray[np.uint8]) -> RowMaker:
+        """`PatchedRows` if it gives for this sample what the checkpoint's own processor gives, else that processor."""
         import torch
 
         from iqa_core.assessor.encoders.patches import Patching
@@ -224,7 +234,7 @@ class SampleEncoder:
         if not is_family or text.ids.count(getattr(self._processor, "image_token_id", None)) != 1:
             return self._processed
         own = PatchedRows(self._processor, Patching.of(self._processor.image_processor, torch.device("cpu")))
-        found, wanted = (way([text], [picture]) for way in (own, self._processed))
+        found, wanted = (make_rows([text], [picture]) for make_rows in (own, self._processed))
         is_same = found.keys() == wanted.keys() and all(
             value.shape == wanted[name].shape
             and torch.allclose(value.double(), wanted[name].double(), rtol=0, atol=PIXEL_TOLERANCE)
@@ -243,17 +253,17 @@ class SampleEncoder:
             images_kwargs={} if self.preparer.processor_resizes else {"do_resize": False},
             return_tensors="pt",
         )
-        inputs.pop("labels", None)  # PaliGemma's processor makes some of its own
+        inputs.pop("labels", None)  # PaliGemma's processor makes labels of its own
         return dict(inputs)
 
 
 def read_image(path: Path, preparer: ModelPreparer) -> RgbImage | Rejection:
-    """A decoded file, inside the limits of scoring."""
+    """A file decoded inside the preparer's limits, or why it cannot be read."""
     data = read_file(path)
     return data if isinstance(data, Rejection) else decode(data, preparer.limits)
 
 
 def _require_same(found: list[int], text: EncodedText) -> None:
-    """The processor must have left the answer alone, or labels would lie on other tokens."""
+    """Raises RunError when the processor changed the answer's tokens: labels would be on other tokens."""
     if tuple(found) != text.answer_ids:
         raise RunError(f"the processor changed the tokens of an answer: {found} instead of {list(text.answer_ids)}")

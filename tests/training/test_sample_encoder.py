@@ -12,7 +12,7 @@ import torch
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.encoding import IGNORED, PatchedRows, SampleEncoder, read_image
+from iqa_core.training.sample_encoder import IGNORED, PatchedRows, SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample, level_samples
 from tests.training.tasks import make_encoder
 

@@ -1,4 +1,4 @@
-"""Prepared images and a rubric's prompts -> token ids and patches as Ovis2.5 takes them, pixels on the device."""
+"""Prepared images and a rubric's prompts -> token ids and patches of Ovis2.5, made on the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iqa_core.assessor.ovis2_5.sizes import MERGE, PATCH
 
 
 class Ovis2_5Encoder:
-    """An `Encoder` for pixels that have their final size: they travel as 8 bits, and are scaled and cut over there."""
+    """An `Encoder` for Ovis2.5, which takes images that `Ovis2_5Preparer` prepared."""
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any) -> None:
         self._settings = processor.image_processor
@@ -43,5 +43,5 @@ class Ovis2_5Encoder:
         return patchify(pixels, settings.image_mean, settings.image_std, settings.rescale_factor)
 
     def tokens(self, grid: tuple[int, int]) -> PromptTokens:
-        """Of all prompts around an image of so many patches; made once per number of them."""
+        """All prompts around an image with a grid of so many rows and columns of patches; made once per number."""
         return self._tokens(grid[0] * grid[1] // MERGE**2)
