@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
-from iqa_core.corpus.chunks import Chunk, Content
+from iqa_core.corpus.chunks import Chunk, Content, Origin
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.corpus.sources import Kind
 from iqa_core.deadline import deadline
@@ -48,12 +48,12 @@ class SingleReader:
     def node(self) -> str:
         return _own_node()
 
-    def open(self, encoded: bytes) -> tuple[int, str] | ChunkFailure:
-        """Number of images and layout of the chunk."""
+    def open(self, encoded: bytes) -> Origin | ChunkFailure:
+        """The chunk as this process found it, or why it cannot be read."""
         content = self._opened(encoded)
-        return content if isinstance(content, ChunkFailure) else (len(content.keys), content.layout)
+        return content if isinstance(content, ChunkFailure) else content.origin(self._chunk)
 
-    def prepare(self, encoded: bytes, ordinal: int) -> ReadyBatch | ChunkFailure:
+    def read(self, encoded: bytes, ordinal: int) -> ReadyBatch | ChunkFailure:
         """The image as a batch of one."""
         content = self._opened(encoded)
         if isinstance(content, ChunkFailure):
@@ -114,21 +114,20 @@ class Isolation:
     def replay(self, encoded: bytes, sink: Sink) -> Iterator[Event]:
         """Everything of a chunk that the sink does not have, one batch per image, or why it cannot be read."""
         chunk = Chunk.from_bytes(encoded).name
-        opened = self._reader.call("open", encoded)
-        if opened is None:
+        origin: Origin | ChunkFailure | None = self._reader.call("open", encoded)
+        if origin is None:
             yield ChunkFailure(chunk, "reading it ends its process each time", is_fatal=False)
             return
-        if isinstance(opened, ChunkFailure):
-            yield opened
+        if isinstance(origin, ChunkFailure):
+            yield origin
             return
-        images, layout = opened
-        partial = sink.partial(chunk, layout)
-        for ordinal in sorted(partial.missing if partial else range(images)):
+        partial = sink.partial(chunk, origin.layout)
+        for ordinal in sorted(partial.missing if partial else range(origin.images)):
             event = self._score(encoded, ordinal)
             yield event
             if isinstance(event, ChunkFailure):
                 return
-        if images == 0 and partial is None:
+        if origin.images == 0 and partial is None:
             yield ChunkFailure(chunk, "its readers ended before they said that it is empty", is_fatal=False)
 
     def close(self) -> None:
@@ -136,7 +135,7 @@ class Isolation:
         self._assessor.end()
 
     def _score(self, encoded: bytes, ordinal: int) -> Event:
-        batch = self._reader.call("prepare", encoded, ordinal)
+        batch = self._reader.call("read", encoded, ordinal)
         if batch is None:
             rejection = Rejection(Reason.CORRUPT, f"decoding it crashed or exceeded its time, {DEATHS_PER_IMAGE} times")
             batch = self._reader.call("reject", encoded, ordinal, rejection)

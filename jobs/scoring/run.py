@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import Chunk
+from iqa_core.corpus.chunks import Chunk, Origin
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.errors import DONE, FAILED, CallerError, RunError
@@ -153,12 +153,12 @@ class ScoringRun:
             if event.chunk not in self._failures:  # several of its batches may say so
                 self._progress.give_up(self._expected.get(event.chunk) or 0)
             self._fail(event.chunk, event.message)
-        elif event.chunk not in self._finished:  # what is complete may come again from a node that was thought lost
-            self._preload(event.chunk)
+        elif event.origin.chunk not in self._finished:  # a node that was thought lost may send a complete chunk again
+            self._preload(event.origin.chunk)
             self._progress.add(event.rows.num_rows, event.rows.num_rows - counts_of(event.rows).get(SCORED, 0))
             complete = self.sink.add(event)
             if complete is not None:
-                self._complete(event.chunk, complete)
+                self._complete(complete)
 
     def is_open(self, task: ScoringTask) -> bool:
         """Whether some of it neither came back nor failed for a known reason."""
@@ -246,11 +246,12 @@ class ScoringRun:
         self._generations[name] = 1 + known.get("generation", 0)
         again = set(self._retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]
-        reading = OpenChunk(rows.num_rows, known["layout"], known["damage"], kept, [], set(known["versions"]))
-        reading.pieces.append(rows.take(pa.array(kept, pa.int64())).replace_schema_metadata(None))
-        self.sink.open[name] = [reading]
+        origin = Origin(name, rows.num_rows, known["layout"], known["damage"])
+        pieces = [rows.take(pa.array(kept, pa.int64())).replace_schema_metadata(None)]
+        self.sink.open[name] = [OpenChunk(origin, kept, pieces, set(known["versions"]))]
 
-    def _complete(self, name: str, chunk: OpenChunk) -> None:
+    def _complete(self, chunk: OpenChunk) -> None:
+        name, damage = chunk.origin.chunk, chunk.origin.damage
         rows = chunk.rows().select(self._schema.names).cast(self._schema)
         counts = counts_of(rows)
         outage = counts.get(Reason.FORBIDDEN, 0) + counts.get(Reason.FETCH_FAILED, 0)
@@ -263,13 +264,13 @@ class ScoringRun:
                 f"(the first: {_first_outage(rows)})",
             )
             return
-        self._commit(name, rows, chunk)
+        self._commit(rows, chunk)
         self._finished.add(name)
-        self._mine.add(self._tried(name, rows), chunk.damage)
-        self._table.add(rows, chunk.damage)
+        self._mine.add(self._tried(name, rows), damage)
+        self._table.add(rows, damage)
         self._done_chunks += 1
         rejected = {reason: count for reason, count in counts.items() if reason != SCORED}
-        self._pulse.log("chunk_complete", chunk=name, images=rows.num_rows, rejected=rejected, damage=chunk.damage)
+        self._pulse.log("chunk_complete", chunk=name, images=rows.num_rows, rejected=rejected, damage=damage)
         self._check_reject_rate(at_end=False)
 
     def _tried(self, name: str, rows: pa.Table) -> pa.Table:
@@ -277,15 +278,15 @@ class ScoringRun:
         tried = self._retries.get(name)
         return rows if tried is None else rows.take(pa.array(tried, pa.int64()))
 
-    def _commit(self, name: str, rows: pa.Table, chunk: OpenChunk) -> None:
+    def _commit(self, rows: pa.Table, chunk: OpenChunk) -> None:
         while len(self._commits) >= COMMITS_WAITING or (self._commits and self._commits[0].done()):
             self._commits.popleft().result()
-        job = self._job
+        job, name = self._job, chunk.origin.chunk
         metadata = {
             "chunk": name,
             "planned": self._planned.pop(name, None),
-            "layout": chunk.layout,
-            "damage": chunk.damage,
+            "layout": chunk.origin.layout,
+            "damage": chunk.origin.damage,
             "versions": sorted(chunk.versions),
             "table_version": TABLE_VERSION,
             "fingerprint": job.wanted.fingerprint,

@@ -13,7 +13,7 @@ from iqa_core.tables.sink import ScoredBatch
 from jobs.on_ray.cluster import Pool
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, Work, from_done
+from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, Work, from_scored_row
 
 WAVE_BYTES = 256 * 2**20
 """Descriptors of a wave, which lie in the object store."""
@@ -104,7 +104,7 @@ def stream(wave: Sequence[ScoringTask], work: Work, pool: Pool) -> Iterator[Even
     tables: Iterable[pa.Table] = rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4)
     for table in tables:
         for i in range(table.num_rows):
-            yield from_done({name: table.column(name)[i] for name in table.column_names})
+            yield from_scored_row({name: table.column(name)[i] for name in table.column_names})
 
 
 def readers_at_once(wave: Sequence[ScoringTask], pool: Pool) -> int:

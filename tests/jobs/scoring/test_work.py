@@ -31,7 +31,7 @@ from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import prepare
 from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import Work, from_row, read_chunk, scored_batch, to_row
+from jobs.scoring.work import Work, from_ready_row, read_chunk, scored_batch, to_ready_row
 from tests.corpora import write_list
 from tests.corpus.planned import Output
 from tests.mutations import mutated, seeds
@@ -77,7 +77,7 @@ def scored(chunk: Chunk) -> pa.Table | str:
     for read in read_chunk(chunk, WORK):
         if isinstance(read, ChunkFailure):
             return read.message
-        batch = from_row(to_row(read))
+        batch = from_ready_row(to_ready_row(read))
         complete = sink.add(scored_batch(batch, assess_each(ASSESSOR, batch.images), WORK, "{}"))
     assert complete is not None, "some of its images did not come back"
     return complete.rows().select(SCHEMA.names).cast(SCHEMA)
