@@ -15,7 +15,7 @@ from iqa_core.tables.scores.columns import own_columns
 from jobs.on_ray.cluster import connected, living_nodes, made_room, plan_pool
 from jobs.on_ray.guard import guarded
 from jobs.scoring.isolation import Isolation
-from jobs.scoring.job import ScoringJob, prepare
+from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.metrics import RunMetrics
 from jobs.scoring.precheck import precheck
 from jobs.scoring.run import ScoringRun, considered_chunks
@@ -30,7 +30,7 @@ PLAN_ATTEMPTS = 10
 def score(settings: ScoreSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
     try:
-        job = prepare(settings)
+        job = checked(settings)
         proposal = proposed(job)
     except (RunError, Missing, Forbidden, FetchFailed, OSError) as error:
         raise CallerError(told(error)) from error

@@ -95,7 +95,7 @@ class ScoringJob:
         return shown
 
 
-def prepare(settings: ScoreSettings) -> ScoringJob:
+def checked(settings: ScoreSettings) -> ScoringJob:
     """Check what can be checked without reading the input. Raises CallerError."""
     _check_flags(settings)
     output = absolute(settings.output)

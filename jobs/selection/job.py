@@ -30,7 +30,7 @@ MAX_BYTES = 2**32
 
 
 @dataclass(frozen=True, slots=True)
-class SelectJob:
+class SelectionJob:
     """What does not change during a run."""
 
     storage: Storage
@@ -57,7 +57,7 @@ class SelectJob:
         )
 
 
-def prepare(settings: SelectSettings) -> SelectJob:
+def checked(settings: SelectSettings) -> SelectionJob:
     """Raises CallerError for whatever can be known to be wrong; of the score tables only plans are read."""
     policy = policy_of(settings)
     storage = Storage(settings.storage_options)
@@ -82,14 +82,14 @@ def prepare(settings: SelectSettings) -> SelectJob:
             f"--output {output}: it holds a selection by another policy ({before['policy_digest']} there, "
             f"{policy.digest} now):{shown}\ngive another folder"
         )
-    job = SelectJob(storage, settings, policy, condition, rows, selection, None)
+    job = SelectionJob(storage, settings, policy, condition, rows, selection, None)
     _check_exports(job)
     if before is not None and _is_begun(job, before):
         return replace(job, settled=before["decisions"])
     return job
 
 
-def _check_exports(job: SelectJob) -> None:
+def _check_exports(job: SelectionJob) -> None:
     settings = job.settings
     for format in settings.export:
         if format not in FORMATS:
@@ -117,7 +117,7 @@ def _check_exports(job: SelectJob) -> None:
         raise CallerError("--export: the tables were scored from differently named image columns; export each alone")
 
 
-def _is_begun(job: SelectJob, before: Mapping[str, Any]) -> bool:
+def _is_begun(job: SelectionJob, before: Mapping[str, Any]) -> bool:
     """Whether an export of the selection that is here was begun. Raises CallerError where it cannot go on."""
     is_begun = False
     chunks = [len(given.table.chunks) for given in job.rows.given]

@@ -12,7 +12,7 @@ from iqa_core.tables.heartbeats import SCORING, Pulse
 from jobs.command import parse
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import prepare
+from jobs.scoring.job import checked
 from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import ScoringTask, Work, read_chunk, scored_batch
@@ -27,7 +27,7 @@ def score_by_hand(*flags: object) -> int:
 
 def scoring_by_hand(settings: ScoreSettings) -> Iterator[int]:
     """The same, a chunk at a time: 0 before each, and at last the exit code. Two of them are two drivers."""
-    job = prepare(settings)
+    job = checked(settings)
     proposal = proposed(job)
     yield 0
     contract = applied(job, proposal)

@@ -19,7 +19,7 @@ from iqa_core.corpus.plan.proposal import apply
 from iqa_core.errors import CallerError
 from iqa_core.tables.sink import Sink
 from jobs.scoring.flow import proposed
-from jobs.scoring.job import ScoringJob, prepare
+from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_scored_row
 from tests.arrow_types import Example, all_types, refused_types
@@ -39,7 +39,7 @@ def planned(tmp_path: Path, *inputs: Path, **flags: Any) -> tuple[ScoringJob, Co
         assessor=AssessorConfig(checkpoint="fake:"),
         **flags,
     )
-    job = prepare(settings)
+    job = checked(settings)
     proposal = proposed(job)
     assert apply(job.plan, proposal)
     return job, proposal.contract

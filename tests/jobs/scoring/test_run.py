@@ -25,7 +25,7 @@ from jobs.compaction.flow import compact
 from jobs.compaction.settings import CompactSettings
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import ScoringJob, prepare
+from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import read_chunk, scored_batch
@@ -40,7 +40,7 @@ def job_over(root: Path, *more: str) -> ScoringJob:
     if not (root / "in").exists():
         write_folder(root / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
     flags = ["--input", root / "in", "--output", root / "out", "--chunk-images", 4, "--no-report", *more]
-    return prepare(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
+    return checked(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
 
 
 @pytest.fixture
