@@ -36,7 +36,7 @@ MANIFEST = pa.schema(
 )
 """One row per kept image: where it lies in the export, or why it is not there."""
 
-SHARD_DONE = pa.schema(
+SHARD_ROW = pa.schema(
     [
         ("shard", pa.string()),
         ("images", pa.int64()),
@@ -86,7 +86,7 @@ class ExportWork:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardDone:
+class TriedShard:
     """A shard that was tried. It is committed if nothing failed, and nothing is missing or that is allowed."""
 
     shard: str
@@ -96,16 +96,16 @@ class ShardDone:
     is_fatal: bool = False
 
 
-def export_shard(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
+def export_shard(shard: str, rows: pa.Table, work: ExportWork) -> TriedShard:
     """Fetch, write, commit."""
     try:
         return _exported(shard, rows, work)
     except Exception as error:  # whatever a source or the output does to a task is that shard's failure
         failure = failure_of(shard, error)
-        return ShardDone(shard, 0, MANIFEST.empty_table(), failure.message, failure.is_fatal)
+        return TriedShard(shard, 0, MANIFEST.empty_table(), failure.message, failure.is_fatal)
 
 
-def _exported(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
+def _exported(shard: str, rows: pa.Table, work: ExportWork) -> TriedShard:
     found = list(originals(work.storage, places(rows), work.options, work.limits))
     is_there = [not isinstance(data, Rejection) for data in found]
     data = [data for data in found if not isinstance(data, Rejection)]
@@ -113,12 +113,12 @@ def _exported(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
     manifest = _manifest(rows, found, [sample.stem for sample in samples.images])
     missing = manifest.filter(pa.array([not there for there in is_there]))
     if missing.num_rows and not work.allow_missing:
-        return ShardDone(shard, len(samples.images), missing)
+        return TriedShard(shard, len(samples.images), missing)
     folder = join(work.output, work.format)
     for name, content in WRITERS[work.format].files(shard, samples).items():
         work.storage.put(join(folder, name), content, scratch=join(work.output, ".tmp"))
     work.ledger.commit(shard, manifest, {})
-    return ShardDone(shard, len(samples.images), missing)
+    return TriedShard(shard, len(samples.images), missing)
 
 
 def _manifest(rows: pa.Table, found: Sequence[bytes | Rejection], stems: Sequence[str]) -> pa.Table:
@@ -141,7 +141,7 @@ class EncodedShard:
 
 
 class ExportShards:
-    """A shard in, one row of SHARD_DONE out."""
+    """A shard in, one row of SHARD_ROW out."""
 
     def __init__(self, work: ExportWork) -> None:
         self._work = work
@@ -155,4 +155,4 @@ class ExportShards:
             "failure": done.failure,
             "is_fatal": done.is_fatal,
         }
-        return [pa.Table.from_pylist([row], SHARD_DONE)]
+        return [pa.Table.from_pylist([row], SHARD_ROW)]

@@ -29,7 +29,7 @@ from jobs.on_ray.guard import guarded
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import from_ipc, to_ipc
 from jobs.progress import Progress, counted
-from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, ShardDone
+from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, TriedShard
 
 SHARD_BYTES = 512 * 2**20
 """Encoded bytes of a shard at most, as far as can be known: a task holds them twice."""
@@ -57,7 +57,7 @@ class Shard:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ExportOutcome:
     """What became of an export in this run."""
 
     missing: list[pa.Table] = field(default_factory=list)
@@ -93,7 +93,7 @@ def export(
         return _export_list(work, kept, schema, record)
     finished = work.ledger.finished()
     planned: list[str] = []
-    outcome = Outcome()
+    outcome = ExportOutcome()
     found = _watched(shards(kept(), work.shard_images), work.format, outcome)
     progress = Progress(record["kept"], 0, failed_are="missing")
     try:
@@ -140,7 +140,7 @@ def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
         yield Shard(chunk_name(0, index), pa.concat_tables(waiting).combine_chunks())
 
 
-def _watched(found: Iterable[Shard], format: str, outcome: Outcome) -> Iterator[Shard]:
+def _watched(found: Iterable[Shard], format: str, outcome: ExportOutcome) -> Iterator[Shard]:
     """The same shards; of each, whether finished or not, what the format cannot keep is counted."""
     for shard in found:
         values = shard.rows.select(value_schema(shard.rows.schema).names)
@@ -181,7 +181,7 @@ def _waves(found: Iterable[Shard]) -> Iterator[list[EncodedShard]]:
         yield wave
 
 
-def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[ShardDone]:
+def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[TriedShard]:
     """What comes back, in any order; a shard whose task died again and again does not."""
     import ray
     from ray.data import DataContext
@@ -197,7 +197,7 @@ def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[ShardD
     for table in tables:
         for i in range(table.num_rows):
             row = {name: table.column(name)[i] for name in table.column_names}
-            yield ShardDone(
+            yield TriedShard(
                 row["shard"].as_py(),
                 row["images"].as_py(),
                 from_ipc(row["missing"]),
@@ -206,7 +206,7 @@ def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[ShardD
             )
 
 
-def _take(event: ShardDone | None, outcome: Outcome, progress: Progress, allow_missing: bool) -> None:
+def _take(event: TriedShard | None, outcome: ExportOutcome, progress: Progress, allow_missing: bool) -> None:
     if event is None:
         progress.tick()
         return
@@ -221,7 +221,7 @@ def _take(event: ShardDone | None, outcome: Outcome, progress: Progress, allow_m
 
 
 def _conclude(
-    work: ExportWork, record: Mapping[str, Any], schema: pa.Schema, planned: Sequence[str], outcome: Outcome
+    work: ExportWork, record: Mapping[str, Any], schema: pa.Schema, planned: Sequence[str], outcome: ExportOutcome
 ) -> int:
     """Reconcile, list the originals that are gone, write the card, say what became of it; the exit code."""
     finished = work.ledger.finished()

@@ -31,7 +31,7 @@ from iqa_core.tables.duckdb_engine import engine, engine_type, file_list
 from iqa_core.tables.ledger import Ledger
 from jobs.command import parse
 from jobs.selection.export_work import ExportWork, export_shard
-from jobs.selection.exporting import Outcome, shards
+from jobs.selection.exporting import ExportOutcome, shards
 from jobs.selection.flow import opened, select
 from jobs.selection.job import checked
 from jobs.selection.settings import SelectSettings
@@ -227,7 +227,7 @@ def test_text_that_is_read_as_dates_is_named(text: str) -> None:
 
 
 def test_what_an_export_alters_is_said_by_column() -> None:
-    outcome = Outcome(infinite=Counter({"aes": 3}), read_as_times={"created"})
+    outcome = ExportOutcome(infinite=Counter({"aes": 3}), read_as_times={"created"})
     assert outcome.altered == [
         "3 infinite numbers of aes: null, since JSON has none",
         "text of created: datasets reads it as dates and times",
