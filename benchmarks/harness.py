@@ -19,8 +19,7 @@ from iqa_core.flags import StrictParser
 from iqa_core.tables.sink import ScoredBatch
 from jobs.on_ray.cluster import Pool
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import checked
-from jobs.scoring.run import considered_chunks
+from jobs.scoring.job import checked, considered_chunks
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.stream import stream
 from jobs.scoring.work import ScoringTask

@@ -28,8 +28,7 @@ from iqa_core.corpus.reading import open_chunk
 from iqa_core.demo.corpus import write_scenes
 from jobs.on_ray.cluster import Pool
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import checked
-from jobs.scoring.run import considered_chunks
+from jobs.scoring.job import checked, considered_chunks
 from jobs.scoring.settings import ScoreSettings
 
 IMAGES = int(os.environ.get("PIPELINE_IMAGES", "2000"))

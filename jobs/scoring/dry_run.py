@@ -16,8 +16,7 @@ from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.corpus.reading import open_chunk
 from jobs.progress import counted
-from jobs.scoring.job import ScoringJob
-from jobs.scoring.run import within_limit
+from jobs.scoring.job import ScoringJob, within_limit
 from jobs.scoring.work import Work
 
 TIMED_IMAGES = 64

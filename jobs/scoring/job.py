@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from iqa_core.assessor.load import describe, fingerprint, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds
-from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.chunks import Chunk, ReadOptions
 from iqa_core.corpus.columns import parse_carry
 from iqa_core.corpus.overlaps import lies_in
 from iqa_core.corpus.plan.plan import Contract, Plan
@@ -93,6 +93,21 @@ class ScoringJob:
             for name, value in self.settings.storage_options.items()
         }
         return shown
+
+
+def considered_chunks(job: ScoringJob) -> Iterator[Chunk]:
+    """Chunks of the plan that a run is about: all, or the first that hold --limit images."""
+    return within_limit(job.plan.chunks(), job.settings.limit)
+
+
+def within_limit(chunks: Iterable[Chunk], limit: int | None) -> Iterator[Chunk]:
+    """Whole chunks up to at least `limit` images; one that nobody has counted is taken to hold a single image."""
+    images = 0
+    for chunk in chunks:
+        if limit is not None and images >= limit:
+            return
+        images += 1 if chunk.images is None else chunk.images
+        yield chunk
 
 
 def checked(settings: ScoreSettings) -> ScoringJob:

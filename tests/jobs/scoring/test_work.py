@@ -29,11 +29,11 @@ from jobs.command import parse
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import checked
-from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import Work, from_ready_row, read_chunk, scored_batch, to_ready_row
 from tests.corpora import write_list
 from tests.corpus.planned import Output
+from tests.jobs.by_hand import begun
 from tests.mutations import mutated, seeds
 
 pytestmark = pytest.mark.slow
@@ -134,7 +134,7 @@ def test_a_list_that_needs_a_package_throughout_fills_no_table(
     contract = applied(job, proposal)
     work = job.work(contract, 1)
     with Pulse(job.storage, job.output, SCORING) as pulse:
-        run = ScoringRun(job, contract, proposal, "none", pulse)
+        run = begun(job, contract, proposal, pulse)
         for task in run.tasks():
             for batch in read_chunk(Chunk.from_bytes(task.encoded), work):
                 assert not isinstance(batch, ChunkFailure)
