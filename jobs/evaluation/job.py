@@ -34,7 +34,7 @@ class EvaluationJob:
 
 
 def checked(settings: EvaluateSettings) -> EvaluationJob:
-    """The job, with all that can be found wrong before anything is scored found. Raises CallerError."""
+    """The job, with all checked that can be before anything is scored. Raises CallerError."""
     _check_flags(settings)
     opinions = chosen(load_opinions(settings.annotations, settings.hold_out_by), settings)
     if settings.hold_out_by is not None and not any(row.group for row in opinions.rows):

@@ -46,5 +46,5 @@ def to_ipc(table: pa.Table) -> bytes:
 
 
 def from_ipc(scalar: pa.Scalar) -> pa.Table:
-    """Its rows are not copied."""
+    """The table that `to_ipc` made a value of; its rows are not copied."""
     return pa.ipc.open_stream(scalar.as_buffer()).read_all()

@@ -24,12 +24,12 @@ TIMED_IMAGES = 64
 
 @dataclass(slots=True)
 class Totals:
-    """How much some chunks hold, which come in order."""
+    """How much the chunks hold that were added, which come in the plan's order."""
 
     chunks: int = 0
     images: int = 0
     size: int = 0
-    """Bytes of their sources."""
+    """Bytes of the chunks' sources."""
     _source: str = ""
 
     def add(self, chunk: Chunk) -> None:

@@ -1,4 +1,4 @@
-"""Settings -> everything a scoring run consists of, checked, before anything is read in earnest or written."""
+"""Settings -> everything a scoring run consists of, checked before the input is read or anything is written."""
 
 from __future__ import annotations
 
@@ -48,14 +48,17 @@ class ScoringJob:
 
     @property
     def plan(self) -> Plan:
+        """The plan of the output: which chunks it has, under which contract."""
         return Plan(self.storage, self.output)
 
     @property
     def ledger(self) -> Ledger:
+        """The score files of the output, all of this job's fingerprint."""
         return Ledger(self.storage, self.output, fingerprint=self.wanted.fingerprint)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
+        """Names of what is scored, in the rubric's order."""
         return self.spec.rubric.names
 
     def work(self, contract: Contract, threads: int) -> Work:
@@ -111,7 +114,7 @@ def within_limit(chunks: Iterable[Chunk], limit: int | None) -> Iterator[Chunk]:
 
 
 def checked(settings: ScoreSettings) -> ScoringJob:
-    """Check what can be checked without reading the input. Raises CallerError."""
+    """The job, with all checked that can be without reading the input. Raises CallerError."""
     _check_flags(settings)
     output = absolute(settings.output)
     storage = Storage(settings.storage_options)
@@ -181,7 +184,7 @@ def _check_flags(settings: ScoreSettings) -> None:
 
 
 def _limits(settings: ScoreSettings) -> ImageLimits:
-    """The checkpoint's own, but for those that were given."""
+    """The checkpoint's own limits, but for those that were given."""
     given = {
         "min_side": settings.min_side,
         "max_pixels": settings.max_image_pixels,

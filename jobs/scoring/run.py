@@ -30,10 +30,10 @@ COMMITS_WAITING = 16
 """Complete chunks that wait to be written; beyond, the stream waits."""
 
 OUTAGE_SHARE = 0.2
-"""Share of a chunk that may be forbidden or not fetched; more is an outage, and the chunk is not committed."""
+"""Share of a chunk that may be forbidden or not fetched; beyond, it is an outage and the chunk is not committed."""
 
 TELL_EVERY_S = 1.0
-"""Heartbeat and metrics are brought up to date as often: a driver hands out 78 batches a second."""
+"""Seconds between two updates of heartbeat and metrics: a driver hands out 78 batches a second."""
 
 STARTING, SCORING, CONCLUDING = "starting", "scoring", "concluding"
 
@@ -42,7 +42,7 @@ REJECT_RATE_AFTER = 1000
 
 
 class ScoringRun:
-    """One run over one output. Everything that is known for sure lies in the ledger; this can be lost at any moment."""
+    """One run over one output. The ledger holds everything that counts; this state can be lost at any moment."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class ScoringRun:
         print(opening(self._job, self._proposal, self._stock, pool), flush=True)
 
     def tasks(self) -> Iterator[ScoringTask]:
-        """What is left to do, chunk by chunk."""
+        """A task for each chunk that is left to do."""
         for chunk in considered_chunks(self._job):
             if chunk.name in self._stock.retries or chunk.name not in self._finished:
                 self._planned[chunk.name] = chunk.digest
@@ -100,7 +100,7 @@ class ScoringRun:
                 yield ScoringTask.of(chunk)
 
     def take(self, event: Event | None) -> None:
-        """A batch that came back, a chunk that failed, or nothing for a second.
+        """Count a batch that came back, a chunk that failed, or a second in which nothing came.
 
         Raises RunError for a failure that ends the run, and where too many images are rejected.
         """
@@ -126,7 +126,7 @@ class ScoringRun:
                 self._complete(complete)
 
     def is_open(self, task: ScoringTask) -> bool:
-        """Whether some of it neither came back nor failed for a known reason."""
+        """Whether some images of the chunk neither came back nor failed for a known reason; it is then replayed."""
         is_open = task.name not in self._finished and task.name not in self._failures
         if is_open:
             self._preload(task.name)
@@ -167,12 +167,12 @@ class ScoringRun:
         )
 
     def close(self) -> None:
-        """Let running writes end; what was not yet written is done again by the next run."""
+        """Let the writes that run end; the next run scores again what was not written."""
         self._progress.close()
         self._writers.shutdown(wait=True, cancel_futures=True)
 
     def _count_again(self, retired: frozenset[str], there: frozenset[str]) -> None:
-        """The table as it is now, where chunks of it were retired since it was counted."""
+        """Count the table as it is now, after chunks of it were retired since it was counted first."""
         self._failures = {name: message for name, message in self._failures.items() if name not in retired}
         self._table = Summary(self._job.dimensions)
         planned = {chunk.name for chunk in self._job.plan.chunks()}
@@ -180,7 +180,7 @@ class ScoringRun:
             add_committed(self._table, rows, self._stock.ledger)
 
     def _fail(self, name: str, message: str) -> None:
-        """A chunk stays as it was; if that is scored but for a few rows that were tried again, the table has it."""
+        """Note why a chunk stays as it was; the rows that it had before it was tried again count as they are."""
         if name in self._stock.retries and name not in self._failures:
             rows = self._stock.ledger.read(name, self._table.columns(), self._stock.files)
             add_committed(self._table, rows, self._stock.ledger)

@@ -32,7 +32,7 @@ from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
 from jobs.scoring.metrics import BusySeconds
 
 RELOAD_PAUSE_S = 5.0
-"""Before an actor that was lost tries again to load the assessor."""
+"""Seconds before an actor that was lost tries again to load the assessor."""
 
 PASSED_ON = pa.schema([("failure", pa.string()), ("origin", pa.string()), ("ordinals", pa.list_(pa.int64()))])
 """What an actor returns as it came: a chunk's failure as JSON, or a batch's origin as JSON and its ordinals."""
@@ -72,13 +72,14 @@ class ScoringTask:
     name: str
     encoded: bytes
     images: int | None
-    """That the chunk holds; None where only reading tells."""
+    """Images that the chunk holds; None where only reading tells."""
     source_bytes: int
-    """That reading it takes, as far as is known."""
+    """Bytes that reading it takes, as far as is known."""
     only: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> ScoringTask:
+        """The task of scoring a chunk; only: ordinals of the images to be scored, all where it is None."""
         return cls(chunk.name, chunk.to_bytes(), chunk.images, chunk.source_bytes, only)
 
 
@@ -88,7 +89,7 @@ def read_chunk(chunk: Chunk, work: Work, only: frozenset[int] | None = None) -> 
         content = open_chunk(chunk, work.read_plan)
         guard = work.decode_timeout_s
         yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, lambda: deadline(guard), only)
-    except Exception as error:  # whatever a source does to its reader is the source's failure
+    except Exception as error:  # whatever a source makes its reader raise is the source's failure
         yield failure_of(chunk.name, error)
 
 
@@ -121,8 +122,8 @@ class AssessBatches:
         try:
             self._assessor = load(work.spec, work.config)
         except Exception as error:
-            # of an actor that was lost and is started anew Ray gives up what raises here, and its pool waits for ever;
-            # what dies is tried again, on another node perhaps
+            # if a restarted actor raises in its constructor, Ray drops it and the pool hangs; if its process ends, Ray
+            # tries again, on another node perhaps
             if not _is_restarted():
                 raise
             print(f"the assessor cannot be loaded here: {error}", file=sys.stderr, flush=True)

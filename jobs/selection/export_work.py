@@ -45,8 +45,7 @@ SHARD_ROW = pa.schema(
         ("is_fatal", pa.bool_()),
     ]
 )
-"""What comes back to the driver; `missing`: rows of MANIFEST that have a reason."""
-
+"""A tried shard as it travels to the driver; `missing`: rows of MANIFEST that have a reason."""
 
 TERMS = {"decisions": str, "shard_images": int, "caption_column": str | None}
 """What an export notes when it is begun."""
@@ -72,22 +71,24 @@ class ExportWork:
 
     @property
     def begun_uri(self) -> str:
+        """Where the terms of the export are laid down."""
         return join(join(join(self.output, "manifests"), self.format), "export.json")
 
     def begun(self) -> dict[str, Any] | None:
-        """What was laid down when the export was begun; None where none was."""
+        """The terms that the export was begun with; None where none was begun."""
         if self.storage.stat(self.begun_uri) is None:
             return None
         return self.storage.read_object(self.begun_uri, TERMS)
 
     @property
     def ledger(self) -> Ledger:
+        """The manifests of the shards that are written."""
         return Ledger(self.storage, join(self.output, "manifests"), self.format)
 
 
 @dataclass(frozen=True, slots=True)
 class TriedShard:
-    """A shard that was tried. It is committed if nothing failed, and nothing is missing or that is allowed."""
+    """A shard that was tried; it is committed where nothing failed, and nothing is missing that must be there."""
 
     shard: str
     images: int
@@ -97,10 +98,10 @@ class TriedShard:
 
 
 def export_shard(shard: str, rows: pa.Table, work: ExportWork) -> TriedShard:
-    """Fetch, write, commit."""
+    """Fetch a shard's originals, write its files, commit its manifest; a failure is returned."""
     try:
         return _exported(shard, rows, work)
-    except Exception as error:  # whatever a source or the output does to a task is that shard's failure
+    except Exception as error:  # whatever a source or the output makes a task raise is that shard's failure
         failure = failure_of(shard, error)
         return TriedShard(shard, 0, MANIFEST.empty_table(), failure.message, failure.is_fatal)
 
@@ -141,7 +142,7 @@ class EncodedShard:
 
 
 class ExportShards:
-    """A shard in, one row of SHARD_ROW out."""
+    """The tasks' side of an export: a shard in, one row of SHARD_ROW out."""
 
     def __init__(self, work: ExportWork) -> None:
         self._work = work

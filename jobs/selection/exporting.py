@@ -32,13 +32,13 @@ from jobs.progress import Progress, counted
 from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, TriedShard
 
 SHARD_BYTES = 512 * 2**20
-"""Encoded bytes of a shard at most, as far as can be known: a task holds them twice."""
+"""Encoded bytes of a shard at most, as far as they are known: a task holds them twice."""
 
 BYTES_PER_PIXEL = 2
-"""What an encoded image takes at most, where its length is not in the score table: PNG of photographs needs 1.5."""
+"""Bound on an encoded image whose length is not in the score table: PNG of photographs needs 1.5."""
 
 WAVE_BYTES = 256 * 2**20
-"""Rows of shards that lie in the object store at once."""
+"""Bytes of shards' rows that lie in the object store at once."""
 
 TASK_RETRIES = 2
 
@@ -87,7 +87,7 @@ def export(
     connect: Callable[[], None],
     stall_timeout_s: float,
 ) -> int:
-    """Write or finish one export; the exit code."""
+    """Write or finish one export; the exit code. Raises RunError for a failure that ends it."""
     _begin(work, record)
     if work.format == "list":
         return _export_list(work, kept, schema, record)
@@ -107,7 +107,7 @@ def export(
 
 
 def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
-    """Lay down what the export is of; it goes on only with the same decisions."""
+    """Lay down the terms of the export. Raises RunError where it was begun with others."""
     begun = {"decisions": _digest(record), **work.terms}
     work.storage.begin(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp"))
     if work.begun() != begun:
@@ -118,7 +118,7 @@ def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    """Of the decision files."""
+    """Digest of the decision files."""
     return hashlib.sha256("".join(part["sha256"] for part in record["decisions"]).encode()).hexdigest()
 
 
@@ -141,7 +141,7 @@ def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
 
 
 def _watched(found: Iterable[Shard], format: str, outcome: ExportOutcome) -> Iterator[Shard]:
-    """The same shards; of each, whether finished or not, what the format cannot keep is counted."""
+    """The same shards; what the format cannot keep of each, finished or not, is counted in the outcome."""
     for shard in found:
         values = shard.rows.select(value_schema(shard.rows.schema).names)
         if format in {"webdataset", "imagefolder"}:
@@ -152,7 +152,7 @@ def _watched(found: Iterable[Shard], format: str, outcome: ExportOutcome) -> Ite
 
 
 def _lengths(block: pa.Table) -> list[int]:
-    """Bytes of each image: known of a member of a tar, else a bound from its size in pixels."""
+    """Bytes of each image: exact for a member of a tar, else a bound from its size in pixels."""
     pixels = pc.multiply(block.column("width").cast(pa.int64()), block.column("height").cast(pa.int64()))
     lengths: list[int] = pc.coalesce(block.column("length"), pc.multiply(pixels, BYTES_PER_PIXEL)).to_pylist()
     return lengths
@@ -168,7 +168,7 @@ def _unfinished(found: Iterable[Shard], finished: set[str], planned: list[str], 
 
 
 def _waves(found: Iterable[Shard]) -> Iterator[list[EncodedShard]]:
-    """As many shards as the object store can hold."""
+    """The shards in groups that the object store can hold."""
     wave: list[EncodedShard] = []
     size = 0
     for shard in found:
@@ -249,7 +249,7 @@ def _conclude(
 
 
 def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapping[str, Any]) -> int:
-    """On the driver: no image is touched."""
+    """Write the export on the driver, since no image is touched; the exit code."""
     names = (*record["dimensions"], *(n for n in schema.names if n.endswith("_reward")), "reward")
     table, text = list_bytes(kept(), work.caption, names)
     for name, data in (("selected.parquet", table), ("selected.txt", text)):
@@ -276,7 +276,7 @@ def _put_card(
     missing: int,
     altered: Sequence[str] = (),
 ) -> None:
-    """Written last: an export with a card is whole."""
+    """Write the card, last of all: an export with a card is whole."""
     text = card(work.format, record, images, missing, altered)
     if work.format == "imagefolder":
         text = imagefolder.front_matter(value_schema(schema), _digest(record)) + text
@@ -284,7 +284,7 @@ def _put_card(
 
 
 def _list_missing(work: ExportWork, missing: pa.Table) -> None:
-    """All in a file, the first on the screen; no file where nothing is missing."""
+    """Write the missing originals into a file and show the first; no file where nothing is missing."""
     uri = join(join(join(work.output, "manifests"), work.format), "missing.jsonl")
     if not missing.num_rows:
         work.storage.delete(uri)

@@ -1,4 +1,4 @@
-"""Settings -> decisions, counts and exports: the flow of the selection job."""
+"""Settings -> decisions, counts, report and exports."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _DECIDED = frozenset(decision_schema(()).names)
 
 @dataclass(frozen=True, slots=True)
 class DecidedRows:
-    """What was decided, held by the engine; it can be read as often as is wanted."""
+    """The decisions, held by the engine; they can be read any number of times."""
 
     job: SelectionJob
     connection: DuckDBPyConnection
@@ -106,7 +106,7 @@ class DecidedRows:
 
     @property
     def kept_schema(self) -> pa.Schema:
-        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict.
+        """Columns of `kept`: key, source, weight, scores, then all others of the score table but the verdict.
 
         A carried column that is called as one of the decisions is (`weight`) becomes `input_weight`.
         """
@@ -137,9 +137,10 @@ class DecidedRows:
 
 @contextmanager
 def opened(job: SelectionJob, scratch: Path) -> Iterator[DecidedRows]:
-    """An engine in which the policy's rules have run. Whatever it raises from here on is about the data: RunError.
+    """Inside: an engine in which the policy's rules have run.
 
-    Where that is a score file that is damaged, CallerError names it.
+    Raises RunError for whatever the engine raises, which is about the data, and CallerError that names a score file
+    which is damaged.
     """
     import duckdb
 
@@ -170,7 +171,7 @@ def _looked_at(job: SelectionJob) -> list[str]:
 
 
 def _group_names(job: SelectionJob) -> list[str]:
-    """Carried columns that the report may group by; old tables may have one that is called as one of the decisions."""
+    """Carried columns that the report may group by, without those of old tables that are named like a decision's."""
     groups = group_columns(job.rows.given[0].table.contract.carried)
     return [name for name in groups if name not in CARRIED and name not in _DECIDED]
 

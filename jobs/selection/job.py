@@ -26,7 +26,7 @@ from jobs.selection.settings import SelectSettings
 FORMATS = (*WRITERS, "list")
 
 MAX_BYTES = 2**32
-"""Of an original: it was scored, so it lay within the bound that was set then."""
+"""Bytes of an original at most; it was scored, so it lay within the bound that was set then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SelectionJob:
     rows: Combined
     selection: Selection
     settled: Sequence[Mapping[str, Any]] | None
-    """The decisions that an export was begun of, which may not change under it; None where none was begun."""
+    """The decisions that an export was begun with, which may not change under it; None where none was begun."""
 
     def export_work(self, format: str) -> ExportWork:
         """What tasks need to know to export in this format."""
@@ -58,7 +58,7 @@ class SelectionJob:
 
 
 def checked(settings: SelectSettings) -> SelectionJob:
-    """Raises CallerError for whatever can be known to be wrong; of the score tables only plans are read."""
+    """The job, with all checked that can be from the plans of the score tables. Raises CallerError."""
     policy = policy_of(settings)
     storage = Storage(settings.storage_options)
     output = absolute(settings.output)
@@ -139,7 +139,7 @@ def _is_begun(job: SelectionJob, before: Mapping[str, Any]) -> bool:
 
 
 def policy_of(settings: SelectSettings) -> Policy:
-    """Raises CallerError for a rule that lacks what it needs, or a flag that would do nothing."""
+    """The rules that the flags make. Raises CallerError for one that lacks what it needs, or a flag without effect."""
     rules = [name for name in ("best_of", "top_fraction", "top_k") if getattr(settings, name) is not None]
     per = parse_per(settings.per, [*rules, *(["quantile"] if settings.quantile else [])])
     if settings.best_of is not None and not per.get("best_of"):

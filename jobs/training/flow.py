@@ -25,7 +25,7 @@ RAY_RUN = "ray"
 """In the output: Ray's own record of the run, and the best and the last checkpoint."""
 
 TRAIN_ENVIRONMENT = {
-    # by default workers move into a folder of their own, where relative paths mean something else
+    # Ray Train's default moves workers into a folder of their own, where relative paths mean something else
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -80,7 +80,7 @@ def _fit(job: TrainingJob) -> Any:
 
     settings = job.settings
     path, file_system = _ray_storage(settings.output, job.storage)
-    # in Ray's code, but not in the type that it shows
+    # Ray Train takes this argument, but its published type does not have it
     quiet: dict[str, Any] = {"logging_config": LoggingConfig(log_level="ERROR")}
     trainer = TorchTrainer(
         train_on_worker,
@@ -132,12 +132,12 @@ def _ray_storage(output: str, storage: Storage) -> tuple[str, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    """What a worker raised, if that is what it was: the last line of its traceback."""
+    """The last line of a worker's traceback, else the error's name."""
     return next((text.strip() for text in reversed(str(error).splitlines()) if text.strip()), type(error).__name__)
 
 
 def _export(job: TrainingJob, checkpoint: Any, uri: str) -> None:
-    """By a task of Ray, with as much memory as a worker has; the driver may be a small machine."""
+    """Export in a task of Ray with a worker's resources, since the driver may be a small machine."""
     import ray
 
     settings = job.settings

@@ -34,7 +34,7 @@ from jobs.command import SECRET_FIELDS
 from jobs.training.settings import TrainSettings
 
 NAMED = "rubric_named"
-"""In that file: the rubric's id and origin, for people; what it asks is told by its digest."""
+"""Key of training.json: the rubric's id and origin, for people; its digest says what it asks."""
 MACHINES = frozenset(
     "output storage_options worker_cpus worker_gpus threads max_failures dry_run log_every".split()
 ) | {"ray_address", "code_on_nodes"}
@@ -54,6 +54,7 @@ class TrainingJob:
 
     @property
     def storage(self) -> Storage:
+        """Where the output lies."""
         return Storage(self.settings.storage_options)
 
     def describe(self) -> Iterator[str]:
@@ -77,7 +78,7 @@ class TrainingJob:
 
 
 def checked(settings: TrainSettings) -> TrainingJob:
-    """The job, with all that can be found wrong before training starts found. Raises CallerError."""
+    """The job, with all checked that can be before training starts. Raises CallerError."""
     settings = settings.model_copy(update={"output": absolute(settings.output)})
     require_own(Storage(settings.storage_options), settings.output, TRAINING)
     if settings.base.startswith(PREFIX):
@@ -135,7 +136,7 @@ def claim(job: TrainingJob) -> None:
 
 
 def shown_settings(settings: TrainSettings) -> dict[str, Any]:
-    """Resolved, for people; secrets are not shown."""
+    """The resolved settings as JSON values, without secrets."""
     return settings.model_dump(mode="json", exclude=set(SECRET_FIELDS))
 
 
