@@ -73,6 +73,19 @@ def told(run: ScoringRun) -> dict[str, Any]:
     return dict(run._pulse.progress)
 
 
+def test_a_run_that_is_not_begun_has_touched_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = job_over(tmp_path)
+    proposal = proposed(job)
+    contract = applied(job, proposal)
+    pulse = Pulse(Storage(), job.output, SCORING)
+    stock = take_stock(job, contract)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    ScoringRun(job, proposal, stock, pulse)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    assert pulse.progress == {}
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_run_in_which_nothing_can_be_fetched_has_done_nothing(
     run: ScoringRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
