@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import StrEnum
 
 import pyarrow as pa
 
@@ -35,10 +36,16 @@ OUTAGE_SHARE = 0.2
 TELL_EVERY_S = 1.0
 """Seconds between two updates of heartbeat and metrics: a driver hands out 78 batches a second."""
 
-STARTING, SCORING, CONCLUDING = "starting", "scoring", "concluding"
-
 REJECT_RATE_AFTER = 1000
 """Images of the table after which --max-reject-rate is looked at."""
+
+
+class Phase(StrEnum):
+    """Where a run is, as its heartbeat says it."""
+
+    STARTING = "starting"
+    SCORING = "scoring"
+    CONCLUDING = "concluding"
 
 
 class ScoringRun:
@@ -86,7 +93,7 @@ class ScoringRun:
             pool=pool,
             warnings=self._warnings,
         )
-        self._tell(STARTING)
+        self._tell(Phase.STARTING)
         print(opening(self._job, self._proposal, self._stock, pool), flush=True)
 
     def tasks(self) -> Iterator[ScoringTask]:
@@ -107,7 +114,7 @@ class ScoringRun:
         now = time.monotonic()
         if now - self._told_at >= TELL_EVERY_S:
             self._told_at = now
-            self._tell(SCORING)
+            self._tell(Phase.SCORING)
         if event is None:
             self._progress.tick()
             return
@@ -143,7 +150,7 @@ class ScoringRun:
         while self._commits:
             self._commits.popleft().result()
         self._progress.close()
-        self._tell(CONCLUDING)
+        self._tell(Phase.CONCLUDING)
         # another driver may have retired chunks (--on-changed rescore) while this one was committing them
         retired = self._job.plan.retired()
         there = self._stock.ledger.settled(retired).finished
@@ -260,7 +267,7 @@ class ScoringRun:
                 "is scored stays: put the cause right, or raise the bound, and run the same command"
             )
 
-    def _tell(self, phase: str) -> None:
+    def _tell(self, phase: Phase) -> None:
         """Bring heartbeat and metrics up to date."""
         progress = self._progress
         standing = {

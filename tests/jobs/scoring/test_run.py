@@ -26,7 +26,7 @@ from jobs.compaction.settings import CompactSettings
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import ScoringJob, checked
-from jobs.scoring.run import ScoringRun
+from jobs.scoring.run import Phase, ScoringRun
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.stock import take_stock
 from jobs.scoring.work import read_chunk, scored_batch
@@ -69,7 +69,7 @@ def batches(run: ScoringRun, chunk: int, rejection: Rejection | None = None) -> 
 
 
 def told(run: ScoringRun) -> dict[str, Any]:
-    run._tell("scoring")
+    run._tell(Phase.SCORING)
     return dict(run._pulse.progress)
 
 
