@@ -19,8 +19,7 @@ from iqa_core.flags import StrictParser
 from iqa_core.tables.sink import ScoredBatch
 from jobs.on_ray.cluster import Pool
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import prepare
-from jobs.scoring.run import considered_chunks
+from jobs.scoring.job import checked, considered_chunks
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.stream import stream
 from jobs.scoring.work import ScoringTask
@@ -70,7 +69,7 @@ class Arrivals:
 
 def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
     """The job's own plan and stream, without its sink, on the Ray that is connected."""
-    job = prepare(settings)
+    job = checked(settings)
     contract = applied(job, proposed(job))
     tasks = [ScoringTask.of(chunk) for chunk in considered_chunks(job)]
     times: list[float] = []

@@ -28,8 +28,7 @@ from iqa_core.corpus.reading import open_chunk
 from iqa_core.demo.corpus import write_scenes
 from jobs.on_ray.cluster import Pool
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import prepare
-from jobs.scoring.run import considered_chunks
+from jobs.scoring.job import checked, considered_chunks
 from jobs.scoring.settings import ScoreSettings
 
 IMAGES = int(os.environ.get("PIPELINE_IMAGES", "2000"))
@@ -85,7 +84,7 @@ def bare_rate(given: ScoreSettings) -> float:
 
 
 def bare_loop(given: ScoreSettings, part: int, barrier: Any) -> None:
-    job = prepare(given)
+    job = checked(given)
     contract = applied(job, proposed(job))
     work = job.work(contract, 1)
     assessor = load(work.spec, work.config)

@@ -33,7 +33,7 @@ from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import TrainingTask
 from jobs.command import parse
-from jobs.training.job import prepare
+from jobs.training.job import checked
 from jobs.training.settings import TrainSettings
 
 IMAGES, STEPS, WARM = 200, 60, 5
@@ -52,7 +52,7 @@ def measure() -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         write_scenes(Path(folder) / "in", IMAGES, seed=5)
         flags = ["--train", f"{folder}/in/annotations.csv", *FLAGS]
-        task = prepare(parse(TrainSettings, [*flags, "--output", f"{folder}/plan"])).task
+        task = checked(parse(TrainSettings, [*flags, "--output", f"{folder}/plan"])).task
         before = bare(task)
         records = job([*flags, "--output", f"{folder}/out"])
         after = bare(task)

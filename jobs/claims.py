@@ -1,4 +1,4 @@
-"""An output -> nothing, or why it is not this job's: what cannot be written, and what another kind of job has begun."""
+"""An output -> nothing, or why this job may not have it: it cannot be written, or another kind of job has begun it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, join
 
 SCORES, SELECTION, TRAINING = "plan/000000.json", "selection.json", "training.json"
-"""What each kind of output has, from its beginning on."""
+"""The file that each kind of output has from its beginning on: its mark."""
 
 _CALLED = {SCORES: "scores", SELECTION: "a selection", TRAINING: "a training run"}
 
 
 def require_own(storage: Storage, output: str, own: str) -> None:
-    """Raises CallerError; own: the mark of this job's outputs. Other files may lie there: they are not touched."""
+    """Check that an output is new or of this kind; other files may lie there, and are not touched.
+
+    own: the mark of this job's outputs. Raises CallerError.
+    """
     storage.require_writable(output, "--output", is_folder=True)
     for mark, called in _CALLED.items():
         if mark != own and _is_there(storage, join(output, mark)):

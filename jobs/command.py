@@ -28,7 +28,7 @@ from iqa_core.flags import StrictParser, json_object
 from iqa_core.storage.outputs import require_lasting
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The folder of this code: what a cluster is sent, and whose commit a run notes."""
+"""The folder of this code: what a cluster is sent, and what a run notes the commit of."""
 
 SECRET_FIELDS = frozenset({"storage_options"})
 """Settings whose values are never printed, and whose keys are not ours to rename."""
@@ -40,7 +40,7 @@ def _outlives_the_job(given: str, info: ValidationInfo) -> str:
 
 
 Lasting = Annotated[str, AfterValidator(_outlives_the_job)]
-"""A path or URI that is written to, or that what is written names: it may not be gone with a submitted job."""
+"""A path or URI that is written to, or noted in an output; one that would vanish with a submitted job is refused."""
 
 
 class JobSettings(BaseSettings):
@@ -74,7 +74,7 @@ S = TypeVar("S", bound=JobSettings)
 
 
 class _Parser(StrictParser):
-    """One line for a mistake."""
+    """A parser that says a mistake in one line."""
 
     def error(self, message: str) -> Any:
         raise CallerError(f"{message}; --help lists the flags")

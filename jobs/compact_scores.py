@@ -16,6 +16,7 @@ from jobs.compaction.settings import CompactSettings
 
 
 def main(settings: CompactSettings) -> int:
+    """Compact a score table; the exit code."""
     # here, not above: --help and a mistyped flag are answered without Arrow
     from jobs.compaction.flow import compact
 

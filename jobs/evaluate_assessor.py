@@ -18,6 +18,7 @@ from jobs.evaluation.settings import EvaluateSettings
 
 
 def main(settings: EvaluateSettings) -> int:
+    """Evaluate assessors; the exit code."""
     # here, not above: --help and a mistyped flag are answered without Arrow and SciPy
     from jobs.evaluation.flow import evaluate
 

@@ -16,6 +16,7 @@ from jobs.fusion.settings import FusionSettings
 
 
 def main(settings: FusionSettings) -> int:
+    """Fit fusion weights; the exit code."""
     # here, not above: --help and a mistyped flag are answered without Arrow and SciPy
     from jobs.fusion.flow import fit
 

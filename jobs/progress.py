@@ -26,7 +26,7 @@ class Progress:
     given_up: int = 0
     """Images of chunks that this run leaves unfinished."""
     failed_are: str = "rejected"
-    """What a line of progress calls them."""
+    """What a line of progress calls the failed ones."""
     history: list[tuple[float, int]] = field(default_factory=list)
     """Seconds since the run began, images that were back by then: at most MOMENTS of them, evenly thinned out."""
     began: float = field(default_factory=time.monotonic)
@@ -36,7 +36,7 @@ class Progress:
     _moment_s: float = 1.0
 
     def add(self, images: int, failed: int) -> None:
-        """failed: how many of these images."""
+        """Count images that came back. failed: how many of them."""
         self.done += images
         self.failed += failed
         self._remember()
@@ -59,7 +59,7 @@ class Progress:
             self._bar.refresh()
 
     def _draw(self) -> None:
-        """The bar is made with the first news of the run: what the job says at its start stands above it."""
+        """Draw the bar, made with the run's first batch so that the job's opening lines stand above it."""
         if self._bar is None and not self._is_closed and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -85,6 +85,7 @@ class Progress:
             print(self.line(), flush=True)
 
     def line(self) -> str:
+        """Progress in one line, for people."""
         finished = self.done_before + self.done
         eta = "ETA unknown" if self.eta_s is None else f"ETA {_duration(self.eta_s)}"
         of_total = "" if self.total is None else f" of {self.total:,}"
@@ -100,6 +101,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
+        """Seconds since the run began."""
         return time.monotonic() - self.began
 
     @property
@@ -118,13 +120,14 @@ class Progress:
         return None if self.left is None or not self.done else self.left / self.rate
 
     def close(self) -> None:
+        """Take the bar off the terminal; no other is made."""
         self._is_closed = True
         if self._bar is not None:
             self._bar.close()
 
 
 def counted(count: int, noun: str) -> str:
-    """1 chunk, 2,000 chunks."""
+    """A number with its noun: 1 chunk, 2,000 chunks."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 

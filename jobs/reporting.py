@@ -1,4 +1,4 @@
-"""A finished run -> its report beside it. A report is a courtesy: that it cannot be made costs nobody the run."""
+"""A finished run -> its report beside it. A report that cannot be made does not fail the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def written(what: str, storage: Storage, output: str, make: Callable[[], bytes])
     uri = join(output, "report.html")
     try:
         storage.put(uri, make(), scratch=join(output, ".tmp"))
-    except Exception as error:  # whatever images, stores or numbers do to it: the run itself is done and committed
+    except Exception as error:  # whatever the report fails on, the run is committed
         why = f"{type(error).__name__}: {error}"
         print(f"error: the report of this {what} could not be written ({why})", file=sys.stderr)
         return

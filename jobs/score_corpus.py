@@ -18,6 +18,7 @@ from jobs.scoring.settings import ScoreSettings
 
 
 def main(settings: ScoreSettings) -> int:
+    """Score images; the exit code."""
     # here, not above: --help and a mistyped flag are answered without Arrow and Ray
     from jobs.scoring.flow import score
 

@@ -18,6 +18,7 @@ from jobs.selection.settings import SelectSettings
 
 
 def main(settings: SelectSettings) -> int:
+    """Select images; the exit code."""
     # here, not above: --help and a mistyped flag are answered without Arrow and DuckDB
     from jobs.selection.flow import select
 

@@ -18,6 +18,7 @@ from jobs.training.settings import TrainSettings
 
 
 def main(settings: TrainSettings) -> int:
+    """Fine-tune an assessor; the exit code."""
     # here, not above: --help and a mistyped flag are answered without torch and Ray
     from jobs.training.flow import train
 

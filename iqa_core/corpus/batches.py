@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iqa_core.corpus.chunks import LOCATION, Content, Encoded
+from iqa_core.corpus.chunks import LOCATION, Content, Encoded, Origin
 from iqa_core.corpus.columns import storable
 from iqa_core.images.preparing import prepare, probe
 from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
@@ -44,10 +44,7 @@ class BatchBounds:
 class ReadyBatch:
     """Images of one chunk, prepared; `images` has one array (H, W, 3) uint8 per rejection that is None, in order."""
 
-    chunk: str
-    chunk_images: int
-    layout: str
-    damage: str | None
+    origin: Origin
     ordinals: tuple[int, ...]
     facts: pa.Table
     """LOCATION and carried columns, one row per ordinal."""
@@ -76,12 +73,12 @@ def ready_batches(
 
     guard: entered around whatever is done to the bytes of one image, to bound the time it takes.
     """
-    layout = content.layout
+    origin = content.origin(chunk)
     if not content.keys:
-        yield _decoded(chunk, content, layout, [], preparer, guard)
+        yield _decoded(origin, content, [], preparer, guard)
     for window in _windows(content, preparer, guard, only):
         for slots in _grouped(window, bounds):
-            yield _decoded(chunk, content, layout, slots, preparer, guard)
+            yield _decoded(origin, content, slots, preparer, guard)
 
 
 def _windows(
@@ -137,9 +134,8 @@ def _by_size(slot: _Slot) -> tuple[int, int, int, int]:
 
 
 def _decoded(
-    chunk: str,
+    origin: Origin,
     content: Content,
-    layout: str,
     slots: Sequence[_Slot],
     preparer: Preparer,
     guard: Callable[[], AbstractContextManager[object]],
@@ -147,10 +143,7 @@ def _decoded(
     prepared = [_prepared(slot, preparer, guard) for slot in slots]
     rejections = tuple(result if isinstance(result, Rejection) else None for result in prepared)
     return ReadyBatch(
-        chunk=chunk,
-        chunk_images=len(content.keys),
-        layout=layout,
-        damage=content.damage,
+        origin=origin,
         ordinals=tuple(slot.ordinal for slot in slots),
         facts=_facts(content, slots, rejections),
         rejections=rejections,
@@ -197,10 +190,7 @@ def rejected_batch(chunk: str, content: Content, ordinal: int, encoded: Encoded,
     """One image that may not be decoded again, in its slot; its header is not read either."""
     slot = _Slot(ordinal, encoded, None, None, rejection)
     return ReadyBatch(
-        chunk=chunk,
-        chunk_images=len(content.keys),
-        layout=content.layout,
-        damage=content.damage,
+        origin=content.origin(chunk),
         ordinals=(ordinal,),
         facts=_facts(content, [slot], [rejection]),
         rejections=(rejection,),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -167,6 +167,27 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The chunk that a batch is of, as its reader found it; it travels with the batch to the score file."""
+
+    chunk: str
+    images: int
+    layout: str
+    """Digest of what the ordinals mean; batches of two readings may be mixed only where it is the same."""
+    damage: str | None
+    """Where the source became unreadable and why."""
+
+    def to_json(self) -> str:
+        """The fields by name."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Origin:
+        """The origin that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What a chunk holds. Keys and carried columns are complete before the first image is fetched.
 
@@ -181,6 +202,10 @@ class Content:
     """Ascending ordinals -> their images, in that order; other images are not fetched where that can be helped."""
     damage: str | None = None
     """Where and why the source became unreadable; the images before that are in `keys`."""
+
+    def origin(self, chunk: str) -> Origin:
+        """What its batches say of the chunk, which has this name."""
+        return Origin(chunk, len(self.keys), self.layout, self.damage)
 
     @property
     def layout(self) -> str:

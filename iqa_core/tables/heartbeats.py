@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,7 +48,13 @@ version that did not say so."""
 
 READ_THREADS = 32
 
-RUNNING, DONE, FAILED = "running", "done", "failed"
+
+class State(StrEnum):
+    """How a run stands, as its heartbeat says it."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class Heartbeat:
 
     @property
     def is_active(self) -> bool:
-        return self.state == RUNNING and abs(self.age_s()) < STALE_S
+        return self.state == State.RUNNING and abs(self.age_s()) < STALE_S
 
 
 BEAT_FIELDS = ("run", "job", "host", "began", "at", "state")
@@ -87,7 +94,7 @@ class Pulse:
         self._output = output
         self._job = job
         self._began = now.isoformat(timespec="seconds")
-        self._state = RUNNING
+        self._state = State.RUNNING
         self._lines: list[str] = []
         self._parts = 0
         self._is_warned = False
@@ -110,7 +117,7 @@ class Pulse:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.log("run_ended", error=None if error is None else f"{type(error).__name__}: {error}")
-        self._state = DONE if error is None else FAILED
+        self._state = State.DONE if error is None else State.FAILED
         self._ended.set()
         self._thread.join()
 

@@ -11,17 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from iqa_core.corpus.chunks import Origin
 from iqa_core.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """What came back from the assessor for one ready batch; `rows` has the score table's columns."""
+    """What came back from the assessor for one ready batch; `rows` has the score table's columns, a row per ordinal."""
 
-    chunk: str
-    chunk_images: int
-    layout: str
-    damage: str | None
+    origin: Origin
     ordinals: tuple[int, ...]
     rows: pa.Table
     versions: str
@@ -30,19 +28,18 @@ class ScoredBatch:
 
 @dataclass(slots=True)
 class OpenChunk:
-    """A chunk of which some rows have come."""
+    """A chunk of which some rows have come, all of one layout."""
 
-    chunk_images: int
-    layout: str
-    damage: str | None
+    origin: Origin
     ordinals: list[int] = field(default_factory=list)
     pieces: list[pa.Table] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
 
     def add(self, batch: ScoredBatch) -> None:
         """Take the rows that are not there yet. Raises RunError for an ordinal that the chunk cannot have."""
-        if any(not 0 <= ordinal < self.chunk_images for ordinal in batch.ordinals):
-            raise RunError(f"chunk {batch.chunk}: a row came back that its {self.chunk_images} images do not have")
+        images = self.origin.images
+        if any(not 0 <= ordinal < images for ordinal in batch.ordinals):
+            raise RunError(f"chunk {self.origin.chunk}: a row came back that its {images} images do not have")
         self.versions.add(batch.versions)
         known = set(self.ordinals)
         new = [i for i, ordinal in enumerate(batch.ordinals) if ordinal not in known]
@@ -53,7 +50,8 @@ class OpenChunk:
 
     @property
     def missing(self) -> frozenset[int]:
-        return frozenset(range(self.chunk_images)) - frozenset(self.ordinals)
+        """Ordinals whose rows have not come."""
+        return frozenset(range(self.origin.images)) - frozenset(self.ordinals)
 
     def rows(self) -> pa.Table:
         """All rows in ordinal order."""
@@ -68,18 +66,18 @@ class Sink:
     """By name; more than one entry where a chunk was read twice with different content."""
 
     def add(self, batch: ScoredBatch) -> OpenChunk | None:
-        """The chunk, if this batch completes it."""
-        readings = self.open.setdefault(batch.chunk, [])
-        reading = next((known for known in readings if known.layout == batch.layout), None)
-        if reading is None:
-            reading = OpenChunk(batch.chunk_images, batch.layout, batch.damage)
-            readings.append(reading)
-        reading.add(batch)
-        if reading.missing:
+        """The chunk, if this batch completes it. Raises RunError for an ordinal that the chunk cannot have."""
+        name = batch.origin.chunk
+        chunk = self.partial(name, batch.origin.layout)
+        if chunk is None:
+            chunk = OpenChunk(batch.origin)
+            self.open.setdefault(name, []).append(chunk)
+        chunk.add(batch)
+        if chunk.missing:
             return None
-        del self.open[batch.chunk]
-        return reading
+        del self.open[name]
+        return chunk
 
     def partial(self, chunk: str, layout: str) -> OpenChunk | None:
         """What has come of a chunk in this layout; None if nothing has."""
-        return next((known for known in self.open.get(chunk, []) if known.layout == layout), None)
+        return next((known for known in self.open.get(chunk, []) if known.origin.layout == layout), None)

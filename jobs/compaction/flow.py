@@ -51,9 +51,9 @@ def compact(settings: CompactSettings) -> int:
 
 
 def _require_rest(storage: Storage, output: str) -> None:
-    """Raises CallerError where a scoring run is at work: what it finishes would be left for another compaction.
+    """Raises CallerError where a scoring run is at work: its last chunks would be left for another compaction.
 
-    That is all: beside a run that nobody sees, or another compaction, this one does no harm.
+    This is no lock: beside a run without a heartbeat, or another compaction, no row is lost.
     """
     other = active(storage, output, SCORING)
     if other is not None:

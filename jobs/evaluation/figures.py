@@ -30,7 +30,7 @@ class Spread:
     """How far a figure moves from group to group; all None where no group has it."""
 
     groups: int
-    """In which it is defined."""
+    """Number of groups in which the figure is defined."""
     low: float | None
     high: float | None
     std: float | None
@@ -39,7 +39,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one assessor."""
+    """All figures of one assessor."""
 
     about: Mapping[str, str]
     agreement: Mapping[str, Agreement]
@@ -61,9 +61,9 @@ class Evaluation:
     assessors: Sequence[Figures]
     """The first is the one that the others are compared with."""
     differences: Sequence[Mapping[str, Comparison]]
-    """Of each but the first, per dimension and overall: the first less this one."""
+    """Per assessor but the first, by dimension and overall: the first's figures less this one's."""
     ceiling: Mapping[str, HumanCeiling]
-    """Only where single ratings are known."""
+    """Dimension -> how well one rater agrees with the others, where single ratings are known."""
     dropped: Mapping[str, int]
     held_out_by: str | None
     ungrouped: int

@@ -22,7 +22,7 @@ POINT, LINE, INK, PALE = "#3b6fb6", "#d1772e", "#333333", "#dddddd"
 INCHES = 2.9
 DOTS_PER_INCH = 110
 SCALE = (0.8, 5.2)
-"""1 to 5, and room for a point."""
+"""Both axes: 1 to 5, and room for a point."""
 
 
 def require_plottable(path: str) -> None:
@@ -63,7 +63,7 @@ def _title(figures: Figures, name: str) -> str:
 
 def _scatter(axes: Any, scores_N: Floats, mos_N: Floats, title: str) -> None:
     axes.plot(SCALE, SCALE, color=PALE, linewidth=1, zorder=0)
-    # of thousands of points the dense places are to be seen
+    # points are pale where there are thousands, so that dense places show
     axes.scatter(scores_N, mos_N, s=9, color=POINT, alpha=max(0.15, min(0.8, 60 / max(1, len(mos_N)))), linewidths=0)
     fit = fit_logistic(scores_N, mos_N)
     if fit is not None:

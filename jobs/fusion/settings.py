@@ -21,7 +21,7 @@ class FusionSettings(JobSettings):
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """JSON object passed to fsspec where the scores are not local."""
     group_column: str = "group"
-    """Of our own files: pairs with the same value are never split between fitting and judging."""
+    """Column of our own files: pairs with the same value are never split between fitting and judging."""
     hold_out: bool = False
     """Judge on each group in turn, fitted on all the others, in place of random splits."""
     signed: bool = False
@@ -33,4 +33,4 @@ class FusionSettings(JobSettings):
     splits: int = Field(default=10, ge=1)
     """Random splits: whether the weights are stable."""
     seed: int = Field(default=0, ge=0)
-    """Of splits and intervals."""
+    """Seed of splits and intervals."""

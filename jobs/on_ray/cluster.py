@@ -18,17 +18,16 @@ from jobs.command import ROOT
 from jobs.on_ray.head_watch import head_watched
 
 Resources = Mapping[str, float]
-"""Of a node, as Ray names them: CPU, GPU, memory and others."""
+"""Resources of a node, as Ray names them: CPU, GPU, memory and others."""
 
 OBJECT_STORE_BYTES = 512 * 2**20
-"""Of a Ray that is started here: a few dozen batches of pixels in flight, on a machine that others use as well."""
-
+"""Object store of a Ray that is started here: a few dozen batches of pixels, on a machine that others use as well."""
 
 ANSWER_TIMEOUT_S = 10.0
-"""For a cluster's port to take a connection."""
+"""Seconds that a cluster's port may take to accept a connection."""
 
 CPU_ACTOR_SHARE = 0.75
-"""Of each CPU, where there is no GPU: the rest is left to readers."""
+"""Share of each CPU that actors get where there is no GPU; the rest is left to readers."""
 
 RAY_ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -53,13 +52,15 @@ class Pool:
     reader_cpus: float
     threads_per_actor: int
     max_actors: int | None = None
-    """Up to which it grows when there is room; None: it stays as it begins."""
+    """Actors to which the pool grows when there is room; None: it stays as it begins."""
 
     @property
     def most_actors(self) -> int:
+        """Actors once the pool has grown."""
         return self.max_actors or self.num_actors
 
     def describe(self) -> str:
+        """The pool in words, for people."""
         actors = f"{self.num_actors} to {self.max_actors}" if self.max_actors else f"{self.num_actors}"
         gpus = f" and {self.actor_gpus:g} GPU" if self.actor_gpus else ""
         return f"{actors} actors with {self.actor_cpus:g} CPU{gpus} each; readers with {self.reader_cpus:g} CPU"
@@ -70,6 +71,8 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
     """Inside: Ray, at this address, at RAY_ADDRESS (as in a submitted job), or started on this machine for the job.
 
     code_on_nodes: every node of the cluster has this checkout at the same path.
+
+    Raises CallerError where the cluster cannot be used, RunError where no Ray could be started here.
     """
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -77,7 +80,7 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
 
     logging.getLogger("ray").setLevel(logging.WARNING)
     there = require_answer(address)
-    code = _code_on_its_way(bool(there) and not code_on_nodes)
+    code = _code_for_workers(bool(there) and not code_on_nodes)
     options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         found: Any = ray.init(
@@ -95,9 +98,9 @@ def connected(address: str | None, code_on_nodes: bool = False) -> Iterator[None
     except Exception as error:
         if type(error) is not Exception:
             raise
-        # bare, where the processes of a Ray that is started here do not come up within 30 s
+        # Ray raises a bare Exception where the processes that it starts do not come up within 30 s
         raise RunError(f"no Ray could be started here ({error}); try again when the machine is less busy") from error
-    heed_termination()  # Ray has put a handler of its own, by which a driver ends without a word
+    heed_termination()  # Ray has installed a handler with which a driver ends without a word
     with head_watched(found.address_info["gcs_address"]):
         try:
             yield
@@ -145,7 +148,7 @@ def connected_on_demand(address: str | None, code_on_nodes: bool) -> Iterator[Ca
         yield connect
 
 
-def _code_on_its_way(is_copied: bool) -> dict[str, Any]:
+def _code_for_workers(is_copied: bool) -> dict[str, Any]:
     """Arguments of `ray.init` with which workers find this code: by its path, or in a copy that they are sent."""
     submission = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "null"))
     if submission is None:
@@ -174,7 +177,9 @@ def plan_pool(
 ) -> Pool:
     """An actor wherever its GPUs fit; without GPUs one per CPU, with a quarter of each CPU left to readers.
 
-    max_actors, if it is more, is what the pool may grow to; nodes that are there share their CPUs among as many.
+    max_actors, if it is more, is what the pool may grow to; the CPUs that are there are shared among that many.
+
+    Raises CallerError for --assessor.num-gpus with an assessor that runs on the CPU.
     """
     may_use_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:")
     if config.num_gpus and not may_use_gpu:

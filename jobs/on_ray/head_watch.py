@@ -18,15 +18,15 @@ RAYS_OWN, RAYS_OWN_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
 LOOK_EVERY_S = 5.0
 
 GRACE_S = 15.0
-"""For what ends with the driver: a heartbeat, chunks that are being written. Taking leave of a lost head never ends."""
+"""Seconds that a driver has for its heartbeat and the chunks that it is writing; leaving a lost head never ends."""
 
 
 @contextmanager
 def head_watched(address: str, silent_s: float | None = None, grace_s: float = GRACE_S) -> Iterator[None]:
     """Inside, a thread asks whether the head's port takes connections: a busy head does, a lost one does not.
 
-    Where it has not for silent_s (half of what Ray waits), that is said, the main thread is interrupted as by Ctrl-C,
-    and the process ends itself when it has not after grace_s more.
+    A head that takes none for silent_s (default: half of what Ray waits) is lost: the thread says so and interrupts
+    the main thread as Ctrl-C would. A process that is still there after grace_s ends itself.
     """
     if silent_s is None:
         silent_s = float(os.environ.get(RAYS_OWN, RAYS_OWN_S)) / 2

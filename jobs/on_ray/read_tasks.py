@@ -23,7 +23,7 @@ def read_each(
 ) -> Dataset:
     """Each table that `read` yields is a block. Items, and `read` once, travel through the object store.
 
-    retries: after this many deaths of its process an item is given up, where the data context allows for that.
+    retries: worker crashes tolerated per item; one more, and the item is given up if the data context allows errors.
     """
     import ray
     import ray.data
@@ -33,7 +33,7 @@ def read_each(
 
     # Ray 2.60 has no other way to say how often a task is retried
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-    # items are of 1 MiB at times, and waves of them are bounded by those who make them
+    # an item can take 1 MiB; the callers bound how many there are at once
     warnings.filterwarnings("ignore", message="The serialized size of your read function")
     reader = ray.put(read)
     unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)

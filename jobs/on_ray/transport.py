@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
@@ -18,6 +19,15 @@ class ChunkFailure:
     message: str
     is_fatal: bool
     """Nothing else can be read either (credentials): the run stops."""
+
+    def to_json(self) -> str:
+        """The fields by name."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ChunkFailure:
+        """The failure that `to_json` wrote."""
+        return cls(**json.loads(text))
 
 
 def failure_of(chunk: str, error: Exception) -> ChunkFailure:
@@ -36,5 +46,5 @@ def to_ipc(table: pa.Table) -> bytes:
 
 
 def from_ipc(scalar: pa.Scalar) -> pa.Table:
-    """Its rows are not copied."""
+    """The table that `to_ipc` made a value of; its rows are not copied."""
     return pa.ipc.open_stream(scalar.as_buffer()).read_all()

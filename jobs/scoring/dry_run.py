@@ -16,24 +16,24 @@ from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.corpus.reading import open_chunk
 from jobs.progress import counted
-from jobs.scoring.job import ScoringJob
-from jobs.scoring.run import within_limit
+from jobs.scoring.job import ScoringJob, within_limit
 from jobs.scoring.work import Work
 
 TIMED_IMAGES = 64
 
 
 @dataclass(slots=True)
-class Tally:
-    """How much some chunks hold, which come in order."""
+class Totals:
+    """How much the chunks hold that were added, which come in the plan's order."""
 
     chunks: int = 0
     images: int = 0
     size: int = 0
-    """Bytes of their sources."""
+    """Bytes of the chunks' sources."""
     _source: str = ""
 
     def add(self, chunk: Chunk) -> None:
+        """Count a chunk; a source that goes on from the chunk before is not measured again."""
         self.chunks += 1
         self.images += chunk.images or 0
         for span in chunk.spans:
@@ -42,6 +42,7 @@ class Tally:
                 self._source = span.source
 
     def describe(self) -> str:
+        """Images, MiB and chunks, for people."""
         return f"{counted(self.images, 'image')}, {self.size / 2**20:,.1f} MiB, in {counted(self.chunks, 'chunk')}"
 
 
@@ -49,14 +50,14 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
     """The resolved configuration as JSON, then the plan."""
     print(json.dumps(job.shown_settings(), indent=2))
     finished = job.ledger.finished() - proposal.retired
-    all_of_it, left = Tally(), Tally()
+    planned, left = Totals(), Totals()
     for chunk in _all_chunks(job, proposal):
-        all_of_it.add(chunk)
+        planned.add(chunk)
         if chunk.name not in finished:
             left.add(chunk)
     for label, text in job.introduction():
         print(f"{label:<12} {text}")
-    print(f"plan         {all_of_it.describe()}")
+    print(f"plan         {planned.describe()}")
     print(f"new          {counted(len(proposal.chunks), 'chunk')}, {len(proposal.retired):,} retired")
     print(f"finished     {counted(len(finished), 'chunk')}")
     found = proposal.listing

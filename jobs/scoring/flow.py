@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import Proposal, apply, propose
@@ -15,11 +15,12 @@ from iqa_core.tables.scores.columns import own_columns
 from jobs.on_ray.cluster import connected, living_nodes, made_room, plan_pool
 from jobs.on_ray.guard import guarded
 from jobs.scoring.isolation import Isolation
-from jobs.scoring.job import ScoringJob, prepare
+from jobs.scoring.job import ScoringJob, checked, considered_chunks
 from jobs.scoring.metrics import RunMetrics
 from jobs.scoring.precheck import precheck
-from jobs.scoring.run import ScoringRun, considered_chunks
+from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.stock import take_stock
 from jobs.scoring.stream import stream, waves
 from jobs.scoring.work import ScoringTask
 
@@ -30,7 +31,7 @@ PLAN_ATTEMPTS = 10
 def score(settings: ScoreSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
     try:
-        job = prepare(settings)
+        job = checked(settings)
         proposal = proposed(job)
     except (RunError, Missing, Forbidden, FetchFailed, OSError) as error:
         raise CallerError(told(error)) from error
@@ -40,12 +41,8 @@ def score(settings: ScoreSettings) -> int:
         print_dry_run(job, proposal)
         return DONE
     if not proposal.chunks and not proposal.retired and not _is_work_left(job):
-        contract = applied(job, proposal)
-        with _resumable(), Pulse(job.storage, job.output, SCORING) as pulse:
-            return ScoringRun(job, contract, proposal, "none: nothing is left to do", pulse).conclude()
+        return _concluded_again(job, proposal)
     with _resumable(), connected(settings.ray_address, settings.code_on_nodes), ExitStack() as session:
-        from ray.exceptions import RayError  # not before its environment is set
-
         pool = plan_pool(
             settings.assessor,
             settings.num_actors,
@@ -58,21 +55,27 @@ def score(settings: ScoreSettings) -> int:
         warnings = precheck(job.spec, settings.assessor, pool, settings.strict_check) if settings.check else None
         contract = applied(job, proposal)
         pulse = session.enter_context(Pulse(job.storage, job.output, SCORING))
-        run = ScoringRun(job, contract, proposal, pool.describe(), pulse, RunMetrics(pulse.run), warnings)
+        session.enter_context(_ray_resumable())
+        stock = take_stock(job, contract)
+        run = session.enter_context(closing(ScoringRun(job, proposal, stock, pulse, RunMetrics(pulse.run), warnings)))
+        run.begin(pool.describe())
         work = job.work(contract, pool.threads_per_actor)
-        isolation = Isolation(work, pool)
-        try:
-            for wave in waves(run.tasks(), settings.wave_chunks):
-                for event in guarded(stream(wave, work, pool), settings.stall_timeout_s):
-                    run.take(event)
-                _replay(wave, run, isolation, settings.stall_timeout_s)
-                isolation.close()  # it would hold what the next wave's actors need
-            return run.conclude()
-        except RayError as error:
-            raise RunError(f"Ray ended the run ({type(error).__name__}: {error}); the same command goes on") from error
-        finally:
-            isolation.close()
-            run.close()
+        isolation = session.enter_context(closing(Isolation(work, pool)))
+        for wave in waves(run.tasks(), settings.wave_chunks):
+            for event in guarded(stream(wave, work, pool), settings.stall_timeout_s):
+                run.take(event)
+            _replay(wave, run, isolation, settings.stall_timeout_s)
+            isolation.close()  # it would hold what the next wave's actors need
+        return run.conclude()
+
+
+def _concluded_again(job: ScoringJob, proposal: Proposal) -> int:
+    """Write the outcome of a finished output anew, without Ray; the exit code."""
+    contract = applied(job, proposal)
+    with _resumable(), Pulse(job.storage, job.output, SCORING) as pulse:
+        run = ScoringRun(job, proposal, take_stock(job, contract), pulse)
+        run.begin("none: nothing is left to do")
+        return run.conclude()
 
 
 @contextmanager
@@ -84,6 +87,17 @@ def _resumable() -> Iterator[None]:
         raise RunError(f"{error}; the same command goes on") from error
 
 
+@contextmanager
+def _ray_resumable() -> Iterator[None]:
+    """Inside: what Ray raises is the run's failure."""
+    from ray.exceptions import RayError  # not before its environment is set
+
+    try:
+        yield
+    except RayError as error:
+        raise RunError(f"Ray ended the run ({type(error).__name__}: {error}); the same command goes on") from error
+
+
 def _replay(wave: Iterable[ScoringTask], run: ScoringRun, isolation: Isolation, stall_timeout_s: float) -> None:
     """Try what did not come back of these chunks again, image by image."""
     for task in wave:
@@ -93,6 +107,7 @@ def _replay(wave: Iterable[ScoringTask], run: ScoringRun, isolation: Isolation, 
 
 
 def proposed(job: ScoringJob) -> Proposal:
+    """What the plan lacks of the input. Raises CallerError for --no-scan where there is no plan."""
     settings = job.settings
     if settings.scan:
         return propose(
@@ -112,7 +127,10 @@ def proposed(job: ScoringJob) -> Proposal:
 
 
 def applied(job: ScoringJob, proposal: Proposal) -> Contract:
-    """Write the proposal; where another driver wrote in between, propose again."""
+    """Write the proposal; where another driver wrote in between, propose again. The contract that holds then.
+
+    Raises CallerError where nothing can be written, RunError where some of it is, or the race is always lost.
+    """
     for _ in range(PLAN_ATTEMPTS):
         try:
             if apply(job.plan, proposal):

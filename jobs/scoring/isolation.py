@@ -1,4 +1,4 @@
-"""What did not come back -> the same, image by image, in processes of their own: poison is found, the rest is scored.
+"""Images that did not come back -> the same, one by one, in processes of their own: poison is found, the rest scored.
 
 One plain actor reads and prepares, another assesses. An image that ends its process twice, on nodes that are alive, is
 rejected: `corrupt` when it was the decoder, `assessor_failed` when it was the assessor. So is one that takes too long,
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
-from iqa_core.corpus.chunks import Chunk, Content
+from iqa_core.corpus.chunks import Chunk, Content, Origin
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.corpus.sources import Kind
 from iqa_core.deadline import deadline
@@ -25,20 +25,20 @@ from jobs.scoring.stream import Event
 from jobs.scoring.work import AssessBatches, Work, scored_batch
 
 DEATHS_PER_IMAGE = 2
-"""One may be another's fault (a neighbour that takes all memory); two in fresh processes are the image's."""
+"""One death may be another's fault (a neighbour that takes all memory); two in fresh processes are the image's."""
 
 LOST_NODES = 20
-"""Nodes lost under one image before the run gives up: such a cluster is no place to go on."""
+"""Nodes lost while one image was tried, before the run gives up: the cluster is at fault."""
 
 FAILED_IN_A_ROW = 16
-"""Images whose assessing ends fresh processes, one after the other, before it is not the images that are suspected."""
+"""Images in a row that end fresh processes before the assessor is suspected, and no longer the images."""
 
 GRACE_S = 60.0
-"""Beyond a process's own time limit, before it is killed from outside."""
+"""Seconds beyond a process's own time limit before it is killed from outside."""
 
 
 class SingleReader:
-    """In a process of its own: one chunk, of which single images are prepared."""
+    """Actor that prepares single images of one chunk, in a process of its own."""
 
     def __init__(self, given: Callable[[], Work]) -> None:
         self._work = given()
@@ -46,15 +46,16 @@ class SingleReader:
         self._content: Content | None = None
 
     def node(self) -> str:
+        """Id of the node that the process runs on."""
         return _own_node()
 
-    def open(self, encoded: bytes) -> tuple[int, str] | ChunkFailure:
-        """Number of images and layout of the chunk."""
+    def open(self, encoded: bytes) -> Origin | ChunkFailure:
+        """The chunk as this process found it, or why it cannot be read."""
         content = self._opened(encoded)
-        return content if isinstance(content, ChunkFailure) else (len(content.keys), content.layout)
+        return content if isinstance(content, ChunkFailure) else content.origin(self._chunk)
 
-    def prepare(self, encoded: bytes, ordinal: int) -> ReadyBatch | ChunkFailure:
-        """The image as a batch of one."""
+    def read(self, encoded: bytes, ordinal: int) -> ReadyBatch | ChunkFailure:
+        """The image with this ordinal as a batch of one, or why its chunk cannot be read."""
         content = self._opened(encoded)
         if isinstance(content, ChunkFailure):
             return content
@@ -65,7 +66,7 @@ class SingleReader:
         return next(ready_batches(self._chunk, content, work.spec.preparer, bounds, lambda: deadline(limit_s), only))
 
     def reject(self, encoded: bytes, ordinal: int, rejection: Rejection) -> ReadyBatch | ChunkFailure:
-        """The image as a batch of one that is not decoded again."""
+        """The same image as a batch of one that is rejected without decoding it again."""
         content = self._opened(encoded)
         if isinstance(content, ChunkFailure):
             return content
@@ -77,14 +78,14 @@ class SingleReader:
         if self._content is None or chunk.name != self._chunk:
             try:
                 self._content = _held(chunk.kind, open_chunk(chunk, self._work.read_plan))
-            except Exception as error:  # whatever a source does to its reader is the source's failure
+            except Exception as error:  # whatever a source makes its reader raise is the source's failure
                 return failure_of(chunk.name, error)
             self._chunk = chunk.name
         return self._content
 
 
 def _held(kind: Kind, content: Content) -> Content:
-    """Content whose images are all there: a row group is not to be decoded again for each of its images.
+    """Content whose images are all in memory: a row group is decoded once, not once per image.
 
     Loose and listed images stay where they are, since each is fetched by itself anyway.
     """
@@ -95,14 +96,15 @@ def _held(kind: Kind, content: Content) -> Content:
 
 
 class SingleAssessor(AssessBatches):
-    """In a process of its own: the assessor, for batches of one."""
+    """Actor that assesses batches of one, in a process of its own."""
 
     def node(self) -> str:
+        """Id of the node that the process runs on."""
         return _own_node()
 
 
 class Isolation:
-    """The two processes, started when first needed."""
+    """The two actors, each started when it is first needed."""
 
     def __init__(self, work: Work, pool: Pool) -> None:
         self._work = work
@@ -112,31 +114,34 @@ class Isolation:
         self._assessor = _Process(SingleAssessor, work, resources, work.config.timeout_s + GRACE_S)
 
     def replay(self, encoded: bytes, sink: Sink) -> Iterator[Event]:
-        """Everything of a chunk that the sink does not have, one batch per image, or why it cannot be read."""
+        """Images of a chunk that the sink does not have, one batch each, or why the chunk cannot be read.
+
+        Raises RunError where the assessor or the cluster is at fault, and not the images.
+        """
         chunk = Chunk.from_bytes(encoded).name
-        opened = self._reader.call("open", encoded)
-        if opened is None:
+        origin: Origin | ChunkFailure | None = self._reader.call("open", encoded)
+        if origin is None:
             yield ChunkFailure(chunk, "reading it ends its process each time", is_fatal=False)
             return
-        if isinstance(opened, ChunkFailure):
-            yield opened
+        if isinstance(origin, ChunkFailure):
+            yield origin
             return
-        images, layout = opened
-        partial = sink.partial(chunk, layout)
-        for ordinal in sorted(partial.missing if partial else range(images)):
+        partial = sink.partial(chunk, origin.layout)
+        for ordinal in sorted(partial.missing if partial else range(origin.images)):
             event = self._score(encoded, ordinal)
             yield event
             if isinstance(event, ChunkFailure):
                 return
-        if images == 0 and partial is None:
+        if origin.images == 0 and partial is None:
             yield ChunkFailure(chunk, "its readers ended before they said that it is empty", is_fatal=False)
 
     def close(self) -> None:
+        """End both processes; they start again when they are needed."""
         self._reader.end()
         self._assessor.end()
 
     def _score(self, encoded: bytes, ordinal: int) -> Event:
-        batch = self._reader.call("prepare", encoded, ordinal)
+        batch = self._reader.call("read", encoded, ordinal)
         if batch is None:
             rejection = Rejection(Reason.CORRUPT, f"decoding it crashed or exceeded its time, {DEATHS_PER_IMAGE} times")
             batch = self._reader.call("reject", encoded, ordinal, rejection)

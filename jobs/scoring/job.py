@@ -1,8 +1,8 @@
-"""Settings -> everything a scoring run consists of, checked, before anything is read in earnest or written."""
+"""Settings -> everything a scoring run consists of, checked before the input is read or anything is written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from iqa_core.assessor.load import describe, fingerprint, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds
-from iqa_core.corpus.chunks import ReadOptions
+from iqa_core.corpus.chunks import Chunk, ReadOptions
 from iqa_core.corpus.columns import parse_carry
 from iqa_core.corpus.overlaps import lies_in
 from iqa_core.corpus.plan.plan import Contract, Plan
@@ -48,14 +48,17 @@ class ScoringJob:
 
     @property
     def plan(self) -> Plan:
+        """The plan of the output: which chunks it has, under which contract."""
         return Plan(self.storage, self.output)
 
     @property
     def ledger(self) -> Ledger:
+        """The score files of the output, all of this job's fingerprint."""
         return Ledger(self.storage, self.output, fingerprint=self.wanted.fingerprint)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
+        """Names of what is scored, in the rubric's order."""
         return self.spec.rubric.names
 
     def work(self, contract: Contract, threads: int) -> Work:
@@ -95,8 +98,23 @@ class ScoringJob:
         return shown
 
 
-def prepare(settings: ScoreSettings) -> ScoringJob:
-    """Check what can be checked without reading the input. Raises CallerError."""
+def considered_chunks(job: ScoringJob) -> Iterator[Chunk]:
+    """Chunks of the plan that a run is about: all, or the first that hold --limit images."""
+    return within_limit(job.plan.chunks(), job.settings.limit)
+
+
+def within_limit(chunks: Iterable[Chunk], limit: int | None) -> Iterator[Chunk]:
+    """Whole chunks up to at least `limit` images; one that nobody has counted is taken to hold a single image."""
+    images = 0
+    for chunk in chunks:
+        if limit is not None and images >= limit:
+            return
+        images += 1 if chunk.images is None else chunk.images
+        yield chunk
+
+
+def checked(settings: ScoreSettings) -> ScoringJob:
+    """The job, with all checked that can be without reading the input. Raises CallerError."""
     _check_flags(settings)
     output = absolute(settings.output)
     storage = Storage(settings.storage_options)
@@ -166,7 +184,7 @@ def _check_flags(settings: ScoreSettings) -> None:
 
 
 def _limits(settings: ScoreSettings) -> ImageLimits:
-    """The checkpoint's own, but for those that were given."""
+    """The checkpoint's own limits, but for those that were given."""
     given = {
         "min_side": settings.min_side,
         "max_pixels": settings.max_image_pixels,

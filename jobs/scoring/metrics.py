@@ -30,7 +30,7 @@ _GAUGES = {
 
 
 class RunMetrics:
-    """Of the driver of one scoring run."""
+    """Metrics of one scoring run, exported by its driver."""
 
     def __init__(self, run: str) -> None:
         """run: its id, a label of every figure."""
@@ -46,7 +46,7 @@ class RunMetrics:
         self._counted: dict[tuple[str, str], int] = {}
 
     def update(self, standing: Mapping[str, Any], rewards: Distribution | None) -> None:
-        """standing: figures of the run; rewards: of all images that it scored so far."""
+        """Export how the run stands. standing: its figures; rewards: those of all images that it scored so far."""
         for name, gauge in self._gauges.items():
             if standing.get(name) is not None:
                 gauge.set(standing[name], self._tags)
@@ -69,7 +69,7 @@ class RunMetrics:
 
 
 class BusySeconds:
-    """Of one actor: the share of its time that it assesses is the rate of this counter."""
+    """Counter of the seconds that one actor assesses; its rate is the share of time that the actor is busy."""
 
     def __init__(self) -> None:
         from ray.util.metrics import Counter
@@ -78,7 +78,7 @@ class BusySeconds:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """The block's duration is added."""
+        """Add the duration of the block."""
         began = time.monotonic()
         try:
             yield

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def precheck(spec: AssessorSpec, config: AssessorConfig, pool: Pool, is_strict: bool) -> list[str] | None:
     """Look at the checkpoint in a process of the cluster, where an actor would hold it.
 
-    The warnings, which are printed too; None where there is no model to look at.
+    Returns the warnings, which are printed too; None where there is no model to look at.
 
     Raises CallerError when the checkpoint cannot be loaded, and with is_strict on any fault that `check` fails for.
     """

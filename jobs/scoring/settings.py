@@ -89,4 +89,4 @@ class ScoreSettings(JobSettings):
     estimate: bool = False
     """With --dry-run: time 64 images here, and print hours and cost."""
     price_per_hour: float | None = Field(default=None, gt=0)
-    """Of one actor's machine share, for --estimate."""
+    """Price of the share of a machine that one actor takes, for --estimate."""

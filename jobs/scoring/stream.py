@@ -13,33 +13,33 @@ from iqa_core.tables.sink import ScoredBatch
 from jobs.on_ray.cluster import Pool
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, Work, from_done
+from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, Work, from_scored_row
 
 WAVE_BYTES = 256 * 2**20
-"""Descriptors of a wave, which lie in the object store."""
+"""Bytes of a wave's task descriptors, which lie in the object store."""
 
 READER_RETRIES = ACTOR_RETRIES = 2
-"""Ray's own are without end: a poisonous image would be tried for ever."""
+"""Retries after a death of the process. Ray's default is without end: a poisonous image would be tried for ever."""
 
 READERS_PER_ACTOR = 8
 """Readers at once, however many CPUs there are: each may hold a chunk of 512 MiB and a batch of 256 MiB of pixels."""
 
 IMAGES_PER_READER, BYTES_PER_READER = 64, 64 * 2**20
-"""What a reader has to do at least: with less, starting its process (2 s) costs more than it takes off the others."""
+"""Least work for which a reader is started: with less, starting its process (2 s) costs more than it saves."""
 
 CONSTRUCTOR_DEATHS = 3
 """Actors in a row that may fail to load the assessor: a throttled copy of the checkpoint is no reason to end a run."""
 
 BLOCK_BYTES = 1
-"""So that each batch is a block of its own: actors are kept equally busy, and a death costs one batch. The driver hands
-out about 78 blocks/s, so large pools want large batches (`--assessor.batch-tokens`)."""
+"""Target size of a block: each batch becomes a block, so that actors are equally busy and a death costs one batch. The
+driver hands out about 78 blocks/s, so large pools want large batches (`--assessor.batch-tokens`)."""
 
 BLOCKS_AHEAD = 8
-"""That a reader makes before the driver has taken note of them. Ray's 2 are meant for blocks of 128 MiB; ours are
-single batches, for each of which a reader would wait 60 ms."""
+"""Blocks that a reader may make before the driver has seen them (backpressure). Ray's default of 2 is meant for blocks
+of 128 MiB; ours are single batches, and a reader would wait 60 ms for each."""
 
 CALLS_PER_ACTOR = 2
-"""Of which one assesses at a time: what Ray does for one batch falls into the assessing of another."""
+"""Calls that an actor takes at once; one of them assesses, so that Ray's work for a batch overlaps with another's."""
 
 Event = ScoredBatch | ChunkFailure
 
@@ -59,10 +59,10 @@ def waves(tasks: Iterable[ScoringTask], max_chunks: int) -> Iterator[list[Scorin
 
 
 def stream(wave: Sequence[ScoringTask], work: Work, pool: Pool) -> Iterator[Event]:
-    """What comes back for a wave, in any order. What a dying process took with it does not come back."""
+    """What comes back for a wave, in any order. Batches that a dying process held do not come back."""
     from ray.data import ActorPoolStrategy, DataContext
 
-    # each death of a worker would be logged with its traceback; what it cost is found by ordinal, and said
+    # Ray would log each death of a worker with its traceback; the driver finds by ordinal what is missing, and says so
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     # Ray 2.60 has no other way to say how often an actor is restarted
@@ -72,9 +72,9 @@ def stream(wave: Sequence[ScoringTask], work: Work, pool: Pool) -> Iterator[Even
     context.max_errored_blocks = -1
     context.max_consecutive_actor_init_deaths = CONSTRUCTOR_DEATHS
     context.target_max_block_size = BLOCK_BYTES
-    # its thread per task costs more than what it would tell
+    # a thread per task that watches its memory costs more than its figures are worth
     context.memory_usage_poll_interval_s = None
-    # the default of 2 has starved actors that take seconds per batch
+    # Ray's default of 2 starved actors that take seconds per batch
     context.downstream_capacity_backpressure_ratio = 10
     context._max_num_blocks_in_streaming_gen_buffer = BLOCKS_AHEAD
     context.custom_execution_callback_classes = [_forgetful()]
@@ -104,7 +104,7 @@ def stream(wave: Sequence[ScoringTask], work: Work, pool: Pool) -> Iterator[Even
     tables: Iterable[pa.Table] = rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4)
     for table in tables:
         for i in range(table.num_rows):
-            yield from_done({name: table.column(name)[i] for name in table.column_names})
+            yield from_scored_row({name: table.column(name)[i] for name in table.column_names})
 
 
 def readers_at_once(wave: Sequence[ScoringTask], pool: Pool) -> int:
@@ -118,8 +118,11 @@ def readers_at_once(wave: Sequence[ScoringTask], pool: Pool) -> int:
 
 
 def _forgetful() -> type:
-    """Ray Data notes statistics of every block for a report at the end that nobody here reads: 2.5 kB each, 165 kB per
-    chunk of 64 batches, on the driver until the data set ends. Dropped at each step, the driver stays as it was."""
+    """A callback that drops Ray Data's statistics of every block at each step.
+
+    Ray Data keeps them for a report that nobody here reads: 2.5 kB per block, 165 kB per chunk of 64 batches, on the
+    driver until the data set ends.
+    """
     from ray.data._internal.execution.execution_callback import ExecutionCallback
     from ray.data._internal.execution.operators.map_operator import MapOperator
 

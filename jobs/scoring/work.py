@@ -21,7 +21,7 @@ from iqa_core.assessor.isolation import AssessorBroken, assess_each
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches
-from iqa_core.corpus.chunks import LOCATION, Chunk
+from iqa_core.corpus.chunks import LOCATION, Chunk, Origin
 from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.deadline import deadline
 from iqa_core.fusion import FusionWeights
@@ -32,17 +32,14 @@ from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
 from jobs.scoring.metrics import BusySeconds
 
 RELOAD_PAUSE_S = 5.0
-"""Before an actor that was lost tries again to load the assessor."""
+"""Seconds before an actor that was lost tries again to load the assessor."""
 
-READY = pa.schema(
+PASSED_ON = pa.schema([("failure", pa.string()), ("origin", pa.string()), ("ordinals", pa.list_(pa.int64()))])
+"""What an actor returns as it came: a chunk's failure as JSON, or a batch's origin as JSON and its ordinals."""
+
+READY_ROW = pa.schema(
     [
-        ("chunk", pa.string()),
-        ("failure", pa.string()),
-        ("is_fatal", pa.bool_()),
-        ("chunk_images", pa.int64()),
-        ("layout", pa.string()),
-        ("damage", pa.string()),
-        ("ordinals", pa.list_(pa.int64())),
+        *PASSED_ON,
         ("facts", pa.binary()),
         ("rejections", pa.string()),
         ("shapes", pa.list_(pa.int32())),
@@ -51,7 +48,7 @@ READY = pa.schema(
 )
 """A ready batch as it travels from a reader to an actor, or the failure of a chunk."""
 
-DONE = pa.schema([*[READY.field(name) for name in READY.names[:7]], ("rows", pa.binary()), ("versions", pa.string())])
+SCORED_ROW = pa.schema([*PASSED_ON, ("rows", pa.binary()), ("versions", pa.string())])
 """A scored batch as it travels to the driver."""
 
 
@@ -75,13 +72,14 @@ class ScoringTask:
     name: str
     encoded: bytes
     images: int | None
-    """That the chunk holds; None where only reading tells."""
+    """Images that the chunk holds; None where only reading tells."""
     source_bytes: int
-    """That reading it takes, as far as is known."""
+    """Bytes that reading it takes, as far as is known."""
     only: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> ScoringTask:
+        """The task of scoring a chunk; only: ordinals of the images to be scored, all where it is None."""
         return cls(chunk.name, chunk.to_bytes(), chunk.images, chunk.source_bytes, only)
 
 
@@ -91,7 +89,7 @@ def read_chunk(chunk: Chunk, work: Work, only: frozenset[int] | None = None) -> 
         content = open_chunk(chunk, work.read_plan)
         guard = work.decode_timeout_s
         yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, lambda: deadline(guard), only)
-    except Exception as error:  # whatever a source does to its reader is the source's failure
+    except Exception as error:  # whatever a source makes its reader raise is the source's failure
         yield failure_of(chunk.name, error)
 
 
@@ -100,15 +98,7 @@ def scored_batch(
 ) -> ScoredBatch:
     """Rows of the score table for a batch, given what the assessor said of its images."""
     judged = verdicts(batch.rejections, results, work.spec.rubric.names, work.probs, work.weights)
-    return ScoredBatch(
-        chunk=batch.chunk,
-        chunk_images=batch.chunk_images,
-        layout=batch.layout,
-        damage=batch.damage,
-        ordinals=batch.ordinals,
-        rows=with_verdicts(batch.facts, judged),
-        versions=versions,
-    )
+    return ScoredBatch(batch.origin, batch.ordinals, with_verdicts(batch.facts, judged), versions)
 
 
 class ReadChunks:
@@ -119,7 +109,7 @@ class ReadChunks:
 
     def __call__(self, task: ScoringTask) -> Iterator[pa.Table]:
         only = None if task.only is None else frozenset(task.only)
-        return map(to_row, read_chunk(Chunk.from_bytes(task.encoded), self._work, only))
+        return map(to_ready_row, read_chunk(Chunk.from_bytes(task.encoded), self._work, only))
 
 
 class AssessBatches:
@@ -132,8 +122,8 @@ class AssessBatches:
         try:
             self._assessor = load(work.spec, work.config)
         except Exception as error:
-            # of an actor that was lost and is started anew Ray gives up what raises here, and its pool waits for ever;
-            # what dies is tried again, on another node perhaps
+            # if a restarted actor raises in its constructor, Ray drops it and the pool hangs; if its process ends, Ray
+            # tries again, on another node perhaps
             if not _is_restarted():
                 raise
             print(f"the assessor cannot be loaded here: {error}", file=sys.stderr, flush=True)
@@ -156,12 +146,12 @@ class AssessBatches:
         return scored_batch(batch, results, self._work, self._versions)
 
     def _scored(self, row: pa.Table) -> pa.Table:
-        kept = [row.column(name) for name in READY.names[:7]]
+        kept = [row.column(name) for name in PASSED_ON.names]
         if row.column("failure")[0].is_valid:
             rows = pa.nulls(1, pa.binary())
         else:
-            rows = pa.array([to_ipc(self.assess(from_row(row)).rows)], pa.binary())
-        return pa.table([*kept, rows, pa.array([self._versions])], schema=DONE)
+            rows = pa.array([to_ipc(self.assess(from_ready_row(row)).rows)], pa.binary())
+        return pa.table([*kept, rows, pa.array([self._versions])], schema=SCORED_ROW)
 
 
 def _is_restarted() -> bool:
@@ -181,38 +171,30 @@ def with_verdicts(facts: pa.Table, judged: pa.Table) -> pa.Table:
     return table
 
 
-def to_row(batch: ReadyBatch | ChunkFailure) -> pa.Table:
-    """One row of READY."""
+def to_ready_row(batch: ReadyBatch | ChunkFailure) -> pa.Table:
+    """One row of READY_ROW."""
     if isinstance(batch, ChunkFailure):
-        values = {"chunk": batch.chunk, "failure": batch.message, "is_fatal": batch.is_fatal}
-        return pa.Table.from_pylist([values], READY)
+        return pa.Table.from_pylist([{"failure": batch.to_json()}], READY_ROW)
     pixels = np.concatenate([image.reshape(-1) for image in batch.images]) if batch.images else np.empty(0, np.uint8)
     offsets = np.array([0, pixels.nbytes], np.int32)
     columns = [
-        pa.array([batch.chunk]),
         pa.nulls(1, pa.string()),
-        pa.nulls(1, pa.bool_()),
-        pa.array([batch.chunk_images], pa.int64()),
-        pa.array([batch.layout]),
-        pa.array([batch.damage], pa.string()),
+        pa.array([batch.origin.to_json()]),
         pa.array([batch.ordinals], pa.list_(pa.int64())),
         pa.array([to_ipc(batch.facts)], pa.binary()),
         pa.array([_rejections_to_json(batch.rejections)]),
         pa.array([[side for image in batch.images for side in image.shape[:2]]], pa.list_(pa.int32())),
         pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(pixels)]),
     ]
-    return pa.table(columns, schema=READY)
+    return pa.table(columns, schema=READY_ROW)
 
 
-def from_row(row: pa.Table) -> ReadyBatch:
-    """The batch of one row of READY that is no failure; pixels are not copied."""
-    value = {name: row.column(name)[0] for name in READY.names}
+def from_ready_row(row: pa.Table) -> ReadyBatch:
+    """The batch of one row of READY_ROW that is no failure; pixels are not copied."""
+    value = {name: row.column(name)[0] for name in READY_ROW.names}
     shapes = value["shapes"].as_py()
     return ReadyBatch(
-        chunk=value["chunk"].as_py(),
-        chunk_images=value["chunk_images"].as_py(),
-        layout=value["layout"].as_py(),
-        damage=value["damage"].as_py(),
+        origin=Origin.from_json(value["origin"].as_py()),
         ordinals=tuple(value["ordinals"].as_py()),
         facts=from_ipc(value["facts"]),
         rejections=_rejections_from_json(value["rejections"].as_py()),
@@ -220,16 +202,12 @@ def from_row(row: pa.Table) -> ReadyBatch:
     )
 
 
-def from_done(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
-    """One row of DONE."""
-    chunk = row["chunk"].as_py()
+def from_scored_row(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
+    """The batch of one row of SCORED_ROW, or the failure that its reader passed on."""
     if row["failure"].is_valid:
-        return ChunkFailure(chunk, row["failure"].as_py(), row["is_fatal"].as_py())
+        return ChunkFailure.from_json(row["failure"].as_py())
     return ScoredBatch(
-        chunk=chunk,
-        chunk_images=row["chunk_images"].as_py(),
-        layout=row["layout"].as_py(),
-        damage=row["damage"].as_py(),
+        origin=Origin.from_json(row["origin"].as_py()),
         ordinals=tuple(row["ordinals"].as_py()),
         rows=from_ipc(row["rows"]),
         versions=row["versions"].as_py(),

@@ -36,7 +36,7 @@ MANIFEST = pa.schema(
 )
 """One row per kept image: where it lies in the export, or why it is not there."""
 
-SHARD_DONE = pa.schema(
+SHARD_ROW = pa.schema(
     [
         ("shard", pa.string()),
         ("images", pa.int64()),
@@ -45,8 +45,7 @@ SHARD_DONE = pa.schema(
         ("is_fatal", pa.bool_()),
     ]
 )
-"""What comes back to the driver; `missing`: rows of MANIFEST that have a reason."""
-
+"""A tried shard as it travels to the driver; `missing`: rows of MANIFEST that have a reason."""
 
 TERMS = {"decisions": str, "shard_images": int, "caption_column": str | None}
 """What an export notes when it is begun."""
@@ -72,22 +71,24 @@ class ExportWork:
 
     @property
     def begun_uri(self) -> str:
+        """Where the terms of the export are laid down."""
         return join(join(join(self.output, "manifests"), self.format), "export.json")
 
     def begun(self) -> dict[str, Any] | None:
-        """What was laid down when the export was begun; None where none was."""
+        """The terms that the export was begun with; None where none was begun."""
         if self.storage.stat(self.begun_uri) is None:
             return None
         return self.storage.read_object(self.begun_uri, TERMS)
 
     @property
     def ledger(self) -> Ledger:
+        """The manifests of the shards that are written."""
         return Ledger(self.storage, join(self.output, "manifests"), self.format)
 
 
 @dataclass(frozen=True, slots=True)
-class ShardDone:
-    """A shard that was tried. It is committed if nothing failed, and nothing is missing or that is allowed."""
+class TriedShard:
+    """A shard that was tried; it is committed where nothing failed, and nothing is missing that must be there."""
 
     shard: str
     images: int
@@ -96,16 +97,16 @@ class ShardDone:
     is_fatal: bool = False
 
 
-def export_shard(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
-    """Fetch, write, commit."""
+def export_shard(shard: str, rows: pa.Table, work: ExportWork) -> TriedShard:
+    """Fetch a shard's originals, write its files, commit its manifest; a failure is returned."""
     try:
         return _exported(shard, rows, work)
-    except Exception as error:  # whatever a source or the output does to a task is that shard's failure
+    except Exception as error:  # whatever a source or the output makes a task raise is that shard's failure
         failure = failure_of(shard, error)
-        return ShardDone(shard, 0, MANIFEST.empty_table(), failure.message, failure.is_fatal)
+        return TriedShard(shard, 0, MANIFEST.empty_table(), failure.message, failure.is_fatal)
 
 
-def _exported(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
+def _exported(shard: str, rows: pa.Table, work: ExportWork) -> TriedShard:
     found = list(originals(work.storage, locators(rows), work.options, work.limits))
     is_there = [not isinstance(data, Rejection) for data in found]
     data = [data for data in found if not isinstance(data, Rejection)]
@@ -113,12 +114,12 @@ def _exported(shard: str, rows: pa.Table, work: ExportWork) -> ShardDone:
     manifest = _manifest(rows, found, [sample.stem for sample in samples.images])
     missing = manifest.filter(pa.array([not there for there in is_there]))
     if missing.num_rows and not work.allow_missing:
-        return ShardDone(shard, len(samples.images), missing)
+        return TriedShard(shard, len(samples.images), missing)
     folder = join(work.output, work.format)
     for name, content in WRITERS[work.format].files(shard, samples).items():
         work.storage.put(join(folder, name), content, scratch=join(work.output, ".tmp"))
     work.ledger.commit(shard, manifest, {})
-    return ShardDone(shard, len(samples.images), missing)
+    return TriedShard(shard, len(samples.images), missing)
 
 
 def _manifest(rows: pa.Table, found: Sequence[bytes | Rejection], stems: Sequence[str]) -> pa.Table:
@@ -141,7 +142,7 @@ class EncodedShard:
 
 
 class ExportShards:
-    """A shard in, one row of SHARD_DONE out."""
+    """The tasks' side of an export: a shard in, one row of SHARD_ROW out."""
 
     def __init__(self, work: ExportWork) -> None:
         self._work = work
@@ -155,4 +156,4 @@ class ExportShards:
             "failure": done.failure,
             "is_fatal": done.is_fatal,
         }
-        return [pa.Table.from_pylist([row], SHARD_DONE)]
+        return [pa.Table.from_pylist([row], SHARD_ROW)]

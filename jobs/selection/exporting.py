@@ -29,16 +29,16 @@ from jobs.on_ray.guard import guarded
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import from_ipc, to_ipc
 from jobs.progress import Progress, counted
-from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, ShardDone
+from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, TriedShard
 
 SHARD_BYTES = 512 * 2**20
-"""Encoded bytes of a shard at most, as far as can be known: a task holds them twice."""
+"""Encoded bytes of a shard at most, as far as they are known: a task holds them twice."""
 
 BYTES_PER_PIXEL = 2
-"""What an encoded image takes at most, where its length is not in the score table: PNG of photographs needs 1.5."""
+"""Bound on an encoded image whose length is not in the score table: PNG of photographs needs 1.5."""
 
 WAVE_BYTES = 256 * 2**20
-"""Rows of shards that lie in the object store at once."""
+"""Bytes of shards' rows that lie in the object store at once."""
 
 TASK_RETRIES = 2
 
@@ -57,7 +57,7 @@ class Shard:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ExportOutcome:
     """What became of an export in this run."""
 
     missing: list[pa.Table] = field(default_factory=list)
@@ -87,13 +87,13 @@ def export(
     connect: Callable[[], None],
     stall_timeout_s: float,
 ) -> int:
-    """Write or finish one export; the exit code."""
+    """Write or finish one export; the exit code. Raises RunError for a failure that ends it."""
     _begin(work, record)
     if work.format == "list":
         return _export_list(work, kept, schema, record)
     finished = work.ledger.finished()
     planned: list[str] = []
-    outcome = Outcome()
+    outcome = ExportOutcome()
     found = _watched(shards(kept(), work.shard_images), work.format, outcome)
     progress = Progress(record["kept"], 0, failed_are="missing")
     try:
@@ -107,7 +107,7 @@ def export(
 
 
 def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
-    """Lay down what the export is of; it goes on only with the same decisions."""
+    """Lay down the terms of the export. Raises RunError where it was begun with others."""
     begun = {"decisions": _digest(record), **work.terms}
     work.storage.begin(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp"))
     if work.begun() != begun:
@@ -118,7 +118,7 @@ def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    """Of the decision files."""
+    """Digest of the decision files."""
     return hashlib.sha256("".join(part["sha256"] for part in record["decisions"]).encode()).hexdigest()
 
 
@@ -140,8 +140,8 @@ def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
         yield Shard(chunk_name(0, index), pa.concat_tables(waiting).combine_chunks())
 
 
-def _watched(found: Iterable[Shard], format: str, outcome: Outcome) -> Iterator[Shard]:
-    """The same shards; of each, whether finished or not, what the format cannot keep is counted."""
+def _watched(found: Iterable[Shard], format: str, outcome: ExportOutcome) -> Iterator[Shard]:
+    """The same shards; what the format cannot keep of each, finished or not, is counted in the outcome."""
     for shard in found:
         values = shard.rows.select(value_schema(shard.rows.schema).names)
         if format in {"webdataset", "imagefolder"}:
@@ -152,7 +152,7 @@ def _watched(found: Iterable[Shard], format: str, outcome: Outcome) -> Iterator[
 
 
 def _lengths(block: pa.Table) -> list[int]:
-    """Bytes of each image: known of a member of a tar, else a bound from its size in pixels."""
+    """Bytes of each image: exact for a member of a tar, else a bound from its size in pixels."""
     pixels = pc.multiply(block.column("width").cast(pa.int64()), block.column("height").cast(pa.int64()))
     lengths: list[int] = pc.coalesce(block.column("length"), pc.multiply(pixels, BYTES_PER_PIXEL)).to_pylist()
     return lengths
@@ -168,7 +168,7 @@ def _unfinished(found: Iterable[Shard], finished: set[str], planned: list[str], 
 
 
 def _waves(found: Iterable[Shard]) -> Iterator[list[EncodedShard]]:
-    """As many shards as the object store can hold."""
+    """The shards in groups that the object store can hold."""
     wave: list[EncodedShard] = []
     size = 0
     for shard in found:
@@ -181,7 +181,7 @@ def _waves(found: Iterable[Shard]) -> Iterator[list[EncodedShard]]:
         yield wave
 
 
-def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[ShardDone]:
+def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[TriedShard]:
     """What comes back, in any order; a shard whose task died again and again does not."""
     import ray
     from ray.data import DataContext
@@ -197,7 +197,7 @@ def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[ShardD
     for table in tables:
         for i in range(table.num_rows):
             row = {name: table.column(name)[i] for name in table.column_names}
-            yield ShardDone(
+            yield TriedShard(
                 row["shard"].as_py(),
                 row["images"].as_py(),
                 from_ipc(row["missing"]),
@@ -206,7 +206,7 @@ def _streamed(wave: Sequence[EncodedShard], work: ExportWork) -> Iterator[ShardD
             )
 
 
-def _take(event: ShardDone | None, outcome: Outcome, progress: Progress, allow_missing: bool) -> None:
+def _take(event: TriedShard | None, outcome: ExportOutcome, progress: Progress, allow_missing: bool) -> None:
     if event is None:
         progress.tick()
         return
@@ -221,7 +221,7 @@ def _take(event: ShardDone | None, outcome: Outcome, progress: Progress, allow_m
 
 
 def _conclude(
-    work: ExportWork, record: Mapping[str, Any], schema: pa.Schema, planned: Sequence[str], outcome: Outcome
+    work: ExportWork, record: Mapping[str, Any], schema: pa.Schema, planned: Sequence[str], outcome: ExportOutcome
 ) -> int:
     """Reconcile, list the originals that are gone, write the card, say what became of it; the exit code."""
     finished = work.ledger.finished()
@@ -249,7 +249,7 @@ def _conclude(
 
 
 def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapping[str, Any]) -> int:
-    """On the driver: no image is touched."""
+    """Write the export on the driver, since no image is touched; the exit code."""
     names = (*record["dimensions"], *(n for n in schema.names if n.endswith("_reward")), "reward")
     table, text = list_bytes(kept(), work.caption, names)
     for name, data in (("selected.parquet", table), ("selected.txt", text)):
@@ -276,7 +276,7 @@ def _put_card(
     missing: int,
     altered: Sequence[str] = (),
 ) -> None:
-    """Written last: an export with a card is whole."""
+    """Write the card, last of all: an export with a card is whole."""
     text = card(work.format, record, images, missing, altered)
     if work.format == "imagefolder":
         text = imagefolder.front_matter(value_schema(schema), _digest(record)) + text
@@ -284,7 +284,7 @@ def _put_card(
 
 
 def _list_missing(work: ExportWork, missing: pa.Table) -> None:
-    """All in a file, the first on the screen; no file where nothing is missing."""
+    """Write the missing originals into a file and show the first; no file where nothing is missing."""
     uri = join(join(join(work.output, "manifests"), work.format), "missing.jsonl")
     if not missing.num_rows:
         work.storage.delete(uri)

@@ -1,4 +1,4 @@
-"""Settings -> decisions, counts and exports: the flow of the selection job."""
+"""Settings -> decisions, counts, report and exports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jobs.on_ray.cluster import connected_on_demand, require_answer
 from jobs.progress import counted
 from jobs.reporting import written
 from jobs.selection.exporting import export
-from jobs.selection.job import SelectJob, prepare
+from jobs.selection.job import SelectionJob, checked
 from jobs.selection.settings import SelectSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def select(settings: SelectSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
-    job = prepare(settings)
+    job = checked(settings)
     if set(settings.export) - {"list"}:
         require_answer(settings.ray_address)  # before decisions are written
     print(_opening(job), flush=True)
@@ -64,7 +64,7 @@ def select(settings: SelectSettings) -> int:
 
 
 def _exported(
-    job: SelectJob, format: str, rows: DecidedRows, record: dict[str, Any], connect: Callable[[], None]
+    job: SelectionJob, format: str, rows: DecidedRows, record: dict[str, Any], connect: Callable[[], None]
 ) -> int:
     settings = job.settings
     return export(
@@ -77,7 +77,7 @@ def _exported(
     )
 
 
-def _report(job: SelectJob, rows: DecidedRows, record: dict[str, Any]) -> bytes:
+def _report(job: SelectionJob, rows: DecidedRows, record: dict[str, Any]) -> bytes:
     table = job.rows.given[0].table
     names = job.rows.score_names
     groups = _group_names(job)
@@ -90,9 +90,9 @@ _DECIDED = frozenset(decision_schema(()).names)
 
 @dataclass(frozen=True, slots=True)
 class DecidedRows:
-    """What was decided, held by the engine; it can be read as often as is wanted."""
+    """The decisions, held by the engine; they can be read any number of times."""
 
-    job: SelectJob
+    job: SelectionJob
     connection: DuckDBPyConnection
     survivors: Sequence[Survivors]
     weights: Weighting
@@ -106,7 +106,7 @@ class DecidedRows:
 
     @property
     def kept_schema(self) -> pa.Schema:
-        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict.
+        """Columns of `kept`: key, source, weight, scores, then all others of the score table but the verdict.
 
         A carried column that is called as one of the decisions is (`weight`) becomes `input_weight`.
         """
@@ -136,10 +136,11 @@ class DecidedRows:
 
 
 @contextmanager
-def opened(job: SelectJob, scratch: Path) -> Iterator[DecidedRows]:
-    """An engine in which the policy's rules have run. Whatever it raises from here on is about the data: RunError.
+def opened(job: SelectionJob, scratch: Path) -> Iterator[DecidedRows]:
+    """Inside: an engine in which the policy's rules have run.
 
-    Where that is a score file that is damaged, CallerError names it.
+    Raises RunError for whatever the engine raises, which is about the data, and CallerError that names a score file
+    which is damaged.
     """
     import duckdb
 
@@ -163,19 +164,19 @@ def opened(job: SelectJob, scratch: Path) -> Iterator[DecidedRows]:
         raise RunError(f"the engine stopped: {message}{way}") from error
 
 
-def _looked_at(job: SelectJob) -> list[str]:
+def _looked_at(job: SelectionJob) -> list[str]:
     """Columns that condition, rules and report need of the engine."""
     condition = job.condition.columns if job.condition else ()
     return [*condition, *columns_of(job.policy), *_group_names(job)]
 
 
-def _group_names(job: SelectJob) -> list[str]:
-    """Carried columns that the report may group by; old tables may have one that is called as one of the decisions."""
+def _group_names(job: SelectionJob) -> list[str]:
+    """Carried columns that the report may group by, without those of old tables that are named like a decision's."""
     groups = group_columns(job.rows.given[0].table.contract.carried)
     return [name for name in groups if name not in CARRIED and name not in _DECIDED]
 
 
-def _about(job: SelectJob) -> dict[str, Any]:
+def _about(job: SelectionJob) -> dict[str, Any]:
     """What selection.json says of the scores."""
     return {
         "scores": [
@@ -192,7 +193,7 @@ def _about(job: SelectJob) -> dict[str, Any]:
     }
 
 
-def _opening(job: SelectJob) -> str:
+def _opening(job: SelectionJob) -> str:
     lines = []
     for given in job.rows.given:
         table = given.table

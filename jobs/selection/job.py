@@ -26,11 +26,11 @@ from jobs.selection.settings import SelectSettings
 FORMATS = (*WRITERS, "list")
 
 MAX_BYTES = 2**32
-"""Of an original: it was scored, so it lay within the bound that was set then."""
+"""Bytes of an original at most; it was scored, so it lay within the bound that was set then."""
 
 
 @dataclass(frozen=True, slots=True)
-class SelectJob:
+class SelectionJob:
     """What does not change during a run."""
 
     storage: Storage
@@ -40,7 +40,7 @@ class SelectJob:
     rows: Combined
     selection: Selection
     settled: Sequence[Mapping[str, Any]] | None
-    """The decisions that an export was begun of, which may not change under it; None where none was begun."""
+    """The decisions that an export was begun with, which may not change under it; None where none was begun."""
 
     def export_work(self, format: str) -> ExportWork:
         """What tasks need to know to export in this format."""
@@ -57,8 +57,8 @@ class SelectJob:
         )
 
 
-def prepare(settings: SelectSettings) -> SelectJob:
-    """Raises CallerError for whatever can be known to be wrong; of the score tables only plans are read."""
+def checked(settings: SelectSettings) -> SelectionJob:
+    """The job, with all checked that can be from the plans of the score tables. Raises CallerError."""
     policy = policy_of(settings)
     storage = Storage(settings.storage_options)
     output = absolute(settings.output)
@@ -82,14 +82,14 @@ def prepare(settings: SelectSettings) -> SelectJob:
             f"--output {output}: it holds a selection by another policy ({before['policy_digest']} there, "
             f"{policy.digest} now):{shown}\ngive another folder"
         )
-    job = SelectJob(storage, settings, policy, condition, rows, selection, None)
+    job = SelectionJob(storage, settings, policy, condition, rows, selection, None)
     _check_exports(job)
     if before is not None and _is_begun(job, before):
         return replace(job, settled=before["decisions"])
     return job
 
 
-def _check_exports(job: SelectJob) -> None:
+def _check_exports(job: SelectionJob) -> None:
     settings = job.settings
     for format in settings.export:
         if format not in FORMATS:
@@ -117,7 +117,7 @@ def _check_exports(job: SelectJob) -> None:
         raise CallerError("--export: the tables were scored from differently named image columns; export each alone")
 
 
-def _is_begun(job: SelectJob, before: Mapping[str, Any]) -> bool:
+def _is_begun(job: SelectionJob, before: Mapping[str, Any]) -> bool:
     """Whether an export of the selection that is here was begun. Raises CallerError where it cannot go on."""
     is_begun = False
     chunks = [len(given.table.chunks) for given in job.rows.given]
@@ -139,7 +139,7 @@ def _is_begun(job: SelectJob, before: Mapping[str, Any]) -> bool:
 
 
 def policy_of(settings: SelectSettings) -> Policy:
-    """Raises CallerError for a rule that lacks what it needs, or a flag that would do nothing."""
+    """The rules that the flags make. Raises CallerError for one that lacks what it needs, or a flag without effect."""
     rules = [name for name in ("best_of", "top_fraction", "top_k") if getattr(settings, name) is not None]
     per = parse_per(settings.per, [*rules, *(["quantile"] if settings.quantile else [])])
     if settings.best_of is not None and not per.get("best_of"):

@@ -28,7 +28,7 @@ class SelectSettings(JobSettings):
     where: str | None = None
     """SQL condition over the columns, as reward > 3.5 AND distortion > 2."""
     dedup: bool = False
-    """Of images with the same bytes keep the best."""
+    """Keep the best of images with the same bytes."""
     quantile: list[str] = Field(default_factory=list)
     """column=q: keep what is at least the q-quantile of that column; may be repeated."""
     best_of: int | None = Field(default=None, ge=1)
@@ -46,7 +46,7 @@ class SelectSettings(JobSettings):
     sampling_weights: bool = False
     """Write a soft weight per image: exp((reward - best) / temperature)."""
     temperature: float = Field(default=0.5, gt=0)
-    """Of --sampling-weights, in units of the reward; lower favours the best more."""
+    """Temperature of --sampling-weights, in units of the reward; lower favours the best more."""
 
     export: list[str] = Field(default_factory=list)
     """What to write of what is kept: webdataset, imagefolder, parquet or list; may be repeated."""

@@ -10,12 +10,11 @@ from typing import Any
 
 from iqa_core.assessor.checkpoint.manifest import FILE as MANIFEST
 from iqa_core.errors import DONE, CallerError, IqaError, RunError
-from iqa_core.storage.storage import Storage, absolute, is_local, join, local_path
+from iqa_core.storage.storage import Storage, is_local, join, local_path
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
-from jobs.claims import TRAINING, require_own
 from jobs.on_ray.cluster import connected, room_for
-from jobs.training.job import TrainingPlan, claim, padding_of, prepare, shown_settings
+from jobs.training.job import TrainingJob, checked, claim, padding_of, shown_settings
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import line, watched
 from jobs.training.worker import FiguresFile, train_on_worker
@@ -26,7 +25,7 @@ RAY_RUN = "ray"
 """In the output: Ray's own record of the run, and the best and the last checkpoint."""
 
 TRAIN_ENVIRONMENT = {
-    # by default workers move into a folder of their own, where relative paths mean something else
+    # Ray Train's default moves workers into a folder of their own, where relative paths mean something else
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -36,29 +35,28 @@ TRAIN_ENVIRONMENT = {
 
 def train(settings: TrainSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
-    settings = settings.model_copy(update={"output": absolute(settings.output)})
-    require_own(Storage(settings.storage_options), settings.output, TRAINING)
-    plan = prepare(settings)
-    for text in plan.describe():
+    job = checked(settings)
+    settings = job.settings
+    for text in job.describe():
         print(text)
     if settings.dry_run:
-        print(f"padding    {padding_of(plan):.1%} of tokens")
+        print(f"padding    {padding_of(job):.1%} of tokens")
         print(json.dumps(shown_settings(settings), indent=2))
         return DONE
     export_uri = join(settings.output, EXPORT)
-    if plan.storage.stat(join(export_uri, MANIFEST)) is not None:
-        claim(plan)
+    if job.storage.stat(join(export_uri, MANIFEST)) is not None:
+        claim(job)
         print(f"finished   {export_uri} is there already")
         return DONE
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with connected(settings.ray_address, settings.code_on_nodes):
         _require_room(settings)
-        claim(plan)
-        with watched(settings.output, plan.storage):
-            checkpoint = _fit(plan)
-        _export(plan, checkpoint, export_uri)
-    _print_best(plan)
+        claim(job)
+        with watched(settings.output, job.storage):
+            checkpoint = _fit(job)
+        _export(job, checkpoint, export_uri)
+    _print_best(job)
     print(f"exported   {export_uri}")
     return DONE
 
@@ -72,7 +70,7 @@ def _require_room(settings: TrainSettings) -> None:
         )
 
 
-def _fit(plan: TrainingPlan) -> Any:
+def _fit(job: TrainingJob) -> Any:
     """Train to the end, from the last checkpoint if there is one; the best checkpoint."""
     from ray.exceptions import RayError
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -80,13 +78,13 @@ def _fit(plan: TrainingPlan) -> Any:
     from ray.train.v2.api.config import LoggingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    settings = plan.settings
-    path, file_system = _ray_storage(settings.output, plan.storage)
-    # in Ray's code, but not in the type that it shows
+    settings = job.settings
+    path, file_system = _ray_storage(settings.output, job.storage)
+    # Ray Train takes this argument, but its published type does not have it
     quiet: dict[str, Any] = {"logging_config": LoggingConfig(log_level="ERROR")}
     trainer = TorchTrainer(
         train_on_worker,
-        train_loop_config={"task": plan.task, "figures_file": FiguresFile.of(settings.output, plan.storage)},
+        train_loop_config={"task": job.task, "figures_file": FiguresFile.of(settings.output, job.storage)},
         torch_config=TorchConfig(backend="nccl" if settings.worker_gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.num_workers,
@@ -134,19 +132,19 @@ def _ray_storage(output: str, storage: Storage) -> tuple[str, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    """What a worker raised, if that is what it was: the last line of its traceback."""
+    """The last line of a worker's traceback, else the error's name."""
     return next((text.strip() for text in reversed(str(error).splitlines()) if text.strip()), type(error).__name__)
 
 
-def _export(plan: TrainingPlan, checkpoint: Any, uri: str) -> None:
-    """By a task of Ray, with as much memory as a worker has; the driver may be a small machine."""
+def _export(job: TrainingJob, checkpoint: Any, uri: str) -> None:
+    """Export in a task of Ray with a worker's resources, since the driver may be a small machine."""
     import ray
 
-    settings = plan.settings
+    settings = job.settings
     task = ray.remote(num_cpus=settings.worker_cpus, max_retries=1)(export_on_worker)
     config = shown_settings(settings)
     try:
-        ray.get(task.remote(plan.task, checkpoint, uri, plan.storage, config, settings.export_dtype))
+        ray.get(task.remote(job.task, checkpoint, uri, job.storage, config, settings.export_dtype))
     except ray.exceptions.RayError as error:
         raise RunError(f"the export failed: {_cause(error)}; the same command tries it again") from error
 
@@ -164,9 +162,9 @@ def export_on_worker(
             storage.put(join(uri, file.name), file.read_bytes())
 
 
-def _print_best(plan: TrainingPlan) -> None:
+def _print_best(job: TrainingJob) -> None:
     try:
-        records = FiguresFile.of(plan.settings.output, plan.storage).read()
+        records = FiguresFile.of(job.settings.output, job.storage).read()
     except IqaError:  # the table is for people; the export is there
         return
     validated = [record for record in records if RANK in record]

@@ -20,7 +20,7 @@ from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
 from iqa_core.rubrics.load import rubric_named
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage, absolute, join
 from iqa_core.training.checking import Usable, usable
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.recipe import Recipe
@@ -29,12 +29,12 @@ from iqa_core.training.samples import TrainingSample, level_samples, require_kno
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.split import require_disjoint, split
 from iqa_core.training.task import TrainingTask
-from jobs.claims import TRAINING
+from jobs.claims import TRAINING, require_own
 from jobs.command import SECRET_FIELDS
 from jobs.training.settings import TrainSettings
 
 NAMED = "rubric_named"
-"""In that file: the rubric's id and origin, for people; what it asks is told by its digest."""
+"""Key of training.json: the rubric's id and origin, for people; its digest says what it asks."""
 MACHINES = frozenset(
     "output storage_options worker_cpus worker_gpus threads max_failures dry_run log_every".split()
 ) | {"ray_address", "code_on_nodes"}
@@ -42,8 +42,8 @@ MACHINES = frozenset(
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """A task and where its results go."""
+class TrainingJob:
+    """What does not change during a run: a training task, and where its results go."""
 
     settings: TrainSettings
     task: TrainingTask
@@ -54,6 +54,7 @@ class TrainingPlan:
 
     @property
     def storage(self) -> Storage:
+        """Where the output lies."""
         return Storage(self.settings.storage_options)
 
     def describe(self) -> Iterator[str]:
@@ -76,8 +77,10 @@ class TrainingPlan:
         yield f"output     {self.settings.output}"
 
 
-def prepare(settings: TrainSettings) -> TrainingPlan:
-    """Everything that can be found wrong before training starts. Raises CallerError."""
+def checked(settings: TrainSettings) -> TrainingJob:
+    """The job, with all checked that can be before training starts. Raises CallerError."""
+    settings = settings.model_copy(update={"output": absolute(settings.output)})
+    require_own(Storage(settings.storage_options), settings.output, TRAINING)
     if settings.base.startswith(PREFIX):
         raise CallerError(f"--base {settings.base}: there is no model behind it that could be trained")
     recipe = Recipe.model_validate(settings.model_dump(include=set(Recipe.model_fields)))
@@ -108,18 +111,18 @@ def prepare(settings: TrainSettings) -> TrainingPlan:
     }
     if recipe.augment_prompts_paraphrase:  # no part of the rubric's digest, since they decide no score
         identity["paraphrases"] = {d.name: list(d.paraphrases) for d in spec.rubric.dimensions}
-    return TrainingPlan(settings, task, dropped, identity)
+    return TrainingJob(settings, task, dropped, identity)
 
 
-def claim(plan: TrainingPlan) -> None:
+def claim(job: TrainingJob) -> None:
     """Make the output this run's own, or find that it is. Raises CallerError that says what differs."""
-    uri = join(plan.settings.output, TRAINING)
-    content = json.dumps(plan.identity, indent=2, sort_keys=True) + "\n"
+    uri = join(job.settings.output, TRAINING)
+    content = json.dumps(job.identity, indent=2, sort_keys=True) + "\n"
     try:
-        plan.storage.begin(uri, content.encode(), scratch=join(plan.settings.output, ".tmp"))
-        there = plan.storage.read_object(uri)
+        job.storage.begin(uri, content.encode(), scratch=join(job.settings.output, ".tmp"))
+        there = job.storage.read_object(uri)
     except IqaError as error:
-        raise CallerError(f"--output {plan.settings.output} cannot be used: {error}") from error
+        raise CallerError(f"--output {job.settings.output} cannot be used: {error}") from error
     here = json.loads(content)
     named = [identity.pop(NAMED, "") for identity in (there, here)]
     if differing := differences(there, here):
@@ -127,13 +130,13 @@ def claim(plan: TrainingPlan) -> None:
             differing.insert(0, f"rubric: {named[0] or 'one without a name'} there, {named[1]} now")
         shown = "\n".join(f"  {text}" for text in differing)
         raise CallerError(
-            f"--output {plan.settings.output} holds a run that was started otherwise:\n{shown}\n"
+            f"--output {job.settings.output} holds a run that was started otherwise:\n{shown}\n"
             "give another --output, or the same settings"
         )
 
 
 def shown_settings(settings: TrainSettings) -> dict[str, Any]:
-    """Resolved, for people; secrets are not shown."""
+    """The resolved settings as JSON values, without secrets."""
     return settings.model_dump(mode="json", exclude=set(SECRET_FIELDS))
 
 
@@ -195,6 +198,6 @@ def _counted(samples: tuple[TrainingSample, ...]) -> str:
     return f"{len(samples):,} samples of {images:,} images ({shown})"
 
 
-def padding_of(plan: TrainingPlan) -> float:
+def padding_of(job: TrainingJob) -> float:
     """Share of tokens that will be padding."""
-    return Schedule(plan.task.recipe, [sample.tokens for sample in plan.task.train]).padding()
+    return Schedule(job.task.recipe, [sample.tokens for sample in job.task.train]).padding()

@@ -46,7 +46,7 @@ class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionar
     max_pixels: int | None = Field(default=None, ge=1)
     """Pixels of the prepared image; default: what the base's processor says."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Of a sample; a longer one is left out, or its image shrunk."""
+    """Tokens of a sample at most; a longer one is left out, or its image shrunk."""
     too_long: Literal["drop", "shrink"] = "drop"
     """What happens to a sample above --max-tokens; counted either way."""
     skip_unreadable: bool = False

@@ -50,6 +50,7 @@ class Watch:
         self._complained = False
 
     def follow(self, stop: threading.Event) -> None:
+        """Look every LOOK_EVERY_S until `stop` is set, and once more then."""
         while not stop.wait(LOOK_EVERY_S):
             self.look()
         self.look()
@@ -70,6 +71,7 @@ class Watch:
                 self._plot(record)
 
     def close(self) -> None:
+        """Put TensorBoard's files into an output that is not local."""
         if self._writer is not None:
             self._writer.close()
             if self._local is not None:
@@ -82,7 +84,7 @@ class Watch:
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
-            # steps that an earlier start did beyond its last checkpoint are done again
+            # a resumed run does the steps behind its last checkpoint again
             self._writer = SummaryWriter(str(self._folder), purge_step=int(record["step"]))
         for name, value in record.items():
             if name not in NOT_CURVES and math.isfinite(value):

@@ -25,17 +25,18 @@ class FiguresFile:
 
     @classmethod
     def of(cls, output: str, storage: Storage) -> FiguresFile:
+        """The file of a run with this output."""
         return cls(storage, join(output, FIGURES_FILE))
 
     def read(self) -> list[dict[str, float]]:
-        """In the order of their steps; empty before the first report."""
+        """The figures in the order of their steps; empty before the first report."""
         try:
             return [json.loads(line) for line in self.storage.read(self.uri).splitlines()]
         except Missing:
             return []
 
     def write(self, records: list[dict[str, float]]) -> None:
-        """Whole, in one step: a reader never sees half of a line."""
+        """Replace the file in one step: a reader never sees half of a line."""
         self.storage.put(self.uri, "".join(f"{json.dumps(record)}\n" for record in records).encode())
 
 
@@ -48,6 +49,7 @@ class RayHost:
 
     @contextmanager
     def restored(self) -> Iterator[Path | None]:
+        """Inside: a folder with the run's last checkpoint; None where there is none."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
@@ -58,6 +60,7 @@ class RayHost:
             yield Path(folder)
 
     def report(self, figures: Mapping[str, float], checkpoint: Path | None) -> None:
+        """Write figures into the output, from the first worker, and hand a checkpoint to Ray."""
         import ray.train
 
         if ray.train.get_context().get_world_rank() == 0:
@@ -73,7 +76,7 @@ class RayHost:
 
 
 def train_on_worker(config: dict[str, Any]) -> None:
-    """What Ray runs on every worker."""
+    """Train on one worker; Ray calls it on each."""
     from iqa_core.training.loop import train
 
     task: TrainingTask = config["task"]

@@ -111,7 +111,7 @@ def test_every_image_once_inside_the_bounds_and_the_same_again(
     by_ordinal = outcomes(found)
     assert sorted(by_ordinal) == list(range(len(encoded)))
     for batch in found:
-        assert (batch.chunk, batch.chunk_images) == ("c", len(encoded))
+        assert (batch.origin.chunk, batch.origin.images) == ("c", len(encoded))
         assert len(batch.ordinals) <= images
         costs = [image.shape[0] * image.shape[1] // PATCH**2 for image in batch.images]
         assert sum(costs) <= tokens or len(costs) == len(batch.ordinals) == 1
@@ -165,13 +165,13 @@ def test_only_some_are_batched_and_fetched() -> None:
     encoded = [png(16, 16, i) for i in range(300)]
     found = batched(encoded, BatchBounds(tokens=40), only=frozenset([299, 0, 7]))
     assert sorted(outcomes(found)) == [0, 7, 299]
-    assert {batch.chunk_images for batch in found} == {300}
+    assert {batch.origin.images for batch in found} == {300}
     assert {row["key"] for batch in found for row in batch.facts.to_pylist()} == {"0.png", "7.png", "299.png"}
 
 
 def test_a_chunk_without_images_is_one_empty_batch() -> None:
     (batch,) = batched([], BatchBounds(tokens=40))
-    assert (batch.chunk_images, batch.ordinals, batch.images, batch.facts.num_rows) == (0, (), (), 0)
+    assert (batch.origin.images, batch.ordinals, batch.images, batch.facts.num_rows) == (0, (), (), 0)
     assert batch.facts.schema.names == [*LOCATION.names, "n"]
 
 
@@ -236,8 +236,8 @@ def test_pixels_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damage_and_layout_travel_with_every_batch() -> None:
     content = content_of([png(16, 16), png(32, 32)], damage="a.tar: cut at byte 7")
     found = list(ready_batches("c", content, PatchPreparer(), BatchBounds(tokens=1), nullcontext))
-    assert [batch.damage for batch in found] == ["a.tar: cut at byte 7"] * 2
-    assert {batch.layout for batch in found} == {content.layout}
+    assert [batch.origin.damage for batch in found] == ["a.tar: cut at byte 7"] * 2
+    assert {batch.origin.layout for batch in found} == {content.layout}
     assert content.layout != content_of([png(16, 16)]).layout
 
 
@@ -245,7 +245,7 @@ def test_a_rejected_batch_of_one_is_not_decoded() -> None:
     content = content_of([b"x", b"poison"])
     rejection = Rejection(Reason.CORRUPT, "it ended its process")
     batch = rejected_batch("c", content, 1, Encoded("a.tar", b"poison", offset=512), rejection)
-    assert (batch.ordinals, batch.rejections, batch.images, batch.chunk_images) == ((1,), (rejection,), (), 2)
+    assert (batch.ordinals, batch.rejections, batch.images, batch.origin.images) == ((1,), (rejection,), (), 2)
     (row,) = batch.facts.to_pylist()
     assert (row["key"], row["n"], row["offset"]) == ("1.png", 1, 512)
     assert row["sha256"] == hashlib.sha256(b"poison").hexdigest()

@@ -8,14 +8,24 @@ from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.chunks import Chunk
+from iqa_core.corpus.plan.plan import Contract
+from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.tables.heartbeats import SCORING, Pulse
 from jobs.command import parse
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import prepare
+from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.stock import take_stock
 from jobs.scoring.work import ScoringTask, Work, read_chunk, scored_batch
+
+
+def begun(job: ScoringJob, contract: Contract, proposal: Proposal, pulse: Pulse) -> ScoringRun:
+    """A run over this output, as the job's flow begins one."""
+    run = ScoringRun(job, proposal, take_stock(job, contract), pulse)
+    run.begin("this process")
+    return run
 
 
 def score_by_hand(*flags: object) -> int:
@@ -27,14 +37,14 @@ def score_by_hand(*flags: object) -> int:
 
 def scoring_by_hand(settings: ScoreSettings) -> Iterator[int]:
     """The same, a chunk at a time: 0 before each, and at last the exit code. Two of them are two drivers."""
-    job = prepare(settings)
+    job = checked(settings)
     proposal = proposed(job)
     yield 0
     contract = applied(job, proposal)
     work = job.work(contract, 1)
     assessor = load(work.spec, work.config)
     with Pulse(job.storage, job.output, SCORING) as pulse:
-        run = ScoringRun(job, contract, proposal, "this process", pulse)
+        run = begun(job, contract, proposal, pulse)
         try:
             for task in run.tasks():
                 yield 0

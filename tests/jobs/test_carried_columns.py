@@ -19,9 +19,9 @@ from iqa_core.corpus.plan.proposal import apply
 from iqa_core.errors import CallerError
 from iqa_core.tables.sink import Sink
 from jobs.scoring.flow import proposed
-from jobs.scoring.job import ScoringJob, prepare
+from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_done
+from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_scored_row
 from tests.arrow_types import Example, all_types, refused_types
 from tests.corpora import tiny_png
 
@@ -39,7 +39,7 @@ def planned(tmp_path: Path, *inputs: Path, **flags: Any) -> tuple[ScoringJob, Co
         assessor=AssessorConfig(checkpoint="fake:"),
         **flags,
     )
-    job = prepare(settings)
+    job = checked(settings)
     proposal = proposed(job)
     assert apply(job.plan, proposal)
     return job, proposal.contract
@@ -58,10 +58,10 @@ def scored(job: ScoringJob, contract: Contract) -> pa.Table:
 def _complete(chunk: Chunk, read: ReadChunks, assess: AssessBatches, sink: Sink) -> Iterator[tuple[str, pa.Table]]:
     for ready in read(ScoringTask.of(chunk)):
         done = assess(ready)
-        batch = from_done({name: done.column(name)[0] for name in done.column_names})
+        batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})
         assert not hasattr(batch, "message"), batch
         if (complete := sink.add(batch)) is not None:
-            yield batch.chunk, complete.rows()
+            yield batch.origin.chunk, complete.rows()
 
 
 def write_arrow(path: Path, columns: Mapping[str, pa.Array]) -> Path:

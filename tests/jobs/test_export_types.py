@@ -31,9 +31,9 @@ from iqa_core.tables.duckdb_engine import engine, engine_type, file_list
 from iqa_core.tables.ledger import Ledger
 from jobs.command import parse
 from jobs.selection.export_work import ExportWork, export_shard
-from jobs.selection.exporting import Outcome, shards
+from jobs.selection.exporting import ExportOutcome, shards
 from jobs.selection.flow import opened, select
-from jobs.selection.job import prepare
+from jobs.selection.job import checked
 from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png
 from tests.jobs.selection.test_export_work import read_webdataset
@@ -141,7 +141,7 @@ def _with(table: pa.Table, name: str, array: pa.Array) -> pa.Table:
 def exported(scores: Path, output: Path, format: str, *flags: str) -> pa.Schema:
     """Every shard of the export, without Ray; the columns of its rows."""
     where = flags or ("--where", "reward > 1")
-    job = prepare(parse(SelectSettings, ["--scores", str(scores), "--output", str(output), *where]))
+    job = checked(parse(SelectSettings, ["--scores", str(scores), "--output", str(output), *where]))
     work = ExportWork(Storage(), str(output), format, ReadOptions(), ImageLimits(), None, False, 9)
     with opened(job, output / "scratch") as decided:
         for shard in shards(decided.kept(), 9):
@@ -227,7 +227,7 @@ def test_text_that_is_read_as_dates_is_named(text: str) -> None:
 
 
 def test_what_an_export_alters_is_said_by_column() -> None:
-    outcome = Outcome(infinite=Counter({"aes": 3}), read_as_times={"created"})
+    outcome = ExportOutcome(infinite=Counter({"aes": 3}), read_as_times={"created"})
     assert outcome.altered == [
         "3 infinite numbers of aes: null, since JSON has none",
         "text of created: datasets reads it as dates and times",
@@ -281,7 +281,7 @@ def test_a_column_that_is_asked_about_is_refused_by_name(
     scores: Path, tmp_path: Path, flags: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(CallerError) as caught:
-        prepare(parse(SelectSettings, ["--scores", str(scores), "--output", str(tmp_path / "out"), *flags]))
+        checked(parse(SelectSettings, ["--scores", str(scores), "--output", str(tmp_path / "out"), *flags]))
     assert why in str(caught.value)
 
 

@@ -235,9 +235,9 @@ def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refuse
     )
     from iqa_core.corpus.plan.proposal import apply
     from jobs.scoring.flow import proposed
-    from jobs.scoring.job import prepare
+    from jobs.scoring.job import checked
 
-    job = prepare(settings)
+    job = checked(settings)
     assert apply(job.plan, proposed(job))
     said = refused("--rubric", "interior-v3", "--chunk-images", 7, "--min-side", 9, "--probs", "--id-column", "name")
     digest = job.spec.fingerprint_parts["rubric"]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from iqa_core.assessor.direct import assess_images, load_assessor
 from jobs.command import parse
-from jobs.training.job import prepare
+from jobs.training.job import checked
 from jobs.training.settings import TrainSettings
 from tests.assessor.tiny import save_qwen2_5_vl
 from tests.clusters import descendants, several_nodes, wait_for
@@ -102,7 +102,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 def undisturbed(data: Path) -> Ended:
     """Figures and weights of the same steps, taken by one worker without Ray."""
     given = ["--train", data / "scenes" / "annotations.csv", "--base", data / "base", "--output", data / "undisturbed"]
-    task = prepare(parse(TrainSettings, [*map(str, given), *FLAGS, PLAIN])).task
+    task = checked(parse(TrainSettings, [*map(str, given), *FLAGS, PLAIN])).task
     records = run_jobs(data, 1, [Job("undisturbed", task)])["undisturbed"]
     return records, weights(data, "undisturbed", STEPS)
 

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iqa_core.corpus.chunks import Origin
 from iqa_core.errors import RunError
 from iqa_core.tables.sink import ScoredBatch, Sink
 
 
 def batch(ordinals: list[int], images: int, chunk: str = "c", layout: str = "l", mark: str = "") -> ScoredBatch:
     rows = pa.table({"key": [f"{chunk}{layout}{i}{mark}" for i in ordinals]}, schema=pa.schema({"key": pa.string()}))
-    return ScoredBatch(chunk, images, layout, None, tuple(ordinals), rows, f"versions{mark}")
+    return ScoredBatch(Origin(chunk, images, layout, None), tuple(ordinals), rows, f"versions{mark}")
 
 
 def keys(sink: Sink, added: ScoredBatch) -> list[str] | None:

@@ -15,7 +15,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError, RunError
 from jobs.command import ROOT
 from jobs.on_ray.cluster import Pool, Resources, connected, made_room, plan_pool, shortage_of
-from jobs.scoring.job import prepare
+from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
 
 HEAD: Resources = {"CPU": 8.0}
@@ -78,7 +78,7 @@ def test_a_pool_grows_on_request_only(
 def test_a_pool_that_would_shrink_at_once_is_refused(tmp_path: Path) -> None:
     settings = ScoreSettings(input=[str(tmp_path)], output=str(tmp_path / "out"), num_actors=3, max_actors=2)
     with pytest.raises(CallerError, match="--max-actors 2 is less than --num-actors 3"):
-        prepare(settings)
+        checked(settings)
 
 
 def test_a_pool_that_grows_on_these_nodes_shares_their_cpus_from_the_start() -> None:

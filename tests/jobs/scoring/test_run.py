@@ -25,11 +25,13 @@ from jobs.compaction.flow import compact
 from jobs.compaction.settings import CompactSettings
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import ScoringJob, prepare
-from jobs.scoring.run import ScoringRun
+from jobs.scoring.job import ScoringJob, checked
+from jobs.scoring.run import Phase, ScoringRun
 from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.stock import take_stock
 from jobs.scoring.work import read_chunk, scored_batch
 from tests.corpora import tiny_png, write_folder
+from tests.jobs.by_hand import begun
 from tests.tables.test_heartbeats import age
 
 NOT_FETCHED = Rejection(Reason.FETCH_FAILED, "reading failed again and again: a refused connection")
@@ -40,7 +42,7 @@ def job_over(root: Path, *more: str) -> ScoringJob:
     if not (root / "in").exists():
         write_folder(root / "in", {f"{index:02d}.png": tiny_png(index) for index in range(12)})
     flags = ["--input", root / "in", "--output", root / "out", "--chunk-images", 4, "--no-report", *more]
-    return prepare(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
+    return checked(parse(ScoreSettings, [*map(str, flags), "--assessor.checkpoint", "fake:"]))
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def run(tmp_path: Path) -> Iterator[ScoringRun]:
     job = job_over(tmp_path)
     proposal = proposed(job)
     with Pulse(Storage(), job.output, SCORING) as pulse:
-        run = ScoringRun(job, applied(job, proposal), proposal, "no pool", pulse)
+        run = begun(job, applied(job, proposal), proposal, pulse)
         run._progress.began -= 10  # seconds ago
         yield run
         run.close()
@@ -67,8 +69,21 @@ def batches(run: ScoringRun, chunk: int, rejection: Rejection | None = None) -> 
 
 
 def told(run: ScoringRun) -> dict[str, Any]:
-    run._tell("scoring")
+    run._tell(Phase.SCORING)
     return dict(run._pulse.progress)
+
+
+def test_a_run_that_is_not_begun_has_touched_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = job_over(tmp_path)
+    proposal = proposed(job)
+    contract = applied(job, proposal)
+    pulse = Pulse(Storage(), job.output, SCORING)
+    stock = take_stock(job, contract)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    ScoringRun(job, proposal, stock, pulse)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    assert pulse.progress == {}
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_run_in_which_nothing_can_be_fetched_has_done_nothing(
@@ -132,15 +147,14 @@ def test_scores_without_a_plan_are_nobodys(tmp_path: Path) -> None:
 def test_scores_of_another_fingerprint_are_not_taken_for_ones_own(tmp_path: Path) -> None:
     """In no job; a file is named, and nothing is written."""
     job = job_over(tmp_path)
-    proposal = proposed(job)
-    contract = applied(job, proposal)
+    contract = applied(job, proposed(job))
     metadata = {"chunk": "000000-000001", "fingerprint": "f" * 16, "table_version": 1}
     schema = table_schema(job.dimensions, False, contract.carried)
     job.ledger.commit("000000-000001", schema.empty_table(), metadata)
     job.ledger.commit("000000-000002", schema.empty_table(), {**metadata, "chunk": "000000-000002"})
     what = rf"scores/000000-000001\.parquet: .*fingerprint {'f' * 16}, not {job.wanted.fingerprint}\); remove it"
-    with Pulse(Storage(), job.output, SCORING) as pulse, pytest.raises(CallerError, match=what):
-        ScoringRun(job, contract, proposal, "no pool", pulse)
+    with pytest.raises(CallerError, match=what):
+        take_stock(job, contract)
     with pytest.raises(CallerError, match=what):
         compact(parse(CompactSettings, ["--scores", job.output]))
     table = open_score_table(Storage(), job.output)
@@ -161,7 +175,7 @@ def test_what_is_tried_again_takes_the_place_of_what_was(tmp_path: Path) -> None
         job = job_over(tmp_path, "--max-reject-rate", "1", *flags)
         proposal = proposed(job)
         with Pulse(Storage(), job.output, SCORING) as pulse:
-            run = ScoringRun(job, applied(job, proposal), proposal, "no pool", pulse)
+            run = begun(job, applied(job, proposal), proposal, pulse)
             tried = [int(task.name[-6:]) for task in run.tasks()]
             assert tried == [0, 1, 2] if turn == 0 else [0, 1]
             for chunk in tried:

@@ -28,12 +28,12 @@ from iqa_core.tables.sink import Sink
 from jobs.command import parse
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import prepare
-from jobs.scoring.run import ScoringRun
+from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import Work, from_row, read_chunk, scored_batch, to_row
+from jobs.scoring.work import Work, from_ready_row, read_chunk, scored_batch, to_ready_row
 from tests.corpora import write_list
 from tests.corpus.planned import Output
+from tests.jobs.by_hand import begun
 from tests.mutations import mutated, seeds
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ WORK = Work(
 ASSESSOR = load(SPEC, CONFIG)
 
 
-def chunks_of(images: Sequence[bytes], folder: Path) -> Iterator[Chunk]:
+def planned_chunks(images: Sequence[bytes], folder: Path) -> Iterator[Chunk]:
     """Of a Parquet file that holds them."""
     folder.mkdir(exist_ok=True)
     path = folder / "a.parquet"
@@ -77,7 +77,7 @@ def scored(chunk: Chunk) -> pa.Table | str:
     for read in read_chunk(chunk, WORK):
         if isinstance(read, ChunkFailure):
             return read.message
-        batch = from_row(to_row(read))
+        batch = from_ready_row(to_ready_row(read))
         complete = sink.add(scored_batch(batch, assess_each(ASSESSOR, batch.images), WORK, "{}"))
     assert complete is not None, "some of its images did not come back"
     return complete.rows().select(SCHEMA.names).cast(SCHEMA)
@@ -85,10 +85,10 @@ def scored(chunk: Chunk) -> pa.Table | str:
 
 def check_each_has_its_row(images: Sequence[bytes], folder: Path) -> None:
     rows = []
-    for chunk in chunks_of(images, folder):
+    for chunk in planned_chunks(images, folder):
         found = scored(chunk)
         if isinstance(found, str):
-            alone = [image for image in images if isinstance(scored(next(chunks_of([image], folder))), str)]
+            alone = [image for image in images if isinstance(scored(next(planned_chunks([image], folder))), str)]
             raise AssertionError(f"a chunk is lost ({found}) to {alone or 'no single image'}")
         rows.append(found)
     table = pa.concat_tables(rows)
@@ -129,12 +129,12 @@ def test_a_list_that_needs_a_package_throughout_fills_no_table(
     (tmp_path / "a.png").write_bytes(seeds()[3])
     write_list(tmp_path / "list.jsonl", ["a.png"] * (5 - absent) + ["gs://bucket/a.png"] * absent)
     flags = ["--input", str(tmp_path / "list.jsonl"), "--output", str(tmp_path / "out"), "--no-report"]
-    job = prepare(parse(ScoreSettings, [*flags, "--assessor.checkpoint", "fake:"]))
+    job = checked(parse(ScoreSettings, [*flags, "--assessor.checkpoint", "fake:"]))
     proposal = proposed(job)
     contract = applied(job, proposal)
     work = job.work(contract, 1)
     with Pulse(job.storage, job.output, SCORING) as pulse:
-        run = ScoringRun(job, contract, proposal, "none", pulse)
+        run = begun(job, contract, proposal, pulse)
         for task in run.tasks():
             for batch in read_chunk(Chunk.from_bytes(task.encoded), work):
                 assert not isinstance(batch, ChunkFailure)

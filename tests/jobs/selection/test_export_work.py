@@ -25,7 +25,7 @@ from jobs.command import parse
 from jobs.selection.export_work import ExportWork, export_shard
 from jobs.selection.exporting import labelled, shards
 from jobs.selection.flow import opened
-from jobs.selection.job import FORMATS, prepare
+from jobs.selection.job import FORMATS, checked
 from jobs.selection.settings import SelectSettings
 from tests.selection.scored_corpora import ScoredCorpus, write_scored_corpus
 
@@ -43,7 +43,7 @@ def corpus(tmp_path: Path) -> ScoredCorpus:
 def exported(corpus: ScoredCorpus, output: Path, format: str, *flags: str, allow_missing: bool = False) -> pa.Table:
     """Every shard of the export, without Ray; the rows of what is kept."""
     arguments = ["--scores", str(corpus.scores), "--output", str(output), "--where", "reward > 1", *flags]
-    job = prepare(parse(SelectSettings, arguments))
+    job = checked(parse(SelectSettings, arguments))
     caption = job.settings.caption_column
     work = ExportWork(
         Storage(), str(output), format, ReadOptions(), ImageLimits(), caption, allow_missing, SHARD_IMAGES
@@ -209,5 +209,5 @@ def test_shards_are_bounded_by_number_and_by_bytes() -> None:
 
 def test_a_label_stands_apart_from_its_folder_however_long_it_is(corpus: ScoredCorpus, tmp_path: Path) -> None:
     flags = ["--scores", str(corpus.scores), "--output", str(tmp_path / "out"), "--top-k", "1"]
-    job = prepare(parse(SelectSettings, flags))
+    job = checked(parse(SelectSettings, flags))
     assert [labelled(job.export_work(format)).split(" ")[0] for format in FORMATS] == list(FORMATS)

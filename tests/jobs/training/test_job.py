@@ -14,7 +14,7 @@ from iqa_core.demo.scenes import DIMENSIONS
 from iqa_core.errors import CallerError
 from jobs.command import parse
 from jobs.training.flow import train
-from jobs.training.job import TrainingPlan, claim, prepare
+from jobs.training.job import TrainingJob, checked, claim
 from jobs.training.settings import TrainSettings
 from tests.training.tasks import write_opinions
 
@@ -46,9 +46,9 @@ def refused(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     return message
 
 
-def planned(table: Path, output: Path, *arguments: object) -> TrainingPlan:
+def planned(table: Path, output: Path, *arguments: object) -> TrainingJob:
     flags = ["--train", str(table), "--output", str(output), "--validation-fraction", "0.4", *map(str, arguments)]
-    return prepare(parse(TrainSettings, flags))
+    return checked(parse(TrainSettings, flags))
 
 
 def rewritten(table: Path, target: Path, **changes: str) -> Path:

@@ -1,0 +1,53 @@
+"""What a run came to -> run.json, the lines for people, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from iqa_core.corpus.plan.proposal import Proposal
+from iqa_core.corpus.plan.segments import Draft
+from iqa_core.errors import DONE, FAILED
+from iqa_core.tables.scores.summary import Summary
+from jobs.command import parse
+from jobs.progress import Progress
+from jobs.scoring.job import checked
+from jobs.scoring.outcome import FAILURES_SHOWN, RunOutcome, publish
+from jobs.scoring.settings import ScoreSettings
+
+
+@pytest.fixture
+def outcome(tmp_path: Path) -> RunOutcome:
+    """That of a run that had nothing to do."""
+    flags = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--assessor.checkpoint", "fake:"]
+    job = checked(parse(ScoreSettings, [*flags, "--no-report"]))
+    table, mine = Summary(job.dimensions), Summary(job.dimensions)
+    return RunOutcome(job, Proposal(job.wanted, Draft()), table, mine, {}, 0, Progress(0, 0), None)
+
+
+def recorded(outcome: RunOutcome) -> dict[str, object]:
+    record: dict[str, object] = json.loads((Path(outcome.job.output) / "run.json").read_text())
+    return record
+
+
+def test_a_run_without_failures_is_complete(outcome: RunOutcome) -> None:
+    assert publish(outcome) == DONE
+    record = recorded(outcome)
+    assert (record["complete"], record["unfinished"], record["images"]) == (True, {}, 0)
+
+
+def test_failures_are_all_recorded_and_the_first_are_shown(
+    outcome: RunOutcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = {f"000000-{index:06d}": f"source {index} is gone" for index in reversed(range(FAILURES_SHOWN + 2))}
+    failed = replace(outcome, failures=failures)
+    assert publish(failed) == FAILED
+    record = recorded(failed)
+    assert (record["complete"], record["unfinished"]) == (False, failures)
+    shown = capsys.readouterr().out
+    assert f"unfinished {len(failures)} chunks, which the same command tries again:\n  000000-000000: source 0" in shown
+    assert f"source {FAILURES_SHOWN - 1} is gone" in shown
+    assert f"source {FAILURES_SHOWN} is gone" not in shown
