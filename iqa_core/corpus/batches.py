@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from iqa_core.corpus.chunks import LOCATION, Content, Encoded
 from iqa_core.corpus.columns import storable
-from iqa_core.images.preparing import prepare, probe
+from iqa_core.images.preparing import Preparable, probe
 from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
 
 WINDOW_IMAGES = 256
 """Images sorted by size together: enough to fill batches evenly, few enough that the first batch is soon ready."""
 
 WINDOW_BYTES = 256 * 2**20
-"""Encoded bytes held for that at most (one image more, if it is larger)."""
+"""Encoded bytes held for that at most (one image more, if it is larger), and as many of what was made of them: a BMP in
+runs is held as pixels."""
 
 BATCH_PIXEL_BYTES = 256 * 2**20
 """Pixels of one batch at most: far below the 2 GiB that one Arrow value can hold."""
@@ -59,9 +60,22 @@ class ReadyBatch:
 class _Slot:
     ordinal: int
     encoded: Encoded
-    header: ImageHeader | None
-    shape: PreparedShape | None
-    rejection: Rejection | None
+    found: Preparable | Rejection
+
+    @property
+    def header(self) -> ImageHeader | None:
+        return self.found.header if isinstance(self.found, Rejection) else self.found.probe.header
+
+    @property
+    def shape(self) -> PreparedShape | None:
+        return None if isinstance(self.found, Rejection) else self.found.probe.shape
+
+    @property
+    def held_bytes(self) -> int:
+        """Encoded bytes, or those that were made of them where these are more."""
+        encoded_bytes = 0 if isinstance(self.encoded.data, Rejection) else len(self.encoded.data)
+        made_bytes = 0 if isinstance(self.found, Rejection) else self.found.inspected.container.held_bytes
+        return max(encoded_bytes, made_bytes)
 
 
 def ready_batches(
@@ -78,10 +92,10 @@ def ready_batches(
     """
     layout = content.layout
     if not content.keys:
-        yield _decoded(chunk, content, layout, [], preparer, guard)
+        yield _decoded(chunk, content, layout, [], guard)
     for window in _windows(content, preparer, guard, only):
         for slots in _grouped(window, bounds):
-            yield _decoded(chunk, content, layout, slots, preparer, guard)
+            yield _decoded(chunk, content, layout, slots, guard)
 
 
 def _windows(
@@ -96,7 +110,7 @@ def _windows(
     for ordinal, encoded in zip(ordinals, content.images(ordinals), strict=True):
         with guard():
             window.append(_probed(ordinal, encoded, preparer))
-        size += 0 if isinstance(encoded.data, Rejection) else len(encoded.data)
+        size += window[-1].held_bytes
         if len(window) == WINDOW_IMAGES or size >= WINDOW_BYTES:
             yield window
             window, size = [], 0
@@ -105,12 +119,8 @@ def _windows(
 
 
 def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
-    if isinstance(encoded.data, Rejection):
-        return _Slot(ordinal, encoded, None, None, encoded.data)
-    found = probe(encoded.data, preparer)
-    if isinstance(found, Rejection):
-        return _Slot(ordinal, encoded, found.header, None, found)
-    return _Slot(ordinal, encoded, found.header, found.shape, None)
+    data = encoded.data
+    return _Slot(ordinal, encoded, data if isinstance(data, Rejection) else probe(data, preparer))
 
 
 def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slot]]:
@@ -141,10 +151,9 @@ def _decoded(
     content: Content,
     layout: str,
     slots: Sequence[_Slot],
-    preparer: Preparer,
     guard: Callable[[], AbstractContextManager[object]],
 ) -> ReadyBatch:
-    prepared = [_prepared(slot, preparer, guard) for slot in slots]
+    prepared = [_prepared(slot, guard) for slot in slots]
     rejections = tuple(result if isinstance(result, Rejection) else None for result in prepared)
     return ReadyBatch(
         chunk=chunk,
@@ -158,14 +167,11 @@ def _decoded(
     )
 
 
-def _prepared(
-    slot: _Slot, preparer: Preparer, guard: Callable[[], AbstractContextManager[object]]
-) -> NDArray[np.uint8] | Rejection:
-    if slot.rejection is not None:
-        return slot.rejection
-    assert not isinstance(slot.encoded.data, Rejection)
+def _prepared(slot: _Slot, guard: Callable[[], AbstractContextManager[object]]) -> NDArray[np.uint8] | Rejection:
+    if isinstance(slot.found, Rejection):
+        return slot.found
     with guard():
-        return prepare(slot.encoded.data, preparer)
+        return slot.found.prepare()
 
 
 def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Rejection | None]) -> pa.Table:
@@ -195,7 +201,7 @@ def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Reject
 
 def rejected_batch(chunk: str, content: Content, ordinal: int, encoded: Encoded, rejection: Rejection) -> ReadyBatch:
     """One image that may not be decoded again, in its slot; its header is not read either."""
-    slot = _Slot(ordinal, encoded, None, None, rejection)
+    slot = _Slot(ordinal, encoded, rejection)
     return ReadyBatch(
         chunk=chunk,
         chunk_images=len(content.keys),

@@ -21,6 +21,7 @@ from PIL import Image, ImageFile
 
 from iqa_core.errors import CallerError
 from iqa_core.images.containers.container import Unreadable, exif_orientation
+from iqa_core.images.containers.formats import FORMATS
 from iqa_core.images.inspection import rejection
 from iqa_core.images.pixels import upright
 from iqa_core.records import Reason, Rejection
@@ -28,8 +29,8 @@ from iqa_core.records import Reason, Rejection
 Picture = Image.Image | NDArray[np.uint8]
 """Or a torch tensor, which has no name here: nothing needs torch to say what it is."""
 
-_READ_FORMATS = frozenset({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"})
-"""Pillow's names."""
+_READ_FORMATS = frozenset({"MPO", *(known.decoder.format for known in FORMATS)})
+"""Pillow's names. MPO: a JPEG that has more pictures behind its own."""
 _FLOATS = frozenset({"torch.float16", "torch.bfloat16", "torch.float32", "torch.float64"})
 
 

@@ -30,9 +30,12 @@ _UPSIDE_DOWN, _MIRRORED = frozenset({3, 4, 6, 7}), frozenset({2, 3, 7, 8})
 """Orientations in which rows, columns are counted from their other end."""
 
 
-def upright_rgb(image: ImageFile.ImageFile, found: Container) -> NDArray[np.uint8]:
-    """Shape (H, W, 3), C-contiguous."""
-    is_key_HW = _is_key(found.key_16, found.clean) if found.key_16 else None
+def upright_rgb(image: ImageFile.ImageFile, found: Container, clean: bytes) -> NDArray[np.uint8]:
+    """Shape (H, W, 3), C-contiguous. clean: the file that the image was opened from.
+
+    Raises Unreadable on a mode that has no agreed white, and on a pixel that names a colour that there is not.
+    """
+    is_key_HW = _is_key(found.key_16, clean) if found.key_16 else None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Pillow's TIFF reader warns above 89 million pixels when it allocates; the size is bounded here already.
         image.im = Image.new(image.mode, image.size).im

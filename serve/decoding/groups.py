@@ -43,7 +43,7 @@ def is_quick(data: bytes) -> bool:
 def probe(data: bytes, preparer: Preparer) -> Probed | Rejection:
     """What an image will cost, or why it costs nothing."""
     found = preparing.probe(data, preparer)
-    return found if isinstance(found, Rejection) else Probed.of(data, found)
+    return found if isinstance(found, Rejection) else Probed.of(data, found.probe)
 
 
 def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int) -> Iterator[list[int]]:

@@ -10,7 +10,7 @@ from PIL import AvifImagePlugin
 
 from iqa_core.images.containers.av1 import Coded
 from iqa_core.images.containers.avif_items import Boxes, coded_pictures
-from iqa_core.images.containers.container import Container, Unreadable
+from iqa_core.images.containers.container import Container, Format, Unreadable
 from iqa_core.records import ImageLimits, Reason
 
 _AVIF_EXIF_ITEM = re.compile(rb"(infe[\x02\x03]...(?:.{4}|.{6}))Exif", re.DOTALL)
@@ -18,9 +18,10 @@ _AVIF_EXTENT = re.compile(rb"ispe\0{4}(.{4})(.{4})", re.DOTALL)
 _AVIF_APERTURE = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 
 
-def walk_avif(data: bytes, limits: ImageLimits) -> Container:
+def _walk(data: bytes, limits: ImageLimits) -> Container:
     """Boxes must lie inside the file. EXIF is renamed away: Pillow parses it, and irot and imir are what counts."""
-    clean, meta, has_pixels, apertures, pictures = data, b"", False, [], list[Coded]()
+    meta, has_pixels, apertures, pictures = b"", False, [], list[Coded]()
+    parts: tuple[bytes | memoryview, ...] = (data,)
     boxes = Boxes(data)
     for box in boxes.outermost():
         has_pixels = has_pixels or box.kind == b"mdat" or data.find(b"idat", box.start, box.end) >= 0
@@ -35,19 +36,20 @@ def walk_avif(data: bytes, limits: ImageLimits) -> Container:
         for match in _AVIF_EXTENT.finditer(meta):
             width, height = (int.from_bytes(side, "big") for side in match.groups())
             if width * height > limits.max_pixels:
-                return Container("avif", width, height, data)
-        clean = data[: box.start] + _AVIF_EXIF_ITEM.sub(rb"\1none", meta) + data[box.end :]
+                return Container("avif", width, height, ())
+        view, renamed = memoryview(data), _AVIF_EXIF_ITEM.sub(rb"\1none", meta)
+        parts = (view[: box.start], renamed, view[box.end :])
     if not has_pixels:
         raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, before the avif's pixel data")
     _require_small_frames(pictures, limits.max_pixels)
-    with AvifImagePlugin.AvifImageFile(BytesIO(clean)) as image:
+    with AvifImagePlugin.AvifImageFile(BytesIO(b"".join(parts))) as image:
         _require_whole_picture(apertures, *image.size)
         orientation = image.getexif().get(274, 1)
         bytes_by_pixel = {"L": 1, "RGB": 3}.get(image.mode, 4)
         return Container(
             "avif",
             *image.size,
-            clean,
+            parts,
             frames=image.n_frames,
             orientation=orientation,
             pixel_bytes=1 if image.mode == "L" else 4,
@@ -99,3 +101,20 @@ def _decoder_bytes(pictures: list[Coded], num_pixels: int, bytes_by_pixel: int) 
     frame_bytes = (1 if bytes_by_pixel == 1 else 4) * num_pixels
     held_bytes = decoded_pixels * (sample_bytes * planes + 1 + (bytes_by_pixel == 4)) + 2 * bytes_by_pixel * num_pixels
     return max(0, int(held_bytes) - frame_bytes)
+
+
+def _begins(data: bytes) -> bool:
+    """Whether a brand of the first box says so."""
+    brands = data[8 : max(16, int.from_bytes(data[:4], "big"))]
+    return data[4:8] == b"ftyp" and re.search(rb"avi[fs]", brands) is not None
+
+
+class _Decoder(AvifImagePlugin.AvifImageFile):
+    """Lets go of libavif's planes, 2 to 8 bytes a pixel, before Pillow makes a picture of what it was given."""
+
+    def load_prepare(self) -> None:
+        self._decoder = None
+        super().load_prepare()
+
+
+AVIF = Format(_begins, _walk, _Decoder)

@@ -6,9 +6,18 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import JpegImagePlugin
 
-from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_be_few, must_reach, read
-from iqa_core.records import Reason
+from iqa_core.images.containers.container import (
+    Container,
+    Format,
+    Unreadable,
+    exif_orientation,
+    must_be_few,
+    must_reach,
+    read,
+)
+from iqa_core.records import ImageLimits, Reason
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xDE}
 _JPEG_PROGRESSIVE = frozenset({0xC2, 0xCA})
@@ -20,7 +29,7 @@ _JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 """All but JFIF (E0) and Adobe (EE), which say what colours the components are."""
 
 
-def walk_jpeg(data: bytes) -> Container:
+def _walk(data: bytes, _: ImageLimits) -> Container:
     """Segments up to the first scan; in it, the end marker."""
     width = height = components = process = num_segments = coefficient_bytes = 0
     orientation, kept, at = None, bytearray(b"\xff\xd8"), 2
@@ -47,14 +56,13 @@ def walk_jpeg(data: bytes) -> Container:
         if marker not in _JPEG_METADATA:
             kept += memoryview(data)[at:end]
         at = end
-    clean = b"".join([kept, memoryview(data)[at:]])
     # libjpeg waits for the end marker where there is more than one scan; where one holds all, it stops at its last row
     has_one_scan = process not in _JPEG_PROGRESSIVE and data[at + 4] == components
     found = Container(
         "jpeg",
         width,
         height,
-        clean,
+        (kept, memoryview(data)[at:]),
         orientation=orientation or 1,
         pixel_bytes=1 if components == 1 else 4,
         decoder_bytes=0 if has_one_scan else coefficient_bytes,
@@ -140,3 +148,11 @@ def _ends_and_starts(block: NDArray[np.uint8], shift: int) -> list[int]:
     pairs = block[shift : shift + (len(block) - shift) // 2 * 2].view("<u2")
     found = (pairs & 0xFEFF) == 0xD8FF
     return [2 * int(found.argmax()) + shift] if found.any() else []
+
+
+JPEG = Format(
+    re.compile(rb"\xff\xd8\xff").match,
+    _walk,
+    JpegImagePlugin.JpegImageFile,
+    starts=(b"\xff\xd8\xff",),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from array import array
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from iqa_core.images.containers.container import Container, Unreadable, must_be_few, must_reach, read
+from PIL import TiffImagePlugin
+
+from iqa_core.images.containers.container import Container, Format, Unreadable, must_be_few, must_reach, read
 from iqa_core.images.containers.tiff_layouts import (
     CAMERA_RAW,
     HEIGHT,
@@ -76,7 +79,7 @@ class _Page:
     """Where the next page's directory is; 0 after the last."""
 
 
-def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
+def _walk(data: bytes, limits: ImageLimits) -> Container:
     """All pages' directories and strips; the decoder gets a directory of its own that has only what makes pixels."""
     order = "<" if data[:2] == b"II" else ">"
     big = read(order + "H", data, 2)[0] == 43
@@ -95,7 +98,7 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     upright = orientation if 1 <= orientation <= 8 else 1
     if not 0 < width * height <= limits.max_pixels:
         # Rejected for that, whatever else it has; its strips may be millions.
-        return Container("tiff", width, height, b"", frames=num_pages, orientation=upright)
+        return Container("tiff", width, height, (), frames=num_pages, orientation=upright)
     layout = layout_of(first.tags, order)
     header = ImageHeader(width, height, "tiff", num_pages)
     check_coded_size(first.tags, layout, data, limits.max_pixels, header)
@@ -104,12 +107,12 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     directory = _directory(tags, first.opaque, numbers, end)
     # BigTIFF is handed on as a classic one: Pillow knows it in one byte order only, and 2**32 bytes are over the limit.
     head = data[:2] + struct.pack(order + "HI", 42, end + end % 2)
-    clean = b"".join([head, body, bytes(end % 2), directory])
+    parts: tuple[bytes | bytearray | memoryview, ...] = (head, body, bytes(end % 2) + directory)
     return Container(
         "tiff",
         width,
         height,
-        clean,
+        parts if isinstance(body, memoryview) else (b"".join(parts),),
         frames=num_pages,
         orientation=upright,
         negative=layout.negative,
@@ -225,3 +228,11 @@ def _directory(tags: Tags, opaque: dict[int, tuple[int, int, bytes]], numbers: _
             outside += value + bytes(len(value) % 2)
         entries += struct.pack(order + "HHI", tag, kind, count) + field
     return struct.pack(order + "H", len(fields)) + entries + bytes(4) + outside
+
+
+TIFF = Format(
+    re.compile(rb"II[*+]\0|MM\0[*+]").match,
+    _walk,
+    TiffImagePlugin.TiffImageFile,
+    starts=(b"II*\0", b"MM\0*"),
+)

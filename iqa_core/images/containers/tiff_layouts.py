@@ -301,7 +301,9 @@ def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, Value
     return mended | _blocks(tags, layout, data)
 
 
-def body_and_tags(tags: dict[int, Values], layout: Layout, data: bytes) -> tuple[memoryview, dict[int, Values]]:
+def body_and_tags(
+    tags: dict[int, Values], layout: Layout, data: bytes
+) -> tuple[memoryview | bytearray, dict[int, Values]]:
     """What the decoder is given behind the header of 8 bytes: the file's, or its uncompressed strips as one.
 
     Pillow takes 12 microseconds for each of them, which may be a row of 8 pixels.
@@ -310,16 +312,26 @@ def body_and_tags(tags: dict[int, Values], layout: Layout, data: bytes) -> tuple
     planes = layout.num_samples if layout.planar else 1
     if layout.compression != _UNCOMPRESSED or len(starts) <= planes:
         return memoryview(data)[8:], tags
-    body, view, ends = bytearray(), memoryview(data), [0]
-    for place, (start, size) in enumerate(zip(starts, sizes, strict=True), 1):
-        body += view[start : start + size]
+    num_bytes, ends = 0, [0]
+    for place, size in enumerate(sizes, 1):
+        num_bytes += size
         if place % (len(starts) // planes) == 0:
-            ends.append(len(body))
+            ends.append(num_bytes)
     places = {
         STRIP_STARTS: tuple(8 + end for end in ends[:-1]),
         STRIP_SIZES: tuple(end - start for start, end in itertools.pairwise(ends)),
     }
-    return memoryview(body), tags | places | {ROWS_PER_STRIP: tags[HEIGHT]}
+    return _joined(starts, sizes, memoryview(data)), tags | places | {ROWS_PER_STRIP: tags[HEIGHT]}
+
+
+def _joined(starts: Values, sizes: Values, data: memoryview) -> memoryview | bytearray:
+    """The strips, one after the other: a view where they lie so."""
+    if all(start + size == after for start, size, after in zip(starts, sizes, starts[1:], strict=False)):
+        return data[starts[0] : starts[-1] + sizes[-1]]
+    body = bytearray()
+    for start, size in zip(starts, sizes, strict=True):
+        body += data[start : start + size]
+    return body
 
 
 def _colour_map(values: Values, bits: int) -> Values:
