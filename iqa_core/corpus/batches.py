@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,14 @@ from numpy.typing import NDArray
 
 from iqa_core.corpus.chunks import LOCATION, Content, Encoded
 from iqa_core.corpus.columns import storable
-from iqa_core.images.preparing import Preparable, probe
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
+from iqa_core.images.preparing import Probe, prepare, probe
+from iqa_core.records import PreparedShape, Preparer, Rejection
 
 WINDOW_IMAGES = 256
 """Images sorted by size together: enough to fill batches evenly, few enough that the first batch is soon ready."""
 
 WINDOW_BYTES = 256 * 2**20
-"""Encoded bytes held for that at most (one image more, if it is larger), and as many of what was made of them: a BMP in
-runs is held as pixels."""
+"""Encoded bytes held for that at most (one image more, if it is larger)."""
 
 BATCH_PIXEL_BYTES = 256 * 2**20
 """Pixels of one batch at most: far below the 2 GiB that one Arrow value can hold."""
@@ -60,22 +60,12 @@ class ReadyBatch:
 class _Slot:
     ordinal: int
     encoded: Encoded
-    found: Preparable | Rejection
-
-    @property
-    def header(self) -> ImageHeader | None:
-        return self.found.header if isinstance(self.found, Rejection) else self.found.probe.header
+    found: Probe | Rejection
+    prepare: Callable[[], NDArray[np.uint8] | Rejection]
 
     @property
     def shape(self) -> PreparedShape | None:
-        return None if isinstance(self.found, Rejection) else self.found.probe.shape
-
-    @property
-    def held_bytes(self) -> int:
-        """Encoded bytes, or those that were made of them where these are more."""
-        encoded_bytes = 0 if isinstance(self.encoded.data, Rejection) else len(self.encoded.data)
-        made_bytes = 0 if isinstance(self.found, Rejection) else self.found.inspected.container.held_bytes
-        return max(encoded_bytes, made_bytes)
+        return None if isinstance(self.found, Rejection) else self.found.shape
 
 
 def ready_batches(
@@ -110,7 +100,7 @@ def _windows(
     for ordinal, encoded in zip(ordinals, content.images(ordinals), strict=True):
         with guard():
             window.append(_probed(ordinal, encoded, preparer))
-        size += window[-1].held_bytes
+        size += 0 if isinstance(encoded.data, Rejection) else len(encoded.data)
         if len(window) == WINDOW_IMAGES or size >= WINDOW_BYTES:
             yield window
             window, size = [], 0
@@ -119,8 +109,18 @@ def _windows(
 
 
 def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
-    data = encoded.data
-    return _Slot(ordinal, encoded, data if isinstance(data, Rejection) else probe(data, preparer))
+    if isinstance(encoded.data, Rejection):
+        return _rejected(ordinal, encoded, encoded.data)
+    found = probe(encoded.data, preparer)
+    if isinstance(found, Rejection):
+        return _rejected(ordinal, encoded, found)
+    # A window keeps the walks, which are views of its bytes, but not 256 BMPs in runs that are expanded to be walked.
+    is_light = found.inspected.container.held_bytes <= len(encoded.data)
+    return _Slot(ordinal, encoded, found.probe, found.prepare if is_light else partial(prepare, encoded.data, preparer))
+
+
+def _rejected(ordinal: int, encoded: Encoded, rejection: Rejection) -> _Slot:
+    return _Slot(ordinal, encoded, rejection, lambda: rejection)
 
 
 def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slot]]:
@@ -171,12 +171,12 @@ def _prepared(slot: _Slot, guard: Callable[[], AbstractContextManager[object]]) 
     if isinstance(slot.found, Rejection):
         return slot.found
     with guard():
-        return slot.found.prepare()
+        return slot.prepare()
 
 
 def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Rejection | None]) -> pa.Table:
     headers = [
-        slot.header or (rejection.header if rejection else None)
+        slot.found.header or (rejection.header if rejection else None)
         for slot, rejection in zip(slots, rejections, strict=True)
     ]
     data = [None if isinstance(slot.encoded.data, Rejection) else slot.encoded.data for slot in slots]
@@ -201,7 +201,7 @@ def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Reject
 
 def rejected_batch(chunk: str, content: Content, ordinal: int, encoded: Encoded, rejection: Rejection) -> ReadyBatch:
     """One image that may not be decoded again, in its slot; its header is not read either."""
-    slot = _Slot(ordinal, encoded, rejection)
+    slot = _rejected(ordinal, encoded, rejection)
     return ReadyBatch(
         chunk=chunk,
         chunk_images=len(content.keys),

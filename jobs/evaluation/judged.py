@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import describe, fingerprint, load, own_limits
-from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
@@ -41,7 +41,7 @@ class Judged:
     scores_N: NDArray[np.float64]
     """1 to 5; NaN where there is none."""
     spreads_N: NDArray[np.float64]
-    """Of the level distribution; NaN where there is no score, and of the reward, which has none."""
+    """Standard deviation of each level distribution; NaN where there is no score, and for the reward."""
     failures: Mapping[str, int]
     """Rejection code -> opinions that have no score for it."""
 
@@ -75,7 +75,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
     for name, value in about.items():
         print(f"{name:<11} {value}", flush=True)
     assessor = load(spec, config)
-    results = dict(_assessed(lambda images: assess_images(assessor, images), opinions.images))
+    results = dict(_assessed(assessor, opinions.images))
     columns = {name: k for k, name in enumerate(spec.rubric.names)}
     weights = FusionWeights.equal(spec.rubric.names)
 
@@ -136,13 +136,11 @@ def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -
         )
 
 
-def _assessed(
-    assess: Callable[[Sequence[Path]], list[Assessment | Rejection]], images: Sequence[Path]
-) -> Iterator[tuple[Path, Assessment | Rejection]]:
+def _assessed(assessor: Assessor, images: Sequence[Path]) -> Iterator[tuple[Path, Assessment | Rejection]]:
     progress = Progress(len(images), 0)
     for start in range(0, len(images), WINDOW):
         window = images[start : start + WINDOW]
-        results = assess(window)
+        results = assess_images(assessor, window)
         progress.add(len(results), sum(isinstance(result, Rejection) for result in results))
         yield from zip(window, results, strict=True)
     progress.close()

@@ -87,6 +87,17 @@ def test_what_is_wrong_with_a_file_stays_what_it_is() -> None:
             assert prepare(bad.data, Preparer()) == probed
 
 
+def test_what_the_header_alone_does_to_a_preparer_comes_before_damaged_pixels() -> None:
+    damaged = [bad.data for bad in bad_images() if isinstance(probe(bad.data, Preparer()), Preparable)]
+    damaged = [data for data in damaged if isinstance(prepare(data, Preparer()), Rejection)]
+    assert damaged
+    for data in damaged:
+        found = prepare(data, Preparer(rows="8"))
+        assert found == probe(data, Preparer(rows="8"))
+        assert isinstance(found, Rejection)
+        assert found.detail == "preparing it failed with TypeError"
+
+
 def test_the_state_of_the_machine_is_no_rejection() -> None:
     class Poor(Preparer):
         def shape(self, header: ImageHeader) -> PreparedShape:
