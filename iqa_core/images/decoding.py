@@ -1,9 +1,9 @@
 """Encoded bytes -> an upright RGB image, or the reason why not.
 
-Each container is walked in `containers/`, in a few dozen lines per format, and the decoder (Pillow) is handed only the
-parts that make pixels. So a cut is found for sure (most decoders pad), sizes are bounded before pixels are allocated,
-and metadata can do no harm: Pillow parses no EXIF, ICC profile or text, so it has nothing to warn about or to inflate.
-No global state is read or changed: threads may decode at once.
+Each container is walked in `containers/`, which has a file for each format and a line for it in `formats`, and the
+decoder (Pillow) is handed only the parts that make pixels. So a cut is found for sure (most decoders pad), sizes are
+bounded before pixels are allocated, and metadata can do no harm: Pillow parses no EXIF, ICC profile or text, so it has
+nothing to warn about or to inflate. No global state is read or changed: threads may decode at once.
 
 JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are read, told apart by their first bytes, never by a name. As RGB:
 

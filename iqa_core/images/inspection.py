@@ -14,7 +14,7 @@ from iqa_core.images.pixels import upright_rgb
 from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
 
 MAX_COUNT = 2**31 - 1
-"""Pixels of a side and frames at most: score tables have int32 for them."""
+"""Pixels of a side, and frames, at most: score tables have int32 for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Inspected:
 
     @property
     def header(self) -> ImageHeader:
+        """What the container says of the upright picture."""
         return self.container.header
 
     def decode(self) -> RgbImage | Rejection:
@@ -83,10 +84,10 @@ _UNKNOWN_KIND = re.compile(r"unsupported|unknown pixel mode|cannot handle|not (y
 
 
 def rejection(error: Exception, header: ImageHeader | None) -> Rejection:
-    """The image's fault, whatever a decoder calls it."""
+    """What a walk or a decoder raised, as the rejection of the image; the reason is read from the message."""
     if isinstance(error, Unreadable):
         return Rejection(error.reason, str(error), header or error.header)
-    # of a decoder's message nothing is known, and what is no UTF-8 goes into no table
+    # a decoder's message may be anything, and tables take nothing but UTF-8
     message = str(error)[:200].encode("utf-8", "backslashreplace").decode() or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         reason = Reason.TOO_LARGE
@@ -140,7 +141,7 @@ def _look(data: bytes) -> str:
 
 
 def _without(text: bytes, opening: bytes, closing: bytes) -> bytes:
-    """Without white space and parts of that kind at the beginning, in a loop: a pattern of both would run for ever."""
+    """The text behind white space and parts of that kind. A pattern of both would take time without end."""
     text = text.lstrip()
     while text[: len(opening)].lower() == opening and (end := text.find(closing, len(opening))) >= 0:
         text = text[end + len(closing) :].lstrip()

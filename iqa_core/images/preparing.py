@@ -1,4 +1,4 @@
-"""Encoded bytes and a model's preparer -> what its assessor takes, or the rejection: the image boundary of preparing.
+"""Encoded bytes and a model's preparer -> what its assessor takes, or the rejection: no image raises.
 
 Jobs, the endpoint, notebooks and evaluation all go through here, so the same bytes are rejected for the same reason.
 An image is probed, which walks its container and decodes nothing, and then prepares itself. Where both are not done in
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREPARED_BYTES = 2**31 - 1
-"""Bytes of one prepared image at most: it travels as one Arrow value. Of the memory that preparing it takes, too."""
+"""Bytes of one prepared image at most, since it travels as one Arrow value, and of the memory that preparing takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def probe(data: bytes | memoryview, preparer: Preparer) -> Preparable | Rejectio
 
 
 def prepare(data: bytes | memoryview, preparer: Preparer) -> NDArray[np.uint8] | Rejection:
-    """Both in one. Raises MemoryError."""
+    """Pixels as the assessor takes them, (H, W, 3), of an image that is not to be probed before. Raises MemoryError."""
     found = probe(data, preparer)
     return found if isinstance(found, Rejection) else found.prepare()
 

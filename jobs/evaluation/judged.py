@@ -47,7 +47,7 @@ class Judged:
 
 
 Judge = Callable[[], Judged]
-"""What was found to be in order, and takes its time when it is called."""
+"""An evaluation whose settings were checked; calling it scores, which takes the time."""
 
 
 def assessor_judge(opinions: Opinions, config: AssessorConfig, rubric: str | None) -> Judge:
@@ -79,7 +79,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
     columns = {name: k for k, name in enumerate(spec.rubric.names)}
     weights = FusionWeights.equal(spec.rubric.names)
 
-    def verdict(opinion: Opinion) -> tuple[float, float] | str:
+    def score_of(opinion: Opinion) -> tuple[float, float] | str:
         result = results[opinion.path]
         if isinstance(result, Rejection):
             return str(result.reason)
@@ -87,7 +87,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
             return float(fuse(result.scores_K[None], weights)[0]), math.nan
         return float(result.scores_K[columns[opinion.dimension]]), float(result.stds_K[columns[opinion.dimension]])
 
-    return _judged(about, opinions.rows, verdict)
+    return _judged(about, opinions.rows, score_of)
 
 
 def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judge:
@@ -106,7 +106,7 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
         )
     found = dict(zip(opinions.rows, rows, strict=True))
 
-    def verdict(opinion: Opinion) -> tuple[float, float] | str:
+    def score_of(opinion: Opinion) -> tuple[float, float] | str:
         row = found[opinion]
         if row is None:
             return NOT_IN_TABLE
@@ -114,15 +114,15 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
             return str(row["reason"])
         return row[opinion.dimension], row.get(f"{opinion.dimension}_std", math.nan)
 
-    return partial(_judged, about, opinions.rows, verdict)
+    return partial(_judged, about, opinions.rows, score_of)
 
 
 def _judged(
-    about: Mapping[str, str], rows: Sequence[Opinion], verdict: Callable[[Opinion], tuple[float, float] | str]
+    about: Mapping[str, str], rows: Sequence[Opinion], score_of: Callable[[Opinion], tuple[float, float] | str]
 ) -> Judged:
-    verdicts = [verdict(row) for row in rows]
-    values = [(math.nan, math.nan) if isinstance(found, str) else found for found in verdicts]
-    failures = Counter(found for found in verdicts if isinstance(found, str))
+    found = [score_of(row) for row in rows]
+    values = [(math.nan, math.nan) if isinstance(one, str) else one for one in found]
+    failures = Counter(one for one in found if isinstance(one, str))
     scores_N, spreads_N = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
     return Judged(about, scores_N, spreads_N, dict(failures.most_common()))
 

@@ -68,13 +68,13 @@ def _require_whole_picture(apertures: list[bytes], width: int, height: int) -> N
 
 
 _MOST_FRAMES = 16
-"""Of one picture; four layers are usual at most. Each is decoded, though it may be a dozen bytes."""
+"""Frames of one picture at most; more than four layers are unusual. Each is decoded, though it may have 12 bytes."""
 _MOST_FRAME_AREAS = 4
-"""All pictures together, in those that the limit allows: colour, alpha, gain map, depth, previews."""
+"""Pixels of all pictures (colour, alpha, gain map, depth, previews) at most, as a multiple of the pixel limit."""
 
 
 def _require_small_frames(pictures: list[Coded], max_pixels: int) -> None:
-    """libavif decodes them whole, and then scales them to what the boxes say."""
+    """Raises where frames are too large or too many: libavif decodes them whole before it scales them down."""
     for coded in pictures:
         if coded.num_pixels > max_pixels:
             size = f"frames of {coded.width} x {coded.height} pixels"
@@ -89,10 +89,10 @@ def _require_small_frames(pictures: list[Coded], max_pixels: int) -> None:
 
 
 def _decoder_bytes(pictures: list[Coded], num_pixels: int, bytes_by_pixel: int) -> int:
-    """What dav1d, libavif and Pillow hold while they make pixels, less Pillow's own picture.
+    """Memory that dav1d, libavif and Pillow hold while they make pixels, less Pillow's own picture.
 
-    The planes of the whole picture, those of its largest part where it has parts or is scaled, dav1d's notes on both (a
-    byte a pixel), the pixels and a copy of them.
+    It is the planes of the whole picture, those of its largest part where it has parts or is scaled, dav1d's notes on
+    both (a byte a pixel), the pixels and a copy of them.
     """
     sample_bytes = max((coded.sample_bytes for coded in pictures), default=2)
     planes = max((coded.planes for coded in pictures), default=3.0) + (bytes_by_pixel == 4)

@@ -78,7 +78,7 @@ def _layout(data: bytes) -> _Layout:
 
 
 def _check_kind(header_bytes: int, bits: int, compression: int) -> None:
-    """OS/2's own compressions have the numbers of others (3 is Huffman, 4 runs of 24 bits)."""
+    """Raises on what is not read. OS/2 gives other compressions the same numbers (3 is Huffman, 4 runs of 24 bits)."""
     known = compression < (_BITFIELDS if header_bytes == _OS2_2_HEADER_BYTES else _BITFIELDS + 1)
     if not known or bits not in (1, 4, 8, 16, 24, 32) or (compression == _BITFIELDS and bits < 16):
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"a bmp of {bits} bits with compression {compression} is not read")
@@ -111,11 +111,11 @@ def _head(bmp: _Layout, bits: int, pixel_bytes: int) -> bytes:
 
 
 _PIECE_BYTES = 2**16
-"""Codes are expanded by so many: up to 8 MB of pixels."""
+"""Bytes of codes that are expanded at a time: up to 8 MB of pixels."""
 
 
 def _expanded(coded: NDArray[np.uint8], width: int, height: int, bits: int) -> NDArray[np.uint8]:
-    """One byte a pixel, in the order of the file; each row padded to 4 bytes.
+    """Pixels, a byte each, in the order of the file; each row is padded to 4 bytes.
 
     Raises where pixels are left out: a page shows nothing there, Windows black, others the first colour of the palette.
     """
@@ -138,20 +138,20 @@ def _expanded(coded: NDArray[np.uint8], width: int, height: int, bits: int) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """A piece of the codes, told apart; places are those of bytes in it."""
+    """A piece of the codes of runs and of literal pixels, parsed; places are those of bytes in it."""
 
     data: NDArray[np.uint8]
     num_bytes: int
-    """Of whole codes; the rest belongs to the next piece."""
+    """Bytes of whole codes; the rest belongs to the next piece."""
     repeats: NDArray[np.intp]
-    """How many pixels each byte is, in a row without an end."""
+    """Pixels that each byte stands for, were rows without an end."""
     row_ends: NDArray[np.intp]
     stop: int
-    """Where the picture is said to end, or the next pixel to be another one than the next; `num_bytes` if nowhere."""
+    """Where the first code stands that ends the picture or skips pixels; `num_bytes` if there is none."""
 
     @classmethod
     def of(cls, data: NDArray[np.uint8], bits: int) -> _Codes:
-        """All codes begin at even places, for what they hold is padded."""
+        """Parses a piece. All codes begin at even places, since literal pixels are padded."""
         first, second = data[: len(data) // 2 * 2].reshape(-1, 2).T
         num_literal = np.where(second > 2, second if bits == 8 else (second + np.uint16(1)) // 2, 2)
         is_long = (first == 0) & (second >= 2)
@@ -174,7 +174,7 @@ class _Codes:
         return cls(data, num_bytes, repeats, np.flatnonzero(is_code & (first == 0) & (second == 0)) * 2, int(stop))
 
     def pixels(self, x: int, width: int, bits: int) -> tuple[NDArray[np.uint8], int, bool]:
-        """From the column x: pixels, the column after them, and whether one of the picture was left out.
+        """Pixels from the column x on, the column after them, and whether a pixel of the picture was left out.
 
         What goes beyond the width of a row is not drawn.
         """
@@ -194,7 +194,7 @@ class _Codes:
 
 
 def _reached(long: NDArray[np.intp], sizes: NDArray[np.integer], num_bytes: int) -> tuple[NDArray[np.intp], int]:
-    """Of what looks like codes with bytes behind them, those that do not lie in such bytes; the end of whole codes."""
+    """Where codes with literal pixels stand, less what looks like one inside of pixels; and where whole codes end."""
     found: list[int] = []
     end = 0
     for at, size in zip(long.tolist(), sizes.tolist(), strict=True):

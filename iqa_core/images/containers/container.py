@@ -15,8 +15,8 @@ WHOLE_PIXELS, STRIP_PIXELS = 2**20, 2**18
 """Pixels that are made RGB at once, and of larger pictures those at a time: a strip stays in a processor's cache, but
 to put it into its place costs a tenth of the time of decoding."""
 _WHOLE_BYTES_PER_PIXEL, _STRIP_BYTES_PER_PIXEL = 16, 32
-"""As RGBA, as RGB, on white, turned, in the pieces of an array: 4 bytes each at most, not all at once; of a strip also
-the strip itself and its array."""
+"""A pixel is held as RGBA, as RGB, on white, turned, in the pieces of an array: 4 bytes each at most, not all at once.
+A strip is held itself beside these, with its array."""
 _LIBRARY_BYTES = 5 * 2**20
 """Tables and buffers of any decoder, and what the allocator keeps of blocks that were freed (3.7 MB were measured)."""
 
@@ -41,6 +41,7 @@ class Box:
     height: int
 
     def is_within(self, width: int, height: int) -> bool:
+        """Whether a picture of this size has all of its pixels."""
         return self.left + self.width <= width and self.top + self.height <= height
 
 
@@ -72,7 +73,7 @@ class Container:
     is_whole_file: bool = False
     """The decoder is given the file as it came, not a copy."""
     pixel_bytes: int = 4
-    """Of the decoder's picture: Pillow's 1 for a single band, 2 for one of 16 bits, 4 for everything else."""
+    """Bytes per pixel of the decoder's picture: Pillow has 1 for a single band, 2 for one of 16 bits, else 4."""
     decoder_bytes: int = 0
     """Held beside that picture until it is whole, and no longer: coefficients, planes, a strip or tile."""
 
@@ -107,6 +108,7 @@ class Container:
 
     @property
     def header(self) -> ImageHeader:
+        """What is said of the picture as it is shown, upright."""
         sides = (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
         return ImageHeader(*sides, self.format, self.frames)
 
@@ -126,7 +128,7 @@ class Format:
 
 
 def read(layout: str, data: bytes, at: int) -> tuple[Any, ...]:
-    """`struct.unpack_from`, where a read past the end is what it means: the file was cut."""
+    """`struct.unpack_from`. Raises Unreadable (`truncated`) where it would read past the end."""
     try:
         return struct.unpack_from(layout, data, at)
     except (struct.error, OverflowError):  # twice as quick as to compute the end before
@@ -135,12 +137,13 @@ def read(layout: str, data: bytes, at: int) -> tuple[Any, ...]:
 
 
 def must_reach(end: int, data: bytes, part: str) -> None:
+    """Raises Unreadable (`truncated`) where a part ends behind the file. part: what a person calls it."""
     if end > len(data):
         raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, but its {part} ends at {end}")
 
 
 def must_be_few(num_parts: int, data: bytes, format: str) -> None:
-    """Raises where more parts were met than a writer makes: each takes 2 to 10 microseconds, and may have 4 bytes."""
+    """Raises Unreadable where more parts were met than a writer makes: one of 4 bytes takes 2 to 10 microseconds."""
     if num_parts > 10_000 + len(data) // 128:
         raise Unreadable(Reason.CORRUPT, f"the {format} has more than {num_parts - 1} parts in {len(data)} bytes")
 

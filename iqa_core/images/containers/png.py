@@ -40,14 +40,14 @@ class _Found:
     """Body of tRNS."""
     has_image: bool = False
     image: list[memoryview] = field(default_factory=list)
-    """Its compressed pixels, from IDAT: one chunk of them costs the decoder less than a million empty ones."""
+    """Its compressed pixels, from IDAT. The decoder gets one chunk of them: a million empty ones would cost more."""
     orientation: int | None = None
     frames: int = 1
     is_animated: bool = False
     controls: int = 0
     """How many fcTL there were: each begins a frame."""
     box: Box | None = None
-    """Of the first frame, where IDAT is none."""
+    """Place of the first frame, where IDAT does not hold it."""
     frame: list[memoryview] = field(default_factory=list)
     """Its compressed pixels, from fdAT."""
     num_pieces: int = 0

@@ -18,16 +18,15 @@ from iqa_core.images.containers.container import (
 from iqa_core.records import ImageHeader, ImageLimits, Reason
 
 _FIRST_BODY = 20
-"""Where libwebp looks for the header, and takes the memory for the size that it names."""
+"""Where the body of the first chunk begins: libwebp takes memory for the size that is named there."""
 _HAS_ALPHA = 0x10
 """A flag of the header. Pillow drops the alpha of an animation without it, and shows black around a small frame."""
-
-
 _DECODER_BYTES_PER_PIXEL = 8
 """Two canvases of libwebp, while they are copied out to what becomes the picture."""
 
 
 def _walk(data: bytes, _: ImageLimits) -> Container:
+    """Every chunk inside the RIFF container, which the decoder gets whole."""
     end = 8 + read("<I", data, 4)[0]
     must_reach(end, data, "RIFF container")
     width = height = frames = num_chunks = 0
