@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from iqa_core.corpus.chunks import LOCATION, Content, Encoded, Origin
 from iqa_core.corpus.columns import storable
-from iqa_core.images.preparing import prepare, probe
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
+from iqa_core.images.preparing import Probe, prepare, probe
+from iqa_core.records import PreparedShape, Preparer, Rejection
 
 WINDOW_IMAGES = 256
 """Images sorted by size together: enough to fill batches evenly, few enough that the first batch is soon ready."""
@@ -56,9 +57,12 @@ class ReadyBatch:
 class _Slot:
     ordinal: int
     encoded: Encoded
-    header: ImageHeader | None
-    shape: PreparedShape | None
-    rejection: Rejection | None
+    found: Probe | Rejection
+    prepare: Callable[[], NDArray[np.uint8] | Rejection]
+
+    @property
+    def shape(self) -> PreparedShape | None:
+        return None if isinstance(self.found, Rejection) else self.found.shape
 
 
 def ready_batches(
@@ -75,10 +79,10 @@ def ready_batches(
     """
     origin = content.origin(chunk)
     if not content.keys:
-        yield _decoded(origin, content, [], preparer, guard)
+        yield _decoded(origin, content, [], guard)
     for window in _windows(content, preparer, guard, only):
         for slots in _grouped(window, bounds):
-            yield _decoded(origin, content, slots, preparer, guard)
+            yield _decoded(origin, content, slots, guard)
 
 
 def _windows(
@@ -103,11 +107,17 @@ def _windows(
 
 def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
     if isinstance(encoded.data, Rejection):
-        return _Slot(ordinal, encoded, None, None, encoded.data)
+        return _rejected(ordinal, encoded, encoded.data)
     found = probe(encoded.data, preparer)
     if isinstance(found, Rejection):
-        return _Slot(ordinal, encoded, found.header, None, found)
-    return _Slot(ordinal, encoded, found.header, found.shape, None)
+        return _rejected(ordinal, encoded, found)
+    # A window keeps the walks, which are views of its bytes, but not 256 BMPs in runs that are expanded to be walked.
+    is_light = found.inspected.container.held_bytes <= len(encoded.data)
+    return _Slot(ordinal, encoded, found.probe, found.prepare if is_light else partial(prepare, encoded.data, preparer))
+
+
+def _rejected(ordinal: int, encoded: Encoded, rejection: Rejection) -> _Slot:
+    return _Slot(ordinal, encoded, rejection, lambda: rejection)
 
 
 def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slot]]:
@@ -137,10 +147,9 @@ def _decoded(
     origin: Origin,
     content: Content,
     slots: Sequence[_Slot],
-    preparer: Preparer,
     guard: Callable[[], AbstractContextManager[object]],
 ) -> ReadyBatch:
-    prepared = [_prepared(slot, preparer, guard) for slot in slots]
+    prepared = [_prepared(slot, guard) for slot in slots]
     rejections = tuple(result if isinstance(result, Rejection) else None for result in prepared)
     return ReadyBatch(
         origin=origin,
@@ -151,19 +160,16 @@ def _decoded(
     )
 
 
-def _prepared(
-    slot: _Slot, preparer: Preparer, guard: Callable[[], AbstractContextManager[object]]
-) -> NDArray[np.uint8] | Rejection:
-    if slot.rejection is not None:
-        return slot.rejection
-    assert not isinstance(slot.encoded.data, Rejection)
+def _prepared(slot: _Slot, guard: Callable[[], AbstractContextManager[object]]) -> NDArray[np.uint8] | Rejection:
+    if isinstance(slot.found, Rejection):
+        return slot.found
     with guard():
-        return prepare(slot.encoded.data, preparer)
+        return slot.prepare()
 
 
 def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Rejection | None]) -> pa.Table:
     headers = [
-        slot.header or (rejection.header if rejection else None)
+        slot.found.header or (rejection.header if rejection else None)
         for slot, rejection in zip(slots, rejections, strict=True)
     ]
     data = [None if isinstance(slot.encoded.data, Rejection) else slot.encoded.data for slot in slots]
@@ -188,7 +194,7 @@ def _facts(content: Content, slots: Sequence[_Slot], rejections: Sequence[Reject
 
 def rejected_batch(chunk: str, content: Content, ordinal: int, encoded: Encoded, rejection: Rejection) -> ReadyBatch:
     """One image that may not be decoded again, in its slot; its header is not read either."""
-    slot = _Slot(ordinal, encoded, None, None, rejection)
+    slot = _rejected(ordinal, encoded, rejection)
     return ReadyBatch(
         origin=content.origin(chunk),
         ordinals=(ordinal,),

@@ -1,9 +1,9 @@
 """Encoded bytes -> an upright RGB image, or the reason why not.
 
-Each container is walked in `containers/`, in a few dozen lines per format, and the decoder (Pillow) is handed only the
-parts that make pixels. So a cut is found for sure (most decoders pad), sizes are bounded before pixels are allocated,
-and metadata can do no harm: Pillow parses no EXIF, ICC profile or text, so it has nothing to warn about or to inflate.
-No global state is read or changed: threads may decode at once.
+Each container is walked in `containers/`, which has a file for each format and a line for it in `formats`, and the
+decoder (Pillow) is handed only the parts that make pixels. So a cut is found for sure (most decoders pad), sizes are
+bounded before pixels are allocated, and metadata can do no harm: Pillow parses no EXIF, ICC profile or text, so it has
+nothing to warn about or to inflate. No global state is read or changed: threads may decode at once.
 
 JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF are read, told apart by their first bytes, never by a name. As RGB:
 
@@ -34,57 +34,12 @@ out. The scan of a JPEG, WebP, AVIF, fax-compressed TIFF, uncompressed BMP and T
 
 from __future__ import annotations
 
-from io import BytesIO
-
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
-
-from iqa_core.images.containers.container import Unreadable
-from iqa_core.images.inspection import inspect, rejection
-from iqa_core.images.pixels import upright_rgb
-from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
-
-
-class _WebP(WebPImagePlugin.WebPImageFile):
-    """Lets go of libwebp's two canvases, 8 bytes a pixel, before Pillow makes a picture of what it was given."""
-
-    def load_prepare(self) -> None:
-        self._decoder = None
-        super().load_prepare()
-
-
-class _Avif(AvifImagePlugin.AvifImageFile):
-    """Lets go of libavif's planes, 2 to 8 bytes a pixel, as above."""
-
-    def load_prepare(self) -> None:
-        self._decoder = None
-        super().load_prepare()
-
-
-_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "webp": _WebP,
-    "gif": GifImagePlugin.GifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
-    "avif": _Avif,
-}
+from iqa_core.images.inspection import inspect
+from iqa_core.records import ImageHeader, ImageLimits, Rejection, RgbImage
 
 
 def read_header(data: bytes | memoryview, limits: ImageLimits) -> ImageHeader | Rejection:
-    """What the container says, without decoding; finds cuts that the container shows.
-
-    No pixels are allocated, but for a BMP in runs, which tell only when they are expanded whether they are whole.
-    """
+    """What the container says, without decoding; finds cuts that the container shows. Raises MemoryError alone."""
     found = inspect(data, limits)
     return found if isinstance(found, Rejection) else found.header
 
@@ -95,14 +50,4 @@ def decode(data: bytes | memoryview, limits: ImageLimits) -> RgbImage | Rejectio
     Raises MemoryError, and nothing else: that is the machine's state and says nothing of the image.
     """
     found = inspect(data, limits)
-    if isinstance(found, Rejection):
-        return found
-    try:
-        with _DECODERS[found.header.format](BytesIO(found.clean)) as image:
-            if image.size != found.decoded_size:
-                raise Unreadable(Reason.CORRUPT, f"the {found.header.format} header names two different sizes")
-            return RgbImage(upright_rgb(image, found), found.header)
-    except MemoryError:
-        raise
-    except Exception as error:
-        return rejection(error, found.header)
+    return found if isinstance(found, Rejection) else found.decode()

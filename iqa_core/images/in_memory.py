@@ -21,15 +21,16 @@ from PIL import Image, ImageFile
 
 from iqa_core.errors import CallerError
 from iqa_core.images.containers.container import Unreadable, exif_orientation
+from iqa_core.images.containers.formats import FORMATS
 from iqa_core.images.inspection import rejection
 from iqa_core.images.pixels import upright
 from iqa_core.records import Reason, Rejection
 
 Picture = Image.Image | NDArray[np.uint8]
-"""Or a torch tensor, which has no name here: nothing needs torch to say what it is."""
+"""Or a torch tensor, which is told by its name: torch is not imported for it."""
 
-_READ_FORMATS = frozenset({"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"})
-"""Pillow's names."""
+_READ_FORMATS = frozenset({"MPO", *(known.decoder.format for known in FORMATS)})
+"""Pillow's names. MPO: a JPEG that has more pictures behind its own."""
 _FLOATS = frozenset({"torch.float16", "torch.bfloat16", "torch.float32", "torch.float64"})
 
 
@@ -47,7 +48,7 @@ def as_file(picture: Picture, compress_level: int) -> bytes | Rejection:
             return _png(_of_tensor(picture), compress_level)
     except (MemoryError, CallerError):
         raise
-    except Exception as error:  # the image boundary: a file behind a Pillow image may be cut, closed or gone
+    except Exception as error:  # whatever it is: a file behind a Pillow image may be cut, closed or gone
         return _rejection(error)
     known = "bytes, a path, a Pillow image, an array or a torch tensor"
     raise CallerError(f"an image is {known}, not {type(picture).__name__}")
@@ -70,7 +71,10 @@ def is_tensor(value: object) -> bool:
 
 
 def _unread_file(image: Image.Image) -> bytes | None:
-    """Pillow reads a file when its pixels are asked for; a later frame or a draft is no more the file's picture."""
+    """Bytes of the file behind a picture whose pixels Pillow has not read yet; None where it has read them.
+
+    None, too, at a later frame and in a draft: these are not the picture that the file is read as.
+    """
     if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.format not in _READ_FORMATS:
         return None
     if image.tell() or image.decoderconfig or image.fp is None:

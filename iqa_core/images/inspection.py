@@ -1,35 +1,63 @@
-"""Encoded bytes -> the container that they are, inside the limits, or a rejection; no pixel is decoded."""
+"""Encoded bytes -> an image whose container was walked, once, and that decodes itself; or a rejection."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
 
 from PIL import Image
 
-from iqa_core.images.containers.avif import walk_avif
-from iqa_core.images.containers.bmp import walk_bmp
-from iqa_core.images.containers.container import Container, Unreadable
-from iqa_core.images.containers.gif import walk_gif
-from iqa_core.images.containers.jpeg import walk_jpeg
-from iqa_core.images.containers.png import walk_png
-from iqa_core.images.containers.tiff import walk_tiff
-from iqa_core.images.containers.webp import walk_webp
-from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection
+from iqa_core.images.containers.container import Container, Format, Unreadable
+from iqa_core.images.containers.formats import FORMATS
+from iqa_core.images.pixels import upright_rgb
+from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
 
 MAX_COUNT = 2**31 - 1
-"""Pixels of a side and frames at most: score tables have int32 for them."""
+"""Pixels of a side, and frames, at most: score tables have int32 for them."""
 
 
-def inspect(data: bytes | memoryview, limits: ImageLimits) -> Container | Rejection:
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """An image that is in order as far as its container shows; it holds on to the file's bytes."""
+
+    format: Format
+    container: Container
+
+    @property
+    def header(self) -> ImageHeader:
+        """What the container says of the upright picture."""
+        return self.container.header
+
+    def decode(self) -> RgbImage | Rejection:
+        """All pixels of the first frame, upright, at full size. Raises MemoryError, and nothing else."""
+        header = self.header
+        try:
+            clean = b"".join(self.container.parts)
+            with self.format.decoder(BytesIO(clean)) as image:
+                if image.size != self.container.decoded_size:
+                    raise Unreadable(Reason.CORRUPT, f"the {header.format} header names two different sizes")
+                return RgbImage(upright_rgb(image, self.container, clean), header)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return rejection(error, header)
+
+
+def inspect(data: bytes | memoryview, limits: ImageLimits) -> Inspected | Rejection:
+    """The image, or what is wrong with its container or outside the limits; no pixel is decoded.
+
+    No pixels are allocated either, but for a BMP in runs, which tell only when they are expanded whether they are
+    whole. Raises MemoryError, and nothing else: that is the machine's state and says nothing of the image.
+    """
     num_bytes = data.nbytes if isinstance(data, memoryview) else len(data)
     if num_bytes == 0:
         return Rejection(Reason.EMPTY, "the file has no bytes")
     if num_bytes > limits.max_bytes:
         return Rejection(Reason.TOO_LARGE, f"{num_bytes} bytes are more than the limit of {limits.max_bytes}")
     try:
-        container = _walk(bytes(data), limits)
-        return _outside(container.header, num_bytes, limits) or container
+        found = _walked(bytes(data), limits)
+        return _outside(found.header, num_bytes, limits) or found
     except MemoryError:
         raise
     except Exception as error:
@@ -56,10 +84,10 @@ _UNKNOWN_KIND = re.compile(r"unsupported|unknown pixel mode|cannot handle|not (y
 
 
 def rejection(error: Exception, header: ImageHeader | None) -> Rejection:
-    """The image's fault, whatever a decoder calls it."""
+    """What a walk or a decoder raised, as the rejection of the image; the reason is read from the message."""
     if isinstance(error, Unreadable):
         return Rejection(error.reason, str(error), header or error.header)
-    # of a decoder's message nothing is known, and what is no UTF-8 goes into no table
+    # a decoder's message may be anything, and tables take nothing but UTF-8
     message = str(error)[:200].encode("utf-8", "backslashreplace").decode() or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         reason = Reason.TOO_LARGE
@@ -72,34 +100,15 @@ def rejection(error: Exception, header: ImageHeader | None) -> Rejection:
     return Rejection(reason, f"the {header.format if header else 'image'} does not decode: {message}", header)
 
 
-_WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Container]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), walk_jpeg),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), walk_png),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), walk_webp),
-    (re.compile(rb"GIF8[79]a"), walk_gif),
-)
-_BOUNDED_WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, ImageLimits], Container]], ...] = (
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), walk_tiff),
-    (re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), walk_bmp),
-)
-"""Those whose cost is in the size that the header claims."""
-
-
-def _walk(data: bytes, limits: ImageLimits) -> Container:
-    for magic, walk in _WALKS:
-        if magic.match(data):
-            return walk(data)
-    for magic, bounded in _BOUNDED_WALKS:
-        if magic.match(data):
-            return bounded(data, limits)
-    if data[4:8] == b"ftyp" and re.search(rb"avi[fs]", data[8 : max(16, int.from_bytes(data[:4], "big"))]):
-        return walk_avif(data, limits)
-    if data[4:12] == b"ftyp" or (len(data) < 18 and any(start.startswith(data[: len(start)]) for start in _STARTS)):
+def _walked(data: bytes, limits: ImageLimits) -> Inspected:
+    for known in FORMATS:
+        if known.begins(data):
+            return Inspected(known, known.walk(data, limits))
+    starts = (start for known in FORMATS for start in known.starts)
+    if data[4:12] == b"ftyp" or (len(data) < 18 and any(start.startswith(data[: len(start)]) for start in starts)):
         raise Unreadable(Reason.TRUNCATED, f"the file ends after {len(data)} bytes, inside its first marker")
     raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"not an image of a supported format: it seems to be {_look(data)}")
 
-
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
 _LOOKS = (
     (re.compile(rb"\s*<\?xml", re.I), "an XML document"),
@@ -132,7 +141,7 @@ def _look(data: bytes) -> str:
 
 
 def _without(text: bytes, opening: bytes, closing: bytes) -> bytes:
-    """Without white space and parts of that kind at the beginning, in a loop: a pattern of both would run for ever."""
+    """The text behind white space and parts of that kind. A pattern of both would take time without end."""
     text = text.lstrip()
     while text[: len(opening)].lower() == opening and (end := text.find(closing, len(opening))) >= 0:
         text = text[end + len(closing) :].lstrip()

@@ -30,9 +30,12 @@ _UPSIDE_DOWN, _MIRRORED = frozenset({3, 4, 6, 7}), frozenset({2, 3, 7, 8})
 """Orientations in which rows, columns are counted from their other end."""
 
 
-def upright_rgb(image: ImageFile.ImageFile, found: Container) -> NDArray[np.uint8]:
-    """Shape (H, W, 3), C-contiguous."""
-    is_key_HW = _is_key(found.key_16, found.clean) if found.key_16 else None
+def upright_rgb(image: ImageFile.ImageFile, found: Container, clean: bytes) -> NDArray[np.uint8]:
+    """Pixels, shape (H, W, 3), C-contiguous. clean: the file that the image was opened from.
+
+    Raises Unreadable on a mode that has no agreed white, and on a pixel that names a colour that there is not.
+    """
+    is_key_HW = _is_key(found.key_16, clean) if found.key_16 else None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Pillow's TIFF reader warns above 89 million pixels when it allocates; the size is bounded here already.
         image.im = Image.new(image.mode, image.size).im
@@ -48,7 +51,7 @@ def upright_rgb(image: ImageFile.ImageFile, found: Container) -> NDArray[np.uint
 
 
 def upright(image: Image.Image, orientation: int, is_key_HW: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
-    """Shape (H, W, 3). Raises Unreadable where the mode has no agreed white.
+    """Pixels, shape (H, W, 3). Raises Unreadable where the mode has no agreed white.
 
     orientation: EXIF code, 1 to 8. is_key_HW: pixels that are white whatever they hold.
     """
@@ -68,7 +71,7 @@ def _draw(
     box: Box,
     is_key_HW: NDArray[np.bool_] | None,
 ) -> None:
-    """The image into its box, which is counted before the picture is turned; what is a key becomes white."""
+    """Draws the image into its box, which is counted before the picture is turned; the key's pixels become white."""
     for row, rgb in _rgb_strips(image, _strip_rows(image), is_key_HW):
         place = replace(box, top=box.top + row, height=rgb.height)
         _part(pixels_HWC, orientation, place)[...] = np.asarray(_turned(rgb, orientation))
@@ -77,7 +80,7 @@ def _draw(
 def _rgb_strips(
     image: Image.Image, num_rows: int, is_key_HW: NDArray[np.bool_] | None
 ) -> Iterator[tuple[int, Image.Image]]:
-    """As `_strips`; mode RGB, on white."""
+    """The first row of each strip, and the strip in mode RGB, on white."""
     is_opaque = not image.has_transparency_data or _has_empty_alpha(image)
     for row, strip in _strips(image, num_rows):
         rgb = _on_white(strip, is_opaque)
@@ -100,7 +103,7 @@ def _strips(image: Image.Image, num_rows: int) -> Iterator[tuple[int, Image.Imag
 
 
 def _part(pixels_HWC: NDArray[np.uint8], orientation: int, box: Box) -> NDArray[np.uint8]:
-    """What an upright picture has of the box, which is counted before the picture is turned."""
+    """View of an upright picture where the box is, which is counted before the picture is turned."""
     stored_HWC = pixels_HWC.swapaxes(0, 1) if orientation >= 5 else pixels_HWC
     height, width = stored_HWC.shape[:2]
     top = height - box.top - box.height if orientation in _UPSIDE_DOWN else box.top

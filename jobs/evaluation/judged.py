@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import describe, fingerprint, load, own_limits
-from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
@@ -41,13 +41,13 @@ class Judged:
     scores_N: NDArray[np.float64]
     """1 to 5; NaN where there is none."""
     spreads_N: NDArray[np.float64]
-    """Of the level distribution; NaN where there is no score, and of the reward, which has none."""
+    """Standard deviation of each level distribution; NaN where there is no score, and for the reward."""
     failures: Mapping[str, int]
     """Rejection code -> opinions that have no score for it."""
 
 
 Judge = Callable[[], Judged]
-"""What was found to be in order, and takes its time when it is called."""
+"""An evaluation whose settings were checked; calling it scores, which takes the time."""
 
 
 def assessor_judge(opinions: Opinions, config: AssessorConfig, rubric: str | None) -> Judge:
@@ -75,11 +75,11 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
     for name, value in about.items():
         print(f"{name:<11} {value}", flush=True)
     assessor = load(spec, config)
-    results = dict(_assessed(lambda images: assess_images(assessor, images), opinions.images))
+    results = dict(_assessed(assessor, opinions.images))
     columns = {name: k for k, name in enumerate(spec.rubric.names)}
     weights = FusionWeights.equal(spec.rubric.names)
 
-    def verdict(opinion: Opinion) -> tuple[float, float] | str:
+    def score_of(opinion: Opinion) -> tuple[float, float] | str:
         result = results[opinion.path]
         if isinstance(result, Rejection):
             return str(result.reason)
@@ -87,7 +87,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
             return float(fuse(result.scores_K[None], weights)[0]), math.nan
         return float(result.scores_K[columns[opinion.dimension]]), float(result.stds_K[columns[opinion.dimension]])
 
-    return _judged(about, opinions.rows, verdict)
+    return _judged(about, opinions.rows, score_of)
 
 
 def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judge:
@@ -106,7 +106,7 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
         )
     found = dict(zip(opinions.rows, rows, strict=True))
 
-    def verdict(opinion: Opinion) -> tuple[float, float] | str:
+    def score_of(opinion: Opinion) -> tuple[float, float] | str:
         row = found[opinion]
         if row is None:
             return NOT_IN_TABLE
@@ -114,15 +114,15 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
             return str(row["reason"])
         return row[opinion.dimension], row.get(f"{opinion.dimension}_std", math.nan)
 
-    return partial(_judged, about, opinions.rows, verdict)
+    return partial(_judged, about, opinions.rows, score_of)
 
 
 def _judged(
-    about: Mapping[str, str], rows: Sequence[Opinion], verdict: Callable[[Opinion], tuple[float, float] | str]
+    about: Mapping[str, str], rows: Sequence[Opinion], score_of: Callable[[Opinion], tuple[float, float] | str]
 ) -> Judged:
-    verdicts = [verdict(row) for row in rows]
-    values = [(math.nan, math.nan) if isinstance(found, str) else found for found in verdicts]
-    failures = Counter(found for found in verdicts if isinstance(found, str))
+    found = [score_of(row) for row in rows]
+    values = [(math.nan, math.nan) if isinstance(one, str) else one for one in found]
+    failures = Counter(one for one in found if isinstance(one, str))
     scores_N, spreads_N = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
     return Judged(about, scores_N, spreads_N, dict(failures.most_common()))
 
@@ -136,13 +136,11 @@ def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -
         )
 
 
-def _assessed(
-    assess: Callable[[Sequence[Path]], list[Assessment | Rejection]], images: Sequence[Path]
-) -> Iterator[tuple[Path, Assessment | Rejection]]:
+def _assessed(assessor: Assessor, images: Sequence[Path]) -> Iterator[tuple[Path, Assessment | Rejection]]:
     progress = Progress(len(images), 0)
     for start in range(0, len(images), WINDOW):
         window = images[start : start + WINDOW]
-        results = assess(window)
+        results = assess_images(assessor, window)
         progress.add(len(results), sum(isinstance(result, Rejection) for result in results))
         yield from zip(window, results, strict=True)
     progress.close()

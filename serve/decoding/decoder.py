@@ -144,7 +144,7 @@ def _answer(kind: bytes, image: bytes, preparer: Preparer) -> tuple[bytes, memor
         found = preparing.probe(image, preparer)
         if isinstance(found, Rejection):
             return _as_json(REJECTED, asdict(found))
-        return _as_json(PROBED, asdict(found))
+        return _as_json(PROBED, asdict(found.probe))
     except MemoryError:
         return ANSWER.pack(EXCEEDED, 0, 0, 0), memoryview(b"")
 

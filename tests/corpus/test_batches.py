@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from iqa_core.corpus import batches
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
 from iqa_core.corpus.chunks import LOCATION, Content, Encoded
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Reason, Rejection, RgbImage
-from tests.bad_images import bad_images, png_claiming
+from tests.bad_images import bad_images, encoded, png_claiming
 
 PATCH = 8
 
@@ -225,6 +227,33 @@ def test_encoded_bytes_held_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch)
     content = Content(tuple("abcdefgh"), pa.table({}), fetched)
     next(ready_batches("c", content, PatchPreparer(), BatchBounds(tokens=10_000), nullcontext))
     assert handed_out == 2
+
+
+def test_a_file_is_looked_at_once_unless_that_makes_more_of_it_than_it_is() -> None:
+    """A window holds what was found of its files: views of them, but not the pixels of a BMP in runs."""
+
+    class Counting(PatchPreparer):
+        seen: ClassVar[list[str]] = []
+
+        def shape(self, header: ImageHeader) -> PreparedShape:
+            self.seen.append(header.format)
+            return PreparedShape(header.height, header.width, 4)
+
+        def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+            return image.pixels_HWC
+
+    still = Image.new("RGB", (16, 16))
+    others = [encoded(still, format) for format in ("JPEG", "WEBP", "GIF", "TIFF", "AVIF", "BMP")]
+    found = batched([png(16, 16), *others, bmp_of_runs(16, 16)], BatchBounds(tokens=1), Counting())
+    assert all(batch.images for batch in found)
+    assert sorted(Counting.seen) == ["avif", "bmp", "bmp", "bmp", "gif", "jpeg", "png", "tiff", "webp"]
+
+
+def bmp_of_runs(width: int, height: int) -> bytes:
+    """Each row is one run."""
+    runs = bytes([width, 0, 0, 0]) * height
+    head = struct.pack("<2sIIIIiiHH", b"BM", 62 + len(runs), 0, 62, 40, width, height, 1, 8)
+    return head + struct.pack("<IIiiII", 1, len(runs), 0, 0, 2, 0) + bytes(8) + runs
 
 
 def test_pixels_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,7 +175,7 @@ def kib(name):
 for path in map(Path, sys.argv[1:]):
     data = path.read_bytes()
     found = inspect(data, ImageLimits())
-    said = found.peak_bytes
+    said = found.container.peak_bytes
     del found
     Path("/proc/self/clear_refs").write_text("5")
     before = kib("VmRSS")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from iqa_core.images.preparing import PREPARED_BYTES, Probe, prepare, probe
+from iqa_core.images.preparing import PREPARED_BYTES, Preparable, prepare, probe
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, Reason, Rejection, RgbImage
 from tests.bad_images import HEIGHT, WIDTH, bad_images, encoded, picture
 
@@ -33,8 +33,8 @@ class Preparer:
 
 def test_an_image_is_probed_and_prepared() -> None:
     found = probe(PNG, Preparer())
-    assert isinstance(found, Probe)
-    assert (found.header, found.shape) == (HEADER, PreparedShape(8, WIDTH, 5))
+    assert isinstance(found, Preparable)
+    assert (found.probe.header, found.probe.shape) == (HEADER, PreparedShape(8, WIDTH, 5))
     np.testing.assert_array_equal(prepare(PNG, Preparer()), np.asarray(picture())[:8])
 
 
@@ -59,12 +59,12 @@ def test_what_preparing_would_hold_is_bounded_and_counted() -> None:
 
     preparer = Wide()
     plain = probe(PNG, preparer)
-    assert isinstance(plain, Probe)
-    assert plain.peak_bytes > 7 * WIDTH * HEIGHT, "Pillow's picture and the pixels"
+    assert isinstance(plain, Preparable)
+    assert plain.probe.peak_bytes > 7 * WIDTH * HEIGHT, "Pillow's picture and the pixels"
     Wide.work_bytes = PREPARED_BYTES
     counted = probe(PNG, preparer)
-    assert isinstance(counted, Probe)
-    assert counted.peak_bytes == 3 * WIDTH * HEIGHT + PREPARED_BYTES
+    assert isinstance(counted, Preparable)
+    assert counted.probe.peak_bytes == 3 * WIDTH * HEIGHT + PREPARED_BYTES
     Wide.work_bytes += 1
     for found in (probe(PNG, preparer), prepare(PNG, preparer)):
         assert isinstance(found, Rejection)
@@ -85,6 +85,17 @@ def test_what_is_wrong_with_a_file_stays_what_it_is() -> None:
     for bad in bad_images()[:40]:
         if isinstance(probed := probe(bad.data, Preparer()), Rejection):
             assert prepare(bad.data, Preparer()) == probed
+
+
+def test_what_the_header_alone_does_to_a_preparer_comes_before_damaged_pixels() -> None:
+    damaged = [bad.data for bad in bad_images() if isinstance(probe(bad.data, Preparer()), Preparable)]
+    damaged = [data for data in damaged if isinstance(prepare(data, Preparer()), Rejection)]
+    assert damaged
+    for data in damaged:
+        found = prepare(data, Preparer(rows="8"))
+        assert found == probe(data, Preparer(rows="8"))
+        assert isinstance(found, Rejection)
+        assert found.detail == "preparing it failed with TypeError"
 
 
 def test_the_state_of_the_machine_is_no_rejection() -> None:

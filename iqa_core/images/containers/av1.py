@@ -10,7 +10,7 @@ _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
 _SWITCH_FRAME = 3
 _SELECT = 2
 _HEADER_BYTES = 512
-"""Read of a header at most: the longest one, with 32 operating points, has 370."""
+"""Bytes read of a header at most: the longest one, with 32 operating points, has 370."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Coded:
 
     width: int
     height: int
-    """Of its largest frame, or what is larger: of the largest that its headers leave room for."""
+    """Sides of the largest frame; where frames name their own, the largest that the sequence header allows."""
     num_frames: int
     sample_bytes: int
     """1 for 8 bits, else 2."""
@@ -28,11 +28,12 @@ class Coded:
 
     @property
     def num_pixels(self) -> int:
+        """Pixels of that frame."""
         return self.width * self.height
 
 
 class _Bits:
-    """Reads from the first bit on; behind the last there are zeros."""
+    """A reader of bits, from the first on; past the last it gives zeros."""
 
     def __init__(self, data: memoryview) -> None:
         self._value = int.from_bytes(data[:_HEADER_BYTES], "big") << 8 * _HEADER_BYTES
@@ -51,18 +52,18 @@ class _Bits:
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """What of a sequence header is needed to know a frame's size and memory."""
+    """The fields of a sequence header that tell a frame's size and memory."""
 
     is_reduced: bool
     width: int
     height: int
     largest_width: int
     largest_height: int
-    """That a frame's own header could name."""
+    """The largest sides that a frame's own header could name."""
     time_bits: int
-    """Of the moment at which a frame is shown; 0 where it has none."""
+    """Bits of the time at which a frame is shown; 0 where it has none."""
     screen_content: int
-    """0, 1, or 2 where each frame says it for itself; the same below."""
+    """0 or 1 for all frames, 2 where each frame says it. `integer_motion` has the same values."""
     integer_motion: int
     id_bits: int
     sample_bytes: int
@@ -70,7 +71,7 @@ class _Sequence:
 
 
 def coded(data: memoryview) -> Coded | None:
-    """None where no frame has a sequence header before it: nothing can be decoded."""
+    """Size and number of the frames; None where no sequence header stands before one, so that none can be decoded."""
     sequence, frames, width, height = None, 0, 0, 0
     for kind, body in _units(data):
         if kind == _SEQUENCE_HEADER:
@@ -137,7 +138,7 @@ def _sequence(bits: _Bits) -> _Sequence:
 
 
 def _skip_timing_and_points(bits: _Bits) -> int:
-    """Bits of the moment at which a frame is shown."""
+    """Skips both; returns how many bits hold the time at which a frame is shown."""
     delay_bits = time_bits = 0
     has_model = has_equal_intervals = 0
     if bits(1):

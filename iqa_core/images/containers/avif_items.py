@@ -1,7 +1,7 @@
 """An AVIF's metadata -> where its coded pictures lie, and how large they are coded.
 
-libavif looks through all items for each item, and keeps 80 to 300 bytes for what takes 1 to 8 in the file: of each kind
-there may be as many as a writer makes.
+libavif searches all items for each item, and keeps 80 to 300 bytes for what takes 1 to 8 in the file. So the number of
+items, boxes and samples is bounded by what writers make.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MOST_ITEMS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box by its places in the file."""
+    """A box: its kind, and where it and its body lie in the file."""
 
     kind: bytes
     start: int
@@ -34,13 +34,14 @@ class Boxes:
     data: bytes
     count: int = 0
     coded_bytes: int = 0
-    """Of items and samples, those that lie over each other counted again."""
+    """Bytes of items and samples so far; bytes that several of them share count each time."""
 
     def outermost(self) -> Iterator[Box]:
+        """Boxes that lie in no other, in order. Raises Unreadable on a box that is cut or broken."""
         return self._within(0, len(self.data))
 
     def children(self, box: Box, skip: int = 0) -> Iterator[Box]:
-        """skip: bytes of the box's own before its first child."""
+        """Boxes inside a box; skip: its own bytes before the first of them. Raises Unreadable, as above."""
         return self._within(box.body + skip, box.end)
 
     def _within(self, at: int, stop: int) -> Iterator[Box]:
@@ -60,7 +61,7 @@ class Boxes:
             at = end
 
     def part(self, start: int, size: int) -> memoryview:
-        """Of a coded picture; size 0: to the end of the file. Raises where pictures lie over each other."""
+        """Bytes of a coded picture; size 0: to the end of the file. Raises Unreadable where pictures share bytes."""
         piece = memoryview(self.data)[start : start + size if size else None]
         self.coded_bytes += len(piece)
         if self.coded_bytes > 2 * len(self.data):
@@ -69,7 +70,10 @@ class Boxes:
 
 
 def coded_pictures(boxes: Boxes, box: Box) -> list[Coded]:
-    """Of all items of `meta`, of the first samples of all tracks of `moov`."""
+    """Pictures of all items of `meta`, or of the first samples of all tracks of `moov`.
+
+    Raises Unreadable on tables that are cut or longer than a writer makes them.
+    """
     parts = _items(boxes, box) if box.kind == b"meta" else _first_samples(boxes, box)
     found = (coded(part) for part in parts)
     return [picture for picture in found if picture]

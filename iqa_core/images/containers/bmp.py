@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import BmpImagePlugin
 
-from iqa_core.images.containers.container import Container, Unreadable, must_reach, read
+from iqa_core.images.containers.container import Container, Format, Unreadable, must_reach, read
 from iqa_core.records import ImageLimits, Reason
 
 _RGB, _RLE8, _RLE4, _BITFIELDS = range(4)
@@ -36,25 +38,26 @@ class _Layout:
         return (self.width * self.bits + 31) // 32 * 4
 
 
-def walk_bmp(data: bytes, limits: ImageLimits) -> Container:
+def _walk(data: bytes, limits: ImageLimits) -> Container:
     """Pixels of up to 8 bits get a header and palette that Pillow cannot mistake for grey; RLE is expanded."""
     bmp = _layout(data)
     size = (bmp.width, abs(bmp.height))
     is_rle = bmp.compression in _RLE_BITS
     must_reach(bmp.pixels_at + (bmp.data_bytes if is_rle else bmp.row_bytes * size[1]), data, "pixel data")
     if bmp.width < 1 or size[0] * size[1] > limits.max_pixels:
-        return Container("bmp", *size, data)
+        return Container("bmp", *size, ())
     if bmp.bits > 8:
         _require_plain_alpha(bmp, data)
-        return Container("bmp", *size, data, is_whole_file=True)
+        return Container("bmp", *size, (data,), is_whole_file=True)
     colours = len(bmp.palette) // bmp.entry_bytes
     if is_rle:
         coded = memoryview(data)[: bmp.pixels_at + bmp.data_bytes] if bmp.data_bytes else data
         rows = _expanded(np.frombuffer(coded, np.uint8)[bmp.pixels_at :], *size, bmp.bits)
-        return Container("bmp", *size, _clean(bmp, 8, rows.data.cast("B")), colours=colours, pixel_bytes=1)
+        clean = b"".join([_head(bmp, 8, rows.nbytes), rows.data.cast("B")])
+        return Container("bmp", *size, (clean,), colours=colours, pixel_bytes=1)
     end = bmp.pixels_at + bmp.row_bytes * size[1]
-    clean = _clean(bmp, bmp.bits, memoryview(data)[bmp.pixels_at : end])
-    return Container("bmp", *size, clean, colours=colours, pixel_bytes=1)
+    head, pixels = _head(bmp, bmp.bits, end - bmp.pixels_at), memoryview(data)[bmp.pixels_at : end]
+    return Container("bmp", *size, (head, pixels), colours=colours, pixel_bytes=1)
 
 
 def _layout(data: bytes) -> _Layout:
@@ -75,7 +78,7 @@ def _layout(data: bytes) -> _Layout:
 
 
 def _check_kind(header_bytes: int, bits: int, compression: int) -> None:
-    """OS/2's own compressions have the numbers of others (3 is Huffman, 4 runs of 24 bits)."""
+    """Raises on what is not read. OS/2 gives other compressions the same numbers (3 is Huffman, 4 runs of 24 bits)."""
     known = compression < (_BITFIELDS if header_bytes == _OS2_2_HEADER_BYTES else _BITFIELDS + 1)
     if not known or bits not in (1, 4, 8, 16, 24, 32) or (compression == _BITFIELDS and bits < 16):
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"a bmp of {bits} bits with compression {compression} is not read")
@@ -94,8 +97,8 @@ def _require_plain_alpha(bmp: _Layout, data: bytes) -> None:
         raise Unreadable(Reason.UNSUPPORTED_FORMAT, "alpha in 16-bit bmp pixels is not read; save 32 bits")
 
 
-def _clean(bmp: _Layout, bits: int, pixels: memoryview) -> bytes:
-    """With a whole palette, black where the file has no entry.
+def _head(bmp: _Layout, bits: int, pixel_bytes: int) -> bytes:
+    """What stands before the pixels, with a whole palette, black where the file has no entry.
 
     Pillow takes a palette whose entries are 0, 1, 2, ... for 8-bit grey, and black and white for 1-bit, whatever the
     bits are: with 4 of them, an entry more than there can be keeps it from that.
@@ -103,16 +106,16 @@ def _clean(bmp: _Layout, bits: int, pixels: memoryview) -> bytes:
     table = [bmp.palette[at : at + 3] + b"\0" for at in range(0, len(bmp.palette), bmp.entry_bytes)]
     table += [bytes(4)] * (2**bits - len(table)) + ([b"\1\2\3\0"] if bits == 4 else [])
     offset = 54 + 4 * len(table)
-    head = struct.pack("<2sIIIIiiHH", b"BM", offset + len(pixels), 0, offset, 40, bmp.width, bmp.height, 1, bits)
-    return b"".join([head, struct.pack("<IIiiII", _RGB, len(pixels), 0, 0, len(table), 0), *table, pixels])
+    head = struct.pack("<2sIIIIiiHH", b"BM", offset + pixel_bytes, 0, offset, 40, bmp.width, bmp.height, 1, bits)
+    return b"".join([head, struct.pack("<IIiiII", _RGB, pixel_bytes, 0, 0, len(table), 0), *table])
 
 
 _PIECE_BYTES = 2**16
-"""Codes are expanded by so many: up to 8 MB of pixels."""
+"""Bytes of codes that are expanded at a time: up to 8 MB of pixels."""
 
 
 def _expanded(coded: NDArray[np.uint8], width: int, height: int, bits: int) -> NDArray[np.uint8]:
-    """One byte a pixel, in the order of the file; each row padded to 4 bytes.
+    """Pixels, a byte each, in the order of the file; each row is padded to 4 bytes.
 
     Raises where pixels are left out: a page shows nothing there, Windows black, others the first colour of the palette.
     """
@@ -135,20 +138,20 @@ def _expanded(coded: NDArray[np.uint8], width: int, height: int, bits: int) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """A piece of the codes, told apart; places are those of bytes in it."""
+    """A piece of the codes of runs and of literal pixels, parsed; places are those of bytes in it."""
 
     data: NDArray[np.uint8]
     num_bytes: int
-    """Of whole codes; the rest belongs to the next piece."""
+    """Bytes of whole codes; the rest belongs to the next piece."""
     repeats: NDArray[np.intp]
-    """How many pixels each byte is, in a row without an end."""
+    """Pixels that each byte stands for, were rows without an end."""
     row_ends: NDArray[np.intp]
     stop: int
-    """Where the picture is said to end, or the next pixel to be another one than the next; `num_bytes` if nowhere."""
+    """Where the first code stands that ends the picture or skips pixels; `num_bytes` if there is none."""
 
     @classmethod
     def of(cls, data: NDArray[np.uint8], bits: int) -> _Codes:
-        """All codes begin at even places, for what they hold is padded."""
+        """Parses a piece. All codes begin at even places, since literal pixels are padded."""
         first, second = data[: len(data) // 2 * 2].reshape(-1, 2).T
         num_literal = np.where(second > 2, second if bits == 8 else (second + np.uint16(1)) // 2, 2)
         is_long = (first == 0) & (second >= 2)
@@ -171,7 +174,7 @@ class _Codes:
         return cls(data, num_bytes, repeats, np.flatnonzero(is_code & (first == 0) & (second == 0)) * 2, int(stop))
 
     def pixels(self, x: int, width: int, bits: int) -> tuple[NDArray[np.uint8], int, bool]:
-        """From the column x: pixels, the column after them, and whether one of the picture was left out.
+        """Pixels from the column x on, the column after them, and whether a pixel of the picture was left out.
 
         What goes beyond the width of a row is not drawn.
         """
@@ -191,7 +194,7 @@ class _Codes:
 
 
 def _reached(long: NDArray[np.intp], sizes: NDArray[np.integer], num_bytes: int) -> tuple[NDArray[np.intp], int]:
-    """Of what looks like codes with bytes behind them, those that do not lie in such bytes; the end of whole codes."""
+    """Where codes with literal pixels stand, less what looks like one inside of pixels; and where whole codes end."""
     found: list[int] = []
     end = 0
     for at, size in zip(long.tolist(), sizes.tolist(), strict=True):
@@ -209,3 +212,11 @@ def _covered(starts: NDArray[np.intp], ends: NDArray[np.intp], num_bytes: int) -
     steps[starts] += 1
     steps[ends] -= 1
     return np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
+
+
+BMP = Format(
+    re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL).match,
+    _walk,
+    BmpImagePlugin.BmpImageFile,
+    starts=(b"BM",),
+)

@@ -6,13 +6,15 @@ import re
 import struct
 from dataclasses import replace
 
-from iqa_core.images.containers.container import Box, Container, Unreadable, read
-from iqa_core.records import Reason
+from PIL import GifImagePlugin
+
+from iqa_core.images.containers.container import Box, Container, Format, Unreadable, read
+from iqa_core.records import ImageLimits, Reason
 
 _NO_ZERO = re.compile(rb"[^\0]")
 
 
-def walk_gif(data: bytes) -> Container:
+def _walk(data: bytes, _: ImageLimits) -> Container:
     """Every block up to the trailer; the decoder gets the first frame, as a GIF of its own."""
     (flags,) = read("B", data, 10)
     at = screen_end = 13 + _colour_table_bytes(flags)
@@ -25,7 +27,7 @@ def walk_gif(data: bytes) -> Container:
         elif kind == 0x2C:
             start, flags = at, read("<HHHHB", data, at + 1)[4]
             at = _after_sub_blocks(data, at + 11 + _colour_table_bytes(flags))
-            first = first or _first_frame(data[:screen_end], control, data[start:at])
+            first = first or _first_frame(data[:screen_end], control, memoryview(data)[start:at])
             frames += 1
         elif kind == 0:
             block = _NO_ZERO.search(data, at)
@@ -37,7 +39,7 @@ def walk_gif(data: bytes) -> Container:
     return replace(first, frames=frames)
 
 
-def _first_frame(screen: bytes, control: bytes, frame: bytes) -> Container:
+def _first_frame(screen: bytes, control: bytes, frame: memoryview) -> Container:
     """The picture is the screen, or what of it and the frame is larger; around the frame nothing is drawn.
 
     The one table of colours that counts becomes the screen's: Pillow overlooks a frame's own that is 0, 1, 2, ...
@@ -52,13 +54,14 @@ def _first_frame(screen: bytes, control: bytes, frame: bytes) -> Container:
     if not width or not height:
         raise Unreadable(Reason.CORRUPT, f"the gif's first frame has {width} x {height} pixels")
     has_key, key = (control[3] & 1, control[6]) if control else (0, 0)
-    clean = [screen[:6], struct.pack("<HHBH", width, height, 0x80 | length & 7, 0), table]
-    clean += [struct.pack("<3sBHBx", b"!\xf9\x04", has_key, 0, key)]
-    clean += [struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, flags & 0x40), frame[pixels_at:], b";"]
+    head = screen[:6] + struct.pack("<HHBH", width, height, 0x80 | length & 7, 0)
+    control = struct.pack("<3sBHBx", b"!\xf9\x04", has_key, 0, key)
+    start = struct.pack("<BHHHHB", 0x2C, 0, 0, width, height, flags & 0x40)
+    parts = (head, table, control + start, frame[pixels_at:], b";")
     box = None if size == (width, height) else Box(left, top, width, height)
     colours = len(table) // 3
     used_key = key if has_key else None
-    return Container("gif", *size, b"".join(clean), box=box, colours=colours, key=used_key, pixel_bytes=1)
+    return Container("gif", *size, parts, box=box, colours=colours, key=used_key, pixel_bytes=1)
 
 
 def _colour_table_bytes(flags: int) -> int:
@@ -71,3 +74,11 @@ def _after_sub_blocks(data: bytes, at: int) -> int:
     while at < num_bytes and data[at]:
         at += data[at] + 1
     return at + 1
+
+
+GIF = Format(
+    re.compile(rb"GIF8[79]a").match,
+    _walk,
+    GifImagePlugin.GifImageFile,
+    starts=(b"GIF87a", b"GIF89a"),
+)

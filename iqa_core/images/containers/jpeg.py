@@ -6,21 +6,30 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import JpegImagePlugin
 
-from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_be_few, must_reach, read
-from iqa_core.records import Reason
+from iqa_core.images.containers.container import (
+    Container,
+    Format,
+    Unreadable,
+    exif_orientation,
+    must_be_few,
+    must_reach,
+    read,
+)
+from iqa_core.records import ImageLimits, Reason
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xDE}
 _JPEG_PROGRESSIVE = frozenset({0xC2, 0xCA})
 _JPEG_READ = frozenset({0xC0, 0xC1, 0xC3, 0xC9}) | _JPEG_PROGRESSIVE
 """Sequential, lossless (C3), arithmetic (C9, CA); hierarchical ones (C5 to C7, CD to DE) have no decoder."""
 _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""Not those that have no length (01, restart markers, D8), not fill bytes (FF)."""
+"""A marker with a segment behind it: not those that have no length (01, restart markers, D8), not fill bytes (FF)."""
 _JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
-"""All but JFIF (E0) and Adobe (EE), which say what colours the components are."""
+"""Markers of metadata, without JFIF (E0) and Adobe (EE), which say what colours the components are."""
 
 
-def walk_jpeg(data: bytes) -> Container:
+def _walk(data: bytes, _: ImageLimits) -> Container:
     """Segments up to the first scan; in it, the end marker."""
     width = height = components = process = num_segments = coefficient_bytes = 0
     orientation, kept, at = None, bytearray(b"\xff\xd8"), 2
@@ -47,14 +56,13 @@ def walk_jpeg(data: bytes) -> Container:
         if marker not in _JPEG_METADATA:
             kept += memoryview(data)[at:end]
         at = end
-    clean = b"".join([kept, memoryview(data)[at:]])
     # libjpeg waits for the end marker where there is more than one scan; where one holds all, it stops at its last row
     has_one_scan = process not in _JPEG_PROGRESSIVE and data[at + 4] == components
     found = Container(
         "jpeg",
         width,
         height,
-        clean,
+        (kept, memoryview(data)[at:]),
         orientation=orientation or 1,
         pixel_bytes=1 if components == 1 else 4,
         decoder_bytes=0 if has_one_scan else coefficient_bytes,
@@ -67,7 +75,7 @@ def walk_jpeg(data: bytes) -> Container:
 
 
 def _coefficient_bytes(width: int, height: int, factors: bytes) -> int:
-    """Two for each sample of all components: held until the last scan where there is more than one.
+    """Bytes of all coefficients, two per sample: libjpeg holds them until the last scan where there is more than one.
 
     factors: of sampling, one byte for each component.
     """
@@ -96,13 +104,14 @@ def _check_process(process: int, bits: int) -> None:
 
 
 _MOST_SCANS, USUAL_SCANS = 100, 20
-"""Of any picture, and of a large one. Encoders write 6 (grey) to 10, Photoshop 3 to 5, mozjpeg up to 18."""
+"""Scans of any picture at most, and of a large one. Encoders write 6 to 10, Photoshop 3 to 5, mozjpeg up to 18."""
 MOST_PIXELS_SCANNED = 20 * 100_000_000
-"""Each scan goes over the whole picture, though it may be a dozen bytes: 0.04 to 0.1 s for 100 million pixels."""
+"""Pixels times scans at most. A scan may have a dozen bytes, but it goes over the whole picture: 0.04 to 0.1 s for 100
+million pixels."""
 
 
 def _require_few_scans(data: bytes, at: int, jpeg: Container) -> None:
-    """Raises where more scans than that follow the one at `at`, before the end marker."""
+    """Raises where a picture has more scans than these bounds allow. at: inside or behind its first scan."""
     most = max(USUAL_SCANS, min(_MOST_SCANS, MOST_PIXELS_SCANNED // max(1, jpeg.width * jpeg.height)))
     num_scans = 1
     while num_scans <= most:
@@ -140,3 +149,11 @@ def _ends_and_starts(block: NDArray[np.uint8], shift: int) -> list[int]:
     pairs = block[shift : shift + (len(block) - shift) // 2 * 2].view("<u2")
     found = (pairs & 0xFEFF) == 0xD8FF
     return [2 * int(found.argmax()) + shift] if found.any() else []
+
+
+JPEG = Format(
+    re.compile(rb"\xff\xd8\xff").match,
+    _walk,
+    JpegImagePlugin.JpegImageFile,
+    starts=(b"\xff\xd8\xff",),
+)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field
 
+from PIL import PngImagePlugin
+
 from iqa_core.images.containers.container import (
     Box,
     Container,
+    Format,
     Unreadable,
     exif_orientation,
     must_be_few,
     must_reach,
     read,
 )
-from iqa_core.records import Reason
+from iqa_core.records import ImageLimits, Reason
 
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _PNG_BITS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8), _RGB: (8, 16), 4: (8, 16), 6: (8, 16)}
@@ -35,16 +39,16 @@ class _Found:
     key: bytes | None = None
     """Body of tRNS."""
     has_image: bool = False
-    image: bytearray = field(default_factory=bytearray)
-    """Its compressed pixels, from IDAT: one chunk of them costs the decoder less than a million empty ones."""
+    image: list[memoryview] = field(default_factory=list)
+    """Its compressed pixels, from IDAT. The decoder gets one chunk of them: a million empty ones would cost more."""
     orientation: int | None = None
     frames: int = 1
     is_animated: bool = False
     controls: int = 0
     """How many fcTL there were: each begins a frame."""
     box: Box | None = None
-    """Of the first frame, where IDAT is none."""
-    frame: bytearray = field(default_factory=bytearray)
+    """Place of the first frame, where IDAT does not hold it."""
+    frame: list[memoryview] = field(default_factory=list)
     """Its compressed pixels, from fdAT."""
     num_pieces: int = 0
 
@@ -52,7 +56,7 @@ class _Found:
         body = chunk[8:-4]
         if kind == b"IDAT":
             self.has_image = True
-            self.image += body
+            self.image.append(body)
         elif kind == b"IHDR":
             self.header = _checked_header(body)
         elif kind == b"PLTE" and self.header[9] == _PALETTE:
@@ -84,10 +88,10 @@ class _Found:
             self.num_pieces += 1
             if struct.unpack_from(">I", body)[0] != self.num_pieces:
                 raise Unreadable(Reason.CORRUPT, "the pieces of the png's first frame are out of order")
-            self.frame += body[4:]
+            self.frame.append(body[4:])
 
 
-def walk_png(data: bytes) -> Container:
+def _walk(data: bytes, _: ImageLimits) -> Container:
     """Every chunk up to IEND; those that are used must match their checksum, which Pillow does not ask of IDAT."""
     found, at, kind, view, num_chunks = _Found(), 8, b"", memoryview(data), 0
     while kind != b"IEND":
@@ -134,19 +138,18 @@ def _container(found: _Found) -> Container:
     header, image = found.header, found.image
     if found.box:
         header, image = struct.pack(">II", found.box.width, found.box.height) + header[8:], found.frame
-    if not image or not (found.box is None or found.box.is_within(width, height)):
+    num_bytes = sum(map(len, image))
+    if not num_bytes or not (found.box is None or found.box.is_within(width, height)):
         raise Unreadable(Reason.CORRUPT, "the png's first frame has no pixels, or lies outside of the picture")
-    pixels: list[bytes | bytearray] = [
-        struct.pack(">I4s", len(image), b"IDAT"),
-        image,
-        struct.pack(">I", zlib.crc32(image, _IDAT_CRC)),
-    ]
-    clean = b"".join([_MAGIC, _chunk(b"IHDR", header), *tables, *pixels, _chunk(b"IEND", b"")])
+    checksum = _IDAT_CRC
+    for piece in image:
+        checksum = zlib.crc32(piece, checksum)
+    head = b"".join([_MAGIC, _chunk(b"IHDR", header), *tables, struct.pack(">I4s", num_bytes, b"IDAT")])
     return Container(
         "png",
         width,
         height,
-        clean,
+        (head, *image, struct.pack(">I", checksum) + _chunk(b"IEND", b"")),
         frames=found.frames,
         orientation=found.orientation or 1,
         box=found.box,
@@ -184,3 +187,11 @@ def _samples(key: bytes, count: int) -> tuple[int, ...]:
     if len(key) != 2 * count:
         raise Unreadable(Reason.CORRUPT, f"the png's transparent colour has {len(key)} bytes instead of {2 * count}")
     return struct.unpack(f">{count}H", key)
+
+
+PNG = Format(
+    re.compile(_MAGIC).match,
+    _walk,
+    PngImagePlugin.PngImageFile,
+    starts=(_MAGIC,),
+)

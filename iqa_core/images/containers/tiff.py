@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from array import array
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from iqa_core.images.containers.container import Container, Unreadable, must_be_few, must_reach, read
+from PIL import TiffImagePlugin
+
+from iqa_core.images.containers.container import Container, Format, Unreadable, must_be_few, must_reach, read
 from iqa_core.images.containers.tiff_layouts import (
     CAMERA_RAW,
     HEIGHT,
@@ -32,9 +35,9 @@ from iqa_core.images.containers.tiff_layouts import (
 from iqa_core.records import ImageHeader, ImageLimits, Reason
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
-"""By type code."""
+"""Letters of `struct`, by type code."""
 _OPAQUE_BYTES = {1: 1, 3: 2, 4: 4, 5: 8, 7: 1, 10: 8, 11: 4}
-"""Of one value, by type code, for the few tags that are not integers: JPEG tables, luma weights, black and white."""
+"""Bytes of one value, by type code, for the few tags that are not integers: JPEG tables, luma weights, black, white."""
 _OPAQUE_TAGS = frozenset({347, 529, 532})
 _ORIENTATION = 274
 _SCALARS = frozenset({256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 293, 317, 322, 323, 332, *range(512, 516), 531})
@@ -43,14 +46,14 @@ _ARRAYS = frozenset({258, 273, 279, 320, 324, 325, 338, 339, 519, 520, 521, 530}
 _SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 330, 50706
 _PER_BLOCK = frozenset({STRIP_STARTS, STRIP_SIZES, TILE_STARTS, TILE_SIZES})
 _MOST_VALUES = 2**16
-"""Of other tags. A tuple of numbers takes up to 40 bytes for each byte of the file, an array as many as the file."""
+"""Values read of any other tag: as a tuple they take up to 40 bytes for each byte of the file, as an array one."""
 _KINDS_OF_FILE = frozenset({_SUBFILE_TYPE, _SUB_DIRECTORIES, _DNG_VERSION})
 """Tags that tell a camera's raw file; the decoder never sees them."""
 _TAGS = _SCALARS | _ARRAYS | _OPAQUE_TAGS | _KINDS_OF_FILE
 _MOST_SUB_DIRECTORIES = 8
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 _CR2 = b"\x10\0\0\0CR\2\0"
-"""Behind the magic bytes, between them and the first directory."""
+"""What a camera writes between the magic bytes and the first directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class _Page:
     """Where the next page's directory is; 0 after the last."""
 
 
-def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
+def _walk(data: bytes, limits: ImageLimits) -> Container:
     """All pages' directories and strips; the decoder gets a directory of its own that has only what makes pixels."""
     order = "<" if data[:2] == b"II" else ">"
     big = read(order + "H", data, 2)[0] == 43
@@ -95,7 +98,7 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     upright = orientation if 1 <= orientation <= 8 else 1
     if not 0 < width * height <= limits.max_pixels:
         # Rejected for that, whatever else it has; its strips may be millions.
-        return Container("tiff", width, height, b"", frames=num_pages, orientation=upright)
+        return Container("tiff", width, height, (), frames=num_pages, orientation=upright)
     layout = layout_of(first.tags, order)
     header = ImageHeader(width, height, "tiff", num_pages)
     check_coded_size(first.tags, layout, data, limits.max_pixels, header)
@@ -104,12 +107,12 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Container:
     directory = _directory(tags, first.opaque, numbers, end)
     # BigTIFF is handed on as a classic one: Pillow knows it in one byte order only, and 2**32 bytes are over the limit.
     head = data[:2] + struct.pack(order + "HI", 42, end + end % 2)
-    clean = b"".join([head, body, bytes(end % 2), directory])
+    parts: tuple[bytes | bytearray | memoryview, ...] = (head, body, bytes(end % 2) + directory)
     return Container(
         "tiff",
         width,
         height,
-        clean,
+        parts if isinstance(body, memoryview) else (b"".join(parts),),
         frames=num_pages,
         orientation=upright,
         negative=layout.negative,
@@ -152,7 +155,7 @@ def _page(data: bytes, at: int, numbers: _Numbers, budget_bytes: int) -> _Page:
 
 
 def _take(page: _Page, data: bytes, at: int, numbers: _Numbers) -> int:
-    """Puts the tag whose entry is at `at` into the page; the number of its bytes that lie elsewhere."""
+    """Puts the tag whose entry is at `at` into the page; returns how many of its bytes lie elsewhere."""
     tag, kind, count = read(numbers.entry(), data, at)
     unit = "" if tag in _OPAQUE_TAGS else _INTEGERS.get(kind, "")
     num_bytes = count * (_OPAQUE_BYTES.get(kind, 0) if tag in _OPAQUE_TAGS else struct.calcsize(unit))
@@ -185,7 +188,7 @@ def _values(data: bytes, at: int, count: int, unit: str, numbers: _Numbers, tag:
 
 
 def _check_reach(tags: Tags, data: bytes) -> None:
-    """Of every page, so that a cut file is found though only the first one is decoded."""
+    """Raises where strips or tiles end behind the file: asked of every page, though only the first is decoded."""
     strips_or_tiles = [(STRIP_STARTS, STRIP_SIZES), (TILE_STARTS, TILE_SIZES)]
     # A camera's second page may be a whole JPEG without strips (Exif 2.3, 4.6.2).
     jpeg = [] if tags.keys() & {STRIP_STARTS, TILE_STARTS} else [(JPEG_START, JPEG_SIZE)]
@@ -225,3 +228,11 @@ def _directory(tags: Tags, opaque: dict[int, tuple[int, int, bytes]], numbers: _
             outside += value + bytes(len(value) % 2)
         entries += struct.pack(order + "HHI", tag, kind, count) + field
     return struct.pack(order + "H", len(fields)) + entries + bytes(4) + outside
+
+
+TIFF = Format(
+    re.compile(rb"II[*+]\0|MM\0[*+]").match,
+    _walk,
+    TiffImagePlugin.TiffImageFile,
+    starts=(b"II*\0", b"MM\0*"),
+)

@@ -124,7 +124,7 @@ def _corrupt(what: str) -> Unreadable:
 
 
 def layout_of(tags: Tags, order: str) -> Layout:
-    """Raises where the decoder is not known to give the true pixels."""
+    """How the pixels lie. Raises Unreadable where the decoder is not known to give the true ones."""
     layout = _stored(tags)
     _check_samples(layout, tags, order)
     _check_compression(layout, tags)
@@ -242,11 +242,12 @@ class _Grid:
 
 
 _LEAST_TILE_PIXELS, _MANY_TILES = 256, 10_000
-"""The sides of tiles are multiples of 16. Smaller ones cost 12 microseconds each, too."""
+"""The sides of tiles are multiples of 16. Smaller tiles, which cost 12 microseconds each, too, are taken up to this
+many."""
 
 
 def check_coded_size(tags: Tags, layout: Layout, data: bytes, max_pixels: int, header: ImageHeader) -> None:
-    """Raises where the strips or tiles have more pixels than are taken, whatever is seen of them.
+    """Raises Unreadable where the strips or tiles have more pixels than are taken, whatever is seen of them.
 
     Tiles fill up what they stand beyond the picture: of a sound one they have up to 4 times its pixels, or it is small.
     """
@@ -276,7 +277,7 @@ def _check_jpegs(starts: Values, sizes: Values, grid: _Grid, data: bytes, max_pi
 
 
 def decoder_bytes(tags: Tags, layout: Layout) -> int:
-    """Of a strip or tile before Pillow gets it, and of what libtiff makes of it where colours are subsampled."""
+    """Bytes of a strip or tile before Pillow gets it, and of what libtiff makes of one in YCbCr."""
     if layout.compression == _UNCOMPRESSED:
         return 0
     grid = _Grid.of(tags)
@@ -286,7 +287,7 @@ def decoder_bytes(tags: Tags, layout: Layout) -> int:
 
 
 def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, Values]:
-    """Raises where a strip or tile is missing or cut: Pillow reads past its end and libtiff pads it."""
+    """Tags that Pillow reads rightly. Raises Unreadable where a strip or tile is missing or cut, or a table is."""
     mended = {**tags, BITS: (layout.bits,) * layout.num_samples, SAMPLES: (layout.num_samples,)}
     mended |= {COMPRESSION: (layout.compression,), PHOTOMETRIC: (layout.colours,), PLANES: (1 + layout.planar,)}
     mended[EXTRA] = layout.extra
@@ -301,7 +302,9 @@ def tags_for_decoder(tags: Tags, layout: Layout, data: bytes) -> dict[int, Value
     return mended | _blocks(tags, layout, data)
 
 
-def body_and_tags(tags: dict[int, Values], layout: Layout, data: bytes) -> tuple[memoryview, dict[int, Values]]:
+def body_and_tags(
+    tags: dict[int, Values], layout: Layout, data: bytes
+) -> tuple[memoryview | bytearray, dict[int, Values]]:
     """What the decoder is given behind the header of 8 bytes: the file's, or its uncompressed strips as one.
 
     Pillow takes 12 microseconds for each of them, which may be a row of 8 pixels.
@@ -310,20 +313,30 @@ def body_and_tags(tags: dict[int, Values], layout: Layout, data: bytes) -> tuple
     planes = layout.num_samples if layout.planar else 1
     if layout.compression != _UNCOMPRESSED or len(starts) <= planes:
         return memoryview(data)[8:], tags
-    body, view, ends = bytearray(), memoryview(data), [0]
-    for place, (start, size) in enumerate(zip(starts, sizes, strict=True), 1):
-        body += view[start : start + size]
+    num_bytes, ends = 0, [0]
+    for place, size in enumerate(sizes, 1):
+        num_bytes += size
         if place % (len(starts) // planes) == 0:
-            ends.append(len(body))
+            ends.append(num_bytes)
     places = {
         STRIP_STARTS: tuple(8 + end for end in ends[:-1]),
         STRIP_SIZES: tuple(end - start for start, end in itertools.pairwise(ends)),
     }
-    return memoryview(body), tags | places | {ROWS_PER_STRIP: tags[HEIGHT]}
+    return _joined(starts, sizes, memoryview(data)), tags | places | {ROWS_PER_STRIP: tags[HEIGHT]}
+
+
+def _joined(starts: Values, sizes: Values, data: memoryview) -> memoryview | bytearray:
+    """The strips, one after the other: a view where they lie so."""
+    if all(start + size == after for start, size, after in zip(starts, sizes, starts[1:], strict=False)):
+        return data[starts[0] : starts[-1] + sizes[-1]]
+    body = bytearray()
+    for start, size in zip(starts, sizes, strict=True):
+        body += data[start : start + size]
+    return body
 
 
 def _colour_map(values: Values, bits: int) -> Values:
-    """Of 16-bit values, as the format wants; one whose values are all under 256 was written with 8."""
+    """A colour map of 16-bit values, as the format wants; one whose values are all under 256 was written with 8."""
     if len(values) != 3 << bits:
         raise _corrupt(f"has a colour map of {len(values)} values, where {3 << bits} belong to {bits} bits")
     return values if max(values) > 255 else tuple(value * 257 for value in values)
@@ -368,11 +381,11 @@ def _bytes_of_blocks(tags: Tags, layout: Layout, num_named: int) -> tuple[int, .
 
 
 _JPEG_TAIL_BYTES = 4_096
-"""The end marker is looked for in so many, not in all: a million tiles may claim the same 100 MB."""
+"""Bytes at the end of a strip that are searched for its end marker: a million tiles may claim the same 100 MB."""
 
 
 def _check_whole(starts: Values, sizes: Values, needed_bytes: tuple[int, ...], layout: Layout, data: bytes) -> None:
-    """Bytes that a file claims and does not have: libtiff pads them, Pillow reads what lies behind."""
+    """Raises where a strip or tile is not all there: libtiff pads it, Pillow reads what lies behind."""
     if len(sizes) < len(needed_bytes):
         raise _corrupt(f"says of {len(sizes)} strips or tiles how long they are, its size needs {len(needed_bytes)}")
     if sum(sizes) > len(data) + sum(needed_bytes):

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from iqa_core.images.containers.container import Container, Unreadable, exif_orientation, must_be_few, must_reach, read
-from iqa_core.records import ImageHeader, Reason
+import re
+
+from PIL import WebPImagePlugin
+
+from iqa_core.images.containers.container import (
+    Container,
+    Format,
+    Unreadable,
+    exif_orientation,
+    must_be_few,
+    must_reach,
+    read,
+)
+from iqa_core.records import ImageHeader, ImageLimits, Reason
 
 _FIRST_BODY = 20
-"""Where libwebp looks for the header, and takes the memory for the size that it names."""
+"""Where the body of the first chunk begins: libwebp takes memory for the size that is named there."""
 _HAS_ALPHA = 0x10
 """A flag of the header. Pillow drops the alpha of an animation without it, and shows black around a small frame."""
-
-
 _DECODER_BYTES_PER_PIXEL = 8
 """Two canvases of libwebp, while they are copied out to what becomes the picture."""
 
 
-def walk_webp(data: bytes) -> Container:
+def _walk(data: bytes, _: ImageLimits) -> Container:
+    """Every chunk inside the RIFF container, which the decoder gets whole."""
     end = 8 + read("<I", data, 4)[0]
     must_reach(end, data, "RIFF container")
     width = height = frames = num_chunks = 0
@@ -42,15 +53,31 @@ def walk_webp(data: bytes) -> Container:
             frames += 1
         elif kind == b"EXIF":
             orientation = orientation or exif_orientation(data[body : body + length])
-    clean = data[:end]
+    parts: tuple[bytes | memoryview, ...] = (data[:end],)
     if frames and data.startswith(b"VP8X", 12):
-        clean = data[:20] + bytes([data[20] | _HAS_ALPHA]) + data[21:end]
+        parts = (data[:20], bytes([data[20] | _HAS_ALPHA]), memoryview(data)[21:end])
     return Container(
         "webp",
         width,
         height,
-        clean,
+        parts,
         frames=max(1, frames),
         orientation=orientation or 1,
         decoder_bytes=_DECODER_BYTES_PER_PIXEL * width * height,
     )
+
+
+class _Decoder(WebPImagePlugin.WebPImageFile):
+    """Lets go of libwebp's two canvases, 8 bytes a pixel, before Pillow makes a picture of what it was given."""
+
+    def load_prepare(self) -> None:
+        self._decoder = None
+        super().load_prepare()
+
+
+WEBP = Format(
+    re.compile(rb"RIFF....WEBP", re.DOTALL).match,
+    _walk,
+    _Decoder,
+    starts=(b"RIFF",),
+)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from iqa_core.images import decode, read_header
 from iqa_core.images.containers.container import Container
-from iqa_core.images.inspection import inspect
+from iqa_core.images.inspection import Inspected, inspect
 from iqa_core.records import ImageHeader, ImageLimits, Reason, Rejection, RgbImage
 from tests.bad_images import encoded
 from tests.tiffs import (
@@ -429,8 +429,8 @@ def test_more_rows_per_strip_than_there_are_cost_nothing() -> None:
 
 def inspected(data: bytes) -> Container:
     found = inspect(data, LIMITS)
-    assert isinstance(found, Container), found
-    return found
+    assert isinstance(found, Inspected), found
+    return found.container
 
 
 def test_a_jpeg_in_a_strip_is_no_larger_than_is_taken() -> None:
@@ -455,7 +455,7 @@ def test_uncompressed_strips_are_given_as_one(planes: bool) -> None:
         read = decode(data, LIMITS)
         assert isinstance(read, RgbImage)
         np.testing.assert_array_equal(read.pixels_HWC, pixels_HWC)
-        assert len(inspected(data).clean) < WIDTH * HEIGHT * 3 + 400
+        assert inspected(data).clean_bytes < WIDTH * HEIGHT * 3 + 400
 
 
 def test_strips_may_share_bytes_as_far_as_their_pixels_go() -> None:

@@ -87,7 +87,7 @@ def test_every_file_is_found_and_prepared_as_in_this_process() -> None:
     async def test(decoders: Decoders) -> None:
         for name, data in files():
             found, expected = await decoders.probe(data, MISBEHAVING), preparing.probe(data, MISBEHAVING)
-            assert found == (expected if isinstance(expected, Rejection) else Probed.of(data, expected)), name
+            assert found == (expected if isinstance(expected, Rejection) else Probed.of(data, expected.probe)), name
             if isinstance(found, Probed):
                 pixels, in_process = await decoders.prepare(found, MISBEHAVING), preparing.prepare(data, MISBEHAVING)
                 assert type(pixels) is type(in_process), name
