@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iqa_core.records import LEVEL_SCORES, Assessment, Reason, Rejection
+from iqa_core.records import FIVE_LEVELS, Assessment, RatingScale, Reason, Rejection
 
 SCORING_VERSION = 1
 """Part of the fingerprint; raised by hand when the same checkpoint, rubric and image would get another score."""
@@ -17,7 +17,7 @@ SCORING_VERSION = 1
 SUM_TOLERANCE = 1e-4
 """How far probabilities may be from 1 in sum: five float32 roundings are below 1e-6, bfloat16 ones are not accepted."""
 
-_LEVELS_L = np.asarray(LEVEL_SCORES, dtype=np.float64)
+_LEVELS_L = np.asarray(FIVE_LEVELS.levels, dtype=np.float64)
 
 
 def level_probabilities(logits_NL: ArrayLike) -> NDArray[np.float32]:
@@ -70,10 +70,22 @@ def assessment_of(logits_KL: ArrayLike) -> Assessment | Rejection:
     return assessments_of(_levels_last(logits_KL)[None])[0]
 
 
+def bin_edges(scale: RatingScale, per_level: int) -> NDArray[np.float64]:
+    """Edges of equal bins over a scale, so many from one level to the next: shape (bins + 1,), ascending."""
+    return np.linspace(scale.worst, scale.best, (scale.best - scale.worst) * per_level + 1)
+
+
+def counted(values_N: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many values fall into each bin, shape (bins,); a value beyond an end counts in the bin at that end."""
+    return np.histogram(np.clip(values_N, float(edges[0]), float(edges[-1])), edges)[0]
+
+
 def _levels_last(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 0 or array.shape[-1] != len(LEVEL_SCORES):
-        raise ValueError(f"last axis must hold the {len(LEVEL_SCORES)} levels, worst to best; shape is {array.shape}")
+    if array.ndim == 0 or array.shape[-1] != FIVE_LEVELS.num_levels:
+        raise ValueError(
+            f"last axis must hold the {FIVE_LEVELS.num_levels} levels, worst to best; shape is {array.shape}"
+        )
     return array
 
 
@@ -88,3 +100,7 @@ def _distribution(probs_NL: ArrayLike) -> NDArray[np.float64]:
 def _mean(probs_NL: NDArray[np.float64]) -> NDArray[np.float64]:
     # Not a matrix product: BLAS may sum in another order for another batch size.
     return (probs_NL * _LEVELS_L).sum(axis=-1)
+
+
+REWARD_BOUNDS: tuple[float, ...] = tuple(bin_edges(FIVE_LEVELS, per_level=5)[1:].round(1).tolist())
+"""Upper bounds of a reward's bins, 1.2, 1.4, … 5.0: Prometheus' buckets, of a job and of the endpoint."""

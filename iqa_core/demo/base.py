@@ -43,7 +43,7 @@ from iqa_core.demo.blueprint import (
 from iqa_core.demo.cpu_speed import speed_up
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.flags import StrictParser
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import Rubric, load_rubric
 
 RUBRICS = ("interior-v1", "interior-v2", "interior-v3", "interior-v4")
@@ -163,7 +163,7 @@ def train_vision(
 
     def loss_of(_: int) -> torch.Tensor:
         images, truths = sample(*corpus, VISION_BATCH)
-        return functional.mse_loss(head(see(model, processor, images).mean(1)).float(), truths - 3)
+        return functional.mse_loss(head(see(model, processor, images).mean(1)).float(), truths - FIVE_LEVELS.middle)
 
     parameters = [*model.model.visual.parameters(), *head.parameters()]
     optimise([{"params": parameters, "lr": 1e-3}], steps, loss_of, "vision")
@@ -171,7 +171,7 @@ def train_vision(
 
 def level_targets(truths: torch.Tensor) -> torch.Tensor:
     """(...) in 1..5 -> (..., 5), linear between the two nearest levels: the expected score is the truth."""
-    levels = torch.tensor(LEVEL_SCORES, dtype=torch.float32)
+    levels = torch.tensor(FIVE_LEVELS.levels, dtype=torch.float32)
     return (1 - (truths[..., None] - levels).abs()).clamp(min=0)
 
 
@@ -202,7 +202,7 @@ def agreement(
 ) -> dict[str, float]:
     """Dimension -> rank correlation (SRCC) of expected score and truth on scenes of a seed never trained on."""
     images, truths_NK = render(HELD_OUT_SEED, HELD_OUT)
-    levels = torch.tensor(LEVEL_SCORES, dtype=torch.float32)
+    levels = torch.tensor(FIVE_LEVELS.levels, dtype=torch.float32)
     batches = [prompts.level_log_probs(model, see(model, processor, batch)) for batch in images.split(TEXT_BATCH)]
     scores_NK = torch.cat(batches).softmax(-1) @ levels
     ranks = [values.argsort(0).argsort(0).double() for values in (scores_NK, truths_NK)]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_core.demo.scenes import DIMENSIONS
-from iqa_core.opinions.opinion import nearest_level
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import Rubric, load_rubric
 from iqa_core.rubrics.sa_bench import prompt_line
 
@@ -48,7 +48,7 @@ class Rated:
     @property
     def level(self) -> int:
         """The mean rounded, halves up: 1 (bad) to 5 (excellent)."""
-        return nearest_level(self.mos) + 1
+        return FIVE_LEVELS.levels[FIVE_LEVELS.nearest(self.mos)]
 
 
 def dimension_of(index: int) -> str:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import FIVE_LEVELS
+
+_WIDTH = FIVE_LEVELS.best - FIVE_LEVELS.worst
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class NumberRange:
     """The range of a data set's numbers, and which end of it is good."""
 
     worst: float
@@ -28,7 +30,7 @@ class Scale:
                 f"{place}: {value:g} is outside of {self.worst:g} (worst) to {self.best:g} (best); give the data set's "
                 "own range, as in ?worst=0&best=100"
             )
-        return 1 + 4 * min(max(position, 0.0), 1.0)
+        return FIVE_LEVELS.worst + _WIDTH * min(max(position, 0.0), 1.0)
 
     def std(self, value: float, place: str) -> float:
         """A standard deviation in units of 1..5. Raises CallerError, with `place`, when no ratings can have it."""
@@ -39,10 +41,10 @@ class Scale:
                 f"{place}: {value:g} is no standard deviation of ratings from {self.worst:g} to {self.best:g}, which "
                 f"lies between 0 and {largest:.4g}; is it on another scale, or a variance?"
             )
-        return 4 * value / width
+        return _WIDTH * value / width
 
 
-ONE_TO_FIVE = Scale(1, 5)
+ONE_TO_FIVE = NumberRange(FIVE_LEVELS.worst, FIVE_LEVELS.best)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,6 @@ def collected(found: Iterable[Opinion | str], origin: str) -> Opinions:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in dropped.items()) or "no rows"
         raise CallerError(f"{origin} holds no opinion ({reasons})")
     return Opinions(tuple(rows.values()), dict(dropped))
-
-
-def nearest_level(mos: float) -> int:
-    """Index 0 (worst) to 4 of the level word that says a mean opinion; halves go up."""
-    return min(max(math.floor(mos + 0.5), LEVEL_SCORES[0]), LEVEL_SCORES[-1]) - 1
 
 
 def spread_of(ratings: tuple[float, ...]) -> float | None:

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Scale
+from iqa_core.opinions.opinion import NumberRange
 
 Options = TypeVar("Options", bound="FileOptions")
 
@@ -41,9 +41,9 @@ class ScaleOptions(FileOptions):
         return self
 
     @property
-    def scale(self) -> Scale | None:
+    def scale(self) -> NumberRange | None:
         """None where it was not given."""
-        return None if self.worst is None or self.best is None else Scale(self.worst, self.best)
+        return None if self.worst is None or self.best is None else NumberRange(self.worst, self.best)
 
 
 def parsed(kind: type[Options], options: Mapping[str, str], address: str) -> Options:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion, nearest_level
+from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.sa_bench import image_path
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import Rubric
 from iqa_core.rubrics.sa_bench import prompt_line, require_expressible
 
@@ -112,7 +113,7 @@ def _prompt_lines(opinions: Sequence[Opinion], rubric: Rubric, folder: Path) -> 
         image = _name(opinion.path, folder)
         if image_path(image, folder) != folder / image:  # a folder SA-BENCH in the data folder: another rule holds
             image = os.path.abspath(opinion.path)
-        yield prompt_line(rubric, dimensions[opinion.dimension], nearest_level(opinion.mos) + 1, image)
+        yield prompt_line(rubric, dimensions[opinion.dimension], FIVE_LEVELS.nearest(opinion.mos) + 1, image)
 
 
 def _name(image: Path, folder: Path) -> str:

@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iqa_core.corpus.originals import LOCATOR
+from iqa_core.levels import bin_edges, counted
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
-BINS = 40
-"""Of the histograms shown, a tenth of a level each."""
-
-MIDDLE = 3.0
-"""The middle of the scale, fair: what lies next to it is borderline."""
+EDGES = bin_edges(FIVE_LEVELS, per_level=10)
+"""Edges of the bins of the histograms shown."""
 
 MAX_THUMBNAILS = 300
 
@@ -75,7 +74,7 @@ class Gathered:
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejection code, or `scored` -> rows."""
     histograms: NDArray[np.int64] = field(init=False)
-    """Rows of names, columns of bins, for what is kept and what is dropped: (2, K, BINS); all of it is kept where
+    """Rows of names, columns of bins, for what is kept and what is dropped: (2, K, bins); all of it is kept where
     nothing was selected."""
     moments: NDArray[np.float64] = field(init=False)
     """Sums of products of (1, scores): (K + 1, K + 1)."""
@@ -87,7 +86,7 @@ class Gathered:
 
     def __post_init__(self) -> None:
         count = len(self.names)
-        self.histograms = np.zeros((2, count, BINS), np.int64)
+        self.histograms = np.zeros((2, count, len(EDGES) - 1), np.int64)
         self.moments = np.zeros((count + 1, count + 1))
         self.by_group = {name: {} for name in self.groups}
 
@@ -150,19 +149,18 @@ class Gathered:
         return [image for sheet in self.sheets.values() for image in sheet]
 
     def _add_histograms(self, scores_NK: NDArray[np.float64], kept: NDArray[np.bool_] | None) -> None:
-        edges = np.linspace(1.0, 5.0, BINS + 1)
         masks = [np.ones(len(scores_NK), bool)] if kept is None else [kept, ~kept]
         for side, mask in enumerate(masks):
             for k in range(len(self.names)):
                 values = scores_NK[mask, k]
-                self.histograms[side, k] += np.histogram(np.clip(values[np.isfinite(values)], 1, 5), edges)[0]
+                self.histograms[side, k] += counted(values[np.isfinite(values)], EDGES)
 
     def _add_sheets(
         self, name: str, scores_N: NDArray[np.float64], rows: pa.Table, kept: NDArray[np.bool_] | None
     ) -> None:
         """Of a selection: the best and the worst that are kept, and the best that are dropped."""
         inside = np.isfinite(scores_N) & (True if kept is None else kept)
-        border = np.abs(scores_N - MIDDLE) if kept is None else -scores_N
+        border = np.abs(scores_N - FIVE_LEVELS.middle) if kept is None else -scores_N
         outside = np.isfinite(scores_N) & (True if kept is None else ~kept)
         for sheet, ranks, mask in (
             ("best", -scores_N, inside),

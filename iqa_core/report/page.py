@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from iqa_core.corpus.originals import LOCATOR, Place
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.report.charts import histogram, progress_line
 from iqa_core.report.gathered import SHEETS, Gathered, Shown
 from iqa_core.tables.scores.columns import SCORED
@@ -19,7 +20,7 @@ from iqa_core.tables.scores.columns import SCORED
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 SHEET_TITLES = {
-    False: {"best": "best", "worst": "worst", "borderline": "borderline: nearest to 3"},
+    False: {"best": "best", "worst": "worst", "borderline": f"borderline: nearest to {FIVE_LEVELS.middle:g}"},
     True: {"best": "best kept", "worst": "worst kept", "borderline": "best of what is dropped"},
 }
 """Of a scoring run, and of a selection."""
@@ -66,6 +67,7 @@ def render(report: Report) -> bytes:
     text = template.render(
         report=report,
         gathered=gathered,
+        scale=FIVE_LEVELS,
         histograms=[_histogram(report, k) for k in range(len(gathered.names))],
         progress=progress_line(report.progress) if len(report.progress) > 1 else None,
         correlations=_cells(gathered),

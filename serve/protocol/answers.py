@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from iqa_core.fusion import fuse
-from iqa_core.records import Assessment, ImageHeader, Rejection
+from iqa_core.records import FIVE_LEVELS, Assessment, ImageHeader, Rejection
 from serve.model.dispatch import Judged, Model
 
 DECIMALS = 6
@@ -52,6 +52,7 @@ def ranking(rewards: Sequence[float | None]) -> dict[str, Any]:
 def description(model: Model) -> dict[str, Any]:
     """One entry of /v1/models: what is served, and what its numbers mean."""
     rubric = model.spec.rubric
+    scale = {"min": FIVE_LEVELS.worst, "max": FIVE_LEVELS.best, "higher_is": "better"}
     weights = dict(zip(model.weights.dimensions, model.weights.weights, strict=True))
     return {
         "checkpoint": model.spec.checkpoint,
@@ -60,11 +61,10 @@ def description(model: Model) -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "fingerprint_parts": dict(model.spec.fingerprint_parts),
         "dimensions": [
-            {"name": name, "min": 1, "max": 5, "higher_is": "better", "std_max": 2, "weight": weights[name]}
-            for name in rubric.names
+            {"name": name, **scale, "std_max": FIVE_LEVELS.max_std, "weight": weights[name]} for name in rubric.names
         ],
         "levels": list(rubric.levels),
-        "reward": {"min": 1, "max": 5, "higher_is": "better", "weights": model.weights.source},
+        "reward": {**scale, "weights": model.weights.source},
     }
 
 
