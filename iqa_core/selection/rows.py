@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.errors import CallerError
-from iqa_core.fusion import FusionWeights
+from iqa_core.fusion import FusionWeights, fuse_sql
 from iqa_core.selection.condition import Condition
-from iqa_core.tables.duckdb_engine import engine_type, file_list, literal, quoted
+from iqa_core.tables.duckdb_engine import engine_type, file_list, quoted
 from iqa_core.tables.scores.columns import REJECTED, SCORED
 from iqa_core.tables.scores.score_table import ScoreTable
 
@@ -165,7 +165,7 @@ def make_view(
         source = "SELECT * FROM joined"
     else:
         source = " UNION ALL BY NAME ".join(f"SELECT *, false AS {EARLIER} FROM ({part})" for part in parts)
-    replaced = f"REPLACE ({_without_nan(fusion_sql(fusion), 'FLOAT')} AS reward)" if fusion else ""
+    replaced = f"REPLACE ({_fused(fusion)} AS reward)" if fusion else ""
     passes = condition.as_item(PASSES) if condition else f"true AS {PASSES}"
     connection.execute(f"CREATE VIEW fused AS SELECT * {replaced} FROM ({source})")
     connection.execute(f"CREATE VIEW judged AS SELECT *, {passes} FROM fused")
@@ -176,13 +176,8 @@ def make_view(
     )
 
 
-def fusion_sql(fusion: FusionWeights) -> str:
-    """The same sum in the same order as `fusion.fuse`: in double precision, rounded to float32 once."""
-    terms = [
-        f"{quoted(name)}::DOUBLE * {literal(repr(weight))}::DOUBLE"
-        for name, weight in zip(fusion.dimensions, fusion.weights, strict=True)
-    ]
-    return f"({' + '.join(terms)})::FLOAT"
+def _fused(fusion: FusionWeights) -> str:
+    return _without_nan(fuse_sql([quoted(name) for name in fusion.dimensions], fusion), "FLOAT")
 
 
 def _table_sql(rows: Combined, table: ScoreTable, index: int, files: Sequence[Path], needed: Sequence[str]) -> str:
