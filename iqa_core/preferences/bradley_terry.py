@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from iqa_core.agreement import Floats
 from iqa_core.errors import CallerError
-
-Floats = NDArray[np.float64]
 
 L2 = 1e-3
 """On the raw weights: separable pairs would otherwise have no finite optimum."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """How often the sign of a reward's difference is people's preference."""
+class PairAccuracy:
+    """How often a reward prefers the image of a pair that people prefer."""
 
     pairs: int
     """Without people's ties."""
@@ -71,7 +70,7 @@ def tie_threshold(margins_P: Floats, shares_P: Floats) -> float:
     return float(candidates[int(np.argmax(right))])
 
 
-def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int = 1000, seed: int = 0) -> Verdict:
+def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int = 1000, seed: int = 0) -> PairAccuracy:
     """How right rewards are about these pairs; intervals are seeded. Raises CallerError when all pairs are ties."""
     decided = shares_P != 0.5
     if not decided.any():
@@ -81,7 +80,7 @@ def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int 
     random = np.random.default_rng(seed)
     means = [right[random.integers(len(right), size=len(right))].mean() for _ in range(resamples)]
     low, high = np.percentile(means, [2.5, 97.5])
-    return Verdict(
+    return PairAccuracy(
         pairs=len(right),
         ties_wrong=float(right.mean()),
         ties_half=float((right + 0.5 * (signs == 0)).mean()),

@@ -99,7 +99,7 @@ def decided(
         if place[0] <= last or np.any(np.diff(place) <= 0):
             raise RunError("the engine handed the score rows over in another order than they lie in their files")
         last = int(place[-1])
-        kept, why = reasons.verdicts(block, [found.among(place) for found in positions])
+        kept, why = reasons.decide(block, [found.among(place) for found in positions])
         rewards = block.column("reward").fill_null(np.nan).to_numpy()
         own = {"kept": pa.array(kept), "reason": why, "weight": pa.array(weights.weights(rewards, kept))}
         arrays = {
@@ -138,7 +138,7 @@ class _Reasons:
         self._rejected = pa.array(rejected, pa.string())
         self._where = len(rejected)
 
-    def verdicts(self, block: pa.Table, left: Sequence[NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], pa.Array]:
+    def decide(self, block: pa.Table, left: Sequence[NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], pa.Array]:
         """What is kept, and of the rest the first rule in order that dropped it (null where kept).
 
         left: by rule, which rows it left.

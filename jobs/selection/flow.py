@@ -24,7 +24,7 @@ from iqa_core.selection.rows import POSITION, make_view
 from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
 from iqa_core.selection.selection import Tally
 from iqa_core.tables.duckdb_engine import engine
-from iqa_core.tables.scores.columns import VERDICT
+from iqa_core.tables.scores.columns import STATUS
 from jobs.on_ray.cluster import connected_on_demand, require_answer
 from jobs.progress import counted
 from jobs.reporting import written
@@ -106,7 +106,7 @@ class DecidedRows:
 
     @property
     def kept_schema(self) -> pa.Schema:
-        """Of `kept`: key, source, weight, scores, then all other columns of the score table but the verdict.
+        """Of `kept`: key, source, weight, scores, then all other columns of the score table but its status.
 
         A carried column that is called as one of the decisions is (`weight`) becomes `input_weight`.
         """
@@ -119,7 +119,7 @@ class DecidedRows:
     def _others(self) -> list[pa.Field]:
         """Columns of the score table that stand behind those of the decisions."""
         rows = self.job.rows
-        known = {*decision_schema(rows.score_names).names, *VERDICT.names}
+        known = {*decision_schema(rows.score_names).names, *STATUS.names}
         return [field for field in rows.schema if field.name in rows.carried or field.name not in known]
 
     def kept(self) -> Iterator[pa.Table]:

@@ -20,7 +20,7 @@ TOLERANCE = 1e-3
 HEX_DIGITS = "^[0-9a-f]{64}$"
 
 
-def faults_of_verdicts(rows: pa.Table, contract: Contract) -> Iterator[str]:
+def implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
     """A sentence per column in which something cannot be. rows: all columns of the score table."""
     status = rows.column("status")
     is_scored = pc.fill_null(pc.equal(status, SCORED), False).to_numpy(zero_copy_only=False)
