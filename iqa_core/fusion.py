@@ -28,7 +28,7 @@ class FusionWeights:
     weights: tuple[float, ...]
     """One per dimension; absolute values sum to 1, so that weights >= 0 keep the reward in 1..5."""
     source: str
-    """Where they come from, for people."""
+    """Where the weights come from, for people."""
 
     @classmethod
     def equal(cls, dimensions: Sequence[str]) -> FusionWeights:

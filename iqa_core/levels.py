@@ -1,4 +1,4 @@
-"""Logits of the five level words -> probabilities -> expected score and spread on the 1..5 scale.
+"""Logits of the five level words -> probabilities -> expected score and spread on the 1..5 scale; bins over a scale.
 
 Shape suffixes: L levels (5, worst to best), K dimensions of the rubric, N any leading shape (images, or images and K).
 Q-Align (arXiv 2312.17090), section 3; SA-IQA (arXiv 2512.05098).
@@ -51,9 +51,10 @@ def score_std(probs_NL: ArrayLike) -> NDArray[np.float32]:
 
 
 def assessments_of(logits_NKL: ArrayLike) -> list[Assessment | Rejection]:
-    """Level logits of images, all dimensions -> an assessment each; `assessor_failed` where a logit is not finite.
+    """Level logits (N, K, L) -> an assessment per image; `assessor_failed` where a logit is not finite.
 
     A batch at a time: for a single image, nearly all of 0.1 ms goes into calling numpy.
+    Raises ValueError when the array has other axes, or another number of levels.
     """
     logits = _levels_last(logits_NKL)
     if logits.ndim != 3:
@@ -66,7 +67,7 @@ def assessments_of(logits_NKL: ArrayLike) -> list[Assessment | Rejection]:
 
 
 def assessment_of(logits_KL: ArrayLike) -> Assessment | Rejection:
-    """The same for one image."""
+    """Level logits (K, L) of one image -> its assessment, as in `assessments_of`."""
     return assessments_of(_levels_last(logits_KL)[None])[0]
 
 

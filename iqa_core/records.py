@@ -127,18 +127,20 @@ class PreparedShape:
 
     height: int
     width: int
-    """Of the array of pixels that travels: the resized image, or all of its tiles."""
+    """Height and width of the pixel array that travels: the resized image, or all of its tiles."""
     tokens: int
-    """Tokens that assessing it costs, all dimensions together: what batches are bounded by."""
+    """Tokens that assessing the image costs, all dimensions together; batches are bounded by them."""
     work_bytes: int = 0
-    """Held at most while it is made, the array among them; the image it is made from is not. 0: it is that image."""
+    """Peak bytes while the array is made, itself included and the source image not. 0: it is the source image."""
 
 
 class Preparer(Protocol):
     """What readers must do to an image for one model. Picklable, small, and free of torch."""
 
     @property
-    def limits(self) -> ImageLimits: ...
+    def limits(self) -> ImageLimits:
+        """Bounds on the encoded images that it takes."""
+        ...
 
     def shape(self, header: ImageHeader) -> PreparedShape:
         """The prepared size and the token cost, from the header alone."""

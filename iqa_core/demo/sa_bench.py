@@ -29,7 +29,7 @@ MAX_DISAGREEMENT = 0.75
 """How far a rater may lie from the mean, on 1..5."""
 
 GENERATORS = ("generator-a", "generator-b", "generator-c")
-"""The column `model`: which generator made the image; here, whom the data set pretends."""
+"""Values of the column `model`, which names the generator of an image; these are made up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,11 @@ class Rated:
     id: str
     generator: str
     raters: tuple[float | None, ...]
-    """On 1..5; None where this rater did not see it."""
+    """Opinions on 1..5; None where this rater did not see the image."""
 
     @property
     def mos(self) -> float:
+        """Mean of the opinions, on 1..5."""
         return float(np.mean([rating for rating in self.raters if rating is not None]))
 
     @property
@@ -57,12 +58,12 @@ def dimension_of(index: int) -> str:
 
 
 def image_path(index: int, id: str) -> str:
-    """Relative to the data set's folder."""
+    """Path of an image relative to the data set's folder."""
     return f"images/{dimension_of(index)}/images/{id}.jpg"
 
 
 def write_annotations(output: Path, seed: int, truths: Sequence[tuple[str, Mapping[str, float]]]) -> None:
-    """Writes annotations/ for images of these ids and truths; the index of an image is its place in the sequence."""
+    """Write annotations/ for images of these ids and truths; the index of an image is its place in the sequence."""
     folder = output / "annotations"
     folder.mkdir()
     rubrics = {version: load_rubric(f"interior-v{version}") for version in range(1, 5)}

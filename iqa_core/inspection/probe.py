@@ -27,7 +27,7 @@ from iqa_core.records import FIVE_LEVELS, ImageLimits, Rejection, RgbImage
 IMAGE = "<image>"
 """Where the image stands in the user's turn."""
 TOP = 5
-"""Of the whole vocabulary."""
+"""Likeliest next tokens of the whole vocabulary that are shown."""
 
 
 def probe(

@@ -23,7 +23,7 @@ class NumberRange:
     """Below `worst` where lower is better."""
 
     def mos(self, value: float, place: str) -> float:
-        """On 1..5. Raises CallerError, with `place`, when the value is outside of the range."""
+        """The value on 1..5. Raises CallerError, with `place`, when it is outside of the range."""
         position = (value - self.worst) / (self.best - self.worst)
         if not -1e-9 <= position <= 1 + 1e-9:
             raise CallerError(
@@ -35,7 +35,7 @@ class NumberRange:
     def std(self, value: float, place: str) -> float:
         """A standard deviation in units of 1..5. Raises CallerError, with `place`, when no ratings can have it."""
         width = abs(self.best - self.worst)
-        largest = width * math.sqrt(0.5)  # of two ratings, one at each end; of more it is less
+        largest = width * math.sqrt(0.5)  # that of two ratings, one at each end; with more ratings it is smaller
         if not 0 <= value <= largest + 1e-9:
             raise CallerError(
                 f"{place}: {value:g} is no standard deviation of ratings from {self.worst:g} to {self.best:g}, which "
@@ -62,7 +62,7 @@ class Opinion:
     std: float | None = None
     """Standard deviation of single opinions, in the same units; None where it is not known."""
     num_raters: int | None = None
-    """None where it is not known."""
+    """How many people gave an opinion; None where it is not known."""
     raters: tuple[float, ...] = ()
     """Single opinions on 1..5; empty where only the mean is known."""
     group: str | None = None
@@ -79,7 +79,7 @@ class Opinions:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """In the order in which they come first."""
+        """Every dimension once, in order."""
         return tuple(dict.fromkeys(row.dimension for row in self.rows))
 
     @property
@@ -89,6 +89,7 @@ class Opinions:
 
     @property
     def datasets(self) -> tuple[str, ...]:
+        """Every data set once, in order."""
         return tuple(dict.fromkeys(row.dataset for row in self.rows))
 
 
@@ -116,7 +117,7 @@ def collected(found: Iterable[Opinion | str], origin: str) -> Opinions:
 
 
 def spread_of(ratings: tuple[float, ...]) -> float | None:
-    """Sample standard deviation; None of fewer than two ratings."""
+    """Sample standard deviation; None for fewer than two ratings."""
     if len(ratings) < 2:
         return None
     mean = sum(ratings) / len(ratings)

@@ -15,7 +15,7 @@ Options = TypeVar("Options", bound="FileOptions")
 
 
 class FileOptions(BaseModel):
-    """Of every format."""
+    """Options of every format."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -28,7 +28,7 @@ class FileOptions(BaseModel):
 
 
 class ScaleOptions(FileOptions):
-    """Of formats that do not say what their numbers mean."""
+    """Options of formats that do not say what their numbers mean."""
 
     worst: float | None = None
     best: float | None = None
@@ -42,12 +42,12 @@ class ScaleOptions(FileOptions):
 
     @property
     def scale(self) -> NumberRange | None:
-        """None where it was not given."""
+        """The range of the file's numbers; None where it was not given."""
         return None if self.worst is None or self.best is None else NumberRange(self.worst, self.best)
 
 
 def parsed(kind: type[Options], options: Mapping[str, str], address: str) -> Options:
-    """Raises CallerError that names an option that is unknown or of no use."""
+    """The options, checked. Raises CallerError, which names an option that is unknown or of no use."""
     try:
         return kind.model_validate(dict(options))
     except ValidationError as error:

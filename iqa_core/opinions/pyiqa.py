@@ -82,7 +82,7 @@ def read(path: Path, options: PyiqaOptions) -> Iterator[Opinion | str]:
             raise CallerError(f"{place}: {len(cells)} fields; a {known.kind} file has {first + 2} or more")
         mos = to_number(cells[first + 1], f"{place}: the opinion")
         numbers += [] if mos is None else [mos]
-        # of one reference there are many distorted images, which must not be split
+        # one reference has many distorted images, which must not be split
         group = cells[0] if known.kind == "fr" else None
         if options.group is not None:
             group = dict(zip(header, cells, strict=False)).get(options.group) or None
@@ -104,7 +104,7 @@ def read(path: Path, options: PyiqaOptions) -> Iterator[Opinion | str]:
 
 
 def _is_number(cells: Sequence[str]) -> bool:
-    """Of an opinion's cell, or of none: so begins a file without a header."""
+    """Whether the first cell is a number, so that the file has no header."""
     try:
         return bool(cells) and math.isfinite(float(cells[0]))
     except ValueError:
@@ -120,7 +120,7 @@ def _check_header(path: Path, header: Sequence[str], known: _Set, options: Pyiqa
         )
     first = 0 if known.kind == "nr" else 1
     if len(names) < first + 2:
-        return  # as the first line of data says, with its place
+        return  # the first line of data will be refused, with its place
     image, opinion = names[first : first + 2]
     is_opinion = opinion in OPINIONS if options.set else any(word in opinion for word in OPINION_WORDS)
     if not is_opinion or image.startswith("ref") or (first and names[0].startswith("dist")):

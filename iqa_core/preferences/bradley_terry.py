@@ -17,7 +17,7 @@ from iqa_core.agreement import Floats
 from iqa_core.errors import CallerError
 
 L2 = 1e-3
-"""On the raw weights: separable pairs would otherwise have no finite optimum."""
+"""Penalty on the raw weights: separable pairs would otherwise have no finite optimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class PairAccuracy:
     """How often a reward prefers the image of a pair that people prefer."""
 
     pairs: int
-    """Without people's ties."""
+    """Pairs of which people preferred one image."""
     ties_wrong: float
-    """Share that is right, where two equal rewards are wrong."""
+    """Share of them that the reward orders as people do; two equal rewards count as wrong."""
     ties_half: float
-    """The same, where they count one half."""
+    """The same share, where two equal rewards count one half."""
     three_way: float
     """Share of all pairs whose win, tie or loss is right, at the tie threshold."""
     low: float
@@ -71,7 +71,7 @@ def tie_threshold(margins_P: Floats, shares_P: Floats) -> float:
 
 
 def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int = 1000, seed: int = 0) -> PairAccuracy:
-    """How right rewards are about these pairs; intervals are seeded. Raises CallerError when all pairs are ties."""
+    """How often rewards are right about these pairs; the interval is seeded. Raises CallerError when all are ties."""
     decided = shares_P != 0.5
     if not decided.any():
         raise CallerError(f"all {len(shares_P)} pairs are ties; there is nothing that a reward could be right about")
@@ -93,7 +93,7 @@ def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int 
 def splits(
     groups: Sequence[str], fit_pairs: int, judge_pairs: int, count: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Random (fit, judge) indices of at most so many pairs; no group lies in both. A pair without one is its own.
+    """Random (fit, judge) indices of at most so many pairs; no group lies in both. A pair without a group is a group.
 
     Raises CallerError when a part would be empty.
     """

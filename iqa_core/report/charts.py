@@ -61,7 +61,7 @@ def _x(score: float) -> float:
 
 
 def _svg(told: str, content: str) -> Markup:
-    """content: made of numbers and fixed words alone."""
+    """The chart with its text for screen readers. content: made of numbers and fixed words alone, so never escaped."""
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>').format(
         WIDTH, HEIGHT, told, escape(told)
     )

@@ -22,7 +22,7 @@ from iqa_core.selection.decisions import Weighting, decided, decision_schema, we
 from iqa_core.selection.exports.samples import renamed
 from iqa_core.selection.rows import POSITION, make_view
 from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
-from iqa_core.selection.selection import Tally
+from iqa_core.selection.selection import DecisionCounts
 from iqa_core.tables.duckdb_engine import engine
 from iqa_core.tables.scores.columns import STATUS
 from jobs.on_ray.cluster import connected_on_demand, require_answer
@@ -45,10 +45,10 @@ def select(settings: SelectSettings) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iqa-scores-") as scratch, opened(job, Path(scratch)) as decided_rows:
         if settings.dry_run:
-            tally = Tally()
+            counts = DecisionCounts()
             for block in decided_rows.blocks():
-                tally.add(block)
-            print(closing(tally.to_json()), flush=True)
+                counts.add(block)
+            print(closing(counts.to_json()), flush=True)
             return DONE
         schema = decision_schema(job.rows.score_names)
         record = job.selection.write(decided_rows.blocks(), schema, job.policy, _about(job), job.settled)
