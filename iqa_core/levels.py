@@ -76,7 +76,7 @@ def bin_edges(scale: RatingScale, per_level: int) -> NDArray[np.float64]:
     return np.linspace(scale.worst, scale.best, (scale.best - scale.worst) * per_level + 1)
 
 
-def counted(values_N: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+def bin_counts(values_N: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many values fall into each bin, shape (bins,); a value beyond an end counts in the bin at that end."""
     return np.histogram(np.clip(values_N, float(edges[0]), float(edges[-1])), edges)[0]
 

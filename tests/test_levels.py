@@ -12,8 +12,8 @@ from iqa_core.levels import (
     REWARD_BOUNDS,
     assessment_of,
     assessments_of,
+    bin_counts,
     bin_edges,
-    counted,
     expected_score,
     level_probabilities,
     score_std,
@@ -110,7 +110,7 @@ def test_a_scale_is_cut_into_equal_bins() -> None:
     edges = bin_edges(RatingScale(3), per_level=2)
     assert edges.tolist() == [1, 1.5, 2, 2.5, 3]
     values = np.array([0.5, 1, 1.5, 2.75, 3, 3.5], np.float32)
-    assert counted(values, edges).tolist() == [2, 1, 0, 3]
+    assert bin_counts(values, edges).tolist() == [2, 1, 0, 3]
 
 
 def test_the_bounds_of_rewards_are_the_tenths_that_dashboards_ask_for() -> None:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iqa_core.corpus.originals import LOCATOR
-from iqa_core.levels import bin_edges, counted
+from iqa_core.levels import bin_counts, bin_edges
 from iqa_core.records import FIVE_LEVELS
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
@@ -154,7 +154,7 @@ class Gathered:
         for side, mask in enumerate(masks):
             for k in range(len(self.names)):
                 values = scores_NK[mask, k]
-                self.histograms[side, k] += counted(values[np.isfinite(values)], EDGES)
+                self.histograms[side, k] += bin_counts(values[np.isfinite(values)], EDGES)
 
     def _add_sheets(
         self, name: str, scores_N: NDArray[np.float64], rows: pa.Table, kept: NDArray[np.bool_] | None

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iqa_core.levels import bin_edges, counted
+from iqa_core.levels import bin_counts, bin_edges
 from iqa_core.records import FIVE_LEVELS
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
@@ -32,7 +32,7 @@ class Distribution:
     def add(self, values: NDArray[np.float32]) -> None:
         self.count += len(values)
         self.total += float(values.sum(dtype=np.float64))
-        self.histogram += counted(values, _EDGES)
+        self.histogram += bin_counts(values, _EDGES)
 
     def mean(self) -> float | None:
         return self.total / self.count if self.count else None
