@@ -155,7 +155,7 @@ def _edges(piece: bytes) -> NDArray[np.int64]:
 
 
 class _Quartets:
-    """Decodes four characters into three bytes. The last two quartets wait for the end: padding stands only there."""
+    """Decodes four characters into three bytes. The last two quartets wait for the end: only they may have padding."""
 
     def __init__(self) -> None:
         self._decoded = io.BytesIO()  # its getvalue makes no copy

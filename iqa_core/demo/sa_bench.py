@@ -93,7 +93,7 @@ def _rated(id: str, truth: float, random: np.random.Generator) -> Rated:
     count = RATERS if random.random() < 0.8 else RATERS - 1
     offsets: NDArray[np.float64] = random.normal(size=count)
     offsets -= offsets.mean()
-    room = min(MAX_DISAGREEMENT, mos - 1, 5 - mos) * random.random()
+    room = min(MAX_DISAGREEMENT, mos - FIVE_LEVELS.worst, FIVE_LEVELS.best - mos) * random.random()
     offsets *= room / max(float(np.abs(offsets).max()), 1e-9)
     raters = [*(float(mos + offset) for offset in offsets), *[None] * (RATERS - count)]
     return Rated(id, GENERATORS[int(random.integers(len(GENERATORS)))], tuple(raters))
