@@ -35,7 +35,7 @@ class RunError(IqaError):
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Exit code of a command: its own, or that of the error it raises, told in one line on standard error.
+    """Exit code of a command: its own, or that of the error it raises, told in one message on standard error.
 
     An error that no code foresaw (a bug) keeps its traceback. OSError is always foreseen: any write may fill the disk.
     """

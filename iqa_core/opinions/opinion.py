@@ -44,7 +44,8 @@ class NumberRange:
         return _WIDTH * value / width
 
 
-ONE_TO_FIVE = NumberRange(FIVE_LEVELS.worst, FIVE_LEVELS.best)
+ONE_TO_FIVE = NumberRange(1, 5)
+"""The range of DeQA's and SA-BENCH's numbers, and of our own tables unless they say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,9 +111,8 @@ def _prompt_lines(opinions: Sequence[Opinion], rubric: Rubric, folder: Path) -> 
     dimensions = {dimension.name: dimension for dimension in rubric.dimensions}
     for opinion in opinions:
         image = _name(opinion.path, folder)
-        if (
-            image_path(image, folder) != folder / image
-        ):  # a folder SA-BENCH inside the data folder would be read as the data folder's parent's
+        # the reader takes a path that begins with SA-BENCH/ from the parent of the data folder
+        if image_path(image, folder) != folder / image:
             image = os.path.abspath(opinion.path)
         yield prompt_line(rubric, dimensions[opinion.dimension], FIVE_LEVELS.nearest(opinion.mos) + 1, image)
 
