@@ -21,15 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks.harness import ROOT
-from iqa_core.agreement import spearman
+from iqa_core.agreement import Floats, spearman
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.demo.base import HELD_OUT_SEED
-from iqa_core.demo.card import ABLATIONS, shown, table, write_section
+from iqa_core.demo.card import ABLATIONS, shown, srcc_table, write_section
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.demo.scenes import DIMENSIONS
 from iqa_core.flags import StrictParser
 from iqa_core.opinions.load import load_opinions
-from iqa_core.preferences.bradley_terry import Floats, fit_weights, judge, splits
+from iqa_core.preferences.bradley_terry import fit_weights, judge, splits
 from iqa_core.records import Assessment
 
 RECIPE = ROOT / "iqa_core" / "demo" / "fine_tuning.toml"
@@ -109,7 +109,7 @@ def main() -> None:
         f"SRCC on {flags.held_out:,} held-out scenes after one epoch of {flags.scenes:,} scenes, asked in the words of "
         "one prompt alone; one change at a time to the first row:"
     )
-    lines = [title, "", *table(found), "", fusion(next(iter(scores.values())), truths_NK)]
+    lines = [title, "", *srcc_table(found), "", fusion(next(iter(scores.values())), truths_NK)]
     write_section(ABLATIONS, lines)
     print("\n".join(lines))
 

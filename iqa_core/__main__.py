@@ -1,6 +1,6 @@
 """`python -m iqa_core <command>` -> one door for the small commands, none of which needs Ray.
 
-A command is one entry of COMMANDS: a line of help, its flags, and what it does. Heavy imports stay inside the latter.
+A command is one entry of COMMANDS: a line of help, its flags, and its function, which does the heavy imports.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from iqa_core.errors import CallerError, RunError, exit_code
 from iqa_core.flags import StrictParser, json_object
-from iqa_core.inspection.commands import check, check_flags, probe, probe_flags
-from iqa_core.opinions.convert import convert, convert_flags
+from iqa_core.inspection.commands import check_flags, probe_flags, run_check, run_probe
+from iqa_core.opinions.convert import convert_flags, run_convert
 from iqa_core.storage.outputs import local_output, require_file
 
 
@@ -24,7 +24,7 @@ class Command:
     summary: str
     add_flags: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-    """The exit code."""
+    """Runs the command with its flags; the exit code."""
 
 
 def _scenes_flags(parser: argparse.ArgumentParser) -> None:
@@ -89,16 +89,16 @@ def _status(flags: argparse.Namespace) -> int:
 
 COMMANDS = {
     "scenes": Command("make a corpus of synthetic interior scenes with known quality", _scenes_flags, _scenes),
-    "check": Command("look for faults that give plausible scores and no error", check_flags, check),
-    "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, probe),
-    "convert": Command("write people's opinions in SA-BENCH's or our own format", convert_flags, convert),
+    "check": Command("look for faults that give plausible scores and no error", check_flags, run_check),
+    "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, run_probe),
+    "convert": Command("write people's opinions in SA-BENCH's or our own format", convert_flags, run_convert),
     "status": Command("tell how far a scoring run is, and whether its table is true", _status_flags, _status),
     "report": Command("write the report of a score table, and compare it with another", _report_flags, _report),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 failed or a fault was found (`check`, `status --verify`), 2 the caller's mistake."""
+    """Run one command; its exit code: 0 done, 1 failed or found faults (`check`, `status --verify`), 2 a wrong call."""
     parser = StrictParser(prog="python -m iqa_core", description="Small commands.")
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, command in COMMANDS.items():

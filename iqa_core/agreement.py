@@ -87,7 +87,7 @@ class HumanCeiling:
     """How well one rater agrees with the mean of the others: what a scorer as good as one person would reach."""
 
     images: int
-    """With two raters or more."""
+    """Images that two raters or more have seen."""
     pairs: int
     """One per rater and image."""
     plcc: Figure
@@ -100,12 +100,12 @@ class Uncertainty:
 
     pairs: int
     srcc: Figure
-    """Of spread with absolute error: above 0 where unsure scores are worse ones."""
+    """Rank correlation of spread and absolute error: above 0 where unsure scores are worse ones."""
     within_one_spread: float | None
     """Share of opinions not further from the score than its spread; .68 for normal errors of that spread."""
     slope: float | None
-    """Of absolute error against spread, through the origin, times sqrt(pi / 2): 1 for normal errors of that spread,
-    above 1 where the assessor is too sure."""
+    """Slope of absolute error against spread, through the origin, times sqrt(pi / 2): 1 for normal errors of that
+    spread, above 1 where the assessor is too sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def agreement_by_dimension(
 
 
 def fit_logistic(x_N: Floats, y_N: Floats) -> Logistic | None:
-    """The least-squares logistic from scores to opinions; None when it cannot be had in MAX_EVALUATIONS evaluations.
+    """The least-squares logistic from scores to opinions; None when MAX_EVALUATIONS evaluations do not find it.
 
     It starts from [max y, min y, mean x, std x / 4], as the field's code does (VQEG's 4-parameter form).
     """
@@ -169,7 +169,7 @@ def fit_logistic(x_N: Floats, y_N: Floats) -> Logistic | None:
 def compare(
     first_N: ArrayLike, second_N: ArrayLike, opinions_N: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 ) -> Comparison:
-    """Paired bootstrap: both assessors are seen on the same resampled images, so that a hard one is hard for both.
+    """Difference of two assessors by a paired bootstrap: both have the same resampled images, hard or easy.
 
     Raises ValueError when the three are not of one length.
     """
@@ -212,7 +212,7 @@ def human_ceiling(ratings: Sequence[Sequence[float]], resamples: int = RESAMPLES
 def uncertainty(
     scores_N: ArrayLike, spreads_N: ArrayLike, opinions_N: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 ) -> Uncertainty:
-    """Spread against absolute error; scores, spreads and opinions in one unit.
+    """How well spread tells absolute error; scores, spreads and opinions are in one unit.
 
     Raises ValueError when the three are not of one length.
     """
@@ -273,7 +273,7 @@ def _measures(x_N: Floats, y_N: Floats, fit: Logistic | None) -> list[float]:
 
 
 def _refit(x_N: Floats, y_N: Floats, whole: Logistic | None) -> Logistic | None:
-    """Of a resample, from where the whole sample's fit ended: 4 evaluations instead of 23.
+    """The fit of a resample, begun where the whole sample's fit ended: 4 evaluations instead of 23.
 
     A resample that has no fit of its own after 200 takes that of the whole sample.
     """
@@ -287,7 +287,7 @@ def _fit(
     from scipy.optimize import OptimizeWarning, curve_fit
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", OptimizeWarning)  # of the covariance, which is not used
+        warnings.simplefilter("ignore", OptimizeWarning)  # it warns about the covariance, which is not used
         try:
             found, _ = curve_fit(
                 _logistic,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LEVELS = 5
+from iqa_core.records import FIVE_LEVELS
+
 PROBS_TOLERANCE = 1e-3
 """Difference from 1 that the sum of a dimension's probabilities may have: an endpoint rounds them to 6 decimals."""
 
@@ -75,9 +76,9 @@ def _score(result: Any, where: str, fingerprint: str, with_probs: bool) -> Score
         return Score(None, {}, {}, reason, detail, fingerprint)
     if status != "scored":
         raise ValueError(f"{where}status is {_shown(status)}, neither scored nor rejected")
-    reward = _number(_of(result, "reward", where), 1, 5, f"{where}reward")
-    scores = _by_dimension(_of(result, "scores", where), f"{where}scores", lambda found, at: _number(found, 1, 5, at))
-    std = _by_dimension(_of(result, "std", where), f"{where}std", lambda found, at: _number(found, 0, 2, at))
+    reward = _on_scale(_of(result, "reward", where), f"{where}reward")
+    scores = _by_dimension(_of(result, "scores", where), f"{where}scores", _on_scale)
+    std = _by_dimension(_of(result, "std", where), f"{where}std", _spread)
     probs = _by_dimension(_of(result, "probs", where), f"{where}probs", _levels) if with_probs else None
     if not scores.keys() == std.keys() == (scores if probs is None else probs).keys():
         raise ValueError(f"{where}std or {where}probs has other dimensions than {where}scores")
@@ -90,9 +91,17 @@ def _by_dimension(found: Any, where: str, checked: Callable[[Any, str], Any]) ->
     return {name: checked(value, f"{where}.{name[:64]}") for name, value in found.items()}
 
 
+def _on_scale(found: Any, where: str) -> float:
+    return _number(found, FIVE_LEVELS.worst, FIVE_LEVELS.best, where)
+
+
+def _spread(found: Any, where: str) -> float:
+    return _number(found, 0, FIVE_LEVELS.max_std, where)
+
+
 def _levels(found: Any, where: str) -> list[float]:
-    if not isinstance(found, list) or len(found) != LEVELS:
-        raise ValueError(f"{where} is {_shown(found)}, no {LEVELS} probabilities")
+    if not isinstance(found, list) or len(found) != FIVE_LEVELS.num_levels:
+        raise ValueError(f"{where} is {_shown(found)}, no {FIVE_LEVELS.num_levels} probabilities")
     probs = [_number(one, 0, 1, where) for one in found]
     if abs(sum(probs) - 1) > PROBS_TOLERANCE:
         raise ValueError(f"{where} sums to {sum(probs):g}, not to 1")

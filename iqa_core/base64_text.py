@@ -3,7 +3,7 @@
 Read as browsers read data URLs (WHATWG, Infra, "forgiving-base64 decode"): whitespace does not count, and the padding
 may be missing. The alphabet that is safe in URLs is read too. Nothing is guessed: bytes with a hole may be an image.
 
-It is read by pieces, so that a long text is never held twice, and no call into C holds the interpreter for long.
+It is decoded in pieces, so that a long text is never held twice, and no call into C holds the GIL for long.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def is_base64(uri: str) -> bool:
 
 
 def bytes_of(text: str) -> bytes:
-    """What a base64 text or data URI holds; may be nothing."""
+    """The bytes of a base64 text or data URI; may be none. Raises ValueError, with the reason, when it is neither."""
     return bytes_of_pieces(text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS))
 
 
 def bytes_of_pieces(pieces: Iterable[str]) -> bytes:
-    """The same of a text that comes in pieces, wherever they end."""
+    """The same for a text in pieces, cut anywhere. Raises ValueError as `bytes_of` does."""
     lines, quartets = _Lines(), _Quartets()
     for piece in _content(map(_ascii, pieces)):
         quartets.add(lines.joined(piece))
@@ -59,7 +59,7 @@ def _ascii(piece: str) -> str:
 
 
 def _content(pieces: Iterator[str]) -> Iterator[bytes]:
-    """Without the head of a data URI, and the escapes that its content may have."""
+    """The base64 characters: the head of a data URI is taken off, and escapes in its content are decoded."""
     start = ""
     for piece in pieces:
         start = (start + piece).lstrip(WHITESPACE)
@@ -85,7 +85,7 @@ def _unescaped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _without_escapes(text: bytes) -> bytes:
-    """As `urllib.parse.unquote_to_bytes`, which takes a microsecond and 200 bytes for each escape."""
+    """The text with its escapes decoded. `urllib.parse.unquote_to_bytes` takes a microsecond and 200 bytes for each."""
     if b"%" not in text:
         return text
     codes = np.frombuffer(text, np.uint8).copy()
@@ -105,12 +105,12 @@ class _Lines:
 
     def __init__(self) -> None:
         self._first = 0  # characters of the first line that is complete
-        self._open = 0  # characters of the line that the next piece may go on with
-        self._is_ended = False  # it may not: whitespace came
+        self._open = 0  # characters of the last line, which the next piece may continue
+        self._is_ended = False  # whether whitespace came behind that line, so that the next piece begins another
         self._num_characters = 0
         self._are_even = True
         self._has_spaces = False
-        self._ends_in_spaces = False  # which count once something stands behind them
+        self._ends_in_spaces = False  # spaces at the end count only once characters follow
 
     def joined(self, piece: bytes) -> bytes:
         """The piece without its whitespace."""
@@ -123,7 +123,7 @@ class _Lines:
             return text
         edges = _edges(piece) if has_blanks else np.array([0, len(piece)])
         begin, end = int(edges[0]), int(edges[-1])
-        inner = piece[0 if self._open else begin : end]  # spaces around all of the text do not count
+        inner = piece[0 if self._open else begin : end]  # spaces before and behind the whole text do not count
         self._has_spaces |= b" " in inner or (self._open > 0 and self._ends_in_spaces)
         self._ends_in_spaces = b" " in piece[end:]
         self._add(edges[1::2] - edges[::2], is_new=self._is_ended or begin > 0)
@@ -141,7 +141,7 @@ class _Lines:
             self._are_even &= bool((complete == self._first).all())
 
     def check(self) -> None:
-        """Raises ValueError where a space is no line break."""
+        """Raises ValueError where a space cannot have been a line break."""
         are_lines = self._are_even and self._open <= self._first and self._num_characters % 4 == 0
         if self._has_spaces and not are_lines:
             raise ValueError(
@@ -155,10 +155,10 @@ def _edges(piece: bytes) -> NDArray[np.int64]:
 
 
 class _Quartets:
-    """Four characters are three bytes. The last two quartets are kept back, since padding may stand only there."""
+    """Decodes four characters into three bytes. The last two quartets wait for the end: only they may have padding."""
 
     def __init__(self) -> None:
-        self._decoded = io.BytesIO()  # which gives its content away without a copy
+        self._decoded = io.BytesIO()  # its getvalue makes no copy
         self._rest = b""
         self._num_characters = 0
         self._alphabets: set[bool] = set()

@@ -15,7 +15,7 @@ class Clock(Enum):
 
     WALL = (signal.ITIMER_REAL, signal.SIGALRM)
     CPU = (signal.ITIMER_PROF, signal.SIGPROF)
-    """Of all threads of the process: the same on a busy machine. What waits or sleeps takes none."""
+    """CPU time of all threads of the process: the same on a busy machine. Waiting and sleeping take none."""
 
 
 @contextmanager

@@ -16,10 +16,10 @@ ABSENT = "absent"
 def differences(
     there: Mapping[str, Any], here: Mapping[str, Any], places: tuple[str, str] = ("there", "now")
 ) -> list[str]:
-    """`name: value there, value now`, sorted by name; nested names are joined by dots.
+    """Differences as `name: value there, value now`, sorted by name; nested names are joined by dots.
 
-    Neither may hold secrets: what differs is shown. A value that is None or not there is `absent`: a setting that was
-    added since is no difference where it is not used.
+    Neither record may hold secrets: values that differ are shown. A value that is None or missing is `absent`: a
+    setting added since is no difference while it is not used.
     """
     left, right = dict(_flat(there)), dict(_flat(here))
     found = []

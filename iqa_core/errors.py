@@ -35,9 +35,9 @@ class RunError(IqaError):
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """The command's own, or that of what it raises, which is one message on standard error and no traceback.
+    """Exit code of a command: its own, or that of the error it raises, told in one message on standard error.
 
-    What no code foresaw (a bug) keeps its traceback. OSError is foreseen everywhere: a disk is full when it is.
+    An error that no code foresaw (a bug) keeps its traceback. OSError is always foreseen: any write may fill the disk.
     """
     before = heed_termination()
     try:
@@ -46,7 +46,7 @@ def exit_code(command: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
     except BrokenPipeError:
-        # who read standard output has gone; flushing it at the end of the process would fail once more
+        # the reader of standard output has gone; the flush at the end of the process would fail once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (IqaError, OSError) as error:
@@ -61,13 +61,13 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 Handler = Callable[[int, FrameType | None], Any] | int
-"""What `signal` knows one as."""
+"""A signal handler as `signal.signal` takes and returns it."""
 
 
 def heed_termination() -> Handler | None:
-    """From here on SIGTERM (`ray job stop`, systemd, Kubernetes) does what Ctrl-C does; the handler that was there.
+    """Make SIGTERM (`ray job stop`, systemd, Kubernetes) do what Ctrl-C does; the handler that was there before.
 
-    None, and nothing is changed, outside of the main thread. To be called again behind what sets a handler of its own.
+    Outside of the main thread nothing is changed, and it returns None. Call it again after a library has set a handler.
     """
     if threading.current_thread() is not threading.main_thread():
         return None
@@ -76,8 +76,8 @@ def heed_termination() -> Handler | None:
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
     os.write(2, b"terminated: ending as by Ctrl-C\n")  # at once: `ray job stop` kills after 3 s, Ray takes 6 to leave
-    # by its handler, where somebody has one (Ray Train ends its workers by it); in a background job of a shell
-    # Ctrl-C is ignored, and SIGTERM is still meant
+    # a handler of SIGINT is called where there is one: Ray Train ends its workers by it. In a background job of a shell
+    # SIGINT is ignored, and SIGTERM must end the process all the same
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler):
         raise KeyboardInterrupt
@@ -85,7 +85,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def told(error: Exception) -> str:
-    """In words. A full disk of which no path is told holds temporary files without a name, so their folder is."""
+    """The error in words. A full disk without a path is the one of temporary files, so their folder is named."""
     is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename is None
     way_out = f" (in {tempfile.gettempdir()}, perhaps; TMPDIR names another folder for temporary files)"
     return f"{error}{way_out if is_full else ''}"

@@ -23,13 +23,13 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 class StrictParser(argparse.ArgumentParser):
-    """An argument parser that never lets one value take the place of another without a word."""
+    """An argument parser that refuses a flag given twice: no value silently replaces another."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's. A flag that is given twice and does not accumulate is an error that has both values."""
+        """Parse as argparse does; a flag given twice that does not accumulate is an error, with both values."""
         given = sys.argv[1:] if args is None else list(args)
         self._require_once(given)
         return super().parse_known_args(given, namespace)
@@ -44,7 +44,7 @@ class StrictParser(argparse.ArgumentParser):
             given[action.dest] = (flag, value)
 
     def _given(self, arguments: Sequence[str]) -> Iterator[tuple[str, argparse.Action, str]]:
-        """Flags that are this parser's own, in order, each with its value; none of a switch, or what may be secret."""
+        """This parser's own flags in order, each with its value; the value of a switch or of a secret is empty."""
         for argument, following in zip(arguments, (*arguments, "")[1:], strict=True):
             if argument == "--":
                 return

@@ -1,4 +1,7 @@
-"""Scores per dimension -> one reward per image, by weights that live in a TOML file of their own."""
+"""Scores per dimension -> one reward per image, by weights that live in a TOML file of their own.
+
+The formula stands here twice, for arrays (`fuse`) and for an engine (`fuse_sql`); both give the same bits.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class FusionWeights:
     weights: tuple[float, ...]
     """One per dimension; absolute values sum to 1, so that weights >= 0 keep the reward in 1..5."""
     source: str
-    """Where they come from, for people."""
+    """Where the weights come from, for people."""
 
     @classmethod
     def equal(cls, dimensions: Sequence[str]) -> FusionWeights:
@@ -87,5 +90,18 @@ def fuse(scores_NK: ArrayLike, weights: FusionWeights) -> NDArray[np.float32]:
     Columns are in the order of `weights.dimensions`. A row with a missing score (NaN or None) has the reward NaN.
     """
     scores = np.asarray(scores_NK, dtype=np.float64).reshape(-1, len(weights.dimensions))
-    # Not a matrix product: BLAS may sum in another order for another batch size.
-    return (scores * np.asarray(weights.weights)).sum(axis=1).astype(np.float32)
+    # Summed from left to right, as SQL does. A matrix product may go in another order for another batch size, and
+    # `sum` does from 8 terms on.
+    return np.cumsum(scores * np.asarray(weights.weights), axis=1)[:, -1].astype(np.float32)
+
+
+def fuse_sql(columns: Sequence[str], weights: FusionWeights) -> str:
+    """`fuse` as an SQL expression: the same sum in double precision, rounded to float32 once; null for a missing score.
+
+    columns: one SQL expression per dimension, in the order of `weights.dimensions`.
+    """
+    # as text: the engine would take a literal of 17 digits for a decimal, and round it
+    terms = [
+        f"{column}::DOUBLE * '{weight!r}'::DOUBLE" for column, weight in zip(columns, weights.weights, strict=True)
+    ]
+    return f"({' + '.join(terms)})::FLOAT"

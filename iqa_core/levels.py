@@ -1,4 +1,4 @@
-"""Logits of the five level words -> probabilities -> expected score and spread on the 1..5 scale.
+"""Logits of the five level words -> probabilities -> expected score and spread on the 1..5 scale; bins over a scale.
 
 Shape suffixes: L levels (5, worst to best), K dimensions of the rubric, N any leading shape (images, or images and K).
 Q-Align (arXiv 2312.17090), section 3; SA-IQA (arXiv 2512.05098).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iqa_core.records import LEVEL_SCORES, Assessment, Reason, Rejection
+from iqa_core.records import FIVE_LEVELS, Assessment, RatingScale, Reason, Rejection
 
 SCORING_VERSION = 1
 """Part of the fingerprint; raised by hand when the same checkpoint, rubric and image would get another score."""
@@ -17,7 +17,7 @@ SCORING_VERSION = 1
 SUM_TOLERANCE = 1e-4
 """How far probabilities may be from 1 in sum: five float32 roundings are below 1e-6, bfloat16 ones are not accepted."""
 
-_LEVELS_L = np.asarray(LEVEL_SCORES, dtype=np.float64)
+_LEVELS_L = np.asarray(FIVE_LEVELS.levels, dtype=np.float64)
 
 
 def level_probabilities(logits_NL: ArrayLike) -> NDArray[np.float32]:
@@ -51,9 +51,10 @@ def score_std(probs_NL: ArrayLike) -> NDArray[np.float32]:
 
 
 def assessments_of(logits_NKL: ArrayLike) -> list[Assessment | Rejection]:
-    """Level logits of images, all dimensions -> an assessment each; `assessor_failed` where a logit is not finite.
+    """Level logits (N, K, L) -> an assessment per image; `assessor_failed` where a logit is not finite.
 
     A batch at a time: for a single image, nearly all of 0.1 ms goes into calling numpy.
+    Raises ValueError when the array has other axes, or another number of levels.
     """
     logits = _levels_last(logits_NKL)
     if logits.ndim != 3:
@@ -66,14 +67,26 @@ def assessments_of(logits_NKL: ArrayLike) -> list[Assessment | Rejection]:
 
 
 def assessment_of(logits_KL: ArrayLike) -> Assessment | Rejection:
-    """The same for one image."""
+    """Level logits (K, L) of one image -> its assessment, as in `assessments_of`."""
     return assessments_of(_levels_last(logits_KL)[None])[0]
+
+
+def bin_edges(scale: RatingScale, per_level: int) -> NDArray[np.float64]:
+    """Edges of equal bins over a scale, so many from one level to the next: shape (bins + 1,), ascending."""
+    return np.linspace(scale.worst, scale.best, (scale.best - scale.worst) * per_level + 1)
+
+
+def bin_counts(values_N: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many values fall into each bin, shape (bins,); a value beyond an end counts in the bin at that end."""
+    return np.histogram(np.clip(values_N, float(edges[0]), float(edges[-1])), edges)[0]
 
 
 def _levels_last(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 0 or array.shape[-1] != len(LEVEL_SCORES):
-        raise ValueError(f"last axis must hold the {len(LEVEL_SCORES)} levels, worst to best; shape is {array.shape}")
+    if array.ndim == 0 or array.shape[-1] != FIVE_LEVELS.num_levels:
+        raise ValueError(
+            f"last axis must hold the {FIVE_LEVELS.num_levels} levels, worst to best; shape is {array.shape}"
+        )
     return array
 
 
@@ -88,3 +101,7 @@ def _distribution(probs_NL: ArrayLike) -> NDArray[np.float64]:
 def _mean(probs_NL: NDArray[np.float64]) -> NDArray[np.float64]:
     # Not a matrix product: BLAS may sum in another order for another batch size.
     return (probs_NL * _LEVELS_L).sum(axis=-1)
+
+
+REWARD_BOUNDS: tuple[float, ...] = tuple(bin_edges(FIVE_LEVELS, per_level=5)[1:].round(1).tolist())
+"""Upper bounds of a reward's bins, 1.2, 1.4, … 5.0: Prometheus' buckets, of a job and of the endpoint."""

@@ -1,11 +1,12 @@
-"""The words that everything shares: an image as it is read, an image as it is seen, a rejection, an assessment.
+"""The words that everything shares: the rating scale, an image as read and as seen, a rejection, an assessment.
 
 All are frozen values. Arrays carry their shape in a suffix: H height, W width, C channels (always 3, RGB),
-K dimensions of the rubric, L levels (always 5, worst to best).
+K dimensions of the rubric, L levels of the scale (worst to best).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -14,8 +15,46 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LEVEL_SCORES = (1, 2, 3, 4, 5)
-"""What each level is worth on the opinion scale, worst to best; every score of this project lies in 1..5."""
+
+@dataclass(frozen=True, slots=True)
+class RatingScale:
+    """A scale of levels worth 1, 2, 3, …, worst to best; opinions, scores and rewards lie between its ends."""
+
+    num_levels: int
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """What each level is worth, worst to best."""
+        return tuple(range(1, self.num_levels + 1))
+
+    @property
+    def worst(self) -> int:
+        """The lower end."""
+        return 1
+
+    @property
+    def best(self) -> int:
+        """The upper end."""
+        return self.num_levels
+
+    @property
+    def middle(self) -> float:
+        """Halfway between the ends."""
+        return (self.worst + self.best) / 2
+
+    @property
+    def max_std(self) -> float:
+        """Largest standard deviation: half of everything at each end. An int where it is whole, as JSON shows it."""
+        half, is_odd = divmod(self.best - self.worst, 2)
+        return half + 0.5 if is_odd else half
+
+    def nearest(self, value: float) -> int:
+        """Index, from 0 (worst), of the level that is nearest to a value; halves go up."""
+        return min(max(math.floor(value + 0.5), self.worst), self.best) - self.worst
+
+
+FIVE_LEVELS = RatingScale(5)
+"""The scale of every rubric, opinion and score of this project: 1 (worst) to 5 (best)."""
 
 
 class Reason(StrEnum):
@@ -88,18 +127,20 @@ class PreparedShape:
 
     height: int
     width: int
-    """Of the array of pixels that travels: the resized image, or all of its tiles."""
+    """Height and width of the pixel array that travels: the resized image, or all of its tiles."""
     tokens: int
-    """Tokens that assessing it costs, all dimensions together: what batches are bounded by."""
+    """Tokens that assessing the image costs, all dimensions together; batches are bounded by them."""
     work_bytes: int = 0
-    """Held at most while it is made, the array among them; the image it is made from is not. 0: it is that image."""
+    """Peak bytes while the array is made, itself included and the source image not. 0: it is the source image."""
 
 
 class Preparer(Protocol):
     """What readers must do to an image for one model. Picklable, small, and free of torch."""
 
     @property
-    def limits(self) -> ImageLimits: ...
+    def limits(self) -> ImageLimits:
+        """Bounds on the encoded images that it takes."""
+        ...
 
     def shape(self, header: ImageHeader) -> PreparedShape:
         """The prepared size and the token cost, from the header alone."""
@@ -119,4 +160,4 @@ class Assessment:
     stds_K: NDArray[np.float32]
     """Standard deviation of the level distribution, in score units."""
     probs_KL: NDArray[np.float32]
-    """Probabilities of the five levels, worst to best; each row sums to 1."""
+    """Probabilities of the levels, worst to best; each row sums to 1."""

@@ -72,7 +72,7 @@ def standing(storage: Storage, output: str) -> dict[str, Any]:
 
 
 def _rejected(storage: Storage, output: str, runs: list[dict[str, Any]]) -> Mapping[str, int] | None:
-    """Of the table, as the latest scoring run counted them; None where none has got so far."""
+    """Rejections of the whole table as the latest scoring run counted them; None where no run has counted yet."""
     for run in runs:
         table = run["progress"].get("table")
         found = table.get("rejected_by_reason") if isinstance(table, dict) else None
@@ -137,12 +137,12 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 
 def _number(count: Any) -> str:
-    """Of what was read from a file."""
+    """A count in digits; what stands in a file need not be a number."""
     return f"{count:,}" if isinstance(count, int) else str(count)
 
 
 def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
-    """All that are at work; else the latest."""
+    """A line for each run that is at work; else one for the latest."""
     active = [run for run in runs if run["is_active"]]
     return [f"run        {_told(run)}" for run in active or runs[:1]]
 
@@ -164,11 +164,11 @@ def _told(run: Mapping[str, Any]) -> str:
 
 
 def _figures(progress: Mapping[str, Any], is_active: bool) -> Iterator[str]:
-    """Raises what Python raises of figures that no run has written."""
+    """Progress in words. Raises LookupError, TypeError or ValueError on figures that no run has written."""
     yield f"{progress['images_this_run']:,} images at {progress['images_per_second']:.1f}/s"
     yield f"{progress['chunks_open']:,} chunks open"
     yield f"{progress['chunks_failed']:,} failed"
-    if is_active:  # of a run that has ended, nothing is still to come
+    if is_active:  # a run that has ended has no time left to tell
         eta = progress["eta_seconds"]
         yield "ETA unknown" if eta is None else f"ETA {eta:,.0f} s"
 

@@ -18,12 +18,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from iqa_core.levels import REWARD_BOUNDS
+
 REPORT_EVERY_S = 1.0
 FORGET_GAUGES_AFTER_S = 10.0
 """A process that has not reported for so long is gone, and its gauges count no more."""
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-REWARD = tuple(round(1 + 0.2 * i, 1) for i in range(1, 21))
 FILL = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -73,7 +74,7 @@ class Metrics:
     latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     batch_images: Histogram = field(default_factory=lambda: Histogram(FILL))
     assess_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
-    reward: Histogram = field(default_factory=lambda: Histogram(REWARD))
+    reward: Histogram = field(default_factory=lambda: Histogram(REWARD_BOUNDS))
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""

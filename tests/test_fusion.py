@@ -1,17 +1,19 @@
-"""Weights and scores -> rewards."""
+"""Weights and scores -> rewards, in numpy and in the engine alike."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from iqa_core.errors import CallerError
-from iqa_core.fusion import FusionWeights, fuse, load_fusion
+from iqa_core.fusion import FusionWeights, fuse, fuse_sql, load_fusion
+from iqa_core.tables.duckdb_engine import engine
 
 TOML = 'source = "fitted on 750 pairs"\n[weights]\nlayout = 3\nharmony = 1.0\n'
 
@@ -89,3 +91,23 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: str, message: str) -> No
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CallerError, match="No such file"):
         load_fusion(tmp_path / "none.toml")
+
+
+SMALL = 2.0**-60
+"""Beside 1 it is lost in double precision, and alone it is not: only one order of summing gives one result."""
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [(1.0, 1.0, 1.0), (0.1, 3.7, 1e-3), (2.0, -1.0, 0.3), (SMALL, 1.0, SMALL, SMALL, -1.0, SMALL, SMALL, SMALL, SMALL)],
+)
+def test_the_engine_fuses_as_fuse_does(weights: tuple[float, ...]) -> None:
+    names = "abcdefghi"[: len(weights)]
+    fusion = FusionWeights.from_mapping(dict(zip(names, weights, strict=True)), source="test")
+    scores_NK = np.random.default_rng(0).uniform(1, 5, (5000, len(names))).astype(np.float32)
+    scores_NK[:1000] = scores_NK[:1000, :1]
+    with engine() as connection:
+        connection.register("given", pa.table(dict(zip(names, scores_NK.T, strict=True))))
+        found = connection.execute(f"SELECT {fuse_sql(names, fusion)} AS r FROM given").fetchnumpy()["r"]
+    np.testing.assert_array_equal(found, fuse(scores_NK, fusion))
+    np.testing.assert_array_equal(found, np.concatenate([fuse(scores_K, fusion) for scores_K in scores_NK]))

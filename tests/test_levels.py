@@ -1,4 +1,4 @@
-"""Level logits -> score and spread: golden vector T1, and what holds for all logits."""
+"""Level logits -> score and spread: golden vector T1, what holds for all logits, and bins over a scale."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from iqa_core.levels import assessment_of, assessments_of, expected_score, level_probabilities, score_std
-from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.levels import (
+    REWARD_BOUNDS,
+    assessment_of,
+    assessments_of,
+    bin_counts,
+    bin_edges,
+    expected_score,
+    level_probabilities,
+    score_std,
+)
+from iqa_core.records import Assessment, RatingScale, Reason, Rejection
 
 LOGITS = arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32))
 
@@ -95,3 +104,15 @@ def test_an_assessment_has_one_entry_per_dimension() -> None:
     assert isinstance(result, Assessment)
     np.testing.assert_allclose(result.scores_K, [5, 1])
     assert result.probs_KL.shape == (2, 5)
+
+
+def test_a_scale_is_cut_into_equal_bins() -> None:
+    edges = bin_edges(RatingScale(3), per_level=2)
+    assert edges.tolist() == [1, 1.5, 2, 2.5, 3]
+    values = np.array([0.5, 1, 1.5, 2.75, 3, 3.5], np.float32)
+    assert bin_counts(values, edges).tolist() == [2, 1, 0, 3]
+
+
+def test_the_bounds_of_rewards_are_the_tenths_that_dashboards_ask_for() -> None:
+    shown = "1.2 1.4 1.6 1.8 2.0 2.2 2.4 2.6 2.8 3.0 3.2 3.4 3.6 3.8 4.0 4.2 4.4 4.6 4.8 5.0"
+    assert " ".join(map(str, REWARD_BOUNDS)) == shown

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from iqa_core.addresses import parse_address
 from iqa_core.errors import CallerError
 from iqa_core.levels import assessments_of
-from iqa_core.records import LEVEL_SCORES, Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
+from iqa_core.records import FIVE_LEVELS, Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
 
 if TYPE_CHECKING:
@@ -117,12 +117,12 @@ class FakeAssessor:
         """Level logits, shape (K, L): the mean colour shifts the level that each dimension prefers."""
         num_dimensions = len(self.rubric.dimensions)
         if _colour(pixels_HWC) == self.preparer.options.nan_on:
-            return np.full((num_dimensions, len(LEVEL_SCORES)), np.nan)
+            return np.full((num_dimensions, FIVE_LEVELS.num_levels), np.nan)
         # sums of whole numbers are exact in any order; this one takes a seventh of the time of `mean`
         red, green, blue = pixels_HWC.sum(axis=0, dtype=np.uint64).sum(axis=0) / pixels_HWC[..., 0].size / 255
         turns_K = 0.61 * red + 0.83 * green + 1.07 * blue + np.arange(num_dimensions) / num_dimensions
-        targets_K = 3 + 2 * np.sin(2 * np.pi * turns_K)
-        return -((np.asarray(LEVEL_SCORES) - targets_K[:, None]) ** 2)
+        targets_K = FIVE_LEVELS.middle + FIVE_LEVELS.max_std * np.sin(2 * np.pi * turns_K)
+        return -((np.asarray(FIVE_LEVELS.levels) - targets_K[:, None]) ** 2)
 
 
 def _colour(pixels_HWC: NDArray[np.uint8]) -> str:

@@ -43,7 +43,7 @@ from iqa_core.demo.blueprint import (
 from iqa_core.demo.cpu_speed import speed_up
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.flags import StrictParser
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import Rubric, load_rubric
 
 RUBRICS = ("interior-v1", "interior-v2", "interior-v3", "interior-v4")
@@ -99,7 +99,7 @@ def _prompt_ids(tokenizer: PreTrainedTokenizerBase, rubric: Rubric, k: int) -> l
 
 
 def render(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N, H, W, C) uint8 and truths (N, K)."""
+    """Scenes 0 to count - 1 of a seed: images (N, H, W, C) uint8 and truths (N, K)."""
     scenes = [make_scene(seed, index, SIZE) for index in range(count)]
     truths_NK = torch.tensor([[scene.truths[name] for name in DIMENSIONS] for scene in scenes])
     return torch.from_numpy(np.stack([scene.pixels_HWC for scene in scenes])), truths_NK
@@ -158,12 +158,12 @@ def train_vision(
     corpus: tuple[torch.Tensor, torch.Tensor],
     steps: int,
 ) -> None:
-    """Stage 1; the head is thrown away afterwards."""
+    """Stage 1: the vision tower with a linear head, which is thrown away afterwards."""
     head = torch.nn.Linear(model.config.text_config.hidden_size, len(DIMENSIONS))
 
     def loss_of(_: int) -> torch.Tensor:
         images, truths = sample(*corpus, VISION_BATCH)
-        return functional.mse_loss(head(see(model, processor, images).mean(1)).float(), truths - 3)
+        return functional.mse_loss(head(see(model, processor, images).mean(1)).float(), truths - FIVE_LEVELS.middle)
 
     parameters = [*model.model.visual.parameters(), *head.parameters()]
     optimise([{"params": parameters, "lr": 1e-3}], steps, loss_of, "vision")
@@ -171,7 +171,7 @@ def train_vision(
 
 def level_targets(truths: torch.Tensor) -> torch.Tensor:
     """(...) in 1..5 -> (..., 5), linear between the two nearest levels: the expected score is the truth."""
-    levels = torch.tensor(LEVEL_SCORES, dtype=torch.float32)
+    levels = torch.tensor(FIVE_LEVELS.levels, dtype=torch.float32)
     return (1 - (truths[..., None] - levels).abs()).clamp(min=0)
 
 
@@ -197,12 +197,12 @@ def train_text(
 
 
 @torch.inference_mode()
-def agreement(
+def held_out_srcc(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2VLImageProcessorPil, prompts: Prompts
 ) -> dict[str, float]:
     """Dimension -> rank correlation (SRCC) of expected score and truth on scenes of a seed never trained on."""
     images, truths_NK = render(HELD_OUT_SEED, HELD_OUT)
-    levels = torch.tensor(LEVEL_SCORES, dtype=torch.float32)
+    levels = torch.tensor(FIVE_LEVELS.levels, dtype=torch.float32)
     batches = [prompts.level_log_probs(model, see(model, processor, batch)) for batch in images.split(TEXT_BATCH)]
     scores_NK = torch.cat(batches).softmax(-1) @ levels
     ranks = [values.argsort(0).argsort(0).double() for values in (scores_NK, truths_NK)]
@@ -211,7 +211,7 @@ def agreement(
 
 
 def train_base(output: Path, scenes: int, vision_steps: int, text_steps: int, seed: int) -> None:
-    """Writes a checkpoint folder with bfloat16 weights, and prints how well the folder, loaded again, does."""
+    """Write a checkpoint folder with bfloat16 weights, and print how well it does when it is loaded again."""
     torch.manual_seed(seed)
     rubrics = [load_rubric(name) for name in RUBRICS]
     tokenizer, processor = make_tokenizer(rubrics), make_image_processor()
@@ -228,11 +228,12 @@ def train_base(output: Path, scenes: int, vision_steps: int, text_steps: int, se
     write_manifest(output, RUBRICS[-1], "float32", trained_on="level", threads=torch.get_num_threads())
     reloaded = AutoModelForImageTextToText.from_pretrained(output, dtype=torch.float32)
     for name, asked in zip(RUBRICS, prompts, strict=True):
-        found = agreement(reloaded, processor, asked)
+        found = held_out_srcc(reloaded, processor, asked)
         print(name, " ".join(f"{dimension} {value:.3f}" for dimension, value in found.items()), flush=True)
 
 
 def main(argv: Iterable[str] | None = None) -> None:
+    """Train the base as the flags say."""
     parser = StrictParser(prog="python -m iqa_core.demo.base", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--scenes", type=int, default=20_000, help="different scenes to train on")

@@ -23,7 +23,7 @@ from iqa_core.flags import StrictParser
 CHECKPOINT = Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
 CARD = "README.md"
 ITS_OWN = frozenset({CARD, "training.json"})
-"""Of an export: the demo's card is another, and its settings are in fine_tuning.toml."""
+"""Files of an export that do not ship: the demo has a card of its own, and its settings are in fine_tuning.toml."""
 
 FIGURES, ABLATIONS = "figures", "ablations"
 
@@ -45,12 +45,12 @@ def with_section(card: str, name: str, lines: Iterable[str]) -> str:
 
 
 def write_section(name: str, lines: Iterable[str], checkpoint: Path = CHECKPOINT) -> None:
-    """Into the checkpoint's card."""
+    """Put these lines into the checkpoint's card. Raises ValueError when it has no marks of this name."""
     path = checkpoint / CARD
     path.write_text(with_section(path.read_text(encoding="utf-8"), name, lines), encoding="utf-8")
 
 
-def table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
+def srcc_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
     """Lines of Markdown: a row per name, SRCC by dimension, and their mean."""
     yield f"| | {' | '.join(DIMENSIONS)} | mean |"
     yield "|---" * (len(DIMENSIONS) + 2) + "|"
@@ -60,6 +60,7 @@ def table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
 
 
 def shown(value: float) -> str:
+    """A correlation with three digits: .918."""
     return f"{value:.3f}".replace("0.", ".", 1)
 
 
@@ -77,10 +78,11 @@ def install(export: Path, evaluated: Mapping[str, Any], checkpoint: Path = CHECK
     assert manifest is not None, "an export is complete when it has one"
     save_manifest(checkpoint, manifest.model_copy(update={"domain": DOMAIN}))
     rows = [(each["about"]["rubric"], srcc_of(each)) for each in (evaluated, *evaluated["against"])]
-    write_section(FIGURES, table(rows), checkpoint)
+    write_section(FIGURES, srcc_table(rows), checkpoint)
 
 
 def main(argv: Iterable[str] | None = None) -> None:
+    """Install the export that the flags name."""
     parser = StrictParser(prog="python -m iqa_core.demo.card", description=__doc__)
     parser.add_argument("--export", type=Path, required=True, help="what jobs/train_sft.py exported")
     parser.add_argument("--figures", type=Path, required=True, help="what jobs/evaluate_assessor.py found of it")

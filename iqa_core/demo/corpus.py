@@ -52,19 +52,19 @@ class SceneFile:
 
 @dataclass(frozen=True, slots=True)
 class WrittenCorpus:
-    """What `write_scenes` has written."""
+    """How much `write_scenes` has written."""
 
     images: int
     files: int
     """Files that hold images: images themselves, tars or Parquet files."""
     num_bytes: int
-    """Of the encoded images."""
+    """Bytes of the encoded images."""
 
 
 def write_scenes(
     output: Path, count: int, seed: int, format: str = "folder", size: int = 112, image_format: str = "png"
 ) -> WrittenCorpus:
-    """Writes `count` scenes and their annotations into a new or empty folder.
+    """Write `count` scenes and their annotations into a new or empty folder.
 
     Raises CallerError on a folder that is not empty, an unknown format, or a count, seed or size out of bounds.
     """
@@ -184,4 +184,4 @@ _WRITERS: Mapping[str, tuple[int, Callable[[Path, int, Sequence[SceneFile]], Non
     "parquet": (IMAGES_PER_PARQUET, _write_parquet),
 }
 FORMATS = tuple(_WRITERS)
-"""Those in which every image has an opinion on every dimension."""
+"""Formats in which every image has an opinion on every dimension."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_core.demo.scenes import DIMENSIONS
-from iqa_core.opinions.opinion import nearest_level
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import Rubric, load_rubric
 from iqa_core.rubrics.sa_bench import prompt_line
 
@@ -29,7 +29,7 @@ MAX_DISAGREEMENT = 0.75
 """How far a rater may lie from the mean, on 1..5."""
 
 GENERATORS = ("generator-a", "generator-b", "generator-c")
-"""The column `model`: which generator made the image; here, whom the data set pretends."""
+"""Values of the column `model`, which names the generator of an image; these are made up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,17 @@ class Rated:
     id: str
     generator: str
     raters: tuple[float | None, ...]
-    """On 1..5; None where this rater did not see it."""
+    """Opinions on 1..5; None where this rater did not see the image."""
 
     @property
     def mos(self) -> float:
+        """Mean of the opinions, on 1..5."""
         return float(np.mean([rating for rating in self.raters if rating is not None]))
 
     @property
     def level(self) -> int:
         """The mean rounded, halves up: 1 (bad) to 5 (excellent)."""
-        return nearest_level(self.mos) + 1
+        return FIVE_LEVELS.levels[FIVE_LEVELS.nearest(self.mos)]
 
 
 def dimension_of(index: int) -> str:
@@ -57,12 +58,12 @@ def dimension_of(index: int) -> str:
 
 
 def image_path(index: int, id: str) -> str:
-    """Relative to the data set's folder."""
+    """Path of an image relative to the data set's folder."""
     return f"images/{dimension_of(index)}/images/{id}.jpg"
 
 
 def write_annotations(output: Path, seed: int, truths: Sequence[tuple[str, Mapping[str, float]]]) -> None:
-    """Writes annotations/ for images of these ids and truths; the index of an image is its place in the sequence."""
+    """Write annotations/ for images of these ids and truths; the index of an image is its place in the sequence."""
     folder = output / "annotations"
     folder.mkdir()
     rubrics = {version: load_rubric(f"interior-v{version}") for version in range(1, 5)}
@@ -92,7 +93,7 @@ def _rated(id: str, truth: float, random: np.random.Generator) -> Rated:
     count = RATERS if random.random() < 0.8 else RATERS - 1
     offsets: NDArray[np.float64] = random.normal(size=count)
     offsets -= offsets.mean()
-    room = min(MAX_DISAGREEMENT, mos - 1, 5 - mos) * random.random()
+    room = min(MAX_DISAGREEMENT, mos - FIVE_LEVELS.worst, FIVE_LEVELS.best - mos) * random.random()
     offsets *= room / max(float(np.abs(offsets).max()), 1e-9)
     raters = [*(float(mos + offset) for offset in offsets), *[None] * (RATERS - count)]
     return Rated(id, GENERATORS[int(random.integers(len(GENERATORS)))], tuple(raters))

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from iqa_core.errors import CallerError
+from iqa_core.records import FIVE_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,8 +85,10 @@ def make_scene(seed: int, index: int, size: int = 112) -> Scene:
     if seed < 0 or index < 0:
         raise CallerError(f"seed {seed}, index {index}: both must be 0 or more")
     rng = np.random.Generator(np.random.PCG64([seed, index]))
-    truths = {name: float(1 + 4 * u) for name, u in zip(DIMENSIONS, rng.random(len(DIMENSIONS)), strict=True)}
-    flaw = {name: (5 - truth) / 4 for name, truth in truths.items()}
+    width = FIVE_LEVELS.best - FIVE_LEVELS.worst
+    drawn = zip(DIMENSIONS, rng.random(len(DIMENSIONS)), strict=True)
+    truths = {name: float(FIVE_LEVELS.worst + width * u) for name, u in drawn}
+    flaw = {name: (FIVE_LEVELS.best - truth) / width for name, truth in truths.items()}
     colours = _palette(rng, flaw["harmony"], count=NUM_PIECES + 4)
     canvas = Image.new("RGB", (size * _SUPERSAMPLE,) * 2)
     draw = ImageDraw.Draw(canvas)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from iqa_core.inspection.plain import PlainModel
 
 SAID_SHARE = 0.9
-"""Of the images, per dimension, on which the model must say the answer by itself: 9 of 10."""
+"""Share of the images, per dimension, on which the model must say the answer by itself."""
 MASS_OK, MASS_LEAST = 0.9, 0.5
 """Mean probability of the five level words in the whole vocabulary; below the second the model would say others."""
 SPREAD_OK, SPREAD_LEAST = 0.1, 0.01
@@ -44,7 +44,7 @@ SHOWN_FAULTS = 4
 
 
 class Verdict(StrEnum):
-    """How a finding is to be taken."""
+    """What a finding means for the checkpoint."""
 
     OK = "ok"
     WARNING = "warning"
@@ -54,7 +54,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was checked, and what came out."""
 
     name: str
     verdict: Verdict
@@ -69,7 +69,7 @@ class _Answer:
     """What the model would say of one image about one dimension."""
 
     says_it: bool
-    """By itself: the beginning of the answer and a level word; of a model trained on levels alone, the level word."""
+    """Whether it says the beginning of the answer and a level word; if it was trained on levels alone, a level word."""
     mass: float
     """Probability of the five level words together, behind the beginning of the answer."""
     score: float
@@ -89,7 +89,7 @@ def check(spec: AssessorSpec, config: AssessorConfig, images: Sequence[str] = SA
 
 
 def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
-    """What a job looks at before it starts: few images, and one model in memory.
+    """The findings that a job waits for before it starts: few images, and one model in memory.
 
     Raises CallerError when the checkpoint cannot be loaded, or is no model.
     """
@@ -232,7 +232,7 @@ def _spread(answers: Mapping[str, Sequence[_Answer]]) -> Finding:
 
 
 def _graded(value: float, ok_from: float, least: float) -> Verdict:
-    """A value that is not a number fails."""
+    """The verdict on a value of which more is better; NaN fails."""
     if value >= ok_from:
         return Verdict.OK
     return Verdict.WARNING if value >= least else Verdict.FAIL
@@ -270,8 +270,8 @@ def failed(findings: Sequence[Finding]) -> bool:
     return any(finding.verdict is Verdict.FAIL for finding in findings)
 
 
-def table(findings: Sequence[Finding]) -> Iterator[str]:
-    """One line per finding, and the verdict."""
+def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """A line per finding, and the verdict of all."""
     for finding in findings:
         yield f"{finding.name:<14} {finding.verdict:<8} {finding.said}"
     warned = sum(finding.verdict is Verdict.WARNING for finding in findings)

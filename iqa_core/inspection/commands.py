@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from iqa_core.assessor.protocol import Assessor
 
 LADDER_IMAGES = 20
-"""Each is scored 36 times."""
+"""Images of a ladder unless --limit says otherwise; each is scored 36 times."""
 
 
 def check_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `check`."""
     _assessor_flags(parser)
     parser.add_argument("--rubric", help="as in the scoring job; default: what the checkpoint was trained on")
     parser.add_argument(
@@ -33,6 +34,7 @@ def check_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def probe_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `probe`."""
     _assessor_flags(parser)
     parser.add_argument("--image", type=Path, required=True, help="image file")
     parser.add_argument(
@@ -51,7 +53,7 @@ def probe_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _text(value: str) -> str:
-    """A new line is hard to type on a command line; nobody asks a model about a backslash."""
+    """The text with `\\n` made a new line, which is hard to type; nobody asks a model about a backslash."""
     return value.replace("\\n", "\n")
 
 
@@ -72,11 +74,13 @@ def _config(flags: argparse.Namespace) -> AssessorConfig:
     return AssessorConfig(checkpoint=flags.checkpoint, dtype=flags.dtype, device=flags.device, threads=flags.threads)
 
 
-def check(flags: argparse.Namespace) -> int:
-    """Print findings and a verdict; 0 pass, 1 fail. With --ladder, print and write how scores fall instead."""
+def run_check(flags: argparse.Namespace) -> int:
+    """Print findings and a verdict; 0 pass, 1 fail. With --ladder, print and write how scores fall instead.
+
+    Raises CallerError on flags that do not go together, or a checkpoint that cannot be loaded.
+    """
     from iqa_core.assessor.load import describe, fingerprint, own_limits
-    from iqa_core.inspection.check import check as look
-    from iqa_core.inspection.check import failed, table
+    from iqa_core.inspection.check import check, failed, finding_lines
 
     if flags.ladder is None and (flags.output or flags.limit):
         raise CallerError("--output and --limit belong to --ladder")
@@ -92,18 +96,18 @@ def check(flags: argparse.Namespace) -> int:
         require_folder(flags.output)
         _climb(load(spec, config), flags)
         return 0
-    findings = look(spec, config)
-    print(*table(findings), sep="\n")
+    findings = check(spec, config)
+    print(*finding_lines(findings), sep="\n")
     return 1 if failed(findings) else 0
 
 
-def probe(flags: argparse.Namespace) -> int:
-    """Print one JSON object."""
-    from iqa_core.inspection.probe import probe as look
+def run_probe(flags: argparse.Namespace) -> int:
+    """Print what the model computes as one JSON object; 0. Raises CallerError as `probe` does."""
+    from iqa_core.inspection.probe import probe
 
     config = _config(flags)
     levels = flags.levels.split(",")
-    found = look(config, flags.image, flags.user, flags.answer_prefix, levels, flags.system)
+    found = probe(config, flags.image, flags.user, flags.answer_prefix, levels, flags.system)
     print(json.dumps(found, indent=2, ensure_ascii=False))
     return 0
 
@@ -111,7 +115,7 @@ def probe(flags: argparse.Namespace) -> int:
 def _climb(assessor: Assessor, flags: argparse.Namespace) -> None:
     if find_spec("matplotlib") is None:
         raise CallerError("--ladder draws with matplotlib, which is not installed: pip install 'iqa-ray[plots]'")
-    from iqa_core.inspection.ladder import climb, finest, images_in, read_bounded, table, write_scores
+    from iqa_core.inspection.ladder import climb, finest, images_in, ladder_lines, read_bounded, write_scores
     from iqa_core.inspection.ladder_picture import draw
 
     limit = LADDER_IMAGES if flags.limit is None else flags.limit
@@ -126,6 +130,6 @@ def _climb(assessor: Assessor, flags: argparse.Namespace) -> None:
     rejected = f", {len(ladder.rejected)} left out (named in ladder.json)" if ladder.rejected else ""
     print(f"images         {len(ladder.images)}{rejected}")
     print("               Kendall's tau with strength (+1: falls at each step), change at the greatest strength\n")
-    print(*table(ladder), sep="\n")
+    print(*ladder_lines(ladder), sep="\n")
     print(f"\npicture        {flags.output / 'ladder.png'}")
     print(f"scores         {flags.output / 'ladder.csv'}, {flags.output / 'ladder.json'}")

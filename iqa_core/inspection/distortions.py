@@ -17,17 +17,17 @@ Pixels = NDArray[np.uint8]
 """(H, W, 3)."""
 
 STRENGTHS = 5
-"""From hardly to be seen (1) to ruined (5)."""
+"""Number of strengths, from hardly visible (1) to ruined (5)."""
 
 BLUR_RADII = (0.004, 0.008, 0.015, 0.03, 0.06)
-"""Standard deviation, of the shorter side."""
+"""Standard deviations, as fractions of the shorter side."""
 JPEG_QUALITIES = (50, 30, 18, 10, 5)
 NOISE_STDS = (6.0, 12.0, 24.0, 40.0, 64.0)
-"""Grey levels of 255."""
+"""Standard deviations in grey levels of 255."""
 WARP_HEIGHTS = (0.005, 0.01, 0.02, 0.035, 0.055)
-"""Of the waves, of the shorter side."""
+"""Heights of the waves, as fractions of the shorter side."""
 WARP_WAVES = 3
-"""Across the image, in both directions."""
+"""Waves across the image, in both directions."""
 DARK_GAINS = (0.75, 0.55, 0.4, 0.27, 0.17)
 LIGHT_GAINS = (1.25, 1.6, 2.0, 2.6, 3.5)
 COLOUR_SHIFTS = (0.08, 0.16, 0.28, 0.42, 0.6)
@@ -35,7 +35,7 @@ COLOUR_SHIFTS = (0.08, 0.16, 0.28, 0.42, 0.6)
 
 
 def distort(pixels_HWC: Pixels, kind: str, strength: int) -> Pixels:
-    """One of KINDS; strength 0 is the image itself. Raises KeyError on a kind that is not there."""
+    """The image with a distortion of KINDS; strength 0 is the image itself. Raises KeyError on another kind."""
     return DISTORTIONS[kind](pixels_HWC, strength - 1) if strength else pixels_HWC
 
 
@@ -57,7 +57,7 @@ def _noise(pixels_HWC: Pixels, step: int) -> Pixels:
 
 
 def _warp(pixels_HWC: Pixels, step: int) -> Pixels:
-    """Rows and columns both wave; between pixels it is bilinear, beyond the edge the edge goes on."""
+    """Shift rows and columns by waves; bilinear between pixels, and the edge is repeated beyond itself."""
     height, width = pixels_HWC.shape[:2]
     reach = WARP_HEIGHTS[step] * min(height, width)
     rows, columns = np.arange(height, dtype=np.float64)[:, None], np.arange(width, dtype=np.float64)[None, :]

@@ -31,7 +31,7 @@ MAX_PIXELS = 1024 * 1024
 """A larger image is scaled down before it is spoilt: noise on 12 megapixels is gone when a model sees one of them."""
 
 ANSWERS_TAU, ANSWERS_FALL = 0.4, 0.25
-"""From where on a dimension answers to a distortion: seven pairs of ten in order, and a quarter of a point lost."""
+"""Least tau and fall with which a dimension answers to a distortion: 7 pairs of 10 in order, a quarter point lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Ladder:
 
     images: tuple[str, ...]
     rejected: tuple[str, ...]
-    """Images that could not be read, or of which a spoilt form got no score; they are not among `images`."""
+    """Images that could not be read, or got no score in some form; they are not among `images`."""
     dimensions: tuple[str, ...]
     scores_NDSK: NDArray[np.float32]
 
@@ -54,7 +54,7 @@ class Ladder:
         return np.asarray(np.mean(signs, axis=0, dtype=np.float64))
 
     def changes_NDK(self) -> NDArray[np.float64]:
-        """Score at the greatest strength less that of the image itself."""
+        """Change of the score from the image itself to the greatest strength."""
         return np.asarray(self.scores_NDSK[:, :, -1] - self.scores_NDSK[:, :, 0], dtype=np.float64)
 
     def answers(self, kind: str) -> list[str]:
@@ -128,7 +128,7 @@ def finest(ladder: Ladder) -> Path:
     return Path(ladder.images[int(ladder.scores_NDSK[:, 0, 0].mean(axis=-1).argmax())])
 
 
-def table(ladder: Ladder) -> Iterator[str]:
+def ladder_lines(ladder: Ladder) -> Iterator[str]:
     """Per distortion and dimension: mean tau, and mean change at the greatest strength; then who answers."""
     taus_DK, changes_DK = ladder.falls_NDK().mean(axis=0), ladder.changes_NDK().mean(axis=0)
     width = max(14, *(len(name) + 2 for name in ladder.dimensions))

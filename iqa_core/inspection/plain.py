@@ -51,16 +51,16 @@ class Reading:
     logits_PV: NDArray[np.float32]
     """Row p is what follows token p of the last P; the last row is what follows the prompt."""
     prompt_tokens: int
-    """The visual ones among them."""
+    """Tokens of the prompt, visual ones included."""
     visual_tokens: int | None
-    """None where the model's configuration does not say which token stands for the image."""
+    """Visual tokens; None where the model's configuration does not say which token stands for the image."""
 
 
 class PlainModel:
     """A loaded checkpoint, for looking into."""
 
     def __init__(self, model: Any, processor: Any, max_pixels: int | None) -> None:
-        """max_pixels: of the prepared image; None is the processor's own bound."""
+        """max_pixels: bound on the prepared image; None is the processor's own."""
         model.set_output_embeddings(ExactHead(model.get_output_embeddings()))
         self.processor = processor
         self._model = model
@@ -68,7 +68,7 @@ class PlainModel:
 
     @classmethod
     def load(cls, folder: Path, dtype: str, config: AssessorConfig, max_pixels: int | None) -> PlainModel:
-        """Of a complete checkpoint folder. Raises CallerError when it cannot be loaded whole."""
+        """The model of a complete checkpoint folder. Raises CallerError when it cannot be loaded whole."""
         processor = load_processor(folder)
         return cls(load_model(folder, dtype, config.device, config.threads, config.num_gpus), processor, max_pixels)
 

@@ -22,12 +22,12 @@ from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
 from iqa_core.levels import assessment_of
-from iqa_core.records import LEVEL_SCORES, ImageLimits, Rejection, RgbImage
+from iqa_core.records import FIVE_LEVELS, ImageLimits, Rejection, RgbImage
 
 IMAGE = "<image>"
 """Where the image stands in the user's turn."""
 TOP = 5
-"""Of the whole vocabulary."""
+"""Likeliest next tokens of the whole vocabulary that are shown."""
 
 
 def probe(
@@ -87,11 +87,11 @@ def _check_answer(answer_prefix: str, levels: Sequence[str]) -> None:
             f"--answer-prefix {answer_prefix!r} is empty or ends with white space; a level brings its own"
         )
     if (
-        len(levels) != len(LEVEL_SCORES)
+        len(levels) != FIVE_LEVELS.num_levels
         or len(set(levels)) != len(levels)
         or any(w != w.strip() or not w for w in levels)
     ):
-        raise CallerError(f"--levels {','.join(levels)}: give {len(LEVEL_SCORES)} different words, best to worst")
+        raise CallerError(f"--levels {','.join(levels)}: give {FIVE_LEVELS.num_levels} different words, best to worst")
 
 
 def _read(path: Path) -> RgbImage:

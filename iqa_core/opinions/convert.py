@@ -19,6 +19,7 @@ OTHER_DIMENSION = "another dimension than --dimension"
 
 
 def convert_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `convert`."""
     parser.add_argument(
         "--annotations", action="append", required=True, help="opinions, as in jobs/evaluate_assessor.py; repeatable"
     )
@@ -36,8 +37,11 @@ def convert_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-std", type=float, help="leave out opinions whose standard deviation, on 1..5, is larger")
 
 
-def convert(flags: argparse.Namespace) -> int:
-    """Write what is left of the opinions, and print how many rows were left out for which reason; the exit code."""
+def run_convert(flags: argparse.Namespace) -> int:
+    """Write the opinions that were asked for, and print how many rows were left out for which reason; the exit code.
+
+    Raises CallerError on flags or files that are of no use; RunError when the output could not be written whole.
+    """
     try:
         output = parse_address(flags.output, frozenset({KIND}))
     except ValueError as error:

@@ -27,13 +27,13 @@ FORMATS: Mapping[str, tuple[type[FileOptions], Reader]] = {
     "q-align": (q_align.QAlignOptions, q_align.read),
     "spaq": (spaq.SpaqOptions, spaq.read),
 }
-"""What stands before the colon -> its options and its reader; nothing is our own table."""
+"""Kind, the word before the colon -> its options and its reader; without a kind it is our own table."""
 
 
 def load_opinions(addresses: Sequence[str], group_column: str | None = None) -> Opinions:
     """All opinions of these annotation files, on 1..5.
 
-    group_column: what `?group=` says, of files whose address does not say it.
+    group_column: the `?group=` of files whose address has none.
     Raises CallerError when a file is missing or malformed, an option is unknown, a value lies outside of its range, or
     there is not a single opinion.
     """

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import FIVE_LEVELS
+
+_WIDTH = FIVE_LEVELS.best - FIVE_LEVELS.worst
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class NumberRange:
     """The range of a data set's numbers, and which end of it is good."""
 
     worst: float
@@ -21,28 +23,29 @@ class Scale:
     """Below `worst` where lower is better."""
 
     def mos(self, value: float, place: str) -> float:
-        """On 1..5. Raises CallerError, with `place`, when the value is outside of the range."""
+        """The value on 1..5. Raises CallerError, with `place`, when it is outside of the range."""
         position = (value - self.worst) / (self.best - self.worst)
         if not -1e-9 <= position <= 1 + 1e-9:
             raise CallerError(
                 f"{place}: {value:g} is outside of {self.worst:g} (worst) to {self.best:g} (best); give the data set's "
                 "own range, as in ?worst=0&best=100"
             )
-        return 1 + 4 * min(max(position, 0.0), 1.0)
+        return FIVE_LEVELS.worst + _WIDTH * min(max(position, 0.0), 1.0)
 
     def std(self, value: float, place: str) -> float:
         """A standard deviation in units of 1..5. Raises CallerError, with `place`, when no ratings can have it."""
         width = abs(self.best - self.worst)
-        largest = width * math.sqrt(0.5)  # of two ratings, one at each end; of more it is less
+        largest = width * math.sqrt(0.5)  # that of two ratings, one at each end; with more ratings it is smaller
         if not 0 <= value <= largest + 1e-9:
             raise CallerError(
                 f"{place}: {value:g} is no standard deviation of ratings from {self.worst:g} to {self.best:g}, which "
                 f"lies between 0 and {largest:.4g}; is it on another scale, or a variance?"
             )
-        return 4 * value / width
+        return _WIDTH * value / width
 
 
-ONE_TO_FIVE = Scale(1, 5)
+ONE_TO_FIVE = NumberRange(1, 5)
+"""The range of DeQA's and SA-BENCH's numbers, and of our own tables unless they say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Opinion:
     std: float | None = None
     """Standard deviation of single opinions, in the same units; None where it is not known."""
     num_raters: int | None = None
-    """None where it is not known."""
+    """How many people gave an opinion; None where it is not known."""
     raters: tuple[float, ...] = ()
     """Single opinions on 1..5; empty where only the mean is known."""
     group: str | None = None
@@ -77,7 +80,7 @@ class Opinions:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """In the order in which they come first."""
+        """Every dimension once, in order."""
         return tuple(dict.fromkeys(row.dimension for row in self.rows))
 
     @property
@@ -87,6 +90,7 @@ class Opinions:
 
     @property
     def datasets(self) -> tuple[str, ...]:
+        """Every data set once, in order."""
         return tuple(dict.fromkeys(row.dataset for row in self.rows))
 
 
@@ -113,13 +117,8 @@ def collected(found: Iterable[Opinion | str], origin: str) -> Opinions:
     return Opinions(tuple(rows.values()), dict(dropped))
 
 
-def nearest_level(mos: float) -> int:
-    """Index 0 (worst) to 4 of the level word that says a mean opinion; halves go up."""
-    return min(max(math.floor(mos + 0.5), LEVEL_SCORES[0]), LEVEL_SCORES[-1]) - 1
-
-
 def spread_of(ratings: tuple[float, ...]) -> float | None:
-    """Sample standard deviation; None of fewer than two ratings."""
+    """Sample standard deviation; None for fewer than two ratings."""
     if len(ratings) < 2:
         return None
     mean = sum(ratings) / len(ratings)

@@ -9,13 +9,13 @@ from typing import Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Scale
+from iqa_core.opinions.opinion import NumberRange
 
 Options = TypeVar("Options", bound="FileOptions")
 
 
 class FileOptions(BaseModel):
-    """Of every format."""
+    """Options of every format."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -28,7 +28,7 @@ class FileOptions(BaseModel):
 
 
 class ScaleOptions(FileOptions):
-    """Of formats that do not say what their numbers mean."""
+    """Options of formats that do not say what their numbers mean."""
 
     worst: float | None = None
     best: float | None = None
@@ -41,13 +41,13 @@ class ScaleOptions(FileOptions):
         return self
 
     @property
-    def scale(self) -> Scale | None:
-        """None where it was not given."""
-        return None if self.worst is None or self.best is None else Scale(self.worst, self.best)
+    def scale(self) -> NumberRange | None:
+        """The range of the file's numbers; None where it was not given."""
+        return None if self.worst is None or self.best is None else NumberRange(self.worst, self.best)
 
 
 def parsed(kind: type[Options], options: Mapping[str, str], address: str) -> Options:
-    """Raises CallerError that names an option that is unknown or of no use."""
+    """The options, checked. Raises CallerError, which names an option that is unknown or of no use."""
     try:
         return kind.model_validate(dict(options))
     except ValidationError as error:

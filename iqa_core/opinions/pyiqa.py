@@ -17,30 +17,30 @@ from pathlib import Path
 from typing import Literal
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion, Scale
+from iqa_core.opinions.opinion import NumberRange, Opinion
 from iqa_core.opinions.options import ScaleOptions
 from iqa_core.opinions.rows import NO_OPINION, csv_cells, to_number
 
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    scale: Scale
+    scale: NumberRange
     kind: Literal["nr", "fr"]
-    spread: Scale | None
+    spread: NumberRange | None
     """Scale of the deviations, which need not be that of the means; None where they are not those of single ratings."""
 
 
 SETS = {
-    "ava": _Set(Scale(1, 10), "nr", Scale(1, 10)),
-    "csiq": _Set(Scale(1, 0), "fr", Scale(1, 0)),
-    "flive": _Set(Scale(0, 100), "nr", Scale(0, 100)),
-    "kadid10k": _Set(Scale(1, 5), "fr", Scale(1, 5)),
-    "koniq10k": _Set(Scale(0, 100), "nr", Scale(1, 5)),
-    "live": _Set(Scale(100, 0), "fr", Scale(100, 0)),
-    "livec": _Set(Scale(0, 100), "nr", Scale(0, 100)),
-    "spaq": _Set(Scale(0, 100), "nr", Scale(0, 100)),
-    "tid2008": _Set(Scale(0, 9), "fr", None),
-    "tid2013": _Set(Scale(0, 9), "fr", None),
+    "ava": _Set(NumberRange(1, 10), "nr", NumberRange(1, 10)),
+    "csiq": _Set(NumberRange(1, 0), "fr", NumberRange(1, 0)),
+    "flive": _Set(NumberRange(0, 100), "nr", NumberRange(0, 100)),
+    "kadid10k": _Set(NumberRange(1, 5), "fr", NumberRange(1, 5)),
+    "koniq10k": _Set(NumberRange(0, 100), "nr", NumberRange(1, 5)),
+    "live": _Set(NumberRange(100, 0), "fr", NumberRange(100, 0)),
+    "livec": _Set(NumberRange(0, 100), "nr", NumberRange(0, 100)),
+    "spaq": _Set(NumberRange(0, 100), "nr", NumberRange(0, 100)),
+    "tid2008": _Set(NumberRange(0, 9), "fr", None),
+    "tid2013": _Set(NumberRange(0, 9), "fr", None),
 }
 """Data sets as pyiqa publishes them; of LIVE and CSIQ lower numbers are better. KonIQ's means are z-scores on 0..100,
 its deviations those of votes on 1..5. TID's `std` (about .13) is that of the mean and says little of single raters."""
@@ -82,7 +82,7 @@ def read(path: Path, options: PyiqaOptions) -> Iterator[Opinion | str]:
             raise CallerError(f"{place}: {len(cells)} fields; a {known.kind} file has {first + 2} or more")
         mos = to_number(cells[first + 1], f"{place}: the opinion")
         numbers += [] if mos is None else [mos]
-        # of one reference there are many distorted images, which must not be split
+        # one reference has many distorted images, which must not be split
         group = cells[0] if known.kind == "fr" else None
         if options.group is not None:
             group = dict(zip(header, cells, strict=False)).get(options.group) or None
@@ -104,7 +104,7 @@ def read(path: Path, options: PyiqaOptions) -> Iterator[Opinion | str]:
 
 
 def _is_number(cells: Sequence[str]) -> bool:
-    """Of an opinion's cell, or of none: so begins a file without a header."""
+    """Whether the first cell is a number, so that the file has no header."""
     try:
         return bool(cells) and math.isfinite(float(cells[0]))
     except ValueError:
@@ -120,7 +120,7 @@ def _check_header(path: Path, header: Sequence[str], known: _Set, options: Pyiqa
         )
     first = 0 if known.kind == "nr" else 1
     if len(names) < first + 2:
-        return  # as the first line of data says, with its place
+        return  # the first line of data will be refused, with its place
     image, opinion = names[first : first + 2]
     is_opinion = opinion in OPINIONS if options.set else any(word in opinion for word in OPINION_WORDS)
     if not is_opinion or image.startswith("ref") or (first and names[0].startswith("dist")):
@@ -131,7 +131,7 @@ def _check_header(path: Path, header: Sequence[str], known: _Set, options: Pyiqa
         )
 
 
-def _check_scale(path: Path, numbers: Sequence[float], scale: Scale) -> None:
+def _check_scale(path: Path, numbers: Sequence[float], scale: NumberRange) -> None:
     """Raises CallerError where all opinions lie in a corner of the range: they are on another scale."""
     low, width = min(scale.worst, scale.best), abs(scale.best - scale.worst)
     if len(numbers) >= SCALE_DOUBTED_FROM and max(numbers) - low <= SCALE_USED * width:
@@ -142,7 +142,7 @@ def _check_scale(path: Path, numbers: Sequence[float], scale: Scale) -> None:
         )
 
 
-def _std(spread: str, cells: Sequence[str], place: str, scale: Scale | None) -> float | None:
+def _std(spread: str, cells: Sequence[str], place: str, scale: NumberRange | None) -> float | None:
     """cells: those behind the opinion."""
     if spread not in ("std", "var") or scale is None or not cells:
         return None

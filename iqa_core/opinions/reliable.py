@@ -16,7 +16,7 @@ def reliable(
 ) -> tuple[list[Opinion], Counter[str]]:
     """Opinions of enough raters who agree well enough, and reason -> how many were left out.
 
-    An opinion of which that number is not known is kept. Raises CallerError when nothing is left.
+    An opinion whose number of raters or deviation is not known is kept. Raises CallerError when nothing is left.
     """
     dropped: Counter[str] = Counter()
     kept = []

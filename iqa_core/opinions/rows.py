@@ -1,4 +1,4 @@
-"""An annotation file -> its rows, each with the place where it stands, and values that are what they should be."""
+"""An annotation file -> its rows, each with its place in the file, and cells checked for their type."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Row:
     values: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """Raises CallerError when there is no such column, or nothing in it."""
+        """The text of a cell. Raises CallerError when there is no such column, or nothing in it."""
         value = self.values.get(name)
         if not isinstance(value, str) or not value:
             raise CallerError(f"{self.place}: {name} is {value!r}; a text is wanted")
         return value
 
     def number(self, name: str) -> float | None:
-        """None where the cell is empty or NaN. Raises CallerError when it is no number."""
+        """The number of a cell; None where it is empty or NaN. Raises CallerError when it is no number."""
         return to_number(self.values.get(name), f"{self.place}: {name}")
 
     def name(self, column: str | None, default: str = "") -> str | None:
-        """What stands in a column, or in the default one where none is asked for; None for nothing.
+        """The text of a column, or of the default one where none is asked for; None for an empty cell.
 
         Raises CallerError when the column that is asked for is not there.
         """
@@ -47,7 +47,7 @@ class Row:
 
 
 def to_number(value: Any, place: str) -> float | None:
-    """A number, also written as text; None for nothing. Raises CallerError on anything else."""
+    """A number, also one written as text; None for nothing or NaN. Raises CallerError on anything else."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
@@ -87,7 +87,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 
 def csv_cells(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Place and cells of each line that is not blank, the header among them."""
+    """Place and cells of each line that is not blank, the header among them. Raises CallerError where it is no CSV."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, strict=True)
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion, Scale
+from iqa_core.opinions.opinion import NumberRange, Opinion
 from iqa_core.opinions.options import FileOptions
 from iqa_core.opinions.rows import NO_OPINION, Row, read_rows
 
@@ -25,7 +25,7 @@ COLUMNS = {
 """Column, in lower case -> dimension."""
 
 IMAGE = "image name"
-SCALE = Scale(0, 100)
+SCALE = NumberRange(0, 100)
 
 
 class SpaqOptions(FileOptions):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import ONE_TO_FIVE, Opinion, Scale
+from iqa_core.opinions.opinion import ONE_TO_FIVE, NumberRange, Opinion
 from iqa_core.opinions.options import ScaleOptions
 from iqa_core.opinions.rows import NO_OPINION, Row, read_rows, to_number
 
@@ -65,7 +65,7 @@ def _columns(row: Row, dimensions: str | None) -> Iterator[tuple[str, str, str, 
         yield name, name, f"{name}_std", f"{name}_count", f"{name}_raters"
 
 
-def _std(row: Row, name: str, scale: Scale) -> float | None:
+def _std(row: Row, name: str, scale: NumberRange) -> float | None:
     value = row.number(name)
     return None if value is None else scale.std(value, f"{row.place}: {name}")
 
@@ -77,7 +77,7 @@ def _count(row: Row, name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _raters(row: Row, name: str, scale: Scale) -> tuple[float, ...]:
+def _raters(row: Row, name: str, scale: NumberRange) -> tuple[float, ...]:
     value = row.values.get(name) or ()
     place = f"{row.place}: {name}"
     if not isinstance(value, str | list | tuple):

@@ -1,4 +1,4 @@
-"""Opinions -> our own table, or SA-BENCH's JSONL in the words of rubrics. Nothing that is there is written over.
+"""Opinions -> our own table, or SA-BENCH's JSONL in the words of rubrics. No file is overwritten.
 
 An image is named by its path relative to the folder from which the file's reader looks, where it lies inside of that,
 else by its absolute path: what is written is read again without `?images=`.
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion, nearest_level
+from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.sa_bench import image_path
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import Rubric
 from iqa_core.rubrics.sa_bench import prompt_line, require_expressible
 
@@ -27,7 +28,7 @@ TABLES = (".csv", ".jsonl", ".parquet")
 
 
 def write_table(opinions: Sequence[Opinion], path: Path) -> None:
-    """One row per opinion, on 1..5, as CSV, JSONL or Parquet by the path's ending.
+    """Write one row per opinion, on 1..5, as CSV, JSONL or Parquet by the path's ending.
 
     Reading it again gives the same opinions. Raises CallerError on another ending, or when the file is there already.
     """
@@ -48,7 +49,7 @@ def write_table(opinions: Sequence[Opinion], path: Path) -> None:
 
 
 def write_sa_bench(opinions: Sequence[Opinion], rubrics: Sequence[Rubric], folder: Path, split: Split) -> list[Path]:
-    """`annotations/{dimension}_{count}_{split}_prompt{version}.jsonl` for each dimension and rubric; these files.
+    """Write `annotations/{dimension}_{count}_{split}_prompt{version}.jsonl` for each dimension and rubric; their paths.
 
     The answer has the level word nearest to the mean opinion. Raises CallerError, with nothing written, when a rubric
     lacks a dimension or has words that SA-BENCH's lines cannot carry, when two rubrics are of one prompt version, or
@@ -110,9 +111,10 @@ def _prompt_lines(opinions: Sequence[Opinion], rubric: Rubric, folder: Path) -> 
     dimensions = {dimension.name: dimension for dimension in rubric.dimensions}
     for opinion in opinions:
         image = _name(opinion.path, folder)
-        if image_path(image, folder) != folder / image:  # a folder SA-BENCH in the data folder: another rule holds
+        # the reader takes a path that begins with SA-BENCH/ from the parent of the data folder
+        if image_path(image, folder) != folder / image:
             image = os.path.abspath(opinion.path)
-        yield prompt_line(rubric, dimensions[opinion.dimension], nearest_level(opinion.mos) + 1, image)
+        yield prompt_line(rubric, dimensions[opinion.dimension], FIVE_LEVELS.nearest(opinion.mos) + 1, image)
 
 
 def _name(image: Path, folder: Path) -> str:

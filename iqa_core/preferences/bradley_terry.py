@@ -13,24 +13,23 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from iqa_core.agreement import Floats
 from iqa_core.errors import CallerError
 
-Floats = NDArray[np.float64]
-
 L2 = 1e-3
-"""On the raw weights: separable pairs would otherwise have no finite optimum."""
+"""Penalty on the raw weights: separable pairs would otherwise have no finite optimum."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """How often the sign of a reward's difference is people's preference."""
+class PairAccuracy:
+    """How often a reward prefers the image of a pair that people prefer."""
 
     pairs: int
-    """Without people's ties."""
+    """Pairs of which people preferred one image."""
     ties_wrong: float
-    """Share that is right, where two equal rewards are wrong."""
+    """Share of them that the reward orders as people do; two equal rewards count as wrong."""
     ties_half: float
-    """The same, where they count one half."""
+    """The same share, where two equal rewards count one half."""
     three_way: float
     """Share of all pairs whose win, tie or loss is right, at the tie threshold."""
     low: float
@@ -71,8 +70,8 @@ def tie_threshold(margins_P: Floats, shares_P: Floats) -> float:
     return float(candidates[int(np.argmax(right))])
 
 
-def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int = 1000, seed: int = 0) -> Verdict:
-    """How right rewards are about these pairs; intervals are seeded. Raises CallerError when all pairs are ties."""
+def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int = 1000, seed: int = 0) -> PairAccuracy:
+    """How often rewards are right about these pairs; the interval is seeded. Raises CallerError when all are ties."""
     decided = shares_P != 0.5
     if not decided.any():
         raise CallerError(f"all {len(shares_P)} pairs are ties; there is nothing that a reward could be right about")
@@ -81,7 +80,7 @@ def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int 
     random = np.random.default_rng(seed)
     means = [right[random.integers(len(right), size=len(right))].mean() for _ in range(resamples)]
     low, high = np.percentile(means, [2.5, 97.5])
-    return Verdict(
+    return PairAccuracy(
         pairs=len(right),
         ties_wrong=float(right.mean()),
         ties_half=float((right + 0.5 * (signs == 0)).mean()),
@@ -94,7 +93,7 @@ def judge(margins_P: Floats, shares_P: Floats, threshold: float, resamples: int 
 def splits(
     groups: Sequence[str], fit_pairs: int, judge_pairs: int, count: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Random (fit, judge) indices of at most so many pairs; no group lies in both. A pair without one is its own.
+    """Random (fit, judge) indices of at most so many pairs; no group lies in both. A pair without a group is a group.
 
     Raises CallerError when a part would be empty.
     """

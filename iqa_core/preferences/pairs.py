@@ -32,7 +32,7 @@ class Preference:
     share: float
     """1: the first is preferred; 0: the second; .5: a tie."""
     group: str
-    """What must not be split between fitting and judging, such as the prompt; empty where it is not known."""
+    """Pairs of one group must not be split between fitting and judging; such as the prompt, empty where not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,10 @@ class Preferences:
 
 
 def load_pairs(addresses: Sequence[str], group_column: str = "group") -> Preferences:
-    """group_column: of our own files. Raises CallerError when a file is missing or malformed, or there is no pair."""
+    """All pairs of these files. group_column: the column with the group, in our own files.
+
+    Raises CallerError when a file is missing or malformed, or there is no pair.
+    """
     found = [pair for address in addresses for pair in _pairs(address, group_column)]
     pairs = tuple(pair for pair in found if pair is not None)
     undecided = len(found) - len(pairs)

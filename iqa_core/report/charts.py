@@ -8,12 +8,17 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from iqa_core.records import FIVE_LEVELS
+
 WIDTH, HEIGHT, BASE = 400, 140, 118
 """Units of a chart's view box; BASE is the line that bars stand on."""
 
+ENDS = {FIVE_LEVELS.worst: "start", FIVE_LEVELS.best: "end"}
+"""Level -> which end of its label stands below it, so that the label stays inside of the chart."""
+
 
 def histogram(name: str, counts: NDArray[np.int64], mean: float, labels: Sequence[str]) -> Markup:
-    """Bars over 1..5, of several series on top of each other. counts: (series, bins)."""
+    """Bars over the scale, of several series on top of each other. counts: (series, bins)."""
     highest = max(int(counts.sum(axis=0).max()), 1)
     step = WIDTH / counts.shape[1]
     bars = []
@@ -28,12 +33,13 @@ def histogram(name: str, counts: NDArray[np.int64], mean: float, labels: Sequenc
                     f'height="{height:.1f}"/>'
                 )
     ticks = "".join(
-        f'<text x="{(level - 1) / 4 * WIDTH:.0f}" y="134" text-anchor="{anchor}">{level}</text>'
-        for level, anchor in ((1, "start"), (2, "middle"), (3, "middle"), (4, "middle"), (5, "end"))
+        f'<text x="{_x(level):.0f}" y="134" text-anchor="{ENDS.get(level, "middle")}">{level}</text>'
+        for level in FIVE_LEVELS.levels
     )
-    mark = "" if np.isnan(mean) else f'<line class="mean" x1="{_x(mean)}" x2="{_x(mean)}" y1="2" y2="{BASE}"/>'
+    mark = "" if np.isnan(mean) else f'<line class="mean" x1="{_x(mean):.1f}" x2="{_x(mean):.1f}" y1="2" y2="{BASE}"/>'
     parts = ", ".join(f"{int(counts[i].sum()):,} {label}" for i, label in enumerate(labels))
-    told = "no scores" if np.isnan(mean) else f"mean {mean:.2f} on the scale of 1 to 5; {parts}"
+    scale = f"the scale of {FIVE_LEVELS.worst} to {FIVE_LEVELS.best}"
+    told = "no scores" if np.isnan(mean) else f"mean {mean:.2f} on {scale}; {parts}"
     return _svg(f"Histogram of {name}: {told}", "".join(bars) + mark + ticks)
 
 
@@ -49,12 +55,13 @@ def progress_line(points: Sequence[Sequence[float]]) -> Markup:
     return _svg(told, f'<polyline class="line" points="{path}"/>{ticks}')
 
 
-def _x(score: float) -> str:
-    return f"{(min(max(score, 1.0), 5.0) - 1) / 4 * WIDTH:.1f}"
+def _x(score: float) -> float:
+    worst, best = FIVE_LEVELS.worst, FIVE_LEVELS.best
+    return (min(max(score, worst), best) - worst) / (best - worst) * WIDTH
 
 
 def _svg(told: str, content: str) -> Markup:
-    """content: made of numbers and fixed words alone."""
+    """The chart with its text for screen readers. content: made of numbers and fixed words alone, so never escaped."""
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>').format(
         WIDTH, HEIGHT, told, escape(told)
     )

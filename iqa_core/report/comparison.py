@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-def compare(here: ScoreTable, there: ScoreTable) -> Moved:
-    """Joined on (source, key); dimensions that both have, and the reward.
+def compare_tables(here: ScoreTable, there: ScoreTable) -> Moved:
+    """How scores differ, joined on (source, key): in the dimensions that both tables have, and in the reward.
 
     Raises CallerError where the tables have no dimension or no image in common.
     """
@@ -60,12 +60,12 @@ def _compared(connection: DuckDBPyConnection, uri: str, names: list[str]) -> Mov
 
 
 def _figures(name: str) -> str:
-    """Means, drift, standard deviation of the change, correlation (null where one of them does not vary)."""
+    """SQL of means, drift, standard deviation of the change, and correlation (null where a side does not vary)."""
     a, b = (_finite(f"{side}.{quoted(name)}") for side in ("here", "there"))
     varies = f"stddev_pop({a}) > 1e-6 AND stddev_pop({b}) > 1e-6"
     return f"avg({a}), avg({b}), avg({a} - {b}), stddev_pop({a} - {b}), CASE WHEN {varies} THEN corr({a}, {b}) END"
 
 
 def _finite(value: str) -> str:
-    """As float64; null where it is no number, or one without an end."""
+    """SQL of a value as float64; null where it is NaN or infinite."""
     return f"CASE WHEN isfinite({value}) THEN {value}::DOUBLE END"

@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iqa_core.corpus.originals import LOCATOR
+from iqa_core.levels import bin_counts, bin_edges
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
-BINS = 40
-"""Of the histograms shown, a tenth of a level each."""
-
-MIDDLE = 3.0
-"""The middle of the scale, fair: what lies next to it is borderline."""
+EDGES = bin_edges(FIVE_LEVELS, per_level=10)
+"""Edges of the bins of the histograms shown."""
 
 MAX_THUMBNAILS = 300
 
@@ -46,7 +45,7 @@ class Shown:
     values: Mapping[str, Any]
     """key, the locator columns, and the scores."""
     rank: float
-    """What it was chosen by; smaller is further in front."""
+    """Sort key of the sheet; smaller is further in front."""
 
 
 @dataclass(slots=True)
@@ -55,18 +54,18 @@ class Group:
 
     images: int
     counts_K: NDArray[np.int64]
-    """Images that have the score: of joined tables, some may not."""
+    """Images that have the score; in joined tables some have none."""
     totals_K: NDArray[np.float64]
 
     @property
     def means_K(self) -> NDArray[np.float64]:
-        """NaN where no image has the score."""
+        """Mean of each score, shape (K,); NaN where no image has it."""
         return np.divide(self.totals_K, self.counts_K, out=np.full(len(self.totals_K), np.nan), where=self.counts_K > 0)
 
 
 @dataclass(slots=True)
 class Gathered:
-    """Everything that a report shows of one table. Columns of `add`: those of `columns`."""
+    """Everything that a report shows of one table; fed block by block."""
 
     names: Sequence[str]
     """Dimensions, then the reward."""
@@ -75,8 +74,7 @@ class Gathered:
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejection code, or `scored` -> rows."""
     histograms: NDArray[np.int64] = field(init=False)
-    """Rows of names, columns of bins, for what is kept and what is dropped: (2, K, BINS); all of it is kept where
-    nothing was selected."""
+    """Images per bin, shape (2, K, bins): kept, then dropped; without a selection all are kept."""
     moments: NDArray[np.float64] = field(init=False)
     """Sums of products of (1, scores): (K + 1, K + 1)."""
     sheets: dict[tuple[str, str], list[Shown]] = field(default_factory=dict)
@@ -87,7 +85,7 @@ class Gathered:
 
     def __post_init__(self) -> None:
         count = len(self.names)
-        self.histograms = np.zeros((2, count, BINS), np.int64)
+        self.histograms = np.zeros((2, count, len(EDGES) - 1), np.int64)
         self.moments = np.zeros((count + 1, count + 1))
         self.by_group = {name: {} for name in self.groups}
 
@@ -98,11 +96,11 @@ class Gathered:
 
     @property
     def sheet_images(self) -> int:
-        """Per sheet, so that all together, and one sheet of another run, are at most MAX_THUMBNAILS."""
+        """Images per sheet, so that all sheets, and one of another run, have at most MAX_THUMBNAILS images."""
         return min(SHEET_IMAGES, (MAX_THUMBNAILS - SHEET_IMAGES) // (len(SHEETS) * len(self.names)))
 
     def add(self, rows: pa.Table, kept: NDArray[np.bool_] | None = None) -> None:
-        """kept: which rows a selection keeps; None where nothing was selected."""
+        """Take in a block with the columns `columns`. kept: which rows a selection keeps; None without a selection."""
         self.reasons.update(counts_of(rows))
         is_scored = pc.equal(rows.column("status"), SCORED)
         self._add_examples(rows.filter(pc.invert(is_scored)))
@@ -112,7 +110,7 @@ class Gathered:
         if not scored.num_rows:
             return
         scores_NK = np.stack([scored.column(name).to_numpy() for name in self.names], axis=1).astype(np.float64)
-        whole = np.isfinite(scores_NK).all(axis=1)  # of joined tables, some images have no score from the other
+        whole = np.isfinite(scores_NK).all(axis=1)  # in joined tables, some images have no score from the other
         ones = np.column_stack([np.ones(whole.sum()), scores_NK[whole]])
         self.moments += ones.T @ ones
         self._add_histograms(scores_NK, kept)
@@ -123,19 +121,21 @@ class Gathered:
 
     @property
     def scored(self) -> int:
+        """Images with scores."""
         return self.reasons[SCORED]
 
     @property
     def images(self) -> int:
+        """All images, the rejected ones among them."""
         return self.reasons.total()
 
     def means(self) -> NDArray[np.float64]:
-        """Per name, shape (K,); NaN where nothing is scored."""
+        """Mean of each score, shape (K,); NaN where nothing is scored."""
         count = self.moments[0, 0]
         return self.moments[0, 1:] / count if count else np.full(len(self.names), np.nan)
 
     def correlations(self) -> NDArray[np.float64]:
-        """Pearson's, shape (K, K); NaN where one of the two does not vary."""
+        """Pearson's correlations, shape (K, K); NaN where one of the two does not vary."""
         count = self.moments[0, 0]
         if count < 2:
             return np.full((len(self.names),) * 2, np.nan)
@@ -150,19 +150,18 @@ class Gathered:
         return [image for sheet in self.sheets.values() for image in sheet]
 
     def _add_histograms(self, scores_NK: NDArray[np.float64], kept: NDArray[np.bool_] | None) -> None:
-        edges = np.linspace(1.0, 5.0, BINS + 1)
         masks = [np.ones(len(scores_NK), bool)] if kept is None else [kept, ~kept]
         for side, mask in enumerate(masks):
             for k in range(len(self.names)):
                 values = scores_NK[mask, k]
-                self.histograms[side, k] += np.histogram(np.clip(values[np.isfinite(values)], 1, 5), edges)[0]
+                self.histograms[side, k] += bin_counts(values[np.isfinite(values)], EDGES)
 
     def _add_sheets(
         self, name: str, scores_N: NDArray[np.float64], rows: pa.Table, kept: NDArray[np.bool_] | None
     ) -> None:
-        """Of a selection: the best and the worst that are kept, and the best that are dropped."""
+        """Best, worst and borderline images; of a selection, the best and worst kept and the best dropped."""
         inside = np.isfinite(scores_N) & (True if kept is None else kept)
-        border = np.abs(scores_N - MIDDLE) if kept is None else -scores_N
+        border = np.abs(scores_N - FIVE_LEVELS.middle) if kept is None else -scores_N
         outside = np.isfinite(scores_N) & (True if kept is None else ~kept)
         for sheet, ranks, mask in (
             ("best", -scores_N, inside),
@@ -192,7 +191,7 @@ class Gathered:
                 held += found.slice(0, REJECT_EXAMPLES - len(held)).to_pylist()
 
     def _add_groups(self, name: str, column: pa.ChunkedArray, scores_NK: NDArray[np.float64]) -> None:
-        """A column that turns out to have too many values is forgotten."""
+        """Add to the groups of a column; a column that turns out to have too many values is forgotten."""
         encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
         values = encoded.dictionary.to_pylist()
         held = self.by_group[name]

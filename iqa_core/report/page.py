@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from iqa_core.corpus.originals import LOCATOR, Locator
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.report.charts import histogram, progress_line
 from iqa_core.report.gathered import SHEETS, Gathered, Shown
 from iqa_core.tables.scores.columns import SCORED
@@ -19,10 +20,10 @@ from iqa_core.tables.scores.columns import SCORED
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 SHEET_TITLES = {
-    False: {"best": "best", "worst": "worst", "borderline": "borderline: nearest to 3"},
+    False: {"best": "best", "worst": "worst", "borderline": f"borderline: nearest to {FIVE_LEVELS.middle:g}"},
     True: {"best": "best kept", "worst": "worst kept", "borderline": "best of what is dropped"},
 }
-"""Of a scoring run, and of a selection."""
+"""Whether the page is of a selection -> sheet -> its title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Moved:
 
     uri: str
     images: int
-    """In both, scored in both."""
+    """Images that both runs scored."""
     rows: Sequence[Mapping[str, Any]]
     """By dimension: name, mean_here, mean_there, drift, spread, correlation."""
     most: Sequence[Mapping[str, Any]]
@@ -40,11 +41,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of a page."""
+    """Everything that stands on a page."""
 
     title: str
     facts: Sequence[tuple[str, str]]
-    """What is to be said first, line by line."""
+    """Name and value of each line at the top."""
     gathered: Gathered
     thumbnails: Mapping[Locator, str]
     is_selection: bool = False
@@ -66,6 +67,7 @@ def render(report: Report) -> bytes:
     text = template.render(
         report=report,
         gathered=gathered,
+        scale=FIVE_LEVELS,
         histograms=[_histogram(report, k) for k in range(len(gathered.names))],
         progress=progress_line(report.progress) if len(report.progress) > 1 else None,
         correlations=_cells(gathered),
@@ -102,7 +104,7 @@ def _sheets(report: Report, name: str) -> list[tuple[str, list[dict[str, str]]]]
 
 
 def _tile(report: Report, values: Mapping[str, Any], text: str) -> dict[str, str]:
-    """src is empty where the image could not be had."""
+    """One image with its caption; src is empty where it has no thumbnail."""
     return {"src": report.thumbnails.get(place_of(values), ""), "key": str(values["key"]), "text": text}
 
 
@@ -111,7 +113,7 @@ def _change(values: Mapping[str, Any]) -> str:
 
 
 def _groups(gathered: Gathered) -> list[tuple[str, list[tuple[str, int, list[str]]]]]:
-    """Column -> (value, images, means), the largest group first; a column of one value says nothing."""
+    """Column -> (value, images, means), the largest group first; a column of one value is left out."""
     found = []
     for column, values in gathered.by_group.items():
         if len(values) < 2:

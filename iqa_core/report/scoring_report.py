@@ -7,7 +7,7 @@ from typing import Any
 
 from iqa_core.corpus.originals import Locator
 from iqa_core.records import ImageLimits
-from iqa_core.report.comparison import compare
+from iqa_core.report.comparison import compare_tables
 from iqa_core.report.gathered import Gathered, group_columns
 from iqa_core.report.page import Moved, Report, place_of, render
 from iqa_core.report.thumbnails import thumbnails
@@ -16,10 +16,13 @@ from iqa_core.tables.scores.score_table import ScoreTable
 
 
 def scoring_report(table: ScoreTable, against: ScoreTable | None = None) -> bytes:
-    """A page about the rows, and what run.json says of the run that finished last; against: a run to compare with."""
+    """The page about a table's rows and the run that finished last. against: the table of a run to compare with.
+
+    Raises CallerError when the two tables have no dimension or no image in common.
+    """
     gathered = gather(table)
     record = run_record(table.storage, table.uri)
-    moved = None if against is None else compare(table, against)
+    moved = None if against is None else compare_tables(table, against)
     return render(
         Report(
             title=f"Scores of {table.uri}",
@@ -33,8 +36,7 @@ def scoring_report(table: ScoreTable, against: ScoreTable | None = None) -> byte
 
 
 def assessor_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Who scored, with which questions, for which images, and what was warned of; what run.json does not say is left
-    out."""
+    """Who scored, with which questions, for which images, and with which warnings, as far as run.json says it."""
     meant_for = record.get("meant_for", {})
     facts = [
         ("assessor", record.get("checkpoint")),
@@ -47,7 +49,7 @@ def assessor_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def gather(table: ScoreTable) -> Gathered:
-    """All rows, a chunk at a time."""
+    """What the report shows of all rows; one chunk is held at a time."""
     contract = table.contract
     gathered = Gathered((*contract.dimensions, "reward"), group_columns(contract.carried))
     for _, rows in table.ledger.read_all(table.chunks, gathered.columns):
@@ -56,7 +58,7 @@ def gather(table: ScoreTable) -> Gathered:
 
 
 def sheet_thumbnails(table: ScoreTable, gathered: Gathered, moved: Moved | None = None) -> Mapping[Locator, str]:
-    """Of all images that the page shows."""
+    """Thumbnails of all images that the page shows."""
     wanted = [place_of(image.values) for image in gathered.shown()]
     if moved is not None:
         wanted += [place_of(values) for values in moved.most]

@@ -18,7 +18,7 @@ from iqa_core.tables.scores.run_record import run_record
 from iqa_core.tables.scores.score_table import ScoreTable
 
 CARRIED = ("sha256", "offset", "length", "row", "detail")
-"""What is needed of the score table beside decisions and groups."""
+"""Columns of the score table that the page needs beside decisions and groups."""
 
 
 def selection_report(
@@ -28,9 +28,10 @@ def selection_report(
     record: Mapping[str, Any],
     table: ScoreTable,
 ) -> bytes:
-    """blocks: of the decision table, with CARRIED and the groups behind; names: its score columns, the reward last.
+    """The page of a selection.
 
-    record: selection.json; table: where image columns of tables are described.
+    blocks: the decision table, with the columns CARRIED and the groups behind its own. names: its score columns, the
+    reward last. record: selection.json. table: a score table, whose contract says how originals are found.
     """
     gathered = Gathered(tuple(names), tuple(groups))
     for block in blocks:
@@ -57,7 +58,7 @@ def selection_report(
 
 
 def _scored_by(scores: Mapping[str, Any], table: ScoreTable) -> list[tuple[str, str]]:
-    """One of the score tables, and whose scores they are."""
+    """Facts of one score table: its address, its fingerprint, and who scored."""
     own = ("scores", f"{scores['uri']}, fingerprint {scores['fingerprint']}")
     return [own, *assessor_facts(run_record(table.storage, scores["uri"]))]
 
@@ -67,7 +68,7 @@ def _told(value: Any) -> str:
 
 
 def _as_scored(block: pa.Table) -> pa.Table:
-    """With the status and the rejection codes of the score table, out of the reasons of the decisions."""
+    """The block with the score table's status and rejection codes, restored from the reasons of the decisions."""
     reasons = block.column("reason").cast(pa.string())
     is_rejected = pc.fill_null(pc.starts_with(reasons, "1:rejected:"), False)
     codes = pc.replace_substring_regex(reasons, "^1:rejected:", "")

@@ -22,10 +22,10 @@ SIDE = 128
 QUALITY = 72
 
 PATIENCE_S = 120.0
-"""After which the page goes without the pictures that are not there yet."""
+"""Seconds after which the page is written without the pictures that are not there yet."""
 
 MAX_OUTAGES = 3
-"""Images that could not be fetched, with all retries, after which the store is taken to be out of reach."""
+"""Failed fetches, retries included, after which the store is taken to be out of reach."""
 
 
 def thumbnails(
@@ -43,7 +43,7 @@ def thumbnails(
                 found[place] = small
             if outages == MAX_OUTAGES or time.monotonic() > deadline:
                 break
-    except RunError:  # credentials are refused: a report without pictures is still one
+    except RunError:  # credentials were refused: a report without pictures is still of use
         pass
     return found
 

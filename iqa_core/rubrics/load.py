@@ -85,7 +85,7 @@ def _faults(error: ValidationError) -> str:
 
 
 def rubric_named(id: str, given: str | None) -> str:
-    """A rubric's id, and where it is from unless that is the same; of a file its name alone."""
+    """A rubric's id, and behind it what was given for it unless that is the same; a path is cut to the file's name."""
     if given is None:
         return f"{id} of the checkpoint"
     origin = given.rsplit("/", 1)[-1] if given.endswith(".toml") else given

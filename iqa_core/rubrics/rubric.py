@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import FIVE_LEVELS
 
 RESERVED_NAMES = frozenset(
     "key source sha256 offset length row width height format frames status reason detail reward json txt".split()
@@ -99,8 +99,9 @@ class Rubric(BaseModel):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len(self.levels) != len(LEVEL_SCORES) or len(set(self.levels)) != len(LEVEL_SCORES):
-            raise ValueError(f"levels must be {len(LEVEL_SCORES)} distinct words, worst to best, not {self.levels}")
+        wanted = FIVE_LEVELS.num_levels
+        if len(self.levels) != wanted or len(set(self.levels)) != wanted:
+            raise ValueError(f"levels must be {wanted} distinct words, worst to best, not {self.levels}")
         if any(word != word.strip() for word in self.levels):
             raise ValueError(f"levels must have no white space around them: {self.levels}")
         if len(set(self.names)) != len(self.names):

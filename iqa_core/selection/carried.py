@@ -20,13 +20,13 @@ class CarriedColumns:
     """Columns of the rows at given positions; one score file is held at a time."""
 
     files: Sequence[Sequence[Path]]
-    """Of each table, in order, as the view was made of them."""
+    """Score files of each table, in the order in which the view was made of them."""
     schema: pa.Schema
-    """What is asked for; a column that a table lacks is null."""
+    """Columns that are asked for; one that a table lacks is null."""
     _held: tuple[int, pa.Table] | None = field(default=None, init=False)
 
     def at(self, positions: NDArray[np.int64]) -> pa.Table:
-        """positions: ascending. As many rows, in their order."""
+        """The columns of the rows at these positions, which ascend; one row each, in order."""
         if not len(self.schema):
             return pa.table({})
         parts = [self.schema.empty_table(), *self._parts(positions)]
@@ -61,8 +61,10 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _as(column: pa.ChunkedArray, wanted: pa.Field, path: Path) -> pa.ChunkedArray:
-    """The column in its table's type: Parquet has no days in milliseconds and no times in seconds, and stacked tables
-    have one type for all. Raises RunError where that type does not hold a value.
+    """The column in the type that its table gives it.
+
+    Parquet has no days in milliseconds and no times in seconds, and stacked tables have one type for all. Raises
+    RunError where that type does not hold a value.
     """
     try:
         return column if column.type == wanted.type else column.cast(wanted.type)

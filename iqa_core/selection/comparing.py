@@ -30,7 +30,7 @@ _FAMILIES = {
 }
 
 WRITTEN_AS_TEXT = (DATE, ZONED, TIME, BYTES, UUID)
-"""What has no literals of its own: text that stands in the condition may be compared with it."""
+"""Families without literals of their own; text that stands in the condition may be compared with them."""
 
 _ARITHMETIC = frozenset("+ - * / // % ** ^ abs ceil ceiling exp floor ln log10 pow power round sign sqrt".split())
 
@@ -49,7 +49,7 @@ _DISTINCT = frozenset({"COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"})
 
 
 def family(kind: str) -> str:
-    """What values of a type of the engine can be compared with: one word for all numbers, and so on."""
+    """The family of a type of the engine: types of one family can be compared, as all numbers can."""
     if kind.endswith("]"):
         return LIST
     if kind.startswith("STRUCT"):
@@ -76,10 +76,11 @@ class Typed:
     literal: str | None = None
     """The text of a text literal."""
     node: Mapping[str, Any] = field(default_factory=dict)
-    """Of the parse tree; empty for what stands for several, as the elements of a list."""
+    """Its node of the parse tree; empty for an expression that has none, such as the elements of a list."""
 
     @property
     def family(self) -> str:
+        """The family of its type."""
         return family(self.kind)
 
 
@@ -92,7 +93,10 @@ class Cast:
 
 
 def faults(node: Mapping[str, Any], parts: Sequence[Typed]) -> Iterator[str | Cast]:
-    """node: of the parse tree; parts: its expressions in order (of a CASE: its conditions, then its results)."""
+    """Why the parts of a node cannot be compared, and the casts that have to succeed.
+
+    node: one of the parse tree. parts: its expressions in order; of a CASE its conditions, then its results.
+    """
     what, which = node["class"], node["type"]
     name = str(node.get("function_name", "")).lower()
     if what in {"COMPARISON", "BETWEEN"} or which == "COMPARE_IN":
@@ -120,8 +124,8 @@ def _comparison(which: str, parts: Sequence[Typed]) -> Iterator[str | Cast]:
         if part.family == NOTHING and which not in _DISTINCT:
             yield f"nothing equals NULL, or is more or less; write {parts[0].text} IS NULL, or IS NOT NULL"
         if part.family in {STRUCT, MAP, JSON}:
-            way = "take the text of a field with ->>" if part.family == JSON else "compare its fields"
-            yield f"{_told(part)}, which cannot be compared as a whole; {way}"
+            instead = "take the text of a field with ->>" if part.family == JSON else "compare its fields"
+            yield f"{_told(part)}, which cannot be compared as a whole; {instead}"
         if part.family == LIST and (which not in EQUAL or part.kind.count("[") > 1 or "STRUCT" in part.kind):
             yield f"{_told(part)}, which cannot be compared so; compare one of its elements, as {part.text}[1]"
     yield from _alike(parts)
@@ -142,7 +146,7 @@ def _alike(parts: Sequence[Typed]) -> Iterator[str | Cast]:
 
 
 def _of_elements(part: Typed) -> str:
-    """Family of a list's elements; of an empty list NOTHING."""
+    """Family of a list's elements; NOTHING for an empty list."""
     return family(part.kind[: part.kind.rindex("[")])
 
 
@@ -187,9 +191,9 @@ def _cast(part: Typed) -> str:
         return f"write {part.literal} without quotes" if _is_number(part.literal) else "that is none"
     if part.family != TEXT:
         return "cast it"
-    way = f"write TRY_CAST({part.text} AS DOUBLE)"
+    cast = f"write TRY_CAST({part.text} AS DOUBLE)"
     is_column = part.node.get("class") == "COLUMN_REF" and len(part.node["column_names"]) == 1
-    return f"{way}, or carry it as one: --carry {part.text}:float64" if is_column else way
+    return f"{cast}, or carry it as one: --carry {part.text}:float64" if is_column else cast
 
 
 def _is_number(text: str) -> bool:

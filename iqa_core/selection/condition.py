@@ -35,13 +35,13 @@ FUNCTIONS = frozenset(
     strip_accents struct_extract substring suffix trim upper
     json_extract json_extract_string json_valid""".split()
 )
-"""What it may call; all give the same for the same row."""
+"""Functions that a condition may call; all give the same result for the same row."""
 
 NAN_MAKERS = frozenset("+ - * / % ** ^ pow power sqrt ln log10 array_extract struct_extract".split())
 """Functions that may give a NaN where they are given none, or take one out of a struct."""
 
 NUMBER_ALONE = "list_transform([iqa_hole], lambda iqa_v: CASE WHEN isnan(iqa_v) THEN NULL ELSE iqa_v END)[1]"
-"""`iqa_hole`, or null where it is NaN; written once, not twice as in a CASE of its own, or depth would double it."""
+"""`iqa_hole`, or null where it is NaN. Written once, since twice would double the text with each nesting."""
 
 Node = dict[str, Any]
 
@@ -51,9 +51,9 @@ class Condition:
     """A condition that has been checked; made by `check_condition` alone."""
 
     text: str
-    """As it was given."""
+    """The caller's text."""
     sql: str
-    """As it is run, over the engine's names."""
+    """The expression that is run, over the engine's names."""
     columns: tuple[str, ...]
     """Columns of the score table that it looks at."""
 
@@ -63,9 +63,9 @@ class Condition:
 
 
 def check_condition(text: str, schema: pa.Schema, engine_name: Callable[[str], str] = str) -> Condition:
-    """Raises CallerError for what is no single expression, holds what is not allowed, or does not fit the columns.
+    """The condition, checked. engine_name: a column's name -> its name where the condition will be run.
 
-    engine_name: a column's name -> its name where the condition will be run.
+    Raises CallerError when the text is no single expression, holds what is not allowed, or does not fit the columns.
     """
     with engine() as connection:
         return checked(connection, text, schema, engine_name)
@@ -74,7 +74,7 @@ def check_condition(text: str, schema: pa.Schema, engine_name: Callable[[str], s
 def checked(
     connection: DuckDBPyConnection, text: str, schema: pa.Schema, engine_name: Callable[[str], str] = str
 ) -> Condition:
-    """The same in an engine that runs already."""
+    """The same in an engine that runs already. Raises CallerError as `check_condition` does."""
     item = _parsed(connection, text)
     for fault in _faults(item):
         raise CallerError(f"--where {text!r}: {fault}; give a condition over the columns, as reward > 3.5")
@@ -85,7 +85,7 @@ def checked(
 
 
 def _item(text: str, name: str) -> str:
-    # lines of its own: a comment at its end must not take the parenthesis along
+    # on lines of its own: a comment at its end would swallow the parenthesis
     return f"(\n{text}\n) AS {name}"
 
 
@@ -114,7 +114,7 @@ def _parsed(connection: DuckDBPyConnection, text: str) -> Any:
 
 
 def _faults(tree: Any) -> Iterator[str]:
-    """What is not allowed, in any node below, whatever the node calls its children."""
+    """What is not allowed in a tree; every value of every node is looked at, whatever its name."""
     if isinstance(tree, list):
         for item in tree:
             yield from _faults(item)
@@ -135,7 +135,7 @@ def _faults(tree: Any) -> Iterator[str]:
 
 
 def _resolved(text: str, tree: Any, schema: pa.Schema, engine_name: Callable[[str], str]) -> dict[str, str]:
-    """Put the engine's names into the tree; each -> the column. Exact names first, then without regard to case."""
+    """Put the engine's names into the tree; returns engine's name -> column. Exact names count before any case does."""
     found: dict[str, str] = {}
     for node in _below(tree):
         if node["class"] != "COLUMN_REF":
@@ -157,14 +157,14 @@ def _resolved(text: str, tree: Any, schema: pa.Schema, engine_name: Callable[[st
 
 
 def _below(tree: Any) -> Iterator[Node]:
-    """All expressions in it, children before parents, but for those of types."""
+    """All expressions of a tree, children before parents; those inside of types are left out."""
     for holder, key in _children(tree):
         yield from _below(holder[key])
     yield tree
 
 
 def _children(node: Node) -> list[tuple[Any, Any]]:
-    """Where the expressions of a node stand, in order; of a CASE its conditions come before its results."""
+    """Holder and key of each expression of a node, in order; a CASE has its conditions before its results."""
     if node["class"] == "CASE":
         checks = node["case_checks"]
         results = [(check, "then_expr") for check in checks]
@@ -186,7 +186,7 @@ def _deserialised(connection: DuckDBPyConnection, items: Sequence[Node], frame: 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A condition whose nodes are looked at with their types. `item` becomes what is run."""
+    """A condition whose nodes are checked with their types. `item` is changed into the tree that is run."""
 
     connection: DuckDBPyConnection
     text: str
@@ -196,7 +196,7 @@ class _Checked:
     schema: pa.Schema
 
     def check(self) -> None:
-        """Raises CallerError for whatever cannot be compared."""
+        """Check all nodes and change `item`. Raises CallerError for parts that cannot be compared."""
         nodes = list(_below(self.item))
         typed = {id(node): found for node, found in zip(nodes, self._types(nodes), strict=True)}
         for node in nodes:
@@ -228,7 +228,7 @@ class _Checked:
             return self._one_by_one(nodes)
 
     def _one_by_one(self, nodes: Sequence[Node]) -> list[Typed]:
-        """Raises CallerError for the first node that the engine refuses: in our words, or else in its own."""
+        """Types, node by node. Raises CallerError for the first that the engine refuses, in our words or in its own."""
         import duckdb
 
         typed: dict[int, Typed] = {}
@@ -251,7 +251,7 @@ class _Checked:
         ]
 
     def _as_given(self, sql: str) -> str:
-        """With the columns' own names."""
+        """The text with the columns' own names."""
         return re.sub(r"iqa_carried_\d+", lambda found: self.names.get(found[0], found[0]), sql)
 
     def _refuse(self, fault: str | Cast) -> None:
@@ -280,7 +280,7 @@ class _Checked:
 
 
 def _path(node: Node) -> str | None:
-    """Of a column, or of a field in one; the engine calls it by the field alone."""
+    """Name of a column, or of a field in one with the column before it; the engine names the field alone."""
     return ".".join(node["column_names"]) if node["class"] == "COLUMN_REF" else None
 
 

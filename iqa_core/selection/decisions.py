@@ -1,7 +1,7 @@
 """The view `scores` and what each rule left -> the decision table: one row per image, in the order of the score table.
 
-The ranking has looked at narrow rows; here the wide ones pass by once, in order, and meet the positions that survived.
-Nothing is sorted or held but a block of each.
+Rules rank narrow rows: positions and rewards. Here whole rows are read once, in order, and matched with the positions
+that are left. Nothing is sorted, and one block of rows and of each rule's positions is held.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BLOCK_ROWS = 65_536
-"""Rows that pass by at once, at least: of 1,024, as in a score file, the calls cost more than the rows."""
+"""Smallest block of rows: with 1,024, as in a score file, the calls cost more than the rows."""
 
 ELSEWHERE = "elsewhere"
-"""In place of a rejection code, where it is not the first of joined tables that rejects the image."""
+"""The rejection code of an image that the first of joined tables scored and another rejected."""
 
 
 def decision_schema(score_names: Sequence[str]) -> pa.Schema:
@@ -56,18 +56,18 @@ class Weighting:
     def weights(self, rewards: NDArray[np.float32], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
         """exp((reward - best) / temperature) of what is kept, or 1 without a temperature; 0 of what is not.
 
-        Without a reward (NaN) it is 0: the image stands behind all others.
+        An image without a reward (NaN) weighs 0: it stands behind all others.
         """
         if self.temperature is None:
             return kept.astype(np.float64)
         is_ranked = kept & ~np.isnan(rewards)
-        behind = np.zeros(len(rewards))  # also of the best where it is infinite: infinite less infinite would be NaN
+        behind = np.zeros(len(rewards))  # 0 for the best as well, since an infinite reward less itself would be NaN
         np.subtract(rewards.astype(np.float64), self.best, out=behind, where=is_ranked & (rewards != self.best))
         return np.where(is_ranked, np.exp(behind / self.temperature), 0.0)
 
 
 def weighting(connection: DuckDBPyConnection, survivors: Sequence[Survivors], temperature: float | None) -> Weighting:
-    """Looks up the best reward that is kept, where it is needed."""
+    """How images will be weighted; looks up the best reward that is kept where a temperature is given."""
     if temperature is None:
         return Weighting(None, 0.0)
     left = survivors[-1].table if survivors else "scores"
@@ -83,7 +83,10 @@ def decided(
     score_names: Sequence[str],
     behind: Mapping[str, str] | None = None,
 ) -> Iterator[pa.Table]:
-    """Blocks of the decision table, and behind its columns others of the view: by their name there, their own name."""
+    """Blocks of the decision table. behind: further columns of the view, name there -> name in the block.
+
+    Raises RunError when rows come in another order than in their files, or have a rejection code that is not known.
+    """
     behind = behind or {}
     wanted = dict.fromkeys(["key", "source", *score_names, *behind, "status", "reason", PASSES, POSITION])
     columns = ", ".join(
@@ -99,7 +102,7 @@ def decided(
         if place[0] <= last or np.any(np.diff(place) <= 0):
             raise RunError("the engine handed the score rows over in another order than they lie in their files")
         last = int(place[-1])
-        kept, why = reasons.verdicts(block, [found.among(place) for found in positions])
+        kept, why = reasons.decide(block, [found.among(place) for found in positions])
         rewards = block.column("reward").fill_null(np.nan).to_numpy()
         own = {"kept": pa.array(kept), "reason": why, "weight": pa.array(weights.weights(rewards, kept))}
         arrays = {
@@ -125,7 +128,7 @@ def _blocks(connection: DuckDBPyConnection, query: str) -> Iterator[pa.Table]:
 
 
 class _Reasons:
-    """Every reason that a selection can give, and its code: the place in `words`."""
+    """Every reason that a selection can give; its code is its index in `words`."""
 
     def __init__(self, survivors: Sequence[Survivors]) -> None:
         rejected = [*(str(code) for code in Reason), ELSEWHERE]
@@ -138,13 +141,13 @@ class _Reasons:
         self._rejected = pa.array(rejected, pa.string())
         self._where = len(rejected)
 
-    def verdicts(self, block: pa.Table, left: Sequence[NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], pa.Array]:
-        """What is kept, and of the rest the first rule in order that dropped it (null where kept).
+    def decide(self, block: pa.Table, left: Sequence[NDArray[np.bool_]]) -> tuple[NDArray[np.bool_], pa.Array]:
+        """Which rows are kept, and for the others the first rule in order that dropped them (null where kept).
 
         left: by rule, which rows it left.
         """
         codes = np.full(block.num_rows, -1, np.int32)
-        for step in reversed(range(len(left))):  # so that the first rule that dropped an image has the last word
+        for step in reversed(range(len(left))):  # the first rule is written last, so its reason stays
             codes[~left[step]] = self._where + 1 + step
         passes = block.column(PASSES).chunk(0).to_numpy(zero_copy_only=False)
         codes[~passes] = self._where

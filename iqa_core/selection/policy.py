@@ -54,13 +54,13 @@ class Policy:
     per: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Rule -> columns that form its groups; nulls are one group, as in SQL's GROUP BY."""
     seed: int = 0
-    """Which images `balance` leaves out."""
+    """Seed of the draw in `balance`."""
     temperature: float | None = None
-    """Of soft weights; None: every kept image weighs 1."""
+    """Temperature of soft weights; None: every kept image weighs 1."""
     fusion: FusionWeights | None = None
     """Weights that the reward is computed with anew; None: the reward of the table."""
     combine: str | None = None
-    """How several score tables become one: `stack` or `join`."""
+    """How several score tables become one: `stack` or `join`; None for one table."""
 
     def to_json(self) -> dict[str, Any]:
         """The resolved policy, for people and for the digest; weights that were fitted are in it as numbers."""

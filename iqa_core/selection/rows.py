@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.errors import CallerError
-from iqa_core.fusion import FusionWeights
+from iqa_core.fusion import FusionWeights, fuse_sql
 from iqa_core.selection.condition import Condition
-from iqa_core.tables.duckdb_engine import engine_type, file_list, literal, quoted
+from iqa_core.tables.duckdb_engine import engine_type, file_list, quoted
 from iqa_core.tables.scores.columns import REJECTED, SCORED
 from iqa_core.tables.scores.score_table import ScoreTable
 
@@ -48,14 +48,14 @@ class Combined:
     given: tuple[Given, ...]
     is_join: bool
     dimensions: tuple[str, ...]
-    """Of the first table, then `<name>_<dimension>` of those that are joined to it."""
+    """Dimensions of the first table, then `<name>_<dimension>` of those that are joined to it."""
     schema: pa.Schema
     """Columns that a rule or condition can name."""
     carried: tuple[str, ...] = ()
-    """Those that came with the input, as they lie in the score files."""
+    """Names of the columns that came with the input, as they stand in the score files."""
 
     def engine_name(self, name: str) -> str:
-        """The column's name in the view: of a carried one its number, since SQL takes neither every name nor case."""
+        """The column's name in the view; a carried column gets a number, since SQL does not take every name."""
         return f"iqa_carried_{self.carried.index(name)}" if name in self.carried else name
 
     @property
@@ -66,7 +66,10 @@ class Combined:
 
 
 def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights | None) -> Combined:
-    """Raises CallerError where the tables do not go together, or two columns would have one name."""
+    """The tables as one. combine: `stack`, `join`, or None for a single table.
+
+    Raises CallerError where the tables do not go together, or two columns would have one name.
+    """
     if len(given) > 1 and combine is None:
         raise CallerError(
             f"--scores: {len(given)} tables; say how they go together: --combine stack (one below the other) or "
@@ -132,13 +135,13 @@ def _joined(given: Sequence[Given]) -> Combined:
 
 
 def _added_columns(table: ScoreTable) -> list[str]:
-    """What a joined table brings along: scores and spreads."""
+    """Columns that a joined table adds: scores and spreads."""
     dimensions = table.contract.dimensions
     return [*dimensions, *(f"{name}_std" for name in dimensions), "reward"]
 
 
 def _check_names(found: Combined) -> None:
-    """SQL does not tell upper from lower case, so such columns of scores could not be told apart."""
+    """Raises CallerError where two columns would have one name; SQL does not tell upper from lower case."""
     own = [name.lower() for name in [*found.schema.names, *OWN] if name not in found.carried]
     doubled = {name for name in own if own.count(name) > 1}
     doubled |= {name for name in found.schema.names if found.schema.names.count(name) > 1}
@@ -154,7 +157,10 @@ def make_view(
     fusion: FusionWeights | None,
     looked_at: Iterable[str] = (),
 ) -> None:
-    """The view `scores`. files: local score files of each table, in order; looked_at: carried columns that it needs."""
+    """Create the view `scores`. files: local score files of each table, in order; looked_at: carried columns to have.
+
+    Raises CallerError when a joined table has a key of a source twice.
+    """
     needed = [name for name in dict.fromkeys(looked_at) if name in rows.carried]
     parts = [
         _table_sql(rows, item.table, index, paths, needed)
@@ -165,31 +171,26 @@ def make_view(
         source = "SELECT * FROM joined"
     else:
         source = " UNION ALL BY NAME ".join(f"SELECT *, false AS {EARLIER} FROM ({part})" for part in parts)
-    replaced = f"REPLACE ({_without_nan(fusion_sql(fusion), 'FLOAT')} AS reward)" if fusion else ""
+    replaced = f"REPLACE ({_fused(fusion)} AS reward)" if fusion else ""
     passes = condition.as_item(PASSES) if condition else f"true AS {PASSES}"
     connection.execute(f"CREATE VIEW fused AS SELECT * {replaced} FROM ({source})")
     connection.execute(f"CREATE VIEW judged AS SELECT *, {passes} FROM fused")
-    # null is not true; in a view of its own, since the condition stands in the place in which it was checked
+    # a null is not true; in a further view, since the condition is run in the very SELECT in which it was checked
     connection.execute(
         f"CREATE VIEW scores AS SELECT * REPLACE (coalesce({PASSES}, false) AS {PASSES}, "
         f"CASE WHEN {EARLIER} THEN '{REJECTED}' ELSE status END AS status) FROM judged"
     )
 
 
-def fusion_sql(fusion: FusionWeights) -> str:
-    """The same sum in the same order as `fusion.fuse`: in double precision, rounded to float32 once."""
-    terms = [
-        f"{quoted(name)}::DOUBLE * {literal(repr(weight))}::DOUBLE"
-        for name, weight in zip(fusion.dimensions, fusion.weights, strict=True)
-    ]
-    return f"({' + '.join(terms)})::FLOAT"
+def _fused(fusion: FusionWeights) -> str:
+    return _without_nan(fuse_sql([quoted(name) for name in fusion.dimensions], fusion), "FLOAT")
 
 
 def _table_sql(rows: Combined, table: ScoreTable, index: int, files: Sequence[Path], needed: Sequence[str]) -> str:
     """SELECT of one table's own columns, of the carried ones that are needed, and of the position."""
     base = index << (FILE_BITS + ROW_BITS)
     names = pq.read_schema(files[0]).names
-    places = [f"c{place}" for place in range(len(names))]  # the columns by place: the engine renames some
+    places = [f"c{place}" for place in range(len(names))]  # columns are named by their number: the engine renames some
     selected = []
     for place, name in zip(places, names, strict=True):
         wanted = rows.schema.field(name).type if name in rows.schema.names else table.schema.field(name).type

@@ -26,10 +26,10 @@ RANK = "coalesce(reward, '-infinity'::FLOAT)"
 """An image without a reward stands behind all others, and is not dropped for that alone."""
 
 BEST_FIRST = f"{RANK} DESC, {POSITION}"
-"""Of equal rewards the first in the table: a decision never depends on chance."""
+"""Equal rewards are ordered by their place in the table: a decision never depends on chance."""
 
 MOST_HELD = 1000
-"""Best rewards of a group that are held at once; more of them are found by sorting its rows."""
+"""Most rewards of a group that are held at once; a larger `best_of` sorts the group's rows instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Rule:
     """One step of a policy that compares images with each other."""
 
     reason: str
-    """Of what it drops."""
+    """Reason of the images that it drops."""
     columns: tuple[str, ...]
-    """What it needs beside position and reward."""
+    """Columns that it needs beside position and reward."""
     sql: str
     """SELECT of survivors from {left}."""
     rereads: bool = False
@@ -51,7 +51,7 @@ class Survivors:
     """What a rule left: a table in the engine with a column of positions."""
 
     reason: str
-    """Of what is not in it, but was in the one before."""
+    """Reason of the images that the rule dropped: they are in the table before, and not in this one."""
     table: str
 
 
@@ -104,7 +104,7 @@ def _type_of(name: str, schema: pa.Schema, flag: str) -> pa.DataType:
 
 
 def apply_rules(connection: DuckDBPyConnection, rules: Sequence[Rule]) -> Iterator[Survivors]:
-    """Run them one after the other over the view `scores`."""
+    """Run the rules one after the other over the view `scores`."""
     columns = _listed(_needed(rules))
     left = f"(SELECT {POSITION}, reward{columns} FROM scores WHERE status = '{SCORED}' AND {PASSES})"
     if rules and rules[0].sql.count("{left}") > 1 and not rules[0].rereads:
@@ -154,7 +154,7 @@ def _best_of(why: str, group: tuple[str, ...], count: int) -> Rule:
 
 
 def _top(why: str, count: str, group: tuple[str, ...]) -> Rule:
-    """Without groups a sort with a limit, which all cores share; a window over everything would use one."""
+    """The best of each group. Without groups it is a sort with a limit, which uses all cores; a window uses one."""
     if group:
         return _best(why, group, count)
     return Rule(why, (), f"SELECT * FROM {{left}} ORDER BY {BEST_FIRST} LIMIT {count}")

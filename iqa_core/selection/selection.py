@@ -31,7 +31,7 @@ SELECTION_VERSION = 1
 
 
 @dataclass(slots=True)
-class Tally:
+class DecisionCounts:
     """Counts of a decision table, fed block by block."""
 
     images: int = 0
@@ -42,6 +42,7 @@ class Tally:
     """Sum and sum of squares of each block."""
 
     def add(self, block: pa.Table) -> None:
+        """Count a block of the decision table."""
         self.images += block.num_rows
         counts = block.column("reason").value_counts()
         self.dropped.update({entry["values"].as_py(): entry["counts"].as_py() for entry in counts})
@@ -57,6 +58,7 @@ class Tally:
         return total**2 / squares if squares else 0.0
 
     def to_json(self) -> dict[str, Any]:
+        """The counts as they stand in selection.json."""
         return {
             "images": self.images,
             "kept": self.kept,
@@ -83,7 +85,7 @@ class Selection:
     output: str
 
     def read(self) -> dict[str, Any] | None:
-        """selection.json; None where no selection is complete."""
+        """selection.json; None where no selection is complete. Raises CallerError where it is of another kind."""
         uri = join(self.output, "selection.json")
         if self.storage.stat(uri) is None:
             return None
@@ -101,20 +103,20 @@ class Selection:
         about: Mapping[str, Any],
         settled: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
-        """Put the parts, remove those of an earlier and longer table, put selection.json; what stands in that.
+        """Put the parts, remove those of an earlier and longer table, put selection.json; returns its content.
 
         settled: `decisions` of the selection.json that something was built on. Raises RunError when these would be
         others; the table then stays as it is.
         """
-        tally = Tally()
-        parts = self._write_parts(blocks, schema, tally, settled)
+        counts = DecisionCounts()
+        parts = self._write_parts(blocks, schema, counts, settled)
         for name in set(self.storage.names(self._folder)) - {part.name for part in parts}:
             self.storage.delete(join(self._folder, name))
         record = {
             "selection_version": SELECTION_VERSION,
             "policy": policy.to_json(),
             "policy_digest": policy.digest,
-            **tally.to_json(),
+            **counts.to_json(),
             **about,
             "decisions": [{"file": part.name, "rows": part.rows, "sha256": part.sha256} for part in parts],
         }
@@ -138,15 +140,15 @@ class Selection:
         self,
         blocks: Iterable[pa.Table],
         schema: pa.Schema,
-        tally: Tally,
+        counts: DecisionCounts,
         settled: Sequence[Mapping[str, Any]] | None,
     ) -> list[Part]:
-        """In a thread of their own: encoding takes as long as reading does. One part waits at most."""
+        """Encode and put parts in a second thread: encoding takes as long as reading. One part waits at most."""
         parts: list[Part] = []
         with ThreadPoolExecutor(1, thread_name_prefix="decisions") as writer:
             pending: Future[Part] | None = None
             for index, rows in enumerate(_of_size(blocks, schema, PART_ROWS)):
-                tally.add(rows)  # in pieces of one size, so that sums of weights come out the same every time
+                counts.add(rows)  # parts have one size, so that sums of weights come out the same every time
                 if pending is not None:
                     parts.append(pending.result())
                 pending = writer.submit(self._put_part, index, rows, settled)
@@ -172,14 +174,14 @@ class Selection:
 
 
 def parquet_bytes(rows: pa.Table) -> bytes:
-    """The same rows give the same bytes, however they came in pieces."""
+    """A Parquet file of the rows; the same rows give the same bytes, however they were chunked."""
     buffer = io.BytesIO()
     pq.write_table(
         rows.combine_chunks().replace_schema_metadata(None),
         buffer,
         compression="zstd",
         row_group_size=GROUP_ROWS,
-        # keys hardly repeat, and are not looked up by range: trying costs half of the time
+        # keys hardly repeat and are not looked up by range; a dictionary and statistics of them cost half of the time
         use_dictionary=["source", "reason"],
         write_statistics=[name for name in rows.column_names if name not in {"key", "source"}],
         store_schema=False,  # reasons are read as strings

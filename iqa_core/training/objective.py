@@ -84,11 +84,11 @@ def _level_loss(logits_NV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, to
     """Loss, divergence and expected score of each level token."""
     import torch
 
-    from iqa_core.records import LEVEL_SCORES
+    from iqa_core.records import FIVE_LEVELS
 
     logits_NL = logits_NV.float().gather(1, batch.level_ids_NL)
     log_probs_NL = logits_NL.log_softmax(dim=1)
     log_mass_N = logits_NL.logsumexp(dim=1) - logits_NV.float().logsumexp(dim=1)
     divergence = (torch.xlogy(batch.targets_NL, batch.targets_NL) - batch.targets_NL * log_probs_NL).sum(dim=1)
-    levels = torch.tensor(LEVEL_SCORES, dtype=log_probs_NL.dtype, device=log_probs_NL.device)
+    levels = torch.tensor(FIVE_LEVELS.levels, dtype=log_probs_NL.dtype, device=log_probs_NL.device)
     return divergence - log_mass_N, divergence, log_probs_NL.exp() @ levels

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion, nearest_level
+from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.rows import Row, read_rows
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import Rubric
 from iqa_core.training.targets import TargetKind, level_target
 
@@ -90,7 +91,7 @@ def level_samples(
             TrainingSample(
                 image=opinion.path,
                 query=dimension.query,
-                answer=f"{start} {rubric.levels[nearest_level(opinion.mos)]}{ANSWER_END}",
+                answer=f"{start} {rubric.levels[FIVE_LEVELS.nearest(opinion.mos)]}{ANSWER_END}",
                 dataset=opinion.dataset,
                 weight=weights.get(opinion.dataset, 1.0) * weights.get(opinion.dimension, 1.0),
                 level=Level(start, opinion.dimension, opinion.mos, tuple(map(float, target))),

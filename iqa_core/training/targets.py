@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import nearest_level
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import FIVE_LEVELS
 
 TargetKind = Literal["hard", "linear", "gaussian", "gaussian-cdf"]
 Target = NDArray[np.float64]
@@ -23,7 +22,7 @@ NARROW_STD = 0.2
 MAX_MEAN_SHIFT = 0.1
 """Largest distance of the corrected density's mean from the opinion; beyond it the linear target is used."""
 
-_LEVELS = np.asarray(LEVEL_SCORES, dtype=np.float64)
+_LEVELS = np.asarray(FIVE_LEVELS.levels, dtype=np.float64)
 
 
 def level_target(kind: TargetKind, mos: float, std: float | None) -> Target:
@@ -42,7 +41,7 @@ def level_target(kind: TargetKind, mos: float, std: float | None) -> Target:
 
 def hard_target(mos: float) -> Target:
     """Probability 1 for the nearest level."""
-    return np.eye(len(LEVEL_SCORES))[nearest_level(mos)]
+    return np.eye(FIVE_LEVELS.num_levels)[FIVE_LEVELS.nearest(mos)]
 
 
 def linear_target(mos: float) -> Target:
@@ -75,7 +74,8 @@ def _density(mos: float, std: float, density: Literal["pdf", "cdf"]) -> Target:
 def _corrected(raw: Target, mos: float) -> Target:
     """alpha raw + beta with the opinion as its mean, negative values set to 0; its sum may be above 1."""
     total, first = float(raw.sum()), float(raw @ _LEVELS)
-    skew = first - 3 * total
-    alpha = 1 / total if abs(skew) < 1e-6 else (mos - 3) / skew
+    middle = FIVE_LEVELS.middle
+    skew = first - middle * total
+    alpha = 1 / total if abs(skew) < 1e-6 else (mos - middle) / skew
     beta = (1 - alpha * total) / len(_LEVELS)
     return np.maximum(alpha * raw + beta, 0.0)

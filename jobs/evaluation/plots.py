@@ -13,6 +13,7 @@ import numpy as np
 from iqa_core.agreement import Floats, fit_logistic
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinions
+from iqa_core.records import FIVE_LEVELS
 from jobs.evaluation.figures import Evaluation, Figures
 from jobs.evaluation.judged import Judged
 from jobs.evaluation.report import label
@@ -21,8 +22,8 @@ ENDINGS = (".png", ".svg", ".pdf")
 POINT, LINE, INK, PALE = "#3b6fb6", "#d1772e", "#333333", "#dddddd"
 INCHES = 2.9
 DOTS_PER_INCH = 110
-SCALE = (0.8, 5.2)
-"""Both axes: 1 to 5, and room for a point."""
+AXIS = (FIVE_LEVELS.worst - 0.2, FIVE_LEVELS.best + 0.2)
+"""Both axes: the scale, and room for a point."""
 
 
 def require_plottable(path: str) -> None:
@@ -62,14 +63,14 @@ def _title(figures: Figures, name: str) -> str:
 
 
 def _scatter(axes: Any, scores_N: Floats, mos_N: Floats, title: str) -> None:
-    axes.plot(SCALE, SCALE, color=PALE, linewidth=1, zorder=0)
+    axes.plot(AXIS, AXIS, color=PALE, linewidth=1, zorder=0)
     # points are pale where there are thousands, so that dense places show
     axes.scatter(scores_N, mos_N, s=9, color=POINT, alpha=max(0.15, min(0.8, 60 / max(1, len(mos_N)))), linewidths=0)
     fit = fit_logistic(scores_N, mos_N)
     if fit is not None:
         x = np.linspace(scores_N.min(), scores_N.max(), 100)
         axes.plot(x, fit(x), color=LINE, linewidth=1.6)
-    axes.set(xlim=SCALE, ylim=SCALE, xticks=range(1, 6), yticks=range(1, 6), aspect="equal")
+    axes.set(xlim=AXIS, ylim=AXIS, xticks=FIVE_LEVELS.levels, yticks=FIVE_LEVELS.levels, aspect="equal")
     axes.tick_params(labelsize=7.5, colors=INK, length=2)
     axes.set_title(title, fontsize=9.5, color=INK, loc="left")
     for side in ("top", "right"):

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from iqa_core.agreement import Floats
 from iqa_core.errors import DONE, CallerError, RunError
-from iqa_core.preferences.bradley_terry import Floats, Verdict, fit_weights, judge, splits, tie_threshold
+from iqa_core.preferences.bradley_terry import PairAccuracy, fit_weights, judge, splits, tie_threshold
 from iqa_core.preferences.pairs import load_pairs
 from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
 from iqa_core.tables.scores.score_table import score_ledger
@@ -113,7 +114,7 @@ def _splits(compared: Compared, settings: FusionSettings) -> list[tuple[str, Spl
 
 def _report(compared: Compared, settings: FusionSettings, parts: Sequence[tuple[str, Split]]) -> Iterator[str]:
     """A table per reward over all splits, and the weights of each split."""
-    verdicts: dict[str, list[Verdict]] = {}
+    accuracies: dict[str, list[PairAccuracy]] = {}
     fitted = []
     for _, (fit_on, judge_on) in parts:
         rewards = _rewards(compared, fit_on, signed=settings.signed)
@@ -122,13 +123,13 @@ def _report(compared: Compared, settings: FusionSettings, parts: Sequence[tuple[
             margins_P = compared.differences_PK @ weights_K
             threshold = tie_threshold(margins_P[fit_on], compared.shares_P[fit_on])
             found = judge(margins_P[judge_on], compared.shares_P[judge_on], threshold, seed=settings.seed)
-            verdicts.setdefault(name, []).append(found)
+            accuracies.setdefault(name, []).append(found)
     yield ""
     yield f"Judged on pairs that were not fitted on: means over {len(parts)} splits, and the interval of the first."
     yield ""
     yield "| reward | rank accuracy, ties wrong | 95 % | ties half | win/tie/lose |"
     yield "|---|---|---|---|---|"
-    for name, each in verdicts.items():
+    for name, each in accuracies.items():
         figures = [(found.ties_wrong, found.ties_half, found.three_way) for found in each]
         wrong, half, three = np.mean(figures, axis=0)
         yield f"| {name} | {wrong:.3f} | {each[0].low:.3f} to {each[0].high:.3f} | {half:.3f} | {three:.3f} |"

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from iqa_core.levels import REWARD_BOUNDS
 from iqa_core.tables.scores.summary import BINS, Distribution
-
-REWARD_BOUNDS = tuple(round(1 + 0.2 * i, 1) for i in range(1, 21))
-"""Upper bounds of the reward's bins; Prometheus' buckets, so that `histogram_quantile` can be asked."""
 
 _GAUGES = {
     "chunks_total": "Chunks that the run is about.",

@@ -26,7 +26,7 @@ from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.deadline import deadline
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
-from iqa_core.tables.scores.columns import verdicts
+from iqa_core.tables.scores.columns import status_and_scores
 from iqa_core.tables.sink import ScoredBatch
 from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
 from jobs.scoring.metrics import BusySeconds
@@ -97,8 +97,8 @@ def scored_batch(
     batch: ReadyBatch, results: Sequence[Assessment | Rejection], work: Work, versions: str
 ) -> ScoredBatch:
     """Rows of the score table for a batch, given what the assessor said of its images."""
-    judged = verdicts(batch.rejections, results, work.spec.rubric.names, work.probs, work.weights)
-    return ScoredBatch(batch.origin, batch.ordinals, with_verdicts(batch.facts, judged), versions)
+    judged = status_and_scores(batch.rejections, results, work.spec.rubric.names, work.probs, work.weights)
+    return ScoredBatch(batch.origin, batch.ordinals, with_scores(batch.facts, judged), versions)
 
 
 class ReadChunks:
@@ -162,8 +162,8 @@ def _is_restarted() -> bool:
     return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
 
 
-def with_verdicts(facts: pa.Table, judged: pa.Table) -> pa.Table:
-    """Columns of the score table in their order: location, verdict and scores, carried."""
+def with_scores(facts: pa.Table, judged: pa.Table) -> pa.Table:
+    """Columns of the score table in their order: location, status and scores, carried."""
     table = facts.select(LOCATION.names)
     for source in (judged, facts.drop_columns(LOCATION.names)):
         for field in source.schema:

@@ -22,9 +22,9 @@ from iqa_core.selection.decisions import Weighting, decided, decision_schema, we
 from iqa_core.selection.exports.samples import renamed
 from iqa_core.selection.rows import POSITION, make_view
 from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
-from iqa_core.selection.selection import Tally
+from iqa_core.selection.selection import DecisionCounts
 from iqa_core.tables.duckdb_engine import engine
-from iqa_core.tables.scores.columns import VERDICT
+from iqa_core.tables.scores.columns import STATUS
 from jobs.on_ray.cluster import connected_on_demand, require_answer
 from jobs.progress import counted
 from jobs.reporting import written
@@ -45,10 +45,10 @@ def select(settings: SelectSettings) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iqa-scores-") as scratch, opened(job, Path(scratch)) as decided_rows:
         if settings.dry_run:
-            tally = Tally()
+            counts = DecisionCounts()
             for block in decided_rows.blocks():
-                tally.add(block)
-            print(closing(tally.to_json()), flush=True)
+                counts.add(block)
+            print(closing(counts.to_json()), flush=True)
             return DONE
         schema = decision_schema(job.rows.score_names)
         record = job.selection.write(decided_rows.blocks(), schema, job.policy, _about(job), job.settled)
@@ -106,7 +106,7 @@ class DecidedRows:
 
     @property
     def kept_schema(self) -> pa.Schema:
-        """Columns of `kept`: key, source, weight, scores, then all others of the score table but the verdict.
+        """Columns of `kept`: key, source, weight, scores, then all other columns of the score table but its status.
 
         A carried column that is called as one of the decisions is (`weight`) becomes `input_weight`.
         """
@@ -119,7 +119,7 @@ class DecidedRows:
     def _others(self) -> list[pa.Field]:
         """Columns of the score table that stand behind those of the decisions."""
         rows = self.job.rows
-        known = {*decision_schema(rows.score_names).names, *VERDICT.names}
+        known = {*decision_schema(rows.score_names).names, *STATUS.names}
         return [field for field in rows.schema if field.name in rows.carried or field.name not in known]
 
     def kept(self) -> Iterator[pa.Table]:

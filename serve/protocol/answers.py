@@ -15,7 +15,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from iqa_core.answers import best_first
-from iqa_core.records import ImageHeader, Rejection
+from iqa_core.records import FIVE_LEVELS, ImageHeader, Rejection
 from serve.model.results import DECIMALS, ImageResult, Model
 from serve.protocol.bodies import Question
 
@@ -111,6 +111,7 @@ def ranking(rewards: Sequence[float | None]) -> Ranking:
 def description(model: Model) -> dict[str, Any]:
     """One entry of /v1/models: what is served, and what its numbers mean."""
     rubric = model.spec.rubric
+    scale = {"min": FIVE_LEVELS.worst, "max": FIVE_LEVELS.best, "higher_is": "better"}
     weights = dict(zip(model.weights.dimensions, model.weights.weights, strict=True))
     return {
         "checkpoint": model.spec.checkpoint,
@@ -119,11 +120,10 @@ def description(model: Model) -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "fingerprint_parts": dict(model.spec.fingerprint_parts),
         "dimensions": [
-            {"name": name, "min": 1, "max": 5, "higher_is": "better", "std_max": 2, "weight": weights[name]}
-            for name in rubric.names
+            {"name": name, **scale, "std_max": FIVE_LEVELS.max_std, "weight": weights[name]} for name in rubric.names
         ],
         "levels": list(rubric.levels),
-        "reward": {"min": 1, "max": 5, "higher_is": "better", "weights": model.weights.source},
+        "reward": {**scale, "weights": model.weights.source},
     }
 
 

@@ -22,7 +22,7 @@ from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.demo.base import Prompts, level_targets, see
 from iqa_core.demo.cpu_speed import attend_within_images, speed_up
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
-from iqa_core.records import LEVEL_SCORES, ImageLimits
+from iqa_core.records import FIVE_LEVELS, ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ def test_each_level_word_is_one_token_behind_any_answer(name: str, processor: An
         start = processor.tokenizer(prompt(processor, rubric, k))["input_ids"]
         longer = [processor.tokenizer(f"{prompt(processor, rubric, k)} {word}")["input_ids"] for word in rubric.levels]
         assert all(ids[:-1] == start for ids in longer)
-        assert len({ids[-1] for ids in longer}) == len(LEVEL_SCORES)
+        assert len({ids[-1] for ids in longer}) == FIVE_LEVELS.num_levels
 
 
 def test_a_forward_through_the_processor_is_finite_and_what_the_trainer_computes(
@@ -130,7 +130,7 @@ def test_scores_follow_the_truths_of_unseen_scenes(processor: Any, model: Any, r
         log_probs = Prompts(model, processor.tokenizer, rubric).level_log_probs(
             model, see(model, processor.image_processor, images)
         )
-    scores = (log_probs.softmax(-1) @ torch.tensor(LEVEL_SCORES, dtype=torch.float32)).numpy()
+    scores = (log_probs.softmax(-1) @ torch.tensor(FIVE_LEVELS.levels, dtype=torch.float32)).numpy()
     for k, name in enumerate(DIMENSIONS):
         truths = [scene.truths[name] for scene in scenes]
         assert spearmanr(scores[:, k], truths).statistic > 0.7, name
@@ -149,7 +149,7 @@ def test_targets_have_the_truth_as_expected_score() -> None:
     truths = torch.tensor([[1.0, 2.3], [4.75, 5.0]])
     targets = level_targets(truths)
     assert torch.allclose(targets.sum(-1), torch.ones(2, 2))
-    assert torch.allclose(targets @ torch.tensor(LEVEL_SCORES, dtype=torch.float32), truths)
+    assert torch.allclose(targets @ torch.tensor(FIVE_LEVELS.levels, dtype=torch.float32), truths)
     assert (targets > 0).sum(-1).tolist() == [[1, 2], [2, 1]]
 
 

@@ -16,7 +16,7 @@ from iqa_core.assessor.load import describe, own_limits
 from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
-from iqa_core.inspection.check import Finding, Verdict, failed, quick_check, table
+from iqa_core.inspection.check import Finding, Verdict, failed, finding_lines, quick_check
 
 pytestmark = pytest.mark.slow
 
@@ -129,9 +129,9 @@ def test_the_whole_check_as_a_command(speaking: Path, capsys: pytest.CaptureFixt
 
 def test_the_table_ends_with_a_verdict() -> None:
     good, odd, bad = (Finding("thing", verdict, "said") for verdict in (Verdict.OK, Verdict.WARNING, Verdict.FAIL))
-    assert list(table([good]))[-1] == "verdict        pass"
-    assert list(table([good, odd]))[-1] == "verdict        pass, 1 warning"
-    assert list(table([good, odd, bad]))[-1] == "verdict        FAIL"
+    assert list(finding_lines([good]))[-1] == "verdict        pass"
+    assert list(finding_lines([good, odd]))[-1] == "verdict        pass, 1 warning"
+    assert list(finding_lines([good, odd, bad]))[-1] == "verdict        FAIL"
     assert not failed([good, odd])
 
 

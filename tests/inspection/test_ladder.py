@@ -17,7 +17,7 @@ from iqa_core.assessor.fake import FakeOptions, FakePreparer
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError, RunError
 from iqa_core.inspection.distortions import KINDS, STRENGTHS
-from iqa_core.inspection.ladder import Ladder, climb, images_in, read_bounded, table, write_scores
+from iqa_core.inspection.ladder import Ladder, climb, images_in, ladder_lines, read_bounded, write_scores
 from iqa_core.inspection.ladder_picture import draw
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
 from iqa_core.rubrics import Rubric, load_rubric
@@ -118,7 +118,7 @@ def test_files_and_table_say_the_same(ladder: Ladder, tmp_path: Path) -> None:
     assert float(last["quality"]) == pytest.approx(ladder.scores_NDSK[-1, -1, -1, 0], abs=1e-5)
     content = json.loads((tmp_path / "ladder.json").read_text())
     assert content["distortions"]["darkening"]["answers"] == ["quality"]
-    [line] = [line for line in table(ladder) if line.startswith("darkening")]
+    [line] = [line for line in ladder_lines(ladder) if line.startswith("darkening")]
     assert f"+1.00 {content['distortions']['darkening']['change']['quality']:+.2f}" in line
     assert line.endswith("quality")
 

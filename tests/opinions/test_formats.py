@@ -13,7 +13,7 @@ import pytest
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.opinions.load import load_opinions
-from iqa_core.opinions.opinion import Opinion, Scale
+from iqa_core.opinions.opinion import NumberRange, Opinion
 
 
 def written(path: Path, content: Any) -> Path:
@@ -26,11 +26,11 @@ def read(address: object) -> tuple[Opinion, ...]:
 
 
 def test_a_scale_may_run_down_and_its_deviation_goes_with_it() -> None:
-    assert Scale(0, 100).mos(75, "x") == 4
-    assert Scale(100, 0).mos(75, "x") == 2
-    assert Scale(1, 0).std(0.1, "x") == Scale(0, 1).std(0.1, "x") == pytest.approx(0.4)
+    assert NumberRange(0, 100).mos(75, "x") == 4
+    assert NumberRange(100, 0).mos(75, "x") == 2
+    assert NumberRange(1, 0).std(0.1, "x") == NumberRange(0, 1).std(0.1, "x") == pytest.approx(0.4)
     with pytest.raises(CallerError, match=r"x: -1 is outside of 100 \(worst\) to 0 \(best\)"):
-        Scale(100, 0).mos(-1, "x")
+        NumberRange(100, 0).mos(-1, "x")
 
 
 LONG = [

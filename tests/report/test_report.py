@@ -21,7 +21,7 @@ from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import Locator
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
-from iqa_core.report.comparison import compare
+from iqa_core.report.comparison import compare_tables
 from iqa_core.report.gathered import MAX_THUMBNAILS, Gathered
 from iqa_core.report.scoring_report import gather, scoring_report
 from iqa_core.report.thumbnails import thumbnails
@@ -155,7 +155,7 @@ def test_a_comparison_tells_drift_and_what_moved_most(tmp_path: Path) -> None:
     moved = [row | ({} if "reason" in row else {"reward": row["reward"] - 0.5}) for row in rows(100)]
     moved[7]["reward"] = 9.0
     there = write_score_table(tmp_path / "there", moved[:60], CARRIED, fingerprint="f" * 16)
-    found = compare(*(open_score_table(Storage(), str(uri)) for uri in (here, there)))
+    found = compare_tables(*(open_score_table(Storage(), str(uri)) for uri in (here, there)))
     assert found.images == 54
     by_name = {row["name"]: row for row in found.rows}
     assert by_name["layout"]["drift"] == pytest.approx(0, abs=1e-6)
@@ -169,10 +169,10 @@ def test_tables_that_have_nothing_in_common_are_not_compared(tmp_path: Path) -> 
     here = open_score_table(Storage(), str(write_score_table(tmp_path / "a", [{"key": "x"}])))
     other = write_score_table(tmp_path / "b", [{"key": "y"}])
     with pytest.raises(CallerError, match="none of these images"):
-        compare(here, open_score_table(Storage(), str(other)))
+        compare_tables(here, open_score_table(Storage(), str(other)))
     other = write_score_table(tmp_path / "c", [{"key": "x"}], dimensions=("beauty",))
     with pytest.raises(CallerError, match="there is nothing to compare"):
-        compare(here, open_score_table(Storage(), str(other)))
+        compare_tables(here, open_score_table(Storage(), str(other)))
 
 
 def test_the_command_writes_a_report_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +239,7 @@ def test_what_is_no_number_is_in_no_mean_and_no_drift(tmp_path: Path) -> None:
     assert (groups["a"].images, list(groups["a"].means_K)) == (3, [2.0, 2.0, 2.0])
     assert groups["b"].images == 2
     assert np.isnan(groups["b"].means_K).all()
-    moved = compare(*tables)
+    moved = compare_tables(*tables)
     assert [(row["mean_here"], row["drift"]) for row in moved.rows] == [(2.0, 0.0)] * 3
     assert [row["key"] for row in moved.most] == ["0000.png", "0002.png"]
     assert b"nan" not in scoring_report(tables[0], against=tables[1]).lower().replace(b"finance", b"")

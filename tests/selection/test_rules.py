@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.selection import rules
 from iqa_core.selection.policy import Policy, parse_quantiles
-from iqa_core.selection.rows import fusion_sql
 from iqa_core.selection.rules import apply_rules, rules_of
 from iqa_core.tables.duckdb_engine import engine
 from tests.selection.conftest import Chosen, decisions, record
@@ -218,17 +216,6 @@ def test_a_fused_reward_of_no_number_is_none(chosen: Chosen, tmp_path: Path) -> 
     (tmp_path / "weights.toml").write_text('source = "test"\n[weights]\nlighting = 1\nlayout = 1\n')
     rows = rewards(5, 1, layout=[NAN, 1], lighting=[1, 2])
     assert kept(chosen(rows, "--top-k", 1, "--fusion", tmp_path / "weights.toml")) == "b"
-
-
-@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.1, 3.7, 1e-3), (2.0, -1.0, 0.3)])
-def test_the_engine_fuses_as_fuse_does(weights: tuple[float, ...]) -> None:
-    names = ("x", "y", "z")
-    fusion = FusionWeights.from_mapping(dict(zip(names, weights, strict=True)), source="test")
-    scores_NK = np.random.default_rng(0).uniform(1, 5, (5000, 3)).astype(np.float32)
-    with engine() as connection:
-        connection.register("given", pa.table(dict(zip(names, scores_NK.T, strict=True))))
-        found = connection.execute(f"SELECT {fusion_sql(fusion)} AS r FROM given").fetchnumpy()["r"]
-    np.testing.assert_array_equal(found, fuse(scores_NK, fusion))
 
 
 @settings(max_examples=20)  # each has an engine of its own

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import nearest_level
-from iqa_core.records import LEVEL_SCORES
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.training import targets
 from iqa_core.training.targets import gaussian_target, hard_target, level_target, linear_target
 
@@ -42,7 +41,7 @@ def test_linear_targets_lie_on_the_two_neighbours() -> None:
 
 @pytest.mark.parametrize(("mos", "level"), [(1.0, 0), (1.49, 0), (1.5, 1), (2.5, 2), (3.6, 3), (4.5, 4), (5.0, 4)])
 def test_hard_targets_are_the_nearest_level_and_halves_go_up(mos: float, level: int) -> None:
-    assert nearest_level(mos) == level
+    assert FIVE_LEVELS.nearest(mos) == level
     assert hard_target(mos).tolist() == [float(k == level) for k in range(5)]
 
 
@@ -55,8 +54,8 @@ def test_every_target_is_a_distribution(mos: float, std: float, kind: targets.Ta
 
 @given(mos=OPINIONS, std=SPREADS)
 def test_soft_targets_keep_the_opinion(mos: float, std: float) -> None:
-    assert linear_target(mos) @ np.array(LEVEL_SCORES) == pytest.approx(mos)
-    assert gaussian_target(mos, std) @ np.array(LEVEL_SCORES) == pytest.approx(mos, abs=0.1 + 1e-9)
+    assert linear_target(mos) @ np.array(FIVE_LEVELS.levels) == pytest.approx(mos)
+    assert gaussian_target(mos, std) @ np.array(FIVE_LEVELS.levels) == pytest.approx(mos, abs=0.1 + 1e-9)
 
 
 def test_opinions_without_a_spread_have_no_gaussian_target() -> None:

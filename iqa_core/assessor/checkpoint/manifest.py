@@ -12,12 +12,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from iqa_core.errors import CallerError
-from iqa_core.records import LEVEL_SCORES, ImageLimits
+from iqa_core.records import FIVE_LEVELS, ImageLimits
 
 FILE = "assessor.toml"
 
 LimitName = Literal["min_side", "max_pixels", "max_bytes"]
-Score = Annotated[float, Field(ge=LEVEL_SCORES[0], le=LEVEL_SCORES[-1])]
+Score = Annotated[float, Field(ge=FIVE_LEVELS.worst, le=FIVE_LEVELS.best)]
 
 
 class GoldenScores(BaseModel):

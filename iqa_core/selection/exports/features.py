@@ -56,7 +56,7 @@ def portable_table(values: pa.Table) -> pa.Table:
 
 
 def feature_of(kind: pa.DataType) -> Any:
-    """A `Value`, a list or a mapping of them."""
+    """Feature of a portable type as `datasets` writes it: a `Value`, a list or a mapping of features."""
     if is_a.is_struct(kind):
         return {field.name: feature_of(field.type) for field in kind}
     if is_a.is_list(kind):
@@ -72,6 +72,6 @@ def dtype_of(kind: pa.DataType) -> str:
 
 
 def schema_metadata(schema: pa.Schema) -> dict[bytes, bytes]:
-    """Of a Parquet file with an image in the column `image`: makes `load_dataset` decode it."""
+    """Metadata of a Parquet file that make `load_dataset` decode its column `image`."""
     features = {field.name: IMAGE if field.name == "image" else feature_of(field.type) for field in schema}
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}

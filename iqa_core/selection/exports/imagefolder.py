@@ -38,7 +38,7 @@ def columns(names: Sequence[str]) -> dict[str, str]:
 def front_matter(schema: pa.Schema, digest: str) -> str:
     """YAML of the data set's card that fixes the columns' types: a column that begins with nulls has none else.
 
-    digest: of the decisions. `datasets` takes folders with equal cards for one, and gives out the first from its cache.
+    digest: that of the decisions. `datasets` takes two folders with equal cards for one, and reads the cached one.
     """
     lines = ["---", "configs:", "- config_name: default", "  data_dir: .", f"  description: selection {digest}"]
     lines += ["  features:", *_feature("image", "image")]
@@ -71,7 +71,7 @@ def _dtype(kind: pa.DataType) -> str:
 
 
 def _flat(column: pa.ChunkedArray) -> list[Any]:
-    """Values without parts: lists and structs are the text of their JSON, and so are whole numbers beyond int64."""
+    """Values as JSON; lists, structs and whole numbers beyond int64 become the text of their JSON."""
     is_plain = not is_a.is_nested(column.type) and column.type != pa.uint64()
     is_plain = is_plain and not isinstance(column.type, pa.BaseExtensionType)
     return json_values(column) if is_plain else json_texts(column)

@@ -19,6 +19,7 @@ LOCATORS = ("source", "offset", "length", "row", "sha256", "format", "weight")
 
 
 def list_schema(score_names: tuple[str, ...]) -> pa.Schema:
+    """Columns of `selected.parquet`."""
     fields = [("filename", pa.string()), ("caption", pa.string()), ("width", pa.int32()), ("height", pa.int32())]
     fields += [("source", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("row", pa.int64())]
     fields += [("sha256", pa.string()), ("format", pa.string()), ("weight", pa.float64())]
@@ -43,7 +44,7 @@ def _listed(block: pa.Table, caption_column: str | None, schema: pa.Schema) -> p
 
 
 def _lines(block: pa.Table) -> Iterator[str]:
-    """URI of the image; of one that lies in a tar or table, that file's URI, a tab, and its key."""
+    """A line per image: its URI; for an image inside of a tar or table, that file's URI, a tab, and its key."""
     rows = zip(*(block.column(name).to_pylist() for name in ("source", "key", "offset", "row")), strict=True)
     for source, key, offset, row in rows:
         line = source if offset is None and row is None else f"{source}\t{key}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
-"""Of formats whose usual extension is not their name."""
+"""Format -> its usual extension, where that is not the format's name."""
 
 HIDDEN = ("status", "reason", "detail", "frames", "offset", "length", "row", "kept")
 """Columns of the rows that say nothing of an exported image."""
@@ -23,11 +23,12 @@ class Sample:
 
     stem: str
     data: bytes
-    """As they were scored; never decoded, never encoded again."""
+    """The bytes that were scored; never decoded, never encoded again."""
     extension: str
 
     @property
     def name(self) -> str:
+        """Name of its file."""
         return f"{self.stem}.{self.extension}"
 
 
@@ -48,7 +49,7 @@ def value_schema(rows: pa.Schema) -> pa.Schema:
 
 
 def samples_of(chunk: str, rows: pa.Table, data: Sequence[bytes], caption: str | None = None) -> Samples:
-    """rows: kept rows of one chunk that have their bytes."""
+    """Samples of one chunk. rows: its kept rows whose bytes could be read; data: these bytes, in order."""
     formats = rows.column("format").to_pylist()
     images = [
         Sample(f"{chunk}-{ordinal:06d}", bytes_, EXTENSIONS.get(format, format))
@@ -58,7 +59,7 @@ def samples_of(chunk: str, rows: pa.Table, data: Sequence[bytes], caption: str |
 
 
 def renamed(names: Sequence[str], rename: Callable[[str], str]) -> dict[str, str]:
-    """Name -> another where a format keeps it for itself; underscores make it one that no column has."""
+    """Name -> the name in an export, which differs where the format reserves it; underscores keep names distinct."""
     found = {}
     taken = {name for name in names if rename(name) == name}
     for name in names:

@@ -52,15 +52,17 @@ def json_rows(values: pa.Table) -> list[dict[str, Any]]:
 
 
 def json_texts(column: pa.ChunkedArray) -> list[str | None]:
-    """The text of each value's JSON; text and null are what they are."""
+    """The text of each value's JSON; text and null stay what they are."""
     return [value if value is None or isinstance(value, str) else to_json(value) for value in json_values(column)]
 
 
 def to_json(value: Any) -> str:
+    """JSON text of a value; text outside of ASCII stays readable."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text, in any of Arrow's layouts."""
     return bool(is_a.is_string(kind) or is_a.is_large_string(kind) or is_a.is_string_view(kind))
 
 
@@ -84,7 +86,7 @@ def _infinite(column: pa.ChunkedArray | pa.Array) -> int:
 
 
 def _numbers(column: pa.Array) -> list[float | None]:
-    """A float of 16 or 32 bits in the digits that it has."""
+    """Floats; those of 16 or 32 bits in the shortest digits that tell them apart."""
     is_there = np.isfinite(column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False))
     digits: Sequence[Any] = column.to_pylist()
     if is_a.is_float32(column.type) or is_a.is_float16(column.type):
@@ -94,7 +96,7 @@ def _numbers(column: pa.Array) -> list[float | None]:
 
 
 def _times(column: pa.Array) -> list[Any]:
-    """Dates and times as ISO text, down to their unit and at least to milliseconds; of a zone in UTC."""
+    """Dates and times as ISO text, down to their unit and at least to milliseconds; those with a zone in UTC."""
     kind = column.type
     if is_a.is_duration(kind):
         whole: list[Any] = column.cast(pa.int64()).to_pylist()

@@ -26,7 +26,7 @@ from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import FileName, ScoreFiles
 from iqa_core.tables.score_file import Damaged
 from iqa_core.tables.scores.columns import TABLE_VERSION, counts_of, schema_of
-from iqa_core.tables.scores.verdicts import faults_of_verdicts
+from iqa_core.tables.scores.plausibility import implausible
 
 CHUNKS_AT_ONCE = 4096
 
@@ -99,7 +99,7 @@ def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger
         whats = [*_faults_of_file(chunk, contract, table, ledger)]
         if not whats:  # else it lacks what the others ask for
             whats += [*faults_of(chunk, table, ledger.metadata(table)["layout"])]
-            whats += faults_of_verdicts(table, contract)
+            whats += implausible(table, contract)
             found.counts.update(counts_of(table))
         found.images += table.num_rows
         found.faults += [Fault(chunk.name, what) for what in whats]

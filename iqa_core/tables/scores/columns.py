@@ -21,7 +21,8 @@ from iqa_core.records import RETRYABLE, Assessment, Rejection
 TABLE_VERSION = 1
 """Raised by hand when a column changes its name, type or meaning."""
 
-VERDICT = pa.schema([("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+STATUS = pa.schema([("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+"""Whether an image was scored, and if not, why."""
 
 SCORED, REJECTED = "scored", "rejected"
 
@@ -38,7 +39,7 @@ def score_columns(dimensions: Sequence[str], probs: bool) -> pa.Schema:
 
 def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema) -> pa.Schema:
     """All columns of a score table, in order. Raises CallerError if two of them have one name."""
-    fields = [*LOCATION, *VERDICT, *score_columns(dimensions, probs), *carried]
+    fields = [*LOCATION, *STATUS, *score_columns(dimensions, probs), *carried]
     names = [field.name for field in fields]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -61,10 +62,10 @@ def dimensions_of(names: Sequence[str]) -> tuple[str, ...]:
 
 def own_columns(dimensions: Sequence[str]) -> frozenset[str]:
     """Names that an input column may not have: it becomes `input_<name>`."""
-    return frozenset([*LOCATION.names, *VERDICT.names, *score_columns(dimensions, probs=True).names])
+    return frozenset([*LOCATION.names, *STATUS.names, *score_columns(dimensions, probs=True).names])
 
 
-def verdicts(
+def status_and_scores(
     rejections: Sequence[Rejection | None],
     results: Sequence[Assessment | Rejection],
     dimensions: Sequence[str],
@@ -97,7 +98,7 @@ def verdicts(
             scored[f"{name}_probs"] = pa.array([outcome.probs_KL[k] for outcome in assessed], pa.list_(pa.float32()))
     scored[REWARD] = pa.array(fuse(scores_NK, weights), pa.float32())
     columns |= {name: array.take(gather) for name, array in scored.items()}
-    schema = pa.schema([*VERDICT, *score_columns(dimensions, probs)])
+    schema = pa.schema([*STATUS, *score_columns(dimensions, probs)])
     return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from iqa_core.levels import bin_counts, bin_edges
+from iqa_core.records import FIVE_LEVELS
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
-BINS = 4000
-"""Histogram of 1..5: a quantile is right within 0.001."""
+_EDGES = bin_edges(FIVE_LEVELS, per_level=1000)
+"""A quantile is right within 0.001."""
 
-_EDGES = np.linspace(1.0, 5.0, BINS + 1)
+BINS = len(_EDGES) - 1
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class Distribution:
     def add(self, values: NDArray[np.float32]) -> None:
         self.count += len(values)
         self.total += float(values.sum(dtype=np.float64))
-        self.histogram += np.histogram(np.clip(values, 1.0, 5.0), _EDGES)[0]
+        self.histogram += bin_counts(values, _EDGES)
 
     def mean(self) -> float | None:
         return self.total / self.count if self.count else None

@@ -1,4 +1,4 @@
-"""Facts and verdicts -> rows of the score table, in the columns, types and order that others rely on."""
+"""Facts and assessments -> rows of the score table, in the columns, types and order that others rely on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.records import Assessment, Reason, Rejection
-from iqa_core.tables.scores.columns import counts_of, own_columns, retryable_ordinals, table_schema, verdicts
+from iqa_core.tables.scores.columns import counts_of, own_columns, retryable_ordinals, status_and_scores, table_schema
 
 DIMENSIONS = ("layout", "harmony")
 WEIGHTS = FusionWeights.equal(DIMENSIONS)
@@ -61,7 +61,7 @@ def test_scores_stand_in_the_rows_of_their_images(probs: bool) -> None:
     missing = Rejection(Reason.MISSING, "gone")
     failed = Rejection(Reason.ASSESSOR_FAILED, "not finite")
     results: list[Assessment | Rejection] = [assessment(1.5, 2.5), failed, assessment(3, 5)]
-    table = verdicts([missing, None, None, missing, None], results, DIMENSIONS, probs, WEIGHTS)
+    table = status_and_scores([missing, None, None, missing, None], results, DIMENSIONS, probs, WEIGHTS)
     assert table.column("status").to_pylist() == ["rejected", "scored", "rejected", "rejected", "scored"]
     assert table.column("reason").to_pylist() == ["missing", None, "assessor_failed", "missing", None]
     assert table.column("detail").to_pylist() == ["gone", None, "not finite", "gone", None]
@@ -79,20 +79,22 @@ def test_scores_stand_in_the_rows_of_their_images(probs: bool) -> None:
 @pytest.mark.parametrize("probs", [False, True])
 @pytest.mark.parametrize("rejections", [[], [Rejection(Reason.EMPTY, "0 bytes")] * 3])
 def test_nothing_scored_has_the_same_columns(probs: bool, rejections: list[Rejection]) -> None:
-    table = verdicts(rejections, [], DIMENSIONS, probs, WEIGHTS)
+    table = status_and_scores(rejections, [], DIMENSIONS, probs, WEIGHTS)
     assert table.num_rows == len(rejections)
-    assert table.schema.equals(verdicts([None], [assessment(1, 1)], DIMENSIONS, probs, WEIGHTS).schema)
+    assert table.schema.equals(status_and_scores([None], [assessment(1, 1)], DIMENSIONS, probs, WEIGHTS).schema)
     assert counts_of(table) == ({"empty": 3} if rejections else {})
 
 
 def test_what_may_be_tried_again() -> None:
     rejections = [Rejection(reason, "x") for reason in Reason]
-    table = verdicts([*rejections, None], [assessment(1, 1)], DIMENSIONS, False, WEIGHTS)
+    table = status_and_scores([*rejections, None], [assessment(1, 1)], DIMENSIONS, False, WEIGHTS)
     again = {table.column("reason")[i].as_py() for i in retryable_ordinals(table)}
     assert again == {"missing", "forbidden", "fetch_failed", "assessor_failed"}
     assert counts_of(table) == {**{str(reason): 1 for reason in Reason}, "scored": 1}
 
 
 def test_a_detail_that_is_no_text_is_written_as_one() -> None:
-    table = verdicts([Rejection(Reason.CORRUPT, "tag \udce9")], [], DIMENSIONS, False, FusionWeights.equal(DIMENSIONS))
+    table = status_and_scores(
+        [Rejection(Reason.CORRUPT, "tag \udce9")], [], DIMENSIONS, False, FusionWeights.equal(DIMENSIONS)
+    )
     assert table.column("detail").to_pylist() == ["tag \\udce9"]

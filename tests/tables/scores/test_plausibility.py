@@ -10,7 +10,7 @@ import pytest
 
 from iqa_core.fusion import FusionWeights
 from iqa_core.tables.scores.columns import table_schema
-from iqa_core.tables.scores.verdicts import faults_of_verdicts
+from iqa_core.tables.scores.plausibility import implausible
 from tests.corpus.planned import DIMENSIONS, WANTED
 
 CONTRACT = replace(WANTED, probs=True, fusion=FusionWeights.equal(DIMENSIONS).digest)
@@ -33,7 +33,7 @@ REJECTED: dict[str, Any] = {"status": "rejected", "reason": "corrupt", "detail":
 
 def faults(*rows: dict[str, Any]) -> list[str]:
     schema = table_schema(DIMENSIONS, True, pa.schema([]))
-    return list(faults_of_verdicts(pa.Table.from_pylist(rows, schema), CONTRACT))
+    return list(implausible(pa.Table.from_pylist(rows, schema), CONTRACT))
 
 
 def test_what_a_run_writes_has_no_fault() -> None:

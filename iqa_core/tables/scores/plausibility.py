@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.fusion import FusionWeights, fuse
-from iqa_core.records import Reason
+from iqa_core.records import FIVE_LEVELS, Reason
 from iqa_core.tables.scores.columns import REJECTED, REWARD, SCORED
-
-WORST, BEST = 1.0, 5.0
 
 TOLERANCE = 1e-3
 """What rounding to float32 may add to a mean of levels; a thousandth of their distance."""
@@ -22,7 +20,7 @@ TOLERANCE = 1e-3
 HEX_DIGITS = "^[0-9a-f]{64}$"
 
 
-def faults_of_verdicts(rows: pa.Table, contract: Contract) -> Iterator[str]:
+def implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
     """A sentence per column in which something cannot be. rows: all columns of the score table."""
     status = rows.column("status")
     is_scored = pc.fill_null(pc.equal(status, SCORED), False).to_numpy(zero_copy_only=False)
@@ -32,11 +30,12 @@ def faults_of_verdicts(rows: pa.Table, contract: Contract) -> Iterator[str]:
         return
     yield from _faults_of_reasons(rows, is_scored)
     for name in contract.dimensions:
-        yield from _faults_of_column(rows, name, is_scored, WORST, BEST)
-        yield from _faults_of_column(rows, f"{name}_std", is_scored, 0.0, (BEST - WORST) / 2)
+        yield from _faults_of_column(rows, name, is_scored, FIVE_LEVELS.worst, FIVE_LEVELS.best)
+        yield from _faults_of_column(rows, f"{name}_std", is_scored, 0, FIVE_LEVELS.max_std)
         if contract.probs:
             yield from _faults_of_probs(rows, name, is_scored)
-    yield from _faults_of_column(rows, REWARD, is_scored, -BEST, BEST)  # weights may be negative
+    best = FIVE_LEVELS.best
+    yield from _faults_of_column(rows, REWARD, is_scored, -best, best)  # weights may be negative
     weights = FusionWeights.equal(contract.dimensions)
     if contract.fusion == weights.digest:
         scores_NK = np.stack([_numbers(rows, name)[is_scored] for name in contract.dimensions], axis=1)
@@ -80,9 +79,9 @@ def _faults_of_probs(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) ->
         yield f"{name}_probs has rows of other lengths"
         return
     probs_NL = np.array(given, np.float64).reshape(-1, max(levels, 1))
-    means = probs_NL @ np.linspace(WORST, BEST, max(levels, 1))
+    means = probs_NL @ np.linspace(FIVE_LEVELS.worst, FIVE_LEVELS.best, max(levels, 1))
     is_fit = (probs_NL >= 0).all(axis=1) & (np.abs(probs_NL.sum(axis=1) - 1) <= TOLERANCE)
-    is_fit &= np.abs(means - _numbers(rows, name)[is_scored]) <= BEST * TOLERANCE
+    is_fit &= np.abs(means - _numbers(rows, name)[is_scored]) <= FIVE_LEVELS.best * TOLERANCE
     yield from _counted(~is_fit, f"{name}_probs do not have the score as their mean")
 
 
