@@ -9,7 +9,9 @@ from typing import Any
 
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError, RunError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.heartbeats import STALE_S, heartbeats
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import ScoreFiles

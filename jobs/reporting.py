@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 
 def written(what: str, storage: Storage, output: str, make: Callable[[], bytes]) -> None:

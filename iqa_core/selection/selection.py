@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from iqa_core.errors import CallerError, RunError
 from iqa_core.selection.policy import Policy
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 PART_ROWS = 262_144
 """Rows of one file of the decision table: about 8 MB."""

@@ -7,15 +7,16 @@ thousand names, one PUT per object. Every other scheme goes through fsspec's gen
 from __future__ import annotations
 
 import asyncio
-import errno
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from fsspec import AbstractFileSystem, filesystem
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
+
+from iqa_core.storage.entries import Listed
+from iqa_core.storage.failures import check_size, error_code
 
 T = TypeVar("T")
 
@@ -31,48 +32,6 @@ S3_CONFIG = {
 
 STREAMED_BYTES = 256 * 1024
 """At most at once of an object that is streamed: each block is a hop between two event loops, 0.1 ms."""
-
-FAILURES = {
-    "a host name that is not known": frozenset({"gaierror"}),
-    "a refused connection": frozenset({"ConnectionRefusedError"}),
-    "a TLS failure": frozenset({"SSLError", "ClientConnectorCertificateError"}),
-    "a timeout": frozenset({"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError", "FSTimeoutError"}),
-    "a cut connection": frozenset(
-        {
-            "BrokenPipeError",
-            "ClientPayloadError",
-            "ConnectionAbortedError",
-            "ConnectionClosedError",
-            "ConnectionResetError",
-            "IncompleteReadError",
-            "ServerDisconnectedError",
-        }
-    ),
-    "an answer that is no HTTP": frozenset({"BadStatusLine"}),
-}
-"""Word -> classes of the standard library, aiohttp, botocore and fsspec, by name: none of them is imported for it."""
-
-
-class Oversized(Exception):
-    """The object is larger than the caller can take; nothing of it was read."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"{size} bytes")
-        self.size = size
-
-
-class Shorter(Exception):
-    """The object ends before the range does: it is another one by now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One object of a listing."""
-
-    path: str
-    """Without the scheme."""
-    size: int | None
-    etag: str
 
 
 class Store(Protocol):
@@ -283,70 +242,6 @@ class FsspecStore:
         infos = files.find(folder, detail=True).values() if is_recursive else files.ls(folder, detail=True)
         found = [listed for info in infos if (listed := _listed(info)) is not None]
         return sorted(found, key=lambda listed: listed.path), None
-
-
-def check_size(size: int | None, end: int | None, max_bytes: int | None) -> None:
-    """Raises Shorter or Oversized for an object of this size, of which the bytes up to `end` (None: all) are wanted."""
-    if size is not None and end is not None and size < end:
-        raise Shorter(f"it has {size} bytes, {end} were expected")
-    if size is not None and end is None and max_bytes is not None and size > max_bytes:
-        raise Oversized(size)
-
-
-def error_code(error: BaseException | None) -> str | None:
-    """The store's own code, wherever in the chain of causes it stands; None where no store has answered."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, Mapping):
-            return str(response.get("Error", {}).get("Code"))
-        error = error.__cause__
-    return None
-
-
-def http_status(error: BaseException | None) -> int | None:
-    """Status of the answer that an error stands for; None where none arrived."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, Mapping):
-            return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
-        if isinstance(status := getattr(error, "status", None), int):
-            return status
-        error = error.__cause__
-    return None
-
-
-def failure_named(error: BaseException | None) -> str:
-    """What went wrong: the same words for the same failure, whichever library met it.
-
-    The store's own code where it has answered with one, else the status of its answer, else what became of the
-    connection.
-    """
-    code, status = error_code(error), http_status(error)
-    if code is not None and not code.isdigit():
-        return code
-    chain = list(_chain(error))
-    named = (word for link in reversed(chain) if (word := _word_of(link)) is not None)
-    if (word := next(named, None)) is not None:
-        return word
-    return f"HTTP {status}" if status is not None else type(chain[-1]).__name__ if chain else "nothing known"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it stands for, outermost first; botocore keeps that in an argument."""
-    while error is not None:
-        yield error
-        inside = getattr(error, "kwargs", {}).get("error")
-        error = error.__cause__ or (inside if isinstance(inside, BaseException) else None)
-
-
-def _word_of(error: BaseException) -> str | None:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    for word, kinds in FAILURES.items():
-        if names & kinds:
-            return word
-    if isinstance(error, OSError) and error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH}:
-        return "a host that cannot be reached"
-    return None
 
 
 def _size_of(answer: Mapping[str, Any]) -> int:

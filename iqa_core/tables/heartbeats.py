@@ -24,7 +24,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from iqa_core.errors import RunError
-from iqa_core.storage.storage import Missing, Storage, join
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 SCORING, COMPACTION = "score_corpus", "compact_scores"
 """Jobs by their names in heartbeats."""

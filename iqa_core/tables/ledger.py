@@ -21,8 +21,10 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.chunks import place_of
 from iqa_core.errors import CallerError
+from iqa_core.storage.failures import Missing
 from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import Missing, Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 from iqa_core.tables.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, runs
 from iqa_core.tables.score_file import (
     Damaged,

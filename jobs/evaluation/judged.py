@@ -21,7 +21,8 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
 from iqa_core.records import Assessment, Rejection
-from iqa_core.storage.storage import Storage, absolute, is_local, local_path
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute, is_local, local_path
 from iqa_core.tables.scores.columns import REWARD, dimensions_of
 from iqa_core.tables.scores.score_table import score_ledger
 from jobs.progress import Progress

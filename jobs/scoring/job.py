@@ -21,7 +21,8 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics.load import rubric_named
-from iqa_core.storage.storage import Storage, absolute
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.columns import own_columns, table_schema
 from jobs.claims import SCORES, require_own

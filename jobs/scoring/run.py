@@ -22,7 +22,7 @@ from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.errors import DONE, FAILED, CallerError, RunError
 from iqa_core.records import Reason
 from iqa_core.report.scoring_report import scoring_report
-from iqa_core.storage.storage import join
+from iqa_core.storage.uris import join
 from iqa_core.tables.heartbeats import Pulse
 from iqa_core.tables.scores.columns import SCORED, TABLE_VERSION, counts_of, retryable_ordinals, schema_of, table_schema
 from iqa_core.tables.scores.run_record import RUN_RECORD, run_record

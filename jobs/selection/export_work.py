@@ -18,7 +18,8 @@ from iqa_core.corpus.originals import originals, places
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.selection.exports import imagefolder, parquet, webdataset
 from iqa_core.selection.exports.samples import samples_of
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 from iqa_core.tables.ledger import Ledger
 from jobs.on_ray.transport import failure_of, from_ipc, to_ipc
 

@@ -24,7 +24,7 @@ from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
 from iqa_core.selection.exports.samples import value_schema
 from iqa_core.selection.exports.values import infinite
-from iqa_core.storage.storage import join
+from iqa_core.storage.uris import join
 from jobs.on_ray.guard import guarded
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import from_ipc, to_ipc

@@ -20,7 +20,8 @@ from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
 from iqa_core.rubrics.load import rubric_named
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 from iqa_core.training.checking import Usable, usable
 from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.parts import require_trainable

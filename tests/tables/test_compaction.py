@@ -17,7 +17,9 @@ import pytest
 
 from iqa_core.corpus.chunks import chunk_name
 from iqa_core.corpus.plan.plan import Plan
-from iqa_core.storage.storage import Entry, Missing, Storage
+from iqa_core.storage.entries import Entry
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
 from iqa_core.tables.compaction import Merged, carry_out
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import chunks_of

@@ -14,7 +14,7 @@ from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.chunks import ReadOptions, Span
 from iqa_core.corpus.plan.plan import Plan, Planned
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
-from iqa_core.storage.storage import absolute
+from iqa_core.storage.uris import absolute
 
 CHANGES_SHOWN = 20
 

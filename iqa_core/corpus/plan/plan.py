@@ -31,7 +31,8 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.rubrics.load import shipped_name
 from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 _SEGMENT = re.compile(r"(\d{6})\.parquet")
 

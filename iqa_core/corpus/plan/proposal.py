@@ -24,7 +24,8 @@ from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.sources import Kind, Listing, Source
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, absolute, is_local
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.uris import absolute, is_local
 
 SURVEY_THREADS = 16
 """Sources whose headers are read at once where each costs round trips."""

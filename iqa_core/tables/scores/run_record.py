@@ -7,7 +7,8 @@ from types import NoneType
 from typing import Any
 
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 RUN_RECORD = "run.json"
 

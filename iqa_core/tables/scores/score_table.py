@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import Missing, Storage, absolute
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import chunks_of, runs
 from iqa_core.tables.scores.columns import schema_of
