@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable
 
 from iqa_core.storage.storage import Storage
-from iqa_core.storage.uris import join
+from iqa_core.storage.uris import join, scratch_of
 
 
 def written(what: str, storage: Storage, output: str, make: Callable[[], bytes]) -> None:
     """Put `<output>/report.html`, or say on stderr why there is none."""
     uri = join(output, "report.html")
     try:
-        storage.put(uri, make(), scratch=join(output, ".tmp"))
+        storage.put(uri, make(), scratch=scratch_of(output))
     except Exception as error:  # whatever images, stores or numbers do to it: the run itself is done and committed
         why = f"{type(error).__name__}: {error}"
         print(f"error: the report of this {what} could not be written ({why})", file=sys.stderr)

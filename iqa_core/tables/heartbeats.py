@@ -26,7 +26,7 @@ from typing import Any, Self
 from iqa_core.errors import RunError
 from iqa_core.storage.failures import Missing
 from iqa_core.storage.storage import Storage
-from iqa_core.storage.uris import join
+from iqa_core.storage.uris import join, scratch_of
 
 SCORING, COMPACTION = "score_corpus", "compact_scores"
 """Jobs by their names in heartbeats."""
@@ -154,7 +154,7 @@ class Pulse:
         try:
             # half a character (of a path that is no UTF-8) is written as JSON escapes it
             data = told().encode(errors="backslashreplace")
-            self._storage.put(join(_folder(self._output), name), data, scratch=join(self._output, ".tmp"))
+            self._storage.put(join(_folder(self._output), name), data, scratch=scratch_of(self._output))
         except Exception as error:  # nobody's run ends because it cannot be watched
             if not self._is_warned:
                 print(f"warning: {name} could not be written ({error})", file=sys.stderr, flush=True)

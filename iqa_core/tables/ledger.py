@@ -24,7 +24,7 @@ from iqa_core.errors import CallerError
 from iqa_core.storage.failures import Missing
 from iqa_core.storage.range_file import RangeFile
 from iqa_core.storage.storage import Storage
-from iqa_core.storage.uris import join
+from iqa_core.storage.uris import join, scratch_of
 from iqa_core.tables.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, runs
 from iqa_core.tables.score_file import (
     Damaged,
@@ -231,7 +231,7 @@ class Ledger:
         """Delete files by their names without the ending: all that they hold lies in higher ones as well."""
         if there := list(files):
             # who lists meanwhile has seen what is above them, or sees this
-            self.storage.put(self._marked, uuid.uuid4().hex.encode(), scratch=self._scratch)
+            self.storage.put(self._marked, uuid.uuid4().hex.encode(), scratch=scratch_of(self.output))
             with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="discard") as pool:
                 list(pool.map(self.storage.delete, map(self.uri, there)))
 
@@ -310,15 +310,11 @@ class Ledger:
             return b""
 
     def _put(self, file: str, data: bytes) -> None:
-        self.storage.put(self.uri(file), data, scratch=self._scratch)
+        self.storage.put(self.uri(file), data, scratch=scratch_of(self.output))
 
     @property
     def _marked(self) -> str:
         return join(self.output, f"{self.folder}.rearranged")
-
-    @property
-    def _scratch(self) -> str:
-        return join(self.output, ".tmp")
 
 
 def neighbours(chunks: Iterable[str]) -> Iterator[list[str]]:

@@ -21,7 +21,7 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
 from iqa_core.rubrics.load import rubric_named
 from iqa_core.storage.storage import Storage
-from iqa_core.storage.uris import join
+from iqa_core.storage.uris import join, scratch_of
 from iqa_core.training.checking import Usable, usable
 from iqa_core.training.encoding import SampleEncoder
 from iqa_core.training.parts import require_trainable
@@ -117,7 +117,7 @@ def claim(plan: TrainingPlan) -> None:
     uri = join(plan.settings.output, TRAINING)
     content = json.dumps(plan.identity, indent=2, sort_keys=True) + "\n"
     try:
-        plan.storage.begin(uri, content.encode(), scratch=join(plan.settings.output, ".tmp"))
+        plan.storage.begin(uri, content.encode(), scratch=scratch_of(plan.settings.output))
         there = plan.storage.read_object(uri)
     except IqaError as error:
         raise CallerError(f"--output {plan.settings.output} cannot be used: {error}") from error

@@ -32,7 +32,7 @@ from iqa_core.fusion import FusionWeights
 from iqa_core.rubrics.load import shipped_name
 from iqa_core.storage.range_file import RangeFile
 from iqa_core.storage.storage import Storage
-from iqa_core.storage.uris import join
+from iqa_core.storage.uris import join, scratch_of
 
 _SEGMENT = re.compile(r"(\d{6})\.parquet")
 
@@ -174,7 +174,7 @@ class Plan:
 
         Raises CallerError where the store cannot tell one of two drivers that the other was first.
         """
-        self.storage.begin(self._contract_uri, contract.to_json(), scratch=self._scratch)
+        self.storage.begin(self._contract_uri, contract.to_json(), scratch=scratch_of(self.output))
         found = self.contract()
         assert found is not None
         return found
@@ -230,7 +230,7 @@ class Plan:
 
         The number is what it was before the plan was read: else what another driver added since would be added twice.
         """
-        return self.storage.create(self._uri(segment), data, scratch=self._scratch)
+        return self.storage.create(self._uri(segment), data, scratch=scratch_of(self.output))
 
     @property
     def _folder(self) -> str:
@@ -239,10 +239,6 @@ class Plan:
     @property
     def _contract_uri(self) -> str:
         return join(self._folder, "000000.json")
-
-    @property
-    def _scratch(self) -> str:
-        return join(self.output, ".tmp")
 
     def _uri(self, segment: int) -> str:
         return join(self._folder, f"{segment:06d}.parquet")
