@@ -21,6 +21,7 @@ from iqa_core.storage.failures import check_size, error_code
 T = TypeVar("T")
 
 S3_SCHEMES = ("s3://", "s3a://")
+WITHOUT_OPTIONS = ("http://", "https://", "file://")
 
 S3_CONFIG = {
     "retries": {"total_max_attempts": 1},
@@ -60,9 +61,17 @@ def open_store(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
     """The store of a URI, and the URI's path in it. Raises what fsspec raises on options that do not fit."""
     if uri.startswith(S3_SCHEMES):
         return S3Store(options, is_versioned="?versionId=" in uri), uri.split("://", 1)[1]
-    # a list of images on the web beside an S3 output: a bucket's endpoint and keys are none of the web's business
-    found, path = url_to_fs(uri, **({} if uri.startswith(("http://", "https://")) else options))
+    found, path = file_system(uri, options)
     return FsspecStore(found), path
+
+
+def file_system(uri: str, options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
+    """The fsspec file system of a URI, and the URI's path in it. Raises what fsspec raises on options that do not fit.
+
+    The options are a bucket's: its endpoint and keys are none of the web's business, nor of a disk's.
+    """
+    found: tuple[AbstractFileSystem, str] = url_to_fs(uri, **({} if uri.startswith(WITHOUT_OPTIONS) else options))
+    return found
 
 
 class S3Store:
