@@ -19,7 +19,6 @@ from typing import Any
 from iqa_core.assessor.ovis2_5.sizes import MODEL_TYPE as OVIS2_5
 from iqa_core.errors import CallerError, RunError
 from iqa_core.hub import HUB_NAME, fetch_from_hub
-from iqa_core.storage.stores import file_system
 
 WEIGHTS = ("*.safetensors", "config.json")
 TOKENIZER = tuple(
@@ -183,6 +182,8 @@ def _copy_once(uri: str, storage_options: Mapping[str, Any]) -> Path:
 
 def _remote_listing(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, str, list[list[Any]]]:
     """File system, path, and (name, size, version) of every wanted file directly in the folder, sorted."""
+    from iqa_core.storage.stores import file_system  # loads fsspec, 0.1 s, which a local folder does not need
+
     try:
         files, root = file_system(uri, storage_options)
         files.invalidate_cache()
