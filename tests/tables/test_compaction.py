@@ -111,7 +111,8 @@ def names_in(output: Path) -> list[str]:
 
 
 def faults(output: Path) -> list[str]:
-    found = audit(Plan(Storage(), str(output)), Ledger(Storage(), str(output)))
+    table = open_score_table(Storage(), str(output))
+    found = audit(Plan(table.storage, table.uri), table.contract)
     return [f"{fault.chunk} {fault.what}" for fault in found.faults]
 
 
@@ -453,4 +454,4 @@ def test_on_an_object_store(s3: Bucket, output: Path) -> None:
     assert there.equals(by_ledger(output))
     ledger.take_apart([names[9]])
     assert len(s3.keys("scores/")) == 4
-    assert audit(Plan(storage, s3.uri()), ledger).faults == []
+    assert audit(Plan(storage, s3.uri()), table.contract).faults == []

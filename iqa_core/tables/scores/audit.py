@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise
 from typing import Any
 
@@ -21,11 +21,11 @@ from iqa_core.corpus.chunks import Chunk, Content, Span
 from iqa_core.corpus.columns import plain
 from iqa_core.corpus.plan.plan import Contract, Plan, Planned
 from iqa_core.corpus.sources import Kind, relative
-from iqa_core.errors import CallerError
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import FileName, ScoreFiles
 from iqa_core.tables.score_file import Damaged
 from iqa_core.tables.scores.columns import TABLE_VERSION, counts_of, schema_of
+from iqa_core.tables.scores.score_table import ledger_of
 from iqa_core.tables.scores.verdicts import faults_of_verdicts
 
 CHUNKS_AT_ONCE = 4096
@@ -56,15 +56,12 @@ class Audit:
         return not self.faults
 
 
-def audit(plan: Plan, ledger: Ledger) -> Audit:
-    """Read the whole table, and hold it against the plan; only names of chunks are kept.
+def audit(plan: Plan, contract: Contract) -> Audit:
+    """Read the whole table, and hold it against the plan and its contract; only names of chunks are kept.
 
-    Raises CallerError where nothing was planned, or a part of the plan cannot be read.
+    Raises CallerError where a part of the plan cannot be read.
     """
-    found = Audit()
-    if (contract := plan.contract()) is None:
-        raise CallerError(f"{plan.output}: nothing was planned there")
-    ledger = replace(ledger, fingerprint=contract.fingerprint)
+    found, ledger = Audit(), ledger_of(plan.storage, plan.output, contract)
     try:
         files = ledger.files()
     except Damaged as error:

@@ -34,7 +34,10 @@ def output(tmp_path: Path) -> Path:
 
 
 def audited(output: Path) -> Audit:
-    return audit(Plan(Storage(), str(output)), Ledger(Storage(), str(output)))
+    plan = Plan(Storage(), str(output))
+    contract = plan.contract()
+    assert contract is not None
+    return audit(plan, contract)
 
 
 def chunk_of(output: Path, kind: str) -> str:
