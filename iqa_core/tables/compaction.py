@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from iqa_core.corpus.chunks import place_of
 from iqa_core.corpus.plan.plan import Plan
-from iqa_core.tables.ledger import READ_THREADS, Ledger, neighbours
-from iqa_core.tables.packs import ScoreFiles, chunks_of, parsed, runs
+from iqa_core.tables.ledger import READ_THREADS, Ledger, consecutive
+from iqa_core.tables.packs import ScoreFiles, by_file, chunk_names_in, parsed
 
 ROUNDS = 3
 """Looks at what is there: the second finds what moved during the first, or nothing to do."""
@@ -47,9 +47,9 @@ def steps(planned: Iterable[str], files: ScoreFiles, chunks_per_file: int) -> It
     """
     finished = (chunk for chunk in planned if chunk in files)
     for _, block in groupby(finished, key=lambda chunk: (place_of(chunk)[0], place_of(chunk)[1] // chunks_per_file)):
-        for chunks in neighbours(block):
+        for chunks in consecutive(block):
             file = files.place(chunks[0])
-            if chunks_of(file) != chunks or any(files.place(chunk) != file for chunk in chunks):
+            if chunk_names_in(file) != chunks or any(files.place(chunk) != file for chunk in chunks):
                 yield Step(tuple(chunks))
 
 
@@ -69,9 +69,9 @@ def carry_out(ledger: Ledger, plan: Plan, chunks_per_file: int) -> Iterator[Merg
 def _round(ledger: Ledger, files: ScoreFiles, todo: Sequence[Step]) -> Iterator[Merged]:
     """files: as they were when the steps were found. A step of which a file has gone since is left out."""
     counting = {chunk: files.place(chunk) for step in todo for chunk in step.chunks}
-    left = {file: {c for c in chunks_of(file) if files.place(c) == file} for file in set(counting.values())}
+    left = {file: {c for c in chunk_names_in(file) if files.place(c) == file} for file in set(counting.values())}
     for step in todo:
-        sources = list(runs(step.chunks, files.packed))
+        sources = list(by_file(step.chunks, files.packed))
         if (tables := _read(ledger, sources)) is None:
             continue
         moves = 1 + max((parsed(file).number for file, _ in sources if parsed(file).is_pack), default=0)

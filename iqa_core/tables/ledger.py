@@ -25,14 +25,14 @@ from iqa_core.storage.failures import Missing
 from iqa_core.storage.range_file import RangeFile
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import join, scratch_of
-from iqa_core.tables.packs import Generations, ScoreFiles, again_name, chunks_of, pack_name, parsed, runs
+from iqa_core.tables.packs import Generations, ScoreFiles, again_name, by_file, chunk_names_in, pack_name, parsed
 from iqa_core.tables.score_file import (
     Damaged,
     LaterVersion,
     check_version,
     described,
+    deserialised,
     metadata_of,
-    rows_of,
     seal_of,
     serialised,
 )
@@ -43,7 +43,7 @@ READ_THREADS = 32
 CHUNKS_AT_ONCE = 512
 """Of packs that are read at once: a pack of 256 chunks is some 30 MB."""
 
-ATTEMPTS = 5
+LISTINGS = 5
 """Listings that may be outdated by the time a file is opened, before it is taken to be gone."""
 
 
@@ -78,7 +78,7 @@ class Ledger:
         may be gone; `read_all` knows how to look again.
         """
         names: set[str] = set()
-        for _ in range(ATTEMPTS):
+        for _ in range(LISTINGS):
             before = self._mark()
             names.update(self.storage.names(self.folder_uri))
             if self._mark() == before:
@@ -100,11 +100,11 @@ class Ledger:
         data, seal = serialised(rows, {**metadata, "generation": generation})
         file = again_name(chunk, generation, seal)
         self._put(file, data)
-        self.discard(old for old in files.places(chunk) if chunks_of(old) == [chunk] and old != file)
+        self.discard(old for old in files.places(chunk) if chunk_names_in(old) == [chunk] and old != file)
 
     def commit_pack(self, chunks: Sequence[str], tables: Sequence[pa.Table], moves: int) -> str:
         """Name of the pack of these neighbours. tables: as `read_all` gives them; moves: of rows, with this one."""
-        parts = [{"chunk": chunk, **self.metadata(rows)} for chunk, rows in zip(chunks, tables, strict=True)]
+        parts = [{"chunk": chunk, **metadata_of(rows)} for chunk, rows in zip(chunks, tables, strict=True)]
         common = {key: value for key, value in parts[0].items() if all(part.get(key) == value for part in parts)}
         entries = [
             {"rows": rows.num_rows, **{key: value for key, value in part.items() if key not in common}}
@@ -129,7 +129,7 @@ class Ledger:
         files: where they lay a moment ago; listed if not given. It does not matter if they move meanwhile. Raises
         Missing for a chunk that is in no file, Damaged for one whose file is not what was committed.
         """
-        left = runs(chunks, (files or self.files()).packed)
+        left = by_file(chunks, (files or self.files()).packed)
         begin = attempts = 0
         with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="ledger") as pool:
             while some := _at_once(left):
@@ -137,9 +137,9 @@ class Ledger:
                 for (_, run), tables in zip(some, read, strict=True):
                     if tables is None:  # moved since it was listed
                         attempts += 1
-                        if attempts == ATTEMPTS:
+                        if attempts == LISTINGS:
                             raise Missing(f"{self.uri(run[0])}: there is no such chunk")
-                        left = runs(chunks[begin:], self.files().packed)
+                        left = by_file(chunks[begin:], self.files().packed)
                         break
                     yield from zip(run, tables, strict=True)
                     begin += len(run)
@@ -153,11 +153,11 @@ class Ledger:
             return None
         try:
             _check_seal(file, data)
-            rows = rows_of(data, columns, self.schema, is_whole=self.is_read_whole)
+            rows = deserialised(data, columns, self.schema, is_whole=self.is_read_whole)
             entries = self._entries(file, metadata_of(rows))
             if not parsed(file).is_pack:
                 return [rows]
-            tables = dict(zip(chunks_of(file), _parts(rows, entries), strict=True))
+            tables = dict(zip(chunk_names_in(file), _parts(rows, entries), strict=True))
         except UNREADABLE as error:
             raise self._fault(file, error) from error
         return [tables[chunk] for chunk in chunks]
@@ -167,18 +167,14 @@ class Ledger:
         data = self.storage.read(self.uri(file))
         try:
             _check_seal(file, data)
-            self._entries(file, metadata_of(rows_of(data, [], self.schema)))
+            self._entries(file, metadata_of(deserialised(data, [], self.schema)))
         except UNREADABLE as error:
             raise self._fault(file, error) from error
         return data
 
-    def check_head(self, file: str) -> None:
+    def check_footer(self, file: str) -> None:
         """Look at a file's footer alone. Raises Missing, and Damaged where it is not that of this file and output."""
-        self._head(file)
-
-    def metadata(self, rows: pa.Table | pa.Schema) -> dict[str, Any]:
-        """What was committed beside the rows."""
-        return metadata_of(rows)
+        self._footer(file)
 
     def settled(self, retired: Collection[str]) -> ScoreFiles:
         """The files that are there, without chunks that the plan no longer has, and files of which nothing counts.
@@ -190,9 +186,9 @@ class Ledger:
             self.remove(retired)
             files = self.files()
         if superfluous := files.superfluous:
-            above = {files.place(chunk) for file in superfluous for chunk in chunks_of(file)}
+            above = {files.place(chunk) for file in superfluous for chunk in chunk_names_in(file)}
             for file in sorted(above):
-                self.read_file(file, chunks_of(file), [])
+                self.read_file(file, chunk_names_in(file), [])
             self.discard(superfluous)
             files = ScoreFiles.of(
                 (f"{file}.parquet" for file in files.files.difference(superfluous)), self._generations
@@ -202,27 +198,27 @@ class Ledger:
     def remove(self, chunks: Collection[str]) -> None:
         """Take back chunks that the plan no longer has; their neighbours in packs go into others."""
         gone = set(chunks)
-        for _ in range(ATTEMPTS):
+        for _ in range(LISTINGS):
             files = self.files()
             holding = {file for chunk in gone for file in files.places(chunk)}
             if not holding:
                 return
             for pack in holding:
-                kept = (c for c in chunks_of(pack) if c not in gone and files.place(c) == pack)
-                self._recut(pack, [list(run) for run in neighbours(kept)])
+                kept = (c for c in chunk_names_in(pack) if c not in gone and files.place(c) == pack)
+                self._recut(pack, [list(run) for run in consecutive(kept)])
             self.discard(holding)
 
     def take_apart(self, chunks: Collection[str]) -> ScoreFiles:
         """Give each of these chunks a file that holds nothing else, before they change; where all lies afterwards."""
         alone = set(chunks)
-        for _ in range(ATTEMPTS):
+        for _ in range(LISTINGS):
             files = self.files()
-            packs = {file for file in map(files.place, alone) if len(chunks_of(file)) > 1}
+            packs = {file for file in map(files.place, alone) if len(chunk_names_in(file)) > 1}
             if not packs:
                 break
             for pack in packs:
-                counting = [chunk for chunk in chunks_of(pack) if files.place(chunk) == pack]
-                kept = neighbours(chunk for chunk in counting if chunk not in alone)
+                counting = [chunk for chunk in chunk_names_in(pack) if files.place(chunk) == pack]
+                kept = consecutive(chunk for chunk in counting if chunk not in alone)
                 self._recut(pack, [*kept, *([chunk] for chunk in counting if chunk in alone)])
             self.discard(packs)
         return files
@@ -274,18 +270,18 @@ class Ledger:
 
     def _generations(self, packs: Sequence[str]) -> Generations:
         """What packs say of their chunks; of one that has gone nothing. Raises Damaged."""
-        with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="heads") as pool:
+        with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="footers") as pool:
             return dict(zip(packs, pool.map(self._generations_in, packs), strict=True))
 
     def _generations_in(self, pack: str) -> Mapping[str, int]:
         with suppress(Missing):
             return {
                 chunk: entry.get("generation", 0)
-                for chunk, entry in zip(chunks_of(pack), self._head(pack), strict=True)
+                for chunk, entry in zip(chunk_names_in(pack), self._footer(pack), strict=True)
             }
         return {}
 
-    def _head(self, file: str) -> list[dict[str, Any]]:
+    def _footer(self, file: str) -> list[dict[str, Any]]:
         """What a file's footer says of its chunks. Raises Missing and Damaged."""
         entry = self.storage.stat(self.uri(file))
         if entry is None or entry.size is None:
@@ -317,7 +313,7 @@ class Ledger:
         return join(self.output, f"{self.folder}.rearranged")
 
 
-def neighbours(chunks: Iterable[str]) -> Iterator[list[str]]:
+def consecutive(chunks: Iterable[str]) -> Iterator[list[str]]:
     """Chunks in order, cut where the next one is of another segment or its number is missing."""
     indexed = ((place_of(chunk), i, chunk) for i, chunk in enumerate(chunks))
     for _, run in groupby(indexed, key=lambda one: (one[0][0], one[0][1] - one[1])):

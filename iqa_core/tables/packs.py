@@ -92,7 +92,7 @@ def parsed(file: str) -> FileName:
     return found
 
 
-def chunks_of(file: str) -> list[str]:
+def chunk_names_in(file: str) -> list[str]:
     """Chunks that a score file holds, by its name without the ending."""
     return parsed(file).chunks
 
@@ -153,7 +153,7 @@ class ScoreFiles:
     @property
     def packs(self) -> tuple[str, ...]:
         """Files of several chunks."""
-        return tuple(sorted(file for file in self.files if len(chunks_of(file)) > 1))
+        return tuple(sorted(file for file in self.files if len(chunk_names_in(file)) > 1))
 
     @property
     def finished(self) -> frozenset[str]:
@@ -172,7 +172,7 @@ def _doubtful(contenders: Sequence[FileName]) -> list[FileName]:
     return packs if len(packs) > 1 or any(file.number for file in contenders if not file.is_pack) else []
 
 
-def runs(chunks: Iterable[str], packed: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+def by_file(chunks: Iterable[str], packed: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
     """File -> the chunks that follow one another here and are read from it."""
     run: list[str] = []
     for chunk in chunks:

@@ -105,7 +105,7 @@ def seal_of(data: bytes) -> str | None:
     return seal.decode()
 
 
-def rows_of(
+def deserialised(
     data: bytes, columns: list[str] | None, schema: pa.Schema | None = None, *, is_whole: bool = False
 ) -> pa.Table:
     """Rows of a score file's bytes, these columns of them, as `described` made them.

@@ -24,6 +24,7 @@ from iqa_core.records import Reason
 from iqa_core.report.scoring_report import scoring_report
 from iqa_core.storage.uris import join
 from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.columns import SCORED, TABLE_VERSION, counts_of, retryable_ordinals, schema_of, table_schema
 from iqa_core.tables.scores.run_record import RUN_RECORD, run_record
 from iqa_core.tables.scores.score_table import open_score_table
@@ -219,7 +220,7 @@ class ScoringRun:
 
     def _count(self, rows: pa.Table) -> None:
         """A committed chunk is part of the table."""
-        self._table.add(rows, self._ledger.metadata(rows).get("damage"))
+        self._table.add(rows, metadata_of(rows).get("damage"))
 
     def _count_again(self, retired: frozenset[str], there: frozenset[str]) -> None:
         """The table as it is now, where chunks of it were retired since it was counted."""
@@ -242,7 +243,7 @@ class ScoringRun:
         if name not in self._retries or name in self.sink.open:
             return
         rows = self._ledger.read(name, files=self._files)
-        known = self._ledger.metadata(rows)
+        known = metadata_of(rows)
         self._generations[name] = 1 + known.get("generation", 0)
         again = set(self._retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]

@@ -29,7 +29,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Comparison:
+class PlanComparison:
     """One pass over what a run was given and what is planned."""
 
     plan: Plan
@@ -81,10 +81,10 @@ class Comparison:
         was = rows[0].span
         if (was.size, was.etag) != (source.size, source.etag):
             what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
-            self.changes.append(Change(source.uri, what, _chunks_of(rows)))
+            self.changes.append(Change(source.uri, what, _chunk_names(rows)))
         table = was.metadata
         if table and table != source.metadata and (source.metadata or self._is_given(table.uri)):
-            tables[table.uri] |= _chunks_of(rows)
+            tables[table.uri] |= _chunk_names(rows)
 
     def _again(self, source: Source, was: Span) -> Source:
         """A source as it is now, under the name that its rows have: this run's input may be another folder around it.
@@ -110,7 +110,7 @@ class Comparison:
                 yield Source(uri, kind, was.key, was.size, was.etag, metadata=was.metadata)
         elif is_given and not (kind in (Kind.LIST, Kind.ARROW) and self.beside.storage.stat(uri) is not None):
             what = "now describes the files beside it" if uri in self.beside.surveys else "vanished"
-            self.changes.append(Change(uri, what, _chunks_of(rows)))
+            self.changes.append(Change(uri, what, _chunk_names(rows)))
 
     def _is_given(self, uri: str) -> bool:
         """Whether it is one of this run's inputs, or lies under one."""
@@ -119,7 +119,7 @@ class Comparison:
 
 def changed_chunks(plan: Plan, inputs: Sequence[str], options: ReadOptions) -> frozenset[str]:
     """Chunks whose sources are no longer what was planned."""
-    found = Comparison(plan, inputs, Beside.of(plan.storage, options, Listing(Counter()), inputs), frozenset())
+    found = PlanComparison(plan, inputs, Beside.of(plan.storage, options, Listing(Counter()), inputs), frozenset())
     exhaust(found.unplanned())
     return frozenset(chunk for change in found.changes for chunk in change.chunks)
 
@@ -138,5 +138,5 @@ def changes_message(changes: Sequence[Change]) -> str:
     )
 
 
-def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
+def _chunk_names(rows: Sequence[Planned]) -> frozenset[str]:
     return frozenset(row.chunk for row in rows)

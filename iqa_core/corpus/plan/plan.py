@@ -24,7 +24,16 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Span, chunk_name
-from iqa_core.corpus.plan.segments import Head, as_segment, chunks_of, head_of, opened, rows_of, segment_faults, whole
+from iqa_core.corpus.plan.segments import (
+    SegmentHead,
+    as_segment,
+    complete_segments,
+    segment_faults,
+    segment_file,
+    segment_head,
+    spans_by_chunk,
+    spans_in,
+)
 from iqa_core.corpus.sources import Kind
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
@@ -216,7 +225,7 @@ class Plan:
         retired = _retired(heads)
         for segment, _ in heads:
             with segment_faults(self._uri(segment)):
-                for index, kind, spans in chunks_of(self._file(segment)):
+                for index, kind, spans in spans_by_chunk(self._file(segment)):
                     name = chunk_name(segment, index)
                     if name not in retired:
                         yield Chunk(name, kind, spans)
@@ -244,25 +253,25 @@ class Plan:
         return join(self._folder, f"{segment:06d}.parquet")
 
     def _file(self, segment: int) -> pq.ParquetFile:
-        return opened(self.storage.read(self._uri(segment)))
+        return segment_file(self.storage.read(self._uri(segment)))
 
-    def _heads(self) -> list[tuple[int, Head]]:
+    def _heads(self) -> list[tuple[int, SegmentHead]]:
         """Of the segments that count."""
-        return list(whole({segment: self._head(segment) for segment in self.segments()}))
+        return list(complete_segments({segment: self._head(segment) for segment in self.segments()}))
 
-    def _head(self, segment: int) -> Head:
+    def _head(self, segment: int) -> SegmentHead:
         uri = self._uri(segment)
         entry = self.storage.stat(uri)
         assert entry is not None, "segments are never deleted"
         assert entry.size is not None
         with segment_faults(uri):
-            return head_of(as_segment(RangeFile(self.storage, uri, entry.size)))
+            return segment_head(as_segment(RangeFile(self.storage, uri, entry.size)))
 
     def _segment_rows(self, segment: int) -> Iterator[Planned]:
         with segment_faults(self._uri(segment)):
-            for index, kind, span in rows_of(self._file(segment)):
+            for index, kind, span in spans_in(self._file(segment)):
                 yield Planned(chunk_name(segment, index), kind, span)
 
 
-def _retired(heads: Iterable[tuple[int, Head]]) -> frozenset[str]:
+def _retired(heads: Iterable[tuple[int, SegmentHead]]) -> frozenset[str]:
     return frozenset(name for _, head in heads for name in head.retired)

@@ -17,7 +17,7 @@ from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Span, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
-from iqa_core.corpus.plan.changes import Comparison, changed_chunks, changes_message, exhaust
+from iqa_core.corpus.plan.changes import PlanComparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft, NewChunk
 from iqa_core.corpus.readers.tabular import NoImageColumn
@@ -55,7 +55,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _CarriedColumns:
     """Input columns that several sources may have; `uri` is the first of them."""
 
     uri: str
@@ -63,7 +63,7 @@ class _Table:
     bounds: Mapping[str, Bounds]
     """Of all of them together; a column is missing where one of them does not tell."""
 
-    def joined(self, bounds: Mapping[str, Bounds]) -> _Table:
+    def joined(self, bounds: Mapping[str, Bounds]) -> _CarriedColumns:
         """With one source more."""
         wider = {
             name: (min(low, bounds[name][0]), max(high, bounds[name][1]))
@@ -101,11 +101,11 @@ def propose(
     retired = changed_chunks(plan, inputs, options) if on_changed == "rescore" else frozenset()
     listing = Listing(Counter())
     beside = Beside.of(plan.storage, options, listing, inputs)
-    found = Comparison(plan, inputs, beside, retired)
+    found = PlanComparison(plan, inputs, beside, retired)
     new = without_listed(found.unplanned(), plan.storage, inputs, options, found.owed)
     changes = found.changes
     room = _Room(limit, _planned_images(plan) if limit is not None else 0, found.owed)
-    tables: list[_Table] = []
+    tables: list[_CarriedColumns] = []
     unfit: Counter[str] = Counter()
     draft = Draft(retired)
     pool = _survey_pool(inputs)
@@ -194,7 +194,7 @@ def _check_is_any(inputs: Sequence[str], draft: Draft, listing: Listing) -> None
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
 
 
-def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_Table]) -> None:
+def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_CarriedColumns]) -> None:
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
     given = {name: value for name, value in columns.items() if value is not None}
@@ -252,7 +252,7 @@ def _readable(
 
 
 def _noting(
-    surveyed: Iterable[tuple[Source, Survey]], tables: list[_Table], unfit: Counter[str]
+    surveyed: Iterable[tuple[Source, Survey]], tables: list[_CarriedColumns], unfit: Counter[str]
 ) -> Iterator[tuple[Source, Survey]]:
     """Passes surveys on, and notes each schema once."""
     for source, survey in surveyed:
@@ -261,7 +261,7 @@ def _noting(
         if place is not None:
             tables[place] = tables[place].joined(survey.bounds)
         elif len(survey.carried):
-            tables.append(_Table(source.uri, survey.carried, survey.bounds))
+            tables.append(_CarriedColumns(source.uri, survey.carried, survey.bounds))
         yield source, survey
 
 
@@ -288,7 +288,7 @@ def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Ite
 
 
 def _with_columns(
-    wanted: Contract, laid_down: Contract | None, tables: Sequence[_Table], own: frozenset[str]
+    wanted: Contract, laid_down: Contract | None, tables: Sequence[_CarriedColumns], own: frozenset[str]
 ) -> tuple[Contract, frozenset[str]]:
     """The contract with its carried columns, and the columns that it has no place for.
 
@@ -319,7 +319,7 @@ def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> N
     column.check_held(known)
 
 
-def _columns_of(table: _Table, own: frozenset[str], reading: int) -> list[InputColumn]:
+def _columns_of(table: _CarriedColumns, own: frozenset[str], reading: int) -> list[InputColumn]:
     """A source's columns with their names in the score table."""
     names = table_names(table.schema.names, own, reading)
     if doubled := sorted({name for name in names if names.count(name) > 1}):

@@ -114,7 +114,7 @@ class Draft:
 
     def __iter__(self) -> Iterator[NewChunk]:
         for file in self._files:
-            for _, kind, spans in chunks_of(pq.ParquetFile(file)):
+            for _, kind, spans in spans_by_chunk(pq.ParquetFile(file)):
                 yield kind, spans
 
     def _write_rows(self) -> None:
@@ -137,7 +137,7 @@ class Draft:
         self._chunks_of_file = self._rows_of_file = 0
 
 
-def opened(data: bytes) -> pq.ParquetFile:
+def segment_file(data: bytes) -> pq.ParquetFile:
     """A segment file by its bytes, which are not kept in memory."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with what is returned)
     file.write(data)
@@ -176,7 +176,7 @@ def segment_faults(uri: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class SegmentHead:
     """What is known of a segment before its rows are read."""
 
     retired: frozenset[str]
@@ -188,13 +188,13 @@ class Head:
     is_last: bool = True
 
 
-def head_of(file: pq.ParquetFile) -> Head:
+def segment_head(file: pq.ParquetFile) -> SegmentHead:
     """By its footer, where that says what the smallest source is; of one too long for it, the first row is read."""
     footer = file.metadata.metadata or {}
     retired = json.loads(footer.get(RETIRED_KEY, b"[]"))
     if not isinstance(retired, list) or not all(isinstance(name, str) for name in retired):
         raise ValueError("what it retires is no list of names")
-    return Head(frozenset(retired), _first_source(file), **json.loads(footer.get(PART_KEY, b"{}")))
+    return SegmentHead(frozenset(retired), _first_source(file), **json.loads(footer.get(PART_KEY, b"{}")))
 
 
 def _first_source(file: pq.ParquetFile) -> str | None:
@@ -204,17 +204,17 @@ def _first_source(file: pq.ParquetFile) -> str | None:
     if statistics is not None and statistics.has_min_max:
         smallest: str = statistics.min
         return smallest
-    return next(rows_of(file))[2].source
+    return next(spans_in(file))[2].source
 
 
-def whole(heads: Mapping[int, Head]) -> Iterator[tuple[int, Head]]:
+def complete_segments(heads: Mapping[int, SegmentHead]) -> Iterator[tuple[int, SegmentHead]]:
     """The segments of proposals that were written to their end, in order of their numbers.
 
     The parts of a proposal are created one after the other under numbers that follow one another: the last one's
     existence is what makes all of them count. Of one that was broken off, or whose next number another driver took,
     there will never be a last one.
     """
-    parts: list[tuple[int, Head]] = []
+    parts: list[tuple[int, SegmentHead]] = []
     for number, head in sorted(heads.items()):
         if head.index != len(parts) or (parts and number != parts[-1][0] + 1):
             parts = []
@@ -225,7 +225,7 @@ def whole(heads: Mapping[int, Head]) -> Iterator[tuple[int, Head]]:
                 parts = []
 
 
-def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
+def spans_in(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
     """Index of the chunk in the segment, its kind, and a span of it."""
     for batch in file.iter_batches(ROWS_PER_READ, use_threads=False):  # what takes time is to make Python's objects
         for row in batch.to_pylist():
@@ -237,11 +237,11 @@ def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
             yield index, kind, Span.of(*row.values())
 
 
-def chunks_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Span, ...]]]:
+def spans_by_chunk(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Span, ...]]]:
     """Index of the chunk in the segment, its kind, and all its spans."""
     current: tuple[int, Kind] | None = None
     spans: list[Span] = []
-    for index, kind, span in rows_of(file):
+    for index, kind, span in spans_in(file):
         if current is not None and current[0] != index:
             yield *current, tuple(spans)
             spans = []

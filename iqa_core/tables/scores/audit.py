@@ -23,7 +23,7 @@ from iqa_core.corpus.plan.plan import Contract, Plan, Planned
 from iqa_core.corpus.sources import Kind, relative
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import FileName, ScoreFiles
-from iqa_core.tables.score_file import Damaged
+from iqa_core.tables.score_file import Damaged, metadata_of
 from iqa_core.tables.scores.columns import TABLE_VERSION, counts_of, schema_of
 from iqa_core.tables.scores.score_table import ledger_of
 from iqa_core.tables.scores.verdicts import faults_of_verdicts
@@ -93,9 +93,9 @@ def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger
         if isinstance(table, str):
             found.faults.append(Fault(chunk.name, table))
             continue
-        whats = [*_faults_of_file(chunk, contract, table, ledger)]
+        whats = [*_faults_of_file(chunk, contract, table)]
         if not whats:  # else it lacks what the others ask for
-            whats += [*faults_of(chunk, table, ledger.metadata(table)["layout"])]
+            whats += [*faults_of(chunk, table, metadata_of(table)["layout"])]
             whats += faults_of_verdicts(table, contract)
             found.counts.update(counts_of(table))
         found.images += table.num_rows
@@ -117,9 +117,9 @@ def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[p
                 yield str(error)
 
 
-def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Ledger) -> Iterator[str]:
+def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterator[str]:
     """What a chunk's file says of itself against what was laid down for it and for all of them."""
-    known = ledger.metadata(rows)
+    known = metadata_of(rows)
     if known.get("planned") not in (None, chunk.digest):  # files of outputs that were begun before do not say it
         yield "its file was made of other sources than are planned; remove it, and score it anew"
     wanted = {"fingerprint_parts": dict(contract.fingerprint_parts), "table_version": TABLE_VERSION}

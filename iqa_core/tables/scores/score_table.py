@@ -17,7 +17,7 @@ from iqa_core.storage.failures import Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.packs import chunks_of, runs
+from iqa_core.tables.packs import by_file, chunk_names_in
 from iqa_core.tables.scores.columns import schema_of
 
 COPY_THREADS = 32
@@ -53,7 +53,7 @@ class ScoreTable:
         A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged
         for a file that is not what was committed to this output; of one that lies here only the end is looked at.
         """
-        found = runs(self.chunks, self.packed)
+        found = by_file(self.chunks, self.packed)
         with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
             return [
                 path for paths in pool.map(lambda run: self._local(run[0], run[1], scratch), found) for path in paths
@@ -67,10 +67,10 @@ class ScoreTable:
     def _local(self, file: str, chunks: list[str], scratch: Path) -> list[Path]:
         """These chunks of one file: the file where it holds nothing else, or a file for each."""
         uri = self.ledger.uri(file)
-        is_whole = chunks == chunks_of(file)
+        is_whole = chunks == chunk_names_in(file)
         with suppress(Missing):  # moved since it was listed: each by itself
             if is_whole and "://" not in self.uri:
-                self.ledger.check_head(file)
+                self.ledger.check_footer(file)
                 return [Path(uri)]
             scratch.mkdir(parents=True, exist_ok=True)
             if is_whole:

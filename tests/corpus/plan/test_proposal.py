@@ -720,7 +720,7 @@ def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
     opened: list[weakref.ref[pq.ParquetFile]] = []
 
     def noted(data: bytes) -> pq.ParquetFile:
-        file = segments.opened(data)
+        file = segments.segment_file(data)
         opened.append(weakref.ref(file))
         return file
 
