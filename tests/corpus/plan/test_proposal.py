@@ -724,7 +724,7 @@ def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
         opened.append(weakref.ref(file))
         return file
 
-    monkeypatch.setattr("iqa_core.corpus.plan.plan.opened", noted)
+    monkeypatch.setattr("iqa_core.corpus.plan.plan.segment_file", noted)
     found, at_once = [], []
     for row in plan.rows():
         found.append(row.span.source)
