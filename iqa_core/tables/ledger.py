@@ -62,7 +62,9 @@ class Ledger:
     fingerprint: str | None = None
     """Under which all chunks must have been scored, as far as they say; None where any may lie there."""
     schema: pa.Schema | None = None
-    """That all its files have, codes as what they stand for; None where that is not known."""
+    """Columns of all its files, dictionary-encoded ones as their value type; None where they are not known."""
+    table_version: int | None = None
+    """The latest version of such a table that this program knows; None where files say none."""
     is_read_whole: bool = False
     """Whether all of a file is looked at, whichever columns are asked for: to vouch for it."""
 
@@ -153,7 +155,7 @@ class Ledger:
             return None
         try:
             _check_seal(file, data)
-            rows = deserialised(data, columns, self.schema, is_whole=self.is_read_whole)
+            rows = self._deserialised(data, columns)
             entries = self._entries(file, metadata_of(rows))
             if not parsed(file).is_pack:
                 return [rows]
@@ -167,7 +169,7 @@ class Ledger:
         data = self.storage.read(self.uri(file))
         try:
             _check_seal(file, data)
-            self._entries(file, metadata_of(deserialised(data, [], self.schema)))
+            self._entries(file, metadata_of(self._deserialised(data, [])))
         except UNREADABLE as error:
             raise self._fault(file, error) from error
         return data
@@ -248,6 +250,9 @@ class Ledger:
         for group in groups:
             self.commit_pack(group, [by_name[chunk] for chunk in group], moves)
 
+    def _deserialised(self, data: bytes, columns: list[str] | None) -> pa.Table:
+        return deserialised(data, columns, self.schema, table_version=self.table_version, is_whole=self.is_read_whole)
+
     def _entries(self, file: str, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What a file says of each of its chunks. Raises ValueError where that is not what its name and output say."""
         common = dict(metadata)
@@ -255,7 +260,7 @@ class Ledger:
         parts = common.pop("chunks", None) if name.is_pack else [{}]
         if not isinstance(parts, list) or len(parts) != len(name.chunks):
             raise ValueError("it does not say what it holds")
-        check_version(common)
+        check_version(common, self.table_version)
         for chunk, part in zip(name.chunks, parts, strict=True):
             entry = {**common, **part}
             if entry.get("chunk", chunk) != chunk:

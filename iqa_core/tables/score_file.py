@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.columns import plain
 from iqa_core.errors import CallerError
-from iqa_core.tables.scores.columns import TABLE_VERSION
 
 METADATA_KEY = b"iqa"
 SEAL_KEY = b"iqa.seal"
@@ -106,16 +105,22 @@ def seal_of(data: bytes) -> str | None:
 
 
 def deserialised(
-    data: bytes, columns: list[str] | None, schema: pa.Schema | None = None, *, is_whole: bool = False
+    data: bytes,
+    columns: list[str] | None,
+    schema: pa.Schema | None = None,
+    *,
+    table_version: int | None = None,
+    is_whole: bool = False,
 ) -> pa.Table:
     """Rows of a score file's bytes, these columns of them, as `described` made them.
 
-    schema: that it must have, codes as what they stand for; is_whole: all of a file without a seal is looked at.
-    Raises ValueError, and what else Arrow and Python raise of anything but a score file.
+    schema: columns that it must have, dictionary-encoded ones as their value type; table_version: the latest that is
+    known, None where files say none; is_whole: all of a file without a seal is looked at.
+    Raises LaterVersion, ValueError, and what else Arrow and Python raise of anything but a score file.
     """
     file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     known = metadata_of(file.schema_arrow)
-    check_version(known)
+    check_version(known, table_version)
     is_sealed = SEAL_KEY in (file.metadata.metadata or {})
     if known.get(SEALED) and not is_sealed:
         raise ValueError("another program has written it anew")
@@ -131,10 +136,10 @@ def deserialised(
     return described(rows if columns is None else rows.select(columns), known)  # `a` takes also `a.b`
 
 
-def check_version(known: Mapping[str, Any]) -> None:
+def check_version(known: Mapping[str, Any], latest: int | None) -> None:
     """Raises LaterVersion by what a file says of itself; before anything else of it is judged."""
-    if (version := known.get("table_version", TABLE_VERSION)) not in range(TABLE_VERSION + 1):
-        raise LaterVersion(f"it is of table version {version}, up to {TABLE_VERSION} is known")
+    if latest is not None and (version := known.get("table_version", latest)) not in range(latest + 1):
+        raise LaterVersion(f"it is of table version {version}, up to {latest} is known")
 
 
 def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:

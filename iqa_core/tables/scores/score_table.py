@@ -18,7 +18,7 @@ from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import by_file, chunk_names_in
-from iqa_core.tables.scores.columns import schema_of
+from iqa_core.tables.scores.columns import TABLE_VERSION, schema_of
 
 COPY_THREADS = 32
 """Score files of an object store fetched at once: each is some 100 kB, so a request's latency is what they cost."""
@@ -86,13 +86,16 @@ class ScoreTable:
 
 def ledger_of(storage: Storage, uri: str, contract: Contract) -> Ledger:
     """Score files of an output, held against its contract."""
-    return Ledger(storage, uri, fingerprint=contract.fingerprint, schema=schema_of(contract))
+    return Ledger(
+        storage, uri, fingerprint=contract.fingerprint, schema=schema_of(contract), table_version=TABLE_VERSION
+    )
 
 
 def score_ledger(storage: Storage, uri: str) -> Ledger:
     """Score files of an output, held against what its plan says of them, where it has one."""
-    contract = Plan(storage, uri).contract()
-    return Ledger(storage, uri) if contract is None else ledger_of(storage, uri, contract)
+    if (contract := Plan(storage, uri).contract()) is None:
+        return Ledger(storage, uri, table_version=TABLE_VERSION)
+    return ledger_of(storage, uri, contract)
 
 
 def open_score_table(storage: Storage, given: str) -> ScoreTable:
