@@ -1,4 +1,4 @@
-"""What a store, its client or a disk raises -> whose fault it is, whether it may pass, and one name for it."""
+"""What a store, its client or a disk raises -> whose fault it is, whether it is transient, and one name for it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _CREDENTIAL_CODES = frozenset(
         "TokenRefreshRequired",
     }
 )
-"""Answers that are about who asks, not about what is asked for: they stop the run."""
+"""Error codes about the credentials, not about the object: they stop the run."""
 
 _CREDENTIAL_ERRORS = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 )
-"""The same, found by the client before it asked."""
+"""Errors about the credentials that the client raises before it sends a request."""
 
 _NO_SUCH_NAME = frozenset({"InvalidBucketName", "InvalidURI", "KeyTooLongError", "ParamValidationError"})
-"""Nothing can lie at such a URI."""
+"""Error codes for a name that no object can have."""
 
 _PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _PASSING_CODES = frozenset(
@@ -45,7 +45,7 @@ _PASSING_CODES = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
-"""Answers after which another try may succeed, though most of these codes come with status 400."""
+"""Error codes of transient failures, though most of them come with status 400."""
 
 FAILURES = {
     "a host name that is not known": frozenset({"gaierror"}),
@@ -65,7 +65,8 @@ FAILURES = {
     ),
     "an answer that is no HTTP": frozenset({"BadStatusLine"}),
 }
-"""Word -> classes of the standard library, aiohttp, botocore and fsspec, by name: none of them is imported for it."""
+"""Words for people -> names of classes in the standard library, aiohttp, botocore and fsspec, so that none of them is
+imported here."""
 
 
 class Missing(IqaError):
@@ -93,7 +94,7 @@ class Oversized(Exception):
 
 
 class Shorter(Exception):
-    """The object ends before the range does: it is another one by now."""
+    """The object ends before the range does: it was replaced since it was listed."""
 
 
 def check_size(size: int | None, end: int | None, max_bytes: int | None) -> None:
@@ -105,7 +106,7 @@ def check_size(size: int | None, end: int | None, max_bytes: int | None) -> None
 
 
 def final_meaning(error: Exception, uri: str) -> IqaError | None:
-    """What an error means if it will be the same next time; None if it may pass."""
+    """The error of ours that a permanent failure means; None for a transient one, which is worth another try."""
     code = error_code(error)
     name = type(error).__name__
     if code in _CREDENTIAL_CODES or name in _CREDENTIAL_ERRORS:
@@ -134,7 +135,8 @@ def final_meaning(error: Exception, uri: str) -> IqaError | None:
 
 
 def _is_missing(error: BaseException) -> bool:
-    """Whether nothing is there. fsspec's HTTP says so of whatever goes wrong, with what it was as the cause."""
+    """Whether an error says that nothing is there. fsspec's HTTP raises FileNotFoundError for any failure, with
+    that as its cause."""
     cause = error.__cause__
     is_about_the_name = cause is None or isinstance(cause, LookupError | FileNotFoundError | ValueError)
     is_missing = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)

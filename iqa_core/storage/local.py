@@ -19,13 +19,13 @@ from iqa_core.storage.retrying import retried
 from iqa_core.storage.uris import SCRATCH, local_path, local_uri, windows_hint
 
 ABANDONED_S = 24 * 3600.0
-"""Age of a temporary file that nobody writes any more. One lives for seconds, while a file is written and synced; a run
-that is paused for a day and goes on would lose that one file, say so, and end as one whose disk is full."""
+"""Age in seconds after which a temporary file is abandoned: it lives for seconds, while it is written and synced. A run
+that is paused for a day loses that one file, says so, and ends as if the disk were full."""
 
 _TEMPORARY = re.compile("[0-9a-f]{32}")
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What FAT, CIFS and some FUSE file systems say of a hard link."""
+"""Error numbers of FAT, CIFS and some FUSE file systems where a hard link is asked for."""
 
 
 def read_local(uri: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
@@ -83,8 +83,11 @@ def walk_local(folder: str) -> Iterator[Entry]:
 
 
 def _walked(folder: bytes) -> Iterator[Entry]:
-    """With a stack of its own, and of each folder that is open the names that are still to come: folders lie thousands
-    deep where a tool has followed a link into itself, deeper than Python calls itself."""
+    """Files, and links to files, under a folder.
+
+    A stack of iterators, one per open folder, instead of recursion: a tool that followed a link into itself has left
+    folders thousands deep, beyond Python's recursion limit.
+    """
     stack = [iter(_scanned(folder))]
     while stack:
         entry = next(stack[-1], None)
@@ -99,7 +102,7 @@ def _walked(folder: bytes) -> Iterator[Entry]:
 
 
 def _scanned(folder: bytes) -> list[os.DirEntry[bytes]]:
-    """What lies in it, as URIs are sorted. Raises CallerError where it cannot be listed."""
+    """Entries of a folder, sorted as their URIs are. Raises CallerError where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name + (b"/" if _is_folder(entry) else b""))
@@ -115,7 +118,7 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
 
 
 def _entry(uri: str, path: Path) -> Entry | None:
-    """None for what is no file; without a size where it cannot be looked at (a link to nothing)."""
+    """A regular file; None for anything else. It has no size where it cannot be looked at (a dangling link)."""
     try:
         status = path.stat()
     except OSError:
@@ -159,7 +162,7 @@ def _create(path: Path, data: bytes, scratch: str | None) -> bool:
 
 @contextmanager
 def _writing(uri: str) -> Iterator[None]:
-    """Inside: what a disk says to writing is this module's error, as what a store says is."""
+    """Inside, an OSError of the disk becomes Forbidden or FetchFailed, as one of a store does."""
     try:
         yield
     except OSError as error:
@@ -169,7 +172,7 @@ def _writing(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _temporary(target: Path, data: bytes, scratch: str | None) -> Iterator[Path]:
-    """The bytes in a file of their own, synced; it is gone afterwards, whatever happens."""
+    """A new file with these bytes, synced; it is deleted afterwards, whatever happens."""
     folder = local_path(scratch) if scratch is not None else target.parent / SCRATCH
     _make_folder(folder)
     _make_folder(target.parent)
@@ -186,14 +189,14 @@ def _temporary(target: Path, data: bytes, scratch: str | None) -> Iterator[Path]
 
 
 def _make_folder(path: Path) -> None:
-    """And what is missing above it; `Path.mkdir` would call itself for each level."""
+    """Create a folder and its missing parents; `Path.mkdir` would recurse once per level."""
     missing = list(takewhile(lambda place: not place.is_dir(), (path, *path.parents)))
     for place in reversed(missing):
         place.mkdir(exist_ok=True)
 
 
 def _remove_abandoned(folder: Path, now: float) -> None:
-    """Files of runs that were killed while they wrote. now: by the disk's clock, which may be another machine's."""
+    """Delete temporary files of killed runs. now: by the disk's clock, which may be another machine's."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             is_ours = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)

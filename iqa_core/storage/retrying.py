@@ -1,4 +1,4 @@
-"""A request to a disk or a store -> its answer, tried again while its failure may pass.
+"""A request to a disk or a store -> its answer, tried again while the failure may be transient.
 
 This module is the one place that retries: a failing request is tried `ATTEMPTS` times, and not `ATTEMPTS` times some
 library's own number.
@@ -25,6 +25,7 @@ LOCAL_ATTEMPTS = 3
 
 
 def retried(once: Callable[[], T], uri: str) -> T:
+    """The request's answer. Raises FetchFailed after the last try, and at once an error that `final_meaning` gives."""
     attempts = LOCAL_ATTEMPTS if is_local(uri) else ATTEMPTS
     for attempt in range(1, attempts + 1):
         try:

@@ -1,7 +1,7 @@
 """URI -> bytes and back: ranges read whole or not at all, retries with back-off, atomic puts, create-if-absent.
 
-A path without a scheme is local (see local); everything else lies in a `Store` (see stores). Both are retried (see
-retrying), and what they raise has one meaning (see failures).
+A path without a scheme is local (see local); everything else lies in a `Store` (see stores). Requests are retried (see
+retrying), and the errors of every disk, store and client become the few of failures.
 """
 
 from __future__ import annotations
@@ -143,7 +143,10 @@ class Storage:
         retried(lambda: store.put(path, data), uri)
 
     def create(self, uri: str, data: bytes, scratch: str | None = None) -> bool:
-        """Put these bytes where nothing lies yet; False if something else did (the other writer's bytes stay)."""
+        """Put these bytes where nothing lies yet; False if something else did (the other writer's bytes stay).
+
+        Raises FetchFailed or Forbidden where it cannot be written, CallerError on a disk without hard links.
+        """
         if is_local(uri):
             return create_local(uri, data, scratch)
         store, path = self._remote(uri)
@@ -175,7 +178,7 @@ class Storage:
         self.create(uri, data, scratch)
 
     def _keeps_what_is_there(self, probe: str) -> bool:
-        """Whether `create` is refused where an object lies; asked of one of our own, which goes again."""
+        """Whether the store refuses to `create` where an object lies: tried on a probe, which is deleted again."""
         self.put(probe, b"first")
         try:
             return not self.create(probe, b"second")
@@ -196,7 +199,10 @@ class Storage:
             retried(lambda: store.delete(path), uri)
 
     def names(self, folder: str) -> list[str]:
-        """Sorted names of the files directly in a folder or prefix; empty where there is none."""
+        """Sorted names of the files directly in a folder or prefix; empty where there is none.
+
+        Raises FetchFailed or Forbidden where it cannot be listed.
+        """
         if is_local(folder):
             return local_names(folder)
         try:
@@ -235,7 +241,7 @@ class Storage:
             previous = entry.uri
 
     def _listed(self, folder: str, is_recursive: bool) -> Iterator[Listed]:
-        """Page by page, each retried for itself: of 1,000 pages, some will fail."""
+        """Objects page by page; each page is retried by itself, since of 1,000 pages some will fail."""
         store, path = self._remote(folder)
         token: str | None = None
         while True:
@@ -245,8 +251,11 @@ class Storage:
                 return
 
     def _remote(self, uri: str) -> tuple[Store, str]:
-        """Raises NoSuchStorage, CallerError where a package is missing or the options do not fit, and what `read` does:
-        of a chain such as `zip://a.png::s3://…` the outer ones are read to open it."""
+        """The store of a URI, and the URI's path in it.
+
+        Raises NoSuchStorage, CallerError where a package is missing or the options do not fit, and what `read` raises:
+        to open a chain such as `zip://a.png::s3://…`, its container is read.
+        """
         uri = canonical(uri)
         scheme = uri.split("://", 1)[0]
         if any(link not in available_protocols() for link in scheme.split("::")):
@@ -255,7 +264,7 @@ class Storage:
 
 
 def _opened(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
-    """What is no OSError has asked nobody, and will be the same next time."""
+    """The store of a URI, opened once. An error that is no OSError precedes any request, so it is permanent."""
     try:
         return open_store(uri, options)
     except OSError:

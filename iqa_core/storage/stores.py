@@ -29,10 +29,10 @@ S3_CONFIG = {
     "read_timeout": 60,
     "max_pool_connections": 32,
 }
-"""Retrying is the caller's. Seconds for an answer to begin or go on. 10 connections, the default, hold readers up."""
+"""The caller retries. Timeouts in seconds. botocore's default of 10 connections would hold readers up."""
 
 STREAMED_BYTES = 256 * 1024
-"""At most at once of an object that is streamed: each block is a hop between two event loops, 0.1 ms."""
+"""Largest block of a streamed object: each one is a hop between two event loops, 0.1 ms."""
 
 
 class Store(Protocol):
@@ -42,15 +42,21 @@ class Store(Protocol):
         """All bytes begin..end. Raises Shorter if it ends before, Oversized if max_bytes is given and it has more."""
         ...
 
-    def put(self, path: str, data: bytes) -> None: ...
-
-    def create(self, path: str, data: bytes) -> None:
-        """Raises FileExistsError if something lies there."""
+    def put(self, path: str, data: bytes) -> None:
+        """Replace the object."""
         ...
 
-    def delete(self, path: str) -> None: ...
+    def create(self, path: str, data: bytes) -> None:
+        """Put an object where none lies. Raises FileExistsError if one does."""
+        ...
 
-    def stat(self, path: str) -> Listed | None: ...
+    def delete(self, path: str) -> None:
+        """Remove the object."""
+        ...
+
+    def stat(self, path: str) -> Listed | None:
+        """The object; None for a folder or nothing."""
+        ...
 
     def page(self, folder: str, is_recursive: bool, token: str | None) -> tuple[list[Listed], str | None]:
         """Objects under a folder, or directly in it, and the token of the next page; sorted over all pages."""
@@ -75,7 +81,7 @@ def file_system(uri: str, options: Mapping[str, Any]) -> tuple[AbstractFileSyste
 
 
 class S3Store:
-    """Amazon S3 and what speaks like it."""
+    """Amazon S3 and stores that speak its protocol; the methods are those of `Store`."""
 
     def __init__(self, options: Mapping[str, Any], is_versioned: bool) -> None:
         versioned = {"version_aware": True} if is_versioned else {}
@@ -108,9 +114,9 @@ class S3Store:
         return data
 
     async def _ranged(self, path: str, begin: int, end: int | None) -> Mapping[str, Any] | None:
-        """The answer to a range, even for the whole: only that says how long the object is, whatever its body becomes.
+        """The answer to a request for a range; None for the whole of an empty object, which has no first byte.
 
-        None for the whole of an object of 0 bytes, which has no first one.
+        A range is asked for even where the whole is wanted: only then does the answer give the object's length.
         """
         last = "" if end is None else end - 1
         try:
@@ -126,7 +132,7 @@ class S3Store:
     async def blocks(self, path: str, announce: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
         """An object as it arrives, in the caller's event loop; announce: is given its size before anything is read.
 
-        The requests run in the loop of s3fs, and end when the caller's task does.
+        The requests run in the loop of s3fs, and end when the caller's task does. Raises OSError for a short answer.
         """
         answer = await self._in_loop(self._ranged(path, 0, None))
         if answer is None:
@@ -195,7 +201,7 @@ class S3Store:
 
 
 def _session(settings: Mapping[str, Any]) -> Any:
-    """What s3fs would make itself, but dates are read quickly: a listing's thousand take botocore 100 ms."""
+    """The session that s3fs would make, with a faster parser of dates: the 1,000 of a listing take botocore 100 ms."""
     from aiobotocore.session import AioSession
 
     session = AioSession(**settings)
@@ -215,7 +221,7 @@ def read_date(text: Any) -> datetime:
 
 
 class FsspecStore:
-    """Any other store, through fsspec's general interface."""
+    """Any other store, through fsspec's general interface; the methods are those of `Store`."""
 
     def __init__(self, found: AbstractFileSystem) -> None:
         self._files = found
@@ -254,7 +260,7 @@ class FsspecStore:
 
 
 def _size_of(answer: Mapping[str, Any]) -> int:
-    """Bytes of the whole object, of which the answer holds a range (or all, where a server ignores ranges)."""
+    """Size of the whole object in bytes; the answer holds a range of it, or all where a server ignores ranges."""
     whole = answer.get("ContentRange", "").rpartition("/")[2]
     return int(whole) if whole.isdigit() else int(answer["ContentLength"])
 

@@ -1,4 +1,4 @@
-"""URIs and local paths -> one form of each, and what is said of where they lead."""
+"""URIs and local paths -> their canonical form, and the paths behind local ones."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def canonical(uri: str) -> str:
 
 
 def windows_hint(uri: str) -> str:
-    """For the end of a message about a URI where nothing lies."""
+    """The end of a message about a URI where nothing lies: a hint if it looks like a Windows path, else empty."""
     return "; a Windows path leads nowhere here" if _WINDOWS.search(uri) else ""
 
 
 def is_local(uri: str) -> bool:
+    """Whether it is a plain path or a `file:` URI."""
     uri = canonical(uri)
     return "://" not in uri or uri.startswith("file://")
 
@@ -50,11 +51,12 @@ def absolute(uri: str) -> str:
 
 
 def join(folder: str, name: str) -> str:
+    """URI of a name in a folder."""
     return f"{folder.rstrip('/')}/{name}"
 
 
 def scratch_of(output: str) -> str:
-    """The folder of an output in which files lie until they are whole: on the same disk, and none of its tables."""
+    """Folder of an output in which local files lie until they are whole: on the same disk, outside its tables."""
     return join(output, SCRATCH)
 
 
