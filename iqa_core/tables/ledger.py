@@ -1,9 +1,8 @@
-"""Complete chunks -> Parquet files, each put in place in one step; which files exist is all there is to know of what is
-done.
+"""Complete chunks -> Parquet files, each put in place in one step; the files that exist are the state of a run.
 
-A chunk is committed as a file of its own. One that is tried again gets another file beside it, and neighbours may be
-merged into packs (see packs, compaction): then the same rows lie in two files for a moment, or for longer where
-somebody was stopped, and every question here is answered as if they lay in one.
+A chunk is committed as a file of its own. One that is tried again gets another file beside it, and consecutive chunks
+may be merged into packs (see packs, compaction). Then the same rows lie in two files for a moment, or for longer where
+a run or a compaction was stopped; every question here is answered as if they lay in one.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ READ_THREADS = 32
 """Score files read at once: each is some 100 kB, so a request's latency is what they cost."""
 
 CHUNKS_AT_ONCE = 512
-"""Of packs that are read at once: a pack of 256 chunks is some 30 MB."""
+"""Chunks read at once, however few files they lie in: a pack of 256 chunks is some 30 MB."""
 
 LISTINGS = 5
-"""Listings that may be outdated by the time a file is opened, before it is taken to be gone."""
+"""Listings before a file is taken to be gone: each may be outdated by the time the file is opened."""
 
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError)
-"""What Arrow and Python raise of anything but a score file."""
+"""What Arrow and Python raise for a file that is no score file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +57,26 @@ class Ledger:
     storage: Storage
     output: str
     folder: str = "scores"
-    """Another one for chunks of another kind: exports have one per format."""
+    """Folder in the output; exports have one per format."""
     fingerprint: str | None = None
-    """Under which all chunks must have been scored, as far as they say; None where any may lie there."""
+    """Fingerprint that all chunks must have been scored under, where they say one; None where any may lie there."""
     schema: pa.Schema | None = None
     """Columns of all its files, dictionary-encoded ones as their value type; None where they are not known."""
     table_version: int | None = None
     """The latest version of such a table that this program knows; None where files say none."""
     is_read_whole: bool = False
-    """Whether all of a file is looked at, whichever columns are asked for: to vouch for it."""
+    """Whether all of a file is read, whichever columns are asked for, to vouch for it."""
 
     def finished(self) -> set[str]:
         """Names of the chunks that are committed."""
         return set(self.files().finished)
 
     def files(self) -> ScoreFiles:
-        """The files that are there. Raises Damaged for a pack that would have to say which of two counts, and cannot.
+        """The files that are there. Raises Damaged where a pack's footer, which tells if it counts, cannot be read.
 
-        A listing that is under way while rows move may miss both the file that goes behind it and the one that took
-        its place. Who moves rows marks it in between: then another listing is added to what was found. Some of that
-        may be gone; `read_all` knows how to look again.
+        A LIST during a compaction can miss both the deleted file and its pack. So whoever moves rows changes a mark
+        between the put and the delete; where the mark has changed, another listing is added. Some files of the earlier
+        one may be gone by then: `read_all` lists again.
         """
         names: set[str] = set()
         for _ in range(LISTINGS):
@@ -88,16 +87,16 @@ class Ledger:
         return ScoreFiles.of(names, self._generations)
 
     def commit(self, chunk: str, rows: pa.Table, metadata: Mapping[str, Any]) -> None:
-        """Serialised first, then put in place in one atomic step. Who commits the same chunk too puts equal rows."""
+        """Put a chunk's file in place in one atomic step. Another driver that commits the chunk puts equal rows."""
         data, _ = serialised(rows, metadata)
         self._put(chunk, data)
 
     def commit_again(
         self, chunk: str, rows: pa.Table, metadata: Mapping[str, Any], generation: int, files: ScoreFiles
     ) -> None:
-        """A chunk that was tried again: its file of this generation, then those of it alone that are older go.
+        """Put the file of a chunk that was tried again, then delete older files that hold this chunk alone.
 
-        files: of a time at which its rows were of a lower generation.
+        files: a listing from before, when its rows were of a lower generation.
         """
         data, seal = serialised(rows, {**metadata, "generation": generation})
         file = again_name(chunk, generation, seal)
@@ -105,7 +104,10 @@ class Ledger:
         self.discard(old for old in files.places(chunk) if chunk_names_in(old) == [chunk] and old != file)
 
     def commit_pack(self, chunks: Sequence[str], tables: Sequence[pa.Table], moves: int) -> str:
-        """Name of the pack of these neighbours. tables: as `read_all` gives them; moves: of rows, with this one."""
+        """Name of the new pack of these consecutive chunks.
+
+        tables: as `read_all` gives them; moves: how often their rows have been moved, this time included.
+        """
         parts = [{"chunk": chunk, **metadata_of(rows)} for chunk, rows in zip(chunks, tables, strict=True)]
         common = {key: value for key, value in parts[0].items() if all(part.get(key) == value for part in parts)}
         entries = [
@@ -126,10 +128,10 @@ class Ledger:
     def read_all(
         self, chunks: Sequence[str], columns: list[str] | None = None, files: ScoreFiles | None = None
     ) -> Iterator[tuple[str, pa.Table]]:
-        """Committed chunks in this order, as `read` gives each; a pack is read once for all that follow one another.
+        """Committed chunks in this order, as `read` gives each; a pack is read once for chunks that follow one another.
 
-        files: where they lay a moment ago; listed if not given. It does not matter if they move meanwhile. Raises
-        Missing for a chunk that is in no file, Damaged for one whose file is not what was committed.
+        files: a recent listing, made if not given; chunks may have moved since. Raises Missing for a chunk that is in
+        no file, Damaged for one whose file is not what was committed.
         """
         left = by_file(chunks, (files or self.files()).packed)
         begin = attempts = 0
@@ -175,13 +177,14 @@ class Ledger:
         return data
 
     def check_footer(self, file: str) -> None:
-        """Look at a file's footer alone. Raises Missing, and Damaged where it is not that of this file and output."""
+        """Read a file's footer alone. Raises Missing, and Damaged where it is not that of this file and output."""
         self._footer(file)
 
     def settled(self, retired: Collection[str]) -> ScoreFiles:
-        """The files that are there, without chunks that the plan no longer has, and files of which nothing counts.
+        """The files that are there, after retired chunks and superfluous files were deleted.
 
-        Whoever was stopped may have left some of both. Raises Damaged where what counts instead cannot be read.
+        A run or a compaction that was stopped may have left some of both. Raises Damaged where the file that counts in
+        the place of a superfluous one cannot be read.
         """
         files = self.files()
         if not files.finished.isdisjoint(retired):
@@ -198,7 +201,7 @@ class Ledger:
         return files
 
     def remove(self, chunks: Collection[str]) -> None:
-        """Take back chunks that the plan no longer has; their neighbours in packs go into others."""
+        """Delete the rows of these chunks; the other chunks of their packs go into new packs."""
         gone = set(chunks)
         for _ in range(LISTINGS):
             files = self.files()
@@ -211,7 +214,7 @@ class Ledger:
             self.discard(holding)
 
     def take_apart(self, chunks: Collection[str]) -> ScoreFiles:
-        """Give each of these chunks a file that holds nothing else, before they change; where all lies afterwards."""
+        """The files after each of these chunks was given a file that holds nothing else, before its rows change."""
         alone = set(chunks)
         for _ in range(LISTINGS):
             files = self.files()
@@ -226,22 +229,24 @@ class Ledger:
         return files
 
     def discard(self, files: Iterable[str]) -> None:
-        """Delete files by their names without the ending: all that they hold lies in higher ones as well."""
+        """Delete files, by names without the ending; all their rows must lie in files of a higher rank."""
         if there := list(files):
-            # who lists meanwhile has seen what is above them, or sees this
+            # a driver that lists meanwhile has seen the files that take their place, or sees the changed mark
             self.storage.put(self._marked, uuid.uuid4().hex.encode(), scratch=scratch_of(self.output))
             with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="discard") as pool:
                 list(pool.map(self.storage.delete, map(self.uri, there)))
 
     @property
     def folder_uri(self) -> str:
+        """URI of the folder of files."""
         return join(self.output, self.folder)
 
     def uri(self, file: str) -> str:
+        """URI of a file by its name without the ending."""
         return join(self.folder_uri, f"{file}.parquet")
 
     def _recut(self, pack: str, groups: Sequence[Sequence[str]]) -> None:
-        """Put these neighbours of a pack into packs of their own; it stays as it is. Nothing, where it has gone."""
+        """Put each group of a pack's chunks into a new pack; the old one stays. Nothing happens where it has gone."""
         wanted = [chunk for group in groups for chunk in group]
         if not wanted or (tables := self.read_file(pack, wanted)) is None:
             return
@@ -254,7 +259,7 @@ class Ledger:
         return deserialised(data, columns, self.schema, table_version=self.table_version, is_whole=self.is_read_whole)
 
     def _entries(self, file: str, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What a file says of each of its chunks. Raises ValueError where that is not what its name and output say."""
+        """Metadata of each chunk in a file. Raises ValueError where they contradict its name or output."""
         common = dict(metadata)
         name, found = parsed(file), []
         parts = common.pop("chunks", None) if name.is_pack else [{}]
@@ -274,7 +279,7 @@ class Ledger:
         return found
 
     def _generations(self, packs: Sequence[str]) -> Generations:
-        """What packs say of their chunks; of one that has gone nothing. Raises Damaged."""
+        """Generations of the chunks in each pack; empty for a pack that has gone. Raises Damaged."""
         with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="footers") as pool:
             return dict(zip(packs, pool.map(self._generations_in, packs), strict=True))
 
@@ -287,7 +292,7 @@ class Ledger:
         return {}
 
     def _footer(self, file: str) -> list[dict[str, Any]]:
-        """What a file's footer says of its chunks. Raises Missing and Damaged."""
+        """Metadata of each chunk, from the file's footer. Raises Missing and Damaged."""
         entry = self.storage.stat(self.uri(file))
         if entry is None or entry.size is None:
             raise Missing(f"{self.uri(file)}: there is no such file")
@@ -298,13 +303,13 @@ class Ledger:
             raise self._fault(file, error) from error
 
     def _fault(self, file: str, error: Exception) -> CallerError:
-        """What to say of a file that cannot be read."""
+        """The error for a file that cannot be read."""
         if isinstance(error, LaterVersion):
             return CallerError(f"{self.uri(file)}: {error}; go on with the version of the program that wrote it")
         return Damaged(self.uri(file), error)
 
     def _mark(self) -> bytes:
-        """Of the latest move of rows."""
+        """Mark of the latest move of rows; empty before the first."""
         try:
             return self.storage.read(self._marked)
         except Missing:
@@ -319,14 +324,14 @@ class Ledger:
 
 
 def consecutive(chunks: Iterable[str]) -> Iterator[list[str]]:
-    """Chunks in order, cut where the next one is of another segment or its number is missing."""
+    """Runs of consecutive chunks: cut where the next one is of another segment, or a number is missing."""
     indexed = ((place_of(chunk), i, chunk) for i, chunk in enumerate(chunks))
     for _, run in groupby(indexed, key=lambda one: (one[0][0], one[0][1] - one[1])):
         yield [chunk for _, _, chunk in run]
 
 
 def _parts(rows: pa.Table, entries: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
-    """Chunks of a pack's rows, in order. Raises ValueError."""
+    """Rows of each chunk of a pack, in order. Raises ValueError where the pack's metadata count other rows."""
     # a table without columns forgets how many rows it has
     if rows.num_columns and sum(entry.get("rows", 0) for entry in entries) != rows.num_rows:
         raise ValueError(f"it has {rows.num_rows} rows, and says that it has others")
@@ -339,14 +344,14 @@ def _parts(rows: pa.Table, entries: Sequence[Mapping[str, Any]]) -> Iterator[pa.
 
 
 def _check_seal(file: str, data: bytes) -> None:
-    """Raises ValueError where a file is not as it was written, or has the name of another."""
+    """Raises ValueError where a file is not as it was written, or has another file's name."""
     seal, named = seal_of(data), parsed(file).seal
     if named and (seal is None or not seal.startswith(named)):
         raise ValueError("it is another file than its name says")
 
 
 def _at_once(left: Iterator[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """The next files to be read side by side."""
+    """The next files to be read in parallel, each with its chunks."""
     some: list[tuple[str, list[str]]] = []
     while len(some) < READ_THREADS and sum(len(run) for _, run in some) < CHUNKS_AT_ONCE:
         if (run := next(left, None)) is None:

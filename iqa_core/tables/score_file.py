@@ -1,8 +1,8 @@
-"""Rows and what is known of them <-> the bytes of a score file, under a seal: a digest of all of them in their footer.
+"""Rows and their metadata <-> the bytes of a score file, under a seal: a digest of all bytes, in the footer.
 
-The seal is SHA-256 over the file with 64 zeros in its place. So every change of a byte is found when the file is read,
-in the footer's statistics too, which no checksum of a Parquet page covers. Files of outputs that were begun before have
-none, and are taken as they are.
+The seal is SHA-256 over the file with 64 zeros in its place. So every changed byte is found when the file is read, also
+in the footer's statistics, which no checksum of a Parquet page covers. Files of outputs that were begun before seals
+have none, and are taken as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ METADATA_KEY = b"iqa"
 SEAL_KEY = b"iqa.seal"
 
 SEALED = "sealed"
-"""In the metadata that programs keep which write a file anew; the seal itself they do not know."""
+"""Key in the metadata, which other programs keep when they rewrite a file; they do not keep the seal itself."""
 
 _BLANK = b"0" * 64
 
@@ -32,23 +32,25 @@ _MARK = SEAL_KEY + b"\x18\x40"
 metadata is JSON, which has no such bytes."""
 
 ROW_GROUP_ROWS = 131_072
-"""Of a pack: large enough for an engine to scan at full speed."""
+"""Rows in a row group of a pack: enough for an engine to scan at full speed."""
 
 
 THREADED_BYTES = 2**20
-"""Of a file that Arrow decodes by several threads: a chunk's is read in less time than they take to start."""
+"""Size above which Arrow decodes a file in several threads: a chunk's file takes less time than they take to start."""
 
 
 SAID = 200
-"""Characters that are told of what Arrow finds wrong: it lists whole schemas."""
+"""Characters of Arrow's error in a message: it lists whole schemas."""
 
 ROWS_AT_ONCE = 8192
-"""Of a file that is looked at and not kept."""
+"""Rows decoded at once of a file that is checked and not kept."""
 
 
 class Damaged(CallerError):
-    """A score file is not what was committed: it was cut, changed, or is another one. Only who looks after the output
-    can tell whether it may go, so it is named and left."""
+    """A score file is not what was committed: it was cut, changed, or is another one.
+
+    Only the output's owner can tell whether it may go, so it is named and left.
+    """
 
     def __init__(self, uri: str, what: object) -> None:
         said = " ".join(str(what).split())[:SAID] or type(what).__name__
@@ -63,7 +65,7 @@ class LaterVersion(ValueError):
 
 
 def metadata_of(rows: pa.Table | pa.Schema) -> dict[str, Any]:
-    """What was committed beside the rows. Raises ValueError for what no ledger wrote."""
+    """Metadata that were committed with the rows. Raises ValueError for metadata that no ledger wrote."""
     schema = rows if isinstance(rows, pa.Schema) else rows.schema
     found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     if not isinstance(found, dict):
@@ -72,12 +74,12 @@ def metadata_of(rows: pa.Table | pa.Schema) -> dict[str, Any]:
 
 
 def described(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
-    """The rows with their metadata in the schema, where `metadata_of` finds it."""
+    """The rows with these metadata in the schema, where `metadata_of` finds them."""
     return rows.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
 def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> tuple[bytes, str]:
-    """A score file and its seal."""
+    """Bytes of a score file, and its seal."""
     table, buffer = described(rows, {**metadata, SEALED: True}), io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(table, ROW_GROUP_ROWS)
@@ -90,8 +92,10 @@ def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> tuple[bytes, str]
 
 
 def seal_of(data: bytes) -> str | None:
-    """Of a score file's bytes; None where they have none. Raises ValueError where they are not those that it was made
-    for, or no Parquet file."""
+    """The seal in a score file's bytes; None where they have none.
+
+    Raises ValueError where it is not the seal of these bytes, or they are no Parquet file.
+    """
     try:
         told = pq.ParquetFile(io.BytesIO(data)).metadata.metadata or {}
     except (pa.ArrowException, OSError) as error:
@@ -112,7 +116,7 @@ def deserialised(
     table_version: int | None = None,
     is_whole: bool = False,
 ) -> pa.Table:
-    """Rows of a score file's bytes, these columns of them, as `described` made them.
+    """Rows of a score file's bytes, as `described` made them. columns: those that are read; None is all.
 
     schema: columns that it must have, dictionary-encoded ones as their value type; table_version: the latest that is
     known, None where files say none; is_whole: all of a file without a seal is looked at.
@@ -137,13 +141,13 @@ def deserialised(
 
 
 def check_version(known: Mapping[str, Any], latest: int | None) -> None:
-    """Raises LaterVersion by what a file says of itself; before anything else of it is judged."""
+    """Raises LaterVersion for metadata of a later table version; to be asked before anything else is checked."""
     if latest is not None and (version := known.get("table_version", latest)) not in range(latest + 1):
         raise LaterVersion(f"it is of table version {version}, up to {latest} is known")
 
 
 def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:
-    """Raises ValueError that names the first that differs."""
+    """Raises ValueError that names the first column that differs."""
     if absent := [name for name in planned.names if name not in found.names]:
         raise ValueError(f"it has no column {absent[0]}")
     if strange := [name for name in found.names if name not in planned.names]:
@@ -154,7 +158,7 @@ def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:
 
 
 def _digest(data: bytes | bytearray, begin: int) -> str:
-    """Of the file with zeros where its seal is."""
+    """SHA-256, hex, of the file with zeros in the place of its seal, which begins here."""
     view = memoryview(data)
     digest = hashlib.sha256(view[:begin])
     digest.update(_BLANK)

@@ -1,10 +1,8 @@
-"""A plan against its score table -> every place where a planned image is not there exactly once, with a score that can
-be one.
+"""A plan against its score table -> every planned image that is not there exactly once, with a possible score.
 
-What the plan knows of its images decides how much can be told. A loose image is known by its URI and key, a row of a
-table by its number. A list of URIs and a tar are held against the digest of keys that was written when their chunk was
-read. Every file must say that it is the one of its
-name, plan and output, and be whole, as the ledger sees when it reads it.
+How much can be checked depends on what the plan knows of its images. A loose image is known by its URI and key, a row
+of a table by its number. A list of URIs and a tar are held against the digest of keys that was written when their chunk
+was read. The ledger checks that every file is whole and belongs to its name, plan and output.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ NAMES_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is not as it must be."""
+    """One way in which a chunk or file is not as it must be."""
 
     chunk: str
     what: str
@@ -44,7 +42,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Audit:
-    """What was found."""
+    """Rows counted and faults found."""
 
     images: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -53,11 +51,12 @@ class Audit:
 
     @property
     def is_true(self) -> bool:
+        """Whether there are no faults."""
         return not self.faults
 
 
 def audit(plan: Plan, contract: Contract) -> Audit:
-    """Read the whole table, and hold it against the plan and its contract; only names of chunks are kept.
+    """Faults of the whole table, read chunk by chunk; only names of chunks are kept in memory.
 
     Raises CallerError where a part of the plan cannot be read.
     """
@@ -85,7 +84,7 @@ def audit(plan: Plan, contract: Contract) -> Audit:
 
 
 def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger: Ledger, found: Audit) -> None:
-    """These chunks against their rows."""
+    """Compare these chunks with their rows, and add to what was found."""
     there = [chunk for chunk in chunks if chunk.name in files]
     missing = sorted({chunk.name for chunk in chunks} - {chunk.name for chunk in there})
     found.faults += [Fault(name, "has no rows yet") for name in missing]
@@ -103,7 +102,7 @@ def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger
 
 
 def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[pa.Table | str]:
-    """Rows of each chunk, or what is wrong with its file."""
+    """Rows of each chunk, or the fault of its file."""
     done = 0
     try:
         for _, rows in ledger.read_all(names, files=files):
@@ -118,7 +117,7 @@ def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[p
 
 
 def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterator[str]:
-    """What a chunk's file says of itself against what was laid down for it and for all of them."""
+    """Contradictions between the metadata of a chunk's file and its plan or contract."""
     known = metadata_of(rows)
     if known.get("planned") not in (None, chunk.digest):  # files of outputs that were begun before do not say it
         yield "its file was made of other sources than are planned; remove it, and score it anew"
@@ -139,7 +138,7 @@ def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterato
 
 
 def faults_of(chunk: Chunk, rows: pa.Table, layout: str) -> Iterator[str]:
-    """What is wrong with which images are in a chunk's rows. layout: as it was when they were read."""
+    """Images that a chunk's rows lack, have twice, or have in another order. layout: as it was when they were read."""
     if chunk.images is not None and rows.num_rows != chunk.images:
         yield f"has {rows.num_rows} rows for {chunk.images} planned images"
     places = [*_faults_of_places(chunk, rows)]
@@ -150,7 +149,7 @@ def faults_of(chunk: Chunk, rows: pa.Table, layout: str) -> Iterator[str]:
 
 
 def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
-    """Rows against the spans that were planned."""
+    """Differences between rows and the spans that were planned."""
     sources, numbers = rows.column("source").to_pylist(), rows.column("row").to_pylist()
     if chunk.kind is Kind.IMAGE:
         differing = [*_differences([span.source for span in chunk.spans], sources)]
@@ -167,14 +166,14 @@ def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
 
 
 def _planned_rows(chunk: Chunk, count: int) -> list[int]:
-    """Of a table. One that could not be read when it was planned was planned whole, and nobody counted its rows."""
+    """Numbers of a table's planned rows. One that was unreadable when it was planned has any number."""
     if chunk.images is None:
         return [*range(count)]
     return [row for span in chunk.spans for row in range(span.begin, span.end)]
 
 
 def _differences(wanted: Sequence[Any], there: Sequence[Any], prefix: str = "") -> Iterator[str]:
-    """Planned images that have no row, or more than one, and rows that nothing was planned for."""
+    """Planned images with no row or several, and rows without a planned image."""
     planned, found = Counter(wanted), Counter(there)
     yield from _named("missing", [f"{prefix}{name}" for name in planned - found])
     yield from _named("twice", [f"{prefix}{name}" for name in found - planned if name in planned])
@@ -199,12 +198,12 @@ def _planned_twice(planned: Iterator[Planned]) -> Iterator[Fault]:
 
 
 def _overlap(before: Span, after: Span) -> bool:
-    """The second begins where the first is not over, or is the first again."""
+    """Whether the second span begins before the first one ends, or is the first one again."""
     return after.begin < before.end or after.begin == before.begin
 
 
 def _strangers(ledger: Ledger) -> Iterator[Fault]:
-    """Files that are no score files: who reads the folder as it is takes them for some."""
+    """Files that are no score files: an engine that reads the folder as it is takes them for some."""
     folder = ledger.folder_uri
     for entry in ledger.storage.walk(folder) if ledger.storage.names(folder) else ():
         name = relative(entry.uri, folder) or entry.uri
@@ -214,7 +213,7 @@ def _strangers(ledger: Ledger) -> Iterator[Fault]:
 
 
 def _in_two_files(files: ScoreFiles) -> Iterator[Fault]:
-    """Chunks that lie in a file which does not count for them: who reads the folder as it is sees them twice."""
+    """Chunks in files that do not count for them: an engine that reads the folder as it is sees them twice."""
     doubled: dict[str, list[str]] = {}
     for chunk, lower in files.beaten.items():
         for file in lower:

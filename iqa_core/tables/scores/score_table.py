@@ -1,4 +1,4 @@
-"""The output of a scoring run -> its columns and its finished score files, as files that a local engine can open."""
+"""Output of a scoring run -> its columns, and its finished score files as local files that an engine can open."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class ScoreTable:
 
     @property
     def ledger(self) -> Ledger:
+        """Its score files, held against its contract."""
         return ledger_of(self.storage, self.uri, self.contract)
 
     @property
@@ -48,10 +49,11 @@ class ScoreTable:
         return schema_of(self.contract)
 
     def local_files(self, scratch: Path) -> list[Path]:
-        """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
+        """Local files with exactly its rows, in order.
 
-        A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged
-        for a file that is not what was committed to this output; of one that lies here only the end is looked at.
+        Remote files, and packs with other chunks, are copied into `scratch`. A local file may be gone by the time it is
+        opened, if its rows have moved. Raises Damaged for a file that is not what was committed to this output; of a
+        local one only the footer is read.
         """
         found = by_file(self.chunks, self.packed)
         with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
@@ -92,14 +94,14 @@ def ledger_of(storage: Storage, uri: str, contract: Contract) -> Ledger:
 
 
 def score_ledger(storage: Storage, uri: str) -> Ledger:
-    """Score files of an output, held against what its plan says of them, where it has one."""
+    """Score files of an output, held against its contract if it has one. Raises CallerError for a broken contract."""
     if (contract := Plan(storage, uri).contract()) is None:
         return Ledger(storage, uri, table_version=TABLE_VERSION)
     return ledger_of(storage, uri, contract)
 
 
 def open_score_table(storage: Storage, given: str) -> ScoreTable:
-    """Raises CallerError where no scoring run has put anything, or nothing is finished yet."""
+    """The score table as it stands. Raises CallerError where nothing was planned, or no chunk is finished yet."""
     uri = absolute(given)
     plan = Plan(storage, uri)
     contract = plan.contract()
