@@ -94,6 +94,7 @@ class S3Store:
         self._s3.retries = 1
 
     def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        """Bytes begin..end, in one request; also raises OSError where fewer arrive."""
         data: bytes = sync(self._s3.loop, self._get, path, begin, end, max_bytes)
         return data
 
@@ -179,6 +180,7 @@ class S3Store:
         return Listed(path, head["ContentLength"], head.get("ETag", "").strip('"'))
 
     def page(self, folder: str, is_recursive: bool, token: str | None) -> tuple[list[Listed], str | None]:
+        """One page of at most 1,000 objects; also raises OSError for an answer without content."""
         bucket, key, _ = self._s3.split_path(folder)
         within = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
         if not is_recursive:
@@ -227,6 +229,7 @@ class FsspecStore:
         self._files = found
 
     def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        """Bytes begin..end; also raises OSError where fewer arrive."""
         if end is None:
             end = self._files.info(path)["size"]
             check_size(end, None, max_bytes)

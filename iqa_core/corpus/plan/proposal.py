@@ -1,4 +1,4 @@
-"""Inputs held against a plan -> a proposal: what to add, what changed; nothing is written until it is applied."""
+"""Inputs and a plan -> a proposal: chunks to add and to retire; nothing is written until it is applied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.uris import absolute, is_local
 
 SURVEY_THREADS = 16
-"""Sources whose headers are read at once where each costs round trips."""
+"""Sources surveyed in parallel where each one costs round trips."""
 
 LOCAL_SURVEY_THREADS = 4
 """On a local disk more threads gain nothing, and each keeps a heap of its own: 16 of them 10 MiB for the whole run."""
@@ -38,33 +38,33 @@ OnChanged = Literal["stop", "ignore", "rescore"]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """How a plan would go on."""
+    """Chunks to add to a plan, and chunks to retire."""
 
     contract: Contract
     chunks: Draft
     retired: frozenset[str] = frozenset()
-    """Chunks that `--on-changed rescore` takes back; what is left of their sources is in `chunks`."""
+    """Chunks that `--on-changed rescore` retires; those of their sources that still exist are in `chunks`."""
     listing: Listing = field(default_factory=lambda: Listing(Counter()))
-    """What was found beside sources."""
+    """What the listing found beside sources."""
     left_out: frozenset[str] = frozenset()
-    """Columns of new input that the table, being fixed, does not have."""
+    """Columns of new input that the table, whose columns are fixed, does not have."""
     next_segment: int = 0
-    """Number of the first segment that it would add to the plan it was made from."""
+    """Number of the first segment that it would add to its plan."""
     unfit: Counter[str] = field(default_factory=Counter)
-    """Column -> number of values in lists that are not of the type that `--carry` gives them: they are null."""
+    """Column -> number of its values in lists that do not have the type that `--carry` gives: they become null."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CarriedColumns:
-    """Input columns that several sources may have; `uri` is the first of them."""
+    """Input columns that several sources may share; `uri` is the first such source."""
 
     uri: str
     schema: pa.Schema
     bounds: Mapping[str, Bounds]
-    """Of all of them together; a column is missing where one of them does not tell."""
+    """Bounds over all sources; a column is missing where one source does not know them."""
 
     def joined(self, bounds: Mapping[str, Bounds]) -> _CarriedColumns:
-        """With one source more."""
+        """The same columns, with the bounds of one more source."""
         wider = {
             name: (min(low, bounds[name][0]), max(high, bounds[name][1]))
             for name, (low, high) in self.bounds.items()
@@ -136,17 +136,17 @@ def _survey_pool(inputs: Sequence[str]) -> ThreadPoolExecutor:
 
 @dataclass(slots=True)
 class _Room:
-    """How much a proposal may hold: of what is new whole sources up to a limit, and all that retired chunks held.
+    """Bound on a proposal: new sources, whole ones, up to a limit, and every source of retired chunks.
 
-    What takes the place of a retired chunk is not new: without it, images that have their rows would have none, and of
-    those under inputs of other runs nobody would know any more.
+    Sources of retired chunks are not new: without them, images that have rows would lose them, and no run would plan
+    those again that lie under other runs' inputs.
     """
 
     limit: int | None
     images: int
-    """That are planned, those of retired chunks among them."""
+    """Images that are planned, with those of retired chunks."""
     owed: set[str]
-    """URIs that retired chunks held, of the sources that are on their way into the proposal."""
+    """URIs of sources of retired chunks that are still to be planned."""
     _behind: frozenset[str] = frozenset()
 
     @property
@@ -164,7 +164,7 @@ class _Room:
 
 
 def _add(draft: Draft, cut: Iterable[NewChunk], room: _Room) -> None:
-    """Chunks as far as there is room for them; a source that was begun is added whole."""
+    """Add chunks as far as there is room; a source that was begun is added whole."""
     for kind, spans in cut:
         if room.is_full and spans[0].source != draft.last_source:
             spans = tuple(span for span in spans if span.source in room.owed)
@@ -236,7 +236,7 @@ def _surveyed(
 def _readable(
     surveyed: Iterable[tuple[Source, Callable[[], Survey]]], listing: Listing, room: _Room
 ) -> Iterator[tuple[Source, Survey]]:
-    """Surveys that succeeded. A source that cannot be read at all is planned whole: its chunk stays unfinished."""
+    """Sources with their surveys. An unreadable source is planned whole: its chunk stays unfinished."""
     for source, survey in surveyed:
         if not room.has_for(source):  # the pool was ahead
             continue
@@ -254,7 +254,7 @@ def _readable(
 def _noting(
     surveyed: Iterable[tuple[Source, Survey]], tables: list[_CarriedColumns], unfit: Counter[str]
 ) -> Iterator[tuple[Source, Survey]]:
-    """Passes surveys on, and notes each schema once."""
+    """The same surveys, of which each schema is noted once."""
     for source, survey in surveyed:
         unfit.update(survey.unfit)
         place = next((i for i, known in enumerate(tables) if survey.carried.equals(known.schema)), None)
@@ -266,7 +266,7 @@ def _noting(
 
 
 def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Iterator[NewChunk]:
-    """Containers keep the spans of their survey; loose images go together in order, up to the bounds.
+    """Chunks: containers keep the spans of their survey; loose images are put together in order, up to the bounds.
 
     Loose images on the two sides of a container are two chunks, so that a segment stays sorted by source.
     """
@@ -306,7 +306,10 @@ def _with_columns(
 
 
 def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> None:
-    """Into a type that is laid down: any value goes into text; by the first reading what Arrow promotes to it goes."""
+    """Raises CallerError where a column's values do not go into the contract's type.
+
+    Any value goes into text; by reading 1, so do values of types that Arrow promotes to the contract's.
+    """
     if pa.types.is_string(known) or known == column.type:
         return
     if reading == 1:
