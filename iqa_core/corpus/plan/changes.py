@@ -77,7 +77,7 @@ class PlanComparison:
             yield [row for row in found if row.chunk not in self.retired] or found
 
     def _compare(self, source: Source, rows: Sequence[Planned], tables: Mapping[str, set[str]]) -> None:
-        """Note whether a planned source has changed. tables: changed table that describes files -> chunks of the files."""
+        """Note a planned source that has changed. tables: changed table that describes files -> chunks of the files."""
         was = rows[0].span
         if (was.size, was.etag) != (source.size, source.etag):
             what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"

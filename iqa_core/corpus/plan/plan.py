@@ -198,7 +198,7 @@ class Plan:
         return _retired(self._heads())
 
     def rows(self) -> Iterator[Planned]:
-        """Planned spans without retired ones, sorted by source, as a stream. Raises CallerError for a damaged segment."""
+        """Planned spans, not retired, sorted by source, as a stream. Raises CallerError for a damaged segment."""
         heads = self._heads()
         retired = _retired(heads)
         # an open segment takes some 20 MB: each is opened when its first source is due

@@ -147,7 +147,7 @@ def segment_file(data: bytes) -> pq.ParquetFile:
 
 
 def as_segment(file: Any) -> pq.ParquetFile:
-    """A segment file from an open file. Raises what Arrow raises, ValueError for columns that no version has written."""
+    """A segment file from an open file. Raises what Arrow raises, ValueError for columns that no version wrote."""
     found = pq.ParquetFile(file, page_checksum_verification=True)
     schema = found.schema_arrow
     known = pa.schema(list(SEGMENT_SCHEMA)[: max(len(schema), FIRST_COLUMNS)])
