@@ -144,7 +144,7 @@ def _create(path: Path, data: bytes, scratch: str | None) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            # NFS also says so of the link that it made, where its first answer was lost and it was asked again
+            # NFS raises this also for a link that it has just made, where its answer was lost and the request repeated
             if temporary.stat().st_nlink == 1:
                 if not path.is_file():
                     raise OSError(errno.EEXIST, "a folder, or a link to nothing, has its name") from None

@@ -70,7 +70,7 @@ def _require_room(folder: Path, path: Path, flag: str) -> None:
     if not folder.is_dir():
         raise CallerError(f"{flag} {path}: {folder} is a file; give a folder")
     try:
-        # tried, since permissions do not tell of a read-only or a full disk
+        # a file is written, since permissions do not show a read-only or a full disk
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()

@@ -32,7 +32,7 @@ def retried(once: Callable[[], T], uri: str) -> T:
             return once()
         except (IqaError, Oversized):
             raise
-        except Exception as error:  # whatever a store or its client raises gets its meaning here
+        except Exception as error:  # stores and their clients raise errors of any class
             if (final := final_meaning(error, uri)) is not None:
                 raise final from error
             if attempt == attempts:

@@ -82,7 +82,7 @@ class Storage:
         Raises what `read` raises. It ends when the caller's task does; close it (`aclosing`) where it is left early.
         """
         try:
-            store, path = await asyncio.to_thread(_opened, canonical(uri), self.options)  # the first imports s3fs
+            store, path = await asyncio.to_thread(_opened, canonical(uri), self.options)  # the first call imports s3fs
             assert isinstance(store, S3Store)
             async with aclosing(store.blocks(path, announce)) as blocks:
                 async for block in blocks:
@@ -158,7 +158,7 @@ class Storage:
                 return False
             return True
 
-        # a try of which the answer was lost may have put them there: the next one finds them
+        # a try whose answer was lost may have put the object: the next try finds these bytes there
         return retried(once, uri) or self.read(uri) == data
 
     def begin(self, uri: str, data: bytes, scratch: str) -> None:
@@ -269,7 +269,7 @@ def _opened(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
         return open_store(uri, options)
     except OSError:
         raise
-    except Exception as error:  # whatever a store's library raises, as in `retried`
+    except Exception as error:  # of any class, as in `retried`
         raise final_meaning(error, uri) or CallerError(
             f"{uri}: it cannot be opened, or not with these --storage-options ({error})"
         ) from error

@@ -90,7 +90,7 @@ class S3Store:
         self._s3 = filesystem("s3", **merged)
         if self._s3.session is None:
             self._s3.session = _session(self._s3.kwargs)
-        # s3fs has two loops of 5 tries around each request, inside of the caller's own
+        # s3fs would try each request in two nested loops of 5, inside the caller's own
         self._s3.retries = 1
 
     def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:

@@ -41,7 +41,7 @@ def engine(folders: Sequence[Path] = (), memory_gib: float = MEMORY_GIB) -> Iter
         allowed = ", ".join(literal(f"{folder}/") for folder in folders)
         connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET enable_progress_bar = false")
-        # Parquet's statistics leave NaN out, as Arrow writes them; the engine would conclude that isnan() is never true
+        # Arrow leaves NaN out of Parquet's statistics, from which DuckDB would conclude that isnan() is never true
         connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         connection.execute("SET TimeZone = 'UTC'")  # a text without a zone is compared the same on every machine
         connection.execute("SET enable_external_access = false")

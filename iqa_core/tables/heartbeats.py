@@ -153,10 +153,10 @@ class Pulse:
 
     def _put(self, name: str, told: Callable[[], str]) -> bool:
         try:
-            # half a character (of a path that is no UTF-8) is written as JSON escapes it
+            # a lone surrogate (from a path that is no UTF-8) becomes its JSON escape
             data = told().encode(errors="backslashreplace")
             self._storage.put(join(_folder(self._output), name), data, scratch=scratch_of(self._output))
-        except Exception as error:  # nobody's run ends because it cannot be watched
+        except Exception as error:  # a run does not end because its heartbeat cannot be written
             if not self._is_warned:
                 print(f"warning: {name} could not be written ({error})", file=sys.stderr, flush=True)
             self._is_warned = True

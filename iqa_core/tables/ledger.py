@@ -332,7 +332,7 @@ def consecutive(chunks: Iterable[str]) -> Iterator[list[str]]:
 
 def _parts(rows: pa.Table, entries: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
     """Rows of each chunk of a pack, in order. Raises ValueError where the pack's metadata count other rows."""
-    # a table without columns forgets how many rows it has
+    # Arrow does not keep the number of rows of a table without columns
     if rows.num_columns and sum(entry.get("rows", 0) for entry in entries) != rows.num_rows:
         raise ValueError(f"it has {rows.num_rows} rows, and says that it has others")
     begin = 0

@@ -134,10 +134,10 @@ def deserialised(
         for _ in file.iter_batches(ROWS_AT_ONCE):
             pass
     rows = file.read(columns, use_threads=len(data) > THREADED_BYTES)
-    if metadata_of(rows) != known:  # it is kept twice, and Arrow takes now one and now the other
+    if metadata_of(rows) != known:  # Parquet keeps two copies, and Arrow reads either one
         raise ValueError("its two copies of its metadata differ")
     known.pop(SEALED, None)
-    return described(rows if columns is None else rows.select(columns), known)  # `a` takes also `a.b`
+    return described(rows if columns is None else rows.select(columns), known)  # reading `a` also reads `a.b`
 
 
 def check_version(known: Mapping[str, Any], latest: int | None) -> None:

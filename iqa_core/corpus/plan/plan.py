@@ -122,7 +122,7 @@ def _replanned(field: pa.Field) -> pa.Field:
     """A column of a type that could never be scored, in the type that it would be planned in now."""
     try:
         return field.with_type(settled(carried_type(field.type)))
-    except ValueError:  # cannot be planned now either
+    except ValueError:  # it cannot be planned now either
         return field
 
 

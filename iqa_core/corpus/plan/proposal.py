@@ -97,7 +97,7 @@ def propose(
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
-    # known before anything is cut
+    # a pass of its own: retired chunks must be known before anything is cut
     retired = changed_chunks(plan, inputs, options) if on_changed == "rescore" else frozenset()
     listing = Listing(Counter())
     beside = Beside.of(plan.storage, options, listing, inputs)
@@ -114,9 +114,9 @@ def propose(
         surveyed = _readable(_surveyed(pool, beside, fitting, exact=exact or limit is not None), listing, room)
         cut = _cut(_noting(surveyed, tables, unfit), options)
         _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), room)
-    finally:  # here and not in the generator, which may end whenever the garbage collector comes by
+    finally:  # here, not in the generator, which ends when the garbage collector finds it
         pool.shutdown(cancel_futures=True)
-    exhaust(new)  # where it was enough: what else has changed
+    exhaust(new)  # the limit may have ended the pass early: this finds the other changes
     for survey in beside.surveys.values():
         unfit.update(survey.unfit)
     if changes and on_changed == "stop":
@@ -222,7 +222,7 @@ def _planned_images(plan: Plan) -> int:
 def _surveyed(
     pool: ThreadPoolExecutor, beside: Beside, sources: Iterable[Source], exact: bool
 ) -> Iterator[tuple[Source, Callable[[], Survey]]]:
-    """Each source with its survey, in order; the pool is a few sources ahead of what takes more than its listing."""
+    """Each source with its survey, in order; surveys of containers run in the pool, a few sources ahead."""
     pending: deque[tuple[Source, Callable[[], Survey]]] = deque()
     for source in sources:
         described = None if source.metadata is None else beside.surveys.get(source.metadata.uri)
@@ -238,7 +238,7 @@ def _readable(
 ) -> Iterator[tuple[Source, Survey]]:
     """Sources with their surveys. An unreadable source is planned whole: its chunk stays unfinished."""
     for source, survey in surveyed:
-        if not room.has_for(source):  # the pool was ahead
+        if not room.has_for(source):  # the pool runs ahead of the room
             continue
         try:
             yield source, survey()
@@ -318,7 +318,7 @@ def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> N
             if promoted(known, given.type) == known:
                 return
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            pass  # said below
+            pass  # `check_held` raises below
     column.check_held(known)
 
 

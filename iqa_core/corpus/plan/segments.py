@@ -167,7 +167,7 @@ def segment_faults(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
-        if getattr(error, "errno", None) is not None:  # of this machine's disk, not of Arrow
+        if getattr(error, "errno", None) is not None:  # an error of this machine's disk, not of Arrow
             raise
         raise CallerError(
             f"{uri}: it is no whole part of a plan that this version can read ({error}); put a copy of it back, or "
@@ -229,7 +229,7 @@ def complete_segments(heads: Mapping[int, SegmentHead]) -> Iterator[tuple[int, S
 
 def spans_in(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
     """Each row: index of the chunk in the segment, its kind, and one of its spans. Raises ValueError for a null."""
-    for batch in file.iter_batches(ROWS_PER_READ, use_threads=False):  # what takes time is to make Python's objects
+    for batch in file.iter_batches(ROWS_PER_READ, use_threads=False):  # making Python objects takes the time
         for row in batch.to_pylist():
             if absent := [name for name in NEVER_NULL if row[name] is None]:
                 raise ValueError(f"a row of it has no {absent[0]}")

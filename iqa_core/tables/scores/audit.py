@@ -93,7 +93,7 @@ def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger
             found.faults.append(Fault(chunk.name, table))
             continue
         whats = [*_faults_of_file(chunk, contract, table)]
-        if not whats:  # else it lacks what the others ask for
+        if not whats:  # else it lacks columns or metadata that these checks need
             whats += [*faults_of(chunk, table, metadata_of(table)["layout"])]
             whats += faults_of_verdicts(table, contract)
             found.counts.update(counts_of(table))
@@ -119,7 +119,7 @@ def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[p
 def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterator[str]:
     """Contradictions between the metadata of a chunk's file and its plan or contract."""
     known = metadata_of(rows)
-    if known.get("planned") not in (None, chunk.digest):  # files of outputs that were begun before do not say it
+    if known.get("planned") not in (None, chunk.digest):  # files of older versions do not say it
         yield "its file was made of other sources than are planned; remove it, and score it anew"
     wanted = {"fingerprint_parts": dict(contract.fingerprint_parts), "table_version": TABLE_VERSION}
     for name, value in wanted.items():
@@ -160,7 +160,7 @@ def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
     is_inside = chunk.kind is Kind.WEBDATASET or any(number is not None for number in numbers)
     if is_inside and (others := [source for source in sources if source not in planned]):
         yield from _named(f"not of {', '.join(sorted(planned))}", others)
-    # of a tar the keys tell (see faults_of), and not where a member lies: a link lies where its target does
+    # a tar is checked by its keys (see faults_of), not by offsets of members: a link has that of its target
     if is_inside and chunk.kind is not Kind.WEBDATASET:
         yield from _differences(_planned_rows(chunk, len(numbers)), numbers, "row ")
 

@@ -70,7 +70,7 @@ class ScoreTable:
         """These chunks of one file: the file where it holds nothing else, or a file for each."""
         uri = self.ledger.uri(file)
         is_whole = chunks == chunk_names_in(file)
-        with suppress(Missing):  # moved since it was listed: each by itself
+        with suppress(Missing):  # its rows have moved since it was listed: each chunk is read by itself
             if is_whole and "://" not in self.uri:
                 self.ledger.check_footer(file)
                 return [Path(uri)]
