@@ -4,7 +4,7 @@
     000000-000007.2-5d41402a.parquet            the same when it was tried again a second time: generation 2
     000000-000000-000255.3-7b8b965a.parquet     a pack: chunks 0 to 255, in order, after rows were moved 3 times
 
-The digits after a generation are the first ones of the file's seal, so no name is ever given to other rows. A chunk may
+The digits at the end are the first ones of the file's seal, so no name is ever given to other rows. A chunk may
 lie in several files: while it moves, after a run or a compaction was stopped, or when a stopped one went on. One of the
 files counts: the one of the highest generation, among equals a pack, among packs the one that was moved more often. A
 file is deleted only after one of a higher rank was seen. So the highest of a chunk is never deleted, even by a process
@@ -80,8 +80,8 @@ class FileName:
         if not self.is_pack:
             return self.number, 0, 0, 0, self.name
         if self.seal:
-            said = generations.get(self.name)
-            return 0 if said is None else said.get(chunk, -2), 1, self.number, 0, self.name
+            own = generations.get(self.name)
+            return 0 if own is None else own.get(chunk, -2), 1, self.number, 0, self.name
         # a pack from before packs had generations: a chunk's own file is never older, nor is a wider pack
         return -1, 1, self.last - self.first, -self.first, self.name
 
@@ -98,7 +98,7 @@ def chunk_names_in(file: str) -> list[str]:
     return parsed(file).chunks
 
 
-def nothing_said(packs: Sequence[str]) -> Generations:
+def no_generations(packs: Sequence[str]) -> Generations:
     """No generations: for folders in which nothing is ever merged, and for a listing that asks no footers."""
     return {}
 
@@ -114,8 +114,10 @@ class ScoreFiles:
     """Chunk -> files that hold it too, and do not count."""
 
     @classmethod
-    def of(cls, names: Iterable[str], said: Callable[[Sequence[str]], Generations] = nothing_said) -> ScoreFiles:
-        """The score files among the names in the folder. said: reads the generations of chunks from packs' footers."""
+    def of(
+        cls, names: Iterable[str], generations_in: Callable[[Sequence[str]], Generations] = no_generations
+    ) -> ScoreFiles:
+        """The score files among a folder's names. generations_in: reads footers of packs where names do not decide."""
         found = [FileName.of(name.removesuffix(".parquet")) for name in names if name.endswith(".parquet")]
         files = {file.name: file for file in found if file is not None}
         packed: dict[str, str] = {}
@@ -129,7 +131,7 @@ class ScoreFiles:
                 packed.setdefault(chunk, file.name)
         for chunk, others in contested.items():
             others += {files[name] for name in (packed[chunk], chunk) if name in files} - set(others)
-        generations = said(sorted({file.name for some in contested.values() for file in _doubtful(some)}))
+        generations = generations_in(sorted({file.name for some in contested.values() for file in _doubtful(some)}))
         beaten = {}
         for chunk, some in contested.items():
             *lower, highest = sorted(some, key=lambda file: file.rank(chunk, generations))

@@ -39,7 +39,7 @@ THREADED_BYTES = 2**20
 """Size above which Arrow decodes a file in several threads: a chunk's file takes less time than they take to start."""
 
 
-SAID = 200
+SHOWN = 200
 """Characters of Arrow's error in a message: it lists whole schemas."""
 
 ROWS_AT_ONCE = 8192
@@ -53,9 +53,9 @@ class Damaged(CallerError):
     """
 
     def __init__(self, uri: str, what: object) -> None:
-        said = " ".join(str(what).split())[:SAID] or type(what).__name__
+        why = " ".join(str(what).split())[:SHOWN] or type(what).__name__
         super().__init__(
-            f"{uri}: it is no whole score file of this output ({said}); remove it, and the same command as before "
+            f"{uri}: it is no whole score file of this output ({why}); remove it, and the same command as before "
             "scores its images anew"
         )
 
