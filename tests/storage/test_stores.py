@@ -13,7 +13,7 @@ from iqa_core.storage.storage import Storage
 
 @pytest.fixture
 def folder() -> str:
-    """Of fsspec's store in memory, which is one for the whole process."""
+    """A folder in fsspec's store in memory, which is one for the whole process."""
     return f"memory://{uuid.uuid4().hex}"
 
 

@@ -316,7 +316,7 @@ class StoppedStorage(Storage):
 FEW = [chunk_name(0, index) for index in range(5)]
 
 Act = Callable[[Path, Path, Storage], None]
-"""Of a corpus and its output."""
+"""Folder of a corpus and its output."""
 
 
 def tries_again(corpus: Path, output: Path, storage: Storage) -> None:
