@@ -316,7 +316,7 @@ class StoppedStorage(Storage):
 FEW = [chunk_name(0, index) for index in range(5)]
 
 Act = Callable[[Path, Path, Storage], None]
-"""Folder of a corpus and its output."""
+"""A change to an output, given the folder of its corpus, the output, and a storage."""
 
 
 def tries_again(corpus: Path, output: Path, storage: Storage) -> None:
