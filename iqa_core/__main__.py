@@ -58,7 +58,8 @@ def _report_flags(parser: argparse.ArgumentParser) -> None:
 
 def _report(flags: argparse.Namespace) -> int:
     from iqa_core.report.scoring_report import scoring_report
-    from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage
+    from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+    from iqa_core.storage.storage import Storage
     from iqa_core.tables.scores.score_table import open_score_table
 
     require_file(flags.output)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from iqa_core.corpus.plan.plan import Plan
+from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import CallerError, RunError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.heartbeats import STALE_S, heartbeats
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import ScoreFiles
 from iqa_core.tables.scores.audit import Audit, audit
 from iqa_core.tables.scores.columns import SCORED
 from iqa_core.tables.scores.run_record import run_record
-from iqa_core.tables.scores.score_table import score_ledger
 
 FAULTS_SHOWN = 20
 
@@ -26,10 +27,11 @@ def status(given: str, storage: Storage, verify: bool, as_json: bool) -> int:
 
     Raises CallerError where nothing was planned, or it cannot be read.
     """
-    output = absolute(given)
+    plan = Plan(storage, absolute(given))
     try:
-        found = standing(storage, output)
-        checked = _audited(storage, output) if verify else None
+        contract = _contract(plan)
+        found = standing(plan, contract)
+        checked = audit(plan, contract) if verify else None
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(str(error)) from error
     if checked is not None:
@@ -38,15 +40,16 @@ def status(given: str, storage: Storage, verify: bool, as_json: bool) -> int:
     return 0 if checked is None or checked.is_true else 1
 
 
-def standing(storage: Storage, output: str) -> dict[str, Any]:
-    """What the plan, a listing, heartbeats and run.json say; no score file is read.
+def _contract(plan: Plan) -> Contract:
+    """What the output was begun with. Raises CallerError where nothing was planned."""
+    if (contract := plan.contract()) is None:
+        raise CallerError(f"{plan.output}: nothing was planned there; give the --output of jobs/score_corpus.py")
+    return contract
 
-    Raises CallerError where nothing was planned.
-    """
-    plan = Plan(storage, output)
-    contract = plan.contract()
-    if contract is None:
-        raise CallerError(f"{output}: nothing was planned there; give the --output of jobs/score_corpus.py")
+
+def standing(plan: Plan, contract: Contract) -> dict[str, Any]:
+    """What the plan, a listing, heartbeats and run.json say; no score file is read."""
+    storage, output = plan.storage, plan.output
     files = ScoreFiles.of(storage.names(Ledger(storage, output).folder_uri))  # which of two counts is asked by --verify
     chunks, images = {"planned": 0, "done": 0, "left": 0, "uncounted": 0}, {"planned": 0, "done": 0, "left": 0}
     for chunk in plan.chunks():
@@ -88,10 +91,6 @@ def _warnings(storage: Storage, output: str, runs: list[dict[str, Any]]) -> list
         if found is None or isinstance(found, list):
             return found
     return run_record(storage, output).get("warnings")
-
-
-def _audited(storage: Storage, output: str) -> Audit:
-    return audit(Plan(storage, output), replace(score_ledger(storage, output), is_read_whole=True))
 
 
 def _verified(checked: Audit) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from iqa_core.errors import CallerError, RunError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, join
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 SCORES, SELECTION, TRAINING = "plan/000000.json", "selection.json", "training.json"
 """The file that each kind of output has from its beginning on: its mark."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join, scratch_of
 
 
 def written(what: str, storage: Storage, output: str, make: Callable[[], bytes]) -> None:
     """Put `<output>/report.html`, or say on stderr why there is none."""
     uri = join(output, "report.html")
     try:
-        storage.put(uri, make(), scratch=join(output, ".tmp"))
+        storage.put(uri, make(), scratch=scratch_of(output))
     except Exception as error:  # whatever the report fails on, the run is committed
         why = f"{type(error).__name__}: {error}"
         print(f"error: the report of this {what} could not be written ({why})", file=sys.stderr)

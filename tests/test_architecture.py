@@ -355,3 +355,19 @@ def test_a_heavy_import_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "light.py").write_text("import json")
     (tmp_path / "config.py").write_text("import torch")
     assert import_all(tmp_path, "light", "config") == "importing config loads torch"
+
+
+SCORES = "iqa_core.tables.scores"
+
+
+def sees_scores(path: PurePosixPath, source: str) -> bool:
+    """Whether a module that holds tables of any kind imports what is known of one kind."""
+    names = [imported.name for imported in imports_of(ast.parse(source), path.parts[:-1])]
+    return path.parent == PurePosixPath("iqa_core/tables") and any(name.startswith(SCORES) for name in names)
+
+
+def test_what_holds_tables_of_any_kind_does_not_know_scores() -> None:
+    sources = {path: (ROOT / path).read_text("utf-8") for path in modules_of("iqa_core/tables")}
+    assert [path for path, source in sources.items() if sees_scores(path, source)] == []
+    ledger = PurePosixPath("iqa_core/tables/ledger.py")
+    assert sees_scores(ledger, f"{sources[ledger]}\nfrom {SCORES}.columns import REWARD")

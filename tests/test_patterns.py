@@ -21,7 +21,7 @@ import pytest
 from iqa_core.addresses import parse_address
 from iqa_core.base64_text import bytes_of, is_base64
 from iqa_core.corpus.readers.tar import _extension
-from iqa_core.storage.storage import canonical
+from iqa_core.storage.uris import canonical
 from serve.protocol.json_values import Room, values_of
 from serve.protocol.multipart import options_of, parts_of
 from serve.uri_rules import FetchableUri
@@ -50,7 +50,8 @@ BEGINNINGS = {
     "iqa_core/attempts.py": ["http://", "/v1", "/v1/", "4"],
     "iqa_core/corpus/plan/plan.py": ["000000"],
     "iqa_core/tables/packs.py": ["000000-000000", "000000-000000-000000"],
-    "iqa_core/storage/storage.py": ["file:", "file://localhost", "s"],
+    "iqa_core/storage/local.py": ["0"],
+    "iqa_core/storage/uris.py": ["file:", "file://localhost", "s"],
     "iqa_core/hub.py": ["a/", "a/a/"],
     "iqa_core/opinions/sa_bench.py": ["a_", "a_a_train_prompt1", "a_train"],
     "iqa_core/rubrics/sa_bench.py": ["a_", "a_a_prompt1", "a good", "good "],

@@ -29,7 +29,9 @@ from iqa_core.corpus.readers.metadata import column_names, named, names_of_file,
 from iqa_core.corpus.readers.tabular import holds_images
 from iqa_core.corpus.sources import Kind, Listing, Metadata, Source, extension
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute, is_local
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute, is_local
 
 NAMES = (
     *("file_name", "filename", "member_name", "file_path", "image_path", "path", "image", "file"),

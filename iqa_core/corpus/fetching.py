@@ -11,8 +11,17 @@ from urllib.parse import unquote_to_bytes
 from iqa_core.base64_text import bytes_of, is_base64
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, NoSuchStorage, Storage, windows_hint
-from iqa_core.storage.stores import Oversized, check_size, failure_named
+from iqa_core.storage.failures import (
+    FetchFailed,
+    Forbidden,
+    Missing,
+    NoSuchStorage,
+    Oversized,
+    check_size,
+    failure_named,
+)
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import windows_hint
 
 FETCH_THREADS = 16
 """Requests in flight per reader: enough to hide 50 ms of latency at 300 images/s."""

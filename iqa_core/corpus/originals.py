@@ -19,7 +19,8 @@ from iqa_core.corpus.fetching import fetch_all, unread
 from iqa_core.corpus.reading import READERS
 from iqa_core.corpus.sources import Kind, extension
 from iqa_core.records import ImageLimits, Reason, Rejection
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
 
 T = TypeVar("T")
 

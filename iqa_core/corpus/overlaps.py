@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.readers.lists import image_uris
 from iqa_core.corpus.sources import LIST_EXTENSIONS, Kind, Source, extension
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute, is_local, local_path, local_uri
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
 from iqa_core.storage.stores import S3_SCHEMES
+from iqa_core.storage.uris import absolute, is_local, local_path, local_uri
 
 FOLDERS_KNOWN = 65_536
 """Folders whose device and inode are kept: files of one folder follow one another in a listing."""

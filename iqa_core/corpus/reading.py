@@ -14,7 +14,8 @@ from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
 from iqa_core.corpus.readers.webdataset import beside_sidecars
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.records import ImageLimits
-from iqa_core.storage.storage import FetchFailed, Missing, Storage
+from iqa_core.storage.failures import FetchFailed, Missing
+from iqa_core.storage.storage import Storage
 
 READERS: Mapping[Kind, ModuleType] = {
     Kind.IMAGE: loose,

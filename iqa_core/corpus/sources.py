@@ -14,7 +14,9 @@ from enum import StrEnum
 from urllib.parse import quote
 
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import Entry, Storage, absolute, join
+from iqa_core.storage.entries import Entry
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute, join
 
 IMAGE_EXTENSIONS = frozenset("jpg jpeg jpe jfif png webp gif bmp dib tif tiff avif avifs apng".split())
 """Extensions of images that are decoded."""

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from iqa_core.errors import CallerError, RunError
 from iqa_core.selection.policy import Policy
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join, scratch_of
 
 PART_ROWS = 262_144
 """Rows of one file of the decision table: about 8 MB."""
@@ -126,15 +127,11 @@ class Selection:
     def put(self, record: Mapping[str, Any]) -> None:
         """Replace selection.json."""
         data = json.dumps(record, indent=2, ensure_ascii=False).encode()
-        self.storage.put(join(self.output, "selection.json"), data, scratch=self._scratch)
+        self.storage.put(join(self.output, "selection.json"), data, scratch=scratch_of(self.output))
 
     @property
     def _folder(self) -> str:
         return join(self.output, "decisions")
-
-    @property
-    def _scratch(self) -> str:
-        return join(self.output, ".tmp")
 
     def _write_parts(
         self,
@@ -163,7 +160,7 @@ class Selection:
         part = Part(f"{index:06d}.parquet", rows.num_rows, hashlib.sha256(data).hexdigest())
         if settled is not None and (index >= len(settled) or settled[index]["sha256"] != part.sha256):
             raise RunError(self._unsettled(part.name))
-        self.storage.put(join(self._folder, part.name), data, scratch=self._scratch)
+        self.storage.put(join(self._folder, part.name), data, scratch=scratch_of(self.output))
         return part
 
     def _unsettled(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where a command is to write -> nothing, or its refusal before anything ran: no output is found wanting at the end."""
+"""A path that a command is to write to -> nothing, or CallerError before anything has run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from iqa_core.errors import CallerError
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""In the environment of what `ray job submit` has started."""
+"""Environment variable of a driver that `ray job submit` has started."""
 
 PACKAGES = "/runtime_resources/working_dir_files/"
-"""In the path of the copy of a working directory that Ray makes for a submitted job, and deletes after it."""
+"""Part of the path of the working directory that Ray copies for a submitted job, and deletes after it."""
 
 PROBE_BYTES = 2**16
-"""Written and taken back: an empty file can be made on a disk that is full."""
+"""Bytes written to a temporary file as a probe: on a full disk an empty file can still be made."""
 
 
 def require_lasting(given: str, flag: str = "--output") -> None:
-    """Raises CallerError for a local path that would be gone with the submitted job that runs here, and for none."""
+    """Raises CallerError for an empty path, and in a submitted job for a local path that is deleted with the job."""
     if not given:
         raise CallerError(f"{flag} is empty, which would be the current folder; name it")
     is_uri = "://" in given and not given.startswith("file://")
@@ -42,12 +42,12 @@ def local_output(given: str) -> Path:
 
 
 def require_folder(path: Path, flag: str = "--output") -> None:
-    """Raises CallerError where no folder can be made, or nothing can be written into the one that is there."""
+    """Raises CallerError where the folder cannot be made or written into."""
     _require_room(_nearest(path, flag), path, flag)
 
 
 def require_file(path: Path, flag: str = "--output") -> None:
-    """Raises CallerError where no file can be put, be it a new one or in the place of another."""
+    """Raises CallerError where a file can neither be created nor replaced."""
     if _nearest(path, flag) == path and not path.is_file():
         what = "a folder" if path.is_dir() else "a device or a pipe"
         raise CallerError(f"{flag} {path}: it is {what}; give the name of a file")
@@ -55,7 +55,7 @@ def require_file(path: Path, flag: str = "--output") -> None:
 
 
 def _nearest(path: Path, flag: str) -> Path:
-    """The path, or the folder closest above it, that is there."""
+    """The path if it exists, else its closest parent that does."""
     try:
         there = next(place for place in (path, *path.parents) if place.exists() or place.is_symlink())
         is_dangling = not there.exists()
@@ -70,7 +70,7 @@ def _require_room(folder: Path, path: Path, flag: str) -> None:
     if not folder.is_dir():
         raise CallerError(f"{flag} {path}: {folder} is a file; give a folder")
     try:
-        # tried, since permissions do not tell of a read-only or a full disk
+        # a file is written, since permissions do not show a read-only or a full disk
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()

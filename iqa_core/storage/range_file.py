@@ -31,11 +31,13 @@ class RangeFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The new position, never below 0; it may lie behind the end."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, origin + offset)
         return self._position
 
     def read(self, length: int | None = -1) -> bytes:
+        """Bytes from the position on, all if length is None or negative. Raises what `Storage.read` raises."""
         begin = min(self._position, self._size)
         end = self._size if length is None or length < 0 else min(begin + length, self._size)
         self._position = end
@@ -50,6 +52,7 @@ class RangeFile(io.RawIOBase):
         return self.read(-1)
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Number of bytes that were read into the buffer."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)

@@ -7,9 +7,7 @@ thousand names, one PUT per object. Every other scheme goes through fsspec's gen
 from __future__ import annotations
 
 import asyncio
-import errno
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -17,9 +15,13 @@ from fsspec import AbstractFileSystem, filesystem
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
+from iqa_core.storage.entries import Listed
+from iqa_core.storage.failures import check_size, error_code
+
 T = TypeVar("T")
 
 S3_SCHEMES = ("s3://", "s3a://")
+WITHOUT_OPTIONS = ("http://", "https://", "file://")
 
 S3_CONFIG = {
     "retries": {"total_max_attempts": 1},
@@ -27,52 +29,10 @@ S3_CONFIG = {
     "read_timeout": 60,
     "max_pool_connections": 32,
 }
-"""Retrying is the caller's. Seconds for an answer to begin or go on. 10 connections, the default, hold readers up."""
+"""The caller retries. Timeouts in seconds. botocore's default of 10 connections would hold readers up."""
 
 STREAMED_BYTES = 256 * 1024
-"""At most at once of an object that is streamed: each block is a hop between two event loops, 0.1 ms."""
-
-FAILURES = {
-    "a host name that is not known": frozenset({"gaierror"}),
-    "a refused connection": frozenset({"ConnectionRefusedError"}),
-    "a TLS failure": frozenset({"SSLError", "ClientConnectorCertificateError"}),
-    "a timeout": frozenset({"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError", "FSTimeoutError"}),
-    "a cut connection": frozenset(
-        {
-            "BrokenPipeError",
-            "ClientPayloadError",
-            "ConnectionAbortedError",
-            "ConnectionClosedError",
-            "ConnectionResetError",
-            "IncompleteReadError",
-            "ServerDisconnectedError",
-        }
-    ),
-    "an answer that is no HTTP": frozenset({"BadStatusLine"}),
-}
-"""Word -> classes of the standard library, aiohttp, botocore and fsspec, by name: none of them is imported for it."""
-
-
-class Oversized(Exception):
-    """The object is larger than the caller can take; nothing of it was read."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"{size} bytes")
-        self.size = size
-
-
-class Shorter(Exception):
-    """The object ends before the range does: it is another one by now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One object of a listing."""
-
-    path: str
-    """Without the scheme."""
-    size: int | None
-    etag: str
+"""Largest block of a streamed object: each one is a hop between two event loops, 0.1 ms."""
 
 
 class Store(Protocol):
@@ -82,15 +42,21 @@ class Store(Protocol):
         """All bytes begin..end. Raises Shorter if it ends before, Oversized if max_bytes is given and it has more."""
         ...
 
-    def put(self, path: str, data: bytes) -> None: ...
-
-    def create(self, path: str, data: bytes) -> None:
-        """Raises FileExistsError if something lies there."""
+    def put(self, path: str, data: bytes) -> None:
+        """Replace the object."""
         ...
 
-    def delete(self, path: str) -> None: ...
+    def create(self, path: str, data: bytes) -> None:
+        """Put an object where none lies. Raises FileExistsError if one does."""
+        ...
 
-    def stat(self, path: str) -> Listed | None: ...
+    def delete(self, path: str) -> None:
+        """Remove the object."""
+        ...
+
+    def stat(self, path: str) -> Listed | None:
+        """The object; None for a folder or nothing."""
+        ...
 
     def page(self, folder: str, is_recursive: bool, token: str | None) -> tuple[list[Listed], str | None]:
         """Objects under a folder, or directly in it, and the token of the next page; sorted over all pages."""
@@ -101,13 +67,21 @@ def open_store(uri: str, options: Mapping[str, Any]) -> tuple[Store, str]:
     """The store of a URI, and the URI's path in it. Raises what fsspec raises on options that do not fit."""
     if uri.startswith(S3_SCHEMES):
         return S3Store(options, is_versioned="?versionId=" in uri), uri.split("://", 1)[1]
-    # a list of images on the web beside an S3 output: a bucket's endpoint and keys are none of the web's business
-    found, path = url_to_fs(uri, **({} if uri.startswith(("http://", "https://")) else options))
+    found, path = file_system(uri, options)
     return FsspecStore(found), path
 
 
+def file_system(uri: str, options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
+    """The fsspec file system of a URI, and the URI's path in it. Raises what fsspec raises on options that do not fit.
+
+    The options are a bucket's: its endpoint and keys are none of the web's business, nor of a disk's.
+    """
+    found: tuple[AbstractFileSystem, str] = url_to_fs(uri, **({} if uri.startswith(WITHOUT_OPTIONS) else options))
+    return found
+
+
 class S3Store:
-    """Amazon S3 and what speaks like it."""
+    """Amazon S3 and stores that speak its protocol; the methods are those of `Store`."""
 
     def __init__(self, options: Mapping[str, Any], is_versioned: bool) -> None:
         versioned = {"version_aware": True} if is_versioned else {}
@@ -116,10 +90,11 @@ class S3Store:
         self._s3 = filesystem("s3", **merged)
         if self._s3.session is None:
             self._s3.session = _session(self._s3.kwargs)
-        # s3fs has two loops of 5 tries around each request, inside of the caller's own
+        # s3fs would try each request in two nested loops of 5, inside the caller's own
         self._s3.retries = 1
 
     def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        """Bytes begin..end, in one request; also raises OSError where fewer arrive."""
         data: bytes = sync(self._s3.loop, self._get, path, begin, end, max_bytes)
         return data
 
@@ -140,9 +115,9 @@ class S3Store:
         return data
 
     async def _ranged(self, path: str, begin: int, end: int | None) -> Mapping[str, Any] | None:
-        """The answer to a range, even for the whole: only that says how long the object is, whatever its body becomes.
+        """The answer to a request for a range; None for the whole of an empty object, which has no first byte.
 
-        None for the whole of an object of 0 bytes, which has no first one.
+        A range is asked for even where the whole is wanted: only then does the answer give the object's length.
         """
         last = "" if end is None else end - 1
         try:
@@ -158,7 +133,7 @@ class S3Store:
     async def blocks(self, path: str, announce: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
         """An object as it arrives, in the caller's event loop; announce: is given its size before anything is read.
 
-        The requests run in the loop of s3fs, and end when the caller's task does.
+        The requests run in the loop of s3fs, and end when the caller's task does. Raises OSError for a short answer.
         """
         answer = await self._in_loop(self._ranged(path, 0, None))
         if answer is None:
@@ -205,6 +180,7 @@ class S3Store:
         return Listed(path, head["ContentLength"], head.get("ETag", "").strip('"'))
 
     def page(self, folder: str, is_recursive: bool, token: str | None) -> tuple[list[Listed], str | None]:
+        """One page of at most 1,000 objects; also raises OSError for an answer without content."""
         bucket, key, _ = self._s3.split_path(folder)
         within = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
         if not is_recursive:
@@ -227,7 +203,7 @@ class S3Store:
 
 
 def _session(settings: Mapping[str, Any]) -> Any:
-    """What s3fs would make itself, but dates are read quickly: a listing's thousand take botocore 100 ms."""
+    """The session that s3fs would make, with a faster parser of dates: the 1,000 of a listing take botocore 100 ms."""
     from aiobotocore.session import AioSession
 
     session = AioSession(**settings)
@@ -247,12 +223,13 @@ def read_date(text: Any) -> datetime:
 
 
 class FsspecStore:
-    """Any other store, through fsspec's general interface."""
+    """Any other store, through fsspec's general interface; the methods are those of `Store`."""
 
     def __init__(self, found: AbstractFileSystem) -> None:
         self._files = found
 
     def get(self, path: str, begin: int, end: int | None, max_bytes: int | None) -> bytes:
+        """Bytes begin..end; also raises OSError where fewer arrive."""
         if end is None:
             end = self._files.info(path)["size"]
             check_size(end, None, max_bytes)
@@ -285,72 +262,8 @@ class FsspecStore:
         return sorted(found, key=lambda listed: listed.path), None
 
 
-def check_size(size: int | None, end: int | None, max_bytes: int | None) -> None:
-    """Raises Shorter or Oversized for an object of this size, of which the bytes up to `end` (None: all) are wanted."""
-    if size is not None and end is not None and size < end:
-        raise Shorter(f"it has {size} bytes, {end} were expected")
-    if size is not None and end is None and max_bytes is not None and size > max_bytes:
-        raise Oversized(size)
-
-
-def error_code(error: BaseException | None) -> str | None:
-    """The store's own code, wherever in the chain of causes it stands; None where no store has answered."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, Mapping):
-            return str(response.get("Error", {}).get("Code"))
-        error = error.__cause__
-    return None
-
-
-def http_status(error: BaseException | None) -> int | None:
-    """Status of the answer that an error stands for; None where none arrived."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, Mapping):
-            return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None
-        if isinstance(status := getattr(error, "status", None), int):
-            return status
-        error = error.__cause__
-    return None
-
-
-def failure_named(error: BaseException | None) -> str:
-    """What went wrong: the same words for the same failure, whichever library met it.
-
-    The store's own code where it has answered with one, else the status of its answer, else what became of the
-    connection.
-    """
-    code, status = error_code(error), http_status(error)
-    if code is not None and not code.isdigit():
-        return code
-    chain = list(_chain(error))
-    named = (word for link in reversed(chain) if (word := _word_of(link)) is not None)
-    if (word := next(named, None)) is not None:
-        return word
-    return f"HTTP {status}" if status is not None else type(chain[-1]).__name__ if chain else "nothing known"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it stands for, outermost first; botocore keeps that in an argument."""
-    while error is not None:
-        yield error
-        inside = getattr(error, "kwargs", {}).get("error")
-        error = error.__cause__ or (inside if isinstance(inside, BaseException) else None)
-
-
-def _word_of(error: BaseException) -> str | None:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    for word, kinds in FAILURES.items():
-        if names & kinds:
-            return word
-    if isinstance(error, OSError) and error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH}:
-        return "a host that cannot be reached"
-    return None
-
-
 def _size_of(answer: Mapping[str, Any]) -> int:
-    """Bytes of the whole object, of which the answer holds a range (or all, where a server ignores ranges)."""
+    """Size of the whole object in bytes; the answer holds a range of it, or all where a server ignores ranges."""
     whole = answer.get("ContentRange", "").rpartition("/")[2]
     return int(whole) if whole.isdigit() else int(answer["ContentLength"])
 

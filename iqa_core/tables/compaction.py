@@ -1,10 +1,10 @@
-"""Many small score files -> few large ones: finished neighbours of the plan are merged into packs.
+"""Many small score files -> few large ones: finished consecutive chunks of the plan are merged into packs.
 
-A pack is put whole, under a name that no other file has had, and only then the files that it was made of go, by their
-names. A chunk that was tried again meanwhile lies in another file, of a higher generation. So a compaction may be
-stopped at any point, for any time, beside any other: what it goes on to put counts less than what is newer, and what it
-goes on to delete lies in a file above it (see packs). Whoever is stopped leaves files too many, and the next one takes
-them away.
+A pack is put whole, under a name that no other file has had; only then its source files are deleted, by name. A chunk
+that was tried again meanwhile lies in another file, of a higher generation. So a compaction may be stopped at any
+point, for any time, beside any other: a pack that it puts late has a lower rank than newer files, and the rows that it
+deletes late lie in files of a higher rank (see packs). A stopped compaction leaves superfluous files, which the next
+one deletes.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ import pyarrow as pa
 
 from iqa_core.corpus.chunks import place_of
 from iqa_core.corpus.plan.plan import Plan
-from iqa_core.tables.ledger import READ_THREADS, Ledger, neighbours
-from iqa_core.tables.packs import ScoreFiles, chunks_of, parsed, runs
+from iqa_core.tables.ledger import READ_THREADS, Ledger, consecutive
+from iqa_core.tables.packs import ScoreFiles, by_file, chunk_names_in, parsed
 
 ROUNDS = 3
-"""Looks at what is there: the second finds what moved during the first, or nothing to do."""
+"""Listings of the files, and what is merged after each: the second finds what moved during the first, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Chunks that are to lie in one file, and do not."""
+    """Chunks that are to be merged into one file."""
 
     chunks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A step that was done."""
+    """A step that was carried out, and its pack."""
 
     file: str
     chunks: tuple[str, ...]
 
 
 def steps(planned: Iterable[str], files: ScoreFiles, chunks_per_file: int) -> Iterator[Step]:
-    """What is to be done. planned: names of chunks that are not retired, in order.
+    """Steps that are left to do. planned: names of chunks that are not retired, in order.
 
     Files are cut at fixed places of the plan, so that what was merged stays as it is when more chunks are finished.
     """
     finished = (chunk for chunk in planned if chunk in files)
     for _, block in groupby(finished, key=lambda chunk: (place_of(chunk)[0], place_of(chunk)[1] // chunks_per_file)):
-        for chunks in neighbours(block):
+        for chunks in consecutive(block):
             file = files.place(chunks[0])
-            if chunks_of(file) != chunks or any(files.place(chunk) != file for chunk in chunks):
+            if chunk_names_in(file) != chunks or any(files.place(chunk) != file for chunk in chunks):
                 yield Step(tuple(chunks))
 
 
 def carry_out(ledger: Ledger, plan: Plan, chunks_per_file: int) -> Iterator[Merged]:
-    """Merge, step by step; hands out each step when it is done, its old files gone.
+    """Merge step by step; yields each one after its source files were deleted.
 
-    Chunks that were retired, and files of which nothing counts, go first, and again at the end: some may have come.
+    Retired chunks and superfluous files are deleted first, and again at the end, since some may have come.
     """
     for _ in range(ROUNDS):
         files = ledger.settled(plan.retired())
@@ -67,11 +67,11 @@ def carry_out(ledger: Ledger, plan: Plan, chunks_per_file: int) -> Iterator[Merg
 
 
 def _round(ledger: Ledger, files: ScoreFiles, todo: Sequence[Step]) -> Iterator[Merged]:
-    """files: as they were when the steps were found. A step of which a file has gone since is left out."""
+    """Steps of one listing (`files`), carried out; a step with a source file that has gone since is left out."""
     counting = {chunk: files.place(chunk) for step in todo for chunk in step.chunks}
-    left = {file: {c for c in chunks_of(file) if files.place(c) == file} for file in set(counting.values())}
+    left = {file: {c for c in chunk_names_in(file) if files.place(c) == file} for file in set(counting.values())}
     for step in todo:
-        sources = list(runs(step.chunks, files.packed))
+        sources = list(by_file(step.chunks, files.packed))
         if (tables := _read(ledger, sources)) is None:
             continue
         moves = 1 + max((parsed(file).number for file, _ in sources if parsed(file).is_pack), default=0)
@@ -83,7 +83,7 @@ def _round(ledger: Ledger, files: ScoreFiles, todo: Sequence[Step]) -> Iterator[
 
 
 def _read(ledger: Ledger, sources: Sequence[tuple[str, list[str]]]) -> list[pa.Table] | None:
-    """Rows of each chunk in these files; None where one has gone."""
+    """Rows of each chunk in these files; None where a file has gone."""
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="compact") as pool:
         found = list(pool.map(lambda source: ledger.read_file(*source), sources))
     there = [tables for tables in found if tables is not None]

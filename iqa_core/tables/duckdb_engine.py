@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MEMORY_GIB = 4.0
-"""What the engine may hold; beyond, it spills to its temporary folder."""
+"""Memory that the engine may use; beyond it, DuckDB spills to its temporary folder."""
 
 
 @contextmanager
 def engine(folders: Sequence[Path] = (), memory_gib: float = MEMORY_GIB) -> Iterator[DuckDBPyConnection]:
-    """An empty database in memory. Files outside of `folders`, extensions and further settings are closed to its SQL.
+    """A connection to an empty database in memory; its SQL reaches no files outside `folders`, extensions or settings.
 
     Raises CallerError where DuckDB is not installed.
     """
@@ -41,7 +41,7 @@ def engine(folders: Sequence[Path] = (), memory_gib: float = MEMORY_GIB) -> Iter
         allowed = ", ".join(literal(f"{folder}/") for folder in folders)
         connection.execute(f"SET allowed_directories = [{allowed}]")
         connection.execute("SET enable_progress_bar = false")
-        # Parquet's statistics leave NaN out, as Arrow writes them; the engine would conclude that isnan() is never true
+        # Arrow leaves NaN out of Parquet's statistics, from which DuckDB would conclude that isnan() is never true
         connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         connection.execute("SET TimeZone = 'UTC'")  # a text without a zone is compared the same on every machine
         connection.execute("SET enable_external_access = false")
@@ -76,13 +76,13 @@ PLAIN_TYPES = {
     pa.uuid(): "UUID",
     pa.json_(): "JSON",
 }
-"""Arrow's types without parameters -> the engine's."""
+"""Arrow type without parameters -> DuckDB type."""
 
 
 def engine_type(kind: pa.DataType) -> str | None:
-    """What the engine reads a column of Parquet as; None where it would read other values than there are.
+    """DuckDB type of a Parquet column; None where DuckDB would read other values than the file has.
 
-    Those are decimals of more than 38 digits (read as float64), durations (as whole numbers), and the rarer types.
+    None for decimals of more than 38 digits (read as float64), durations (as whole numbers), and the rarer types.
     """
     if kind in PLAIN_TYPES:
         return PLAIN_TYPES[kind]
@@ -106,12 +106,12 @@ def engine_type(kind: pa.DataType) -> str | None:
 
 
 def quoted(name: str) -> str:
-    """A column's name as SQL."""
+    """A column's name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A string as SQL."""
+    """A string as a SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 

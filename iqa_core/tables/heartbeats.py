@@ -1,11 +1,11 @@
-"""A run at work -> `<output>/runs`: a heartbeat every few seconds and a log in JSON lines; and who is at work there.
+"""A run -> `<output>/runs`: a heartbeat every few seconds and a log in JSON lines; and which runs are active there.
 
     runs/<run>.json              the heartbeat, replaced whole: where, since when, how far, and at last how it ended
-    runs/<run>.ended             that it ended: whoever looks for runs at work need not read its heartbeat
+    runs/<run>.ended             a mark that it ended: whoever looks for active runs need not read its heartbeat
     runs/<run>.NNNNNN.jsonl      the log, in parts, since an object store cannot append
 
-All are told by a thread of their own, so a slow store costs the run nothing, and a store that fails costs only them.
-They are for people: no row depends on who is thought to be at work.
+A thread of its own writes them, so a slow store costs the run nothing, and a failing store costs only these files. They
+are for people: no row depends on which runs seem active.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from iqa_core.errors import RunError
-from iqa_core.storage.storage import Missing, Storage, join
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join, scratch_of
 
 SCORING, COMPACTION = "score_corpus", "compact_scores"
 """Jobs by their names in heartbeats."""
@@ -33,18 +35,18 @@ SCORING, COMPACTION = "score_corpus", "compact_scores"
 BEAT_S = 5.0
 
 STALE_S = 60.0
-"""Age of a heartbeat after which its run is taken to be dead. One that is as far ahead of this machine's clock says
-nothing: it would look young for as long, whether its run lives or not."""
+"""Age of a heartbeat in seconds after which its run is taken to be dead. A heartbeat as far ahead of this machine's
+clock counts for nothing: it would look young for as long, whether its run lives or not."""
 
 LOG_PART_S = 30.0
-"""Log lines that are lost with a killed run are at most this old."""
+"""Seconds between parts of the log: older lines survive a killed run."""
 
 LATEST = 32
-"""Runs of one output that are looked at though they have ended, the latest by the time at which they began."""
+"""Ended runs of one output whose heartbeats are read: those that began last."""
 
 OPEN = 1024
-"""Runs that are looked at since they have not said that they ended: they are at work, or were killed, or are of a
-version that did not say so."""
+"""Runs without a mark that they ended whose heartbeats are read: they are active, were killed, or are of a version
+that wrote no such mark."""
 
 READ_THREADS = 32
 
@@ -59,7 +61,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a run says of itself; times in ISO 8601, UTC."""
+    """State of a run as it wrote it; times in ISO 8601, UTC."""
 
     run: str
     job: str
@@ -76,15 +78,16 @@ class Heartbeat:
 
     @property
     def is_active(self) -> bool:
+        """Whether it says that it is running, and is younger than STALE_S."""
         return self.state == State.RUNNING and abs(self.age_s()) < STALE_S
 
 
 BEAT_FIELDS = ("run", "job", "host", "began", "at", "state")
-"""Text, in every heartbeat."""
+"""Fields of every heartbeat; all are text."""
 
 
 class Pulse:
-    """Inside of the block, a thread tells of this run. What is told is what `progress` was last set to."""
+    """Inside the block, a thread writes this run's heartbeat, with the latest `progress`, and its log."""
 
     def __init__(self, storage: Storage, output: str, job: str) -> None:
         now = datetime.now(UTC)
@@ -136,8 +139,8 @@ class Pulse:
             self._withdraw()
 
     def _withdraw(self) -> None:
-        """Delete the heartbeat: on a full disk nothing else can be done to it, and as it stands it says that this run
-        is at work, which keeps others off for STALE_S."""
+        """Delete the heartbeat: on a full disk it cannot be replaced, and its state `running` would hold others up for
+        STALE_S."""
         with suppress(Exception):
             self._storage.delete(join(_folder(self._output), f"{self.run}.json"))
 
@@ -157,10 +160,10 @@ class Pulse:
 
     def _put(self, name: str, told: Callable[[], str]) -> bool:
         try:
-            # half a character (of a path that is no UTF-8) is written as JSON escapes it
+            # a lone surrogate (from a path that is no UTF-8) becomes its JSON escape
             data = told().encode(errors="backslashreplace")
-            self._storage.put(join(_folder(self._output), name), data, scratch=join(self._output, ".tmp"))
-        except Exception as error:  # nobody's run ends because it cannot be watched
+            self._storage.put(join(_folder(self._output), name), data, scratch=scratch_of(self._output))
+        except Exception as error:  # a run does not end because its heartbeat cannot be written
             if not self._is_warned:
                 print(f"warning: {name} could not be written ({error})", file=sys.stderr, flush=True)
             self._is_warned = True
@@ -169,7 +172,7 @@ class Pulse:
 
 
 def heartbeats(storage: Storage, output: str) -> list[Heartbeat]:
-    """The last one of each run over this output that may be at work, and of the LATEST others; the youngest run first.
+    """Heartbeats of the runs over this output that may be active, and of the LATEST others; the youngest run first.
 
     Raises what `Storage.names` does.
     """
@@ -184,12 +187,12 @@ def heartbeats(storage: Storage, output: str) -> list[Heartbeat]:
 
 
 def active(storage: Storage, output: str, job: str) -> Heartbeat | None:
-    """A run of this job that seems to be at work on the output."""
+    """A run of this job that seems active on the output, or None. Raises what `Storage.names` does."""
     return next((beat for beat in heartbeats(storage, output) if beat.job == job and beat.is_active), None)
 
 
 def _read(storage: Storage, uri: str) -> Heartbeat | None:
-    """None where it is gone, or was written by something else; a later version's further fields are passed over."""
+    """A heartbeat; None where it is gone or something else wrote it. Unknown fields of a later version are ignored."""
     try:
         found = json.loads(storage.read(uri))
         beat = Heartbeat(**{name: found[name] for name in BEAT_FIELDS}, progress=found.get("progress", {}))
@@ -201,12 +204,12 @@ def _read(storage: Storage, uri: str) -> Heartbeat | None:
 
 
 def _json(facts: Mapping[str, Any], indent: int | None = None) -> str:
-    """Of whatever they hold: what JSON has no word for is told as Python writes it."""
+    """JSON of these facts, whatever they hold: values that JSON does not know are written as `repr`."""
     return json.dumps(_tellable(facts), ensure_ascii=False, indent=indent, default=repr)
 
 
 def _tellable(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The same; what cannot be JSON even so (odd keys, a circle) as text."""
+    """The same facts; one that cannot be JSON even so (odd keys, a circle) becomes its `repr`."""
     found = {}
     for name, fact in facts.items():
         try:

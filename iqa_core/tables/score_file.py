@@ -1,8 +1,8 @@
-"""Rows and what is known of them <-> the bytes of a score file, under a seal: a digest of all of them in their footer.
+"""Rows and their metadata <-> the bytes of a score file, under a seal: a digest of all bytes, in the footer.
 
-The seal is SHA-256 over the file with 64 zeros in its place. So every change of a byte is found when the file is read,
-in the footer's statistics too, which no checksum of a Parquet page covers. Files of outputs that were begun before have
-none, and are taken as they are.
+The seal is SHA-256 over the file with 64 zeros in its place. So every changed byte is found when the file is read, also
+in the footer's statistics, which no checksum of a Parquet page covers. Files of outputs that were begun before seals
+have none, and are taken as they are.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.columns import plain
 from iqa_core.errors import CallerError
-from iqa_core.tables.scores.columns import TABLE_VERSION
 
 METADATA_KEY = b"iqa"
 SEAL_KEY = b"iqa.seal"
 
 SEALED = "sealed"
-"""In the metadata that programs keep which write a file anew; the seal itself they do not know."""
+"""Key in the metadata, which other programs keep when they rewrite a file; they do not keep the seal itself."""
 
 _BLANK = b"0" * 64
 
@@ -33,28 +32,30 @@ _MARK = SEAL_KEY + b"\x18\x40"
 metadata is JSON, which has no such bytes."""
 
 ROW_GROUP_ROWS = 131_072
-"""Of a pack: large enough for an engine to scan at full speed."""
+"""Rows in a row group of a pack: enough for an engine to scan at full speed."""
 
 
 THREADED_BYTES = 2**20
-"""Of a file that Arrow decodes by several threads: a chunk's is read in less time than they take to start."""
+"""Size above which Arrow decodes a file in several threads: a chunk's file takes less time than they take to start."""
 
 
-SAID = 200
-"""Characters that are told of what Arrow finds wrong: it lists whole schemas."""
+SHOWN = 200
+"""Characters of Arrow's error in a message: it lists whole schemas."""
 
 ROWS_AT_ONCE = 8192
-"""Of a file that is looked at and not kept."""
+"""Rows decoded at once of a file that is checked and not kept."""
 
 
 class Damaged(CallerError):
-    """A score file is not what was committed: it was cut, changed, or is another one. Only who looks after the output
-    can tell whether it may go, so it is named and left."""
+    """A score file is not what was committed: it was cut, changed, or is another one.
+
+    Only the output's owner can tell whether it may go, so it is named and left.
+    """
 
     def __init__(self, uri: str, what: object) -> None:
-        said = " ".join(str(what).split())[:SAID] or type(what).__name__
+        why = " ".join(str(what).split())[:SHOWN] or type(what).__name__
         super().__init__(
-            f"{uri}: it is no whole score file of this output ({said}); remove it, and the same command as before "
+            f"{uri}: it is no whole score file of this output ({why}); remove it, and the same command as before "
             "scores its images anew"
         )
 
@@ -64,7 +65,7 @@ class LaterVersion(ValueError):
 
 
 def metadata_of(rows: pa.Table | pa.Schema) -> dict[str, Any]:
-    """What was committed beside the rows. Raises ValueError for what no ledger wrote."""
+    """Metadata that were committed with the rows. Raises ValueError for metadata that no ledger wrote."""
     schema = rows if isinstance(rows, pa.Schema) else rows.schema
     found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     if not isinstance(found, dict):
@@ -73,12 +74,12 @@ def metadata_of(rows: pa.Table | pa.Schema) -> dict[str, Any]:
 
 
 def described(rows: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
-    """The rows with their metadata in the schema, where `metadata_of` finds it."""
+    """The rows with these metadata in the schema, where `metadata_of` finds them."""
     return rows.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
 def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> tuple[bytes, str]:
-    """A score file and its seal."""
+    """Bytes of a score file, and its seal."""
     table, buffer = described(rows, {**metadata, SEALED: True}), io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(table, ROW_GROUP_ROWS)
@@ -91,8 +92,10 @@ def serialised(rows: pa.Table, metadata: Mapping[str, Any]) -> tuple[bytes, str]
 
 
 def seal_of(data: bytes) -> str | None:
-    """Of a score file's bytes; None where they have none. Raises ValueError where they are not those that it was made
-    for, or no Parquet file."""
+    """The seal in a score file's bytes; None where they have none.
+
+    Raises ValueError where it is not the seal of these bytes, or they are no Parquet file.
+    """
     try:
         told = pq.ParquetFile(io.BytesIO(data)).metadata.metadata or {}
     except (pa.ArrowException, OSError) as error:
@@ -105,17 +108,23 @@ def seal_of(data: bytes) -> str | None:
     return seal.decode()
 
 
-def rows_of(
-    data: bytes, columns: list[str] | None, schema: pa.Schema | None = None, *, is_whole: bool = False
+def deserialised(
+    data: bytes,
+    columns: list[str] | None,
+    schema: pa.Schema | None = None,
+    *,
+    table_version: int | None = None,
+    is_whole: bool = False,
 ) -> pa.Table:
-    """Rows of a score file's bytes, these columns of them, as `described` made them.
+    """Rows of a score file's bytes, as `described` made them. columns: those that are read; None is all.
 
-    schema: that it must have, codes as what they stand for; is_whole: all of a file without a seal is looked at.
-    Raises ValueError, and what else Arrow and Python raise of anything but a score file.
+    schema: columns that it must have, dictionary-encoded ones as their value type; table_version: the latest that is
+    known, None where files say none; is_whole: all of a file without a seal is looked at.
+    Raises LaterVersion, ValueError, and what else Arrow and Python raise of anything but a score file.
     """
     file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     known = metadata_of(file.schema_arrow)
-    check_version(known)
+    check_version(known, table_version)
     is_sealed = SEAL_KEY in (file.metadata.metadata or {})
     if known.get(SEALED) and not is_sealed:
         raise ValueError("another program has written it anew")
@@ -125,20 +134,20 @@ def rows_of(
         for _ in file.iter_batches(ROWS_AT_ONCE):
             pass
     rows = file.read(columns, use_threads=len(data) > THREADED_BYTES)
-    if metadata_of(rows) != known:  # it is kept twice, and Arrow takes now one and now the other
+    if metadata_of(rows) != known:  # Parquet keeps two copies, and Arrow reads either one
         raise ValueError("its two copies of its metadata differ")
     known.pop(SEALED, None)
-    return described(rows if columns is None else rows.select(columns), known)  # `a` takes also `a.b`
+    return described(rows if columns is None else rows.select(columns), known)  # reading `a` also reads `a.b`
 
 
-def check_version(known: Mapping[str, Any]) -> None:
-    """Raises LaterVersion by what a file says of itself; before anything else of it is judged."""
-    if (version := known.get("table_version", TABLE_VERSION)) not in range(TABLE_VERSION + 1):
-        raise LaterVersion(f"it is of table version {version}, up to {TABLE_VERSION} is known")
+def check_version(known: Mapping[str, Any], latest: int | None) -> None:
+    """Raises LaterVersion for metadata of a later table version; to be asked before anything else is checked."""
+    if latest is not None and (version := known.get("table_version", latest)) not in range(latest + 1):
+        raise LaterVersion(f"it is of table version {version}, up to {latest} is known")
 
 
 def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:
-    """Raises ValueError that names the first that differs."""
+    """Raises ValueError that names the first column that differs."""
     if absent := [name for name in planned.names if name not in found.names]:
         raise ValueError(f"it has no column {absent[0]}")
     if strange := [name for name in found.names if name not in planned.names]:
@@ -149,7 +158,7 @@ def _check_columns(found: pa.Schema, planned: pa.Schema) -> None:
 
 
 def _digest(data: bytes | bytearray, begin: int) -> str:
-    """Of the file with zeros where its seal is."""
+    """SHA-256, hex, of the file with zeros in the place of its seal, which begins here."""
     view = memoryview(data)
     digest = hashlib.sha256(view[:begin])
     digest.update(_BLANK)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import DONE, CallerError, RunError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.compaction import Step, carry_out, steps
 from iqa_core.tables.heartbeats import COMPACTION, SCORING, Pulse, active
 from iqa_core.tables.packs import ScoreFiles

@@ -8,7 +8,9 @@ from contextlib import redirect_stdout
 from pathlib import PurePosixPath
 
 from iqa_core.errors import DONE, RunError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from jobs.evaluation.figures import Evaluation, measured
 from jobs.evaluation.job import checked
 from jobs.evaluation.plots import draw

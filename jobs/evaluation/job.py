@@ -11,7 +11,9 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinions
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from jobs.evaluation.judged import Judge, assessor_judge, table_judge
 from jobs.evaluation.plots import require_plottable
 from jobs.evaluation.settings import EvaluateSettings

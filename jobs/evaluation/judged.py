@@ -21,7 +21,9 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
 from iqa_core.records import Assessment, Rejection
-from iqa_core.storage.storage import Storage, absolute, is_local, local_path
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute, is_local, local_path
+from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.columns import REWARD, dimensions_of
 from iqa_core.tables.scores.score_table import score_ledger
 from jobs.progress import Progress
@@ -167,7 +169,7 @@ def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Tab
     metadata: dict[str, Any] = {}
     scored = [f"{name}{end}" for name in opinions.dimensions for end in ("", "_std") if name + end != f"{REWARD}_std"]
     for _, rows in ledger.read_all(names):
-        metadata = ledger.metadata(rows)
+        metadata = metadata_of(rows)
         _require_dimensions(opinions, (*dimensions_of(rows.column_names), REWARD), f"the score table {output}")
         for row in rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist():
             by_key.setdefault(row["key"], []).append(row)

@@ -15,7 +15,9 @@ from iqa_core.agreement import Floats
 from iqa_core.errors import DONE, CallerError, RunError
 from iqa_core.preferences.bradley_terry import PairAccuracy, fit_weights, judge, splits, tie_threshold
 from iqa_core.preferences.pairs import load_pairs
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.scores.score_table import score_ledger
 from jobs.fusion.settings import FusionSettings
 

@@ -9,7 +9,7 @@ from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import Proposal, apply, propose
 from iqa_core.corpus.plan.segments import Draft
 from iqa_core.errors import DONE, CallerError, RunError, told
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.tables.heartbeats import SCORING, Pulse
 from iqa_core.tables.scores.columns import own_columns
 from jobs.on_ray.cluster import connected, living_nodes, made_room, plan_pool

@@ -21,9 +21,10 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics.load import rubric_named
-from iqa_core.storage.storage import Storage, absolute
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.scores.columns import own_columns, table_schema
+from iqa_core.tables.scores.columns import TABLE_VERSION, own_columns, table_schema
 from jobs.claims import SCORES, require_own
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import Work
@@ -54,7 +55,7 @@ class ScoringJob:
     @property
     def ledger(self) -> Ledger:
         """The score files of the output, all of this job's fingerprint."""
-        return Ledger(self.storage, self.output, fingerprint=self.wanted.fingerprint)
+        return Ledger(self.storage, self.output, fingerprint=self.wanted.fingerprint, table_version=TABLE_VERSION)
 
     @property
     def dimensions(self) -> tuple[str, ...]:

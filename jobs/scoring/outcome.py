@@ -14,7 +14,7 @@ from typing import Any
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.errors import DONE, FAILED
 from iqa_core.report.scoring_report import scoring_report
-from iqa_core.storage.storage import join
+from iqa_core.storage.uris import join
 from iqa_core.tables.scores.columns import TABLE_VERSION
 from iqa_core.tables.scores.run_record import RUN_RECORD
 from iqa_core.tables.scores.score_table import open_score_table

@@ -15,6 +15,7 @@ from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.errors import RunError
 from iqa_core.records import Reason
 from iqa_core.tables.heartbeats import Pulse
+from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.columns import SCORED, TABLE_VERSION, counts_of
 from iqa_core.tables.scores.summary import Summary
 from iqa_core.tables.sink import OpenChunk, Sink
@@ -199,7 +200,7 @@ class ScoringRun:
         if name not in self._stock.retries or name in self.sink.open:
             return
         rows = self._stock.ledger.read(name, files=self._stock.files)
-        known = self._stock.ledger.metadata(rows)
+        known = metadata_of(rows)
         self._generations[name] = 1 + known.get("generation", 0)
         again = set(self._stock.retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]

@@ -12,6 +12,7 @@ from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.errors import CallerError
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import ScoreFiles
+from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.columns import retryable_ordinals, schema_of, table_schema
 from iqa_core.tables.scores.run_record import run_record
 from iqa_core.tables.scores.summary import Summary
@@ -82,7 +83,7 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
 
 def add_committed(table: Summary, rows: pa.Table, ledger: Ledger) -> None:
     """Count the rows of a committed chunk, and the damage that its file tells of."""
-    table.add(rows, ledger.metadata(rows).get("damage"))
+    table.add(rows, metadata_of(rows).get("damage"))
 
 
 def opening(job: ScoringJob, proposal: Proposal, stock: Stock, pool: str) -> str:

@@ -18,7 +18,8 @@ from iqa_core.corpus.originals import locators, originals
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.selection.exports import imagefolder, parquet, webdataset
 from iqa_core.selection.exports.samples import samples_of
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join, scratch_of
 from iqa_core.tables.ledger import Ledger
 from jobs.on_ray.transport import failure_of, from_ipc, to_ipc
 
@@ -117,7 +118,7 @@ def _exported(shard: str, rows: pa.Table, work: ExportWork) -> TriedShard:
         return TriedShard(shard, len(samples.images), missing)
     folder = join(work.output, work.format)
     for name, content in WRITERS[work.format].files(shard, samples).items():
-        work.storage.put(join(folder, name), content, scratch=join(work.output, ".tmp"))
+        work.storage.put(join(folder, name), content, scratch=scratch_of(work.output))
     work.ledger.commit(shard, manifest, {})
     return TriedShard(shard, len(samples.images), missing)
 

@@ -24,7 +24,7 @@ from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
 from iqa_core.selection.exports.samples import value_schema
 from iqa_core.selection.exports.values import infinite
-from iqa_core.storage.storage import join
+from iqa_core.storage.uris import join, scratch_of
 from jobs.on_ray.guard import guarded
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import from_ipc, to_ipc
@@ -109,7 +109,7 @@ def export(
 def _begin(work: ExportWork, record: Mapping[str, Any]) -> None:
     """Lay down the terms of the export. Raises RunError where it was begun with others."""
     begun = {"decisions": _digest(record), **work.terms}
-    work.storage.begin(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=join(work.output, ".tmp"))
+    work.storage.begin(work.begun_uri, json.dumps(begun, indent=2).encode(), scratch=scratch_of(work.output))
     if work.begun() != begun:
         raise RunError(
             f"{work.output}: its {work.format} export was begun with other decisions: rows were scored anew since. "
@@ -253,7 +253,7 @@ def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapp
     names = (*record["dimensions"], *(n for n in schema.names if n.endswith("_reward")), "reward")
     table, text = list_bytes(kept(), work.caption, names)
     for name, data in (("selected.parquet", table), ("selected.txt", text)):
-        work.storage.put(join(_folder(work), name), data, scratch=join(work.output, ".tmp"))
+        work.storage.put(join(_folder(work), name), data, scratch=scratch_of(work.output))
     _put_card(work, record, schema, record["kept"], 0)
     print(f"{labelled(work)}: {counted(record['kept'], 'image')}", flush=True)
     return DONE
@@ -280,7 +280,7 @@ def _put_card(
     text = card(work.format, record, images, missing, altered)
     if work.format == "imagefolder":
         text = imagefolder.front_matter(value_schema(schema), _digest(record)) + text
-    work.storage.put(join(_folder(work), "README.md"), text.encode(), scratch=join(work.output, ".tmp"))
+    work.storage.put(join(_folder(work), "README.md"), text.encode(), scratch=scratch_of(work.output))
 
 
 def _list_missing(work: ExportWork, missing: pa.Table) -> None:
@@ -291,7 +291,7 @@ def _list_missing(work: ExportWork, missing: pa.Table) -> None:
         return
     rows = missing.select(["key", "source", "reason", "detail"]).to_pylist()
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    work.storage.put(uri, lines.encode(), scratch=join(work.output, ".tmp"))
+    work.storage.put(uri, lines.encode(), scratch=scratch_of(work.output))
     print(f"missing    {counted(len(rows), 'original')}, listed in {uri}", flush=True)
     for row in rows[:LINES_SHOWN]:
         print(f"  {row['source']} {row['key']}: {row['reason']}, {row['detail']}", flush=True)

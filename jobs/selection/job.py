@@ -17,7 +17,9 @@ from iqa_core.selection.policy import Policy, parse_per, parse_quantiles
 from iqa_core.selection.rows import Combined, Given, combined
 from iqa_core.selection.rules import check_columns
 from iqa_core.selection.selection import Selection
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage, absolute
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.scores.score_table import open_score_table
 from jobs.claims import SELECTION, require_own
 from jobs.selection.export_work import WRITERS, ExportWork

@@ -10,7 +10,8 @@ from typing import Any
 
 from iqa_core.assessor.checkpoint.manifest import FILE as MANIFEST
 from iqa_core.errors import DONE, CallerError, IqaError, RunError
-from iqa_core.storage.storage import Storage, is_local, join, local_path
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import is_local, join, local_path
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
 from jobs.on_ray.cluster import connected, room_for

@@ -20,7 +20,8 @@ from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
 from iqa_core.rubrics.load import rubric_named
-from iqa_core.storage.storage import Storage, absolute, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute, join, scratch_of
 from iqa_core.training.checking import Usable, usable
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.recipe import Recipe
@@ -119,7 +120,7 @@ def claim(job: TrainingJob) -> None:
     uri = join(job.settings.output, TRAINING)
     content = json.dumps(job.identity, indent=2, sort_keys=True) + "\n"
     try:
-        job.storage.begin(uri, content.encode(), scratch=join(job.settings.output, ".tmp"))
+        job.storage.begin(uri, content.encode(), scratch=scratch_of(job.settings.output))
         there = job.storage.read_object(uri)
     except IqaError as error:
         raise CallerError(f"--output {job.settings.output} cannot be used: {error}") from error

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from iqa_core.errors import IqaError
-from iqa_core.storage.storage import Storage, is_local, join, local_path
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import is_local, join, local_path
 from iqa_core.training.validation import RANK
 from jobs.training.worker import FiguresFile
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iqa_core.storage.storage import Missing, Storage, join
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 from iqa_core.training.task import TrainingTask
 
 FIGURES_FILE = "figures.jsonl"

@@ -20,8 +20,8 @@ from starlette.types import Receive
 from iqa_core.corpus.fetching import unread
 from iqa_core.errors import IqaError
 from iqa_core.records import Reason, Rejection
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, Storage
-from iqa_core.storage.stores import Oversized, failure_named
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing, Oversized, failure_named
+from iqa_core.storage.storage import Storage
 from serve.admission.places import Admission
 from serve.fetching.download import BadAnswer, download
 from serve.fetching.public_addresses import Names, NotPublic

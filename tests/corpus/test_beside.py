@@ -14,7 +14,8 @@ import pytest
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.readers import webdataset
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import Missing, Storage
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
 from tests.corpus.planned import OPTIONS, Image, Output
 from tests.corpus.tars import tar_bytes, write_tar
 from tests.s3_server import Bucket, storage_options

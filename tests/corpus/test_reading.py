@@ -16,7 +16,7 @@ import pytest
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.records import Reason
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from tests.corpus.planned import Output, images_of
 from tests.corpus.tars import write_tar
 

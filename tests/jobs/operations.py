@@ -25,7 +25,6 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.heartbeats import STALE_S
-from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.audit import audit
 from iqa_core.tables.scores.score_table import open_score_table
 from jobs.compaction.flow import compact as compacted
@@ -61,9 +60,10 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
 
 def faults_of(output: Path) -> list[str]:
     """What `status --verify` would say."""
-    return [
-        f"{fault.chunk} {fault.what}" for fault in audit(Plan(LOCAL, str(output)), Ledger(LOCAL, str(output))).faults
-    ]
+    plan = Plan(LOCAL, str(output))
+    contract = plan.contract()
+    assert contract is not None
+    return [f"{fault.chunk} {fault.what}" for fault in audit(plan, contract).faults]
 
 
 def a_minute_later(output: Path) -> None:

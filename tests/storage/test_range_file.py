@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iqa_core.storage.failures import FetchFailed
 from iqa_core.storage.range_file import BLOCK_BYTES, RangeFile
-from iqa_core.storage.storage import FetchFailed, Storage
+from iqa_core.storage.storage import Storage
 
 SIZE = 3 * BLOCK_BYTES + 17
 

@@ -17,10 +17,13 @@ import pytest
 
 from iqa_core.corpus.chunks import chunk_name
 from iqa_core.corpus.plan.plan import Plan
-from iqa_core.storage.storage import Entry, Missing, Storage
+from iqa_core.storage.entries import Entry
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
 from iqa_core.tables.compaction import Merged, carry_out
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.packs import chunks_of
+from iqa_core.tables.packs import chunk_names_in
+from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.audit import audit
 from iqa_core.tables.scores.score_table import open_score_table
 from tests.corpora import tiny_png, write_folder
@@ -109,7 +112,8 @@ def names_in(output: Path) -> list[str]:
 
 
 def faults(output: Path) -> list[str]:
-    found = audit(Plan(Storage(), str(output)), Ledger(Storage(), str(output)))
+    table = open_score_table(Storage(), str(output))
+    found = audit(Plan(table.storage, table.uri), table.contract)
     return [f"{fault.chunk} {fault.what}" for fault in found.faults]
 
 
@@ -158,13 +162,13 @@ def test_each_chunk_keeps_what_was_committed_beside_it(tmp_path: Path) -> None:
     ledger.discard(names)
     for (name, before), (_, after) in zip(tables, ledger.read_all(names), strict=True):
         assert after.equals(before)
-        assert ledger.metadata(after) == ledger.metadata(before)
+        assert metadata_of(after) == metadata_of(before)
         assert ledger.read(name, ["key"]).num_rows == before.num_rows
     about = pq.read_schema(tmp_path / "scores" / f"{pack}.parquet").metadata
     assert json.loads(about[b"iqa"])["fingerprint"] == "f"
     ledger.take_apart([names[1]])
     assert names_in(tmp_path) == [f"{name}-{name[-6:]}" for name in names]
-    assert [ledger.metadata(rows) for _, rows in ledger.read_all(names)] == [ledger.metadata(r) for _, r in tables]
+    assert [metadata_of(rows) for _, rows in ledger.read_all(names)] == [metadata_of(r) for _, r in tables]
 
 
 @pytest.mark.slow
@@ -195,7 +199,7 @@ def test_killed_before_any_change_nothing_is_lost_or_doubled(output: Path, tmp_p
     assert by_itself(output).equals(before)
     files = Ledger(Storage(), str(output)).files()
     assert files.superfluous == []
-    assert [len(chunks_of(file)) for file in sorted(files.files)] == ([4, 4, 3] if per_file == 4 else [1] * CHUNKS)
+    assert [len(chunk_names_in(file)) for file in sorted(files.files)] == ([4, 4, 3] if per_file == 4 else [1] * CHUNKS)
 
 
 def test_killed_while_taking_apart(output: Path) -> None:
@@ -229,7 +233,7 @@ def try_again(output: Path, chunks: Sequence[str], mark: int, storage: Storage) 
     files = ledger.take_apart(chunks)
     for chunk in chunks:
         rows = ledger.read(chunk, files=files)
-        known = ledger.metadata(rows)
+        known = metadata_of(rows)
         ledger.commit_again(chunk, marked(rows, mark), known, 1 + known.get("generation", 0), files)
 
 
@@ -257,7 +261,7 @@ def test_what_a_stopped_driver_puts_at_last_does_not_count(output: Path) -> None
     first = ledger.read(name)
     try_again(output, [name], 77, Storage())
     compact(output, 4)
-    ledger.commit(name, first, ledger.metadata(first))
+    ledger.commit(name, first, metadata_of(first))
     assert marks(output)[name] == {77}
     assert faults(output) == [f"{name} also lies in {name}.parquet: compact_scores puts that right"]
     compact(output, 4)
@@ -312,7 +316,7 @@ class StoppedStorage(Storage):
 FEW = [chunk_name(0, index) for index in range(5)]
 
 Act = Callable[[Path, Path, Storage], None]
-"""Of a corpus and its output."""
+"""A change to an output, given the folder of its corpus, the output, and a storage."""
 
 
 def tries_again(corpus: Path, output: Path, storage: Storage) -> None:
@@ -451,4 +455,4 @@ def test_on_an_object_store(s3: Bucket, output: Path) -> None:
     assert there.equals(by_ledger(output))
     ledger.take_apart([names[9]])
     assert len(s3.keys("scores/")) == 4
-    assert audit(Plan(storage, s3.uri()), ledger).faults == []
+    assert audit(Plan(storage, s3.uri()), table.contract).faults == []

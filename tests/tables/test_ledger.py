@@ -13,7 +13,7 @@ import pytest
 from iqa_core.corpus.chunks import chunk_name
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.score_file import Damaged
+from iqa_core.tables.score_file import Damaged, metadata_of
 
 
 def rows(count: int, mark: str = "") -> pa.Table:
@@ -29,8 +29,8 @@ def test_a_chunk_is_committed_read_replaced_and_removed(tmp_path: Path) -> None:
     assert ledger.finished() == {name}
     found = ledger.read(name)
     assert found.replace_schema_metadata(None).equals(rows(5))
-    assert ledger.metadata(found) == {"damage": None, "versions": ["a"]}
-    assert ledger.metadata(ledger.read(name, ["key"])) == {"damage": None, "versions": ["a"]}
+    assert metadata_of(found) == {"damage": None, "versions": ["a"]}
+    assert metadata_of(ledger.read(name, ["key"])) == {"damage": None, "versions": ["a"]}
     assert ledger.read(name, ["key"]).column_names == ["key"]
     ledger.commit(name, rows(5, "again"), {})
     assert ledger.read(name).column("key").to_pylist()[0] == "0again"
@@ -83,7 +83,7 @@ def test_who_reads_during_commits_sees_whole_files_alone(tmp_path: Path) -> None
                     table = ledger.read(path.stem)
                     marks = {key.lstrip("0123456789") for key in table.column("key").to_pylist()}
                     assert table.num_rows == 2000
-                    assert marks == {ledger.metadata(table)["mark"]}
+                    assert marks == {metadata_of(table)["mark"]}
                     seen += 1
         except Exception as error:
             faults.append(error)
@@ -151,4 +151,4 @@ def test_who_puts_a_chunk_again_deletes_only_what_is_older(tmp_path: Path) -> No
     assert len(ledger.files().files) == 2
     assert len(ledger.settled([]).files) == 1
     assert ledger.read(name).column("key").to_pylist() == found
-    assert ledger.metadata(ledger.read(name))["generation"] == 1
+    assert metadata_of(ledger.read(name))["generation"] == 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from iqa_core.corpus.chunks import chunk_name, place_of
-from iqa_core.tables.packs import FileName, Generations, ScoreFiles, again_name, chunks_of, pack_name, runs
+from iqa_core.tables.packs import FileName, Generations, ScoreFiles, again_name, by_file, chunk_names_in, pack_name
 
 A, B = "aaaaaaaa", "bbbbbbbb"
 
@@ -31,9 +31,9 @@ def test_a_name_says_what_its_file_holds() -> None:
     assert pack_name(chunks(3, 4, 5, segment=2), 7, A * 8) == f"000002-000003-000005.7-{A}"
     assert pack_name(chunks(3), 1, A * 8) == f"000000-000003-000003.1-{A}"
     assert again_name(chunk_name(0, 3), 2, B * 8) == f"000000-000003.2-{B}"
-    assert chunks_of(f"000002-000003-000005.7-{A}") == chunks(3, 4, 5, segment=2)
-    assert chunks_of("000002-000003-000005") == chunks(3, 4, 5, segment=2)
-    assert chunks_of(f"000002-000003.1-{A}") == chunks_of("000002-000003") == chunks(3, segment=2)
+    assert chunk_names_in(f"000002-000003-000005.7-{A}") == chunks(3, 4, 5, segment=2)
+    assert chunk_names_in("000002-000003-000005") == chunks(3, 4, 5, segment=2)
+    assert chunk_names_in(f"000002-000003.1-{A}") == chunk_names_in("000002-000003") == chunks(3, segment=2)
     assert place_of("000002-000003") == (2, 3)
     with pytest.raises(AssertionError, match="gaps"):
         pack_name(chunks(3, 5), 1, A)
@@ -97,7 +97,7 @@ def test_the_order_of_files_is_total() -> None:
 def test_runs_are_what_is_read_from_one_file_at_once() -> None:
     pack = f"000000-000000-000003.1-{A}"
     packed = dict.fromkeys(chunks(0, 2, 3), pack)
-    found = list(runs(chunks(0, 1, 2, 3, 7), packed))
+    found = list(by_file(chunks(0, 1, 2, 3, 7), packed))
     assert found == [
         (pack, chunks(0)),
         ("000000-000001", chunks(1)),

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from iqa_core.tables.score_file import SEAL_KEY, metadata_of, rows_of, seal_of, serialised
+from iqa_core.tables.score_file import SEAL_KEY, deserialised, metadata_of, seal_of, serialised
 
 LIKE_A_SEAL = SEAL_KEY.decode() + "\x18\x40" + "0" * 64
 
@@ -25,11 +25,11 @@ def test_rows_and_what_is_known_of_them_come_back() -> None:
     assert serialised(ROWS, ABOUT) == (data, seal), "the same rows give the same bytes"
     assert pq.read_table(io.BytesIO(data)).equals(ROWS), "for whoever else reads it"
     assert pq.read_metadata(io.BytesIO(data)).metadata[SEAL_KEY].decode() == seal
-    assert rows_of(data, None).equals(ROWS)
-    assert metadata_of(rows_of(data, None)) == ABOUT
-    assert rows_of(data, ["layout", "key"]).column_names == ["layout", "key"]
+    assert deserialised(data, None).equals(ROWS)
+    assert metadata_of(deserialised(data, None)) == ABOUT
+    assert deserialised(data, ["layout", "key"]).column_names == ["layout", "key"]
     with pytest.raises(KeyError, match="reward"):
-        rows_of(data, ["reward"])
+        deserialised(data, ["reward"])
 
 
 def test_no_byte_can_be_changed() -> None:
@@ -41,7 +41,7 @@ def test_no_byte_can_be_changed() -> None:
         try:
             if seal_of(bytes(changed)) is not None:
                 passed.append(index)
-            if metadata_of(rows_of(bytes(changed), None)):
+            if metadata_of(deserialised(bytes(changed), None)):
                 passed.append(index)
         except ValueError:
             continue
@@ -54,14 +54,14 @@ def test_what_another_program_has_written_is_known_by_it() -> None:
     pq.write_table(pq.read_table(io.BytesIO(data)), buffer)
     assert seal_of(buffer.getvalue()) is None
     with pytest.raises(ValueError, match="written it anew"):
-        rows_of(buffer.getvalue(), None)
+        deserialised(buffer.getvalue(), None)
 
 
 def test_files_without_a_seal_are_taken_as_they_are() -> None:
     buffer = io.BytesIO()
     pq.write_table(ROWS, buffer)
     assert seal_of(buffer.getvalue()) is None
-    assert rows_of(buffer.getvalue(), None).equals(ROWS)
+    assert deserialised(buffer.getvalue(), None).equals(ROWS)
     for broken in (b"", b"PAR1", buffer.getvalue()[:-3], b"x" * 999):
         with pytest.raises(ValueError, match=r"\w"):
             seal_of(broken)

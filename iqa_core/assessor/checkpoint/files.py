@@ -165,7 +165,7 @@ def _copy_once(uri: str, storage_options: Mapping[str, Any]) -> Path:
     It is keyed by the remote listing, so that a changed remote is copied anew. The manifest beside it is written last:
     its existence means that the copy is complete.
     """
-    file_system, root, listing = _remote_listing(uri, storage_options)
+    files, root, listing = _remote_listing(uri, storage_options)
     folder = cache_dir() / "checkpoints" / _digest([uri, listing])[:32]
     manifest = folder.with_suffix(".json")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def _copy_once(uri: str, storage_options: Mapping[str, Any]) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             for name, size, _ in listing:
-                file_system.get_file(f"{root}/{name}", str(folder / name))
+                files.get_file(f"{root}/{name}", str(folder / name))
                 if (copied := (folder / name).stat().st_size) != size:
                     raise RunError(f"{uri}/{name} changed while it was copied: {copied} bytes instead of {size}")
             _write_whole(manifest, {"uri": uri, "files": listing})
@@ -183,13 +183,12 @@ def _copy_once(uri: str, storage_options: Mapping[str, Any]) -> Path:
 
 def _remote_listing(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, str, list[list[Any]]]:
     """File system, path, and (name, size, version) of every wanted file directly in the folder, sorted."""
-    import fsspec
+    from iqa_core.storage.stores import file_system  # loads fsspec, 0.1 s, which a local folder does not need
 
     try:
-        options = {} if uri.startswith(("http://", "https://", "file://")) else storage_options  # as for images
-        file_system, root = fsspec.core.url_to_fs(uri, **options)
-        file_system.invalidate_cache()
-        found: Mapping[str, Mapping[str, Any]] = file_system.find(root, maxdepth=1, detail=True)
+        files, root = file_system(uri, storage_options)
+        files.invalidate_cache()
+        found: Mapping[str, Mapping[str, Any]] = files.find(root, maxdepth=1, detail=True)
     except Exception as error:  # each kind of store has errors of its own, and none of them is ours
         raise CallerError(f"checkpoint {uri} cannot be listed: {type(error).__name__}: {error}") from error
     by_name = {Path(path).name: info for path, info in found.items()}
@@ -200,7 +199,7 @@ def _remote_listing(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, 
     ]
     if not listing:
         raise CallerError(f"checkpoint {uri} is empty or does not exist")
-    return file_system, root.rstrip("/"), listing
+    return files, root.rstrip("/"), listing
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Inputs held against a plan -> the sources that no chunk covers, and the planned ones that are not what they were.
+"""Inputs and a plan -> the sources that no chunk covers, and the planned sources that have changed.
 
-Both are sorted by URI, so that one pass over them, as streams, tells.
+Both are sorted by URI, so they are compared as streams, in one pass.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.chunks import ReadOptions, Span
 from iqa_core.corpus.plan.plan import Plan, Planned
 from iqa_core.corpus.sources import Kind, Listing, Source, list_sources, relative
-from iqa_core.storage.storage import absolute
+from iqa_core.storage.uris import absolute
 
 CHANGES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A planned source that is no longer what it was."""
+    """A planned source that has changed since."""
 
     uri: str
     what: str
@@ -29,25 +29,25 @@ class Change:
 
 
 @dataclass(slots=True)
-class Comparison:
-    """One pass over what a run was given and what is planned."""
+class PlanComparison:
+    """One pass over a run's inputs and its plan."""
 
     plan: Plan
     inputs: Sequence[str]
     beside: Beside
     retired: frozenset[str]
-    """Chunks that the run takes back: what they held is owed, as if nothing covered it."""
+    """Chunks that the run retires: their sources are owed, as if no chunk covered them."""
     owed: set[str] = field(default_factory=set)
-    """URIs of what was handed out for that reason; who takes it in may strike it out."""
+    """URIs of the owed sources that were yielded; whoever plans one may remove it."""
     changes: list[Change] = field(default_factory=list)
-    """Of the rest, as far as the pass has come."""
+    """Changes of other sources, as far as the pass has come."""
     _roots: Sequence[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._roots = [absolute(given) for given in self.inputs]
 
     def unplanned(self) -> Iterator[Source]:
-        """Sources that no chunk covers, or only retired ones. What changed is known when they are at their end."""
+        """Sources that no chunk covers, or only retired ones. `changes` is complete when they are exhausted."""
         planned = self._planned()
         tell = None if self.beside.options.reading == 1 else self.beside
         tables: dict[str, set[str]] = defaultdict(set)
@@ -71,25 +71,25 @@ class Comparison:
         self.changes += [Change(uri, what, frozenset(chunks)) for uri, chunks in sorted(tables.items())]
 
     def _planned(self) -> Iterator[list[Planned]]:
-        """By source; of one in several chunks the rows of those that are not retired, if there are any."""
+        """Planned rows of each source: those of chunks that are not retired, or all where every chunk is."""
         for _, rows in groupby(self.plan.rows(), key=lambda row: row.span.source):
             found = list(rows)
             yield [row for row in found if row.chunk not in self.retired] or found
 
     def _compare(self, source: Source, rows: Sequence[Planned], tables: Mapping[str, set[str]]) -> None:
-        """tables: URI of a table that describes files -> chunks of them, where it is another one now."""
+        """Note a planned source that has changed. tables: changed table that describes files -> chunks of the files."""
         was = rows[0].span
         if (was.size, was.etag) != (source.size, source.etag):
             what = "replaced" if was.size == source.size else f"replaced ({was.size} bytes then, {source.size} now)"
-            self.changes.append(Change(source.uri, what, _chunks_of(rows)))
+            self.changes.append(Change(source.uri, what, _chunk_names(rows)))
         table = was.metadata
         if table and table != source.metadata and (source.metadata or self._is_given(table.uri)):
-            tables[table.uri] |= _chunks_of(rows)
+            tables[table.uri] |= _chunk_names(rows)
 
     def _again(self, source: Source, was: Span) -> Source:
-        """A source as it is now, under the name that its rows have: this run's input may be another folder around it.
+        """A source as it is now, under the key of its old rows: this run's input may be another folder around it.
 
-        So may the table that describes it lie outside: then it is still the one that was planned.
+        The table that describes it may lie outside that folder; then the planned one still applies.
         """
         self.owed.add(source.uri)
         table = was.metadata
@@ -97,10 +97,10 @@ class Comparison:
         return replace(source, key=was.key, metadata=source.metadata if is_seen else table)
 
     def _unlisted(self, rows: Sequence[Planned]) -> Iterator[Source]:
-        """A source outside of this run's inputs is another run's; one under them that was not listed is gone.
+        """Planned source that was not listed: another run's where it lies outside this run's inputs, else it is gone.
 
-        Loose images of other runs may share a retired chunk with a changed one: they are kept as planned.
-        Lists and lone `.arrow` files are asked for by name: the listing of a folder passes them over.
+        Loose images of other runs may share a retired chunk with a changed one: they are yielded as planned. Lists and
+        lone `.arrow` files are looked up by name, since the listing of a folder leaves them out.
         """
         uri, kind, was = rows[0].span.source, rows[0].kind, rows[0].span
         is_given = self._is_given(uri)
@@ -110,26 +110,27 @@ class Comparison:
                 yield Source(uri, kind, was.key, was.size, was.etag, metadata=was.metadata)
         elif is_given and not (kind in (Kind.LIST, Kind.ARROW) and self.beside.storage.stat(uri) is not None):
             what = "now describes the files beside it" if uri in self.beside.surveys else "vanished"
-            self.changes.append(Change(uri, what, _chunks_of(rows)))
+            self.changes.append(Change(uri, what, _chunk_names(rows)))
 
     def _is_given(self, uri: str) -> bool:
-        """Whether it is one of this run's inputs, or lies under one."""
+        """Whether it is one of this run's inputs, or in one."""
         return any(uri == root or relative(uri, root) is not None for root in self._roots)
 
 
 def changed_chunks(plan: Plan, inputs: Sequence[str], options: ReadOptions) -> frozenset[str]:
-    """Chunks whose sources are no longer what was planned."""
-    found = Comparison(plan, inputs, Beside.of(plan.storage, options, Listing(Counter()), inputs), frozenset())
+    """Names of the chunks with a source that has changed."""
+    found = PlanComparison(plan, inputs, Beside.of(plan.storage, options, Listing(Counter()), inputs), frozenset())
     exhaust(found.unplanned())
     return frozenset(chunk for change in found.changes for chunk in change.chunks)
 
 
 def exhaust(sources: Iterator[Source]) -> None:
-    """For what is noted on the way."""
+    """Run an iterator to its end, for what it notes on the way."""
     deque(sources, maxlen=0)
 
 
 def changes_message(changes: Sequence[Change]) -> str:
+    """The message of a run that stops for these: the first CHANGES_SHOWN, and the ways out."""
     shown = "\n".join(f"  {change.what}: {change.uri}" for change in changes[:CHANGES_SHOWN])
     more = f"\n  and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
     return (
@@ -138,5 +139,5 @@ def changes_message(changes: Sequence[Change]) -> str:
     )
 
 
-def _chunks_of(rows: Sequence[Planned]) -> frozenset[str]:
+def _chunk_names(rows: Sequence[Planned]) -> frozenset[str]:
     return frozenset(row.chunk for row in rows)

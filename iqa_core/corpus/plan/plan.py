@@ -4,9 +4,9 @@
     plan/NNNNNN.parquet    one row per span of a source, sorted by source; chunk i of segment N is named NNNNNN-i
 
 All are put by create-if-absent: of two drivers that plan at once, one loses, reads what the other wrote and plans
-again. A proposal may retire chunks of earlier ones (their sources changed); the metadata of its first segment names
-them. What is too large for one segment goes into several, which count when the last of them is there (see segments):
-so no moment has chunks retired and what takes their place not yet planned.
+again. A proposal may retire chunks of earlier ones whose sources changed; the metadata of its first segment names them.
+A proposal too large for one segment goes into several, which count once the last of them exists (see segments): so
+chunks are never retired before the chunks in their place are planned.
 """
 
 from __future__ import annotations
@@ -24,21 +24,31 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Span, chunk_name
-from iqa_core.corpus.plan.segments import Head, as_segment, chunks_of, head_of, opened, rows_of, segment_faults, whole
+from iqa_core.corpus.plan.segments import (
+    SegmentHead,
+    as_segment,
+    complete_segments,
+    segment_faults,
+    segment_file,
+    segment_head,
+    spans_by_chunk,
+    spans_in,
+)
 from iqa_core.corpus.sources import Kind
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
 from iqa_core.rubrics.load import shipped_name
 from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join, scratch_of
 
 _SEGMENT = re.compile(r"(\d{6})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What all chunks of one output have in common. A run that would break it does not start."""
+    """Settings that all chunks of one output share. A run with other settings does not start."""
 
     fingerprint: str
     fingerprint_parts: Mapping[str, str]
@@ -46,16 +56,17 @@ class Contract:
     probs: bool
     dimensions: tuple[str, ...]
     fusion: str
-    """Digest of the weights that `reward` is made with; other weights apply when reading."""
+    """Digest of the fusion weights of `reward`; other weights can be applied when reading."""
     columns: Mapping[str, str]
-    """The flags that say which input column means what."""
+    """Flags that name input columns: meaning -> column."""
     carried: pa.Schema
     rubric: str = ""
-    """Its id and where it was from, for people; empty in plans that were begun before it was noted."""
+    """Id and origin of the rubric, for people; empty in plans of versions that did not write it."""
     reading: int = READING
-    """By which rules its sources are read (`ReadOptions.reading`); a run goes on by those that it finds."""
+    """Version of the rules by which sources are read (`ReadOptions.reading`); a run keeps to the one that it finds."""
 
     def to_json(self) -> bytes:
+        """Content of `000000.json`."""
         content = {
             "fingerprint": self.fingerprint,
             "fingerprint_parts": dict(self.fingerprint_parts),
@@ -73,7 +84,7 @@ class Contract:
 
     @classmethod
     def from_json(cls, data: bytes) -> Contract:
-        """Raises CallerError for a contract of a version of this program that knows more, or has other fields."""
+        """The contract in `000000.json`. Raises CallerError for one of a later version, or with other fields."""
         content = {"reading": 1, **json.loads(data)}  # plans before reading 2 do not say it
         _check_fields(content)
         planned = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
@@ -81,13 +92,13 @@ class Contract:
         return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema})
 
     def locating(self) -> ReadOptions:
-        """What it takes to find an image of its rows again."""
+        """The options that are needed to read the images of its rows again."""
         return ReadOptions(
             image_column=self.columns.get("image"), uri_column=self.columns.get("uri"), reading=self.reading
         )
 
     def differences(self, other: Contract, places: tuple[str, str] = ("there", "now")) -> list[str]:
-        """All that a run with `other` would do differently, in words each; carried columns may differ."""
+        """One sentence for each thing that a run with `other` would do differently; carried columns may differ."""
         found = differences(self._compared(), other._compared(), places)
         rubrics = [contract.fingerprint_parts.get("rubric", "") for contract in (self, other)]
         if rubrics[0] != rubrics[1]:
@@ -102,16 +113,16 @@ class Contract:
         return {**parts, **{name: getattr(self, name) for name in names}, "fusion": fusion}
 
     def _rubric_named(self) -> str:
-        """Name, origin and digest: two rubrics of one id may have other words."""
+        """Name, origin and digest: two rubrics may share an id and differ in their words."""
         digest = self.fingerprint_parts.get("rubric", "")
         return f"{self.rubric or shipped_name(digest) or 'one without a name'} ({shortened(digest) or ABSENT})"
 
 
 def _replanned(field: pa.Field) -> pa.Field:
-    """A column of a type that no chunk could be scored with, in the type that it would be planned in now."""
+    """A column of a type that could never be scored, in the type that it would be planned in now."""
     try:
         return field.with_type(settled(carried_type(field.type)))
-    except ValueError:  # cannot be planned now either
+    except ValueError:  # it cannot be planned now either
         return field
 
 
@@ -119,7 +130,7 @@ _KINDS: Mapping[str, type] = {
     **dict.fromkeys(["fingerprint", "fusion", "rubric"], str),
     **dict.fromkeys(["fingerprint_parts", "columns"], dict),
 }
-"""What has another kind would be told by a traceback, wherever it is first used."""
+"""Kinds of fields that are checked here: another kind would end in a traceback where it is first used."""
 
 
 def _check_fields(content: Mapping[str, Any]) -> None:
@@ -156,7 +167,7 @@ class Plan:
     output: str
 
     def contract(self) -> Contract | None:
-        """None where nothing was planned yet. Raises CallerError for a file that is no contract of this version."""
+        """The contract; None where nothing was planned. Raises CallerError for a file that is none of this version."""
         uri = self._contract_uri
         if self.storage.stat(uri) is None:
             return None
@@ -169,25 +180,25 @@ class Plan:
             ) from error
 
     def create(self, contract: Contract) -> Contract:
-        """Lay the contract down; what counts afterwards is the one returned (another driver may have been first).
+        """The contract that counts, after this one was put unless another driver's was there first.
 
         Raises CallerError where the store cannot tell one of two drivers that the other was first.
         """
-        self.storage.begin(self._contract_uri, contract.to_json(), scratch=self._scratch)
+        self.storage.begin(self._contract_uri, contract.to_json(), scratch=scratch_of(self.output))
         found = self.contract()
         assert found is not None
         return found
 
     def segments(self) -> list[int]:
-        """Numbers that are taken, also by segments that do not count; what has another name is passed over."""
+        """Numbers that are taken, also by segments that do not count; other files are ignored."""
         return [int(found[1]) for name in self.storage.names(self._folder) if (found := _SEGMENT.fullmatch(name))]
 
     def retired(self) -> frozenset[str]:
-        """Chunks that a later segment took the place of."""
+        """Names of chunks that a later segment replaces. Raises CallerError for a damaged segment."""
         return _retired(self._heads())
 
     def rows(self) -> Iterator[Planned]:
-        """All that is planned and not retired, sorted by source, as a stream."""
+        """Planned spans, not retired, sorted by source, as a stream. Raises CallerError for a damaged segment."""
         heads = self._heads()
         retired = _retired(heads)
         # an open segment takes some 20 MB: each is opened when its first source is due
@@ -210,26 +221,27 @@ class Plan:
                 heapq.heapreplace(due, (following.span.source, segment, following))
 
     def chunks(self) -> Iterator[Chunk]:
-        """All chunks that are not retired, in order of their names, as a stream."""
+        """Chunks that are not retired, in order of names, as a stream. Raises CallerError for a damaged segment."""
         heads = self._heads()
         retired = _retired(heads)
         for segment, _ in heads:
             with segment_faults(self._uri(segment)):
-                for index, kind, spans in chunks_of(self._file(segment)):
+                for index, kind, spans in spans_by_chunk(self._file(segment)):
                     name = chunk_name(segment, index)
                     if name not in retired:
                         yield Chunk(name, kind, spans)
 
     def next_segment(self) -> int:
-        """Number that the next segment would have; to be asked before the plan is read, see `add_segment`."""
+        """Number of the next segment; to be asked for before the plan is read, see `add_segment`."""
         return max(self.segments(), default=-1) + 1
 
     def add_segment(self, segment: int, data: bytes) -> bool:
         """Append a segment file; False if another driver did so first (read again, plan again).
 
-        The number is what it was before the plan was read: else what another driver added since would be added twice.
+        The number must be from before the plan was read: else sources that another driver has added since would be
+        planned twice.
         """
-        return self.storage.create(self._uri(segment), data, scratch=self._scratch)
+        return self.storage.create(self._uri(segment), data, scratch=scratch_of(self.output))
 
     @property
     def _folder(self) -> str:
@@ -239,33 +251,29 @@ class Plan:
     def _contract_uri(self) -> str:
         return join(self._folder, "000000.json")
 
-    @property
-    def _scratch(self) -> str:
-        return join(self.output, ".tmp")
-
     def _uri(self, segment: int) -> str:
         return join(self._folder, f"{segment:06d}.parquet")
 
     def _file(self, segment: int) -> pq.ParquetFile:
-        return opened(self.storage.read(self._uri(segment)))
+        return segment_file(self.storage.read(self._uri(segment)))
 
-    def _heads(self) -> list[tuple[int, Head]]:
-        """Of the segments that count."""
-        return list(whole({segment: self._head(segment) for segment in self.segments()}))
+    def _heads(self) -> list[tuple[int, SegmentHead]]:
+        """Numbers and heads of the segments that count, in order."""
+        return list(complete_segments({segment: self._head(segment) for segment in self.segments()}))
 
-    def _head(self, segment: int) -> Head:
+    def _head(self, segment: int) -> SegmentHead:
         uri = self._uri(segment)
         entry = self.storage.stat(uri)
         assert entry is not None, "segments are never deleted"
         assert entry.size is not None
         with segment_faults(uri):
-            return head_of(as_segment(RangeFile(self.storage, uri, entry.size)))
+            return segment_head(as_segment(RangeFile(self.storage, uri, entry.size)))
 
     def _segment_rows(self, segment: int) -> Iterator[Planned]:
         with segment_faults(self._uri(segment)):
-            for index, kind, span in rows_of(self._file(segment)):
+            for index, kind, span in spans_in(self._file(segment)):
                 yield Planned(chunk_name(segment, index), kind, span)
 
 
-def _retired(heads: Iterable[tuple[int, Head]]) -> frozenset[str]:
+def _retired(heads: Iterable[tuple[int, SegmentHead]]) -> frozenset[str]:
     return frozenset(name for _, head in heads for name in head.retired)

@@ -1,4 +1,4 @@
-"""Inputs held against a plan -> a proposal: what to add, what changed; nothing is written until it is applied."""
+"""Inputs and a plan -> a proposal: chunks to add and to retire; nothing is written until it is applied."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Span, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
-from iqa_core.corpus.plan.changes import Comparison, changed_chunks, changes_message, exhaust
+from iqa_core.corpus.plan.changes import PlanComparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft, NewChunk
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.sources import Kind, Listing, Source
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import FetchFailed, Forbidden, Missing, absolute, is_local
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.uris import absolute, is_local
 
 SURVEY_THREADS = 16
-"""Sources whose headers are read at once where each costs round trips."""
+"""Sources surveyed in parallel where each one costs round trips."""
 
 LOCAL_SURVEY_THREADS = 4
 """On a local disk more threads gain nothing, and each keeps a heap of its own: 16 of them 10 MiB for the whole run."""
@@ -37,33 +38,33 @@ OnChanged = Literal["stop", "ignore", "rescore"]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """How a plan would go on."""
+    """Chunks to add to a plan, and chunks to retire."""
 
     contract: Contract
     chunks: Draft
     retired: frozenset[str] = frozenset()
-    """Chunks that `--on-changed rescore` takes back; what is left of their sources is in `chunks`."""
+    """Chunks that `--on-changed rescore` retires; those of their sources that still exist are in `chunks`."""
     listing: Listing = field(default_factory=lambda: Listing(Counter()))
-    """What was found beside sources."""
+    """What the listing found beside sources."""
     left_out: frozenset[str] = frozenset()
-    """Columns of new input that the table, being fixed, does not have."""
+    """Columns of new input that the table, whose columns are fixed, does not have."""
     next_segment: int = 0
-    """Number of the first segment that it would add to the plan it was made from."""
+    """Number of the first segment that it would add to its plan."""
     unfit: Counter[str] = field(default_factory=Counter)
-    """Column -> number of values in lists that are not of the type that `--carry` gives them: they are null."""
+    """Column -> number of its values in lists that do not have the type that `--carry` gives: they become null."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
-    """Input columns that several sources may have; `uri` is the first of them."""
+class _CarriedColumns:
+    """Input columns that several sources may share; `uri` is the first such source."""
 
     uri: str
     schema: pa.Schema
     bounds: Mapping[str, Bounds]
-    """Of all of them together; a column is missing where one of them does not tell."""
+    """Bounds over all sources; a column is missing where one source does not know them."""
 
-    def joined(self, bounds: Mapping[str, Bounds]) -> _Table:
-        """With one source more."""
+    def joined(self, bounds: Mapping[str, Bounds]) -> _CarriedColumns:
+        """The same columns, with the bounds of one more source."""
         wider = {
             name: (min(low, bounds[name][0]), max(high, bounds[name][1]))
             for name, (low, high) in self.bounds.items()
@@ -96,15 +97,15 @@ def propose(
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
-    # known before anything is cut
+    # a pass of its own: retired chunks must be known before anything is cut
     retired = changed_chunks(plan, inputs, options) if on_changed == "rescore" else frozenset()
     listing = Listing(Counter())
     beside = Beside.of(plan.storage, options, listing, inputs)
-    found = Comparison(plan, inputs, beside, retired)
+    found = PlanComparison(plan, inputs, beside, retired)
     new = without_listed(found.unplanned(), plan.storage, inputs, options, found.owed)
     changes = found.changes
     room = _Room(limit, _planned_images(plan) if limit is not None else 0, found.owed)
-    tables: list[_Table] = []
+    tables: list[_CarriedColumns] = []
     unfit: Counter[str] = Counter()
     draft = Draft(retired)
     pool = _survey_pool(inputs)
@@ -113,9 +114,9 @@ def propose(
         surveyed = _readable(_surveyed(pool, beside, fitting, exact=exact or limit is not None), listing, room)
         cut = _cut(_noting(surveyed, tables, unfit), options)
         _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), room)
-    finally:  # here and not in the generator, which may end whenever the garbage collector comes by
+    finally:  # here, not in the generator, which ends when the garbage collector finds it
         pool.shutdown(cancel_futures=True)
-    exhaust(new)  # where it was enough: what else has changed
+    exhaust(new)  # the limit may have ended the pass early: this finds the other changes
     for survey in beside.surveys.values():
         unfit.update(survey.unfit)
     if changes and on_changed == "stop":
@@ -135,17 +136,17 @@ def _survey_pool(inputs: Sequence[str]) -> ThreadPoolExecutor:
 
 @dataclass(slots=True)
 class _Room:
-    """How much a proposal may hold: of what is new whole sources up to a limit, and all that retired chunks held.
+    """Bound on a proposal: new sources, whole ones, up to a limit, and every source of retired chunks.
 
-    What takes the place of a retired chunk is not new: without it, images that have their rows would have none, and of
-    those under inputs of other runs nobody would know any more.
+    Sources of retired chunks are not new: without them, images that have rows would lose them, and no run would plan
+    those again that lie under other runs' inputs.
     """
 
     limit: int | None
     images: int
-    """That are planned, those of retired chunks among them."""
+    """Images that are planned, with those of retired chunks."""
     owed: set[str]
-    """URIs that retired chunks held, of the sources that are on their way into the proposal."""
+    """URIs of sources of retired chunks that are still to be planned."""
     _behind: frozenset[str] = frozenset()
 
     @property
@@ -163,7 +164,7 @@ class _Room:
 
 
 def _add(draft: Draft, cut: Iterable[NewChunk], room: _Room) -> None:
-    """Chunks as far as there is room for them; a source that was begun is added whole."""
+    """Add chunks as far as there is room; a source that was begun is added whole."""
     for kind, spans in cut:
         if room.is_full and spans[0].source != draft.last_source:
             spans = tuple(span for span in spans if span.source in room.owed)
@@ -193,7 +194,7 @@ def _check_is_any(inputs: Sequence[str], draft: Draft, listing: Listing) -> None
         raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
 
 
-def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_Table]) -> None:
+def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_CarriedColumns]) -> None:
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
     given = {name: value for name, value in columns.items() if value is not None}
@@ -221,7 +222,7 @@ def _planned_images(plan: Plan) -> int:
 def _surveyed(
     pool: ThreadPoolExecutor, beside: Beside, sources: Iterable[Source], exact: bool
 ) -> Iterator[tuple[Source, Callable[[], Survey]]]:
-    """Each source with its survey, in order; the pool is a few sources ahead of what takes more than its listing."""
+    """Each source with its survey, in order; surveys of containers run in the pool, a few sources ahead."""
     pending: deque[tuple[Source, Callable[[], Survey]]] = deque()
     for source in sources:
         described = None if source.metadata is None else beside.surveys.get(source.metadata.uri)
@@ -235,9 +236,9 @@ def _surveyed(
 def _readable(
     surveyed: Iterable[tuple[Source, Callable[[], Survey]]], listing: Listing, room: _Room
 ) -> Iterator[tuple[Source, Survey]]:
-    """Surveys that succeeded. A source that cannot be read at all is planned whole: its chunk stays unfinished."""
+    """Sources with their surveys. An unreadable source is planned whole: its chunk stays unfinished."""
     for source, survey in surveyed:
-        if not room.has_for(source):  # the pool was ahead
+        if not room.has_for(source):  # the pool runs ahead of the room
             continue
         try:
             yield source, survey()
@@ -251,21 +252,21 @@ def _readable(
 
 
 def _noting(
-    surveyed: Iterable[tuple[Source, Survey]], tables: list[_Table], unfit: Counter[str]
+    surveyed: Iterable[tuple[Source, Survey]], tables: list[_CarriedColumns], unfit: Counter[str]
 ) -> Iterator[tuple[Source, Survey]]:
-    """Passes surveys on, and notes each schema once."""
+    """The same surveys, of which each schema is noted once."""
     for source, survey in surveyed:
         unfit.update(survey.unfit)
         place = next((i for i, known in enumerate(tables) if survey.carried.equals(known.schema)), None)
         if place is not None:
             tables[place] = tables[place].joined(survey.bounds)
         elif len(survey.carried):
-            tables.append(_Table(source.uri, survey.carried, survey.bounds))
+            tables.append(_CarriedColumns(source.uri, survey.carried, survey.bounds))
         yield source, survey
 
 
 def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Iterator[NewChunk]:
-    """Containers keep the spans of their survey; loose images go together in order, up to the bounds.
+    """Chunks: containers keep the spans of their survey; loose images are put together in order, up to the bounds.
 
     Loose images on the two sides of a container are two chunks, so that a segment stays sorted by source.
     """
@@ -287,7 +288,7 @@ def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Ite
 
 
 def _with_columns(
-    wanted: Contract, laid_down: Contract | None, tables: Sequence[_Table], own: frozenset[str]
+    wanted: Contract, laid_down: Contract | None, tables: Sequence[_CarriedColumns], own: frozenset[str]
 ) -> tuple[Contract, frozenset[str]]:
     """The contract with its carried columns, and the columns that it has no place for.
 
@@ -305,7 +306,10 @@ def _with_columns(
 
 
 def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> None:
-    """Into a type that is laid down: any value goes into text; by the first reading what Arrow promotes to it goes."""
+    """Raises CallerError where a column's values do not go into the contract's type.
+
+    Any value goes into text; by reading 1, so do values of types that Arrow promotes to the contract's.
+    """
     if pa.types.is_string(known) or known == column.type:
         return
     if reading == 1:
@@ -314,11 +318,11 @@ def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> N
             if promoted(known, given.type) == known:
                 return
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            pass  # said below
+            pass  # `check_held` raises below
     column.check_held(known)
 
 
-def _columns_of(table: _Table, own: frozenset[str], reading: int) -> list[InputColumn]:
+def _columns_of(table: _CarriedColumns, own: frozenset[str], reading: int) -> list[InputColumn]:
     """A source's columns with their names in the score table."""
     names = table_names(table.schema.names, own, reading)
     if doubled := sorted({name for name in names if names.count(name) > 1}):

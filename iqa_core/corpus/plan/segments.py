@@ -1,7 +1,7 @@
 """Chunks <-> segment files of a plan: Parquet, one row per span, in order.
 
-A plan may be larger than memory. So what is new lies in files that nobody else sees until all of it is known, and what
-is planned is read a few thousand rows at a time.
+A plan may be larger than memory. So new chunks are drafted in temporary files until all of them are known, and planned
+ones are read a few thousand rows at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from iqa_core.errors import CallerError
 
 RETIRED_KEY = b"retired"
 PART_KEY = b"part"
-"""Of a segment that is not all of its proposal: which part of it, from 0, and whether the last."""
+"""Footer key of a segment that is one of several of its proposal: its index from 0, and whether it is the last."""
 
 SEGMENT_SCHEMA = pa.schema(
     [
@@ -45,12 +45,12 @@ SEGMENT_SCHEMA = pa.schema(
 )
 
 FIRST_COLUMNS = 9
-"""That every plan has; those of reading 1 have no more."""
+"""Columns that every plan has; plans of reading 1 have no others."""
 
 NEVER_NULL = ("chunk", "kind", "source", "key", "etag", "begin", "end")
 
 SEGMENT_ROWS = 1_000_000
-"""Spans in one segment at most, but for the rest of a source."""
+"""Most spans in one segment; the rest of a source may exceed it."""
 
 ROW_GROUP_ROWS = 65_536
 ROWS_PER_READ = 8192
@@ -59,13 +59,13 @@ NewChunk = tuple[Kind, tuple[Span, ...]]
 
 
 class Draft:
-    """New chunks as the segment files that they will be, in files without a name: they go with this object or process.
+    """New chunks, written as segment files into unnamed temporary files, which vanish with this object or process.
 
-    Sized, and iterable when it is closed.
+    Its length is the number of chunks; it can be iterated once it is closed.
     """
 
     def __init__(self, retired: Iterable[str] = ()) -> None:
-        """retired: names of chunks that the first segment takes the place of."""
+        """retired: names of chunks that this draft replaces; its first segment names them."""
         self.last_source: str | None = None
         self._retired = sorted(retired)
         self._files: list[IO[bytes]] = []
@@ -76,7 +76,7 @@ class Draft:
 
     @classmethod
     def of(cls, chunks: Iterable[NewChunk], retired: Iterable[str] = ()) -> Draft:
-        """All of these, closed."""
+        """A closed draft of these chunks."""
         draft = cls(retired)
         for kind, spans in chunks:
             draft.add(kind, spans)
@@ -84,7 +84,7 @@ class Draft:
         return draft
 
     def add(self, kind: Kind, spans: Sequence[Span]) -> None:
-        """A chunk behind the others. A source is never divided between two segments."""
+        """Append a chunk. A source is never divided between two segments."""
         if self._rows_of_file >= SEGMENT_ROWS and spans[0].source != self.last_source:
             self._end_file(is_last=False)
         for span in spans:
@@ -99,12 +99,12 @@ class Draft:
         self.last_source = spans[-1].source
 
     def close(self) -> None:
-        """Nothing more comes. Where chunks are only retired, there is one segment without any."""
+        """End the draft. One that only retires chunks is a single segment without rows."""
         if self._rows_of_file or (self._retired and not self._files):
             self._end_file(is_last=True)
 
     def segments(self) -> Iterator[bytes]:
-        """The files' contents, in order."""
+        """Contents of the segment files, in order."""
         for file in self._files:
             file.seek(0)
             yield file.read()
@@ -114,7 +114,7 @@ class Draft:
 
     def __iter__(self) -> Iterator[NewChunk]:
         for file in self._files:
-            for _, kind, spans in chunks_of(pq.ParquetFile(file)):
+            for _, kind, spans in spans_by_chunk(pq.ParquetFile(file)):
                 yield kind, spans
 
     def _write_rows(self) -> None:
@@ -137,8 +137,8 @@ class Draft:
         self._chunks_of_file = self._rows_of_file = 0
 
 
-def opened(data: bytes) -> pq.ParquetFile:
-    """A segment file by its bytes, which are not kept in memory."""
+def segment_file(data: bytes) -> pq.ParquetFile:
+    """A segment file from its bytes, which go to a temporary file, not memory. Raises what `as_segment` raises."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with what is returned)
     file.write(data)
     found = as_segment(file)
@@ -147,7 +147,7 @@ def opened(data: bytes) -> pq.ParquetFile:
 
 
 def as_segment(file: Any) -> pq.ParquetFile:
-    """An open file. Raises what Arrow raises, ValueError where it has other columns than any version has written."""
+    """A segment file from an open file. Raises what Arrow raises, ValueError for columns that no version wrote."""
     found = pq.ParquetFile(file, page_checksum_verification=True)
     schema = found.schema_arrow
     known = pa.schema(list(SEGMENT_SCHEMA)[: max(len(schema), FIRST_COLUMNS)])
@@ -163,11 +163,11 @@ def as_segment(file: Any) -> pq.ParquetFile:
 
 @contextmanager
 def segment_faults(uri: str) -> Iterator[None]:
-    """Inside: a segment is read. Raises CallerError, which names it, for whatever its content does to that."""
+    """Inside, a segment is read: what Arrow and Python raise for its content becomes a CallerError that names it."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
-        if getattr(error, "errno", None) is not None:  # of this machine's disk, not of Arrow
+        if getattr(error, "errno", None) is not None:  # an error of this machine's disk, not of Arrow
             raise
         raise CallerError(
             f"{uri}: it is no whole part of a plan that this version can read ({error}); put a copy of it back, or "
@@ -176,25 +176,28 @@ def segment_faults(uri: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """What is known of a segment before its rows are read."""
+class SegmentHead:
+    """What the footer of a segment says."""
 
     retired: frozenset[str]
-    """Names of the chunks that it takes the place of."""
+    """Names of the chunks that its proposal replaces."""
     first_source: str | None
     """None in a segment without rows."""
     index: int = 0
-    """Which part of its proposal it is."""
+    """Its place among the segments of its proposal, from 0."""
     is_last: bool = True
 
 
-def head_of(file: pq.ParquetFile) -> Head:
-    """By its footer, where that says what the smallest source is; of one too long for it, the first row is read."""
+def segment_head(file: pq.ParquetFile) -> SegmentHead:
+    """Head of a segment; its first row is read where the first source is too long for the footer's statistics.
+
+    Raises ValueError for a footer that no version has written.
+    """
     footer = file.metadata.metadata or {}
     retired = json.loads(footer.get(RETIRED_KEY, b"[]"))
     if not isinstance(retired, list) or not all(isinstance(name, str) for name in retired):
         raise ValueError("what it retires is no list of names")
-    return Head(frozenset(retired), _first_source(file), **json.loads(footer.get(PART_KEY, b"{}")))
+    return SegmentHead(frozenset(retired), _first_source(file), **json.loads(footer.get(PART_KEY, b"{}")))
 
 
 def _first_source(file: pq.ParquetFile) -> str | None:
@@ -204,17 +207,16 @@ def _first_source(file: pq.ParquetFile) -> str | None:
     if statistics is not None and statistics.has_min_max:
         smallest: str = statistics.min
         return smallest
-    return next(rows_of(file))[2].source
+    return next(spans_in(file))[2].source
 
 
-def whole(heads: Mapping[int, Head]) -> Iterator[tuple[int, Head]]:
-    """The segments of proposals that were written to their end, in order of their numbers.
+def complete_segments(heads: Mapping[int, SegmentHead]) -> Iterator[tuple[int, SegmentHead]]:
+    """Segments of completely written proposals, in order of their numbers.
 
-    The parts of a proposal are created one after the other under numbers that follow one another: the last one's
-    existence is what makes all of them count. Of one that was broken off, or whose next number another driver took,
-    there will never be a last one.
+    The segments of a proposal are created one by one under consecutive numbers; once the last one exists, all of them
+    count. A proposal that was interrupted, or whose next number another driver took, never gets its last one.
     """
-    parts: list[tuple[int, Head]] = []
+    parts: list[tuple[int, SegmentHead]] = []
     for number, head in sorted(heads.items()):
         if head.index != len(parts) or (parts and number != parts[-1][0] + 1):
             parts = []
@@ -225,9 +227,9 @@ def whole(heads: Mapping[int, Head]) -> Iterator[tuple[int, Head]]:
                 parts = []
 
 
-def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
-    """Index of the chunk in the segment, its kind, and a span of it."""
-    for batch in file.iter_batches(ROWS_PER_READ, use_threads=False):  # what takes time is to make Python's objects
+def spans_in(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
+    """Each row: index of the chunk in the segment, its kind, and one of its spans. Raises ValueError for a null."""
+    for batch in file.iter_batches(ROWS_PER_READ, use_threads=False):  # making Python objects takes the time
         for row in batch.to_pylist():
             if absent := [name for name in NEVER_NULL if row[name] is None]:
                 raise ValueError(f"a row of it has no {absent[0]}")
@@ -237,11 +239,11 @@ def rows_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, Span]]:
             yield index, kind, Span.of(*row.values())
 
 
-def chunks_of(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Span, ...]]]:
-    """Index of the chunk in the segment, its kind, and all its spans."""
+def spans_by_chunk(file: pq.ParquetFile) -> Iterator[tuple[int, Kind, tuple[Span, ...]]]:
+    """Each chunk: its index in the segment, its kind, and all its spans. Raises ValueError as `spans_in` does."""
     current: tuple[int, Kind] | None = None
     spans: list[Span] = []
-    for index, kind, span in rows_of(file):
+    for index, kind, span in spans_in(file):
         if current is not None and current[0] != index:
             yield *current, tuple(spans)
             spans = []

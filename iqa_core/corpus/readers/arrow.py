@@ -13,8 +13,10 @@ from iqa_core.corpus.column_values import bounds_of, values_of
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
 from iqa_core.records import ImageLimits
+from iqa_core.storage.failures import FetchFailed
 from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import FetchFailed, Storage, is_local, local_path
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import is_local, local_path
 
 
 def survey(storage: Storage, source: Source, options: ReadOptions, exact: bool) -> Survey:

@@ -19,7 +19,8 @@ from iqa_core.corpus.column_values import text_of, values_of
 from iqa_core.corpus.columns import conformed, promoted
 from iqa_core.corpus.readers import lists, parquet
 from iqa_core.corpus.sources import Metadata, extension, relative
-from iqa_core.storage.storage import Missing, Storage
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
 
 BATCH_ROWS = 8192
 """Rows of a Parquet table that are decoded at a time."""

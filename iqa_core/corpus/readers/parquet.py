@@ -19,8 +19,9 @@ from iqa_core.corpus.column_values import values_of
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_bytes, images_from_uris, keys_of, paths_of
 from iqa_core.corpus.sources import Source
 from iqa_core.records import ImageLimits
+from iqa_core.storage.failures import FetchFailed
 from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import FetchFailed, Storage
+from iqa_core.storage.storage import Storage
 
 ROWS_PER_READ = 64
 """Rows of the image column decoded from Parquet at a time."""

@@ -21,7 +21,8 @@ from iqa_core.corpus.column_values import converted, text_of, utf8, value_of, va
 from iqa_core.corpus.fetching import fetch, fetch_all, is_inline
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
-from iqa_core.storage.storage import Storage, canonical, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import canonical, join
 
 URI_NAMES = ("uri", "url", "image", "image_uri", "image_url", "image_path", "file_name", "path")
 """Names, in any case, of text columns that may hold the image's URI when no flag names one; the first found counts."""

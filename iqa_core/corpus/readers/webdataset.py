@@ -27,8 +27,10 @@ from iqa_core.corpus.readers import metadata
 from iqa_core.corpus.readers.tar import BLOCK, Damage, Member, follow_links, scan, walk
 from iqa_core.corpus.sources import Source, is_image_name
 from iqa_core.records import ImageLimits, Reason, Rejection
+from iqa_core.storage.failures import FetchFailed
 from iqa_core.storage.range_file import RangeFile
-from iqa_core.storage.storage import FetchFailed, Storage, is_local
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import is_local
 
 SAMPLE_BYTES = 2**20
 """Bytes of a remote tar from which its number of images is estimated; an index costs a request per member or block."""

@@ -1,17 +1,15 @@
-"""A plan against its score table -> every place where a planned image is not there exactly once, with a score that can
-be one.
+"""A plan against its score table -> every planned image that is not there exactly once, with a possible score.
 
-What the plan knows of its images decides how much can be told. A loose image is known by its URI and key, a row of a
-table by its number. A list of URIs and a tar are held against the digest of keys that was written when their chunk was
-read. Every file must say that it is the one of its
-name, plan and output, and be whole, as the ledger sees when it reads it.
+How much can be checked depends on what the plan knows of its images. A loose image is known by its URI and key, a row
+of a table by its number. A list of URIs and a tar are held against the digest of keys that was written when their chunk
+was read. The ledger checks that every file is whole and belongs to its name, plan and output.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise
 from typing import Any
 
@@ -21,12 +19,12 @@ from iqa_core.corpus.chunks import Chunk, Content, Span
 from iqa_core.corpus.columns import plain
 from iqa_core.corpus.plan.plan import Contract, Plan, Planned
 from iqa_core.corpus.sources import Kind, relative
-from iqa_core.errors import CallerError
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import FileName, ScoreFiles
-from iqa_core.tables.score_file import Damaged
+from iqa_core.tables.score_file import Damaged, metadata_of
 from iqa_core.tables.scores.columns import TABLE_VERSION, counts_of, schema_of
 from iqa_core.tables.scores.plausibility import implausible
+from iqa_core.tables.scores.score_table import ledger_of
 
 CHUNKS_AT_ONCE = 4096
 
@@ -36,7 +34,7 @@ NAMES_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is not as it must be."""
+    """One way in which a chunk or file is not as it must be."""
 
     chunk: str
     what: str
@@ -44,7 +42,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Audit:
-    """What was found."""
+    """Rows counted and faults found."""
 
     images: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -53,18 +51,16 @@ class Audit:
 
     @property
     def is_true(self) -> bool:
+        """Whether there are no faults."""
         return not self.faults
 
 
-def audit(plan: Plan, ledger: Ledger) -> Audit:
-    """Read the whole table, and hold it against the plan; only names of chunks are kept.
+def audit(plan: Plan, contract: Contract) -> Audit:
+    """Faults of the whole table, read chunk by chunk; only names of chunks are kept in memory.
 
-    Raises CallerError where nothing was planned, or a part of the plan cannot be read.
+    Raises CallerError where a part of the plan cannot be read.
     """
-    found = Audit()
-    if (contract := plan.contract()) is None:
-        raise CallerError(f"{plan.output}: nothing was planned there")
-    ledger = replace(ledger, fingerprint=contract.fingerprint)
+    found, ledger = Audit(), ledger_of(plan.storage, plan.output, contract)
     try:
         files = ledger.files()
     except Damaged as error:
@@ -88,7 +84,7 @@ def audit(plan: Plan, ledger: Ledger) -> Audit:
 
 
 def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger: Ledger, found: Audit) -> None:
-    """These chunks against their rows."""
+    """Compare these chunks with their rows, and add to what was found."""
     there = [chunk for chunk in chunks if chunk.name in files]
     missing = sorted({chunk.name for chunk in chunks} - {chunk.name for chunk in there})
     found.faults += [Fault(name, "has no rows yet") for name in missing]
@@ -96,9 +92,9 @@ def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger
         if isinstance(table, str):
             found.faults.append(Fault(chunk.name, table))
             continue
-        whats = [*_faults_of_file(chunk, contract, table, ledger)]
-        if not whats:  # else it lacks what the others ask for
-            whats += [*faults_of(chunk, table, ledger.metadata(table)["layout"])]
+        whats = [*_faults_of_file(chunk, contract, table)]
+        if not whats:  # else it lacks columns or metadata that these checks need
+            whats += [*faults_of(chunk, table, metadata_of(table)["layout"])]
             whats += implausible(table, contract)
             found.counts.update(counts_of(table))
         found.images += table.num_rows
@@ -106,7 +102,7 @@ def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger
 
 
 def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[pa.Table | str]:
-    """Rows of each chunk, or what is wrong with its file."""
+    """Rows of each chunk, or the fault of its file."""
     done = 0
     try:
         for _, rows in ledger.read_all(names, files=files):
@@ -120,10 +116,10 @@ def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[p
                 yield str(error)
 
 
-def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Ledger) -> Iterator[str]:
-    """What a chunk's file says of itself against what was laid down for it and for all of them."""
-    known = ledger.metadata(rows)
-    if known.get("planned") not in (None, chunk.digest):  # files of outputs that were begun before do not say it
+def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterator[str]:
+    """Contradictions between the metadata of a chunk's file and its plan or contract."""
+    known = metadata_of(rows)
+    if known.get("planned") not in (None, chunk.digest):  # files of older versions do not say it
         yield "its file was made of other sources than are planned; remove it, and score it anew"
     wanted = {"fingerprint_parts": dict(contract.fingerprint_parts), "table_version": TABLE_VERSION}
     for name, value in wanted.items():
@@ -142,7 +138,7 @@ def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table, ledger: Le
 
 
 def faults_of(chunk: Chunk, rows: pa.Table, layout: str) -> Iterator[str]:
-    """What is wrong with which images are in a chunk's rows. layout: as it was when they were read."""
+    """Images that a chunk's rows lack, have twice, or have in another order. layout: as it was when they were read."""
     if chunk.images is not None and rows.num_rows != chunk.images:
         yield f"has {rows.num_rows} rows for {chunk.images} planned images"
     places = [*_faults_of_places(chunk, rows)]
@@ -153,7 +149,7 @@ def faults_of(chunk: Chunk, rows: pa.Table, layout: str) -> Iterator[str]:
 
 
 def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
-    """Rows against the spans that were planned."""
+    """Differences between rows and the spans that were planned."""
     sources, numbers = rows.column("source").to_pylist(), rows.column("row").to_pylist()
     if chunk.kind is Kind.IMAGE:
         differing = [*_differences([span.source for span in chunk.spans], sources)]
@@ -164,20 +160,20 @@ def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
     is_inside = chunk.kind is Kind.WEBDATASET or any(number is not None for number in numbers)
     if is_inside and (others := [source for source in sources if source not in planned]):
         yield from _named(f"not of {', '.join(sorted(planned))}", others)
-    # of a tar the keys tell (see faults_of), and not where a member lies: a link lies where its target does
+    # a tar is checked by its keys (see faults_of), not by offsets of members: a link has that of its target
     if is_inside and chunk.kind is not Kind.WEBDATASET:
         yield from _differences(_planned_rows(chunk, len(numbers)), numbers, "row ")
 
 
 def _planned_rows(chunk: Chunk, count: int) -> list[int]:
-    """Of a table. One that could not be read when it was planned was planned whole, and nobody counted its rows."""
+    """Numbers of a table's planned rows. One that was unreadable when it was planned has any number."""
     if chunk.images is None:
         return [*range(count)]
     return [row for span in chunk.spans for row in range(span.begin, span.end)]
 
 
 def _differences(wanted: Sequence[Any], there: Sequence[Any], prefix: str = "") -> Iterator[str]:
-    """Planned images that have no row, or more than one, and rows that nothing was planned for."""
+    """Planned images with no row or several, and rows without a planned image."""
     planned, found = Counter(wanted), Counter(there)
     yield from _named("missing", [f"{prefix}{name}" for name in planned - found])
     yield from _named("twice", [f"{prefix}{name}" for name in found - planned if name in planned])
@@ -202,12 +198,12 @@ def _planned_twice(planned: Iterator[Planned]) -> Iterator[Fault]:
 
 
 def _overlap(before: Span, after: Span) -> bool:
-    """The second begins where the first is not over, or is the first again."""
+    """Whether the second span begins before the first one ends, or is the first one again."""
     return after.begin < before.end or after.begin == before.begin
 
 
 def _strangers(ledger: Ledger) -> Iterator[Fault]:
-    """Files that are no score files: who reads the folder as it is takes them for some."""
+    """Files that are no score files: an engine that reads the folder as it is takes them for some."""
     folder = ledger.folder_uri
     for entry in ledger.storage.walk(folder) if ledger.storage.names(folder) else ():
         name = relative(entry.uri, folder) or entry.uri
@@ -217,7 +213,7 @@ def _strangers(ledger: Ledger) -> Iterator[Fault]:
 
 
 def _in_two_files(files: ScoreFiles) -> Iterator[Fault]:
-    """Chunks that lie in a file which does not count for them: who reads the folder as it is sees them twice."""
+    """Chunks in files that do not count for them: an engine that reads the folder as it is sees them twice."""
     doubled: dict[str, list[str]] = {}
     for chunk, lower in files.beaten.items():
         for file in lower:

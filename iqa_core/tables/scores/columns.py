@@ -1,4 +1,4 @@
-"""What is known of images, plus what the assessor said -> rows of the score table, in one fixed schema.
+"""Rejections and assessments of images -> rows of the score table, in one fixed schema.
 
 The columns are a contract, see `docs/score-table.md`.
 """
@@ -31,6 +31,7 @@ REWARD = "reward"
 
 
 def score_columns(dimensions: Sequence[str], probs: bool) -> pa.Schema:
+    """Columns of scores, spreads, level probabilities where `probs`, and the reward; float32."""
     fields = [(name, pa.float32()) for name in dimensions] + [(f"{name}_std", pa.float32()) for name in dimensions]
     if probs:
         fields += [(f"{name}_probs", pa.list_(pa.float32())) for name in dimensions]
@@ -55,13 +56,13 @@ def schema_of(contract: Contract) -> pa.Schema:
 
 
 def dimensions_of(names: Sequence[str]) -> tuple[str, ...]:
-    """Dimensions of a table with these columns: scores with a spread, before the reward; carried columns are behind."""
+    """Dimensions of a table with these columns: names with a `_std` before the reward; carried columns follow it."""
     own = names[: names.index(REWARD)]
     return tuple(name for name in own if f"{name}_std" in own)
 
 
 def own_columns(dimensions: Sequence[str]) -> frozenset[str]:
-    """Names that an input column may not have: it becomes `input_<name>`."""
+    """Names of the table's own columns; an input column with one of them is renamed to `input_<name>`."""
     return frozenset([*LOCATION.names, *STATUS.names, *score_columns(dimensions, probs=True).names])
 
 
@@ -109,5 +110,5 @@ def counts_of(table: pa.Table) -> Mapping[str, int]:
 
 
 def retryable_ordinals(table: pa.Table) -> list[int]:
-    """Ordinals of the rejected rows whose reason can change from one run to the next."""
+    """Ordinals of rejected rows that are worth another try: their reason may be gone in the next run."""
     return [i for i, reason in enumerate(table.column("reason").to_pylist()) if reason in RETRYABLE]

@@ -1,4 +1,4 @@
-"""Rows of a score table -> every score, spread, reason and size that cannot be one."""
+"""Rows of a score table -> every score, spread, reason and size with an impossible value."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from iqa_core.records import FIVE_LEVELS, Reason
 from iqa_core.tables.scores.columns import REJECTED, REWARD, SCORED
 
 TOLERANCE = 1e-3
-"""What rounding to float32 may add to a mean of levels; a thousandth of their distance."""
+"""Largest error of a mean of levels through rounding to float32: a thousandth of the distance of two levels."""
 
 HEX_DIGITS = "^[0-9a-f]{64}$"
 
 
 def implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
-    """A sentence per column in which something cannot be. rows: all columns of the score table."""
+    """A sentence per column with impossible values. rows: all columns of the score table."""
     status = rows.column("status")
     is_scored = pc.fill_null(pc.equal(status, SCORED), False).to_numpy(zero_copy_only=False)
     unknown = sorted({str(value) for value in status.unique().to_pylist()} - {SCORED, REJECTED})
@@ -44,7 +44,7 @@ def implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
 
 
 def _faults_of_reasons(rows: pa.Table, is_scored: NDArray[np.bool_]) -> Iterator[str]:
-    """Why there is no score is said where there is none; what is scored was read."""
+    """Rows with a reason that are scored, or without one that are not; scored rows without a digest, size or format."""
     reasons, details = rows.column("reason"), rows.column("detail")
     codes = pa.array([str(reason) for reason in Reason])
     yield from _counted(~_mask(pc.is_in(reasons, codes))[~is_scored], "reason is none of the codes, though rejected")
@@ -61,7 +61,7 @@ def _faults_of_reasons(rows: pa.Table, is_scored: NDArray[np.bool_]) -> Iterator
 def _faults_of_column(
     rows: pa.Table, name: str, is_scored: NDArray[np.bool_], low: float, high: float
 ) -> Iterator[str]:
-    """A number from low to high where it is scored, else null."""
+    """Rows without a number from low to high though scored, or with one though rejected."""
     values = _numbers(rows, name)
     is_there = _mask(rows.column(name).is_valid())
     yield from _counted(is_there & ~is_scored, f"{name} is given, though rejected")
@@ -70,7 +70,7 @@ def _faults_of_column(
 
 
 def _faults_of_probs(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) -> Iterator[str]:
-    """Probabilities of the levels: they sum to 1, and their mean is the score."""
+    """Rows whose level probabilities do not sum to 1, or do not have the score as their mean."""
     column = rows.column(f"{name}_probs")
     yield from _counted(_mask(column.is_valid()) != is_scored, f"{name}_probs are not there exactly where it is scored")
     given = [values or [] for values in column.filter(pa.array(is_scored)).to_pylist()]
@@ -86,7 +86,7 @@ def _faults_of_probs(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) ->
 
 
 def _numbers(rows: pa.Table, name: str) -> NDArray[np.float64]:
-    """NaN where it is null, shape (N,)."""
+    """Values of a column, shape (N,); NaN where it is null."""
     return pc.fill_null(rows.column(name).cast(pa.float64()), np.nan).to_numpy()
 
 

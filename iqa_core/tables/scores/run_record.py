@@ -1,4 +1,4 @@
-"""`<output>/run.json` of a scoring run -> what it says: by whom the table was scored, and what was warned of."""
+"""`<output>/run.json` of a scoring run -> its content: what the table was scored by, and the warnings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from types import NoneType
 from typing import Any
 
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import Storage, join
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 RUN_RECORD = "run.json"
 
 LATER: Mapping[str, type] = {"meant_for": dict, "warnings": list}
-"""What is read of it and old outputs do not have."""
+"""Fields that are read, and that old outputs do not have."""
 
 
 def run_record(storage: Storage, output: str) -> Mapping[str, Any]:
-    """What the run that finished last wrote; empty where none has. Raises CallerError for what no run wrote."""
+    """Record of the run that finished last; empty where none has. Raises CallerError for a file that no run wrote."""
     uri = join(output, RUN_RECORD)
     if storage.stat(uri) is None:
         return {}

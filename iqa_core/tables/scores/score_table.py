@@ -1,4 +1,4 @@
-"""The output of a scoring run -> its columns and its finished score files, as files that a local engine can open."""
+"""Output of a scoring run -> its columns, and its finished score files as local files that an engine can open."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import Missing, Storage, absolute
+from iqa_core.storage.failures import Missing
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.packs import chunks_of, runs
-from iqa_core.tables.scores.columns import schema_of
+from iqa_core.tables.packs import by_file, chunk_names_in
+from iqa_core.tables.scores.columns import TABLE_VERSION, schema_of
 
 COPY_THREADS = 32
 """Score files of an object store fetched at once: each is some 100 kB, so a request's latency is what they cost."""
@@ -38,6 +40,7 @@ class ScoreTable:
 
     @property
     def ledger(self) -> Ledger:
+        """Its score files, held against its contract."""
         return ledger_of(self.storage, self.uri, self.contract)
 
     @property
@@ -46,12 +49,13 @@ class ScoreTable:
         return schema_of(self.contract)
 
     def local_files(self, scratch: Path) -> list[Path]:
-        """Files on this machine with exactly its rows, in order; what does not lie here so is copied into `scratch`.
+        """Local files with exactly its rows, in order.
 
-        A file that lies here is named as it is: who opens it after its rows have moved finds it gone. Raises Damaged
-        for a file that is not what was committed to this output; of one that lies here only the end is looked at.
+        Remote files, and packs with other chunks, are copied into `scratch`. A local file may be gone by the time it is
+        opened, if its rows have moved. Raises Damaged for a file that is not what was committed to this output; of a
+        local one only the footer is read.
         """
-        found = runs(self.chunks, self.packed)
+        found = by_file(self.chunks, self.packed)
         with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="scores") as pool:
             return [
                 path for paths in pool.map(lambda run: self._local(run[0], run[1], scratch), found) for path in paths
@@ -65,10 +69,10 @@ class ScoreTable:
     def _local(self, file: str, chunks: list[str], scratch: Path) -> list[Path]:
         """These chunks of one file: the file where it holds nothing else, or a file for each."""
         uri = self.ledger.uri(file)
-        is_whole = chunks == chunks_of(file)
-        with suppress(Missing):  # moved since it was listed: each by itself
+        is_whole = chunks == chunk_names_in(file)
+        with suppress(Missing):  # its rows have moved since it was listed: each chunk is read by itself
             if is_whole and "://" not in self.uri:
-                self.ledger.check_head(file)
+                self.ledger.check_footer(file)
                 return [Path(uri)]
             scratch.mkdir(parents=True, exist_ok=True)
             if is_whole:
@@ -84,17 +88,20 @@ class ScoreTable:
 
 def ledger_of(storage: Storage, uri: str, contract: Contract) -> Ledger:
     """Score files of an output, held against its contract."""
-    return Ledger(storage, uri, fingerprint=contract.fingerprint, schema=schema_of(contract))
+    return Ledger(
+        storage, uri, fingerprint=contract.fingerprint, schema=schema_of(contract), table_version=TABLE_VERSION
+    )
 
 
 def score_ledger(storage: Storage, uri: str) -> Ledger:
-    """Score files of an output, held against what its plan says of them, where it has one."""
-    contract = Plan(storage, uri).contract()
-    return Ledger(storage, uri) if contract is None else ledger_of(storage, uri, contract)
+    """Score files of an output, held against its contract if it has one. Raises CallerError for a broken contract."""
+    if (contract := Plan(storage, uri).contract()) is None:
+        return Ledger(storage, uri, table_version=TABLE_VERSION)
+    return ledger_of(storage, uri, contract)
 
 
 def open_score_table(storage: Storage, given: str) -> ScoreTable:
-    """Raises CallerError where no scoring run has put anything, or nothing is finished yet."""
+    """The score table as it stands. Raises CallerError where nothing was planned, or no chunk is finished yet."""
     uri = absolute(given)
     plan = Plan(storage, uri)
     contract = plan.contract()

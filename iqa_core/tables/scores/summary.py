@@ -16,7 +16,7 @@ from iqa_core.records import FIVE_LEVELS
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
 _EDGES = bin_edges(FIVE_LEVELS, per_level=1000)
-"""A quantile is right within 0.001."""
+"""Edges of the histogram: a quantile is right within 0.001."""
 
 BINS = len(_EDGES) - 1
 
@@ -30,11 +30,13 @@ class Distribution:
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def add(self, values: NDArray[np.float32]) -> None:
+        """Count these scores, shape (N,); all are finite."""
         self.count += len(values)
         self.total += float(values.sum(dtype=np.float64))
         self.histogram += bin_counts(values, _EDGES)
 
     def mean(self) -> float | None:
+        """None where nothing was scored."""
         return self.total / self.count if self.count else None
 
     def quantile(self, fraction: float) -> float | None:
@@ -47,21 +49,22 @@ class Distribution:
 
 @dataclass(slots=True)
 class Summary:
-    """What a score table holds; fed chunk by chunk."""
+    """Counts and distributions of a score table, added up chunk by chunk."""
 
     dimensions: Sequence[str]
     chunks: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     """Rejection code, or `scored` -> rows."""
     damage: list[str] = field(default_factory=list)
-    """Damaged sources and where, as readers found them."""
+    """Damaged sources, each with the place of the damage as a reader found it."""
     distributions: dict[str, Distribution] = field(default_factory=dict)
 
     def columns(self) -> list[str]:
-        """What `add` needs of a score file."""
+        """Columns of a score file that `add` needs."""
         return ["reason", *self.dimensions, "reward"]
 
     def add(self, rows: pa.Table, damage: str | None) -> None:
+        """Count a chunk's rows. damage: of its source, as the reader noted it."""
         self.chunks += 1
         self.counts.update(counts_of(rows))
         if damage is not None:
@@ -100,6 +103,7 @@ class Summary:
         }
 
     def to_json(self) -> dict[str, Any]:
+        """The table's part of run.json."""
         return {
             "images": self.images,
             "scored": self.scored,

@@ -710,7 +710,7 @@ def test_segments_are_created_once(tmp_path: Path) -> None:
 def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of those that overlap all are, of which the later ones are opened when their first source is due."""
+    """Segments that overlap are all open; a later one is opened when its first source is due."""
     output, plan = Output(tmp_path / "out"), Plan(Storage(), str(tmp_path / "out"))
     ranges = [(0, 3), (3, 6), (4, 7), (9, 12)]
     for segment, span in enumerate(ranges):
@@ -720,11 +720,11 @@ def test_of_segments_that_follow_each_other_one_is_open_at_a_time(
     opened: list[weakref.ref[pq.ParquetFile]] = []
 
     def noted(data: bytes) -> pq.ParquetFile:
-        file = segments.opened(data)
+        file = segments.segment_file(data)
         opened.append(weakref.ref(file))
         return file
 
-    monkeypatch.setattr("iqa_core.corpus.plan.plan.opened", noted)
+    monkeypatch.setattr("iqa_core.corpus.plan.plan.segment_file", noted)
     found, at_once = [], []
     for row in plan.rows():
         found.append(row.span.source)

@@ -18,7 +18,8 @@ from iqa_core.corpus.readers import arrow
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.errors import CallerError
 from iqa_core.records import Reason
-from iqa_core.storage.storage import FetchFailed, Storage
+from iqa_core.storage.failures import FetchFailed
+from iqa_core.storage.storage import Storage
 from tests.corpus.planned import Output, data_of, images_of, read
 
 IMAGE_STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})

@@ -18,7 +18,8 @@ from iqa_core.corpus.readers.tar import MAX_EXTENSION_BYTES
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason
-from iqa_core.storage.storage import FetchFailed, Storage
+from iqa_core.storage.failures import FetchFailed
+from iqa_core.storage.storage import Storage
 from tests.corpus.planned import Image, Output, images_of, read
 from tests.corpus.tars import Entry, link, tar_bytes, write_tar
 

@@ -17,6 +17,7 @@ from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.audit import Audit, audit, faults_of
 from tests.corpora import tiny_png, write_mixed
 from tests.corpus.corruptions import CORRUPTIONS, Finished
@@ -34,7 +35,10 @@ def output(tmp_path: Path) -> Path:
 
 
 def audited(output: Path) -> Audit:
-    return audit(Plan(Storage(), str(output)), Ledger(Storage(), str(output)))
+    plan = Plan(Storage(), str(output))
+    contract = plan.contract()
+    assert contract is not None
+    return audit(plan, contract)
 
 
 def chunk_of(output: Path, kind: str) -> str:
@@ -47,7 +51,7 @@ def rewrite(output: Path, chunk: str, order: list[int]) -> list[str]:
     """Replace a chunk's rows by these of them; its keys."""
     ledger = Ledger(Storage(), str(output))
     rows = ledger.read(chunk)
-    ledger.commit(chunk, rows.take(pa.array([i % rows.num_rows for i in order])), ledger.metadata(rows))
+    ledger.commit(chunk, rows.take(pa.array([i % rows.num_rows for i in order])), metadata_of(rows))
     keys: list[str] = rows.column("source" if rows.column("row")[0].as_py() is None else "row").to_pylist()
     return keys
 
@@ -131,7 +135,7 @@ def test_keys_that_are_not_those_that_were_read(output: Path) -> None:
     ledger = Ledger(Storage(), str(output))
     chunk = chunk_of(output, "list")
     rows = ledger.read(chunk)
-    ledger.commit(chunk, rows, {**ledger.metadata(rows), "layout": "0" * 16})
+    ledger.commit(chunk, rows, {**metadata_of(rows), "layout": "0" * 16})
     assert [fault.what for fault in audited(output).faults] == ["its keys are not those that it was read with"]
 
 
@@ -169,7 +173,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     again = chunk_name(0, 1)
     for _ in range(2):
         rows = ledger.read(again)
-        known = ledger.metadata(rows)
+        known = metadata_of(rows)
         shutil.copytree(found.output / "scores", found.older / "scores", dirs_exist_ok=True)
         ledger.commit_again(again, rows, known, 1 + known.get("generation", 0), ledger.files())
     some = [chunk_name(0, index) for index in (2, 3, 4)]

@@ -18,16 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqa_core.errors import CallerError
-from iqa_core.storage.storage import (
-    ABANDONED_S,
-    FetchFailed,
-    Forbidden,
-    Missing,
-    Storage,
-    absolute,
-    canonical,
-    local_path,
-)
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
+from iqa_core.storage.local import ABANDONED_S
+from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import absolute
 
 STORAGE = Storage()
 NOT_UTF_8 = b"caf\xe9.jpg"
@@ -268,15 +262,6 @@ def test_a_walk_is_sorted_by_uri_and_every_uri_leads_back(
         assert uri.encode("utf-8")
 
 
-def test_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert absolute("a/../b/") == str(tmp_path / "b")
-    assert absolute(f"{tmp_path}//b/.") == str(tmp_path / "b")
-    assert absolute(f"file://{tmp_path}/a%20b") == str(tmp_path / "a b")
-    assert absolute("s3://bucket/a/") == "s3://bucket/a"
-    assert os.fsencode(local_path(absolute(os.fsdecode(NOT_UTF_8)))).endswith(NOT_UTF_8)
-
-
 def test_an_object_that_something_else_has_put_is_the_callers_mistake(tmp_path: Path) -> None:
     place = tmp_path / "selection.json"
     place.write_text('{"policy": 1, "counts": 2}')
@@ -304,16 +289,6 @@ def test_what_a_disk_says_to_writing_is_typed_like_what_a_store_says(tmp_path: P
     with pytest.raises(FetchFailed, match="it cannot be written"):
         STORAGE.delete(str(tmp_path / "file" / "in"))
     assert STORAGE.names(str(tmp_path / "file")) == []
-
-
-def test_other_spellings_of_a_local_uri(tmp_path: Path) -> None:
-    for uri in (f"file:{tmp_path}/a%20b", f"FILE://{tmp_path}/a%20b", f"file://LOCALHOST{tmp_path}/a%20b/"):
-        assert absolute(uri) == str(tmp_path / "a b")
-    assert absolute("S3://Bucket/Key/") == "s3://Bucket/Key"
-    assert absolute("s3://") == "s3://"
-    assert canonical("simplecache::HTTP://Host/A") == "simplecache::http://Host/A"
-    for path in ("/a/B://c", "A/b://c", "file:name", "C:/x", "filex:/a"):
-        assert canonical(path) == path
 
 
 def test_a_tree_deeper_than_python_calls_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,11 @@ from iqa_core.corpus.fetching import fetch, fetch_all
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError, IqaError, RunError
 from iqa_core.records import ImageLimits, Reason, Rejection
+from iqa_core.storage.failures import FetchFailed, Forbidden, Missing, Oversized
 from iqa_core.storage.range_file import BLOCK_BYTES, RangeFile
-from iqa_core.storage.storage import ATTEMPTS, PART_BYTES, FetchFailed, Forbidden, Missing, Storage
-from iqa_core.storage.stores import STREAMED_BYTES, Oversized, read_date
+from iqa_core.storage.retrying import ATTEMPTS
+from iqa_core.storage.storage import PART_BYTES, Storage
+from iqa_core.storage.stores import STREAMED_BYTES, read_date
 from tests.corpus.planned import WANTED
 from tests.faulty_proxy import SPOILING, Fault, FaultyProxy
 from tests.s3_server import Bucket, storage_options
