@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
+from docs import tree
 from iqa_core.__main__ import COMMANDS
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest
 from iqa_core.assessor.config import AssessorConfig
@@ -202,6 +203,25 @@ def test_paths_of_the_repository_exist(page: Path) -> None:
 def test_make_targets_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"^make ([a-z-]+)", code(page.read_text(encoding="utf-8")), re.MULTILINE)) <= set(targets)
+
+
+def test_the_tree_is_that_of_the_modules() -> None:
+    page = tree.PAGE.read_text(encoding="utf-8")
+    assert page == tree.with_tree(page, ROOT), "run `make tree`"
+
+
+def test_a_new_module_and_a_new_first_line_change_the_tree(tmp_path: Path) -> None:
+    for folder in tree.FOLDERS:
+        (tmp_path / folder).mkdir()
+    module = tmp_path / "jobs" / "new.py"
+    before = tree.with_tree(f"# Page\n{tree.MARK}old\n", tmp_path)
+    module.write_text('"""Nothing ->\nsomething.\n\nMore."""\n')
+    with_module = tree.with_tree(before, tmp_path)
+    assert sorted(set(with_module.splitlines()) - set(before.splitlines())) == [
+        "  new.py                        Nothing -> something."
+    ]
+    module.write_text('"""Nothing -> nothing."""\n')
+    assert tree.with_tree(with_module, tmp_path) not in {before, with_module}
 
 
 def test_the_column_table_is_the_schema(score_table: str) -> None:
