@@ -1,14 +1,17 @@
-"""The source tree -> the places where it breaks the picture in the README: who may import whom, and what may be heavy.
+"""The source tree -> where it breaks its rules: who imports whom, what is heavy, how large, and where each test lies.
 
-The rules read source text, so they can be shown to fail on small made-up modules without breaking the tree.
+docs/architecture.md has the rules in words. They read source text, so they can be shown to fail on small made-up
+modules without breaking the tree.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,9 +19,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("iqa_core", "jobs", "serve")
+OTHER_CODE = ("benchmarks", "docs", "cluster")
 
 ROW = {
-    "__init__": 0,
     "records": 1,
     "errors": 1,
     "addresses": 1,
@@ -50,13 +53,16 @@ ROW = {
     "adapters": 6,
     "__main__": 6,
 }
-"""Part of iqa_core -> its row in the picture; a part imports itself and the rows below its own."""
+"""Part of iqa_core -> its row in docs/architecture.md; a part imports itself and the rows below its own."""
 
 MAY_NOT_SEE = {
     "iqa_core": {"jobs", "serve", "tests", "benchmarks"},
     "jobs": {"serve", "tests", "benchmarks"},
     "serve": {"jobs", "tests", "benchmarks"},
 }
+
+JOBS = {path.parent.name for path in (ROOT / "jobs").glob("*/flow.py")}
+"""Folders of one job each. What several jobs need lies beside them, or in jobs/on_ray/."""
 
 HOMES = {
     "ray": ("jobs/", "serve/"),
@@ -84,6 +90,11 @@ PICKLES_AT = {"serve/decoding/decoder.py"}
 """Where a process takes a preparer from the one that started it, which takes nothing of the kind back."""
 DRAWERS = {"utils", "common", "helpers", "misc", "manager"}
 MAX_INIT_LINES = 20
+MAX_LINES = 400
+MAX_MODULES = 20
+"""In one folder, not counting those below it."""
+
+NAMED_MODULE = re.compile(r"\b(?:iqa_core|jobs|serve)/[\w/]+\.py\b")
 
 
 @dataclass(frozen=True)
@@ -135,10 +146,17 @@ def layer_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
         return
     for part in (own, other):
         if part not in ROW:
-            yield f"{part} has no row in the picture"
+            yield f"{part} has no row in docs/architecture.md"
             return
     if ROW[other] >= ROW[own]:
         yield f"{own} (row {ROW[own]}) may not import {other} (row {ROW[other]})"
+
+
+def job_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
+    """A folder below jobs/ that imports what belongs to one job, another than its own."""
+    other = imported.name.split(".")[1] if imported.name.startswith("jobs.") else ""
+    if path.parts[0] == "jobs" and len(path.parts) > 2 and other in JOBS - {path.parts[1]}:
+        yield f"jobs/{path.parts[1]} may not import jobs/{other}"
 
 
 def library_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
@@ -175,9 +193,38 @@ def faults(path: PurePosixPath, source: str) -> list[str]:
     tree = ast.parse(source)
     found = [*shape_faults(path, source, tree), *remote_code_faults(tree)]
     for imported in imports_of(tree, path.parts[:-1]):
-        reasons = [*layer_faults(path, imported), *library_faults(path, imported)]
+        reasons = [*layer_faults(path, imported), *job_faults(path, imported), *library_faults(path, imported)]
         found += [f"line {imported.line}: {reason}" for reason in reasons]
     return found
+
+
+def size_faults(line_counts: Mapping[PurePosixPath, int]) -> Iterator[str]:
+    """Modules that are too long, and folders with too many of them."""
+    for path, count in line_counts.items():
+        if count > MAX_LINES:
+            yield f"{path}: {count} lines, more than {MAX_LINES}"
+    for folder, count in Counter(path.parent for path in line_counts).items():
+        if count > MAX_MODULES:
+            yield f"{folder}/: {count} modules, more than {MAX_MODULES}"
+
+
+def mirrored(path: PurePosixPath) -> PurePosixPath:
+    """iqa_core/corpus/sources.py -> tests/corpus/test_sources.py; serve/api.py -> tests/serve/test_api.py."""
+    folders = path.parts[path.parts[0] == "iqa_core" : -1]
+    return PurePosixPath("tests", *folders, f"test_{path.stem.strip('_')}.py")
+
+
+def mirror_faults(modules: Iterable[PurePosixPath], docstrings: Mapping[PurePosixPath, str]) -> Iterator[str]:
+    """Modules without a test, and tests of no module.
+
+    docstrings: those of the test modules; a module is tested where the tree has its test, or where one names it.
+    """
+    known = {str(path): mirrored(path) for path in modules if path.name != "__init__.py"}
+    named = {name for docstring in docstrings.values() for name in NAMED_MODULE.findall(docstring)}
+    for name, test in known.items():
+        if test not in docstrings and name not in named:
+            yield f"{name}: there is no {test}, and no test module names it in its docstring"
+    yield from (f"{name} is named by a test module and is not there" for name in sorted(named - known.keys()))
 
 
 def modules_of(*folders: str) -> list[PurePosixPath]:
@@ -192,8 +239,47 @@ def test_the_product_follows_the_picture() -> None:
     assert [f"{path}: {fault}" for path in modules for fault in faults(path, (ROOT / path).read_text("utf-8"))] == []
 
 
+def test_the_rows_are_those_of_the_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d) \| (`.+?) \|", page, re.MULTILINE)
+    assert {part: int(row) for row, parts in rows for part in re.findall(r"`(\w+)`", parts)} == ROW
+
+
+def test_no_module_is_too_long_and_no_folder_too_full() -> None:
+    modules = modules_of(*PRODUCT, *OTHER_CODE)
+    assert list(size_faults({path: len((ROOT / path).read_text("utf-8").splitlines()) for path in modules})) == []
+
+
+def test_every_module_has_its_test() -> None:
+    tests = [path for path in modules_of("tests") if path.name.startswith("test_")]
+    docstrings = {path: ast.get_docstring(ast.parse((ROOT / path).read_text("utf-8"))) or "" for path in tests}
+    assert list(mirror_faults(modules_of(*PRODUCT), docstrings)) == []
+
+
+def test_a_long_module_and_a_full_folder_are_found() -> None:
+    counts = {PurePosixPath(f"jobs/scoring/{number}.py"): MAX_LINES for number in range(MAX_MODULES)}
+    assert list(size_faults(counts)) == []
+    counts[PurePosixPath("jobs/scoring/run.py")] = MAX_LINES + 1
+    assert list(size_faults(counts)) == [
+        "jobs/scoring/run.py: 401 lines, more than 400",
+        "jobs/scoring/: 21 modules, more than 20",
+    ]
+
+
+def test_a_module_without_a_test_and_a_test_of_no_module_are_found() -> None:
+    modules = [PurePosixPath(path) for path in ("iqa_core/__main__.py", "iqa_core/corpus/sources.py", "serve/api.py")]
+    tests = [PurePosixPath(path) for path in ("tests/test_main.py", "tests/corpus/test_sources.py")]
+    assert list(mirror_faults(modules, dict.fromkeys(tests, "What -> why."))) == [
+        "serve/api.py: there is no tests/serve/test_api.py, and no test module names it in its docstring"
+    ]
+    assert list(mirror_faults(modules, dict.fromkeys(tests, "What -> why.\n\nTests serve/api.py."))) == []
+    assert list(mirror_faults(modules, dict.fromkeys(tests, "Tests serve/api.py and jobs/gone.py."))) == [
+        "jobs/gone.py is named by a test module and is not there"
+    ]
+
+
 def test_every_test_and_benchmark_says_what_it_is() -> None:
-    modules = modules_of("tests", "benchmarks")
+    modules = modules_of("tests", *OTHER_CODE)
     sources = {path: (ROOT / path).read_text("utf-8") for path in modules}
     found = [
         f"{path}: {fault}" for path in modules for fault in shape_faults(path, sources[path], ast.parse(sources[path]))
@@ -231,6 +317,8 @@ def test_every_test_and_benchmark_says_what_it_is() -> None:
         ("jobs/score_corpus.py", "from serve import app", "jobs may not import serve"),
         ("serve/app.py", "from jobs.actors import pool", "serve may not import jobs"),
         ("jobs/score_corpus.py", "import tests.images", "jobs may not import tests"),
+        ("jobs/training/flow.py", "from jobs.scoring import job", "jobs/training may not import jobs/scoring"),
+        ("jobs/on_ray/cluster.py", "from jobs.scoring.job import Pool", "jobs/on_ray may not import jobs/scoring"),
         ("iqa_core/corpus/plan/plan.py", "def f():\n    import ray.data", "ray belongs in jobs/ and serve/"),
         ("iqa_core/assessor/load.py", "from peft import LoraConfig", "peft belongs in iqa_core/training/"),
         ("jobs/train_sft.py", "import deepspeed", "deepspeed belongs in iqa_core/training/"),
@@ -263,6 +351,11 @@ def test_a_module_that_breaks_a_rule_is_found(path: str, line: str, fault: str) 
         ("iqa_core/__main__.py", "from iqa_core.demo import scenes"),
         ("jobs/score_corpus.py", "import iqa_core.corpus\nfrom jobs import actors"),
         ("jobs/score_corpus.py", "def main():\n    import ray"),
+        ("jobs/score_corpus.py", "from jobs.scoring import flow"),
+        (
+            "jobs/scoring/flow.py",
+            "from jobs import command\nfrom jobs.on_ray import guard\nfrom jobs.scoring import job",
+        ),
         ("serve/app.py", "from ray import serve"),
         ("iqa_core/training/trainer.py", "def train():\n    import deepspeed, torch"),
         ("iqa_core/assessor/model/backend.py", "import torch\nimport transformers"),
