@@ -47,6 +47,9 @@ REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|serve|tests|benchmarks|docs|clus
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
+NAMES = r"`\w+`(?:(?:,|,? and|,? or)\s`\w+`)*"
+NAMES_IN_FILE = re.compile(rf"({NAMES}) in `([\w/]+\.py)`")
+FILE_WITH_NAMES = re.compile(rf"`([\w/]+\.py)`: ({NAMES})")
 COMMAND = re.compile(r"^(?:\$ |ray job submit .* -- )? *python (.+)$", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
@@ -197,6 +200,34 @@ def test_paths_of_the_repository_exist(page: Path) -> None:
     spans = SPAN.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     named = {span for span in spans if REPOSITORY_PATH.fullmatch(span)}
     assert {span for span in named if not any(ROOT.glob(span.rstrip("/")))} == set()
+
+
+def named_symbols(page: str) -> Iterator[tuple[str, str]]:
+    """File and name of each "`file.py`: `name`, `name`" and "`name` in `file.py`"."""
+    found = [*FILE_WITH_NAMES.findall(page), *((file, names) for names, file in NAMES_IN_FILE.findall(page))]
+    yield from ((file, name) for file, names in found for name in re.findall(r"`(\w+)`", names))
+
+
+def test_contributing_names_what_is_there() -> None:
+    symbols = list(named_symbols((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    assert len(symbols) >= 20
+    absent = [
+        f"{name} in {file}"
+        for file, name in symbols
+        if not (ROOT / file).exists() or not re.search(rf"\b{name}\b", (ROOT / file).read_text(encoding="utf-8"))
+    ]
+    assert absent == []
+
+
+def test_names_are_found_before_and_behind_their_file() -> None:
+    page = "the map (`a/b.py`: `ONE`, `TWO` and\n`three`), or `four` and `FIVE` in `c.py`; `d.py`, `e.py`"
+    found = [*(("a/b.py", name) for name in ("ONE", "TWO", "three")), ("c.py", "four"), ("c.py", "FIVE")]
+    assert list(named_symbols(page)) == found
+
+
+def test_the_glossary_can_be_remembered() -> None:
+    words = [word for word, _ in table_below(tree.PAGE.read_text(encoding="utf-8"), "Glossary")]
+    assert len(words) == len(set(words)) <= 25
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
