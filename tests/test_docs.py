@@ -225,6 +225,13 @@ def test_names_are_found_before_and_behind_their_file() -> None:
     assert list(named_symbols(page)) == found
 
 
+def test_the_readme_is_short() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = next(block for block in fenced(page, "") if block.startswith("jobs/"))
+    assert len(page.splitlines()) <= 120
+    assert len(folders.splitlines()) <= 25
+
+
 def test_the_glossary_can_be_remembered() -> None:
     words = [word for word, _ in table_below(tree.PAGE.read_text(encoding="utf-8"), "Glossary")]
     assert len(words) == len(set(words)) <= 25
