@@ -1,6 +1,6 @@
 """What is no image -> its name in words; files made to cost much -> time in proportion to their bytes.
 
-Tests iqa_core/images/containers/container.py.
+Tests iqa_core/images/containers/container.py and iqa_core/images/containers/formats.py.
 """
 
 from __future__ import annotations
