@@ -14,6 +14,8 @@ TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 60
 # attacks for seconds each, nodes that come and go, every TIFF, every mode at size, every change that a kill may come before, every stop, 500 corruptions
 LONG_CHAOS := tests/serve/test_hostile.py tests/jobs/test_churn.py tests/images tests/jobs/test_kills.py tests/corpus
+# What `make quick` tests: a folder or a file
+T ?= tests
 BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 # Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
@@ -34,7 +36,7 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo serve test check format chaos chaos-short bench demo-model demo-ablations lock clean
+.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-ablations lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,9 +75,15 @@ check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
 	$(PY) -m mypy
 	$(SIDE_BY_SIDE) -m "$(FAST)"
 
+quick: $(INSTALLED) ## Run the fast tests of one folder or file: make quick T=tests/selection
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "$(FAST)" $(T)
+
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+tree: $(INSTALLED) ## Write the tree of docs/architecture.md anew, from the first lines of the modules
+	$(PY) docs/tree.py
 
 chaos: $(INSTALLED) ## Run the long fault tests in full (by hand)
 	$(PY) -m pytest -m chaos --timeout 7200

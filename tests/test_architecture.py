@@ -1,14 +1,17 @@
-"""The source tree -> the places where it breaks the picture in the README: who may import whom, and what may be heavy.
+"""The source tree -> where it breaks its rules: who imports whom, what is heavy, how large, and where each test lies.
 
-The rules read source text, so they can be shown to fail on small made-up modules without breaking the tree.
+docs/architecture.md has the picture. The rules read source text, so they can be shown to fail on small made-up modules
+without breaking the tree.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,9 +19,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("iqa_core", "jobs", "serve")
+JOBS = {path.parent.name for path in (ROOT / "jobs").glob("*/flow.py")}
+"""Folders of one job each. What several jobs need lies beside them, or in jobs/on_ray/."""
+OTHER_CODE = ("benchmarks", "docs", "cluster")
 
 ROW = {
-    "__init__": 0,
     "records": 1,
     "errors": 1,
     "addresses": 1,
@@ -101,6 +106,11 @@ PICKLES_AT = {"serve/decoding/decoder.py"}
 """Where a process takes a preparer from the one that started it, which takes nothing of the kind back."""
 DRAWERS = {"utils", "common", "helpers", "misc", "manager"}
 MAX_INIT_LINES = 20
+MAX_LINES = 400
+MAX_MODULES = 20
+"""In one folder, not counting those below it."""
+
+NAMED_MODULE = re.compile(r"\b(?:iqa_core|jobs|serve)/[\w/]+\.py\b")
 
 
 @dataclass(frozen=True)
@@ -141,10 +151,18 @@ def part_of(path: PurePosixPath) -> str:
     return PurePosixPath(path.parts[1]).stem
 
 
+def job_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
+    """A folder below jobs/ that imports what belongs to one job, another than its own."""
+    other = imported.name.split(".")[1] if imported.name.startswith("jobs.") else ""
+    if path.parts[0] == "jobs" and len(path.parts) > 2 and other in JOBS - {path.parts[1]}:
+        yield f"jobs/{path.parts[1]} may not import jobs/{other}"
+
+
 def layer_faults(path: PurePosixPath, imported: Import) -> Iterator[str]:
     """An import that does not point down."""
     if imported.library in MAY_NOT_SEE[path.parts[0]]:
         yield f"{path.parts[0]} may not import {imported.library}"
+    yield from job_faults(path, imported)
     if path.parts[0] != "iqa_core" or not imported.name.startswith("iqa_core."):
         return
     own, other = part_of(path), imported.name.split(".")[1]
@@ -210,6 +228,35 @@ def faults(path: PurePosixPath, source: str) -> list[str]:
     return found
 
 
+def size_faults(line_counts: Mapping[PurePosixPath, int]) -> Iterator[str]:
+    """Modules that are too long, and folders with too many of them."""
+    for path, count in line_counts.items():
+        if count > MAX_LINES:
+            yield f"{path}: {count} lines, more than {MAX_LINES}"
+    for folder, count in Counter(path.parent for path in line_counts).items():
+        if count > MAX_MODULES:
+            yield f"{folder}/: {count} modules, more than {MAX_MODULES}"
+
+
+def mirrored(path: PurePosixPath) -> PurePosixPath:
+    """iqa_core/corpus/sources.py -> tests/corpus/test_sources.py; serve/api.py -> tests/serve/test_api.py."""
+    folders = path.parts[path.parts[0] == "iqa_core" : -1]
+    return PurePosixPath("tests", *folders, f"test_{path.stem.strip('_')}.py")
+
+
+def mirror_faults(modules: Iterable[PurePosixPath], docstrings: Mapping[PurePosixPath, str]) -> Iterator[str]:
+    """Modules without a test, and tests of no module.
+
+    docstrings: those of the test modules; a module is tested where the tree has its test, or where one names it.
+    """
+    known = {str(path): mirrored(path) for path in modules if path.name != "__init__.py"}
+    named = {name for docstring in docstrings.values() for name in NAMED_MODULE.findall(docstring)}
+    for name, test in known.items():
+        if test not in docstrings and name not in named:
+            yield f"{name}: there is no {test}, and no test module names it in its docstring"
+    yield from (f"{name} is named by a test module and is not there" for name in sorted(named - known.keys()))
+
+
 def modules_of(*folders: str) -> list[PurePosixPath]:
     return [
         PurePosixPath(file.relative_to(ROOT)) for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))
@@ -222,8 +269,53 @@ def test_the_product_follows_the_picture() -> None:
     assert [f"{path}: {fault}" for path in modules for fault in faults(path, (ROOT / path).read_text("utf-8"))] == []
 
 
+def rows_below(page: str, heading: str) -> dict[str, int]:
+    """Part -> its row, by the table below a heading."""
+    section = re.split(r"^#+ ", page.split(f"\n{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = re.findall(r"^\| (\d) \| (.+?) \|", section, re.MULTILINE)
+    return {part: int(row) for row, parts in lines for part in re.findall(r"`(\w+)`", parts)}
+
+
+def test_the_rows_are_those_of_the_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert rows_below(page, "### Rows of the core") == ROW
+
+
+def test_no_module_is_too_long_and_no_folder_too_full() -> None:
+    modules = modules_of(*PRODUCT, *OTHER_CODE)
+    assert list(size_faults({path: len((ROOT / path).read_text("utf-8").splitlines()) for path in modules})) == []
+
+
+def test_every_module_has_its_test() -> None:
+    tests = [path for path in modules_of("tests") if path.name.startswith("test_")]
+    docstrings = {path: ast.get_docstring(ast.parse((ROOT / path).read_text("utf-8"))) or "" for path in tests}
+    assert list(mirror_faults(modules_of(*PRODUCT), docstrings)) == []
+
+
+def test_a_long_module_and_a_full_folder_are_found() -> None:
+    counts = {PurePosixPath(f"jobs/scoring/{number}.py"): MAX_LINES for number in range(MAX_MODULES)}
+    assert list(size_faults(counts)) == []
+    counts[PurePosixPath("jobs/scoring/run.py")] = MAX_LINES + 1
+    assert list(size_faults(counts)) == [
+        "jobs/scoring/run.py: 401 lines, more than 400",
+        "jobs/scoring/: 21 modules, more than 20",
+    ]
+
+
+def test_a_module_without_a_test_and_a_test_of_no_module_are_found() -> None:
+    modules = [PurePosixPath(path) for path in ("iqa_core/__main__.py", "iqa_core/corpus/sources.py", "serve/api.py")]
+    tests = [PurePosixPath(path) for path in ("tests/test_main.py", "tests/corpus/test_sources.py")]
+    assert list(mirror_faults(modules, dict.fromkeys(tests, "What -> why."))) == [
+        "serve/api.py: there is no tests/serve/test_api.py, and no test module names it in its docstring"
+    ]
+    assert list(mirror_faults(modules, dict.fromkeys(tests, "What -> why.\n\nTests serve/api.py."))) == []
+    assert list(mirror_faults(modules, dict.fromkeys(tests, "Tests serve/api.py and jobs/gone.py."))) == [
+        "jobs/gone.py is named by a test module and is not there"
+    ]
+
+
 def test_every_test_and_benchmark_says_what_it_is() -> None:
-    modules = modules_of("tests", "benchmarks")
+    modules = modules_of("tests", *OTHER_CODE)
     sources = {path: (ROOT / path).read_text("utf-8") for path in modules}
     found = [
         f"{path}: {fault}" for path in modules for fault in shape_faults(path, sources[path], ast.parse(sources[path]))
@@ -280,6 +372,8 @@ def test_every_test_and_benchmark_says_what_it_is() -> None:
         ("iqa_core/assessor/load.py", "load(trust_remote_code=flag)", "trust_remote_code runs code"),
         ("iqa_core/corpus/utils.py", "", "says nothing about what is inside"),
         ("iqa_core/helpers/paths.py", "", "says nothing about what is inside"),
+        ("jobs/training/flow.py", "from jobs.scoring import job", "jobs/training may not import jobs/scoring"),
+        ("jobs/on_ray/cluster.py", "from jobs.scoring.job import Pool", "jobs/on_ray may not import jobs/scoring"),
     ],
 )
 def test_a_module_that_breaks_a_rule_is_found(path: str, line: str, fault: str) -> None:
@@ -304,6 +398,11 @@ def test_a_module_that_breaks_a_rule_is_found(path: str, line: str, fault: str) 
         ("iqa_core/assessor/config.py", "load = lambda: __import__('torch')"),
         ("iqa_core/assessor/load.py", "load(trust_remote_code=False)"),
         ("serve/decoding/decoder.py", "import pickle"),
+        ("jobs/score_corpus.py", "from jobs.scoring import flow"),
+        (
+            "jobs/scoring/flow.py",
+            "from jobs import command\nfrom jobs.on_ray import guard\nfrom jobs.scoring import job",
+        ),
     ],
 )
 def test_a_module_that_keeps_the_rules_passes(path: str, line: str) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
+from docs import tree
 from iqa_core.__main__ import COMMANDS
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest
 from iqa_core.assessor.config import AssessorConfig
@@ -46,6 +47,9 @@ REPOSITORY_PATH = re.compile(r"(?:iqa_core|jobs|serve|tests|benchmarks|docs|clus
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
+NAMES = r"`\w+`(?:(?:,|,? and|,? or)\s`\w+`)*"
+NAMES_IN_FILE = re.compile(rf"({NAMES}) in `([\w/]+\.py)`")
+FILE_WITH_NAMES = re.compile(rf"`([\w/]+\.py)`: ({NAMES})")
 COMMAND = re.compile(r"^(?:\$ |ray job submit .* -- )? *python (.+)$", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
@@ -198,10 +202,64 @@ def test_paths_of_the_repository_exist(page: Path) -> None:
     assert {span for span in named if not any(ROOT.glob(span.rstrip("/")))} == set()
 
 
+def named_symbols(page: str) -> Iterator[tuple[str, str]]:
+    """File and name of each "`file.py`: `name`, `name`" and "`name` in `file.py`"."""
+    found = [*FILE_WITH_NAMES.findall(page), *((file, names) for names, file in NAMES_IN_FILE.findall(page))]
+    yield from ((file, name) for file, names in found for name in re.findall(r"`(\w+)`", names))
+
+
+def test_contributing_names_what_is_there() -> None:
+    symbols = list(named_symbols((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    assert len(symbols) >= 20
+    absent = [
+        f"{name} in {file}"
+        for file, name in symbols
+        if not (ROOT / file).exists() or not re.search(rf"\b{name}\b", (ROOT / file).read_text(encoding="utf-8"))
+    ]
+    assert absent == []
+
+
+def test_names_are_found_before_and_behind_their_file() -> None:
+    page = "the map (`a/b.py`: `ONE`, `TWO` and\n`three`), or `four` and `FIVE` in `c.py`; `d.py`, `e.py`"
+    found = [*(("a/b.py", name) for name in ("ONE", "TWO", "three")), ("c.py", "four"), ("c.py", "FIVE")]
+    assert list(named_symbols(page)) == found
+
+
+def test_the_readme_is_short() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = next(block for block in fenced(page, "") if block.startswith("jobs/"))
+    assert len(page.splitlines()) <= 120
+    assert len(folders.splitlines()) <= 25
+
+
+def test_the_glossary_can_be_remembered() -> None:
+    words = [word for word, _ in table_below(tree.PAGE.read_text(encoding="utf-8"), "Glossary")]
+    assert len(words) == len(set(words)) <= 25
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_make_targets_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"^make ([a-z-]+)", code(page.read_text(encoding="utf-8")), re.MULTILINE)) <= set(targets)
+
+
+def test_the_tree_is_that_of_the_modules() -> None:
+    page = tree.PAGE.read_text(encoding="utf-8")
+    assert page == tree.with_tree(page, ROOT), "run `make tree`"
+
+
+def test_a_new_module_and_a_new_first_line_change_the_tree(tmp_path: Path) -> None:
+    for folder in tree.FOLDERS:
+        (tmp_path / folder).mkdir()
+    module = tmp_path / "jobs" / "new.py"
+    before = tree.with_tree(f"# Page\n{tree.MARK}old\n", tmp_path)
+    module.write_text('"""Nothing ->\nsomething.\n\nMore."""\n')
+    with_module = tree.with_tree(before, tmp_path)
+    assert sorted(set(with_module.splitlines()) - set(before.splitlines())) == [
+        "  new.py                        Nothing -> something."
+    ]
+    module.write_text('"""Nothing -> nothing."""\n')
+    assert tree.with_tree(with_module, tmp_path) not in {before, with_module}
 
 
 def test_the_column_table_is_the_schema(score_table: str) -> None:

@@ -1,4 +1,4 @@
-"""Which assessor, and how it runs: the settings under `--assessor`."""
+"""Which assessor, and how it runs: the settings that jobs and the endpoint have in common."""
 
 from __future__ import annotations
 

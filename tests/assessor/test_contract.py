@@ -1,4 +1,7 @@
-"""The same contract for the fake assessor and for real checkpoints of two architectures."""
+"""The same contract for the fake assessor and for real checkpoints of two architectures.
+
+Tests iqa_core/assessor/protocol.py.
+"""
 
 from __future__ import annotations
 

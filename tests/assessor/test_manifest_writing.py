@@ -1,4 +1,7 @@
-"""A checkpoint that promises scores -> loading holds it to them."""
+"""A checkpoint that promises scores -> loading holds it to them.
+
+Tests iqa_core/assessor/golden.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables among images: which of them describe the files beside them, and what becomes of their columns."""
+"""Tables among images: which of them describe the files beside them, and what becomes of their columns.
+
+Tests iqa_core/corpus/readers/loose.py and iqa_core/corpus/readers/metadata.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which types hold the values of which: whenever one says so, every value is there, and as it was."""
+"""Which types hold the values of which: whenever one says so, every value is there, and as it was.
+
+Tests iqa_core/corpus/column_values.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The shipped checkpoint -> loads with transformers' own classes, says level words, and says them right."""
+"""The shipped checkpoint -> loads with transformers' own classes, says level words, and says them right.
+
+Tests iqa_core/demo/base.py, iqa_core/demo/blueprint.py and iqa_core/demo/cpu_speed.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every file of tests/bad_images.py, every format, every place to cut it: a picture, or the right reason."""
+"""Every file of tests/bad_images.py, every format, every place to cut it: a picture, or the right reason.
+
+Tests iqa_core/records.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is no image -> its name in words; files made to cost much -> time in proportion to their bytes."""
+"""What is no image -> its name in words; files made to cost much -> time in proportion to their bytes.
+
+Tests iqa_core/images/containers/container.py and iqa_core/images/containers/formats.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Faults that give plausible scores and no error -> each is found, and a sound checkpoint passes."""
+"""Faults that give plausible scores and no error -> each is found, and a sound checkpoint passes.
+
+Tests iqa_core/inspection/commands.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Images without labels -> which dimension answers to which distortion."""
+"""Images without labels -> which dimension answers to which distortion.
+
+Tests iqa_core/inspection/ladder_picture.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The compaction job as a user starts it, and kills it."""
+"""The compaction job as a user starts it, and kills it.
+
+Tests jobs/compaction/flow.py and jobs/compaction/settings.py.
+"""
 
 from __future__ import annotations
 

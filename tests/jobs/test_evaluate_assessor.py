@@ -1,4 +1,8 @@
-"""The evaluation as a user runs it: figures of the demo assessor, failures beside them, and what is refused."""
+"""The evaluation as a user runs it: figures of the demo assessor, failures beside them, and what is refused.
+
+Tests jobs/evaluation/figures.py, jobs/evaluation/flow.py, jobs/evaluation/job.py, jobs/evaluation/judged.py,
+jobs/evaluation/plots.py, jobs/evaluation/report.py and jobs/evaluation/settings.py.
+"""
 
 from __future__ import annotations
 

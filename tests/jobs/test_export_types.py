@@ -1,4 +1,10 @@
-"""Columns of every type and of odd names through every export, read back by the library that the docs name."""
+"""Columns of every type and of odd names through every export, read back by the library that the docs name.
+
+Tests iqa_core/selection/exports/card.py, iqa_core/selection/exports/features.py,
+iqa_core/selection/exports/imagefolder.py, iqa_core/selection/exports/listing.py, iqa_core/selection/exports/parquet.py,
+iqa_core/selection/exports/samples.py, iqa_core/selection/exports/values.py and
+iqa_core/selection/exports/webdataset.py.
+"""
 
 from __future__ import annotations
 

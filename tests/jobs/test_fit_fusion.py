@@ -1,4 +1,7 @@
-"""Preferences and a score table -> a TOML that --fusion takes, and a report; what does not fit is refused."""
+"""Preferences and a score table -> a TOML that --fusion takes, and a report; what does not fit is refused.
+
+Tests jobs/fusion/flow.py and jobs/fusion/settings.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A scoring run as its operator sees it: heartbeat, log, status, metrics; and its table compacted and gone on with."""
+"""A scoring run as its operator sees it: heartbeat, log, status, metrics; and its table compacted and gone on with.
+
+Tests iqa_core/status.py and jobs/scoring/metrics.py.
+"""
 
 from __future__ import annotations
 

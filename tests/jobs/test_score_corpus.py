@@ -1,4 +1,7 @@
-"""The whole job on a real Ray: every image gets exactly the row that it deserves, whatever happens."""
+"""The whole job on a real Ray: every image gets exactly the row that it deserves, whatever happens.
+
+Tests jobs/on_ray/read_tasks.py, jobs/scoring/flow.py and jobs/scoring/isolation.py.
+"""
 
 from __future__ import annotations
 

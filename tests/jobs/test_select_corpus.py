@@ -1,4 +1,8 @@
-"""The selection job: what it refuses, what it writes, and that it writes the same bytes every time."""
+"""The selection job: what it refuses, what it writes, and that it writes the same bytes every time.
+
+Tests iqa_core/selection/decisions.py, iqa_core/selection/selection.py, jobs/selection/flow.py, jobs/selection/job.py
+and jobs/selection/settings.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The training job on a real Ray: trained and exported, whatever was killed in between."""
+"""The training job on a real Ray: trained and exported, whatever was killed in between.
+
+Tests jobs/training/flow.py, jobs/training/settings.py, jobs/training/watch.py and jobs/training/worker.py.
+"""
 
 from __future__ import annotations
 

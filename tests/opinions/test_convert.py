@@ -1,4 +1,7 @@
-"""`python -m iqa_core convert`: any annotations -> SA-BENCH's JSONL or our own table, which read the same again."""
+"""`python -m iqa_core convert`: any annotations -> SA-BENCH's JSONL or our own table, which read the same again.
+
+Tests iqa_core/opinions/writing.py.
+"""
 
 from __future__ import annotations
 

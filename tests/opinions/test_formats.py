@@ -1,4 +1,9 @@
-"""Annotation files that people have -> opinions on 1..5, each format with its traps."""
+"""Annotation files that people have -> opinions on 1..5, each format with its traps.
+
+Tests iqa_core/opinions/deqa.py, iqa_core/opinions/load.py, iqa_core/opinions/opinion.py, iqa_core/opinions/options.py,
+iqa_core/opinions/pyiqa.py, iqa_core/opinions/q_align.py, iqa_core/opinions/rows.py, iqa_core/opinions/spaq.py and
+iqa_core/opinions/table.py.
+"""
 
 from __future__ import annotations
 

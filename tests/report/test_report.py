@@ -1,4 +1,9 @@
-"""Reports: the numbers are those of the rows, what comes from data is escaped, and size stays bounded."""
+"""Reports: the numbers are those of the rows, what comes from data is escaped, and size stays bounded.
+
+Tests iqa_core/report/charts.py, iqa_core/report/comparison.py, iqa_core/report/gathered.py,
+iqa_core/report/scoring_report.py, iqa_core/report/selection_report.py, iqa_core/report/thumbnails.py,
+iqa_core/tables/scores/run_record.py and jobs/reporting.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rubric files -> questions; every rule that a file can break."""
+"""Rubric files -> questions; every rule that a file can break.
+
+Tests iqa_core/rubrics/rubric.py.
+"""
 
 from __future__ import annotations
 

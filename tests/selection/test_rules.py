@@ -1,4 +1,7 @@
-"""Rules of a policy, each on rows small enough to decide by hand, and in their order."""
+"""Rules of a policy, each on rows small enough to decide by hand, and in their order.
+
+Tests iqa_core/selection/policy.py.
+"""
 
 from __future__ import annotations
 

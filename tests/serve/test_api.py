@@ -1,4 +1,7 @@
-"""What is asked and what is answered, through the real application and a replica in the same process."""
+"""What is asked and what is answered, through the real application and a replica in the same process.
+
+Tests serve/model/dispatch.py, serve/model/replica.py, serve/protocol/answers.py and serve/metrics.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Local files: ranges whole or not at all, links, pipes and odd names, atomic puts, listings sorted as URIs are."""
+"""Local files: ranges whole or not at all, links, pipes and odd names, atomic puts, listings sorted as URIs are.
+
+Tests iqa_core/storage/entries.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Storage on a real HTTP S3 server behind a proxy that spoils one request in ten, or every one that a test names."""
+"""Storage on a real HTTP S3 server behind a proxy that spoils one request in ten, or every one that a test names.
+
+Tests iqa_core/storage/retrying.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Score files are merged and taken apart: at every moment the table is the same, for everyone who asks the ledger."""
+"""Score files are merged and taken apart: at every moment the table is the same, for everyone who asks the ledger.
+
+Tests iqa_core/tables/scores/score_table.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A checkpoint -> a folder that scoring takes: the same scores, frozen weights to the bit, a card with the figures."""
+"""A checkpoint -> a folder that scoring takes: the same scores, frozen weights to the bit, a card with the figures.
+
+Tests iqa_core/training/card.py and iqa_core/training/task.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Real workers over gloo: any number of them, at any ZeRO stage, from any checkpoint, train the same weights."""
+"""Real workers over gloo: any number of them, at any ZeRO stage, from any checkpoint, train the same weights.
+
+Tests iqa_core/training/engine.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A step number -> samples and learning rate, the same for any number of workers."""
+"""A step number -> samples and learning rate, the same for any number of workers.
+
+Tests iqa_core/training/recipe.py.
+"""
 
 from __future__ import annotations
 

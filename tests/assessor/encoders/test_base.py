@@ -1,4 +1,7 @@
-"""Token ids and pixels made here against those of the checkpoint's own processor."""
+"""Token ids and pixels made here against those of the checkpoint's own processor.
+
+Tests iqa_core/assessor/encoders/patches.py and iqa_core/assessor/encoders/processor.py.
+"""
 
 from __future__ import annotations
 

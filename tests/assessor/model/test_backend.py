@@ -1,4 +1,8 @@
-"""The backend against transformers' own forward, one image and one prompt at a time."""
+"""The backend against transformers' own forward, one image and one prompt at a time.
+
+Tests iqa_core/assessor/fast/packed_tower.py, iqa_core/assessor/model/loading.py and
+iqa_core/assessor/model/processors.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Strategies that share a prefix, and which model gets which."""
+"""Strategies that share a prefix, and which model gets which.
+
+Tests iqa_core/assessor/fast/packed_decoder.py and iqa_core/assessor/model/level_head.py.
+"""
 
 from __future__ import annotations
 

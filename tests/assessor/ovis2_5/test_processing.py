@@ -1,4 +1,7 @@
-"""Prompts to the token, images to the patch, and the processor's files."""
+"""Prompts to the token, images to the patch, and the processor's files.
+
+Tests iqa_core/assessor/ovis2_5/registration.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Inputs against a plan: what is planned stays as it is, every image once, changes are seen, drivers may race."""
+"""Inputs against a plan: what is planned stays as it is, every image once, changes are seen, drivers may race.
+
+Tests iqa_core/corpus/plan/changes.py, iqa_core/corpus/plan/plan.py and iqa_core/corpus/plan/segments.py.
+"""
 
 from __future__ import annotations
 

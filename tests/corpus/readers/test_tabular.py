@@ -1,4 +1,7 @@
-"""Parquet, Arrow and lists: which column is the image, what its key is, what is carried; and damage in files."""
+"""Parquet, Arrow and lists: which column is the image, what its key is, what is carried; and damage in files.
+
+Tests iqa_core/corpus/readers/arrow.py and iqa_core/corpus/readers/parquet.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tars as archivers, streams and accidents leave them: every image has one row, and damage costs what it must."""
+"""Tars as archivers, streams and accidents leave them: every image has one row, and damage costs what it must.
+
+Tests iqa_core/corpus/readers/tar.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every layout of a TIFF: its true pixels, known beforehand, or `unsupported_format`; nothing else of a sound file."""
+"""Every layout of a TIFF: its true pixels, known beforehand, or `unsupported_format`; nothing else of a sound file.
+
+Tests iqa_core/images/containers/tiff_layouts.py.
+"""
 
 from __future__ import annotations
 

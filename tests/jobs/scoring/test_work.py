@@ -1,4 +1,7 @@
-"""Images whose headers lie, a whole chunk of them -> a row each: the worker's loop from source to score table."""
+"""Images whose headers lie, a whole chunk of them -> a row each: the worker's loop from source to score table.
+
+Tests iqa_core/assessor/isolation.py and jobs/on_ray/transport.py.
+"""
 
 from __future__ import annotations
 

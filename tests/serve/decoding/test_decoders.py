@@ -1,4 +1,7 @@
-"""Encoded images -> what they are and their pixels, as in this process; what takes too much -> its own rejection."""
+"""Encoded images -> what they are and their pixels, as in this process; what takes too much -> its own rejection.
+
+Tests serve/decoding/decoder.py and serve/decoding/template.py.
+"""
 
 from __future__ import annotations
 

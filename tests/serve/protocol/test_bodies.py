@@ -1,4 +1,7 @@
-"""Questions in a body: what is too much is told before it is validated, and one fault of a list is enough."""
+"""Questions in a body: what is too much is told before it is validated, and one fault of a list is enough.
+
+Tests serve/errors.py.
+"""
 
 from __future__ import annotations
 
