@@ -37,7 +37,7 @@ def chunk_name(segment: int, index: int) -> str:
     return f"{segment:06d}-{index:06d}"
 
 
-def place_of(chunk: str) -> tuple[int, int]:
+def segment_and_index(chunk: str) -> tuple[int, int]:
     """Segment and index in a chunk's name: the inverse of `chunk_name`."""
     segment, index = chunk.split("-")
     return int(segment), int(index)

@@ -55,7 +55,7 @@ class Report:
     moved: Moved | None = None
 
 
-def place_of(values: Mapping[str, Any]) -> Locator:
+def locator_of(values: Mapping[str, Any]) -> Locator:
     return Locator(**{name: values[name] for name in LOCATOR})
 
 
@@ -105,7 +105,7 @@ def _sheets(report: Report, name: str) -> list[tuple[str, list[dict[str, str]]]]
 
 def _tile(report: Report, values: Mapping[str, Any], text: str) -> dict[str, str]:
     """One image with its caption; src is empty where it has no thumbnail."""
-    return {"src": report.thumbnails.get(place_of(values), ""), "key": str(values["key"]), "text": text}
+    return {"src": report.thumbnails.get(locator_of(values), ""), "key": str(values["key"]), "text": text}
 
 
 def _change(values: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from iqa_core.corpus.originals import Locator
 from iqa_core.records import ImageLimits
 from iqa_core.report.comparison import compare_tables
 from iqa_core.report.gathered import Gathered, group_columns
-from iqa_core.report.page import Moved, Report, place_of, render
+from iqa_core.report.page import Moved, Report, locator_of, render
 from iqa_core.report.thumbnails import thumbnails
 from iqa_core.tables.scores.run_record import run_record
 from iqa_core.tables.scores.score_table import ScoreTable
@@ -59,9 +59,9 @@ def gather(table: ScoreTable) -> Gathered:
 
 def sheet_thumbnails(table: ScoreTable, gathered: Gathered, moved: Moved | None = None) -> Mapping[Locator, str]:
     """Thumbnails of all images that the page shows."""
-    wanted = [place_of(image.values) for image in gathered.shown()]
+    wanted = [locator_of(image.values) for image in gathered.shown()]
     if moved is not None:
-        wanted += [place_of(values) for values in moved.most]
+        wanted += [locator_of(values) for values in moved.most]
     return thumbnails(table.storage, wanted, table.contract.locating(), ImageLimits())
 
 

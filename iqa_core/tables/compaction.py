@@ -16,7 +16,7 @@ from itertools import chain, groupby
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import place_of
+from iqa_core.corpus.chunks import segment_and_index
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.tables.ledger import READ_THREADS, Ledger, consecutive
 from iqa_core.tables.packs import ScoreFiles, by_file, chunk_names_in, parsed
@@ -46,7 +46,9 @@ def steps(planned: Iterable[str], files: ScoreFiles, chunks_per_file: int) -> It
     Files are cut at fixed places of the plan, so that what was merged stays as it is when more chunks are finished.
     """
     finished = (chunk for chunk in planned if chunk in files)
-    for _, block in groupby(finished, key=lambda chunk: (place_of(chunk)[0], place_of(chunk)[1] // chunks_per_file)):
+    for _, block in groupby(
+        finished, key=lambda chunk: (segment_and_index(chunk)[0], segment_and_index(chunk)[1] // chunks_per_file)
+    ):
         for chunks in consecutive(block):
             file = files.place(chunks[0])
             if chunk_names_in(file) != chunks or any(files.place(chunk) != file for chunk in chunks):

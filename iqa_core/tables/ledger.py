@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iqa_core.corpus.chunks import place_of
+from iqa_core.corpus.chunks import segment_and_index
 from iqa_core.errors import CallerError
 from iqa_core.storage.failures import Missing
 from iqa_core.storage.range_file import RangeFile
@@ -325,7 +325,7 @@ class Ledger:
 
 def consecutive(chunks: Iterable[str]) -> Iterator[list[str]]:
     """Runs of consecutive chunks: cut where the next one is of another segment, or a number is missing."""
-    indexed = ((place_of(chunk), i, chunk) for i, chunk in enumerate(chunks))
+    indexed = ((segment_and_index(chunk), i, chunk) for i, chunk in enumerate(chunks))
     for _, run in groupby(indexed, key=lambda one: (one[0][0], one[0][1] - one[1])):
         yield [chunk for _, _, chunk in run]
 

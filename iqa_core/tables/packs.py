@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from iqa_core.corpus.chunks import chunk_name, place_of
+from iqa_core.corpus.chunks import chunk_name, segment_and_index
 
 _FILE = re.compile(r"(\d{6})-(\d{6})(?:-(\d{6}))?(?:\.(\d{1,9})-([0-9a-f]{8}))?")
 
@@ -41,9 +41,9 @@ def again_name(chunk: str, generation: int, seal: str) -> str:
 
 def pack_name(chunks: Sequence[str], moves: int, seal: str) -> str:
     """Name of the pack for these consecutive chunks of one segment."""
-    segment, first = place_of(chunks[0])
+    segment, first = segment_and_index(chunks[0])
     assert list(chunks) == [chunk_name(segment, first + i) for i in range(len(chunks))], "a pack has no gaps"
-    return f"{chunks[0]}-{place_of(chunks[-1])[1]:06d}.{moves}-{seal[:SEAL_DIGITS]}"
+    return f"{chunks[0]}-{segment_and_index(chunks[-1])[1]:06d}.{moves}-{seal[:SEAL_DIGITS]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from iqa_core.corpus.chunks import chunk_name, place_of
+from iqa_core.corpus.chunks import chunk_name, segment_and_index
 from iqa_core.tables.packs import FileName, Generations, ScoreFiles, again_name, by_file, chunk_names_in, pack_name
 
 A, B = "aaaaaaaa", "bbbbbbbb"
@@ -34,7 +34,7 @@ def test_a_name_says_what_its_file_holds() -> None:
     assert chunk_names_in(f"000002-000003-000005.7-{A}") == chunks(3, 4, 5, segment=2)
     assert chunk_names_in("000002-000003-000005") == chunks(3, 4, 5, segment=2)
     assert chunk_names_in(f"000002-000003.1-{A}") == chunk_names_in("000002-000003") == chunks(3, segment=2)
-    assert place_of("000002-000003") == (2, 3)
+    assert segment_and_index("000002-000003") == (2, 3)
     with pytest.raises(AssertionError, match="gaps"):
         pack_name(chunks(3, 5), 1, A)
     for other in ("000000-000005-000004", "000000-000004-000004", "x000000-000009", "000000-000001.1", f"1-2.1-{A}"):

@@ -1,9 +1,8 @@
 """A TIFF page's tags -> the tags under which the decoder gives its true pixels, or the reason why it would not.
 
-Pillow reads some layouts wrongly and without a word, and calls others damaged that are sound. The tables below are the
-layouts of which `tests/images/containers/test_tiff.py` proves the pixels; all others are refused before decoding. Some
-are brought into one of the tables: WhiteIsZero is read as BlackIsZero and turned around afterwards, a single plane is
-no plane, planes without a meaning are left out, a colour map of 8-bit values is scaled to 16.
+Pillow reads some layouts wrongly without a word, and calls some sound ones damaged. The tables below are the layouts
+of which `tests/images/containers/test_tiff.py` proves the pixels; all others are refused. Some are brought into one of
+them: WhiteIsZero is read as BlackIsZero and inverted, a single plane is none, extra planes go, 8-bit maps are scaled.
 """
 
 from __future__ import annotations
@@ -242,8 +241,7 @@ class _Grid:
 
 
 _LEAST_TILE_PIXELS, _MANY_TILES = 256, 10_000
-"""The sides of tiles are multiples of 16. Smaller tiles, which cost 12 microseconds each, too, are taken up to this
-many."""
+"""Sides of tiles are multiples of 16. Of smaller ones, at 12 microseconds each, this many are taken at most."""
 
 
 def check_coded_size(tags: Tags, layout: Layout, data: bytes, max_pixels: int, header: ImageHeader) -> None:
