@@ -13,7 +13,7 @@ EXTRAS := s3,plots,select,serve,client,train,ray,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 60
 # attacks for seconds each, nodes that come and go, every TIFF, every mode at size, every change that a kill may come before, every stop, 500 corruptions
-LONG_CHAOS := tests/serve/test_hostile.py tests/jobs/test_churn.py tests/images tests/jobs/test_kills.py tests/corpus
+LONG_CHAOS := tests/serve/test_hostile.py tests/jobs/test_churn.py tests/images tests/jobs/test_kills.py tests/tables
 # What `make quick` tests: a folder or a file
 T ?= tests
 BENCHMARKS ?= assessor invariance pipeline resume planning memory scaling select_corpus serve training

@@ -279,6 +279,8 @@ def rows_below(page: str, heading: str) -> dict[str, int]:
 def test_the_rows_are_those_of_the_page() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     assert rows_below(page, "### Rows of the core") == ROW
+    assert rows_below(page, "### Rows of the endpoint") == ENDPOINT_ROW
+    assert {PurePosixPath(path.parts[1]).stem for path in modules_of("serve")} - {"__init__"} == ENDPOINT_ROW.keys()
 
 
 def test_no_module_is_too_long_and_no_folder_too_full() -> None:

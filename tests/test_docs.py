@@ -237,6 +237,13 @@ def test_the_glossary_can_be_remembered() -> None:
     assert len(words) == len(set(words)) <= 25
 
 
+def test_what_chaos_short_leaves_out_is_there() -> None:
+    [left_out] = re.findall(r"^LONG_CHAOS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for place in map(ROOT.joinpath, left_out.split()):
+        files = [place] if place.is_file() else place.rglob("test_*.py")
+        assert any("pytest.mark.chaos" in file.read_text(encoding="utf-8") for file in files), place
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_make_targets_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)

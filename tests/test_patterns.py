@@ -130,6 +130,10 @@ SOURCES = [path for top in PRODUCT for path in sorted((ROOT / top).rglob("*.py")
 FOUND = [found for path in SOURCES if "iqa_core/images" not in str(path) for found in found_in(path)]
 
 
+ROUNDS = 3
+"""Of measuring: what is busy beside it makes one of them say the wrong thing, hardly all."""
+
+
 def least_s(work: Callable[[], object], enough_s: float) -> float:
     """Of a few tries, until one is fast enough: a machine with other work makes some of them slow, and none fast."""
     least = float("inf")
@@ -165,7 +169,7 @@ def test_every_pattern_is_linear(found: Found) -> None:
                     text = start + unit * (size // len(unit))
                     return partial(use, text.encode() if isinstance(found.pattern, bytes) else text)
 
-                assert is_linear(work, NUM_CHARACTERS), (method, beginning, unit)
+                assert any(is_linear(work, NUM_CHARACTERS) for _ in range(ROUNDS)), (method, beginning, unit)
 
 
 def test_every_exception_is_still_there() -> None:
@@ -176,7 +180,7 @@ def test_every_exception_is_still_there() -> None:
 @pytest.mark.parametrize(("pattern", "unit", "size"), [(r"\s+$", " ", 1500), (r"(a|b)*c", "a", 400)])
 def test_a_pattern_that_is_not_linear_is_found(pattern: str, unit: str, size: int) -> None:
     search = re.compile(pattern).search
-    assert not is_linear(lambda size: partial(search, unit * size + "y"), size)
+    assert not all(is_linear(lambda size: partial(search, unit * size + "y"), size) for _ in range(ROUNDS))
 
 
 def pax(size: int) -> bytes:
@@ -214,4 +218,4 @@ WALKS: dict[str, tuple[Callable[[Any], object], Callable[[int], Any], int]] = {
 @pytest.mark.parametrize("what", WALKS)
 def test_every_walk_is_linear(what: str) -> None:
     walk, text, size = WALKS[what]
-    assert is_linear(lambda size: partial(walk, text(size)), size)
+    assert any(is_linear(lambda size: partial(walk, text(size)), size) for _ in range(ROUNDS))

@@ -111,8 +111,9 @@ def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
     found = probe(encoded.data, preparer)
     if isinstance(found, Rejection):
         return _rejected(ordinal, encoded, found)
-    # A window keeps the walks, which are views of its bytes, but not 256 BMPs in runs that are expanded to be walked.
-    is_light = found.inspected.container.held_bytes <= len(encoded.data)
+    # A window keeps walks that are views of its bytes: not those of a slice of a tar or a table, which was copied to be
+    # walked, nor of a BMP in runs, which is expanded.
+    is_light = isinstance(encoded.data, bytes) and found.inspected.container.held_bytes <= 512 + len(encoded.data) // 8
     return _Slot(ordinal, encoded, found.probe, found.prepare if is_light else partial(prepare, encoded.data, preparer))
 
 

@@ -33,8 +33,6 @@ SHEETS = ("best", "worst", "borderline")
 MAX_GROUPS = 24
 """A carried column with more values than this is no group."""
 
-MAX_GROUP_COLUMNS = 4
-
 REJECT_EXAMPLES = 5
 
 

@@ -24,7 +24,7 @@ from iqa_core.rubrics.load import rubric_named
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.scores.columns import TABLE_VERSION, own_columns, table_schema
+from iqa_core.tables.scores.columns import TABLE_VERSION, own_columns
 from jobs.claims import SCORES, require_own
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import Work
@@ -123,7 +123,6 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
     dimensions = spec.rubric.names
-    table_schema(dimensions, settings.probs, pa.schema([]))
     weights = load_fusion(settings.fusion) if settings.fusion else FusionWeights.equal(dimensions)
     options = ReadOptions(
         chunk_images=settings.chunk_images,

@@ -43,6 +43,7 @@ class _Image:
     """One image in the queue."""
 
     prepared: Any
+    is_alone: bool
     part: _Part
     result: asyncio.Future[Assessment | Rejection] = field(repr=False)
 
@@ -74,9 +75,8 @@ class Batcher:
         that dies of it is known to have. Raises whatever assessing raised.
         """
         parts = {caller: self._part(caller, count) for caller, count in Counter(callers).items()}
-        least = self._max_tokens + 1 if is_alone else 0  # nothing has room in a batch beside what costs that much
         turns = [
-            self._turn(caller, max(cost, least), parts[caller], image)
+            self._turn(caller, cost, parts[caller], image, is_alone)
             for image, cost, caller in zip(images, tokens, callers, strict=True)
         ]
         self._start()
@@ -93,9 +93,9 @@ class Batcher:
         room = self._room.taken_at_once(caller, num_images)
         return _Part(room, num_images) if room else None
 
-    def _turn(self, caller: str, tokens: int, part: _Part | None, image: Any) -> Turn[_Image] | None:
+    def _turn(self, caller: str, tokens: int, part: _Part | None, image: Any, is_alone: bool) -> Turn[_Image] | None:
         result = asyncio.get_running_loop().create_future()
-        return self._queue.push(caller, tokens, _Image(image, part, result)) if part else None
+        return self._queue.push(caller, tokens, _Image(image, is_alone, part, result)) if part else None
 
     def _start(self) -> None:
         if not self._is_running:
@@ -117,7 +117,9 @@ class Batcher:
         self._is_running = False
 
     def _next(self) -> list[_Image]:
-        batch = self._queue.serve_batch(self._max_tokens, lambda image: not image.result.done())
+        batch = self._queue.serve_batch(
+            self._max_tokens, lambda image: not image.result.done(), lambda image: image.is_alone
+        )
         for image in batch:
             image.part.leave()
         return batch

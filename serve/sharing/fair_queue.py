@@ -87,14 +87,19 @@ class FairQueue(Generic[T]):
         self._debts[turn.caller] = turn.begin + turn.cost
         self._take_out(turn, turn.begin + turn.cost)
 
-    def serve_batch(self, max_cost: int, is_wanted: Callable[[T], bool]) -> list[T]:
+    def serve_batch(
+        self, max_cost: int, is_wanted: Callable[[T], bool], is_alone: Callable[[T], bool] = lambda item: False
+    ) -> list[T]:
         """Take out the next that cost `max_cost` together at most, or one that costs more by itself.
 
         is_wanted: what nobody wants any more is taken out too, and is not in the batch.
+        is_alone: what has a batch of its own, whatever it costs.
         """
         batch: list[T] = []
         cost = 0
         while turn := self.first(max_cost - cost if batch else None):
+            if batch and (is_alone(turn.item) or is_alone(batch[0])):
+                break
             self.serve(turn)
             if is_wanted(turn.item):
                 batch.append(turn.item)

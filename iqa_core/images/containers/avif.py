@@ -21,7 +21,7 @@ _AVIF_APERTURE = re.compile(rb"\0\0\0\x28clap(.{32})", re.DOTALL)
 def _walk(data: bytes, limits: ImageLimits) -> Container:
     """Boxes must lie inside the file. EXIF is renamed away: Pillow parses it, and irot and imir are what counts."""
     meta, has_pixels, apertures, pictures = b"", False, [], list[Coded]()
-    parts: tuple[bytes | memoryview, ...] = (data,)
+    parts: tuple[bytes | memoryview, ...] = (memoryview(data),)
     boxes = Boxes(data)
     for box in boxes.outermost():
         has_pixels = has_pixels or box.kind == b"mdat" or data.find(b"idat", box.start, box.end) >= 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import PngImagePlugin
@@ -135,12 +136,15 @@ def _container(found: _Found) -> Container:
     elif found.key is not None:
         key = found.key if colour == _PALETTE else _key_in_8_bit(found.key, bits, colour)
         tables.append(_chunk(b"tRNS", key))
-    header, image = found.header, found.image
+    header: bytes = found.header
+    image: Sequence[bytes | memoryview] = found.image
     if found.box:
         header, image = struct.pack(">II", found.box.width, found.box.height) + header[8:], found.frame
     num_bytes = sum(map(len, image))
     if not num_bytes or not (found.box is None or found.box.is_within(width, height)):
         raise Unreadable(Reason.CORRUPT, "the png's first frame has no pixels, or lies outside of the picture")
+    # a view takes 200 bytes: pieces that are not much larger are joined
+    image = image if num_bytes >= 4096 * len(image) else [b"".join(image)]
     checksum = _IDAT_CRC
     for piece in image:
         checksum = zlib.crc32(piece, checksum)

@@ -53,7 +53,7 @@ def _walk(data: bytes, _: ImageLimits) -> Container:
             frames += 1
         elif kind == b"EXIF":
             orientation = orientation or exif_orientation(data[body : body + length])
-    parts: tuple[bytes | memoryview, ...] = (data[:end],)
+    parts: tuple[bytes | memoryview, ...] = (memoryview(data)[:end],)
     if frames and data.startswith(b"VP8X", 12):
         parts = (data[:20], bytes([data[20] | _HAS_ALPHA]), memoryview(data)[21:end])
     return Container(

@@ -15,8 +15,6 @@ import pyarrow.parquet as pq
 NAMED = {"filename": "key", "width": "width", "height": "height"}
 """Column of the list -> column of the rows."""
 
-LOCATORS = ("source", "offset", "length", "row", "sha256", "format", "weight")
-
 
 def list_schema(score_names: tuple[str, ...]) -> pa.Schema:
     """Columns of `selected.parquet`."""
