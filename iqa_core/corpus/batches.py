@@ -113,7 +113,7 @@ def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
         return _rejected(ordinal, encoded, found)
     # A window keeps walks that are views of its bytes: not those of a slice of a tar or a table, which was copied to be
     # walked, nor of a BMP in runs, which is expanded.
-    is_light = isinstance(encoded.data, bytes) and found.inspected.container.held_bytes <= 512 + len(encoded.data) // 8
+    is_light = isinstance(encoded.data, bytes) and found.inspected.container.held_bytes <= 1024 + len(encoded.data) // 8
     return _Slot(ordinal, encoded, found.probe, found.prepare if is_light else partial(prepare, encoded.data, preparer))
 
 
