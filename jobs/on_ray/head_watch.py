@@ -46,6 +46,8 @@ def _watch(address: str, silent_s: float, grace_s: float, left: threading.Event)
             return
         if _answers(address):
             answered_at = time.monotonic()
+    if left.is_set():  # the head may go once its driver has left, and this thread was waiting for a processor meanwhile
+        return
     text = (
         f"failed: the head of the Ray cluster, {address}, is lost: it has not answered for {silence_s:.0f} s. What is "
         "committed stays; when a cluster is there again, the same command goes on\n"

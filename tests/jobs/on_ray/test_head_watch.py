@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from jobs.on_ray.head_watch import head_watched
+from jobs.on_ray.head_watch import _watch, head_watched
 from tests.jobs.running import ROOT
 
 DRIVER = """
@@ -44,8 +45,14 @@ def test_a_driver_whose_head_is_lost(leave: str) -> None:
     assert time.monotonic() - began < 15
 
 
+def test_a_head_may_go_once_its_driver_has_left() -> None:
+    left = threading.Event()
+    left.set()
+    _watch("127.0.0.1:1", 0.0, 0.0, left)  # interrupts this process where it takes the head for lost
+
+
 def test_a_head_that_answers_is_let_be() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with head_watched(address, silent_s=0.1, grace_s=0.1):
+        with head_watched(address, silent_s=1.0, grace_s=1.0):
             time.sleep(0.3)
