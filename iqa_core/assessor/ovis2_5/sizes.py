@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from iqa_core.assessor.preparing.grids import smart_size
 
 PATCH = 16
 MERGE = 2
@@ -24,17 +24,7 @@ def image_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tup
     max_pixels must be at least FACTOR squared.
     """
     tall, wide = _in_proportion(height, width)
-    h, w = round(tall / FACTOR) * FACTOR, round(wide / FACTOR) * FACTOR
-    if h * w > max_pixels:
-        shrink = math.sqrt(tall * wide / max_pixels)
-        h, w = (max(FACTOR, math.floor(side / shrink / FACTOR) * FACTOR) for side in (tall, wide))
-    elif h * w < min_pixels:
-        grow = math.sqrt(min_pixels / (tall * wide))
-        h, w = (math.ceil(side * grow / FACTOR) * FACTOR for side in (tall, wide))
-    if h * w > max_pixels:
-        longest = max_pixels // (min(h, w) * FACTOR) * FACTOR
-        h, w = min(h, longest), min(w, longest)
-    return h, w
+    return smart_size(tall, wide, FACTOR, min_pixels, max_pixels)
 
 
 def _in_proportion(height: int, width: int) -> tuple[int, int]:

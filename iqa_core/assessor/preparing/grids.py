@@ -19,6 +19,24 @@ COVERED = 0.9
 """Share of a picture that Ovis2's tiles have to show without scaling it down."""
 
 
+def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Height and width as the Qwen2-VL family's processors choose them.
+
+    They refuse an image 200 times as long as wide; here its longer side is shortened to what max_pixels allows.
+    """
+    h, w = round(height / factor) * factor, round(width / factor) * factor
+    if h * w > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        h, w = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
+    elif h * w < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        h, w = (math.ceil(side * grow / factor) * factor for side in (height, width))
+    if h * w > max_pixels:
+        longest = max_pixels // (min(h, w) * factor) * factor
+        h, w = min(h, longest), min(w, longest)
+    return h, w
+
+
 @lru_cache
 def grids_of(min_tiles: int, max_tiles: int) -> tuple[Size, ...]:
     """All grids of so many tiles as (columns, rows), few tiles first."""

@@ -19,6 +19,7 @@ from PIL import Image
 from iqa_core.assessor.checkpoint.files import read_json
 from iqa_core.assessor.families import OVIS2_5, QWEN2_VL, TILED
 from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
+from iqa_core.assessor.preparing.grids import smart_size
 from iqa_core.assessor.preparing.tiling import TilePlan, Tiling, stacked, unstacked
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
@@ -235,24 +236,6 @@ def _smart_resize(
         )
     resample = vision.get("resample")
     return kind(limits, cost, largest, smallest, factor, 3 if resample is None else resample)
-
-
-def smart_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Height and width as the Qwen2-VL family's processors choose them.
-
-    They refuse an image 200 times as long as wide; here its longer side is shortened to what max_pixels allows.
-    """
-    h, w = round(height / factor) * factor, round(width / factor) * factor
-    if h * w > max_pixels:
-        shrink = math.sqrt(height * width / max_pixels)
-        h, w = (max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))
-    elif h * w < min_pixels:
-        grow = math.sqrt(min_pixels / (height * width))
-        h, w = (math.ceil(side * grow / factor) * factor for side in (height, width))
-    if h * w > max_pixels:
-        longest = max_pixels // (min(h, w) * factor) * factor
-        h, w = min(h, longest), min(w, longest)
-    return h, w
 
 
 def scaled_down(height: int, width: int, max_pixels: int | None) -> tuple[int, int]:

@@ -15,13 +15,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from iqa_core.assessor.encoders.base import split_prompts
 from iqa_core.assessor.model.processors import load_processor
-from iqa_core.assessor.preparing.preparers import (
-    FullSizePreparer,
-    SmartResizePreparer,
-    make_preparer,
-    scaled_down,
-    smart_size,
-)
+from iqa_core.assessor.preparing.grids import smart_size
+from iqa_core.assessor.preparing.preparers import FullSizePreparer, SmartResizePreparer, make_preparer, scaled_down
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, RgbImage
