@@ -29,16 +29,14 @@ from iqa_core.attempts import Attempts, Endpoint, HttpAnswer, token_of, warn_of_
 from iqa_core.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
 from iqa_core.attempts import RequestRefused as RequestRefused
 from iqa_core.errors import CallerError
-from iqa_core.images.in_memory import Picture, as_file, listed
+from iqa_core.images.in_memory import ImageLike as ImageLike  # what callers give
+from iqa_core.images.in_memory import as_file, listed
 from iqa_core.records import Rejection
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 T = TypeVar("T")
-
-ImageLike = bytes | bytearray | memoryview | str | Path | Picture
-"""Encoded bytes, a path, a Pillow image, an array (H, W, 3) uint8, or a torch tensor."""
 
 IMAGES_PER_REQUEST = 64
 BYTES_PER_REQUEST = 32 * 2**20

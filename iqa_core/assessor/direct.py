@@ -17,16 +17,13 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import describe, load, own_limits
 from iqa_core.assessor.protocol import Assessor
-from iqa_core.images.in_memory import Picture, as_file, listed
+from iqa_core.images.in_memory import ImageLike, as_file, listed
 from iqa_core.images.preparing import prepare
 from iqa_core.records import Assessment, Reason, Rejection
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-ImageLike = str | Path | bytes | bytearray | memoryview | Picture
-"""A path, encoded bytes, a Pillow image, an array (H, W, 3) uint8, or a torch tensor."""
 
 
 def load_assessor(checkpoint: str = "demo", rubric: str | None = None, **settings: Any) -> Assessor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from iqa_core.records import Reason, Rejection
 
 Picture = Image.Image | NDArray[np.uint8]
 """Or a torch tensor, which is told by its name: torch is not imported for it."""
+
+ImageLike = bytes | bytearray | memoryview | str | Path | Picture
+"""Encoded bytes, a path, a Pillow image, an array (H, W, 3) uint8, or a torch tensor."""
 
 _READ_FORMATS = frozenset({"MPO", *(known.decoder.format for known in FORMATS)})
 """Pillow's names. MPO: a JPEG that has more pictures behind its own."""
