@@ -12,7 +12,7 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
-from iqa_core.tables.heartbeats import STALE_S, heartbeats
+from iqa_core.tables.heartbeats import STALE_S, State, heartbeats
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import ScoreFiles
 from iqa_core.tables.scores.audit import Audit, audit
@@ -148,11 +148,12 @@ def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
 
 def _told(run: Mapping[str, Any]) -> str:
     """One run in a line."""
-    state = run["state"] if run["state"] != "running" else "at work" if run["is_active"] else "silent, taken to be dead"
+    is_open = run["state"] == State.RUNNING
+    state = run["state"] if not is_open else "at work" if run["is_active"] else "silent, taken to be dead"
     told = f"heartbeat {run['age_s']:.0f} s old"
     if run["age_s"] <= -STALE_S:
         told = f"its clock {-run['age_s']:.0f} s ahead of this one's"
-        state = "at work or dead, which cannot be told" if run["state"] == "running" else state
+        state = "at work or dead, which cannot be told" if is_open else state
     parts = [f"{run['run']} of {run['job']} on {run['host']}: {state}, {told}"]
     if "images_this_run" in run["progress"]:
         try:

@@ -32,15 +32,15 @@ def thumbnails(
     storage: Storage, wanted: Sequence[Locator], options: ReadOptions, limits: ImageLimits
 ) -> Mapping[Locator, str]:
     """Locator -> data URI. Neighbours are asked for together; only images that were scored are to be among them."""
-    ordered = sorted(set(wanted), key=lambda place: (place.source, place.offset or 0, place.row or 0))
+    ordered = sorted(set(wanted), key=lambda locator: (locator.source, locator.offset or 0, locator.row or 0))
     found: dict[Locator, str] = {}
     outages, deadline = 0, time.monotonic() + PATIENCE_S
     try:
-        for place, data in zip(ordered, originals(storage, ordered, options, limits), strict=True):
+        for locator, data in zip(ordered, originals(storage, ordered, options, limits), strict=True):
             if isinstance(data, Rejection):
                 outages += data.reason == Reason.FETCH_FAILED
             elif (small := _thumbnail(data, limits)) is not None:
-                found[place] = small
+                found[locator] = small
             if outages == MAX_OUTAGES or time.monotonic() > deadline:
                 break
     except RunError:  # credentials were refused: a report without pictures is still of use

@@ -185,13 +185,13 @@ class ScoringRun:
         self._table = Summary(self._job.dimensions)
         planned = {chunk.name for chunk in self._job.plan.chunks()}
         for _, rows in self._stock.ledger.read_all(sorted(there & planned), self._table.columns()):
-            add_committed(self._table, rows, self._stock.ledger)
+            add_committed(self._table, rows)
 
     def _fail(self, name: str, message: str) -> None:
         """Note why a chunk stays as it was; the rows that it had before it was tried again count as they are."""
         if name in self._stock.retries and name not in self._failures:
             rows = self._stock.ledger.read(name, self._table.columns(), self._stock.files)
-            add_committed(self._table, rows, self._stock.ledger)
+            add_committed(self._table, rows)
         self._failures[name] = message
         self._pulse.log("chunk_failed", chunk=name, message=message)
 

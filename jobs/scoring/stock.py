@@ -72,7 +72,7 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
         if again:
             retries[name] = tuple(again)
         else:
-            add_committed(table, rows, ledger)
+            add_committed(table, rows)
         if name in expected:
             images_done += rows.num_rows - len(again)
     if retries:
@@ -81,7 +81,7 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
     return Stock(ledger, schema, files, expected, finished, retries, images_done, table, warnings)
 
 
-def add_committed(table: Summary, rows: pa.Table, ledger: Ledger) -> None:
+def add_committed(table: Summary, rows: pa.Table) -> None:
     """Count the rows of a committed chunk, and the damage that its file tells of."""
     table.add(rows, metadata_of(rows).get("damage"))
 

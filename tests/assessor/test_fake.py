@@ -54,9 +54,12 @@ def test_an_image_may_raise() -> None:
 
 def test_a_batch_takes_its_time() -> None:
     assessor = load_assessor("fake:?sleep_s=0.2")
-    began = time.monotonic()
-    assessor.assess([GREY] * 3)
-    assert 0.2 <= time.monotonic() - began < 0.6, "one after the other takes 0.6 s"
+    took = []
+    for _ in range(3):  # a busy machine makes some of them slow
+        began = time.monotonic()
+        assessor.assess([GREY] * 3)
+        took.append(time.monotonic() - began)
+    assert 0.2 <= min(took) < 0.4
     assert assessor.assess([]) == []
 
 

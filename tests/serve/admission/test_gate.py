@@ -50,17 +50,23 @@ def test_a_token_is_asked_for(authorization: str | None, status: int) -> None:
     assert post_status(headers=headers, tokens=(TOKEN, f"{TOKEN}-2"), peer="203.0.113.7") == status  # type: ignore[arg-type]
 
 
+async def unread(gate: Gate, scope: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the gate sends without asking for a body."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the body was asked for")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await gate(scope, receive, send)
+    return sent
+
+
 def test_a_wrong_token_reads_no_body_and_learns_nothing() -> None:
     async def test() -> None:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            raise AssertionError("the body was asked for")
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await local_endpoint(TOKEN).gate(scope("/v1/assess", {"content-length": "10"}), receive, send)
+        sent = await unread(local_endpoint(TOKEN).gate, scope("/v1/assess", {"content-length": "10"}))
         assert sent[0]["status"] == 401
         assert (b"www-authenticate", b"Bearer") in sent[0]["headers"]
 
@@ -135,15 +141,7 @@ def test_with_a_token_it_may_come_through_proxies() -> None:
 
 def test_what_nginx_speaks_by_itself_is_not_local() -> None:
     async def test() -> None:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            raise AssertionError("the body was asked for")
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await local_endpoint().gate({**scope("/v1/assess", {}), "http_version": "1.0"}, receive, send)
+        sent = await unread(local_endpoint().gate, {**scope("/v1/assess", {}), "http_version": "1.0"})
         assert sent[0]["status"] == 403
         assert b"HTTP/1.0 says that a proxy passed this on; start it with IQA_API_TOKENS" in sent[1]["body"]
 
@@ -178,16 +176,8 @@ def test_loopback(host: str, expected: bool) -> None:
 )
 def test_a_body_is_refused_by_its_headers_before_it_is_read(headers: dict[str, str], status: int) -> None:
     async def test() -> None:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            raise AssertionError("the body was asked for")
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
         endpoint = local_endpoint(max_body_bytes=4096)
-        await endpoint.gate(scope("/v1/assess", headers), receive, send)
+        sent = await unread(endpoint.gate, scope("/v1/assess", headers))
         assert sent[0]["status"] == status
         assert endpoint.gate.open_requests == 0
 
