@@ -22,7 +22,6 @@ from iqa_core.records import Rejection
 from serve.errors import Refusal
 from serve.model.results import ImageResult, Model
 from serve.protocol.bodies import MAX_TEXT, EncodedImage, FewFields, check_count, invalid
-from serve.protocol.json_values import Room
 from serve.protocol.pickles import values_of_pickle
 
 PICKLE = "application/octet-stream"
@@ -58,7 +57,7 @@ class PromptedImages:
 
 def flow_grpo_images(body: bytes, max_images: int) -> PromptedImages:
     """The pictures and their prompts. Raises Refusal (422) on what is no pickle of plain values, or another's."""
-    values = values_of_pickle(body, Room.of(max_images))
+    values = values_of_pickle(body, max_images)
     if not isinstance(values, dict):
         raise Refusal(422, "body: no dict with `images`")
     images = values.get("images")

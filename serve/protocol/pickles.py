@@ -2,11 +2,11 @@
 
 Read by an own reader of the opcodes that such values are written with, and no others. `pickle.Unpickler` can be kept
 from looking names up, but not from the rest: one opcode of five bytes makes it allocate 16 GiB, and it holds the
-interpreter until the last byte. Here no opcode names, imports, builds or sets anything, each takes a bounded time beside
-the bytes that follow it, and no more are read than a body has room for.
+interpreter until the last byte. Here no opcode names, imports, builds or sets anything. Each takes a bounded time,
+beside that of copying the bytes it announces, and a body has room for so many.
 
-Values form a tree: a list, tuple or dict that stands in two places is refused, and with it all that contains itself,
-and all that grows when it is walked.
+Values form a tree: a list, tuple or dict that stands in two places is refused. So nothing contains itself, and nothing
+grows when it is walked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ PROTOCOLS = range(3, 6)
 """Older ones write bytes as the call of a function; 4 and 5 are what Python writes by itself."""
 MAX_DEPTH = 32
 """Lists, tuples and dicts inside of one another."""
+STEPS_BESIDE_IMAGES, STEPS_PER_IMAGE = 2**10, 2**5
+"""Opcodes of a body: 2 to 9 ms of the interpreter at 64 images. An image takes three and its prompt two."""
 REPEATED_BYTES = 2**24
 """Bytes that a body may say again by a reference, such as one image in several places."""
 
@@ -41,21 +43,21 @@ INSTEAD = "send only texts, bytes, numbers, lists, tuples and dicts (of a numpy 
 CONTAINERS = (list, tuple, dict)
 
 
-def values_of_pickle(body: bytes, room: Room) -> Any:
+def values_of_pickle(body: bytes, max_images: int) -> Any:
     """The value in a pickle of protocol 3 to 5. Raises Refusal (422) on any other, and on more than has room."""
-    return PickleReader(body, room).value()
+    return PickleReader(body, max_images).value()
 
 
 class PickleReader:
     """One pass over a pickle. What it builds is on a stack; the depth of each value is beside it."""
 
-    def __init__(self, body: bytes, room: Room) -> None:
+    def __init__(self, body: bytes, max_images: int) -> None:
         self.num_steps = 0
         """Opcodes that were read."""
         self._body = body
         self._at = 0
-        self._room = room
-        self._text_bytes = room.num_bytes
+        self._max_steps = STEPS_BESIDE_IMAGES + STEPS_PER_IMAGE * max_images
+        self._text_bytes = self._max_text_bytes = Room.of(max_images).num_bytes
         self._repeated_bytes = REPEATED_BYTES
         self._stack: list[Any] = []
         self._depths: list[int] = []
@@ -64,13 +66,15 @@ class PickleReader:
 
     def value(self) -> Any:
         """All that the pickle holds. Raises Refusal (422)."""
-        if self._body[:1] != bytes([PROTO]) or self._body[1:2] not in map(bytes, zip(PROTOCOLS)):
+        if len(self._body) < 2 or self._body[0] != PROTO or self._body[1] not in PROTOCOLS:
             raise Refusal(422, f"body: no pickle of protocol {PROTOCOLS[0]} to {PROTOCOLS[-1]}")
         self._at = 2
         while (code := self._code()) != STOP:
             step = STEPS.get(code)
             if step is None:
-                raise self._fault(f"{REFUSED[code]}; {INSTEAD}" if code in REFUSED else f"opcode {code:#04x}; {INSTEAD}")
+                raise self._fault(
+                    f"{REFUSED[code]}; {INSTEAD}" if code in REFUSED else f"opcode {code:#04x}; {INSTEAD}"
+                )
             step(self)
         if len(self._stack) != 1 or self._marks or self._at != len(self._body):
             raise self._fault("an end where something is left")
@@ -155,7 +159,7 @@ class PickleReader:
 
     def _code(self) -> int:
         self.num_steps += 1
-        if self.num_steps > self._room.num_values:
+        if self.num_steps > self._max_steps:
             raise self._no_room()
         return self.bytes_(1)[0]
 
@@ -191,8 +195,8 @@ class PickleReader:
     def _no_room(self) -> Refusal:
         return Refusal(
             422,
-            f"body: beside images there is room for {self._room.num_values} opcodes and {self._room.num_bytes} bytes of "
-            "texts; leave out what is not asked for, or send fewer images at once",
+            f"body: there is room for {self._max_steps} opcodes and {self._max_text_bytes} bytes of texts; leave out "
+            "what is not asked for, or send fewer images at once",
         )
 
 
