@@ -1,7 +1,7 @@
 """A pickled body -> its plain values: texts, bytes, numbers, lists, tuples and dicts. Nothing in it is ever called.
 
 Read by an own reader of the opcodes that such values are written with, and no others. `pickle.Unpickler` can be kept
-from looking names up, but not from the rest: one opcode of five bytes makes it allocate 16 GiB, and it holds the
+from looking names up, but not from the rest: one opcode of five bytes makes it ask for 64 GiB, and it holds the
 interpreter until the last byte. Here no opcode names, imports, builds or sets anything. Each takes a bounded time,
 beside that of copying the bytes it announces, and a body has room for so many.
 
@@ -93,8 +93,7 @@ class PickleReader:
 
     def bytes_(self, num_bytes: int) -> bytes:
         """The bytes that follow; no more are set aside than there are."""
-        if num_bytes > len(self._body) - self._at:
-            raise self._fault(f"{num_bytes} bytes announced, where {len(self._body) - self._at} follow")
+        self._check_announced(num_bytes)
         self._at += num_bytes
         return self._body[self._at - num_bytes : self._at]
 
@@ -109,9 +108,8 @@ class PickleReader:
             raise self._fault("a text that is not UTF-8") from None
 
     def frame(self) -> None:
-        """What says how much follows; it matters to readers of files."""
-        if (num_bytes := self.integer(8)) > len(self._body) - self._at:
-            raise self._fault(f"{num_bytes} bytes announced, where {len(self._body) - self._at} follow")
+        """A frame: it says how much follows, for readers of files."""
+        self._check_announced(self.integer(8))
 
     def mark(self) -> None:
         """The place from which the next list, tuple or dict takes its items."""
@@ -156,6 +154,10 @@ class PickleReader:
         if self._repeated_bytes < 0:
             raise self._fault(f"more than {REPEATED_BYTES} bytes that stand in two places; send fewer images at once")
         self.push(value)
+
+    def _check_announced(self, num_bytes: int) -> None:
+        if num_bytes > len(self._body) - self._at:
+            raise self._fault(f"{num_bytes} bytes announced, where {len(self._body) - self._at} follow")
 
     def _code(self) -> int:
         self.num_steps += 1
