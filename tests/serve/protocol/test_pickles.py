@@ -349,8 +349,8 @@ def test_opcodes_in_any_order_are_refused_or_read_as_python_reads_them(codes: li
 
 
 def check_against_python(body: bytes) -> None:
-    """What our reader takes holds no global, so that Python may read it too: by its unpickler in Python, as the one in C
-    would set aside gigabytes for a place with a large number.
+    """What our reader takes holds no global, so that Python may read it too. Its unpickler in C would set aside
+    gigabytes for a place with a large number.
     """
     try:
         found = read(body)
