@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from iqa_core.errors import CallerError
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics.load import parse_rubric
 from iqa_core.rubrics.released import Reading, toml_text
 from iqa_core.rubrics.released.q_realign import read_q_realign
 from iqa_core.rubrics.released.vqascore import RECOMMENDED, read_vqascore
@@ -38,10 +37,12 @@ def run_rubric(flags: argparse.Namespace) -> int:
         if flags.output.suffix != ".toml":
             raise CallerError(f"--output {flags.output}: a rubric is a file that ends in .toml")
     reading = _read(flags.judge, flags.folder.expanduser(), flags.model)
+    text = toml_text(reading)
+    parse_rubric(text.encode(), f"in the words of {flags.folder}")
     if flags.output is None:
-        print(toml_text(reading), end="")
+        print(text, end="")
         return 0
-    Storage().put(str(flags.output.absolute()), toml_text(reading).encode())
+    Storage().put(str(flags.output.absolute()), text.encode())
     width = max(len(what) for what, _ in reading.sources)
     print(*(f"{what:<{width}}  {place}" for what, place in reading.sources), *reading.notes, sep="\n")
     print(f"written in {flags.output}")
@@ -49,17 +50,10 @@ def run_rubric(flags: argparse.Namespace) -> int:
 
 
 def _read(judge: str, folder: Path, model: str | None) -> Reading:
-    if not folder.is_dir():
-        raise CallerError(f"{folder} is no folder; give your copy of the code of {judge}, or of a model's folder")
+    if not os.path.isdir(folder):  # a path of 300 letters too is none, where Path.is_dir raises
+        raise CallerError(f"{folder} is no folder; give your copy of the code of {judge}, or a folder of its model")
     if judge == "vqascore":
-        reading = read_vqascore(folder, RECOMMENDED if model is None else model)
-    elif model is None:
-        reading = read_q_realign(folder)
-    else:
+        return read_vqascore(folder, RECOMMENDED if model is None else model)
+    if model is not None:
         raise CallerError(f"--model {model}: {judge} asks all its models in the same words")
-    try:
-        Rubric.model_validate(reading.content)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'rubric'}: {e['msg']}" for e in error.errors())
-        raise CallerError(f"the words of {judge} in {folder} make no rubric: {faults}") from None
-    return reading
+    return read_q_realign(folder)

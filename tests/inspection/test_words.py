@@ -69,6 +69,7 @@ def test_a_file_has_what_is_printed_without_it(here: Path, capsys: pytest.Captur
     [
         ("q-realign nowhere", "nowhere is no folder"),
         ("q-realign realign/qalign/prompts.py", "prompts.py is no folder"),
+        (f"q-realign {'n' * 300}", "is no folder"),
         ("q-realign t2v", "has neither Q-ReAlign's code"),
         ("q-realign realign --model mini", "--model mini: q-realign asks all its models in the same words"),
         ("vqascore realign", "models there: none"),
@@ -91,5 +92,5 @@ def test_refusals(line: str, why: str, here: Path, capsys: pytest.CaptureFixture
 def test_words_that_make_no_rubric(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_copy(here / "realign", {"qalign/prompts.py": PROMPTS.replace('"Is it beautiful?"', '" "')})
     assert main("rubric q-realign realign --output realign.toml".split()) == 2
-    assert "make no rubric: dimensions.1.query: " in capsys.readouterr().err
+    assert "rubric in the words of realign: dimensions.1.query: " in capsys.readouterr().err
     assert not Path("realign.toml").exists()

@@ -1,6 +1,6 @@
 """Q-ReAlign's words from a copy of its code or a card: what is read from where, and when it is refused.
 
-Tests q_realign.py and reading.py.
+Tests iqa_core/rubrics/released/q_realign.py and iqa_core/rubrics/released/reading.py.
 """
 
 from __future__ import annotations
