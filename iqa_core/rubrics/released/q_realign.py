@@ -126,7 +126,7 @@ def _card(folder: Path) -> tuple[_Task, _Scale] | None:
 
 
 def _asked(node: ast.AST) -> Iterator[ast.expr]:
-    """The x of `{"type": "text", "text": x}`."""
+    """The x of `{…, "text": x}`, which is a part of the user's turn."""
     if isinstance(node, ast.Dict):
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant) and key.value == "text":

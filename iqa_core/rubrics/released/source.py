@@ -64,9 +64,9 @@ class Source:
         """The one value of the name. Raises CallerError where it has none or several."""
         found = self.values.get(name, ())
         if len(found) != 1:
-            places = " and ".join(f"on line {self.lines_above + value.lineno}" for value in found[:2]) or "nowhere"
+            lines = " and ".join(f"on line {self.lines_above + value.lineno}" for value in found[:2]) or "nowhere"
             raise CallerError(
-                f"{self.file} assigns to {name} {places}; it was once, so the words are not where they were"
+                f"{self.file} assigns to {name} {lines}; it was once, so the words are not where they were"
             )
         return found[0]
 
@@ -159,7 +159,9 @@ def read(folder: Path, name: str) -> str:
     try:
         inside, found = folder.resolve(), path.resolve()
         if not found.is_relative_to(inside):
-            raise CallerError(f"{path} is a link out of the folder, to {found}; nothing but the folder's own is read")
+            raise CallerError(
+                f"{path} is a link out of the folder, to {str(found)!r}; nothing but the folder's own is read"
+            )
         if not found.is_file():
             raise CallerError(f"{path} is not there, or is no file: the words are not where they were")
         with found.open("rb") as file:
