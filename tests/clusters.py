@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from tests.clock import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -81,13 +82,6 @@ def dashboard_cluster(num_cpus: int) -> Iterator[tuple[Any, str]]:
         yield cluster, f"http://127.0.0.1:{port}"
     finally:
         cluster.shutdown()
-
-
-def wait_for(condition: Any, timeout_s: float = 60, every_s: float = 0.05) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for does not happen"
-        time.sleep(every_s)
 
 
 def descendants(pid: int, title: str) -> list[psutil.Process]:

@@ -24,7 +24,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.clusters import free_port, wait_for
+from tests.clock import wait_for
+from tests.clusters import free_port
 from tests.corpora import tiny_png
 from tests.serve.local import listening
 from tests.tls import self_signed

@@ -16,7 +16,8 @@ import pytest
 
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
-from tests.clusters import dashboard_cluster, descendants, several_nodes, wait_for
+from tests.clock import wait_for
+from tests.clusters import dashboard_cluster, descendants, several_nodes
 from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
 from tests.jobs import running
 

@@ -16,7 +16,7 @@ import yaml
 
 from iqa_core.__main__ import main
 from iqa_core.client import RewardClient
-from tests.clusters import wait_for
+from tests.clock import wait_for
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
 from tests.serve.local import listening

@@ -23,7 +23,8 @@ from jobs.command import parse
 from jobs.training.job import checked
 from jobs.training.settings import TrainSettings
 from tests.assessor.tiny import save_qwen2_5_vl
-from tests.clusters import descendants, several_nodes, wait_for
+from tests.clock import wait_for
+from tests.clusters import descendants, several_nodes
 from tests.jobs.running import command, environment, over
 from tests.s3_server import SECRET, Bucket, storage_options
 from tests.training.tasks import write_opinions

@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.clusters import free_port, wait_for
+from tests.clock import wait_for
+from tests.clusters import free_port
 
 Deploy = Callable[..., str]
 

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from iqa_core.client import RewardClient, Score
-from tests.clusters import wait_for
+from tests.clock import wait_for
 from tests.corpora import tiny_png
 from tests.serve.conftest import Deploy, remove
 from tests.serve.local import UNEVEN

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from iqa_core.client import RewardClient
-from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes, wait_for
+from tests.clock import wait_for
+from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes
 from tests.corpora import tiny_png
 from tests.serve.conftest import BY_HAPROXY, BY_OWN_PROXY, HEADS_FIRST
 from tests.serve.test_cluster import under_load

@@ -21,7 +21,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.clusters import wait_for
+from tests.clock import wait_for
 from tests.corpora import tiny_png
 from tests.serve.attacks import Attack, attacks, hostile_server, under
 from tests.serve.conftest import Deploy, remove

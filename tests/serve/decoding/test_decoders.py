@@ -35,7 +35,7 @@ from serve.decoding.decoders import FAILED_IN_A_ROW, Decoders, DecodersDown
 from serve.decoding.groups import Probed
 from serve.decoding.template import Template
 from tests.bad_images import bad_images, encoded, exif_with_orientation
-from tests.clusters import wait_for
+from tests.clock import wait_for
 from tests.serve import local
 from tests.serve.local import TEMPLATE, asking
 

@@ -1,0 +1,46 @@
+"""Time in tests -> waiting for what is to happen, and seconds that a busy machine does not add to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+NOT_SEEN = "what the test waits for does not happen"
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 60, every_s: float = 0.05) -> None:
+    """Poll what other threads, processes or machines bring about; the bound only catches a hang."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, NOT_SEEN
+        time.sleep(every_s)
+
+
+async def eventually(condition: Callable[[], object], timeout_s: float = 60, every_s: float = 0.005) -> None:
+    """Poll in the same way, while the event loop goes on."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, NOT_SEEN
+        await asyncio.sleep(every_s)
+
+
+async def settled(turns: int = 20) -> None:
+    """Let an event loop that waits for no thread and no socket do all that it can: counted in turns, not in seconds."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+def least_cpu_s(work: Callable[[], object], enough_s: float, tries: int = 8) -> float:
+    """CPU seconds of this thread for the work: the least of a few tries, until one is fast enough.
+
+    What else is busy makes some of them slow (half a core, a cold cache), and none fast.
+    """
+    least = float("inf")
+    for _ in range(tries):
+        began = time.thread_time()
+        work()
+        least = min(least, time.thread_time() - began)
+        if least <= enough_s:
+            break
+    return least
