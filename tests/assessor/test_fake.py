@@ -55,10 +55,12 @@ def test_an_image_may_raise() -> None:
 def test_a_batch_takes_its_time() -> None:
     assessor = load_assessor("fake:?sleep_s=0.2")
     took = []
-    for _ in range(3):  # a busy machine makes some of them slow
+    for _ in range(10):  # a busy machine makes some of them slow
         began = time.monotonic()
         assessor.assess([GREY] * 3)
         took.append(time.monotonic() - began)
+        if took[-1] < 0.4:
+            break
     assert 0.2 <= min(took) < 0.4
     assert assessor.assess([]) == []
 
