@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 NOT_SEEN = "what the test waits for does not happen"
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 60, every_s: float = 0.05) -> None:
+def wait_for(condition: Any, timeout_s: float = 60, every_s: float = 0.05) -> None:
     """Poll what other threads, processes or machines bring about; the bound only catches a hang."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -54,6 +55,17 @@ def least_s(
 def least_cpu_s(work: Callable[[], object], enough_s: float, tries: int = 8) -> float:
     """The same in CPU seconds of this thread."""
     return least_s(work, enough_s, tries, time.thread_time)
+
+
+def slowness() -> float:
+    """Seconds that a CPU second takes in a thread of this machine as busy as it is now: 1 where there are cores enough.
+
+    Bounds on what several processes do together are multiplied by it.
+    """
+    began, used = time.monotonic(), time.thread_time()
+    while time.thread_time() - used < 0.2:
+        pass
+    return max(1.0, (time.monotonic() - began) / (time.thread_time() - used))
 
 
 def stand_still(monkeypatch: pytest.MonkeyPatch, module: str, at_s: float) -> None:
