@@ -8,9 +8,11 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -106,8 +108,9 @@ def kill_one(job: subprocess.Popen[str], title: str) -> bool:
     """The first worker of this title that is seen; False where the job ends without."""
     while job.poll() is None:
         for victim in descendants(job.pid, title)[:1]:
-            victim.send_signal(signal.SIGKILL)
-            return True
+            with suppress(psutil.NoSuchProcess):  # ended since it was listed
+                victim.send_signal(signal.SIGKILL)
+                return True
         time.sleep(0.02)
     return False
 
