@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from iqa_core.assessor.checkpoint.manifest import GoldenScores
 from iqa_core.assessor.protocol import Assessor
-from iqa_core.assessor.samples import read_sample
+from iqa_core.assessor.samples import read_sample, sample_texts
 from iqa_core.errors import CallerError
 from iqa_core.records import Rejection
 
@@ -19,14 +19,18 @@ Scores = Mapping[str, float]
 
 
 def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores | Rejection]:
-    """Name of a bundled image -> the assessor's scores of it, or its rejection. Raises CallerError on unknown names."""
+    """Name of a bundled image -> the assessor's scores of it, or its rejection, with `sample_texts` in a rubric's slots.
+
+    Raises CallerError on unknown names.
+    """
     prepared = [assessor.preparer.prepare(read_sample(name)) for name in names]
     dimensions = assessor.rubric.names
+    texts = sample_texts(assessor.rubric.slots, len(names))
     return {
         name: result
         if isinstance(result, Rejection)
         else dict(zip(dimensions, map(float, result.scores_K), strict=True))
-        for name, result in zip(names, assessor.assess(prepared), strict=True)
+        for name, result in zip(names, assessor.assess(prepared, texts), strict=True)
     }
 
 

@@ -15,14 +15,12 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
+from iqa_core.assessor.samples import TEXTS
 from iqa_core.errors import CallerError
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_TEXTS = ("a photo of a room", "two dogs and a cat on a red sofa, seen from above through a window")
-"""Texts, a short and a long one, with which a model is tried where an image brings none."""
-
-ENDINGS = (*SAMPLE_TEXTS, "12", 'it says "no"', "wait...", "a room (empty)", "x_", "as follows:", "what?!", "犬", "🐶")
+ENDINGS = (*TEXTS, "12", 'it says "no"', "wait...", "a room (empty)", "x_", "as follows:", "what?!", "犬", "🐶")
 """Texts of which each ends in another kind of character."""
 
 KNOWN_TOKENS = 2**20
@@ -49,8 +47,8 @@ class SlotTails:
         self._known: dict[tuple[str, ...], Tails] = {}
         self._num_known = 0
         self._is_warned = False
-        self.sample = tuple(self._ids(tail, dict.fromkeys(markers, SAMPLE_TEXTS[0])) for tail in self._tails_K)
-        """Ends of the prompts with the first sample text in all slots."""
+        self.sample = tuple(self._ids(tail, dict.fromkeys(markers, TEXTS[0])) for tail in self._tails_K)
+        """Ends of the prompts with the first of TEXTS in all slots."""
         self._structures_K = [plain.structure(ids) for ids in self.sample]
         self._ends_K = [self._end(tail) for tail in self._tails_K]
 

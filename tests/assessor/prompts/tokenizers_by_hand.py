@@ -63,7 +63,7 @@ def sentence_piece_bpe(dummy_prefix: str) -> Any:
 
 
 def unigram() -> Any:
-    """SentencePiece's other model, behind NFKC: `＜` becomes `<`, any piece is found in a text, few letters are known."""
+    """SentencePiece's other model, behind NFKC: `＜` becomes `<`, any piece found in a text, few letters known."""
     pieces = ["<unk>", *SPECIAL, *LETTERS, *(f"▁{word}" for word in WORDS)]
     model = models.Unigram([(piece, 0.0 if piece in SPECIAL else -1.0 - 1 / len(piece)) for piece in pieces], unk_id=0)
     tokenizer = Tokenizer(model)
