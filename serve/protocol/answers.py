@@ -147,7 +147,7 @@ def _entry(one: ImageResult, columns: Mapping[str, int], with_probs: bool) -> Sc
         return {"status": "rejected", "reason": str(one.reason), "detail": one.detail, **_size(one.header)}
     found = one.assessment
     scores_K, stds_K = _rounded(found.scores_K), _rounded(found.stds_K)
-    probs: Probs = {"probs": {name: _rounded(found.probs_KL[k]) for name, k in columns.items()}} if with_probs else {}
+    probs: Probs = {"probs": {name: _rounded(found.probs_K[k]) for name, k in columns.items()}} if with_probs else {}
     return {
         "status": "scored",
         "scores": {name: scores_K[k] for name, k in columns.items()},
