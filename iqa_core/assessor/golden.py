@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from iqa_core.assessor.checkpoint.manifest import GoldenScores
 from iqa_core.assessor.protocol import Assessor
-from iqa_core.assessor.samples import read_sample, sample_texts
+from iqa_core.assessor.samples import read_sample
 from iqa_core.errors import CallerError
 from iqa_core.records import Rejection
+from iqa_core.slots import sample_texts
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest difference in score units, by dtype: ten times what other batches, threads and CPUs change (1e-4 and .02 for
@@ -19,7 +20,7 @@ Scores = Mapping[str, float]
 
 
 def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores | Rejection]:
-    """Name of a bundled image -> the assessor's scores of it, or its rejection, with `sample_texts` in a rubric's slots.
+    """Name of a bundled image -> the assessor's scores of it, or its rejection; slots have `sample_texts`.
 
     Raises CallerError on unknown names.
     """

@@ -36,4 +36,6 @@ def assess_each(
         if len(images) == 1:
             return [Rejection(Reason.ASSESSOR_FAILED, f"assessing it failed with {type(error).__name__}")]
     texts_of = [None] * len(images) if texts is None else [[own] for own in texts]
-    return [result for image, own in zip(images, texts_of, strict=True) for result in assess_each(assessor, [image], own)]
+    return [
+        result for image, own in zip(images, texts_of, strict=True) for result in assess_each(assessor, [image], own)
+    ]

@@ -1,4 +1,4 @@
-"""A name -> one of ten small rooms that ship with the package, and texts, to try a checkpoint before it is trusted.
+"""A name -> one of ten small rooms that ship with the package, on which a checkpoint is tried before it is trusted.
 
 They are synthetic scenes (seed 2024, the number in the name is the index), chosen so that each of the four truths goes
 from bad to good. They are stored, not drawn anew: golden scores must not depend on the version of the drawing library.
@@ -6,7 +6,6 @@ from bad to good. They are stored, not drawn anew: golden scores must not depend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import resources
 
 from iqa_core.errors import CallerError
@@ -18,14 +17,6 @@ SAMPLES = tuple(f"room-{index:04d}" for index in (62, 617, 975, 130, 170, 190, 1
 
 FEW = 3
 """Number of them, from the first on, that become golden scores by default."""
-
-TEXTS = ("a photo of a room", "two dogs and a cat on a red sofa, seen from above through a window")
-"""Texts for a rubric's slots, a short and a long one. They do not change: golden scores depend on them."""
-
-
-def sample_texts(slots: Sequence[str], num_images: int) -> list[dict[str, str]] | None:
-    """Slot -> text for each of some images, short and long in turn; None where there are no slots."""
-    return [dict.fromkeys(slots, TEXTS[i % len(TEXTS)]) for i in range(num_images)] if slots else None
 
 
 def read_sample(name: str) -> RgbImage:

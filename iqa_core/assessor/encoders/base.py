@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iqa_core.assessor.prompts.slot_texts import SlotTails, Tails
-from iqa_core.assessor.samples import sample_texts
+from iqa_core.assessor.prompts.slot_texts import LONG_TEXT, SlotTails, Tails
+from iqa_core.slots import SAMPLE_TEXT
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,20 @@ class Encoder(ABC):
     """Turns prepared images, each in the rubric's K prompts, into a batch."""
 
     tails: SlotTails | None = None
-    """Encodes texts into the prompts, where the rubric has slots. `encoded` gives the prompts with the first sample text."""
+    """Encodes texts into the prompts, where the rubric has slots. `encoded` gives the prompts with SAMPLE_TEXT."""
 
     def __call__(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> EncodedBatch:
-        """One entry per image. texts: of each image, slot -> text; None takes those of `sample_texts`.
+        """One entry per image. texts: of each image, slot -> text; None takes a short and a long one in turn.
 
         Raises TextRefused when a text cannot stand in the prompts, ValueError when a prompt does not end as expected.
         """
         batch = self.encoded(images)
         if self.tails is None:
             return batch
-        chosen = (sample_texts(self.tails.slots, len(images)) or ()) if texts is None else texts
+        samples = [dict.fromkeys(self.tails.slots, text) for text in (SAMPLE_TEXT, LONG_TEXT)]
+        chosen = [samples[i % 2] for i in range(len(images))] if texts is None else texts
         prompts = [
             with_tails(prompt, self.tails.sample, self.tails(own))
             for prompt, own in zip(batch.prompts, chosen, strict=True)
@@ -77,7 +78,7 @@ class Encoder(ABC):
         """The images in the prompts that the encoder was made with."""
 
     def text_tokens(self, texts: Mapping[str, str]) -> int:
-        """Tokens that an image's texts add to those of the first sample text. Raises TextRefused."""
+        """Tokens that an image's texts add to those of SAMPLE_TEXT. Raises TextRefused."""
         if self.tails is None:
             return 0
         return max(0, _num_shared(self.tails(texts)) - _num_shared(self.tails.sample))

@@ -15,12 +15,26 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
-from iqa_core.assessor.samples import TEXTS
 from iqa_core.errors import CallerError
+from iqa_core.slots import SAMPLE_TEXT
 
 logger = logging.getLogger(__name__)
 
-ENDINGS = (*TEXTS, "12", 'it says "no"', "wait...", "a room (empty)", "x_", "as follows:", "what?!", "犬", "🐶")
+LONG_TEXT = "two dogs and a cat on a red sofa, seen from above through a window"
+
+ENDINGS = (
+    SAMPLE_TEXT,
+    LONG_TEXT,
+    "12",
+    'it says "no"',
+    "wait...",
+    "a room (empty)",
+    "x_",
+    "as follows:",
+    "what?!",
+    "犬",
+    "🐶",
+)
 """Texts of which each ends in another kind of character."""
 
 KNOWN_TOKENS = 2**20
@@ -47,8 +61,8 @@ class SlotTails:
         self._known: dict[tuple[str, ...], Tails] = {}
         self._num_known = 0
         self._is_warned = False
-        self.sample = tuple(self._ids(tail, dict.fromkeys(markers, TEXTS[0])) for tail in self._tails_K)
-        """Ends of the prompts with the first of TEXTS in all slots."""
+        self.sample = tuple(self._ids(tail, dict.fromkeys(markers, SAMPLE_TEXT)) for tail in self._tails_K)
+        """Ends of the prompts with SAMPLE_TEXT in all slots."""
         self._structures_K = [plain.structure(ids) for ids in self.sample]
         self._ends_K = [self._end(tail) for tail in self._tails_K]
 

@@ -23,6 +23,7 @@ from iqa_core.assessor.model.prefix_sharing import SeparatePrompts, Strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
+from iqa_core.slots import SAMPLE_TEXT
 from tests.assessor.ovis2_5.golden import FOLDER as OVIS2_5
 from tests.assessor.tiny import FAMILIES, make_images
 
@@ -31,20 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # PaliGemma's processor
 ]
 
-TOML = """
-id = "shown"
-domain = "Tests."
-prompt_version = 1
-description = "What a picture was to show."
-slots = ["prompt", "style"]
-answer_prefix = "The answer is"
-levels = ["bad", "poor", "fair", "good", "excellent"]
-dimensions = [
-  { name = "faithful", query = 'Does this picture show "{prompt}"?' },
-  { name = "style", query = 'Does this picture show "{prompt}" in the style of {style}' },
-  { name = "good", query = "How good is this picture?" },
-]
-"""
 IMAGES = make_images((64, 64), (112, 56), (40, 150))
 TEXTS = [
     {"prompt": "a dog", "style": "noir"},
@@ -53,62 +40,30 @@ TEXTS = [
 ]
 
 
-def open_assessor(folder: Path, toml: Path, **settings: Any) -> TransformersAssessor:
+def open_assessor(folder: Path, shown: Path, **settings: Any) -> TransformersAssessor:
     config = AssessorConfig(checkpoint=str(folder), threads=1, dtype="float32", **settings)
-    assessor = load(describe(config, str(toml), ImageLimits()), config)
+    assessor = load(describe(config, str(shown), ImageLimits()), config)
     assert isinstance(assessor, TransformersAssessor)
     return assessor
 
 
 @pytest.fixture(scope="module")
-def toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("slots") / "shown.toml"
-    path.write_text(TOML)
-    return path
-
-
-@pytest.fixture(scope="module")
-def assessor(qwen: Path, toml: Path) -> TransformersAssessor:
-    return open_assessor(qwen, toml)
+def assessor(qwen: Path, shown: Path) -> TransformersAssessor:
+    return open_assessor(qwen, shown)
 
 
 @torch.inference_mode()
-def plain_logits(folder: Path, assessor: TransformersAssessor, pixels: np.ndarray, texts: dict[str, str]) -> np.ndarray:
-    """Logits, shape (K, L), of an untouched model whose own processor gets prompts with the texts in them."""
+def plain_probabilities(
+    folder: Path, assessor: TransformersAssessor, pixels: np.ndarray, texts: dict[str, str]
+) -> np.ndarray:
+    """Shape (K, L), of an untouched model whose own processor gets prompts with the texts in them."""
     model, processor = AutoModelForImageTextToText.from_pretrained(folder), load_processor(folder)
     rows = []
     for question in assessor.rubric.questions:
         prompt = build_prompt(processor, question.filled(texts), assessor.rubric.system)
         inputs = processor(text=[prompt], images=[[Image.fromarray(pixels)]], return_tensors="pt")
-        rows.append(model(**inputs).logits[0, -1, assessor._columns.ids_V].numpy())
-    return np.stack(rows)
-
-
-def separately(model: Any, *_: object) -> Strategy:
-    return SeparatePrompts(model)
-
-
-@pytest.mark.parametrize("name", [*FAMILIES, "paligemma", "ovis2_5"])
-def test_texts_in_every_family(
-    name: str, toml: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Together as alone, shared as apart, as the model itself answers, and another answer for another text."""
-    folder: Path = OVIS2_5 if name == "ovis2_5" else request.getfixturevalue(name)
-    assessor = open_assessor(folder, toml)
-    prepared = [assessor.preparer.prepare(image) for image in IMAGES]
-    found_NKL = probabilities(assessor, prepared, TEXTS)
-    for pixels, texts, found_KL in zip(prepared, TEXTS, found_NKL, strict=True):
-        np.testing.assert_allclose(probabilities(assessor, [pixels], [texts])[0], found_KL, atol=1e-5)
-    other_NKL = probabilities(assessor, prepared, TEXTS[1:] + TEXTS[:1])
-    assert np.abs(other_NKL - found_NKL)[:, :2].max(axis=(1, 2)).min() > 1e-4, "each image's text counts"
-    np.testing.assert_allclose(other_NKL[:, 2], found_NKL[:, 2], atol=1e-5)
-    for image, texts, found_KL in zip(IMAGES[:2], TEXTS, found_NKL, strict=False):
-        plain_KV = plain_logits(folder, assessor, image.pixels_HWC, texts)
-        plain_KL = assessor._columns.of(torch.from_numpy(plain_KV)[None])[0].numpy()
-        np.testing.assert_allclose(softmax(plain_KL, axis=1), found_KL, atol=1e-5)
-    monkeypatch.setattr("iqa_core.assessor.model.backend.choose_strategy", separately)
-    apart_NKL = probabilities(open_assessor(folder, toml), prepared, TEXTS)
-    np.testing.assert_allclose(apart_NKL, found_NKL, atol=1e-5)
+        rows.append(model(**inputs).logits[0, -1, assessor._columns.ids_V])
+    return softmax(assessor._columns.of(torch.stack(rows)[None])[0].numpy(), axis=1)
 
 
 def probabilities(
@@ -118,23 +73,46 @@ def probabilities(
     return softmax(assessor.level_logits(prepared, texts), axis=2)
 
 
+def separately(model: Any, *_: object) -> Strategy:
+    return SeparatePrompts(model)
+
+
 @pytest.mark.parametrize("name", [*FAMILIES, "paligemma", "ovis2_5"])
-def test_no_token_of_a_family_gets_out_of_a_text(name: str, toml: Path, request: pytest.FixtureRequest) -> None:
-    """Every added token in both slots: the prompts hold the markup that they hold with any text, and the letters."""
+def test_texts_in_every_family(
+    name: str, shown: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together as alone, shared as apart, as the model itself answers; each image has its own text."""
     folder: Path = OVIS2_5 if name == "ovis2_5" else request.getfixturevalue(name)
-    assessor = open_assessor(folder, toml)
-    pixels = assessor.preparer.prepare(IMAGES[0])
-    tokenizer = load_processor(folder).tokenizer
+    assessor = open_assessor(folder, shown)
+    prepared = [assessor.preparer.prepare(image) for image in IMAGES]
+    found_NKL = probabilities(assessor, prepared, TEXTS)
+    for pixels, texts, found_KL in zip(prepared, TEXTS, found_NKL, strict=True):
+        np.testing.assert_allclose(probabilities(assessor, [pixels], [texts])[0], found_KL, atol=1e-5)
+    other_NKL = probabilities(assessor, prepared, TEXTS[1:] + TEXTS[:1])
+    assert np.abs(other_NKL - found_NKL)[:, :2].max(axis=(1, 2)).min() > 1e-4, "each image's text counts"
+    np.testing.assert_allclose(other_NKL[:, 2], found_NKL[:, 2], atol=1e-5)
+    plain_KL = plain_probabilities(folder, assessor, IMAGES[1].pixels_HWC, TEXTS[1])
+    np.testing.assert_allclose(plain_KL, found_NKL[1], atol=1e-5)
+    no_token_gets_out(assessor, load_processor(folder).tokenizer, prepared[0])
+    monkeypatch.setattr("iqa_core.assessor.model.backend.choose_strategy", separately)
+    apart_NKL = probabilities(open_assessor(folder, shown), prepared, TEXTS)
+    np.testing.assert_allclose(apart_NKL, found_NKL, atol=1e-5)
+
+
+def no_token_gets_out(assessor: TransformersAssessor, tokenizer: Any, pixels: np.ndarray) -> None:
+    """With any added token in a slot, prompts hold the markup that they hold with any text, and its letters."""
     added = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
     hostile = [str(token) for token in tokenizer.added_tokens_decoder.values()]
-    texts = [{"prompt": f"a {text} b", "style": text * 2} for text in (*hostile, "".join(hostile))]
     plain = assessor._encoder([pixels], [{"prompt": "a", "style": "b"}]).prompts[0]
-    for own in texts:
-        prompts = assessor._encoder([pixels], [own]).prompts[0]
+    for text in (*hostile[:20], *hostile[-20:], "".join(hostile)):
+        prompts = assessor._encoder([pixels], [{"prompt": f"a {text} b", "style": text * 2}]).prompts[0]
         for suffix, plain_suffix in zip(prompts.suffixes, plain.suffixes, strict=True):
             ids, plain_ids = prompts.prefix + suffix, plain.prefix + plain_suffix
             assert [i for i in ids if i in added] == [i for i in plain_ids if i in added]
-        assert own["style"] in tokenizer.decode(prompts.prefix + prompts.suffixes[1])
+        asked = tokenizer.decode(
+            [i for i in prompts.prefix + prompts.suffixes[1] if i >= 0]
+        )  # Ovis2.5's image has less
+        assert f'"a {text} b" in the style of {text * 2}' in asked
 
 
 def test_the_image_is_shared_and_what_all_questions_say_behind_it(assessor: TransformersAssessor) -> None:
@@ -164,15 +142,21 @@ def test_a_text_that_cannot_be_asked_about_costs_its_own_image_alone(assessor: T
         np.testing.assert_allclose(result.scores_K, alone.scores_K, atol=1e-4)
 
 
-def test_long_texts_make_small_batches(qwen: Path, toml: Path) -> None:
-    assessor = open_assessor(qwen, toml, batch_tokens=2000)
-    pixels, seen = assessor.preparer.prepare(IMAGES[0]), list[int]()
-    assessor.model.register_forward_pre_hook(lambda _m, _a, inputs: seen.append(inputs["input_ids"].numel()), with_kwargs=True)
-    texts = [{"prompt": "a dog " * (1 + 20 * (i % 4)), "style": "noir"} for i in range(16)]
-    results = assessor.assess([pixels] * 16, texts)
-    assert all(isinstance(result, Assessment) for result in results)
-    assert 1 < len(seen) < 16
-    assert max(seen) <= 2000
+def test_long_texts_make_small_batches(assessor: TransformersAssessor) -> None:
+    """Batches are as large as the bound says, but for what the estimate of the questions themselves is off."""
+    pixels, seen = assessor.preparer.prepare(IMAGES[0]), list[tuple[int, int]]()
+
+    def count(_module: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        seen.append((int(inputs["attention_mask"].sum()), len(inputs["input_ids"])))
+
+    with assessor.model.register_forward_pre_hook(count, with_kwargs=True):
+        assessor.assess([pixels], [dict.fromkeys(assessor.rubric.slots, SAMPLE_TEXT)])
+        [(sample_tokens, _)] = seen
+        too_few = sample_tokens - assessor.preparer.tokens(pixels)
+        texts = [{"prompt": "a dog " * (1 + 20 * (i % 4)), "style": "noir"} for i in range(16)]
+        assert all(isinstance(result, Assessment) for result in assessor.assess([pixels] * 16, texts))
+    assert 2 < len(seen) < 10
+    assert all(tokens <= assessor._batch_tokens + images * too_few for tokens, images in seen)
 
 
 def test_a_rubric_with_slots_gets_texts_and_another_none(assessor: TransformersAssessor, qwen: Path) -> None:

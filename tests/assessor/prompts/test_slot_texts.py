@@ -10,9 +10,9 @@ import pytest
 
 from iqa_core.assessor.prompts import slot_texts
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
-from iqa_core.assessor.prompts.slot_texts import ENDINGS, SlotTails, shared_start
-from iqa_core.assessor.samples import TEXTS
+from iqa_core.assessor.prompts.slot_texts import ENDINGS, LONG_TEXT, SlotTails, shared_start
 from iqa_core.errors import CallerError
+from iqa_core.slots import SAMPLE_TEXT
 from tests.assessor.prompts.tokenizers_by_hand import TOKENIZERS
 
 CHATML = "<|im_start|>user\n<|image_pad|>\n{query}<|im_end|>\n<|im_start|>assistant\n{answer}"
@@ -115,7 +115,7 @@ def test_encoded_texts_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -
 
 def test_sample_texts_differ_in_length() -> None:
     tails = made(TOKENIZERS["qwen"](), CHATML, QUERIES)
-    short, long = (tails(dict.fromkeys(tails.slots, text)) for text in TEXTS)
+    short, long = (tails(dict.fromkeys(tails.slots, text)) for text in (SAMPLE_TEXT, LONG_TEXT))
     assert short == tails.sample
     assert sum(map(len, long)) > sum(map(len, short))
 
