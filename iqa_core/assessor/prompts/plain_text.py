@@ -87,12 +87,15 @@ class PlainText:
         return [token for token in ids if token in self.structural]
 
     def _require_plain(self) -> None:
-        """Raises CallerError when letters still give a token that they name: a byte, `<0x0A>`, in some vocabularies."""
+        """Raises CallerError when letters still give a token that they name: a byte, `<0x0A>`, in some vocabularies.
+
+        Or when markup is a single letter, which would be lost in texts.
+        """
         tokens_of_bytes = [f"<0x{byte:02X}>" for byte in range(256)]
         bytes_of_vocabulary = set(self._tokenizer.convert_tokens_to_ids(tokens_of_bytes))
         forbidden = (self.structural | bytes_of_vocabulary) - {self._tokenizer.unk_token_id}
         for text in (*self._names, *tokens_of_bytes):
-            if not forbidden.isdisjoint(self.encode(text)):
+            if len(text) == 1 or not forbidden.isdisjoint(self.encode(text)):
                 raise CallerError(
                     f"the rubric has slots, but the checkpoint's tokenizer takes the letters {text!r} for a token of "
                     "its own wherever they stand; use another checkpoint, or a rubric without slots"
