@@ -19,6 +19,7 @@ NAME = "x{nonce}{number:06x}x"
 """Letters and digits of one length: no normaliser changes them, and no name is part of another."""
 
 FIRST_MARKER = 0xFF0000
+"""Names from this number on are no token's; the largest vocabularies have a fiftieth as many tokens."""
 
 
 class TextRefused(Exception):
@@ -38,7 +39,7 @@ class PlainText:
         self._nonce = secrets.token_hex(16)
         try:
             content = json.loads(tokenizer.backend_tokenizer.to_str())
-            markup = [token for token in content["added_tokens"] if is_markup(token)]
+            markup = [token for token in content["added_tokens"] if _is_markup(token)]
             self._names = {
                 token["content"]: NAME.format(nonce=self._nonce, number=number) for number, token in enumerate(markup)
             }
@@ -56,7 +57,7 @@ class PlainText:
         self._require_plain()
 
     def marker(self, number: int) -> str:
-        """A name that is no token's, 0 to 65,535: it stands in a template where a text will be put."""
+        """A name, 0 to 65,535, that stands in a template where a text will be put."""
         return NAME.format(nonce=self._nonce, number=FIRST_MARKER + number)
 
     def named(self, template: str) -> str:
@@ -102,7 +103,7 @@ class PlainText:
                 )
 
 
-def is_markup(token: dict[str, Any]) -> bool:
+def _is_markup(token: dict[str, Any]) -> bool:
     """Whether an added token is more than a way of writing white space, as runs of spaces and lines are in some."""
     return bool(token["special"]) or not token["content"].replace("▁", " ").isspace()
 
