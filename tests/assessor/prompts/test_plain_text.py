@@ -58,7 +58,7 @@ def around(tokenizer: Any) -> list[str]:
 
 def filled(plain: PlainText, template: str, text: str) -> list[int]:
     marked = plain.named(template.replace("@@", plain.marker(0)))
-    return plain.encode(marked.replace(plain.marker(0), text))
+    return list(plain.encode(marked.replace(plain.marker(0), text)))
 
 
 def known(name: str, text: str) -> bool:
