@@ -85,10 +85,11 @@ class Encoder(ABC):
 
 def split_prompts(prompts_K: Sequence[Sequence[int]]) -> PromptTokens:
     """Prompts split into their longest common prefix and their suffixes of at least one token."""
-    first, last = min(prompts_K), max(prompts_K)  # in order, so that all others begin as these two do
-    shortest = min(map(len, prompts_K)) - 1
+    whole_K = [tuple(prompt) for prompt in prompts_K]
+    first, last = min(whole_K), max(whole_K)  # in order, so that all others begin as these two do
+    shortest = min(map(len, whole_K)) - 1
     length = next((j for j in range(shortest) if first[j] != last[j]), shortest)
-    return PromptTokens(tuple(prompts_K[0][:length]), tuple(tuple(prompt[length:]) for prompt in prompts_K))
+    return PromptTokens(first[:length], tuple(whole[length:] for whole in whole_K))
 
 
 def with_tails(prompts: PromptTokens, old_K: Tails, new_K: Tails) -> PromptTokens:
