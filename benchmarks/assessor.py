@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.model_shapes import SHAPES, make_prompts
 from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.model.level_head import LevelHead
-from iqa_core.assessor.model.prefix_sharing import PackedSequences, SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.flags import StrictParser
 
 DIMENSIONS, SUFFIX_TOKENS, ANSWER_TOKENS = 4, 80, 14

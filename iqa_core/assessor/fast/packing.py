@@ -4,9 +4,9 @@ The sequence has image after image: prefix, first suffix, second suffix and so o
 CPU and in one call on a GPU. Milliseconds per layer for four suffixes of 80 tokens behind a prefix of 265, 8 heads of
 32, one CPU thread: one call under a block mask 3.3, a call for each suffix 3.1, one batched call on gathered keys 2.7.
 
-Each row of that batch gathers the prefix's keys anew. So short suffixes share a row, under a block mask. Milliseconds per
-layer with 1, 2, 4, 8 and 16 suffixes of 12 to 20 tokens in a row: 15, 13, 12, 12 and 14 for 64 of them; 111, 62, 51, 47
-and 55 for 256; 120, 78, 50, 44 and 37 for 64 behind a prefix of 1,300.
+Each row of that batch gathers the prefix's keys anew. So short suffixes share a row, under a block mask. Milliseconds
+per layer with 1, 2, 4, 8 and 16 suffixes of 12 to 20 tokens in a row: 15, 13, 12, 12 and 14 for 64 of them; 111, 62,
+51, 47 and 55 for 256; 120, 78, 50, 44 and 37 for 64 behind a prefix of 1,300.
 
 Shape suffixes: S tokens of the flat sequence, H heads, G heads of keys and values, E width of a head, K suffixes of one
 image, C rows of the batched call, B suffixes of a row, T tokens of the longest row, P tokens of prefix and longest row,
