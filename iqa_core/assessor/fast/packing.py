@@ -84,16 +84,15 @@ def suffix_index(lengths: PromptLengths, device: torch.device) -> SuffixIndex:
         suffix_CT = torch.searchsorted(ends_CB, step_T.repeat(num_rows, 1), right=True)
         own_CTT = own_CTT & (suffix_CT[:, :, None] == suffix_CT[:, None])
     seen_CTP = functional.pad(own_CTT, (lengths.prefix, 0), value=True)
-    tensors = (
-        queries_CT,
-        torch.cat([torch.arange(lengths.prefix).expand(num_rows, -1), queries_CT], dim=1),
-        seen_CTP,
-        step_T < total_C1,
-        torch.arange(ends_CB.numel()).clamp(max=num_suffixes - 1).view_as(ends_CB),
-        seen_CTP.expand(num_rows, -1, -1)[torch.arange(num_rows)[:, None], ends_CB - 1],
+    return SuffixIndex(
+        queries_CT.to(device),
+        torch.cat([torch.arange(lengths.prefix).expand(num_rows, -1), queries_CT], dim=1).to(device),
+        seen_CTP.to(device),
+        (step_T < total_C1).to(device),
+        torch.arange(ends_CB.numel()).clamp(max=num_suffixes - 1).view_as(ends_CB).to(device),
+        seen_CTP.expand(num_rows, -1, -1)[torch.arange(num_rows)[:, None], ends_CB - 1].to(device),
+        is_even=bool((total_C1 == len(step_T)).all()),
     )
-    is_even = bool((total_C1 == len(step_T)).all())
-    return SuffixIndex(*(tensor.to(device) for tensor in tensors), is_even)
 
 
 @dataclass(frozen=True)
