@@ -1,7 +1,7 @@
 """Images per second of the assessor against itself: one dimension, one prompt at a time, a generated sentence.
 
 Without arguments: a Qwen2.5-VL of 7.4 million random parameters on the CPU, images of 448 x 448, four dimensions of 80
-tokens; then the demo assessor at several sizes. On a GPU: --device cuda --shape ovis2.5-9b or qwen2.5-vl-7b, random
+tokens; four dimensions of a tiny Qwen3.5; checklists of 64 and 256 questions; the demo assessor at several sizes. On a GPU: --device cuda --shape ovis2.5-9b or qwen2.5-vl-7b, random
 weights of the real size made on the device; this needs torch, transformers, numpy and Pillow alone.
 
 What is compared takes turns within one run, and medians are taken: on a shared machine only ratios mean something.

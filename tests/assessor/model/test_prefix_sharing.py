@@ -1,7 +1,9 @@
 """Strategies that share a prefix, and which model gets which.
 
-Tests strategy.py, separate.py, packed.py, cached.py and choosing.py of iqa_core/assessor/model/prefix_sharing/,
-iqa_core/assessor/fast/packed_decoder.py and iqa_core/assessor/model/level_head.py.
+Tests iqa_core/assessor/model/prefix_sharing/strategy.py, iqa_core/assessor/model/prefix_sharing/separate.py,
+iqa_core/assessor/model/prefix_sharing/packed.py, iqa_core/assessor/model/prefix_sharing/cached.py,
+iqa_core/assessor/model/prefix_sharing/choosing.py, iqa_core/assessor/fast/packed_decoder.py and
+iqa_core/assessor/model/level_head.py.
 """
 
 from __future__ import annotations
