@@ -1,8 +1,9 @@
 """Images per second of the assessor against itself: one dimension, one prompt at a time, a generated sentence.
 
 Without arguments: a Qwen2.5-VL of 7.4 million random parameters on the CPU, images of 448 x 448, four dimensions of 80
-tokens; then the demo assessor at several sizes. On a GPU: --device cuda --shape ovis2.5-9b or qwen2.5-vl-7b, random
-weights of the real size made on the device; this needs torch, transformers, numpy and Pillow alone.
+tokens; four dimensions of a tiny Qwen3.5; checklists of 64 and 256 questions; the demo assessor at several sizes. On a
+GPU: --device cuda --shape ovis2.5-9b or qwen2.5-vl-7b, random weights of the real size made on the device; this needs
+torch, transformers, numpy and Pillow alone.
 
 What is compared takes turns within one run, and medians are taken: on a shared machine only ratios mean something.
 """
@@ -14,7 +15,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.model_shapes import SHAPES, make_prompts
 from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.model.level_head import LevelHead
-from iqa_core.assessor.model.prefix_sharing import PackedSequences, SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.cached import PrefixCaching
+from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.flags import StrictParser
 
 DIMENSIONS, SUFFIX_TOKENS, ANSWER_TOKENS = 4, 80, 14
@@ -39,11 +42,17 @@ LEVEL_IDS = [11, 12, 13, 14, 15]
 class Engine:
     """The parts of the assessor around a model of random weights."""
 
-    def __init__(self, shape: str, device: torch.device, dtype: torch.dtype, num_prompts: int = DIMENSIONS) -> None:
+    def __init__(
+        self,
+        shape: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        suffixes: Sequence[int] = (SUFFIX_TOKENS,) * DIMENSIONS,
+    ) -> None:
         self.shape = SHAPES[shape]
         self.model = self.shape.make_model(device, dtype)
         self.full_head = self.model.get_output_embeddings()
-        prompts = make_prompts(self.shape.image_text, num_prompts, SUFFIX_TOKENS)
+        prompts = make_prompts(self.shape.image_text, suffixes)
         self.encoder = self.shape.make_encoder(prompts, self.model)
         self.model.set_output_embeddings(LevelHead(self.full_head, LEVEL_IDS))
 
@@ -117,7 +126,7 @@ def measure_cpu(repeats: int) -> dict[str, Any]:
     torch.set_flush_denormal(True)
     side, count = SHAPES["tiny"].sides[0], 2
     images = pictures(count, side)
-    four, one, plain = (Engine("tiny", device, dtype, k) for k in (DIMENSIONS, 1, DIMENSIONS))
+    four, one, plain = (Engine("tiny", device, dtype, (SUFFIX_TOKENS,) * k) for k in (DIMENSIONS, 1, DIMENSIONS))
     rounded, full = Engine("tiny", device, torch.bfloat16), Engine("tiny", device, dtype)
     full.model.set_output_embeddings(full.full_head)
     strategies = {
@@ -144,8 +153,57 @@ def measure_cpu(repeats: int) -> dict[str, Any]:
         "operations_per_image": counted,
         "matrix_rate": rate,
         "matrix_rate_fraction": counted * count / taken["shared"] / rate,
+        "hybrid_shared_over_separate": measure_hybrid(repeats),
+        "checklists": {number: measure_checklist(number, repeats) for number in (64, 256)},
         **measure_demo(),
     }
+
+
+def measure_hybrid(repeats: int) -> float:
+    """`shared_over_separate` of a tiny Qwen3.5, whose cache is repeated for the four dimensions."""
+    device, images = torch.device("cpu"), pictures(2, 448)
+    shared, plain = (Engine("tiny-qwen3.5", device, torch.float32) for _ in range(2))
+    caching, separate = PrefixCaching.of(shared.model, shared.encoder).commit(), SeparatePrompts(plain.model)
+    runs: dict[str, Callable[[], object]] = {
+        "shared": lambda: caching.logits(shared.encoder(images)),
+        "separate": lambda: separate.logits(plain.encoder(images)),
+    }
+    taken = medians(runs, repeats, device)
+    return taken["separate"] / taken["shared"]
+
+
+def measure_checklist(number: int, repeats: int) -> dict[str, float]:
+    """So many yes-or-no questions of 12 to 20 tokens on one image, over one of them: time, tokens, operations.
+
+    Tokens are those of the language model alone; operations are those of the tower too. The largest difference of a
+    probability is that from one forward per question.
+    """
+    device, image = torch.device("cpu"), pictures(1, SHAPES["tiny"].sides[0])
+    sizes = [12 + k % 9 for k in range(number)]
+    many, one, plain = (Engine("tiny", device, torch.float32, given) for given in (sizes, [16], sizes))
+    strategies = {"many": (many.packed(), many.encoder), "one": (one.packed(), one.encoder)}
+    runs: dict[str, Callable[[], object]] = {
+        name: partial(lambda strategy, encoder: strategy.logits(encoder(image)), *pair)
+        for name, pair in strategies.items()
+    }
+    taken = medians(runs, repeats, device)
+    measured = taken["many"] / taken["one"]
+    counted = sum(operations(many, SHAPES["tiny"].sides[0])) / sum(operations(one, SHAPES["tiny"].sides[0]))
+    expected = SeparatePrompts(plain.model).logits(plain.encoder(image)).softmax(-1)
+    found = strategies["many"][0].logits(many.encoder(image)).softmax(-1)
+    return {
+        "measured": measured,
+        "counted_tokens": tokens_of(many, image) / tokens_of(one, image),
+        "counted_operations": counted,
+        "measured_over_counted": measured / counted,
+        "largest_difference": float((found - expected).abs().max()),
+    }
+
+
+def tokens_of(engine: Engine, image: list[NDArray[np.uint8]]) -> int:
+    """Tokens of the language model for one image: prefix and all suffixes."""
+    prompt = engine.encoder(image).prompts[0]
+    return len(prompt.prefix) + sum(map(len, prompt.suffixes))
 
 
 def measure_demo(count: int = 64) -> dict[str, Any]:
@@ -249,7 +307,9 @@ def main() -> None:
     parser = StrictParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     parser.add_argument("--device", help="cuda or cpu; without it the comparison on the CPU")
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="qwen2.5-vl-7b", help="with --device")
+    parser.add_argument(
+        "--shape", choices=sorted(set(SHAPES) - {"tiny-qwen3.5"}), default="qwen2.5-vl-7b", help="with --device"
+    )
     parser.add_argument("--price-per-hour", type=float, default=3.0, help="of the device, in any currency")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()

@@ -5,12 +5,13 @@ Needs torch, transformers and numpy alone, so that it runs on a rented machine a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast, Qwen2_5_VLConfig
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen3_5Config
 
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
@@ -72,6 +73,8 @@ class Shape:
 class Qwen2_5VLShape(Shape):
     """Patches of 14 pixels, four to a token; most layers of the tower attend inside windows of 112 pixels."""
 
+    patch_size = 14
+
     def _from_config(self, dtype: torch.dtype) -> Any:
         config = Qwen2_5_VLConfig(
             vision_config={"patch_size": 14, "window_size": 112, **self.vision},
@@ -92,7 +95,7 @@ class Qwen2_5VLShape(Shape):
 
     def make_encoder(self, prompts: list[str], model: Any) -> Encoder:
         settings = SimpleNamespace(
-            patch_size=14,
+            patch_size=self.patch_size,
             merge_size=2,
             temporal_patch_size=2,
             do_rescale=True,
@@ -117,6 +120,25 @@ class Qwen2_5VLShape(Shape):
         group = 4 * width
         merger = (group**2 + group * self.vision["out_hidden_size"]) / 4
         return float(patches * (2 * (depth * linear + merger + 3 * 14**2 * width) + attended))
+
+
+@dataclass(frozen=True)
+class Qwen3_5Shape(Qwen2_5VLShape):
+    """Patches of 16 pixels, four to a token, attention over the whole image; a language model of linear attention."""
+
+    patch_size = 16
+
+    def _from_config(self, dtype: torch.dtype) -> Any:
+        config = Qwen3_5Config(
+            vision_config=self.vision,
+            text_config={"max_position_embeddings": 8192, "eos_token_id": 0, "pad_token_id": 0, **self.text},
+            image_token_id=IMAGE_ID,
+            video_token_id=3,
+            vision_start_token_id=VISION_START_ID,
+            vision_end_token_id=4,
+            tie_word_embeddings=False,
+        )
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -198,6 +220,33 @@ SHAPES: dict[str, Shape] = {
         torch.bfloat16,
         (504, 1008),
     ),
+    "tiny-qwen3.5": Qwen3_5Shape(
+        {
+            "depth": 6,
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_heads": 6,
+            "patch_size": 16,
+            "out_hidden_size": 256,
+            "num_position_embeddings": 784,
+        },
+        {
+            "vocab_size": 1536,
+            "hidden_size": 256,
+            "intermediate_size": 704,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 32,
+            "linear_num_key_heads": 4,
+            "linear_num_value_heads": 8,
+            "linear_key_head_dim": 32,
+            "linear_value_head_dim": 32,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1]},
+        },
+        torch.float32,
+        (448,),
+    ),
     "tiny-ovis2.5": Ovis2_5Shape(
         {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6},
         {
@@ -240,10 +289,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
-def make_prompts(image_text: str, num_prompts: int, tokens: int) -> list[str]:
+def make_prompts(image_text: str, sizes: Sequence[int]) -> list[str]:
     """Some words of markup, the image, and for each prompt so many tokens of its own behind it."""
     start = f"w1 w2 w3 {image_text} w4"
     return [
-        f"{start} w{100 + k} " + " ".join(f"w{(7 * i + k) % WORDS}" for i in range(tokens - 1))
-        for k in range(num_prompts)
+        f"{start} w{(100 + k) % WORDS} " + " ".join(f"w{(7 * i + k) % WORDS}" for i in range(size - 1))
+        for k, size in enumerate(sizes)
     ]

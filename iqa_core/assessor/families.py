@@ -13,7 +13,7 @@ from __future__ import annotations
 from iqa_core.assessor.preparing import tiling
 from iqa_core.assessor.preparing.tiling import TilingFamily
 
-QWEN2_VL = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"})
+QWEN2_VL = frozenset("qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe".split())
 """Sized by `SmartResizePreparer`, cut by `PatchEncoder`, seen by `PackedTower`."""
 
 TILED = {

@@ -69,6 +69,31 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def qwen3_5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_qwen3_5(tmp_path_factory.mktemp("qwen3_5"))
+
+
+@pytest.fixture(scope="session")
+def qwen3_5_moe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_qwen3_5_moe(tmp_path_factory.mktemp("qwen3_5_moe"))
+
+
+@pytest.fixture(scope="session")
+def gemma4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_gemma4(tmp_path_factory.mktemp("gemma4"))
+
+
+@pytest.fixture(scope="session")
+def glm4v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_glm4v(tmp_path_factory.mktemp("glm4v"))
+
+
+@pytest.fixture(scope="session")
+def minicpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_minicpm(tmp_path_factory.mktemp("minicpm"))
+
+
+@pytest.fixture(scope="session")
 def golden() -> Golden:
     """The checkpoint with Ovis2.5's recorded values."""
     return Golden.load()

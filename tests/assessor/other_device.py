@@ -19,7 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from iqa_core.assessor.fast import packing, segment_attention
-from iqa_core.assessor.model.prefix_sharing import PackedSequences, PrefixCaching, SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.cached import PrefixCaching
+from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from tests.assessor.varlen_kernels import attend_each
 
 DEVICE = torch.device("meta")
@@ -78,6 +80,8 @@ class OtherDevice(TorchDispatchMode):
         if there and (not is_there or name in ("aten::_local_scalar_dense", "aten::nonzero")):
             self.waits[name] += 1
         args, given = tree_map(here, (args, given))
+        if name == "aten::histc":  # counts the tokens of each expert, which only a GPU can in whole numbers
+            args = (args[0].float(), *args[1:])
         out = _varlen(*args) if name == "torch_attn::_varlen_attn" else func(*args, **given)
         return tree_map(lambda leaf: There(leaf) if is_there and isinstance(leaf, torch.Tensor) else leaf, out)
 

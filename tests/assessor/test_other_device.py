@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from benchmarks.assessor import Engine, pictures
 from benchmarks.model_shapes import SHAPES, Shape
 from iqa_core.assessor.model.backend import PROBABILITY_TOLERANCE, TransformersAssessor
-from iqa_core.assessor.model.prefix_sharing import PackedSequences
+from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import make_preparer
 from iqa_core.records import ImageLimits
@@ -29,6 +29,7 @@ IMAGES = make_images((64, 64), (112, 56), (40, 150))
 
 def assessor_of(folder: Path, model: Any) -> TransformersAssessor:
     rubric = load_rubric(RUBRIC)
+    rubric = rubric.model_copy(update={"dimensions": rubric.dimensions[:2]})
     return TransformersAssessor(
         model, load_processor(folder), rubric, make_preparer(folder, rubric, ImageLimits(), None), 10_000
     )
@@ -38,17 +39,22 @@ def softmax(logits_NKL: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(logits_NKL).softmax(-1)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
-@pytest.mark.parametrize("name", [*FAMILIES, "paligemma"])
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # processors of GLM-4V and PaliGemma
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, dtype) for name in FAMILIES[:8] for dtype in (torch.float32, torch.bfloat16)),
+        *((name, torch.bfloat16) for name in (*FAMILIES[8:], "paligemma")),
+    ],
+)
 def test_no_tensor_is_left_behind(
     name: str,
     dtype: torch.dtype,
-    tolerance: float,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Random weights make of bfloat16's rounding up to 0.05 of a probability."""
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 0.1}[dtype]
     monkeypatch.setitem(PROBABILITY_TOLERANCE, dtype, tolerance)
     folder = request.getfixturevalue(name)
     here = assessor_of(folder, AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype))
@@ -60,8 +66,8 @@ def test_no_tensor_is_left_behind(
         assert type(there._strategy) is type(here._strategy)
         found = softmax(there.level_logits(images))
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
-    is_packed = isinstance(there._strategy, PackedSequences)
-    assert bool(device.calls["torch_attn::_varlen_attn"]) == (is_packed and dtype == torch.bfloat16)
+    is_ours = isinstance(there._strategy, PackedSequences) or there._strategy._tower is not None
+    assert bool(device.calls["torch_attn::_varlen_attn"]) == (is_ours and dtype == torch.bfloat16)
 
 
 @pytest.mark.parametrize("shape", ["tiny", "tiny-ovis2.5"])

@@ -1,4 +1,4 @@
-"""Random numbers -> images, and checkpoints of nine architectures, some 100 kilobytes each, saved like real ones."""
+"""Random numbers -> images, and checkpoints of 14 architectures, some 100 kilobytes each, saved like real ones."""
 
 from __future__ import annotations
 
@@ -41,8 +41,28 @@ GEMMA_TOKENS = {
     "boi_token": "<start_of_image>",
     "eoi_token": "<end_of_image>",
 }
+GEMMA4_TOKENS = {
+    "image_token": "<|image|>",
+    "boi_token": "<|image>",
+    "eoi_token": "<image|>",
+    "boa_token": "<|audio>",  # its processor asks for tokens of audio too
+    "eoa_token": "<audio|>",
+}
+GLM_TOKENS = ["<|image|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"]
+MINICPM_TOKENS = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "image_start_token": "<image>",
+    "image_end_token": "</image>",
+    "slice_start_token": "<slice>",
+    "slice_end_token": "</slice>",
+    "image_id_start_token": "<image_id>",
+    "image_id_end_token": "</image_id>",
+}
 CHAT_TOKENS = ["<|im_start|>", "<|im_end|>"]
-FAMILIES = ("qwen", "qwen2", "qwen3", "internvl", "ovis2", "llava", "idefics", "gemma3")
+HYBRID = ("qwen3_5", "qwen3_5_moe", "minicpm")
+"""Fixtures of models some of whose layers keep a recurrent state instead of keys and values."""
+FAMILIES = ("qwen", "qwen2", "qwen3", "internvl", "ovis2", "llava", "idefics", "gemma3", "gemma4", "glm4v", *HYBRID)
 """Fixtures with a checkpoint each, of models whose prompts can share an image's prefix."""
 TILED = ("internvl", "ovis2", "llava", "idefics", "gemma3", "paligemma")
 """Those of models whose images are cut into tiles where they are read."""
@@ -157,6 +177,144 @@ def save_qwen3_vl(folder: Path) -> Path:
     torch.manual_seed(0)
     _save(folder, Qwen3VLForConditionalGeneration(config), tokenizer, CHATML)
     Qwen2VLImageProcessorPil(patch_size=16, min_pixels=64 * 64, max_pixels=128 * 128).save_pretrained(folder)
+    return folder
+
+
+def save_qwen3_5(folder: Path) -> Path:
+    """Qwen3.5: linear attention in every second layer (in three of four of the real one), the tower of Qwen3-VL."""
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    tokenizer = make_tokenizer(QWEN_TOKENS)
+    text = {**_text_config(tokenizer), **_linear_attention()}
+    config = Qwen3_5Config(vision_config=_qwen3_vision(), text_config=text, **_qwen_ids(tokenizer))
+    return _save_qwen3(folder, Qwen3_5ForConditionalGeneration, config, tokenizer)
+
+
+def save_qwen3_5_moe(folder: Path) -> Path:
+    """Qwen3.5 with experts, the language model of Qwen3-Next: each token takes two of four, and a shared one."""
+    from transformers import Qwen3_5MoeConfig, Qwen3_5MoeForConditionalGeneration
+
+    tokenizer = make_tokenizer(QWEN_TOKENS)
+    experts = {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    }
+    text = {**_text_config(tokenizer), **_linear_attention(), **experts}
+    config = Qwen3_5MoeConfig(vision_config=_qwen3_vision(), text_config=text, **_qwen_ids(tokenizer))
+    return _save_qwen3(folder, Qwen3_5MoeForConditionalGeneration, config, tokenizer)
+
+
+def _save_qwen3(folder: Path, model_class: Any, config: Any, tokenizer: Any) -> Path:
+    import torch
+    from transformers import Qwen2VLImageProcessorPil
+
+    torch.manual_seed(0)
+    _save(folder, model_class(config), tokenizer, CHATML)
+    Qwen2VLImageProcessorPil(patch_size=16, min_pixels=64 * 64, max_pixels=128 * 128).save_pretrained(folder)
+    return folder
+
+
+def save_glm4v(folder: Path) -> Path:
+    """GLM-4.1V: multimodal rotary positions over half a head, norms behind attention and MLP too."""
+    import torch
+    from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vImageProcessorPil
+
+    tokenizer = make_tokenizer([*CHAT_TOKENS, *GLM_TOKENS])
+    config = Glm4vConfig(
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "patch_size": 14,
+            "image_size": 112,
+            "out_hidden_size": 48,
+        },
+        text_config={
+            **_text_config(tokenizer),
+            "rope_parameters": {**_mrope(), "mrope_section": [1, 1, 1], "partial_rotary_factor": 0.5},
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
+        image_start_token_id=tokenizer.convert_tokens_to_ids("<|begin_of_image|>"),
+        image_end_token_id=tokenizer.convert_tokens_to_ids("<|end_of_image|>"),
+        video_start_token_id=tokenizer.convert_tokens_to_ids("<|begin_of_video|>"),
+        video_end_token_id=tokenizer.convert_tokens_to_ids("<|end_of_video|>"),
+    )
+    torch.manual_seed(0)
+    image = "<|begin_of_image|><|image|><|end_of_image|>"
+    _save(folder, Glm4vForConditionalGeneration(config), tokenizer, chatml_with(image))
+    bounds = {"shortest_edge": 2 * 56 * 56, "longest_edge": 2 * 112 * 112}
+    Glm4vImageProcessorPil(size=bounds).save_pretrained(folder)
+    _name_processor(folder, "Glm4vProcessor")
+    return folder
+
+
+def save_gemma4(folder: Path) -> Path:
+    """Gemma 4: tokens of an image see each other both ways, embeddings per layer, layers that share keys and values."""
+    import torch
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration, Gemma4ImageProcessorPil
+
+    tokenizer = make_tokenizer(CHAT_TOKENS, GEMMA4_TOKENS)
+    config = Gemma4Config(
+        vision_config={
+            **_vision_config(),
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "patch_size": 8,
+            "position_embedding_size": 64,
+            "pooling_kernel_size": 2,
+        },
+        text_config={
+            **_text_config(tokenizer),
+            "num_hidden_layers": 4,
+            "head_dim": 12,
+            "global_head_dim": 16,
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": len(tokenizer),
+            "final_logit_softcapping": 20.0,
+            "use_bidirectional_attention": "vision",
+        },
+        audio_config=None,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
+        boi_token_id=tokenizer.convert_tokens_to_ids("<|image>"),
+        eoi_token_id=tokenizer.convert_tokens_to_ids("<image|>"),
+        boa_token_id=tokenizer.convert_tokens_to_ids("<|audio>"),
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    _save(folder, Gemma4ForConditionalGeneration(config), tokenizer, chatml_with("<|image|>"))
+    Gemma4ImageProcessorPil(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2).save_pretrained(folder)
+    _name_processor(folder, "Gemma4Processor")
+    return folder
+
+
+def save_minicpm(folder: Path) -> Path:
+    """MiniCPM-V 4.6: an overview and up to two slices of any size, the language model of Qwen3.5."""
+    import torch
+    from transformers import (
+        MiniCPMV4_6Config,
+        MiniCPMV4_6ForConditionalGeneration,
+        MiniCPMV4_6ImageProcessorPil,
+    )
+
+    tokenizer = make_tokenizer(CHAT_TOKENS, MINICPM_TOKENS)
+    config = MiniCPMV4_6Config(
+        vision_config={**_vision_config(), "image_size": 112, "patch_size": 8},
+        text_config={"model_type": "qwen3_5_text", **_text_config(tokenizer), **_linear_attention()},
+        insert_layer_id=0,
+        image_size=112,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+    )
+    torch.manual_seed(0)
+    _save(folder, MiniCPMV4_6ForConditionalGeneration(config), tokenizer, chatml_with("<|image_pad|>"))
+    MiniCPMV4_6ImageProcessorPil(max_slice_nums=2, scale_resolution=64, patch_size=8).save_pretrained(folder)
+    _name_processor(folder, "MiniCPMV4_6Processor")
     return folder
 
 
@@ -365,6 +523,31 @@ def _text_config(tokenizer: Any) -> dict[str, Any]:
 
 def _vision_config() -> dict[str, Any]:
     return {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def _qwen3_vision() -> dict[str, Any]:
+    return {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "patch_size": 16,
+        "out_hidden_size": 48,
+        "num_position_embeddings": 64,
+    }
+
+
+def _linear_attention() -> dict[str, Any]:
+    return {
+        "layer_types": ["linear_attention", "full_attention"],
+        "initializer_range": 0.15,  # gates and experts make more of a rounding error than attention does
+        "head_dim": 12,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "rope_parameters": _mrope(),
+    }
 
 
 def _qwen_ids(tokenizer: Any) -> dict[str, int]:

@@ -33,7 +33,7 @@ QUIET = 0.3
 """What is left of each layer's contribution, so that the directions of the answer's tokens stay visible."""
 
 
-def save_speaking(folder: Path, image_gain: float = 3.0) -> Path:
+def save_speaking(folder: Path, image_gain: float = 6.0) -> Path:
     """image_gain: how much the image moves the level words; 0 gives every image the same score."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoTokenizer

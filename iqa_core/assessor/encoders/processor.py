@@ -1,12 +1,13 @@
 """Prepared images and a rubric's prompts -> token ids and tensors from the checkpoint's own processor, for any model.
 
-Shape suffixes: N images, K prompts, T tokens.
+Shape suffixes: N images, K prompts, A axes of rotary positions, T tokens.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class ProcessorEncoder(Encoder):
     def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
         """See `Encoder.encoded`."""
         inputs = self._processed([self._prompt] * len(images), images)
+        positions_ANT = self._positions(inputs)
         ids_NT, mask_NT = inputs.pop("input_ids"), inputs.pop("attention_mask").bool()
         per_token = {name: value for name, value in inputs.items() if value.shape == ids_NT.shape}
         prompts = []
@@ -43,9 +45,18 @@ class ProcessorEncoder(Encoder):
                     f"the prompt ends in other tokens behind an image of {images[i].shape[:2]} than behind a grey one"
                 )
             types = {name: tuple(value[i][mask_T].tolist()[:length]) for name, value in per_token.items()}
-            prompts.append(PromptTokens(ids[:length], self._suffixes_K, types))
+            positions = None if positions_ANT is None else positions_ANT[:, i][:, mask_T][:, :length].cpu()
+            prompts.append(PromptTokens(ids[:length], self._suffixes_K, types, positions))
         pixels = {name: value for name, value in inputs.items() if name not in per_token}
         return EncodedBatch(tuple(prompts), pixels)
+
+    def _positions(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Rotary positions (A, N, T) of the first prompt by the model's own function; None where it has none."""
+        of_model = getattr(getattr(self._model, "model", None), "get_rope_index", None)
+        if of_model is None:
+            return None
+        known = signature(of_model).parameters
+        return torch.as_tensor(of_model(**{name: value for name, value in inputs.items() if name in known})[0])
 
     def _processed(self, texts: Sequence[str], images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
         return processed(

@@ -28,7 +28,8 @@ from iqa_core.assessor.encoders.tiles import TileEncoder
 from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
 from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_strategy
+from iqa_core.assessor.model.prefix_sharing.choosing import choose_strategy
+from iqa_core.assessor.model.prefix_sharing.strategy import TokenCount
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer

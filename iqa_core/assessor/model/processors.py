@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def load_processor(folder: Path) -> Any:
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
         }
         settings, _ = processor_class.get_processor_dict(folder, local_files_only=True)
-        arguments = [parts.get(name) for name in processor_class.get_attributes()]
-        processor = processor_class.from_args_and_dict(arguments, settings)
+        processor = _assembled(processor_class, parts, settings)
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
         raise CallerError(f"the processor of checkpoint {folder} cannot be loaded: {error}") from None
     if getattr(processor.image_processor, "backend", "pil") != "pil":
@@ -73,10 +73,25 @@ def _is_ovis2_5(folder: Path) -> bool:
     return read_json(folder / "config.json").get("model_type") == OVIS2_5
 
 
+def _assembled(processor_class: Any, parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """A processor of these parts. MiniCPM-V's reads settings of its video part, for which that of images stands in."""
+    try:
+        return _of_parts(processor_class, parts, settings)
+    except AttributeError:
+        return _of_parts(processor_class, {**parts, "video_processor": parts["image_processor"]}, settings)
+
+
+def _of_parts(processor_class: Any, parts: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    arguments = [parts.get(name) for name in processor_class.get_attributes()]
+    return processor_class.from_args_and_dict(arguments, dict(settings))
+
+
 def _image_and_text_only(processor_class: Any) -> Any:
-    """A subclass of the same name that accepts None for its video and audio parts."""
+    """A subclass of the same name that accepts None for its video and audio parts, and any part for video."""
 
     def check(self: Any, name: str, part: Any) -> Any:
-        return None if part is None else processor_class.check_argument_for_proper_class(self, name, part)
+        if part is None or name == "video_processor":
+            return None
+        return processor_class.check_argument_for_proper_class(self, name, part)
 
     return type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": check})

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.encoders.tiles import TileEncoder
-from iqa_core.assessor.model.prefix_sharing import SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import TilingPreparer, make_preparer
 from iqa_core.assessor.prompts.chat import build_prompt

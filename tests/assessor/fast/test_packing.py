@@ -13,7 +13,9 @@ from tests.assessor.varlen_kernels import attend_each
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 CPU = torch.device("cpu")
 LENGTHS = st.builds(PromptLengths, st.integers(1, 7), st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))
-BATCHES = st.lists(LENGTHS, min_size=1, max_size=3).map(tuple)
+CHECKLISTS = st.builds(PromptLengths, st.integers(1, 7), st.lists(st.integers(1, 40), min_size=8).map(tuple))
+"""So many suffixes that they take several rows of the batched call, with several in each."""
+BATCHES = st.lists(LENGTHS | CHECKLISTS, min_size=1, max_size=3).map(tuple)
 
 
 def heads_of(packing: Packing) -> list[torch.Tensor]:

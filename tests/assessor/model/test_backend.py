@@ -25,7 +25,10 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
-from iqa_core.assessor.model.prefix_sharing import PackedSequences, PrefixCaching, SeparatePrompts, Strategy
+from iqa_core.assessor.model.prefix_sharing.cached import PrefixCaching
+from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
@@ -81,7 +84,7 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
     return np.stack([np.pad(row, (0, most - len(row)), constant_values=PADDING) for row in rows])
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # processors of GLM-4V and PaliGemma
 @pytest.mark.parametrize("name", [*FAMILIES, "paligemma"])
 def test_levels_are_those_of_the_models_own_forward(name: str, request: pytest.FixtureRequest) -> None:
     """Images of four sizes in one batch. The plain forward also resizes by itself, from the decoder's pixels."""

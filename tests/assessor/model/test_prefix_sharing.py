@@ -1,10 +1,14 @@
 """Strategies that share a prefix, and which model gets which.
 
-Tests iqa_core/assessor/fast/packed_decoder.py and iqa_core/assessor/model/level_head.py.
+Tests iqa_core/assessor/model/prefix_sharing/strategy.py, iqa_core/assessor/model/prefix_sharing/separate.py,
+iqa_core/assessor/model/prefix_sharing/packed.py, iqa_core/assessor/model/prefix_sharing/cached.py,
+iqa_core/assessor/model/prefix_sharing/choosing.py, iqa_core/assessor/fast/packed_decoder.py and
+iqa_core/assessor/model/level_head.py.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,27 +18,43 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText
+from transformers.cache_utils import (
+    DYNAMIC_LAYER_TYPE_MAPPING,
+    Cache,
+    CacheLayerMixin,
+    LinearAttentionCacheLayerMixin,
+)
 
 from iqa_core.assessor.checkpoint.manifest import read_manifest
+from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.model.backend import make_encoder
 from iqa_core.assessor.model.level_head import LevelHead
-from iqa_core.assessor.model.prefix_sharing import (
-    PackedSequences,
+from iqa_core.assessor.model.prefix_sharing.cached import (
+    MAX_SUFFIX_PADDING,
     PrefixCaching,
-    SeparatePrompts,
-    Strategy,
-    TokenCount,
-    choose_strategy,
+    Question,
+    _tensors,
+    blocks_of,
+    repeated,
 )
+from iqa_core.assessor.model.prefix_sharing.choosing import choose_strategy
+from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import make_preparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import load_rubric
-from tests.assessor.tiny import RUBRIC, make_images
+from tests.assessor.tiny import HYBRID, RUBRIC, make_images
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # GLM-4V's and PaliGemma's
+]
 
 IMAGES = make_images((64, 64), (112, 56), (40, 150))
 
@@ -51,7 +71,7 @@ def parts(folder: Path) -> tuple[Any, Any, list[Any]]:
     return model, make_encoder(processor, prompts, model, preparer), [preparer.prepare(image) for image in IMAGES]
 
 
-@pytest.mark.parametrize("name", ["qwen", "qwen3", "idefics", "gemma3"])
+@pytest.mark.parametrize("name", ["qwen", "qwen3", "idefics", "gemma3", "gemma4", "glm4v", *HYBRID])
 def test_the_cached_way_is_the_plain_one(name: str, request: pytest.FixtureRequest) -> None:
     """Images of different lengths in one batch; positions with three axes, and windows, go on behind the padding."""
     model, encoder, images = parts(request.getfixturevalue(name))
@@ -62,30 +82,117 @@ def test_the_cached_way_is_the_plain_one(name: str, request: pytest.FixtureReque
 
 @pytest.mark.parametrize(
     ("name", "strategy"),
-    [("qwen", PrefixCaching), ("idefics", PrefixCaching), ("gemma3", PrefixCaching), ("internvl", PackedSequences)],
+    [
+        ("qwen", PrefixCaching),
+        ("idefics", PrefixCaching),
+        ("gemma3", PrefixCaching),
+        ("qwen3_5", PrefixCaching),
+        ("internvl", PackedSequences),
+    ],
 )
 def test_images_whose_prompts_end_at_unlike_lengths_share_a_batch(
     name: str, strategy: type[Strategy], request: pytest.FixtureRequest
 ) -> None:
     """As from a tokenizer that joins an image's last token with what follows, at some sizes and not at others."""
     model, encoder, images = parts(request.getfixturevalue(name))
-    batch = encoder(images)
-    prompts = tuple(
-        replace(
-            prompt, suffixes=tuple(end[: 1 + k] + (60,) * i + end[1 + k :] for k, end in enumerate(prompt.suffixes))
-        )
-        for i, prompt in enumerate(batch.prompts)
-    )
-    unlike = replace(batch, prompts=prompts)
-    expected = SeparatePrompts(model).logits(unlike).softmax(-1)
+
+    def unlike(batch: EncodedBatch) -> EncodedBatch:
+        ends = [
+            tuple(end[: 1 + k] + (60,) * i + end[1 + k :] for k, end in enumerate(prompt.suffixes))
+            for i, prompt in enumerate(batch.prompts)
+        ]
+        return with_suffixes(batch, ends)
+
+    expected = SeparatePrompts(model).logits(unlike(encoder(images))).softmax(-1)
     chosen = strategy.of(model, encoder)
     assert chosen is not None
-    torch.testing.assert_close(chosen.logits(unlike).softmax(-1), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(chosen.logits(unlike(encoder(images))).softmax(-1), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy"), [("qwen", PackedSequences), ("gemma3", PrefixCaching), ("qwen3_5", PrefixCaching)]
+)
+def test_64_questions_are_64_forwards(
+    name: str, strategy: type[Strategy], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 12 to 20 tokens, and others behind each image; a cache that is bounded does not hold all at once."""
+    model, encoder, images = parts(request.getfixturevalue(name))
+
+    def checklists() -> EncodedBatch:
+        ends = [
+            tuple(tuple((7 * i + k + n) % 50 + 20 for i in range(12 + (k + n) % 9)) for k in range(64))
+            for n in range(len(images))
+        ]
+        return with_suffixes(encoder(images), ends)
+
+    expected = SeparatePrompts(model).logits(checklists()).softmax(-1)
+    chosen = strategy.of(model, encoder)
+    assert chosen is not None
+    chosen.commit()
+    monkeypatch.setattr("iqa_core.assessor.model.prefix_sharing.cached.MAX_CACHE_BYTES", 2**19)
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True)
+    torch.testing.assert_close(chosen.logits(checklists()).softmax(-1), expected, atol=1e-5, rtol=0)
+    assert max(rows) < len(images) * 64
+
+
+def with_suffixes(batch: EncodedBatch, ends: Sequence[tuple[tuple[int, ...], ...]]) -> EncodedBatch:
+    """A batch with other questions behind each image."""
+    prompts = (replace(prompt, suffixes=own) for prompt, own in zip(batch.prompts, ends, strict=True))
+    return replace(batch, prompts=tuple(prompts))
+
+
+@pytest.mark.parametrize("kind", sorted(set(DYNAMIC_LAYER_TYPE_MAPPING) - {"compressed_sparse_attention"}))
+def test_a_repeated_cache_of_any_kind_of_layer_leaves_the_first_as_it_is(kind: str) -> None:
+    """All of the kinds that transformers makes for a model, but those that want a whole configuration."""
+    layer = DYNAMIC_LAYER_TYPE_MAPPING[kind](sliding_window=4)
+    cache = Cache(layers=[layer])
+    grow(cache, torch.arange(2.0))
+    before = copy.deepcopy(cache)
+    chosen = torch.tensor([1, 0, 1])
+    again = repeated(cache, chosen)
+    assert all(torch.equal(a, b[chosen]) for a, b in zip(states(again), states(cache), strict=True))
+    grow(again, torch.arange(3.0))
+    assert all(torch.equal(a, b) for a, b in zip(states(cache), states(before), strict=True))
+
+
+def grow(cache: Cache, values_R: torch.Tensor) -> None:
+    """Let five tokens of each row go through a layer, as a model does."""
+    tokens = values_R[:, None, None, None].expand(-1, 1, 5, 2)
+    if isinstance(cache.layers[0], LinearAttentionCacheLayerMixin):
+        cache.update_conv_state(tokens[:, 0].transpose(1, 2), 0, conv_kernel_size=3)
+        cache.update_recurrent_state(tokens + 7, 0)
+    if isinstance(cache.layers[0], CacheLayerMixin):
+        cache.update(tokens, tokens + 9, 0)
+
+
+def states(cache: Cache) -> list[torch.Tensor]:
+    """Tensors of a layer that have a row per sequence."""
+    return [tensor for tensor in _tensors(cache.layers[0]) if tensor.ndim]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 20))
+def test_blocks_hold_every_question_once_and_little_padding(lengths: list[int], max_rows: int) -> None:
+    questions = [Question(0, k, (1,) * length) for k, length in enumerate(lengths)]
+    blocks = list(blocks_of(questions, max_rows))
+    assert sorted(one.number for block in blocks for one in block) == list(range(len(lengths)))
+    for block in blocks:
+        sizes = [len(one.ends) for one in block]
+        assert len(block) <= max_rows
+        assert sum(sizes) >= (1 - MAX_SUFFIX_PADDING) * max(sizes) * len(sizes) - 1e-9
 
 
 @pytest.mark.parametrize(
     ("name", "strategy"),
-    [("qwen", PackedSequences), ("llava", PackedSequences), ("gemma3", PrefixCaching), ("idefics", PackedSequences)],
+    [
+        ("qwen", PackedSequences),
+        ("llava", PackedSequences),
+        ("idefics", PackedSequences),
+        ("gemma3", PrefixCaching),
+        ("gemma4", PrefixCaching),
+        ("glm4v", PrefixCaching),
+        *((name, PrefixCaching) for name in HYBRID),
+    ],
 )
 def test_a_model_gets_the_fastest_way_that_fits(
     name: str, strategy: type, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
@@ -95,7 +202,6 @@ def test_a_model_gets_the_fastest_way_that_fits(
     assert caplog.messages == []
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_model_that_looks_back_is_noticed_and_said(paligemma: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, encoder, images = parts(paligemma)
     with caplog.at_level(logging.WARNING):

@@ -13,7 +13,9 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 from iqa_core.assessor.fast.packed_decoder import PackedDecoder
 from iqa_core.assessor.fast.packing import PromptLengths, packing_of
 from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.prefix_sharing import PackedSequences, PrefixCaching, SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.cached import PrefixCaching
+from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.spreading import bring_along, layer_places, spread
 from iqa_core.errors import CallerError
 from tests.assessor.model.test_prefix_sharing import parts

@@ -1,0 +1,158 @@
+"""Encoded images -> level logits in two forwards of the model: on the prefixes, then on all suffixes on their cache.
+
+Shape suffixes: N images, K questions, R rows, one for each question of each image, V rows of the output matrix that are
+kept, A axes of rotary positions, T tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
+from iqa_core.assessor.model.prefix_sharing.strategy import FastTower, Strategy
+
+MAX_CACHE_BYTES = 2**31
+"""Largest repeated cache: 24 rows of Qwen3.5-9B behind 1,200 tokens, 90 MB each."""
+
+MAX_SUFFIX_PADDING = 0.2
+"""Largest share of padding among the suffixes of one forward."""
+
+TRIED_ROWS = 3
+"""Rows of a repeated cache while the strategy is tried: so few that two images with two questions repeat it twice."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row of the second forward: one question of one image."""
+
+    image: int
+    number: int
+    ends: tuple[int, ...]
+    """Token ids behind the prefix."""
+
+
+class PrefixCaching(Strategy):
+    """The prefixes first, then all suffixes on their cache, which is repeated: a row for each question of each image.
+
+    The cache is the model's own: keys and values, whole or of a window, states of convolutions and of linear attention.
+    None goes back to an earlier token, which a recurrent state cannot. Padding is exact in both forwards. Prefixes have
+    it on the left: a window then reaches back over real tokens only, and a recurrent state is still zero there.
+    Suffixes have it on the right, behind the token that is read.
+    """
+
+    def __init__(self, model: Any, tower: FastTower | None = None) -> None:
+        super().__init__(model, tower)
+        self._max_rows: float = TRIED_ROWS
+
+    @classmethod
+    def of(cls, model: Any, encoder: Encoder) -> Self:
+        """The strategy for a model; its tower is replaced where the encoder makes patches."""
+        return cls(model, FastTower.of(model, encoder))
+
+    def commit(self) -> Self:
+        """See `Strategy.commit`; repeated caches are bounded by their bytes alone."""
+        self._max_rows = math.inf
+        return super().commit()
+
+    @torch.inference_mode()
+    def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        """See `Strategy.logits`."""
+        prompts = batch.prompts
+        tokens = self._prefixes(prompts)
+        cache = self._model(**tokens, **self._pixels(batch), use_cache=True, logits_to_keep=1).past_key_values
+        questions = [Question(i, k, end) for i, prompt in enumerate(prompts) for k, end in enumerate(prompt.suffixes)]
+        found: dict[tuple[int, int], torch.Tensor] = {}
+        for block in blocks_of(questions, self._rows_at_once(cache, len(prompts))):
+            logits_RV = self._continued(prompts, block, tokens["attention_mask"], cache)
+            found.update(((one.image, one.number), row) for one, row in zip(block, logits_RV, strict=True))
+        return torch.stack([found[one.image, one.number] for one in questions]).unflatten(0, (len(prompts), -1))
+
+    def _rows_at_once(self, cache: Any, num_images: int) -> int:
+        row_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in _tensors(layer)) // num_images
+        return int(max(1, min(self._max_rows, MAX_CACHE_BYTES // max(row_bytes, 1))))
+
+    def _prefixes(self, prompts: Sequence[PromptTokens]) -> dict[str, torch.Tensor]:
+        lengths = [len(prompt.prefix) for prompt in prompts]
+        self.count.real += sum(lengths) + sum(len(end) for prompt in prompts for end in prompt.suffixes)
+        self.count.padding += max(lengths) * len(lengths) - sum(lengths)
+        rows: dict[str, Sequence[Sequence[int]]] = {
+            name: [prompt.types[name] for prompt in prompts] for name in prompts[0].types
+        }
+        rows |= {"input_ids": [prompt.prefix for prompt in prompts], "attention_mask": [[1] * n for n in lengths]}
+        tokens = {name: self._padded(row, side="left") for name, row in rows.items()}
+        width = max(lengths)
+        positions = [
+            torch.nn.functional.pad(_positions_of(prompt), (width - len(prompt.prefix), 0)) for prompt in prompts
+        ]
+        tokens["position_ids"] = torch.stack(positions, dim=-2).to(self._model.device)
+        return tokens
+
+    def _continued(
+        self, prompts: Sequence[PromptTokens], block: Sequence[Question], mask_NT: torch.Tensor, cache: Any
+    ) -> torch.Tensor:
+        """Logits (R, V) at the ends of a block's questions, on the CPU."""
+        images_R = torch.tensor([one.image for one in block], device=mask_NT.device)
+        ids_RT = self._padded([one.ends for one in block])
+        own_RT = self._padded([[1] * len(one.ends) for one in block])
+        lengths = [len(one.ends) for one in block]
+        self.count.padding += own_RT.numel() - sum(lengths)
+        firsts_R = torch.tensor([prompts[one.image].next_position for one in block], device=ids_RT.device)
+        positions = firsts_R[:, None] + torch.arange(ids_RT.shape[1], device=ids_RT.device)
+        if prompts[0].positions is not None:
+            positions = positions.expand(len(prompts[0].positions), -1, -1)
+        logits_RTV = self._model(
+            input_ids=ids_RT,
+            position_ids=positions,
+            attention_mask=torch.cat([mask_NT[images_R], own_RT], dim=1),
+            **{name: torch.zeros_like(ids_RT) for name in prompts[0].types},
+            past_key_values=repeated(cache, images_R),
+            use_cache=True,
+        ).logits
+        return logits_RTV[torch.arange(len(block)), torch.tensor(lengths) - 1].cpu()
+
+
+def blocks_of(questions: Sequence[Question], max_rows: int) -> Iterator[list[Question]]:
+    """Questions of similar length, the shortest first: at most so many, with little padding."""
+    block: list[Question] = []
+    tokens = 0
+    for one in sorted(questions, key=lambda one: len(one.ends)):
+        padded = len(one.ends) * (len(block) + 1)
+        padding = padded - tokens - len(one.ends)
+        if block and (len(block) >= max_rows or padding > MAX_SUFFIX_PADDING * padded):
+            yield block
+            block, tokens = [], 0
+        block.append(one)
+        tokens += len(one.ends)
+    yield block
+
+
+def repeated(cache: Any, images_R: torch.Tensor) -> Any:
+    """A cache of transformers whose rows are those of another by index; the other stays as it is.
+
+    `reorder_cache` works on every kind of layer, and leaves new tensors in it. So the layers are copied first, and the
+    dictionaries in which those of linear attention keep their states.
+    """
+    made = copy.copy(cache)
+    made.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in made.layers:
+        vars(layer).update({name: dict(value) for name, value in vars(layer).items() if isinstance(value, dict)})
+    made.reorder_cache(images_R)
+    return made
+
+
+def _tensors(layer: Any) -> Iterator[torch.Tensor]:
+    """Keys, values and states of a layer of a cache."""
+    for value in vars(layer).values():
+        values = value.values() if isinstance(value, dict) else (value,)
+        yield from (one for one in values if isinstance(one, torch.Tensor))
+
+
+def _positions_of(prompt: PromptTokens) -> torch.Tensor:
+    """Rotary positions of the prefix: (T,) where they are 0, 1, 2, …, else (A, T)."""
+    return torch.arange(len(prompt.prefix)) if prompt.positions is None else prompt.positions

@@ -1,0 +1,29 @@
+"""Encoded images -> level logits by one forward per prompt, as the model itself would be asked.
+
+Shape suffixes: N images, K questions, V rows of the output matrix that are kept, T tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from iqa_core.assessor.encoders.base import EncodedBatch
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
+
+
+class SeparatePrompts(Strategy):
+    """One forward for each prompt of the images, nothing shared: what the other strategies are compared with."""
+
+    @torch.inference_mode()
+    def logits(self, batch: EncodedBatch) -> torch.Tensor:
+        """See `Strategy.logits`."""
+        num_prompts = len(batch.prompts[0].suffixes)
+        return torch.stack([self._logits(batch, k) for k in range(num_prompts)], dim=1)
+
+    def _logits(self, batch: EncodedBatch, k: int) -> torch.Tensor:
+        tokens = self._tokens(batch.prompts, [prompt.suffixes[k] for prompt in batch.prompts])
+        lengths_N = tokens["attention_mask"].sum(dim=1)
+        self.count.real += int(lengths_N.sum())
+        self.count.padding += tokens["attention_mask"].numel() - int(lengths_N.sum())
+        logits_NTV = self._model(**tokens, **self._pixels(batch), use_cache=False).logits
+        return logits_NTV[torch.arange(len(lengths_N)), lengths_N - 1].cpu()
