@@ -136,7 +136,7 @@ def test_texts_go_with_their_images_and_count_among_the_tokens() -> None:
     texts[2], texts[4] = missing, long
     content = replace(content_of([*(png(side, side) for side in sides), b"no image"]), texts=[*texts, missing])
     found = list(ready_batches("c", content, PatchPreparer(), BatchBounds(tokens=20), nullcontext))
-    together = {}
+    together: dict[int, tuple[NDArray[np.uint8], Mapping[str, str]]] = {}
     for batch in found:
         assert batch.texts is not None
         asked = [ordinal for ordinal, rejection in zip(batch.ordinals, batch.rejections, strict=True) if not rejection]

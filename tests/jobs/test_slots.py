@@ -275,7 +275,7 @@ def test_a_run_that_is_killed_or_left_and_goes_on_makes_the_table_of_one_run(
     check(expected, alone)
     left = scoring(tmp_path / "left", tmp_path / "in", **given)
     assert list(islice(left, 4)) == [0] * 4
-    left.close()
+    del left
     assert score(tmp_path / "left", tmp_path / "in", scan=False, **given) == 0
     assert rows_of(tmp_path / "left") == expected
     output = tmp_path / "killed"
