@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from iqa_core.corpus.chunks import READING
 from iqa_core.corpus.columns import table_names
 from iqa_core.errors import CallerError
 from iqa_core.records import Rejection
@@ -111,7 +112,7 @@ def bound(given: Sequence[str], slots: Sequence[str], limits: TextLimits, own: C
     if not slots and limits != TextLimits():
         raise CallerError("--slot-too-long and --slot-chars are about texts for slots, and the rubric has none")
     columns |= named
-    return SlotColumns({slot: table_names([name], own, reading=2)[0] for slot, name in columns.items()}, limits)
+    return SlotColumns({slot: table_names([name], own, READING)[0] for slot, name in columns.items()}, limits)
 
 
 def _shown(names: Sequence[str]) -> str:
