@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,10 +85,11 @@ class Encoder(ABC):
 
 def split_prompts(prompts_K: Sequence[Sequence[int]]) -> PromptTokens:
     """Prompts split into their longest common prefix and their suffixes of at least one token."""
-    shortest = min(len(prompt) for prompt in prompts_K) - 1
-    differing = (j for j in range(shortest) if any(a[j] != b[j] for a, b in pairwise(prompts_K)))
-    length = next(differing, shortest)
-    return PromptTokens(tuple(prompts_K[0][:length]), tuple(tuple(prompt[length:]) for prompt in prompts_K))
+    whole_K = [tuple(prompt) for prompt in prompts_K]
+    first, last = min(whole_K), max(whole_K)  # in order, so that all others begin as these two do
+    shortest = min(map(len, whole_K)) - 1
+    length = next((j for j in range(shortest) if first[j] != last[j]), shortest)
+    return PromptTokens(first[:length], tuple(whole[length:] for whole in whole_K))
 
 
 def with_tails(prompts: PromptTokens, old_K: Tails, new_K: Tails) -> PromptTokens:

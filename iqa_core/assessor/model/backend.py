@@ -216,7 +216,10 @@ def slot_tails(processor: Any, rubric: Rubric, model: Any) -> SlotTails:
         prompt = build_prompt(processor, question.filled(markers), rubric.system)
         prompts_K.append(given_to_tokenizer(processor, model, prompt))
         if not all(markers[slot] in prompts_K[-1] for slot in question.slots):
-            raise CallerError(f"the checkpoint's chat template leaves out the text of {', '.join(question.slots)}")
+            raise CallerError(
+                f"the rubric has slots, but the checkpoint's chat template or processor changes or leaves out what "
+                f"stands for {', '.join(question.slots)}; use another checkpoint"
+            )
     return SlotTails(plain, markers, prompts_K)
 
 

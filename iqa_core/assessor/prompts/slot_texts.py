@@ -61,7 +61,7 @@ class SlotTails:
         self._known: dict[tuple[str, ...], Tails] = {}
         self._num_known = 0
         self._is_warned = False
-        self.sample = tuple(self._ids(tail, dict.fromkeys(markers, SAMPLE_TEXT)) for tail in self._tails_K)
+        self.sample = self._ids(self._tails_K, dict.fromkeys(markers, SAMPLE_TEXT))
         """Ends of the prompts with SAMPLE_TEXT in all slots."""
         self._structures_K = [plain.structure(ids) for ids in self.sample]
         self._ends_K = [self._end(tail) for tail in self._tails_K]
@@ -90,7 +90,7 @@ class SlotTails:
     def _checked(self, texts: Mapping[str, str]) -> Tails:
         if not all(texts.values()):
             raise TextRefused("the text is blank")
-        tails = tuple(self._ids(tail, texts) for tail in self._tails_K)
+        tails = self._ids(self._tails_K, texts)
         for ids, structure, end in zip(tails, self._structures_K, self._ends_K, strict=True):
             if self._plain.structure(ids) != structure:
                 raise TextRefused("the text has a character for which the model's tokenizer has no token")
@@ -98,9 +98,11 @@ class SlotTails:
                 raise TextRefused("the text changes the tokens behind which the answer is read")
         return tails
 
-    def _ids(self, tail: str, texts: Mapping[str, str]) -> tuple[int, ...]:
+    def _ids(self, tails_K: Sequence[str], texts: Mapping[str, str]) -> Tails:
         # in one pass: a marker inside a text, could anybody guess one, would stay what it is
-        return tuple(self._plain.encode(self._markers.sub(lambda found: texts[self._names[found.group()]], tail)))
+        return self._plain.encode_all(
+            [self._markers.sub(lambda found: texts[self._names[found.group()]], tail) for tail in tails_K]
+        )
 
     def _end(self, tail: str) -> tuple[int, ...]:
         """The last tokens of a tail, which no text may change: all from the first markup behind the last slot."""
@@ -108,12 +110,12 @@ class SlotTails:
         if not before:
             return ()
         if places := self._plain.markup_places(behind):
-            return tuple(self._plain.encode(behind[places[0] :]))
+            return self._plain.encode(behind[places[0] :])
         return self._end_in_words(tail)
 
     def _end_in_words(self, tail: str) -> tuple[int, ...]:
         """The same where plain words stand behind the slot: the last tokens that ENDINGS have in common."""
-        ends = [reversed(self._ids(tail, dict.fromkeys(self.slots, text))) for text in ENDINGS]
+        ends = [reversed(self._ids([tail], dict.fromkeys(self.slots, text))[0]) for text in ENDINGS]
         alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*ends, strict=False))
         end = tuple(tokens[0] for tokens in alike)[::-1]
         if not end:

@@ -1,6 +1,6 @@
 """Images with texts through every family of models: what a text changes, and what it may not.
 
-Tests iqa_core/assessor/encoders/base.py and iqa_core/assessor/model/backend.py as far as texts go.
+Tests iqa_core/assessor/encoders/base.py, processor.py and iqa_core/assessor/model/backend.py as far as texts go.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy.special import softmax
 from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.model.prefix_sharing import SeparatePrompts, Strategy
@@ -113,6 +114,21 @@ def no_token_gets_out(assessor: TransformersAssessor, tokenizer: Any, pixels: np
             [i for i in prompts.prefix + prompts.suffixes[1] if i >= 0]
         )  # Ovis2.5's image has less
         assert f'"a {text} b" in the style of {text * 2}' in asked
+
+
+@pytest.mark.parametrize("name", ["qwen", "internvl", "gemma3", "idefics"])
+def test_any_models_own_processor_takes_texts_alike(name: str, shown: Path, request: pytest.FixtureRequest) -> None:
+    """Gemma's writes two newlines between image and query, which merge with the query's own."""
+    folder: Path = request.getfixturevalue(name)
+    assessor, processor = open_assessor(folder, shown), load_processor(folder)
+    sample = dict.fromkeys(assessor.rubric.slots, SAMPLE_TEXT)
+    prompts = [build_prompt(processor, question.filled(sample), None) for question in assessor.rubric.questions]
+    generic = ProcessorEncoder(processor, prompts, assessor.model, resizes=True)
+    generic.tails = assessor._encoder.tails
+    ours = assessor._encoder([assessor.preparer.prepare(image) for image in IMAGES], TEXTS).prompts
+    theirs = generic([image.pixels_HWC for image in IMAGES], TEXTS).prompts
+    for found, expected in zip(ours, theirs, strict=True):
+        assert (found.prefix, found.suffixes, found.types) == (expected.prefix, expected.suffixes, expected.types)
 
 
 def test_the_image_is_shared_and_what_all_questions_say_behind_it(assessor: TransformersAssessor) -> None:

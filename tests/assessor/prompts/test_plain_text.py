@@ -58,7 +58,7 @@ def around(tokenizer: Any) -> list[str]:
 
 def filled(plain: PlainText, template: str, text: str) -> list[int]:
     marked = plain.named(template.replace("@@", plain.marker(0)))
-    return plain.encode(marked.replace(plain.marker(0), text))
+    return list(plain.encode(marked.replace(plain.marker(0), text)))
 
 
 def known(name: str, text: str) -> bool:
@@ -173,8 +173,20 @@ def byte_pieces() -> Any:
     )
 
 
+def exclamation_mark() -> Any:
+    """A tokenizer that fills up with `!`, as CLIP's does: in a text it would be no token at all."""
+    tokenizer = TOKENIZERS["qwen"]()
+    tokenizer.add_special_tokens({"pad_token": "!"})
+    return tokenizer
+
+
 @pytest.mark.parametrize(
-    ("tokenizer", "message"), [(Slow(), "fast tokenizer"), (byte_pieces(), "takes the letters '<0x00>' for a token")]
+    ("tokenizer", "message"),
+    [
+        (Slow(), "fast tokenizer"),
+        (byte_pieces(), "takes the letters '<0x00>' for a token"),
+        (exclamation_mark(), "takes the letters '!' for a token"),
+    ],
 )
 def test_a_tokenizer_that_cannot_be_made_safe_is_refused(tokenizer: Any, message: str) -> None:
     with pytest.raises(CallerError, match=message):
