@@ -53,15 +53,15 @@ class Summary:
     """Counts and distributions of a score table, added up chunk by chunk."""
 
     dimensions: Sequence[str]
-    slots: SlotColumns = NO_SLOTS
     chunks: int = 0
-    texts_cut: int = 0
-    """Scored images of whose texts only the beginning was asked about."""
     counts: Counter[str] = field(default_factory=Counter)
     """Rejection code, or `scored` -> rows."""
     damage: list[str] = field(default_factory=list)
     """Damaged sources, each with the place of the damage as a reader found it."""
     distributions: dict[str, Distribution] = field(default_factory=dict)
+    slots: SlotColumns = NO_SLOTS
+    texts_cut: int = 0
+    """Scored images of whose texts only the beginning was asked about."""
 
     def columns(self) -> list[str]:
         """Columns of a score file that `add` needs."""
