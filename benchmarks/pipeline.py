@@ -93,7 +93,7 @@ def bare_loop(given: ScoreSettings, part: int, barrier: Any) -> None:
     def score(chunk: Any) -> None:
         content = open_chunk(chunk, work.read_plan)
         for batch in ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext):
-            assess_each(assessor, batch.images)
+            assess_each(assessor, batch.images, batch.texts)
 
     score(chunks[0])
     barrier.wait()

@@ -64,6 +64,7 @@ def standing(plan: Plan, contract: Contract) -> dict[str, Any]:
     return {
         "output": output,
         "fingerprint": contract.fingerprint,
+        **({"slots": contract.slots.describe()} if contract.slots.columns else {}),
         "is_active": any(run["is_active"] for run in runs),
         "chunks": chunks,
         "images": images,
@@ -111,6 +112,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"output     {found['output']}",
         f"scored by  fingerprint {found['fingerprint']}",
+        *([f"slots      {found['slots']}"] if "slots" in found else []),
         f"planned    {_amount(found, 'planned')}{uncounted}",
         f"done       {_amount(found, 'done')} ({share:.1%})",
         f"left       {_amount(found, 'left')}",

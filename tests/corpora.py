@@ -96,15 +96,44 @@ def write_mixed(root: Path, count: int, seed: int = 0) -> MixedCorpus:
     return MixedCorpus((str(root / "corpus"), str(root / "list.jsonl")), by_key)
 
 
-def assessed_alone(images: Mapping[str, bytes], checkpoint: str = "fake:") -> dict[str, Assessment | Rejection]:
-    """Each image by itself through decoder and assessor, without a job: what a score table must say."""
-    config = AssessorConfig(checkpoint=checkpoint)
-    spec = describe(config, None, ImageLimits())
+ASKING = """
+id = "asking-v1"
+domain = "Any."
+prompt_version = 1
+description = "One question about the text that comes with an image, and one about the image alone."
+slots = ["prompt"]
+answer_prefix = "The {dimension} is"
+levels = ["bad", "poor", "fair", "good", "excellent"]
+dimensions = [
+    { name = "likeness", query = "How well does it show this? {prompt}" },
+    { name = "quality", query = "How good is it?" },
+]
+"""
+"""A rubric with a slot; five levels, so that the reward is the mean."""
+
+
+def write_asking(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(ASKING)
+    return path
+
+
+def assessed_alone(
+    images: Mapping[str, bytes], texts: Mapping[str, str] | None = None, rubric: Path | None = None
+) -> dict[str, Assessment | Rejection]:
+    """Each image by itself through decoder and assessor, without a job: what a score table must say.
+
+    texts: by key, what fills the slot `prompt` of the rubric.
+    """
+    config = AssessorConfig(checkpoint="fake:")
+    spec = describe(config, None if rubric is None else str(rubric), ImageLimits())
     assessor = load(spec, config)
     results: dict[str, Assessment | Rejection] = {}
     for key, data in images.items():
         decoded = decode(data, spec.preparer.limits)
-        results[key] = (
-            decoded if isinstance(decoded, Rejection) else assess_each(assessor, [spec.preparer.prepare(decoded)])[0]
-        )
+        if isinstance(decoded, Rejection):
+            results[key] = decoded
+            continue
+        own = None if texts is None else [{"prompt": texts[key]}]
+        [results[key]] = assess_each(assessor, [spec.preparer.prepare(decoded)], own)
     return results

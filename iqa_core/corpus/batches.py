@@ -7,9 +7,9 @@ matches its outputs by position. A rejected image keeps its slot; every batch sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,7 @@ class BatchBounds:
     """What one call of the assessor takes."""
 
     tokens: int
-    """Sum of the prepared images' token costs; a single image may exceed it."""
+    """Sum of the token costs of prepared images and their texts; a single image may exceed it."""
     images: int = 256
 
 
@@ -51,6 +51,8 @@ class ReadyBatch:
     """LOCATION and carried columns, one row per ordinal."""
     rejections: tuple[Rejection | None, ...]
     images: tuple[NDArray[np.uint8], ...]
+    texts: tuple[Mapping[str, str], ...] | None = None
+    """For each of `images`, slot of the rubric -> text; None where the rubric has no slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class _Slot:
     encoded: Encoded
     found: Probe | Rejection
     prepare: Callable[[], NDArray[np.uint8] | Rejection]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    text_tokens: int = 0
 
     @property
     def shape(self) -> PreparedShape | None:
@@ -96,7 +100,8 @@ def _windows(
     ordinals = range(len(content.keys)) if only is None else sorted(only)
     for ordinal, encoded in zip(ordinals, content.images(ordinals), strict=True):
         with guard():
-            window.append(_probed(ordinal, encoded, preparer))
+            slot = _probed(ordinal, encoded, preparer)
+            window.append(slot if content.texts is None else _with_texts(slot, content.texts[ordinal], preparer))
         size += 0 if isinstance(encoded.data, Rejection) else len(encoded.data)
         if len(window) == WINDOW_IMAGES or size >= WINDOW_BYTES:
             yield window
@@ -117,6 +122,14 @@ def _probed(ordinal: int, encoded: Encoded, preparer: Preparer) -> _Slot:
     return _Slot(ordinal, encoded, found.probe, found.prepare if is_light else partial(prepare, encoded.data, preparer))
 
 
+def _with_texts(slot: _Slot, texts: Mapping[str, str] | Rejection, preparer: Preparer) -> _Slot:
+    if isinstance(slot.found, Rejection):
+        return slot
+    if isinstance(texts, Rejection):
+        return _rejected(slot.ordinal, slot.encoded, replace(texts, header=slot.found.header))
+    return replace(slot, texts=texts, text_tokens=preparer.text_tokens(texts))
+
+
 def _rejected(ordinal: int, encoded: Encoded, rejection: Rejection) -> _Slot:
     return _Slot(ordinal, encoded, rejection, lambda: rejection)
 
@@ -126,7 +139,7 @@ def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slo
     batch: list[_Slot] = []
     tokens = pixel_bytes = 0
     for slot in sorted(window, key=_by_size):
-        cost = slot.shape.tokens if slot.shape else 0
+        cost = slot.shape.tokens + slot.text_tokens if slot.shape else 0
         size = slot.shape.height * slot.shape.width * 3 if slot.shape else 0
         is_over = tokens + cost > bounds.tokens or pixel_bytes + size > BATCH_PIXEL_BYTES or len(batch) == bounds.images
         if batch and is_over:
@@ -138,10 +151,10 @@ def _grouped(window: Sequence[_Slot], bounds: BatchBounds) -> Iterator[list[_Slo
     yield batch
 
 
-def _by_size(slot: _Slot) -> tuple[int, int, int, int]:
+def _by_size(slot: _Slot) -> tuple[int, int, int, int, int]:
     if slot.shape is None:
-        return (0, 0, 0, slot.ordinal)
-    return (slot.shape.tokens, slot.shape.height, slot.shape.width, slot.ordinal)
+        return (0, 0, 0, 0, slot.ordinal)
+    return (slot.shape.tokens, slot.shape.height, slot.shape.width, slot.text_tokens, slot.ordinal)
 
 
 def _decoded(
@@ -152,12 +165,14 @@ def _decoded(
 ) -> ReadyBatch:
     prepared = [_prepared(slot, guard) for slot in slots]
     rejections = tuple(result if isinstance(result, Rejection) else None for result in prepared)
+    texts = tuple(slot.texts for slot, rejection in zip(slots, rejections, strict=True) if rejection is None)
     return ReadyBatch(
         origin=origin,
         ordinals=tuple(slot.ordinal for slot in slots),
         facts=_facts(content, slots, rejections),
         rejections=rejections,
         images=tuple(result for result in prepared if not isinstance(result, Rejection)),
+        texts=None if content.texts is None else texts,
     )
 
 

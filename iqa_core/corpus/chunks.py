@@ -202,6 +202,8 @@ class Content:
     """Ascending ordinals -> their images, in that order; other images are not fetched where that can be helped."""
     damage: str | None = None
     """Where and why the source became unreadable; the images before that are in `keys`."""
+    texts: Sequence[Mapping[str, str] | Rejection] | None = None
+    """For each ordinal the texts of the rubric's slots, or why it has none; None where the rubric has no slots."""
 
     def origin(self, chunk: str) -> Origin:
         """What its batches say of the chunk, which has this name."""

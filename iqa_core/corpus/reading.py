@@ -12,6 +12,7 @@ from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, InputColumn, conformed, table_names
 from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
 from iqa_core.corpus.readers.webdataset import beside_sidecars
+from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.corpus.sources import Kind, Source
 from iqa_core.records import ImageLimits
 from iqa_core.storage.failures import FetchFailed, Missing
@@ -38,6 +39,7 @@ class ReadPlan:
     """Schema of the carried columns, under their names in the score table."""
     own_columns: frozenset[str]
     """Names of the score table's own columns."""
+    slots: SlotColumns = NO_SLOTS
 
 
 def survey_source(
@@ -87,7 +89,7 @@ def _given_type(source: Source, field: pa.Field, found: Survey, options: ReadOpt
 
 
 def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
-    """The chunk's keys, its carried columns in the plan's schema, and a way to fetch its images.
+    """The chunk's keys, its carried columns in the plan's schema, its texts, and a way to fetch its images.
 
     Raises Missing, Forbidden or FetchFailed when its source as a whole cannot be read or changed since it was planned,
     RunError where credentials are at fault.
@@ -103,9 +105,10 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
     reading = plan.options.reading
     renamed = content.carried.rename_columns(table_names(content.carried.column_names, plan.own_columns, reading))
     try:
-        return replace(content, carried=conformed(renamed, plan.carried, len(content.keys), reading))
+        carried = conformed(renamed, plan.carried, len(content.keys), reading)
     except ValueError as error:
         raise FetchFailed(f"{chunk.spans[0].source}: {error}; score it into an output of its own") from error
+    return replace(content, carried=carried, texts=plan.slots.texts(carried))
 
 
 def _check_size(uri: str, kind: Kind, size: int | None) -> None:

@@ -74,6 +74,8 @@ def _facts(table: ScoreTable, gathered: Gathered) -> list[tuple[str, str]]:
         ("rejected", f"{rejected:,}{share}"),
         ("fingerprint", table.contract.fingerprint),
     ]
+    if table.contract.slots.columns:
+        facts.append(("slots", table.contract.slots.describe()))
     if len(table.chunks) < table.planned:
         facts.append(("unfinished", f"{table.planned - len(table.chunks):,} of {table.planned:,} chunks"))
     return facts

@@ -83,7 +83,7 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk]
     timed = 0
     began: float | None = None
     for batch in _batches(chunks, work):
-        assess_each(assessor, batch.images)
+        assess_each(assessor, batch.images, batch.texts)
         if began is None:  # the first batch warms up and is not counted
             began = time.monotonic()
             continue

@@ -11,7 +11,6 @@ from iqa_core.corpus.plan.segments import Draft
 from iqa_core.errors import DONE, CallerError, RunError, told
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.tables.heartbeats import SCORING, Pulse
-from iqa_core.tables.scores.columns import own_columns
 from jobs.on_ray.cluster import connected, living_nodes, made_room, plan_pool
 from jobs.on_ray.guard import guarded
 from jobs.scoring.isolation import Isolation
@@ -107,23 +106,28 @@ def _replay(wave: Iterable[ScoringTask], run: ScoringRun, isolation: Isolation, 
 
 
 def proposed(job: ScoringJob) -> Proposal:
-    """What the plan lacks of the input. Raises CallerError for --no-scan where there is no plan."""
+    """What the plan lacks of the input.
+
+    Raises CallerError for --no-scan where there is no plan, and for a slot without a column of text.
+    """
     settings = job.settings
     if settings.scan:
-        return propose(
+        proposal = propose(
             job.plan,
             job.wanted,
             settings.input,
             job.options,
-            own_columns=own_columns(job.dimensions),
+            own_columns=job.own_columns,
             limit=settings.limit,
             on_changed=settings.on_changed,
             exact=settings.estimate,
         )
-    contract = job.plan.contract()
-    if contract is None:
+    elif (contract := job.plan.contract()) is not None:
+        proposal = Proposal(contract, Draft())
+    else:
         raise CallerError(f"--no-scan: {job.output} has no plan yet; run once without it")
-    return Proposal(contract, Draft())
+    proposal.contract.slots.check(proposal.contract.carried)
+    return proposal
 
 
 def applied(job: ScoringJob, proposal: Proposal) -> Contract:

@@ -165,7 +165,7 @@ class Isolation:
             rejection = Rejection(
                 Reason.ASSESSOR_FAILED, f"assessing it crashed or exceeded its time, {DEATHS_PER_IMAGE} times"
             )
-            batch = replace(batch, rejections=(rejection,), images=())
+            batch = replace(batch, rejections=(rejection,), images=(), texts=None)
         return scored_batch(batch, [], self._work, versions="{}")
 
 

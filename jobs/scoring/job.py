@@ -17,11 +17,13 @@ from iqa_core.corpus.overlaps import lies_in
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.proposal import checked_contract
 from iqa_core.corpus.reading import ReadPlan
+from iqa_core.corpus.slot_columns import bound
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics.load import rubric_named
+from iqa_core.slots import TextLimits, TooLong
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
@@ -63,6 +65,11 @@ class ScoringJob:
         """Names of what is scored, in the rubric's order."""
         return self.spec.rubric.names
 
+    @property
+    def own_columns(self) -> frozenset[str]:
+        """Names of the table that it writes, which no input column may have."""
+        return own_columns(self.dimensions, groups_of(self.wanted.scales))
+
     def work(self, contract: Contract, threads: int) -> Work:
         """What the processes of the cluster need."""
         return Work(
@@ -73,7 +80,8 @@ class ScoringJob:
                 replace(self.options, reading=contract.reading),
                 self.limits,
                 contract.carried,
-                own_columns(self.dimensions, groups_of(self.wanted.scales)),
+                self.own_columns,
+                contract.slots,
             ),
             bounds=BatchBounds(self.settings.assessor.batch_tokens),
             weights=self.weights,
@@ -89,6 +97,8 @@ class ScoringJob:
         yield "rubric", f"{self.spec.rubric.id}, fingerprint {self.wanted.fingerprint}"
         yield "meant for", self.spec.rubric.domain
         yield "system", self.spec.system.describe()
+        if self.wanted.slots.columns:
+            yield "slots", self.wanted.slots.describe()
 
     def shown_settings(self) -> dict[str, Any]:
         """The resolved configuration as JSON values, without what may be secret."""
@@ -154,6 +164,12 @@ def checked(settings: ScoreSettings) -> ScoringJob:
             carried=pa.schema([]),
             rubric=rubric_named(spec.rubric.id, settings.rubric),
             scales=scales,
+            slots=bound(
+                settings.slot,
+                spec.rubric.slots,
+                TextLimits(settings.slot_chars, TooLong(settings.slot_too_long)),
+                own_columns(dimensions, groups_of(scales)),
+            ),
         ),
     )
     if checked_contract(job.plan, job.wanted) is None:

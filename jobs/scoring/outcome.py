@@ -66,6 +66,7 @@ def closing(outcome: RunOutcome) -> str:
         f"scored     {table.scored:>10,}",
         f"rejected   {table.rejected:>10,}",
         *(f"  {reason:<18} {count:>5,}" for reason, count in table.reasons.items()),
+        *([f"texts cut  {table.texts_cut:>10,}"] if table.texts_cut else []),
         "",
         f"{'':<{width}}{'mean':>8}{'q1':>8}{'median':>8}{'q3':>8}",
     ]
@@ -97,6 +98,7 @@ def record(outcome: RunOutcome) -> dict[str, Any]:
         "checkpoint": job.spec.checkpoint,
         "rubric": job.spec.rubric.id,
         "meant_for": job.spec.meant_for,
+        **({"slots": job.wanted.slots.to_json()} if job.wanted.slots.columns else {}),
         "warnings": outcome.warnings,
         "fusion": {
             "source": job.weights.source,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.slots import MAX_CHARS
 from jobs.command import JobSettings, Lasting
 
 
@@ -37,6 +38,12 @@ class ScoreSettings(JobSettings):
     """Column that becomes `key`."""
     carry: list[str] = Field(default_factory=list)
     """name:type of a JSON sidecar's field, or of a list's column, to carry along typed; may be repeated."""
+    slot: list[str] = Field(default_factory=list)
+    """slot=column whose text fills a slot of the rubric, by default the column of its own name; may be repeated."""
+    slot_too_long: Literal["refuse", "cut"] = "refuse"
+    """What to do with a text of more than --slot-chars: reject its image, or ask about the text's beginning."""
+    slot_chars: int = Field(default=MAX_CHARS, ge=1)
+    """Characters of a slot's text at most."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
     """JSON object passed to fsspec for URIs that are not local."""
     on_changed: Literal["stop", "ignore", "rescore"] = "stop"

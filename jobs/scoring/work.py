@@ -1,6 +1,6 @@
 """What readers and actors do in a process of the cluster: a chunk -> ready batches -> scored batches.
 
-Everything here travels as rows of Arrow tables, one row per batch, pixels in one binary column.
+Everything here travels as rows of Arrow tables, one row per batch, pixels in one binary column, texts beside them.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ READY_ROW = pa.schema(
         ("rejections", pa.string()),
         ("shapes", pa.list_(pa.int32())),
         ("pixels", pa.binary()),
+        ("texts", pa.string()),
     ]
 )
 """A ready batch as it travels from a reader to an actor, or the failure of a chunk."""
@@ -142,7 +143,7 @@ class AssessBatches:
         """Rows of the score table for one batch. Ends the process at the time limit, or when the device is broken."""
         try:
             with deadline(self._work.config.timeout_s), self._busy.counted():
-                results = assess_each(self._assessor, batch.images)
+                results = assess_each(self._assessor, batch.images, batch.texts)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
@@ -188,6 +189,7 @@ def to_ready_row(batch: ReadyBatch | ChunkFailure) -> pa.Table:
         pa.array([_rejections_to_json(batch.rejections)]),
         pa.array([[side for image in batch.images for side in image.shape[:2]]], pa.list_(pa.int32())),
         pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(pixels)]),
+        pa.array([None if batch.texts is None else json.dumps(batch.texts)], pa.string()),
     ]
     return pa.table(columns, schema=READY_ROW)
 
@@ -196,12 +198,14 @@ def from_ready_row(row: pa.Table) -> ReadyBatch:
     """The batch of one row of READY_ROW that is no failure; pixels are not copied."""
     value = {name: row.column(name)[0] for name in READY_ROW.names}
     shapes = value["shapes"].as_py()
+    texts = value["texts"].as_py()
     return ReadyBatch(
         origin=Origin.from_json(value["origin"].as_py()),
         ordinals=tuple(value["ordinals"].as_py()),
         facts=from_ipc(value["facts"]),
         rejections=_rejections_from_json(value["rejections"].as_py()),
         images=tuple(_images(value["pixels"].as_buffer(), list(zip(shapes[::2], shapes[1::2], strict=True)))),
+        texts=None if texts is None else tuple(json.loads(texts)),
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import ClassVar
 
@@ -127,6 +127,29 @@ def test_every_image_once_inside_the_bounds_and_the_same_again(
             assert tuple(outcome[0, 0]) == (ordinal, 5, 9)
         else:
             assert isinstance(outcome, Rejection)
+
+
+def test_texts_go_with_their_images_and_count_among_the_tokens() -> None:
+    sides = [16, 24, 16, 32, 24, 16, 16]
+    missing, long = (Rejection(reason, "text") for reason in (Reason.MISSING_TEXT, Reason.TOO_LARGE))
+    texts: list[Mapping[str, str] | Rejection] = [{"prompt": f"{i}" * (i + 1)} for i in range(len(sides))]
+    texts[2], texts[4] = missing, long
+    content = replace(content_of([*(png(side, side) for side in sides), b"no image"]), texts=[*texts, missing])
+    found = list(ready_batches("c", content, PatchPreparer(), BatchBounds(tokens=20), nullcontext))
+    together: dict[int, tuple[NDArray[np.uint8], Mapping[str, str]]] = {}
+    for batch in found:
+        assert batch.texts is not None
+        asked = [ordinal for ordinal, rejection in zip(batch.ordinals, batch.rejections, strict=True) if not rejection]
+        together |= dict(zip(asked, zip(batch.images, batch.texts, strict=True), strict=True))
+        costs = [image.size // 3 // PATCH**2 + len(own["prompt"]) for image, own in together.values()]
+        assert sum(costs[-len(asked) :]) <= 20 or len(asked) == 1
+    assert {ordinal: own for ordinal, (_, own) in together.items()} == {i: texts[i] for i in (0, 1, 3, 5, 6)}
+    assert all(image.shape[0] == sides[ordinal] for ordinal, (image, _) in together.items())
+    reasons = {o: r.reason for batch in found for o, r in zip(batch.ordinals, batch.rejections, strict=True) if r}
+    assert reasons == {2: Reason.MISSING_TEXT, 4: Reason.TOO_LARGE, 7: Reason.UNSUPPORTED_FORMAT}
+    widths = {row["key"]: row["width"] for batch in found for row in batch.facts.to_pylist()}
+    assert (widths["2.png"], widths["4.png"], widths["7.png"]) == (16, 24, None), "headers are read, pixels are not"
+    assert all(batch.texts is None for batch in batched([png(16, 16)], BatchBounds(tokens=20)))
 
 
 def test_like_sizes_go_together() -> None:

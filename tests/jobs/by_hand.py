@@ -60,4 +60,4 @@ def _carry_out(task: ScoringTask, work: Work, assessor: Assessor, run: ScoringRu
         if isinstance(batch, ChunkFailure):
             run.take(batch)
         else:
-            run.take(scored_batch(batch, assess_each(assessor, batch.images), work, "{}"))
+            run.take(scored_batch(batch, assess_each(assessor, batch.images, batch.texts), work, "{}"))

@@ -28,7 +28,7 @@ from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
 from jobs.training.flow import train
 from jobs.training.settings import TrainSettings
-from tests.corpora import tiny_png, write_folder, write_list
+from tests.corpora import tiny_png, write_asking, write_folder, write_list
 from tests.jobs import running
 from tests.selection.scored_corpora import score as table_of
 
@@ -164,6 +164,27 @@ def test_columns(tmp_path: Path, refused: Callable[..., str]) -> None:
     assert "none of the inputs is a table" in refused("--image-column", "image")
     pq.write_table(pa.table({"n": [1]}), table)
     assert "no column can be the image" in refused(given=table)
+
+
+def test_slots(tmp_path: Path, refused: Callable[..., str]) -> None:
+    table, asking = tmp_path / "t.parquet", ("--rubric", write_asking(tmp_path / "asking.toml"))
+    columns = {"image": pa.array([tiny_png(1)], pa.binary()), "n": [1], "tags": [["a"]], "caption": ["a room"]}
+    pq.write_table(pa.table(columns), table)
+    said = refused(*asking, given=table)
+    assert "{prompt}, and no input has a column prompt: name another by --slot prompt=COLUMN" in said
+    assert "columns there: n, tags, caption" in said
+    assert "no input has columns" in refused(*asking)
+    assert "no input has a column captoin" in refused(*asking, "--slot", "prompt=captoin", given=table)
+    for name, kind in (("n", "int64"), ("tags", "list<")):
+        assert f"--slot prompt={name}: the column is {kind}" in refused(
+            *asking, "--slot", f"prompt={name}", given=table
+        )
+    assert "has no slot promt (slots are prompt)" in refused(*asking, "--slot", "promt=caption")
+    assert "has no slot prompt (it has none)" in refused("--slot", "prompt=caption")
+    assert "--slot prompt is given twice" in refused(*asking, "--slot", "prompt=caption", "--slot", "prompt=n")
+    assert "--slot-too-long: Input should be 'refuse' or 'cut'" in refused(*asking, "--slot-too-long", "shrink")
+    assert "--slot-chars: " in refused(*asking, "--slot-chars", "0")
+    assert "the rubric has none" in refused("--slot-chars", "9")
 
 
 def test_input(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -19,7 +19,7 @@ from iqa_core.corpus.sources import is_image_name
 from iqa_core.records import Assessment, Reason
 from iqa_core.rubrics import load_rubric
 from tests.bad_images import bad_images
-from tests.corpora import assessed_alone, tiny_png, write_folder, write_mixed, write_tar
+from tests.corpora import assessed_alone, tiny_png, write_asking, write_folder, write_mixed, write_tar
 from tests.jobs import running
 
 pytestmark = pytest.mark.ray
@@ -162,15 +162,18 @@ def test_poison_costs_exactly_its_own_rows(tmp_path: Path, ray_address: str) -> 
         "decoder-hang": (0, 0, 0xFF),
     }
     images = {f"{index:02d}.png": tiny_png(index) for index in range(40)}
-    wanted = assessed_alone(images)
+    texts, rubric = {name: f"the picture {name}" for name in images}, write_asking(tmp_path / "asking.toml")
+    wanted = assessed_alone(images, texts, rubric)
     images |= {f"{9 + 4 * i}-{name}.png": tiny_png(900 + i, corner) for i, (name, corner) in enumerate(poison.items())}
     write_folder(tmp_path / "in", images)
+    rows = [f"{name},the picture {name}\n" for name in images]
+    (tmp_path / "in" / "metadata.csv").write_text("".join(["file_name,prompt\n", *rows]))
     options = (
         "exit_on=ff00ff&raise_on=00ffff&hang_on=ffff00&nan_on=090909&prepare_exit_on=ff0000&prepare_hang_on=0000ff"
     )
     code, output = running.run(
         *("--input", tmp_path / "in", "--output", tmp_path / "out", "--assessor.checkpoint", f"fake:?{options}"),
-        *("--assessor.timeout-s", 2, "--decode-timeout-s", 2, "--chunk-images", 24),
+        *("--assessor.timeout-s", 2, "--decode-timeout-s", 2, "--chunk-images", 24, "--rubric", rubric),
         address=ray_address,
     )
     assert code == 0, output
@@ -186,7 +189,7 @@ def test_poison_costs_exactly_its_own_rows(tmp_path: Path, ray_address: str) -> 
         "decoder-hang": Reason.CORRUPT,
     }
     others = table.filter(pa.array([row["status"] == "scored" for row in table.to_pylist()]))
-    running.assert_scores(others, wanted, DIMENSIONS)
+    running.assert_scores(others, wanted, ("likeness", "quality"))
 
 
 def test_retry_rejected_tries_only_what_can_change(tmp_path: Path, ray_address: str) -> None:

@@ -34,6 +34,7 @@ from iqa_core.corpus.plan.segments import (
     spans_by_chunk,
     spans_in,
 )
+from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.corpus.sources import Kind
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
@@ -67,6 +68,7 @@ class Contract:
     """Version of the rules by which sources are read (`ReadOptions.reading`); a run keeps to the one that it finds."""
     scales: Mapping[str, ColumnScale] = field(default_factory=dict)
     """Of the dimensions that are not five levels worth 1 to 5."""
+    slots: SlotColumns = NO_SLOTS
 
     def scale_of(self, dimension: str) -> ColumnScale:
         """What the scores of a dimension can be."""
@@ -89,6 +91,8 @@ class Contract:
         }
         if self.scales:
             content["scales"] = {name: scale.to_json() for name, scale in self.scales.items()}
+        if self.slots.columns:
+            content["slots"] = self.slots.to_json()
         return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
     @classmethod
@@ -99,7 +103,9 @@ class Contract:
         planned = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
         schema = pa.schema([field if is_scorable(field.type) else _replanned(field) for field in planned])
         scales = {name: ColumnScale.from_json(scale) for name, scale in content.pop("scales", {}).items()}
-        return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema, "scales": scales})
+        slots = SlotColumns.from_json(content.pop("slots", {}))
+        typed = {"dimensions": tuple(content["dimensions"]), "carried": schema, "scales": scales, "slots": slots}
+        return cls(**{**content, **typed})
 
     def locating(self) -> ReadOptions:
         """The options that are needed to read the images of its rows again."""
@@ -120,7 +126,12 @@ class Contract:
         parts = {name: value for name, value in self.fingerprint_parts.items() if name != "rubric"}
         is_equal = self.fusion == FusionWeights.equal(self.dimensions).within(self.scales).digest
         fusion = "equal weights" if is_equal else f"weights {shortened(self.fusion)}"
-        return {**parts, **{name: getattr(self, name) for name in names}, "fusion": fusion}
+        return {
+            **parts,
+            **{name: getattr(self, name) for name in names},
+            "fusion": fusion,
+            "slots": self.slots.to_json(),
+        }
 
     def _rubric_named(self) -> str:
         """Name, origin and digest: two rubrics may share an id and differ in their words."""
@@ -138,7 +149,7 @@ def _replanned(field: pa.Field) -> pa.Field:
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(["fingerprint", "fusion", "rubric"], str),
-    **dict.fromkeys(["fingerprint_parts", "columns", "scales"], dict),
+    **dict.fromkeys(["fingerprint_parts", "columns", "scales", "slots"], dict),
 }
 """Kinds of fields that are checked here: another kind would end in a traceback where it is first used."""
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.levels import bin_counts, bin_edges
 from iqa_core.records import FIVE_LEVELS
 from iqa_core.tables.scores.columns import SCORED, counts_of
@@ -58,15 +59,19 @@ class Summary:
     damage: list[str] = field(default_factory=list)
     """Damaged sources, each with the place of the damage as a reader found it."""
     distributions: dict[str, Distribution] = field(default_factory=dict)
+    slots: SlotColumns = NO_SLOTS
+    texts_cut: int = 0
+    """Scored images of whose texts only the beginning was asked about."""
 
     def columns(self) -> list[str]:
         """Columns of a score file that `add` needs."""
-        return ["reason", *self.dimensions, "reward"]
+        return ["reason", *self.dimensions, "reward", *self.slots.that_may_be_cut]
 
     def add(self, rows: pa.Table, damage: str | None) -> None:
         """Count a chunk's rows. damage: of its source, as the reader noted it."""
         self.chunks += 1
         self.counts.update(counts_of(rows))
+        self.texts_cut += self.slots.num_cut(rows)
         if damage is not None:
             self.damage.append(damage)
         for name in (*self.dimensions, "reward"):
@@ -109,6 +114,7 @@ class Summary:
             "scored": self.scored,
             "rejected": self.rejected,
             "rejected_by_reason": dict(self.reasons),
+            **({"texts_cut": self.texts_cut} if self.slots.columns else {}),
             "chunks": self.chunks,
             "damaged_sources": sorted(self.damage),
             "scores": self.statistics(),
