@@ -62,7 +62,7 @@ def lay_out(folder: Path) -> None:
     settings["size"]["longest_edge"] = SIDE * SIDE
     path.write_text(json.dumps(settings))
     rubric, processor = load_rubric(RUBRIC), load_processor(target)
-    prompts = [build_prompt(processor, rubric, dimension, rubric.system) for dimension in rubric.dimensions]
+    prompts = [build_prompt(processor, question, rubric.system) for question in rubric.questions]
     (folder / "prompts.json").write_text(json.dumps({"prompts": prompts, "levels": list(rubric.levels)}))
 
 

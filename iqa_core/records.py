@@ -57,6 +57,41 @@ FIVE_LEVELS = RatingScale(5)
 """The scale of every rubric, opinion and score of this project: 1 (worst) to 5 (best)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreRange:
+    """Where the scores of a dimension lie."""
+
+    worst: float
+    """The end that is worst; above `best` where less is better."""
+    best: float
+    """The other end."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        return min(self.worst, self.best)
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return max(self.worst, self.best)
+
+
+RATING = ScoreRange(float(FIVE_LEVELS.worst), float(FIVE_LEVELS.best))
+"""The range of rewards and opinions, and of every dimension that does not say otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScale:
+    """A closed set of answers, what each is worth, and the range in which a score lies."""
+
+    answers: tuple[str, ...]
+    """Words or short phrases, 2 to 20, worst to best."""
+    worths: tuple[float, ...]
+    """One per answer, inside the range."""
+    range: ScoreRange = RATING
+
+
 class Reason(StrEnum):
     """Why an image has no score. The codes are a contract: they stand in score tables and in HTTP answers."""
 
@@ -70,6 +105,7 @@ class Reason(StrEnum):
     TOO_SMALL = "too_small"
     TOO_LARGE = "too_large"
     ASSESSOR_FAILED = "assessor_failed"
+    MISSING_TEXT = "missing_text"
 
 
 RETRYABLE = frozenset({Reason.MISSING, Reason.FORBIDDEN, Reason.FETCH_FAILED, Reason.ASSESSOR_FAILED})
@@ -156,8 +192,8 @@ class Assessment:
     """What the assessor thinks of one image: one entry per dimension of the rubric, in the rubric's order."""
 
     scores_K: NDArray[np.float32]
-    """Expected score, 1 (worst) to 5 (best)."""
+    """Expected score, in the dimension's own range: 1 (worst) to 5 (best) unless the rubric says otherwise."""
     stds_K: NDArray[np.float32]
-    """Standard deviation of the level distribution, in score units."""
-    probs_KL: NDArray[np.float32]
-    """Probabilities of the levels, worst to best; each row sums to 1."""
+    """Standard deviation of the distribution over answers, in score units."""
+    probs_K: tuple[NDArray[np.float32], ...]
+    """A dimension's probabilities of its answers, worst to best, sum 1; a group's of yes to each of its statements."""

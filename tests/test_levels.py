@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from iqa_core.levels import (
+    PADDING,
     REWARD_BOUNDS,
-    assessment_of,
-    assessments_of,
+    Readout,
     bin_counts,
     bin_edges,
     expected_score,
@@ -19,6 +21,13 @@ from iqa_core.levels import (
     score_std,
 )
 from iqa_core.records import Assessment, RatingScale, Reason, Rejection
+from iqa_core.rubrics import Rubric, load_rubric
+
+
+def readout(count: int) -> Readout:
+    rubric = load_rubric("interior-v1")
+    return Readout(rubric.questions[:count], rubric.columns[:count])
+
 
 LOGITS = arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32))
 
@@ -70,7 +79,7 @@ def test_certainty_has_no_spread_and_disagreement_the_most() -> None:
 def test_a_logit_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
         level_probabilities([0, 0, bad, 0, 0])
-    result = assessment_of([[0.0, 0, 0, 0, 1], [0, 0, bad, 0, 0]])
+    (result,) = readout(2).assessments([[[0.0, 0, 0, 0, 1], [0, 0, bad, 0, 0]]])
     assert isinstance(result, Rejection)
     assert result.reason is Reason.ASSESSOR_FAILED
 
@@ -86,24 +95,64 @@ def test_what_is_no_distribution_is_refused(probs: list[float]) -> None:
 def test_a_batch_gives_each_image_what_it_has_alone() -> None:
     logits_NKL = np.random.default_rng(0).normal(size=(5, 4, 5), scale=5)
     logits_NKL[1, 2, 3] = np.nan
-    found = assessments_of(logits_NKL)
+    levels = readout(4)
+    found = levels.assessments(logits_NKL)
     for together, logits_KL in zip(found, logits_NKL, strict=True):
-        alone = assessment_of(logits_KL)
+        (alone,) = levels.assessments(logits_KL[None])
         if isinstance(alone, Rejection):
             assert together == alone
             continue
         assert isinstance(together, Assessment)
-        for name in ("scores_K", "stds_K", "probs_KL"):
+        for name in ("scores_K", "stds_K", "probs_K"):
             np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
     assert [isinstance(one, Rejection) for one in found] == [False, True, False, False, False]
-    assert all(isinstance(one, Rejection) for one in assessments_of(np.full((2, 4, 5), np.nan)))
+    assert all(isinstance(one, Rejection) for one in levels.assessments(np.full((2, 4, 5), np.nan)))
 
 
 def test_an_assessment_has_one_entry_per_dimension() -> None:
-    result = assessment_of([[0, 0, 0, 0, 50], [50, 0, 0, 0, 0]])
+    (result,) = readout(2).assessments([[[0, 0, 0, 0, 50], [50, 0, 0, 0, 0]]])
     assert isinstance(result, Assessment)
     np.testing.assert_allclose(result.scores_K, [5, 1])
-    assert result.probs_KL.shape == (2, 5)
+    assert [len(probs) for probs in result.probs_K] == [5, 5]
+
+
+UNLIKE = """
+id = "unlike"
+domain = "any"
+prompt_version = 1
+description = "Two, three and five answers, a checklist."
+levels = ["bad", "poor", "fair", "good", "excellent"]
+answer_prefix = "It is"
+dimensions = [
+    { name = "true", query = "Is it true?", answers = { Yes = 1, No = 0 } },
+    { name = "noise", query = "How noisy?", answers = { low = 1, some = 4, much = 10 }, worst = 10, best = 1 },
+    { name = "looks", query = "How does it look?" },
+]
+checklist = { query = "Is it true that {statement}?", answers = { no = 0, yes = 1 }, answer_prefix = "" }
+statements = [
+    { name = "dog", text = "a dog is there", group = "things" },
+    { name = "dark", text = "it is dark" },
+    { name = "cat", text = "a cat is there", group = "things", weight = 3 },
+]
+"""
+
+
+def test_questions_with_unlike_answers_and_groups_become_columns() -> None:
+    """Worked out by hand: logits of 0 are equal odds, 50 is certainty."""
+    rubric = Rubric.model_validate(tomllib.loads(UNLIKE))
+    logits_QA = np.full((6, 5), PADDING)
+    for row, values in enumerate([[0, 0], [0, 0, 0], [0] * 5, [0, 50], [0, 0], [50, 0]]):
+        logits_QA[row, : len(values)] = values
+    (result,) = Readout(rubric.questions, rubric.columns).assessments(logits_QA[None])
+    assert isinstance(result, Assessment)
+    assert rubric.names == ("true", "noise", "looks", "things", "dark")
+    np.testing.assert_allclose(result.scores_K, [0.5, 5, 3, 0.25, 0.5], atol=1e-6)
+    np.testing.assert_allclose(result.stds_K, [0.5, 14**0.5, 2**0.5, 0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(result.probs_K[3], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(result.probs_K[4], [0.5, 0.5])
+    np.testing.assert_allclose(result.probs_K[1], [1 / 3] * 3)
+    logits_QA[0, 1] = np.nan
+    assert isinstance(Readout(rubric.questions, rubric.columns).assessments(logits_QA[None])[0], Rejection)
 
 
 def test_a_scale_is_cut_into_equal_bins() -> None:

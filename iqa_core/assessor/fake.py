@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iqa_core.addresses import parse_address
 from iqa_core.errors import CallerError
-from iqa_core.levels import assessments_of
-from iqa_core.records import FIVE_LEVELS, Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
+from iqa_core.levels import PADDING, Readout
+from iqa_core.records import Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class FakeAssessor:
             raise RuntimeError(f"asked not to load while {blocked_by} is there")
         self.rubric = rubric
         self.preparer = preparer
+        self._readout = Readout(rubric.questions, rubric.columns)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -111,18 +112,22 @@ class FakeAssessor:
             time.sleep(options.sleep_s)
         for pixels in images:
             _misbehave(pixels, options.exit_on, options.raise_on, options.hang_on)
-        return assessments_of([self._logits(pixels) for pixels in images]) if images else []
+        return self._readout.assessments([self._logits(pixels) for pixels in images]) if images else []
 
     def _logits(self, pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Level logits, shape (K, L): the mean colour shifts the level that each dimension prefers."""
-        num_dimensions = len(self.rubric.dimensions)
-        if _colour(pixels_HWC) == self.preparer.options.nan_on:
-            return np.full((num_dimensions, FIVE_LEVELS.num_levels), np.nan)
+        """Logits, shape (K, L): the mean colour shifts the answer that each question prefers."""
+        scales = [question.scale for question in self.rubric.questions]
+        logits_KL = np.full((len(scales), max(len(scale.answers) for scale in scales)), PADDING)
+        is_nan = _colour(pixels_HWC) == self.preparer.options.nan_on
         # sums of whole numbers are exact in any order; this one takes a seventh of the time of `mean`
         red, green, blue = pixels_HWC.sum(axis=0, dtype=np.uint64).sum(axis=0) / pixels_HWC[..., 0].size / 255
-        turns_K = 0.61 * red + 0.83 * green + 1.07 * blue + np.arange(num_dimensions) / num_dimensions
-        targets_K = FIVE_LEVELS.middle + FIVE_LEVELS.max_std * np.sin(2 * np.pi * turns_K)
-        return -((np.asarray(FIVE_LEVELS.levels) - targets_K[:, None]) ** 2)
+        for k, scale in enumerate(scales):
+            turn = 0.61 * red + 0.83 * green + 1.07 * blue + k / len(scales)
+            places_L = np.arange(1, len(scale.answers) + 1)
+            middle, reach = (len(places_L) + 1) / 2, (len(places_L) - 1) / 2
+            wanted = middle + reach * np.sin(2 * np.pi * turn)
+            logits_KL[k, : len(places_L)] = np.nan if is_nan else -((places_L - wanted) ** 2)
+        return logits_KL
 
 
 def _colour(pixels_HWC: NDArray[np.uint8]) -> str:

@@ -21,14 +21,16 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.golden import TOLERANCE, Scores, differences, sample_scores
 from iqa_core.assessor.load import golden_of, load_unverified
-from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
 from iqa_core.errors import CallerError
-from iqa_core.levels import assessment_of
-from iqa_core.records import Rejection, RgbImage
+from iqa_core.levels import expected_score, level_probabilities
+from iqa_core.questions import Question
+from iqa_core.records import RATING, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
+from iqa_core.slots import SAMPLE_TEXT
 
 if TYPE_CHECKING:
     from iqa_core.inspection.plain import PlainModel
@@ -113,18 +115,25 @@ def _look(
     first = [_rubric(spec, manifest), _level_words(load_processor(folder), spec.rubric)]
     if failed(first):
         return first, {}
+    system = spec.rubric.system
     is_level_only = manifest is not None and manifest.trained_on == "level"
     bound = spec.fingerprint_parts["max_pixels"]
     model = PlainModel.load(
         folder, spec.fingerprint_parts["dtype"], config, None if bound == "processor" else int(bound)
     )
+    asked = [question.filled(dict.fromkeys(question.slots, SAMPLE_TEXT)) for question in spec.rubric.questions]
     answers = {
-        dimension.name: [_answer(model, spec.rubric, k, read_sample(image), is_level_only) for image in images]
-        for k, dimension in enumerate(spec.rubric.dimensions)
+        question.name: [_answer(model, question, system, read_sample(image), is_level_only) for image in images]
+        for question in asked
     }
-    own_answer = _own_answer(model, spec.rubric, answers, images, is_level_only)
-    return [*first, own_answer, _mass(answers), _spread(answers)], {
-        image: {name: answers[name][i].score for name in spec.rubric.names} for i, image in enumerate(images)
+    own_answer = _own_answer(model, asked, system, answers, images, is_level_only)
+    scores_QN = [[answer.score for answer in answers[question.name]] for question in asked]
+    return [*first, own_answer, _mass(answers), _spread(answers, asked)], {
+        image: {
+            column.name: sum(share * scores_QN[q][i] for q, share in zip(column.questions, column.shares, strict=True))
+            for column in spec.rubric.columns
+        }
+        for i, image in enumerate(images)
     }
 
 
@@ -144,40 +153,43 @@ def _rubric(spec: AssessorSpec, manifest: CheckpointManifest | None) -> Finding:
 def _level_words(processor: Any, rubric: Rubric) -> Finding:
     """Whether each level word begins a token of its own behind each beginning of an answer."""
     name, split = "level words", set[str]()
-    for dimension in rubric.dimensions:
-        prompt = build_prompt(processor, rubric, dimension, rubric.system)
+    for question in rubric.questions:
+        prompt = build_prompt(processor, question, rubric.system)
+        joint = answer_joint(processor, question, rubric.system)
         try:
-            level_token_ids(processor.tokenizer, prompt, rubric.levels)
+            level_token_ids(processor.tokenizer, prompt, question.scale.answers, joint)
         except CallerError as error:
-            return Finding(name, Verdict.FAIL, f"{dimension.name}: {error}", forbids_loading=True)
+            return Finding(name, Verdict.FAIL, f"{question.name}: {error}", forbids_loading=True)
         tokens = len(processor.tokenizer.encode(prompt, add_special_tokens=False))
         split |= {
             word
-            for word in rubric.levels
-            if len(processor.tokenizer.encode(f"{prompt} {word}", add_special_tokens=False)) > tokens + 1
+            for word in question.scale.answers
+            if len(processor.tokenizer.encode(f"{prompt}{joint}{word}", add_special_tokens=False)) > tokens + 1
         }
     if split:
         return Finding(name, Verdict.WARNING, f"{', '.join(sorted(split))}: several tokens, of which the first is read")
     return Finding(name, Verdict.OK, f"{', '.join(rubric.levels)}: one token each, all different")
 
 
-def _answer(model: PlainModel, rubric: Rubric, k: int, image: RgbImage, is_level_only: bool) -> _Answer:
+def _answer(model: PlainModel, question: Question, system: str | None, image: RgbImage, is_level_only: bool) -> _Answer:
     """One forward pass: each token of the answer must be the likeliest behind those before it."""
-    prompt = build_prompt(model.processor, rubric, rubric.dimensions[k], rubric.system)
-    levels = level_token_ids(model.processor.tokenizer, prompt, rubric.levels)
-    answer = [] if is_level_only else _answer_tokens(model.processor.tokenizer, prompt, _asked(prompt, rubric, k))
+    prompt = build_prompt(model.processor, question, system)
+    joint = answer_joint(model.processor, question, system)
+    levels = level_token_ids(model.processor.tokenizer, prompt, question.scale.answers, joint)
+    answer = [] if is_level_only else _answer_tokens(model.processor.tokenizer, prompt, _asked(prompt, question))
     logits_PV = model.read(prompt, image, len(answer) + 1).logits_PV.astype(np.float64)
     likeliest = logits_PV.argmax(axis=1).tolist()
     last_V = logits_PV[-1]
     mass = np.exp(last_V[levels] - last_V.max()).sum() / np.exp(last_V - last_V.max()).sum()
-    assessed = assessment_of(last_V[levels][None])
-    score = math.nan if isinstance(assessed, Rejection) else float(assessed.scores_K[0])
+    is_sound = np.isfinite(last_V[levels]).all()
+    score = float(expected_score(level_probabilities(last_V[levels]), question.scale.worths)) if is_sound else math.nan
     return _Answer(likeliest[:-1] == answer and likeliest[-1] in levels, float(mass), score)
 
 
-def _asked(prompt: str, rubric: Rubric, k: int) -> str:
+def _asked(prompt: str, question: Question) -> str:
     """The prompt without the beginning of the answer; white space before that is the answer's."""
-    return prompt.removesuffix(rubric.answer_start(rubric.dimensions[k])).rstrip(" ")
+    start = question.answer_start
+    return prompt.removesuffix(start).rstrip(" ") if start else prompt
 
 
 def _answer_tokens(tokenizer: Any, prompt: str, asked: str) -> list[int]:
@@ -189,7 +201,8 @@ def _answer_tokens(tokenizer: Any, prompt: str, asked: str) -> list[int]:
 
 def _own_answer(
     model: PlainModel,
-    rubric: Rubric,
+    asked: Sequence[Question],
+    system: str | None,
     answers: Mapping[str, Sequence[_Answer]],
     images: Sequence[str],
     is_level_only: bool,
@@ -203,17 +216,17 @@ def _own_answer(
     if not failing:
         return Finding("own answer", Verdict.OK, f"said {what}: {told}")
     k = failing[0]
-    dimension = rubric.dimensions[k]
-    prompt = build_prompt(model.processor, rubric, dimension, rubric.system)
-    begun = prompt if is_level_only else _asked(prompt, rubric, k)
-    image = next(i for i, answer in enumerate(answers[dimension.name]) if not answer.says_it)
+    question = asked[k]
+    prompt = build_prompt(model.processor, question, system)
+    begun = prompt if is_level_only else _asked(prompt, question)
+    image = next(i for i, answer in enumerate(answers[question.name]) if not answer.says_it)
     wanted = len(_answer_tokens(model.processor.tokenizer, prompt, begun)) + 4
     instead = model.say(begun, read_sample(images[image]), wanted).strip()[:SHOWN_CHARACTERS]
     return Finding(
         "own answer",
         Verdict.FAIL,
-        f"said {what}: {told}; of {images[image]} it says {instead!r} about {dimension.name} instead of "
-        f"{rubric.answer_start(dimension)!r} and a level word: another template or rubric than it was trained on, or "
+        f"said {what}: {told}; of {images[image]} it says {instead!r} about {question.name} instead of "
+        f"{question.answer_start!r} and a level word: another template or rubric than it was trained on, or "
         "an untuned model",
     )
 
@@ -224,11 +237,18 @@ def _mass(answers: Mapping[str, Sequence[_Answer]]) -> Finding:
     return Finding("level mass", _graded(min(means.values()), MASS_OK, MASS_LEAST), f"of 1: {told}")
 
 
-def _spread(answers: Mapping[str, Sequence[_Answer]]) -> Finding:
+def _spread(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question]) -> Finding:
+    """Whether scores differ between images, as parts of a range of 4: all levels; of other questions at least one."""
     scores = {name: [answer.score for answer in found] for name, found in answers.items()}
     told = ", ".join(f"{name} {min(found):.2f} to {max(found):.2f}" for name, found in scores.items())
-    smallest = min(max(found) - min(found) for found in scores.values())
-    return Finding("spread", _graded(smallest, SPREAD_OK, SPREAD_LEAST), told)
+    ranges = [question.scale.range for question in asked]
+    width = RATING.high - RATING.low
+    spreads = [
+        (max(found) - min(found)) * width / (one.high - one.low)
+        for found, one in zip(scores.values(), ranges, strict=True)
+    ]
+    spread = min(spreads) if all(one == RATING for one in ranges) else max(spreads)
+    return Finding("spread", _graded(spread, SPREAD_OK, SPREAD_LEAST), told)
 
 
 def _graded(value: float, ok_from: float, least: float) -> Verdict:

@@ -21,7 +21,7 @@ from iqa_core.assessor.prompts.chat import render_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
-from iqa_core.levels import assessment_of
+from iqa_core.levels import NOT_FINITE, expected_score, level_probabilities, score_std
 from iqa_core.records import FIVE_LEVELS, ImageLimits, Rejection, RgbImage
 
 IMAGE = "<image>"
@@ -57,15 +57,14 @@ def probe(
     ids_L = level_token_ids(model.processor.tokenizer, prompt, worst_first)
     reading = model.read(prompt, pixels)
     logits_V = reading.logits_PV[-1]
-    assessed = assessment_of(logits_V[ids_L][None])
-    if isinstance(assessed, Rejection):
-        raise RunError(assessed.detail)
-    probs_L = assessed.probs_KL[0].tolist()
+    if not np.isfinite(logits_V[ids_L]).all():
+        raise RunError(NOT_FINITE.detail)
+    probs_L = level_probabilities(logits_V[ids_L])
     return {
         "logits": _best_first(worst_first, logits_V[ids_L].tolist()),
-        "probabilities": _best_first(worst_first, probs_L),
-        "score": float(assessed.scores_K[0]),
-        "std": float(assessed.stds_K[0]),
+        "probabilities": _best_first(worst_first, probs_L.tolist()),
+        "score": float(expected_score(probs_L)),
+        "std": float(score_std(probs_L)),
         "visual_tokens": reading.visual_tokens,
         "prompt_tokens": reading.prompt_tokens,
         "system": text,

@@ -1,4 +1,8 @@
-"""What a rubric is: the questions an assessor asks, and the rules that they keep."""
+"""What a rubric is: the questions an assessor asks, and the rules that they keep.
+
+A dimension is one question with a closed set of answers. A checklist is many statements that share one question; each
+is a column, or a part of its group's. `questions` says what a model is asked, `columns` what becomes of its answers.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,15 @@ import hashlib
 import json
 import re
 import string
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Self
+from itertools import chain
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.questions import PLACEHOLDER, STATEMENT, Column, Question, placeholders, replaced, yes_column
+from iqa_core.records import FIVE_LEVELS, AnswerScale, ScoreRange
 
 RESERVED_NAMES = frozenset(
     "key source sha256 offset length row width height format frames status reason detail reward json txt".split()
@@ -21,12 +28,21 @@ RESERVED_NAMES = frozenset(
 RESERVED_AFFIXES = re.compile(r"input_.*|.*_(std|probs)")
 """Names that the score table derives from others: `input_<carried>`, `<dimension>_std`, `<dimension>_probs`."""
 
+MAX_STATEMENTS = 256
+MIN_ANSWERS, MAX_ANSWERS = 2, 20
+
 
 def _free_column_name(name: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"{name!r} is not a lower-case identifier")
     if name in RESERVED_NAMES or RESERVED_AFFIXES.fullmatch(name):
         raise ValueError(f"{name!r} clashes with a column of the score table; choose another name")
+    return name
+
+
+def _slot_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == STATEMENT:
+        raise ValueError(f"{name!r} is not a lower-case identifier, or is {STATEMENT!r}")
     return name
 
 
@@ -43,43 +59,137 @@ def _answer_prefix(template: str) -> str:
         raise ValueError("{dimension} is the only placeholder; write { as {{")
     if template != template.rstrip():
         raise ValueError("must not end with white space: the level word brings its own")
-    return _text(template)
+    return template
+
+
+def _answers(worths: dict[str, float]) -> dict[str, float]:
+    if not MIN_ANSWERS <= len(worths) <= MAX_ANSWERS:
+        raise ValueError(f"{len(worths)} answers; a closed set has {MIN_ANSWERS} to {MAX_ANSWERS}")
+    if any(not word.strip() or word != word.strip() for word in worths):
+        raise ValueError(f"answers must be words with no white space around them: {list(worths)}")
+    if len(set(worths.values())) == 1:
+        raise ValueError(f"all answers are worth {next(iter(worths.values())):g}; a score needs at least two worths")
+    return worths
 
 
 Text = Annotated[str, AfterValidator(_text)]
+ColumnName = Annotated[str, AfterValidator(_free_column_name)]
+AnswerPrefix = Annotated[str, AfterValidator(_answer_prefix)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Weight = Annotated[float, Field(gt=0, le=1e6)]
+Answers = Annotated[dict[str, Number], AfterValidator(_answers)]
 
 TAG = re.compile(r"<\w+>")
 """Such as `<lighting>`: part of a format, not a word."""
 
 
-class RubricDimension(BaseModel):
-    """One quality that is judged."""
-
+class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    name: Annotated[str, AfterValidator(_free_column_name)]
+
+class ClosedSet(_Model):
+    """Answers of a question, where they are not the rubric's level words."""
+
+    answers: Answers | None = None
+    """Word or short phrase -> worth; None: the five levels of the rubric, worth 1 to 5."""
+    worst: Number | None = None
+    """The end of the range that is worst; None: the smallest worth. Above `best`, it says that less is better."""
+    best: Number | None = None
+    """The end of the range that is best; None: the largest worth."""
+    answer_prefix: AnswerPrefix | None = None
+    """Beginning of the answer, up to the word; None: the rubric's. Empty: the word is the whole answer."""
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.answers is None:
+            if self.worst is not None or self.best is not None:
+                raise ValueError("worst and best say the range of answers; there are none beside the rubric's levels")
+            return self
+        scale = self.scale(())
+        if any(not scale.range.low <= worth <= scale.range.high for worth in scale.worths):
+            ends = f"worst {scale.range.worst:g} and best {scale.range.best:g}"
+            raise ValueError(f"worths {list(scale.worths)} must lie between {ends}")
+        return self
+
+    def scale(self, levels: tuple[str, ...]) -> AnswerScale:
+        """The answers, worst to best. levels: of the rubric."""
+        if self.answers is None:
+            return AnswerScale(levels, tuple(map(float, FIVE_LEVELS.levels)))
+        worst = min(self.answers.values()) if self.worst is None else self.worst
+        best = max(self.answers.values()) if self.best is None else self.best
+        ordered = sorted(self.answers.items(), key=lambda answer: abs(answer[1] - worst))
+        words, worths = zip(*ordered, strict=True)
+        return AnswerScale(words, worths, ScoreRange(worst, best))
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """What is set, for digests."""
+        own = {"answers": self.answers and list(self.answers.items()), "worst": self.worst, "best": self.best}
+        return {
+            name: value for name, value in (own | {"answer_prefix": self.answer_prefix}).items() if value is not None
+        }
+
+
+class RubricDimension(ClosedSet):
+    """One quality that is judged."""
+
+    name: ColumnName
     """Column of the score table, and what `{dimension}` stands for in the answer prefix."""
     query: Text
-    """What the model is asked, verbatim; any tag such as `<lighting>` is part of it."""
+    """What the model is asked, verbatim but for slots; any tag such as `<lighting>` is part of it."""
     paraphrases: tuple[Text, ...] = ()
     """Other wordings of the query, which training may draw from; scoring never does."""
     description: str = ""
     """One sentence for people; not shown to the model."""
+    weight: Weight = 1.0
+    """How much it counts in the reward, until weights are fitted; never part of a score."""
 
     @model_validator(mode="after")
     def _other_words(self) -> Self:
         wordings = (self.query, *self.paraphrases)
         if len(set(wordings)) != len(wordings):
             raise ValueError(f"paraphrases of {self.name} must differ from its query and from one another")
-        if any(TAG.findall(wording) != TAG.findall(self.query) for wording in wordings):
-            raise ValueError(f"paraphrases of {self.name} must have the tags of its query: {TAG.findall(self.query)}")
+        for what, pattern in {"tags": TAG, "placeholders": PLACEHOLDER}.items():
+            if any(pattern.findall(wording) != pattern.findall(self.query) for wording in wordings):
+                wanted = pattern.findall(self.query)
+                raise ValueError(f"paraphrases of {self.name} must have the {what} of its query: {wanted}")
         return self
 
 
-class Rubric(BaseModel):
-    """Dimensions, the questions about them, and the beginning of the answer that a level word completes."""
+class Checklist(ClosedSet):
+    """How each statement of a checklist is asked, and what is yes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    query: Text
+    """What the model is asked; `{statement}` is replaced by the statement's text."""
+    answers: Answers
+    """The two answers, worth 0 and 1: `{ no = 0, yes = 1 }`."""
+
+    @model_validator(mode="after")
+    def _yes_or_no(self) -> Self:
+        if sorted(self.answers.values()) != [0, 1]:
+            raise ValueError(f"a checklist has two answers, worth 0 and 1, not {self.answers}")
+        if self.worst is not None or self.best is not None:
+            raise ValueError("a checklist's range is 0 to 1; leave worst and best out")
+        if STATEMENT not in placeholders(self.query):
+            raise ValueError(f"the query of a checklist must have {{{STATEMENT}}} in it: {self.query!r}")
+        return self
+
+
+class Statement(_Model):
+    """One thing that may be true of an image."""
+
+    name: ColumnName
+    """Column of the score table, where it is in no group."""
+    text: Text
+    """What stands for `{statement}` in the checklist's query."""
+    group: ColumnName | None = None
+    """Column that it shares with the others of its group: their weighted share of yes."""
+    weight: Weight = 1.0
+    """How much it counts in its group, or in the reward where it is a column of its own."""
+
+
+class Rubric(_Model):
+    """Dimensions and statements, the questions about them, and the beginning of the answer that a word completes."""
 
     id: Text
     """Travels with every score."""
@@ -91,31 +201,78 @@ class Rubric(BaseModel):
     """What the rubric is and where it comes from."""
     system: str | None = None
     """System prompt; None leaves it to the model's chat template."""
-    answer_prefix: Annotated[str, AfterValidator(_answer_prefix)]
-    """Beginning of the answer, up to the level word; `{dimension}` is replaced by the dimension's name."""
-    levels: tuple[Text, ...]
-    """Five words, worst to best, worth 1 to 5."""
-    dimensions: tuple[RubricDimension, ...] = Field(min_length=1)
+    slots: tuple[Annotated[str, AfterValidator(_slot_name)], ...] = ()
+    """Names of texts that come with each image: `{prompt}` in a query is replaced by the text called prompt.
+
+    Without any, braces in the queries of level words are asked as they stand."""
+    answer_prefix: AnswerPrefix | None = None
+    """Beginning of the answer, up to the word; `{dimension}` is replaced by the dimension's name."""
+    levels: tuple[Text, ...] = ()
+    """Five words, worst to best, worth 1 to 5; none where every dimension has answers of its own."""
+    dimensions: tuple[RubricDimension, ...] = ()
+    checklist: Checklist | None = None
+    statements: Annotated[tuple[Statement, ...], Field(max_length=MAX_STATEMENTS)] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        wanted = FIVE_LEVELS.num_levels
-        if len(self.levels) != wanted or len(set(self.levels)) != wanted:
-            raise ValueError(f"levels must be {wanted} distinct words, worst to best, not {self.levels}")
-        if any(word != word.strip() for word in self.levels):
-            raise ValueError(f"levels must have no white space around them: {self.levels}")
-        if len(set(self.names)) != len(self.names):
-            raise ValueError(f"dimension names must differ: {self.names}")
+        if not self.dimensions and not self.statements:
+            raise ValueError("there is nothing to ask: give [[dimensions]], or a [checklist] with [[statements]]")
+        if (self.checklist is None) != (not self.statements):
+            raise ValueError("[checklist] and [[statements]] need each other")
+        for what, names in {"dimension": self.names, "statement": [s.name for s in self.statements]}.items():
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} names must differ: {names}")
+        if len(set(self.slots)) != len(self.slots):
+            raise ValueError(f"slots must differ: {self.slots}")
+        if lists := {yes_column(column.name) for column in self.columns if column.is_group} & set(self.names):
+            raise ValueError(f"{min(lists)!r} is the column of a group's statements; choose another name")
+        return self
+
+    @model_validator(mode="after")
+    def _answered(self) -> Self:
+        if any(dimension.answers is None for dimension in self.dimensions):
+            _require_levels(self.levels)
+        elif self.levels:
+            raise ValueError("levels are set, but every dimension has answers of its own; leave levels out")
+        asked = (*self.dimensions, *([self.checklist] if self.checklist else []))
+        if self.answer_prefix is None and any(one.answer_prefix is None for one in asked):
+            raise ValueError("answer_prefix: give one for the rubric, or one for each dimension and the checklist")
+        if self.answer_prefix is not None and all(one.answer_prefix is not None for one in asked):
+            raise ValueError("answer_prefix is set, but each question has one of its own; leave the rubric's out")
+        return self
+
+    @model_validator(mode="after")
+    def _slots_are_used(self) -> Self:
+        queries = [*(d.query for d in self.dimensions), *([self.checklist.query] if self.checklist else [])]
+        found = set(chain.from_iterable(map(placeholders, queries))) - ({STATEMENT} if self.checklist else set())
+        if unused := sorted(set(self.slots) - found):
+            raise ValueError(f"slots: no query has {{{unused[0]}}} in it")
+        is_verbatim = not self.slots and ("slots" in self.model_fields_set or not self._used())
+        if not is_verbatim and (unknown := sorted(found - set(self.slots))):
+            raise ValueError(
+                f"a query has {{{unknown[0]}}} in it, which is no slot: add it to slots, or correct it; "
+                "slots = [] asks it as it stands"
+            )
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Dimension names, in order."""
-        return tuple(dimension.name for dimension in self.dimensions)
+        """Columns of scores, in order: dimensions, then groups and statements that are in none."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        """What is asked of a model about each image: dimensions, then statements."""
+        return (*map(self._question, self.dimensions), *map(self._statement_question, self.statements))
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """What becomes of the answers, in order."""
+        return (*self._dimension_columns(), *self._statement_columns())
 
     def answer_start(self, dimension: RubricDimension) -> str:
-        """The forced beginning of the answer; a space and a level word complete it."""
-        return self.answer_prefix.format(dimension=dimension.name)
+        """The forced beginning of the answer; a space and an answer complete it; where it is empty, the answer."""
+        return self._answer_start(dimension, dimension.name)
 
     @cached_property
     def digest(self) -> str:
@@ -125,5 +282,59 @@ class Rubric(BaseModel):
             "answer_prefix": self.answer_prefix,
             "levels": self.levels,
             "dimensions": [(dimension.name, dimension.query) for dimension in self.dimensions],
+            **self._used(),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+    def _used(self) -> dict[str, Any]:
+        """What not every rubric has: it enters the digests only of those that do."""
+        content = {
+            "slots": self.slots,
+            "answers": {dimension.name: dimension.own for dimension in self.dimensions if dimension.own},
+            "checklist": self.checklist and [self.checklist.query, self.checklist.own],
+            "statements": [(one.name, one.text, one.group, one.weight) for one in self.statements],
+        }
+        return {name: value for name, value in content.items() if value}
+
+    def _answer_start(self, asked: ClosedSet, name: str) -> str:
+        template = self.answer_prefix if asked.answer_prefix is None else asked.answer_prefix
+        return (template or "").format(dimension=name)
+
+    def _question(self, dimension: RubricDimension) -> Question:
+        scale = dimension.scale(self.levels)
+        return Question(
+            dimension.name, dimension.query, self.answer_start(dimension), scale, self._slots_in(dimension.query)
+        )
+
+    def _statement_question(self, statement: Statement) -> Question:
+        assert self.checklist is not None
+        query = replaced(self.checklist.query, {STATEMENT: statement.text})
+        start = self._answer_start(self.checklist, statement.name)
+        return Question(statement.name, query, start, self.checklist.scale(()), self._slots_in(self.checklist.query))
+
+    def _slots_in(self, query: str) -> tuple[str, ...]:
+        found = placeholders(query)
+        return tuple(slot for slot in self.slots if slot in found)
+
+    def _dimension_columns(self) -> Iterator[Column]:
+        for k, dimension in enumerate(self.dimensions):
+            yield Column(dimension.name, dimension.scale(self.levels).range, (k,), (1.0,), dimension.weight)
+
+    def _statement_columns(self) -> Iterator[Column]:
+        members: dict[tuple[str, bool], list[int]] = {}
+        for i, statement in enumerate(self.statements):
+            members.setdefault((statement.group or statement.name, statement.group is not None), []).append(i)
+        for (name, is_group), found in members.items():
+            weights = [self.statements[i].weight for i in found]
+            total = sum(weights)
+            shares = tuple(weight / total for weight in weights)
+            places = tuple(len(self.dimensions) + i for i in found)
+            yield Column(name, ScoreRange(0.0, 1.0), places, shares, total, is_group)
+
+
+def _require_levels(levels: tuple[str, ...]) -> None:
+    wanted = FIVE_LEVELS.num_levels
+    if len(levels) != wanted or len(set(levels)) != wanted:
+        raise ValueError(f"levels must be {wanted} distinct words, worst to best, not {levels}")
+    if any(word != word.strip() for word in levels):
+        raise ValueError(f"levels must have no white space around them: {levels}")

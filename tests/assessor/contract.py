@@ -43,12 +43,16 @@ def check_preparer(assessor: Assessor, images: Sequence[RgbImage]) -> list[np.nd
 
 def check_assessment(assessor: Assessor, result: object) -> None:
     assert isinstance(result, Assessment)
-    num_dimensions = len(assessor.rubric.dimensions)
-    assert result.scores_K.shape == result.stds_K.shape == (num_dimensions,)
-    assert result.probs_KL.shape == (num_dimensions, 5)
-    assert {a.dtype for a in (result.scores_K, result.stds_K, result.probs_KL)} == {np.dtype(np.float32)}
-    np.testing.assert_allclose(result.probs_KL.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(result.probs_KL @ np.arange(1, 6, dtype=np.float32), result.scores_K, atol=1e-5)
+    rubric = assessor.rubric
+    assert result.scores_K.shape == result.stds_K.shape == (len(rubric.names),)
+    assert {a.dtype for a in (result.scores_K, result.stds_K, *result.probs_K)} == {np.dtype(np.float32)}
+    for column, score, probs in zip(rubric.columns, result.scores_K, result.probs_K, strict=True):
+        if column.is_group:
+            np.testing.assert_allclose(probs @ np.asarray(column.shares), score, atol=1e-5)
+            continue
+        np.testing.assert_allclose(probs.sum(), 1, atol=1e-5)
+        worths = rubric.questions[column.questions[0]].scale.worths
+        np.testing.assert_allclose(probs @ np.asarray(worths, np.float32), score, atol=1e-5)
 
 
 def check_batches(assessor: Assessor, prepared: Sequence[np.ndarray], together: Sequence[Assessment]) -> None:
@@ -60,6 +64,7 @@ def check_batches(assessor: Assessor, prepared: Sequence[np.ndarray], together: 
         for expected, result in zip(together, results, strict=True):
             assert isinstance(result, Assessment)
             np.testing.assert_allclose(result.scores_K, expected.scores_K, atol=TOLERANCE)
-            np.testing.assert_allclose(result.probs_KL, expected.probs_KL, atol=TOLERANCE)
+            for probs, wanted in zip(result.probs_K, expected.probs_K, strict=True):
+                np.testing.assert_allclose(probs, wanted, atol=TOLERANCE)
     scores_NK = np.stack([result.scores_K for result in together])
     assert np.ptp(scores_NK, axis=0).min() > 10 * TOLERANCE, "images get scores that are all alike"

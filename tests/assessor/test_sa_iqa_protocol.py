@@ -49,7 +49,7 @@ def test_the_upstream_scores_come_out(checkpoint: Path, lines: Path) -> None:
         assert isinstance(result, Assessment)
         k = spec.rubric.names.index(case["dimension"])
         assert result.scores_K[k] == pytest.approx(case["score"], abs=1e-4)
-        assert result.probs_KL[k][::-1] == pytest.approx(case["probabilities"], abs=1e-4)
+        assert result.probs_K[k][::-1] == pytest.approx(case["probabilities"], abs=1e-4)
 
 
 def test_a_released_checkpoint_is_not_asked_in_our_words(checkpoint: Path) -> None:

@@ -44,7 +44,7 @@ def save_speaking(folder: Path, image_gain: float = 3.0) -> Path:
     model = AutoModelForImageTextToText.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rubric = load_rubric(str(folder / "speaking.toml"))
-    chain = _tokens(tokenizer, "\n" + rubric.answer_prefix)
+    chain = _tokens(tokenizer, f"\n{rubric.answer_prefix}")
     assert len(set(chain)) == len(chain), "a token that comes twice cannot have one successor"
     levels = [_tokens(tokenizer, f" {word}")[0] for word in rubric.levels]
     with torch.no_grad():

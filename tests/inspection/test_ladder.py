@@ -41,7 +41,7 @@ class Meter:
         if not pixels[0, 0].any():
             return Rejection(Reason.ASSESSOR_FAILED, "black")
         scores = np.array([1 + 4 * pixels.mean() / 255, 3], dtype=np.float32)
-        return Assessment(scores, np.zeros(2, np.float32), np.full((2, 5), 0.2, np.float32))
+        return Assessment(scores, np.zeros(2, np.float32), (np.full(5, 0.2, np.float32),) * 2)
 
 
 @pytest.fixture(scope="module")

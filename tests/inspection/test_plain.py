@@ -41,11 +41,11 @@ def test_it_scores_as_the_assessor_does(name: str, max_pixels: int | None, reque
     found = sample_scores(load(spec, config), SAMPLES[:1])[SAMPLES[0]]
     assert isinstance(found, dict)
     model = PlainModel.load(folder, "float32", config, max_pixels)
-    for dimension in spec.rubric.dimensions:
-        prompt = build_prompt(model.processor, spec.rubric, dimension, None)
+    for question in spec.rubric.questions:
+        prompt = build_prompt(model.processor, question, None)
         ids = level_token_ids(model.processor.tokenizer, prompt, spec.rubric.levels)
         logits = model.read(prompt, read_sample(SAMPLES[0])).logits_PV[-1, ids]
-        assert found[dimension.name] == pytest.approx(float(expected_score(level_probabilities(logits))), abs=1e-4)
+        assert found[question.name] == pytest.approx(float(expected_score(level_probabilities(logits))), abs=1e-4)
 
 
 def test_rows_of_a_reading_are_the_last_ones(untuned: Path) -> None:

@@ -53,7 +53,7 @@ def test_mixed_inputs_score_as_each_image_does_alone(tmp_path: Path, ray_address
     rows = {row["key"]: row for row in table.to_pylist()}
     expected = assessed_alone({"one": corpus.images["picture-00050.png"]})["one"]
     assert isinstance(expected, Assessment)
-    assert rows["picture-00050.png"]["layout_probs"] == pytest.approx(expected.probs_KL[0].tolist())
+    assert rows["picture-00050.png"]["layout_probs"] == pytest.approx(expected.probs_K[0].tolist())
     assert rows["picture-00050.png"]["index"] == 2, "carried from the sidecar"
     assert rows["picture-00100.png"]["caption"] == "picture picture-00100.png", "carried from Parquet"
     assert rows["elsewhere/picture-00110.png"]["seed"] == 2, "carried from the list"

@@ -82,7 +82,7 @@ def test_images_come_as_base64_as_data_uri_and_as_multipart() -> None:
                 np.testing.assert_allclose(list(result["std"].values()), wanted.stds_K, atol=1e-5)
                 np.testing.assert_allclose(result["reward"], fused(wanted), atol=1e-5)
                 if "probs" in result:
-                    np.testing.assert_allclose(list(result["probs"].values()), wanted.probs_KL, atol=1e-5)
+                    np.testing.assert_allclose(list(result["probs"].values()), list(wanted.probs_K), atol=1e-5)
         assert ["probs" in answer.json()["results"][0] for answer in answers] == [True, False, True]
 
     ask(test)

@@ -49,7 +49,7 @@ def test_the_level_token_stands_where_scoring_reads_it(encoder: SampleEncoder, o
     batch = encoder.batch([sample])
     place = int(batch.level_places[0])
     tokenizer = encoder._processor.tokenizer
-    prompt = build_prompt(encoder._processor, encoder.rubric, encoder.rubric.dimensions[0], None)
+    prompt = build_prompt(encoder._processor, encoder.rubric.questions[0], None)
     tail = tokenizer.encode(prompt, add_special_tokens=False)[-8:]
     assert batch.inputs["input_ids"][0][place - 8 : place].tolist() == tail
     assert sample.level is not None

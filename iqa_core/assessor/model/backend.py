@@ -1,10 +1,10 @@
 """Prepared images -> level logits -> assessments, by any image-text-to-text checkpoint that transformers knows.
 
 An encoder turns images and prompts into token ids and pixel tensors (encoders); the prefix that the prompts of an image
-share goes through the model once (prefix_sharing); the rows of the level words in the output matrix give their logits
-in float32 (level_head). Batches hold images of similar size and are bounded by tokens.
+share goes through the model once (prefix_sharing); the rows of the answers' first tokens in the output matrix give
+their logits in float32 (level_head). Batches hold images of similar size and are bounded by tokens.
 
-Shape suffixes: N images, K dimensions, L levels.
+Shape suffixes: N images, K questions, L answers.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from iqa_core.assessor.model.prefix_sharing import TokenCount, choose_strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
-from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
-from iqa_core.levels import assessments_of
+from iqa_core.levels import Readout
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
 
@@ -65,18 +65,27 @@ class TransformersAssessor:
         preparer: ModelPreparer,
         batch_tokens: int,
     ) -> None:
-        """Take the model over: only the level words' rows of its output matrix stay, and its forward may be replaced.
+        """Take the model over: only the answers' rows of its output matrix stay, and its forward may be replaced.
 
-        batch_tokens: bound on the tokens of a batch, all dimensions together.
-        Raises CallerError when the checkpoint has no chat template, or two level words begin with the same token.
+        batch_tokens: bound on the tokens of a batch, all questions together.
+        Raises CallerError when the checkpoint has no chat template, or two answers begin with the same token.
         """
         self.rubric = rubric
         self.preparer = preparer
         self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
-        prompts_K = [build_prompt(processor, rubric, dimension, rubric.system) for dimension in rubric.dimensions]
+        prompts_K = [build_prompt(processor, question, rubric.system) for question in rubric.questions]
         self._columns = LevelColumns(
-            [level_token_ids(processor.tokenizer, prompt, rubric.levels) for prompt in prompts_K]
+            [
+                level_token_ids(
+                    processor.tokenizer,
+                    prompt,
+                    question.scale.answers,
+                    answer_joint(processor, question, rubric.system),
+                )
+                for prompt, question in zip(prompts_K, rubric.questions, strict=True)
+            ]
         )
+        self._readout = Readout(rubric.questions, rubric.columns)
         model.set_output_embeddings(LevelHead(model.get_output_embeddings(), self._columns.ids_V))
         self.model = model.eval()
         self._encoder = make_encoder(processor, prompts_K, model, preparer)
@@ -143,7 +152,7 @@ class TransformersAssessor:
 
     def _assess_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
         try:
-            return assessments_of(self.level_logits(images))
+            return self._readout.assessments(self.level_logits(images))
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 return [TOO_LARGE]
@@ -152,7 +161,7 @@ class TransformersAssessor:
         return self._assess_batch(images[:half]) + self._assess_batch(images[half:])
 
     def level_logits(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Logits of the level words, worst to best, shape (N, K, L), of one batch of prepared images."""
+        """Logits of the answers, worst to best, shape (N, K, L), of one batch of prepared images; -inf is padding."""
         with _without_denormals():
             logits_NKV = self._strategy.logits(self._encoder(images))
         return np.asarray(self._columns.of(logits_NKV).numpy())

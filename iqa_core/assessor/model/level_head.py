@@ -1,7 +1,7 @@
-"""A model's output matrix -> the rows of the level words, in float32.
+"""A model's output matrix -> the rows of the answers' first tokens, in float32.
 
 The model's own forward applies its scale or soft cap to them; the rest of the vocabulary is never computed.
-Shape suffixes: N images, K dimensions, L levels, V rows that are kept, D width of the model, T tokens.
+Shape suffixes: N images, K questions, L answers, V rows that are kept, D width of the model, T tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from iqa_core.levels import PADDING
 
 
 class LevelHead(torch.nn.Module):
@@ -27,15 +29,21 @@ class LevelHead(torch.nn.Module):
 
 
 class LevelColumns:
-    """Maps the kept rows to the levels of each dimension; ids_V are their token ids, sorted."""
+    """Maps the kept rows to the answers of each question; ids_V are their token ids, sorted."""
 
     def __init__(self, ids_KL: Sequence[Sequence[int]]) -> None:
+        """ids_KL: token ids of each question's answers; their number may differ between questions."""
         self.ids_V = sorted({token for ids in ids_KL for token in ids})
-        self._columns_KL = torch.tensor([[self.ids_V.index(token) for token in ids] for ids in ids_KL])
+        column_of = {token: column for column, token in enumerate(self.ids_V)}
+        most = max(map(len, ids_KL))
+        padded_KL = [[*(column_of[token] for token in ids), *[-1] * (most - len(ids))] for ids in ids_KL]
+        self._columns_KL = torch.tensor(padded_KL)
+        self._is_padding_KL = self._columns_KL < 0
 
     def of(self, logits_NKV: torch.Tensor) -> torch.Tensor:
-        """Logits of each dimension's own levels, worst to best, shape (N, K, L)."""
-        return logits_NKV.gather(2, self._columns_KL.expand(len(logits_NKV), -1, -1))
+        """Logits of each question's own answers, worst to best, shape (N, K, L); `PADDING` where it has fewer."""
+        columns_NKL = self._columns_KL.clamp(min=0).expand(len(logits_NKV), -1, -1)
+        return logits_NKV.gather(2, columns_NKL).masked_fill(self._is_padding_KL, PADDING)
 
 
 def _rows(matrix: Any, ids_V: Sequence[int]) -> torch.Tensor:

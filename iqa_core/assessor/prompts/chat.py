@@ -1,4 +1,4 @@
-"""A rubric's dimension -> the prompt text, up to where the level word comes."""
+"""A rubric's question -> the prompt text, up to where the answer comes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from iqa_core.errors import CallerError
-from iqa_core.rubrics import Rubric, RubricDimension
+from iqa_core.questions import Question
 
 
 class ChatTemplate(Protocol):
@@ -22,28 +22,42 @@ class ChatTemplate(Protocol):
         ...
 
 
-def build_prompt(processor: ChatTemplate, rubric: Rubric, dimension: RubricDimension, system: str | None) -> str:
+def build_prompt(processor: ChatTemplate, question: Question, system: str | None) -> str:
     """Chat markup with the image, a newline, the query, and the beginning of the answer.
 
     system: the system prompt; None leaves it to the checkpoint's chat template.
-    The image comes first, so that the prompts of all dimensions share it as a prefix; the text has the model's
-    placeholder for it, once. A space and a level word complete the text.
+    The image comes first, so that the prompts of all questions share it as a prefix; the text has the model's
+    placeholder for it, once. `answer_joint` and an answer complete the text.
     Raises CallerError when the checkpoint has no chat template.
     """
-    return render_prompt(processor, [None, f"\n{dimension.query}"], rubric.answer_start(dimension), system)
+    return render_prompt(processor, [None, f"\n{question.query}"], question.answer_start, system)
+
+
+def answer_joint(processor: ChatTemplate, question: Question, system: str | None) -> str:
+    """What stands between a prompt and the answer: a space, or what the template puts before an answer that is whole.
+
+    Raises CallerError when the checkpoint has no chat template.
+    """
+    return " " if question.answer_start else _rendered(processor, [None, "?"], "good", system)[1]
 
 
 def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> str:
-    """Chat markup with the user's turn, in whose parts None is the image, and the beginning of the answer.
+    """Chat markup with the user's turn, in whose parts None is the image, and the beginning of the answer, if any.
 
     Raises CallerError when the checkpoint has no chat template.
     """
+    asked, gap = _rendered(processor, user, answer or "good", system)
+    return f"{asked}{gap}{answer}" if answer else asked
+
+
+def _rendered(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> tuple[str, str]:
+    """The question's markup, and white space that the template puts between it and an answer."""
     messages = [_message("user", *({"type": "image"} if part is None else _text(part) for part in user))]
     if system is not None:
         messages.insert(0, _message("system", _text(system)))
     asked = _render(processor, messages, add_generation_prompt=True)
     answered = _render(processor, [*messages, _message("assistant", _text(answer))], add_generation_prompt=False)
-    return asked + _gap(asked, answered, answer) + answer
+    return asked, _gap(asked, answered, answer)
 
 
 def turn_end(processor: ChatTemplate, system: str | None) -> str:

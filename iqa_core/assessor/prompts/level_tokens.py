@@ -16,8 +16,8 @@ class Tokenizer(Protocol):
         ...
 
 
-def level_token_ids(tokenizer: Tokenizer, text_before: str, levels: Sequence[str]) -> list[int]:
-    """The first token id of each level word behind `text_before` and a space: distinct ids, in order.
+def level_token_ids(tokenizer: Tokenizer, text_before: str, levels: Sequence[str], joint: str = " ") -> list[int]:
+    """The first token id of each answer behind `text_before` and `joint`: distinct ids, in order.
 
     Raises CallerError, which names the words, when one changes the tokens before it, or when two begin with the same
     token: they would have one probability.
@@ -25,7 +25,7 @@ def level_token_ids(tokenizer: Tokenizer, text_before: str, levels: Sequence[str
     before = list(tokenizer.encode(text_before, add_special_tokens=False))
     ids: dict[str, int] = {}
     for word in levels:
-        tokens = list(tokenizer.encode(f"{text_before} {word}", add_special_tokens=False))
+        tokens = list(tokenizer.encode(f"{text_before}{joint}{word}", add_special_tokens=False))
         if tokens[: len(before)] != before or len(tokens) == len(before):
             raise CallerError(
                 f"level word {word!r} does not begin a token of its own after {text_before[-40:]!r}: "

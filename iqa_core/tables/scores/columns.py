@@ -96,7 +96,7 @@ def status_and_scores(
         scored[name] = pa.array(scores_NK[:, k], pa.float32())
         scored[f"{name}_std"] = pa.array(stds_NK[:, k], pa.float32())
         if probs:
-            scored[f"{name}_probs"] = pa.array([outcome.probs_KL[k] for outcome in assessed], pa.list_(pa.float32()))
+            scored[f"{name}_probs"] = pa.array([outcome.probs_K[k] for outcome in assessed], pa.list_(pa.float32()))
     scored[REWARD] = pa.array(fuse(scores_NK, weights), pa.float32())
     columns |= {name: array.take(gather) for name, array in scored.items()}
     schema = pa.schema([*STATUS, *score_columns(dimensions, probs)])

@@ -46,7 +46,7 @@ def test_patches_tokens_and_positions_are_the_processors(
     folder: Path = request.getfixturevalue(name)
     processor, rubric = load_processor(folder), load_rubric(RUBRIC)
     model = AutoModelForImageTextToText.from_pretrained(folder)
-    prompts = [build_prompt(processor, rubric, dimension, None) for dimension in rubric.dimensions]
+    prompts = [build_prompt(processor, question, None) for question in rubric.questions]
     side = processor.image_processor.patch_size * 2
     pixels = np.random.default_rng(1).integers(0, 256, (size[0] // 32 * side, size[1] // 32 * side, 3), dtype=np.uint8)
     batch = PatchEncoder(processor, prompts, model)([pixels])
@@ -70,7 +70,7 @@ def test_patches_tokens_and_positions_are_the_processors(
 def test_a_processors_prompts_are_split_the_same_for_every_image(name: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(name)
     processor, rubric = load_processor(folder), load_rubric(RUBRIC)
-    prompts = [build_prompt(processor, rubric, dimension, None) for dimension in rubric.dimensions]
+    prompts = [build_prompt(processor, question, None) for question in rubric.questions]
     model = AutoModelForImageTextToText.from_pretrained(folder)
     images = [np.zeros(shape, np.uint8) for shape in ((50, 150, 3), (130, 90, 3))]
     for pixels, ours in zip(
@@ -86,7 +86,7 @@ def test_a_prompt_that_ends_otherwise_behind_another_image_is_refused(
 ) -> None:
     processor, rubric = load_processor(qwen), load_rubric(RUBRIC)
     model = AutoModelForImageTextToText.from_pretrained(qwen)
-    prompts = [build_prompt(processor, rubric, dimension, None) for dimension in rubric.dimensions]
+    prompts = [build_prompt(processor, question, None) for question in rubric.questions]
     encoder = ProcessorEncoder(processor, prompts, model, resizes=True)
     made = encoder._processed
 

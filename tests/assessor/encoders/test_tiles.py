@@ -37,7 +37,7 @@ def both(request: pytest.FixtureRequest) -> tuple[TilingPreparer, Any, EncodedBa
     preparer = make_preparer(folder, rubric, ImageLimits(), None)
     assert isinstance(preparer, TilingPreparer)
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
-    prompts = [build_prompt(processor, rubric, dimension, None) for dimension in rubric.dimensions]
+    prompts = [build_prompt(processor, question, None) for question in rubric.questions]
     ours = TileEncoder(processor, prompts, model, preparer.tiling)([preparer.prepare(image) for image in IMAGES])
     theirs = ProcessorEncoder(processor, prompts, model, resizes=True)([image.pixels_HWC for image in IMAGES])
     return preparer, model, ours, theirs

@@ -51,8 +51,8 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
     model = AutoModelForImageTextToText.from_pretrained(folder)
     processor = load_processor(folder)
     rows = []
-    for dimension in assessor.rubric.dimensions:
-        prompt = build_prompt(processor, assessor.rubric, dimension, None)
+    for question in assessor.rubric.questions:
+        prompt = build_prompt(processor, question, None)
         ids = level_token_ids(processor.tokenizer, prompt, assessor.rubric.levels)
         inputs = processor(text=[prompt], images=[[Image.fromarray(pixels)]], images_kwargs=images, return_tensors="pt")
         rows.append(model(**inputs).logits[0, -1, ids].numpy())
@@ -92,7 +92,7 @@ def test_a_bias_of_the_output_layer_is_honoured(qwen: Path) -> None:
     head.weight = model.lm_head.weight
     model.lm_head = head
     biased = TransformersAssessor(model, processor, assessor.rubric, assessor.preparer, 4096).level_logits(pixels)
-    prompt = build_prompt(processor, assessor.rubric, assessor.rubric.dimensions[0], None)
+    prompt = build_prompt(processor, assessor.rubric.questions[0], None)
     ids = level_token_ids(processor.tokenizer, prompt, assessor.rubric.levels)
     added = biased[:, 0] - assessor.level_logits(pixels)[:, 0]
     np.testing.assert_allclose(added, np.tile(head.bias.detach()[ids].numpy(), (2, 1)), atol=1e-5)

@@ -47,7 +47,7 @@ def parts(folder: Path) -> tuple[Any, Any, list[Any]]:
     preparer = make_preparer(folder, rubric, ImageLimits(), None)
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     model.set_output_embeddings(LevelHead(model.get_output_embeddings(), [50, 51, 52, 53, 54]))
-    prompts = [build_prompt(processor, rubric, dimension, None) for dimension in rubric.dimensions]
+    prompts = [build_prompt(processor, question, None) for question in rubric.questions]
     return model, make_encoder(processor, prompts, model, preparer), [preparer.prepare(image) for image in IMAGES]
 
 

@@ -65,7 +65,7 @@ def test_scores_are_the_golden_ones(assessor: TransformersAssessor, golden: Gold
         k = DIMENSIONS.index(case["dimension"])
         np.testing.assert_allclose(result.scores_K[k], case["score"], atol=1e-4)
         best_first = case["probabilities"]
-        np.testing.assert_allclose(result.probs_KL[k], best_first[::-1], atol=1e-4)
+        np.testing.assert_allclose(result.probs_K[k], best_first[::-1], atol=1e-4)
 
 
 def test_logits_of_another_device_are_the_same(

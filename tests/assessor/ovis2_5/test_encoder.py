@@ -16,7 +16,7 @@ from tests.assessor.ovis2_5.golden import Golden
 @pytest.mark.parametrize("sizes", [[(64, 64)], [(64, 128), (96, 64), (64, 128)]])
 def test_patches_grids_and_tokens_are_the_processors(golden: Golden, sizes: list[tuple[int, int]]) -> None:
     rubric, rng = load_rubric("interior-v2"), np.random.default_rng(3)
-    prompts = [build_prompt(golden.processor, rubric, dimension, "Be fair.") for dimension in rubric.dimensions]
+    prompts = [build_prompt(golden.processor, question, "Be fair.") for question in rubric.questions]
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     batch = Ovis2_5Encoder(golden.processor, prompts, golden.model)(images)
     for k, prompt in enumerate(prompts):

@@ -48,8 +48,8 @@ def test_prompts_are_the_golden_ones_to_the_token(
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
     processor, rubric = load_processor(folder), load_rubric(rubric_file)
-    for dimension, expected in zip(rubric.dimensions, golden.prompts, strict=True):
-        prompt = build_prompt(processor, rubric, dimension, rubric.system)
+    for question, expected in zip(rubric.questions, golden.prompts, strict=True):
+        prompt = build_prompt(processor, question, rubric.system)
         assert prompt == expected
         before, after = (processor.tokenizer.encode(piece) for piece in expected.split("<image>"))
         assert processor.token_ids([prompt], [3]) == [[*before, -301, -300, -300, -300, -302, *after]]
@@ -57,7 +57,7 @@ def test_prompts_are_the_golden_ones_to_the_token(
 
 def test_without_a_system_prompt_the_markup_begins_with_the_user(golden: Golden, rubric_file: str) -> None:
     rubric = load_rubric(rubric_file)
-    prompt = build_prompt(golden.processor, rubric, rubric.dimensions[0], None)
+    prompt = build_prompt(golden.processor, rubric.questions[0], None)
     assert prompt == golden.prompts[0].partition("<|im_end|>\n")[2]
 
 

@@ -79,7 +79,7 @@ def test_an_image_is_counted_once_and_every_question_once(qwen: Path) -> None:
     small, large = (preparer.shape(ImageHeader(side, side, "png", 1)) for side in (56, 112))
     assert large.tokens - small.tokens == 16 - 4
     tokenizer = load_processor(qwen).tokenizer
-    prompts = [build_prompt(load_processor(qwen), RUBRIC, dimension, None) for dimension in RUBRIC.dimensions]
+    prompts = [build_prompt(load_processor(qwen), question, None) for question in RUBRIC.questions]
     split = split_prompts([tokenizer.encode(prompt) for prompt in prompts])
     real = 3 + len(split.prefix) + sum(map(len, split.suffixes))
     assert 2 / 3 < small.tokens / real < 3 / 2

@@ -15,7 +15,7 @@ from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import CHATML, USER_ASSISTANT
 
 RUBRIC = load_rubric("interior-v2")
-LIGHTING = RUBRIC.dimensions[2]
+LIGHTING = RUBRIC.questions[2]
 ANSWER = "The spatial aesthetic lighting quality level of this image is"
 CHATML_PROMPT = (
     "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>\n"
@@ -36,23 +36,23 @@ class Templated:
 
 
 def test_a_chatml_prompt_is_image_newline_tag_query_answer(qwen: Path) -> None:
-    assert build_prompt(load_processor(qwen), RUBRIC, LIGHTING, None) == CHATML_PROMPT
+    assert build_prompt(load_processor(qwen), LIGHTING, None) == CHATML_PROMPT
 
 
 def test_a_system_prompt_comes_first(qwen: Path) -> None:
-    prompt = build_prompt(load_processor(qwen), RUBRIC, LIGHTING, "You judge rooms.")
+    prompt = build_prompt(load_processor(qwen), LIGHTING, "You judge rooms.")
     assert prompt == f"<|im_start|>system\nYou judge rooms.<|im_end|>\n{CHATML_PROMPT}"
 
 
 def test_an_answer_is_set_off_as_the_template_sets_it_off(idefics: Path) -> None:
     """Its generation prompt is `Assistant:`, its answers begin `Assistant: `: the space is kept."""
-    prompt = build_prompt(load_processor(idefics), RUBRIC, LIGHTING, None)
+    prompt = build_prompt(load_processor(idefics), LIGHTING, None)
     assert prompt.endswith(f"<end_of_utterance>\nAssistant: {ANSWER}")
     assert prompt.startswith("User:<image>\n<lighting>")
 
 
 def test_all_dimensions_begin_alike_up_to_the_query() -> None:
-    prompts = [build_prompt(Templated(CHATML), RUBRIC, dimension, None) for dimension in RUBRIC.dimensions]
+    prompts = [build_prompt(Templated(CHATML), question, None) for question in RUBRIC.questions]
     shared = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>\n<"
     assert all(prompt.startswith(shared) for prompt in prompts)
     assert len(set(prompts)) == len(prompts)
@@ -63,13 +63,13 @@ def test_thinking_is_switched_off_where_the_template_knows_it() -> None:
         "assistant\n{% endif %}",
         "assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
     )
-    prompt = build_prompt(Templated(thinking), RUBRIC, LIGHTING, None)
+    prompt = build_prompt(Templated(thinking), LIGHTING, None)
     assert prompt.endswith(f"assistant\n<think>\n\n</think>\n\n{ANSWER}")
-    assert build_prompt(Templated(USER_ASSISTANT), RUBRIC, LIGHTING, None).endswith(f"Assistant: {ANSWER}")
+    assert build_prompt(Templated(USER_ASSISTANT), LIGHTING, None).endswith(f"Assistant: {ANSWER}")
 
 
 def test_a_checkpoint_without_a_chat_template_is_refused(qwen: Path) -> None:
     processor = load_processor(qwen)
     processor.chat_template = None
     with pytest.raises(CallerError, match="chat template"):
-        build_prompt(processor, RUBRIC, LIGHTING, None)
+        build_prompt(processor, LIGHTING, None)

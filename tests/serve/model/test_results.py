@@ -19,7 +19,7 @@ def header(number: int) -> ImageHeader:
 
 def assessment(number: int) -> Assessment:
     scores_K = np.float32(1) + np.random.default_rng(number).random(len(MODEL.spec.rubric.names), np.float32) * 4
-    return Assessment(scores_K, np.zeros_like(scores_K), np.full((len(scores_K), 5), 0.2, np.float32))
+    return Assessment(scores_K, np.zeros_like(scores_K), (np.full(5, 0.2, np.float32),) * len(scores_K))
 
 
 def test_each_image_keeps_its_place_its_header_and_the_reward_that_it_has_alone() -> None:

@@ -16,8 +16,8 @@ WEIGHTS = FusionWeights.equal(DIMENSIONS)
 
 
 def assessment(layout: float, harmony: float) -> Assessment:
-    probs_KL = np.array([[0.1, 0.2, 0.3, 0.2, 0.2], [0, 0, 0, 0, 1]], np.float32)
-    return Assessment(np.array([layout, harmony], np.float32), np.array([0.5, 0.25], np.float32), probs_KL)
+    probs_K = tuple(np.array([[0.1, 0.2, 0.3, 0.2, 0.2], [0, 0, 0, 0, 1]], np.float32))
+    return Assessment(np.array([layout, harmony], np.float32), np.array([0.5, 0.25], np.float32), probs_K)
 
 
 def test_the_columns_are_the_contract() -> None:
