@@ -21,9 +21,9 @@ import numpy as np
 from iqa_core.assessor.isolation import AssessorBroken, assess_each
 from iqa_core.assessor.load import describe, fingerprint, load
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.assessor.samples import sample_texts
 from iqa_core.deadline import deadline
 from iqa_core.records import Assessment, ImageHeader, Preparer, Rejection, RgbImage
+from iqa_core.slots import sample_texts
 from serve.metrics import Metrics, report_to
 from serve.model.asking import PreparedImage
 from serve.model.batching import Batcher, Busy
