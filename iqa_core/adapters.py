@@ -25,7 +25,8 @@ Render = Callable[..., Sequence[ImageLike | None]]
 def trl_reward(client: RewardClient, render: Render, *, dimension: str | None = None) -> Callable[..., Any]:
     """A reward function for `GRPOTrainer(reward_funcs=...)`.
 
-    dimension: its score instead of the reward, as `Score.rating` gives it. A completion without image or score gets None.
+    dimension: its score instead of the reward, as `Score.rating` gives it.
+    A completion without image or score gets None.
     """
 
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:

@@ -47,7 +47,7 @@ class Score:
     """Of the dimensions that do not go from 1 (worst) to 5 (best)."""
 
     def rating(self, dimension: str) -> float:
-        """A dimension's score brought from its range to 1 (worst) to 5 (best): what is more is better. Raises KeyError."""
+        """A dimension's score, brought from its range to 1 (worst) to 5 (best). Raises KeyError where it has none."""
         score = self.scores[dimension]
         if dimension not in self.ranges:
             return score

@@ -77,8 +77,8 @@ class AssessorReplica:
         """One result per prepared image, in order, batched with whatever other callers sent.
 
         callers: whose each image is.
-        preparer: what the images were prepared by; if it is not this model's own, nothing is assessed, and neither where
-        the images have other texts than its rubric has slots.
+        preparer: what the images were prepared by. If it is not this model's own, or the images have other texts than
+        its rubric has slots, nothing is assessed.
         model: fingerprint of the model that the caller believes to be here.
         """
         self._start_reporting()

@@ -157,14 +157,14 @@ def description(model: Model) -> dict[str, Any]:
 
 
 def _described(column: Column, rubric: Rubric) -> dict[str, Any]:
-    std_max = _plain((column.range.high - column.range.low) / 2)
-    return {"name": column.name, **_range(column.range), "std_max": std_max, **_answers(column, rubric)}
+    std_max = _plain(column.scale.max_std)
+    return {"name": column.name, **_range(column.scale.range), "std_max": std_max, **_answers(column, rubric)}
 
 
 def _answers(column: Column, rubric: Rubric) -> Answers:
     """What a column's scores are made of; nothing where it is the rubric's levels."""
     questions = [rubric.questions[place] for place in column.questions]
-    if column.is_group:
+    if column.scale.is_group:
         return {"statements": [question.name for question in questions]}
     scale = questions[0].scale
     if scale == AnswerScale(rubric.levels, tuple(map(float, FIVE_LEVELS.levels))):
@@ -197,7 +197,8 @@ def _head(question: Question, model: Model) -> Head:
 def _scales(columns: Iterable[Column], rubric: Rubric) -> Iterator[tuple[str, Scale]]:
     for column in columns:
         if answers := _answers(column, rubric):
-            yield column.name, {"worst": _plain(column.range.worst), "best": _plain(column.range.best), **answers}
+            ends = column.scale.range
+            yield column.name, {"worst": _plain(ends.worst), "best": _plain(ends.best), **answers}
 
 
 def _shown(question: Question, rubric: Rubric) -> dict[int, Column]:
@@ -229,8 +230,8 @@ def _entry(one: ImageResult, columns: Mapping[int, Column], with_probs: bool) ->
 def _probs(found: Assessment, columns: Mapping[int, Column], with_probs: bool) -> Probs:
     probs: Probs = {}
     if with_probs:
-        probs["probs"] = {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if not one.is_group}
-    if yes := {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if one.is_group}:
+        probs["probs"] = {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if not one.scale.is_group}
+    if yes := {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if one.scale.is_group}:
         probs["yes"] = yes
     return probs
 

@@ -80,7 +80,7 @@ class Question(FewFields):
     probs: bool = False
     """Whether to show the probabilities of the answers, too."""
     prompt: Text | None = None
-    """What all images were made from: the text of the rubric's slot `prompt`. Carried back, by a rubric without, too."""
+    """What all images were made from: the text of the rubric's slot `prompt`, where it has one. Carried back."""
     prompts: list[Text | None] | None = Field(default=None, fail_fast=True)
     """The same with one per image; one that is blank or null rejects its image (`missing_text`)."""
     request_id: Name | None = None
@@ -197,7 +197,7 @@ def _encoded(image: ImageInput, place: int, prompts: Texts, strings: LongStrings
 
 
 def _prompts(question: Question, strings: LongStrings) -> list[str | None] | None:
-    """One per image, or None where the request has none. Raises Refusal (422) for another number, before any is read."""
+    """One per image, or None where there are none. Raises Refusal (422) for another number, before any is read."""
     if question.prompts is None:
         return None
     check_number(question.prompts, len(question.images))

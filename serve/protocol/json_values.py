@@ -72,7 +72,7 @@ class LongStrings:
         return whole
 
     def beginning(self, text: str, max_characters: int) -> str:
-        """The text or the string for which it stands, up to so many characters. Raises ValueError where it is no JSON."""
+        """So many characters of the text, or of the string for which it stands. Raises ValueError as `pieces`."""
         return next(self.pieces(text, LONGEST_ESCAPE * max_characters))[:max_characters]
 
     def _piece(self, begin: int, first_stop: int, end: int) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """What a request says of its images beside the pictures -> the texts of each image, by slot of the rubric.
 
-Prompts are taken by every rubric: trainers send theirs whatever the reward is, and one without the slot leaves them aside.
+Every rubric takes prompts, and one without the slot leaves them aside: trainers send theirs whatever the reward is.
 """
 
 from __future__ import annotations

@@ -138,7 +138,10 @@ def test_a_long_prompt_is_carried_back_whole_however_it_is_spelt() -> None:
 
 def prompted(num_images: int, prompt: bytes) -> dict[str, bytes]:
     """By reader: as many images, each with this prompt, and as many texts."""
-    each = lambda entry: b",".join([entry] * num_images)  # noqa: E731
+
+    def each(entry: bytes) -> bytes:
+        return b",".join([entry] * num_images)
+
     part = FORM % (b"images", b"QUJD") + b"\r\n--b\r\n" + FORM % (b"prompts", prompt)
     turn = b'{"history":[{"text":"%b","image_b64":"QUJD"}],"required_rewards":["iqa"]}' % prompt
     image = b'{"data":"QUJD","texts":{"prompt":"%b"}}' % prompt
