@@ -27,8 +27,9 @@ from serve.model.results import ImageResult, Model
 from serve.protocol.answers import answer, description, ranked_answer
 from serve.protocol.bodies import EncodedImage, Question, understood
 from serve.protocol.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
+from serve.protocol.flow_grpo import PICKLE, flow_grpo_answer, flow_grpo_images
 from serve.protocol.json_values import SMALL_BODY_BYTES
-from serve.protocol.openapi import describe_bodies, dialect_body, question_body
+from serve.protocol.openapi import describe_bodies, dialect_body, pickle_body, question_body
 from serve.protocol.texts import check_texts
 from serve.settings import ServeSettings
 from serve.sharing.threads import Threads
@@ -72,7 +73,7 @@ class Api:
 
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
-        _check_json(request)
+        _check_type(request, (JSON,))
         images = await self._parsed(request, unirl_images)
         return _json(unirl_answer(*await self._assessed(images, request)))
 
@@ -82,9 +83,21 @@ class Api:
 
     async def flow_factory_compute(self, request: Request) -> Response:
         """The dialect of Flow-Factory's remote reward."""
-        _check_json(request)
+        _check_type(request, (JSON,))
         images = await self._parsed(request, flow_factory_images)
         return _json(flow_factory_answer(*await self._assessed(images, request)))
+
+    async def flow_grpo(self, request: Request) -> Response:
+        """The dialect of flow_grpo's and verl-omni's remote rewards: a pickle of plain values, in and out."""
+        _check_type(request, ("", PICKLE))  # the first of them names none
+        images = await self._parsed(request, flow_grpo_images)
+        model, results = await self._assessed(images, request)
+        return Response(flow_grpo_answer(model, results), media_type=PICKLE)
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """Dialects that are spoken only where the settings say so."""
+        return self._settings.dialects
 
     async def healthz(self) -> Response:
         """This process answers."""
@@ -179,6 +192,8 @@ def build(api: Api) -> FastAPI:
     app.post("/compute", openapi_extra=flow_factory, response_class=Response, tags=["dialects"])(
         api.flow_factory_compute
     )
+    if "flow_grpo" in api.dialects:
+        app.post("/flow_grpo", openapi_extra=pickle_body(), response_class=Response, tags=["dialects"])(api.flow_grpo)
     get: dict[str, Callable[..., Any]] = {
         "/v1/models": api.models,
         "/healthz": api.healthz,
@@ -226,9 +241,9 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     return Refusal(error.status_code, str(error.detail), error.headers).response
 
 
-def _check_json(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise Refusal(415, "send application/json")
+def _check_type(request: Request, types: Sequence[str]) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
+        raise Refusal(415, f"send {types[-1]}")
 
 
 async def _whole(request: Request) -> bytes:

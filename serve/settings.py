@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -76,6 +76,9 @@ class ServeSettings(BaseModel):
     """Seconds after which an answer is given up (503)."""
     retry_after_s: int = Field(default=1, ge=1)
     """Seconds after which a caller who is turned away is told to come back."""
+    dialects: tuple[Literal["flow_grpo"], ...] = ()
+    """Dialects that are spoken beside those of UniRL and Flow-Factory: flow_grpo reads and writes pickles of plain
+    values (`POST /flow_grpo`)."""
     uri_allow: tuple[str, ...] = ()
     """Prefixes of the URIs that may be fetched for a caller, such as https://images.example.org/ or s3://bucket/made/."""
     uri_timeout_s: float = Field(default=20, gt=0)

@@ -104,8 +104,9 @@ HEAVY_AT_IMPORT = (
 """The only folders and modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
-PICKLES_AT = {"serve/decoding/decoder.py"}
-"""Where a process takes a preparer from the one that started it, which takes nothing of the kind back."""
+PICKLES_AT = {"serve/decoding/decoder.py", "serve/protocol/flow_grpo.py"}
+"""Where a process takes a preparer from the one that started it, which takes nothing of the kind back, and where an
+answer is written and none is read."""
 DRAWERS = {"utils", "common", "helpers", "misc", "manager"}
 MAX_INIT_LINES = 20
 MAX_LINES = 400

@@ -12,6 +12,7 @@ from serve.errors import CODES, JSON, Error
 from serve.protocol.answers import Answer, RankedAnswer
 from serve.protocol.bodies import MULTIPART_FIELDS, Question
 from serve.protocol.dialects import REWARD, FlowFactoryAnswer, FlowFactoryBody, UniRlAnswer, UniRlBody
+from serve.protocol.flow_grpo import PICKLE
 
 REF = "#/components/schemas/"
 
@@ -51,24 +52,33 @@ def question_body(answer: str) -> dict[str, Any]:
         JSON: {"schema": {"$ref": f"{REF}Question"}, "example": example},
         "multipart/form-data": {"schema": form},
     }
-    return {"requestBody": {"required": True, "content": content}, "responses": _responses(answer)}
+    return {"requestBody": {"required": True, "content": content}, "responses": _responses(_named(answer))}
 
 
 def dialect_body(body: str, answer: str) -> dict[str, Any]:
     """A dialect's request as JSON, and its answer, by their names in SCHEMAS."""
     content = {JSON: {"schema": {"$ref": f"{REF}{body}"}, "example": EXAMPLES[body]}}
-    return {"requestBody": {"required": True, "content": content}, "responses": _responses(answer)}
+    return {"requestBody": {"required": True, "content": content}, "responses": _responses(_named(answer))}
 
 
-def _responses(answer: str) -> dict[str, Any]:
-    schema = {"$ref": f"{REF}{answer}"}
+def pickle_body() -> dict[str, Any]:
+    """A pickled request and its pickled answer, which no schema can say."""
+    content = {PICKLE: {"schema": {"type": "string", "format": "binary"}}}
+    return {"requestBody": {"required": True, "content": content}, "responses": _responses(content)}
+
+
+def _responses(content: Mapping[str, Any]) -> dict[str, Any]:
     refused = {JSON: {"schema": {"$ref": f"{REF}Error"}}}
     errors = {
         str(status): {"description": code.replace("_", " "), "content": refused}
         for status, code in CODES.items()
         if status != 500
     }
-    return {"200": {"description": "one entry per image, in order", "content": {JSON: {"schema": schema}}}, **errors}
+    return {"200": {"description": "one entry per image, in order", "content": content}, **errors}
+
+
+def _named(answer: str) -> dict[str, Any]:
+    return {JSON: {"schema": {"$ref": f"{REF}{answer}"}}}
 
 
 def describe_bodies(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -173,11 +174,13 @@ def test_dialects_ask_with_their_prompts() -> None:
         assert [one["iqa"]["reward"] for one in scored] == rewards
         assert [one["iqa"]["faithful"] for one in scored] == pytest.approx(wanted, abs=1e-6)
         assert (await client.post("/compute", json=flow_factory)).json()["rewards"] == rewards
+        pickled = pickle.dumps({"images": IMAGES, "prompts": PROMPTS})
+        assert pickle.loads((await client.post("/flow_grpo", content=pickled)).content)["scores"] == rewards
         unsaid = {"prompt": ["a hall", " ", "x" * 100_000], "image": pictures}
         answer = (await client.post("/compute", json=unsaid)).json()
         assert answer["reasons"] == [None, "missing_text", "too_large"]
 
-    ask_prompted(test)
+    ask_prompted(test, dialects=["flow_grpo"])
 
 
 class Dying:
