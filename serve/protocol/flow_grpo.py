@@ -47,7 +47,10 @@ class FlowGrpoAnswer(TypedDict):
 
 
 def flow_grpo_images(body: bytes, max_images: int) -> list[EncodedImage]:
-    """The pictures, each with its prompt where there are prompts. Raises Refusal (422) on what is no pickle of plain values, or another's."""
+    """The pictures, each with its prompt where there are prompts.
+
+    Raises Refusal (422) on what is no pickle of plain values, or another's.
+    """
     values = values_of_pickle(body, max_images)
     if not isinstance(values, dict):
         raise Refusal(422, "body: no dict with `images`")

@@ -167,13 +167,13 @@ def test_models_and_answers_say_of_each_dimension_where_its_scores_lie() -> None
         assert model["slots"] == ["prompt"]
         assert model["levels"] == ["bad", "poor", "fair", "good", "excellent"]
         quality, faithful, faults, counting, indoors = model["dimensions"]
-        five = {"min": 1, "max": 5, "higher_is": "better", "std_max": 2, "weight": 0.2}
+        five = {"min": 1, "max": 5, "higher_is": "better", "std_max": 2, "weight": 1 / 6}
         assert quality == {"name": "quality", **five}
         yes = {**five, "min": 0, "max": 1, "std_max": 0.5, "answers": ["No", "Yes"], "worths": [0, 1]}
         assert faithful == {"name": "faithful", **yes}
         assert (faults["min"], faults["max"], faults["higher_is"], faults["std_max"]) == (0, 10, "worse", 5)
         assert (faults["answers"], faults["worths"]) == (["many", "few", "none"], [10, 3, 0])
-        assert counting["statements"] == ["two_dogs", "one_cat"]
+        assert (counting["statements"], counting["weight"]) == (["two_dogs", "one_cat"], 2 / 6)
         assert indoors["answers"] == ["no", "yes"]
         answer = (await client.post("/v1/assess", json=asked)).json()
         assert list(answer["scales"]) == ["faithful", "faults", "counting", "indoors"]
@@ -187,6 +187,10 @@ def test_models_and_answers_say_of_each_dimension_where_its_scores_lie() -> None
         assert result["scores"]["faults"] == pytest.approx(
             sum(p * w for p, w in zip(result["probs"]["faults"], faults["worths"], strict=True)), abs=1e-4
         )
+        found = result["scores"]
+        rated = [found["quality"], 1 + 4 * found["faithful"], 5 - 4 * found["faults"] / 10]
+        rated += [1 + 4 * found["counting"]] * 2 + [1 + 4 * found["indoors"]]
+        assert result["reward"] == pytest.approx(sum(rated) / 6, abs=1e-5)
         shown = (await client.post("/v1/assess", json={**asked, "dimensions": ["quality"]})).json()
         assert "scales" not in shown
         assert list(shown["results"][0]["probs"]) == ["quality"]
