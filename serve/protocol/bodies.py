@@ -18,7 +18,7 @@ from serve.model.asking import Texts
 from serve.protocol.json_values import MAX_SHORT, LongStrings, Room, values_of
 from serve.protocol.multipart import Part, options_of, parts_of
 from serve.protocol.texts import check_number, texts_of_prompts
-from serve.settings import MAX_TEXT as MAX_TEXT  # what dialects bound their prompts by
+from serve.settings import MAX_TEXT
 
 B = TypeVar("B", bound=BaseModel)
 

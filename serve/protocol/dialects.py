@@ -17,9 +17,10 @@ from typing_extensions import TypedDict
 from iqa_core.records import Rejection
 from serve.errors import Refusal
 from serve.model.results import ImageResult, Model
-from serve.protocol.bodies import MAX_TEXT, EncodedImage, FewFields, Name, from_base64, validated, with_prompts
+from serve.protocol.bodies import EncodedImage, FewFields, Name, from_base64, validated, with_prompts
 from serve.protocol.json_values import LongStrings
 from serve.protocol.texts import check_number
+from serve.settings import MAX_TEXT
 
 REWARD = "iqa"
 """The name under which UniRL asks for our reward; its parts are `reward` and the dimensions."""

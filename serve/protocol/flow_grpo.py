@@ -20,8 +20,9 @@ from typing_extensions import TypedDict
 from iqa_core.records import Rejection
 from serve.errors import Refusal
 from serve.model.results import ImageResult, Model
-from serve.protocol.bodies import MAX_TEXT, EncodedImage, FewFields, check_count, invalid, with_prompts
+from serve.protocol.bodies import EncodedImage, FewFields, check_count, invalid, with_prompts
 from serve.protocol.pickles import values_of_pickle
+from serve.settings import MAX_TEXT
 
 PICKLE = "application/octet-stream"
 ANSWER_PROTOCOL = 4

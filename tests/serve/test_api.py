@@ -489,6 +489,8 @@ def test_openapi_describes_bodies_and_answers() -> None:
         document = (await client.get("/openapi.json")).json()
         body = document["paths"]["/v1/assess"]["post"]["requestBody"]["content"]
         assert set(body) == {"application/json", "multipart/form-data"}
+        form = body["multipart/form-data"]["schema"]["properties"]
+        assert [name for name, one in form.items() if one["type"] == "array"] == ["images", "dimensions", "prompts"]
         text = json.dumps(document)
         for reference in set(json.dumps(document).split('"#/components/schemas/')[1:]):
             assert reference.partition('"')[0] in document["components"]["schemas"]
