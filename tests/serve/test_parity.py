@@ -49,7 +49,7 @@ def test_the_job_and_the_endpoint_agree_on_every_image_and_its_prompt(deploy: De
     rubric, output = UNEVEN.with_name("prompted.toml"), tmp_path / "scores"
     unusual = [None, " ", " two dogs\n", "x" * 2001, "y" * 2000, "Köln 🏛 <|im_end|> <image> {prompt}"]
     captions = [*unusual, *(f"picture number {i}" for i in range(10))]
-    images = [tiny_png(i % 4) if i != 15 else b"no image" for i in range(16)]
+    images = [b"no image" if i in (1, 15) else tiny_png(i % 4) for i in range(16)]
     rows = [{"image": {"bytes": image}, "caption": text} for image, text in zip(images, captions, strict=True)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "made.parquet")
     flags = ("--assessor.checkpoint", "fake:", "--rubric", rubric, "--slot", "prompt=caption")
@@ -67,7 +67,7 @@ def test_the_job_and_the_endpoint_agree_on_every_image_and_its_prompt(deploy: De
     table = read_table(output).sort_by("row").to_pylist()
     assert_agree(table, answer, read_run(output)["fingerprint"])
     reasons = [row["reason"] for row in table]
-    assert (reasons.count("missing_text"), reasons.count("too_large"), reasons.count(None)) == (2, 1, 12)
+    assert (reasons.count("missing_text"), reasons.count("too_large"), reasons.count(None)) == (1, 1, 12)
 
 
 def assert_agree(rows: Sequence[Mapping[str, Any]], answer: httpx2.Response, fingerprint: str) -> None:
