@@ -9,6 +9,7 @@ from iqa_core.assessor.protocol import Assessor
 from iqa_core.assessor.samples import read_sample
 from iqa_core.errors import CallerError
 from iqa_core.records import Rejection
+from iqa_core.slots import sample_texts
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest difference in score units, by dtype: ten times what other batches, threads and CPUs change (1e-4 and .02 for
@@ -19,14 +20,18 @@ Scores = Mapping[str, float]
 
 
 def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores | Rejection]:
-    """Name of a bundled image -> the assessor's scores of it, or its rejection. Raises CallerError on unknown names."""
+    """Name of a bundled image -> the assessor's scores of it, or its rejection; slots have `sample_texts`.
+
+    Raises CallerError on unknown names.
+    """
     prepared = [assessor.preparer.prepare(read_sample(name)) for name in names]
     dimensions = assessor.rubric.names
+    texts = sample_texts(assessor.rubric.slots, len(names))
     return {
         name: result
         if isinstance(result, Rejection)
         else dict(zip(dimensions, map(float, result.scores_K), strict=True))
-        for name, result in zip(names, assessor.assess(prepared), strict=True)
+        for name, result in zip(names, assessor.assess(prepared, texts), strict=True)
     }
 
 
