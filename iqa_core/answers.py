@@ -17,7 +17,6 @@ T = TypeVar("T")
 PROBS_TOLERANCE = 1e-3
 """Difference from 1 that the sum of a dimension's probabilities may have: an endpoint rounds them to 6 decimals."""
 
-
 FLOAT32_STEP = 2.0**-23
 """A score is rounded to float32, which may lift it over an end of its range by this part of it."""
 
