@@ -3,6 +3,9 @@
 None of these libraries is imported here: each asks for a callable of a certain shape, and that is all there is. An
 image without a score gives None where the library knows it (TRL and ms-swift, whose groups leave it out); the others
 know numbers only, so there an image that cannot be scored is an error, unless the caller names a number for it.
+
+Prompts go along to the slot `prompt` of the endpoint's rubric; one without it leaves them aside. The prompt of a
+conversation is what its user said last.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ Render = Callable[..., Sequence[ImageLike | None]]
 def trl_reward(client: RewardClient, render: Render, *, dimension: str | None = None) -> Callable[..., Any]:
     """A reward function for `GRPOTrainer(reward_funcs=...)`.
 
-    dimension: its score instead of the reward. A completion without image or score gets None.
+    dimension: its score instead of the reward, as `Score.rating` gives it.
+    A completion without image or score gets None.
     """
 
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
-        return _rewards(client, render(prompts, completions, **columns), dimension)
+        return _rewards(client, render(prompts, completions, **columns), prompts, dimension)
 
     reward.__name__ = f"iqa_{dimension or 'reward'}"  # the name under which TRL logs it
     return reward
@@ -37,7 +41,7 @@ def swift_orm(
 ) -> type:
     """A class for ms-swift (4.6): `orms["iqa"] = swift_orm(client, render)`, then `--reward_funcs iqa`.
 
-    dimension: its score instead of the reward.
+    dimension: its score instead of the reward, as `Score.rating` gives it.
     rejected: what a completion without image or score counts as; None leaves it out.
     """
 
@@ -47,7 +51,7 @@ def swift_orm(
 
         def __call__(self, completions: list[Any], **columns: Any) -> list[float | None]:
             prompts = columns.pop("prompts", None) or columns.get("messages") or [None] * len(completions)
-            found = _rewards(client, render(prompts, completions, **columns), dimension)
+            found = _rewards(client, render(prompts, completions, **columns), prompts, dimension)
             return [rejected if reward is None else reward for reward in found]
 
     return ImageQuality
@@ -60,6 +64,7 @@ def verl_compute_score(
 
     render: makes the image of a text, for generators whose solution is one (`solution_str`, which is all that verl 0.9
     knows). A solution that is an image (`solution_image`) needs none.
+    The prompt is `extra_info["prompt"]`, else the `ground_truth`, where that is a text, as it is in verl-omni.
     rejected: what a solution without image or score counts as (its dimensions are NaN); None stops the run.
     The function that is made raises RunError to stop the run, and on a text where there is no `render`.
     """
@@ -79,7 +84,9 @@ def verl_compute_score(
                 raise RunError("verl handed over a text; give verl_compute_score a `render` that makes its image")
             columns = {"data_source": [data_source], "ground_truth": [ground_truth], "extra_info": [extra_info]}
             [image] = render([None], [solution_str], **columns)
-        [score] = client.assess([image]) if image is not None else [None]
+        known = extra_info.get("prompt") if isinstance(extra_info, dict) else None
+        prompt = prompt_text(known) or prompt_text(ground_truth)
+        [score] = client.assess([image], prompt) if image is not None else [None]
         reward = _number(score.reward if score else None, rejected)
         if not dimensions:  # verl wants the same keys of every solution
             dimensions.extend(one["name"] for one in client.models()[0]["dimensions"])
@@ -98,21 +105,48 @@ class ImageReward:
     """What an image without a score counts as; None stops the run."""
 
     def __call__(self, images: Sequence[ImageLike], prompts: Sequence[str] | None = None, *_: Any) -> list[float]:
-        """One reward per image, 1 to 5; the prompts make no difference."""
-        return [_number(score.reward, self.rejected) for score in self.client.assess(images)]
+        """One reward per image, 1 to 5. prompts: one per image; of another number, none of them is sent."""
+        scores = self.client.assess(images, _sent(prompts or (), len(images)))
+        return [_number(score.reward, self.rejected) for score in scores]
+
+
+def prompt_text(prompt: Any) -> str | None:
+    """The text of a prompt: itself, or what the user said last in a conversation; None where there is none.
+
+    Parts of a message that are no text, such as images, are left out.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if not isinstance(prompt, list | tuple):
+        return None
+    said = [one.get("content") for one in prompt if isinstance(one, dict) and one.get("role") == "user"]
+    last = said[-1] if said else None
+    if isinstance(last, list | tuple):
+        texts = [part.get("text") for part in last if isinstance(part, dict)]
+        last = " ".join(text for text in texts if isinstance(text, str))
+    return last if isinstance(last, str) else None
 
 
 def _rewards(
-    client: RewardClient, images: Sequence[ImageLike | None], dimension: str | None = None
+    client: RewardClient, images: Sequence[ImageLike | None], prompts: Sequence[Any], dimension: str | None
 ) -> list[float | None]:
-    scores = iter(client.assess([image for image in images if image is not None]))
-    return [None if image is None else _value(next(scores), dimension) for image in images]
+    there = {place: image for place, image in enumerate(images) if image is not None}
+    given = _sent(prompts, len(images))
+    scores = client.assess(list(there.values()), given and [given[place] for place in there])
+    found = dict(zip(there, scores, strict=True))
+    return [_value(found[place], dimension) if place in found else None for place in range(len(images))]
+
+
+def _sent(prompts: Sequence[Any], num_images: int) -> list[str | None] | None:
+    """The texts of prompts, where there is one prompt per image and a text among them."""
+    texts = list(map(prompt_text, prompts))
+    return texts if len(texts) == num_images and any(texts) else None
 
 
 def _value(score: Score, dimension: str | None) -> float | None:
     if dimension is None or score.reward is None:
         return score.reward
-    return score.scores[dimension]
+    return score.rating(dimension)
 
 
 def _number(found: float | None, rejected: float | None) -> float:

@@ -1,18 +1,27 @@
 """The JSON of an endpoint's answer -> scores, or a ValueError that says where it is no such answer.
 
-Checked value by value, up to the first fault: a reward that is no number from 1 to 5 would steer a training run.
+Checked value by value, up to the first fault: a reward that is no number from 1 to 5 would steer a training run. A
+dimension's scores lie between 1 and 5, in five levels, or where the answer itself says so (`scales`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.records import FIVE_LEVELS, RATING, ScoreRange
+
+T = TypeVar("T")
 
 PROBS_TOLERANCE = 1e-3
 """Difference from 1 that the sum of a dimension's probabilities may have: an endpoint rounds them to 6 decimals."""
+
+FLOAT32_STEP = 2.0**-23
+"""A score is rounded to float32, which may lift it over an end of its range by this part of it."""
+
+MAX_WORTH = 1e6
+"""Worth of an answer at most, either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +31,41 @@ class Score:
     reward: float | None
     """1 (worst) to 5 (best); None when the image was rejected: never a made-up number."""
     scores: dict[str, float]
-    """Expected level per dimension, 1 to 5; empty when rejected."""
+    """Expected worth of the answer per dimension, in its range; empty when rejected."""
     std: dict[str, float]
-    """Spread per dimension, 0 (sure) to 2."""
+    """Spread per dimension, 0 (sure) to half of its range."""
     reason: str | None
     detail: str | None
     fingerprint: str
     """The model that gave it."""
     probs: dict[str, list[float]] | None = None
-    """Probabilities of the five levels, worst to best, where they were asked for."""
+    """Probabilities of a dimension's answers, worst to best, where they were asked for."""
+    yes: dict[str, list[float]] = field(default_factory=dict)
+    """Probability of yes to each of a group's statements, by group."""
+    ranges: dict[str, ScoreRange] = field(default_factory=dict)
+    """Of the dimensions that do not go from 1 (worst) to 5 (best)."""
+
+    def rating(self, dimension: str) -> float:
+        """A dimension's score, brought from its range to 1 (worst) to 5 (best). Raises KeyError where it has none."""
+        score = self.scores[dimension]
+        if dimension not in self.ranges:
+            return score
+        own = self.ranges[dimension]
+        return RATING.worst + (RATING.best - RATING.worst) * (score - own.worst) / (own.best - own.worst)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """What values a dimension may have."""
+
+    range: ScoreRange = RATING
+    num_answers: int = FIVE_LEVELS.num_levels
+    """Or of statements, in a group."""
+    is_group: bool = False
+
+
+LEVELS = _Scale()
+"""That of five levels, and of every reward."""
 
 
 def best_first(rewards: Sequence[float | None]) -> list[int]:
@@ -41,11 +76,12 @@ def best_first(rewards: Sequence[float | None]) -> list[int]:
 def scores_of(answer: Any, num_images: int, with_probs: bool) -> list[Score]:
     """The scores in an answer of /v1/assess, one per image. Raises ValueError where it is no such answer."""
     fingerprint = _text(_of(answer, "fingerprint", ""), "fingerprint")
+    scales = _scales(answer.get("scales", {}))
     results = _of(answer, "results", "")
     if not isinstance(results, list) or len(results) != num_images:
         found = len(results) if isinstance(results, list) else 0
         raise ValueError(f"it has {found} results, and {num_images} were asked for")
-    return [_score(one, f"results.{place}.", fingerprint, with_probs) for place, one in enumerate(results)]
+    return [_score(one, f"results.{place}.", fingerprint, scales, with_probs) for place, one in enumerate(results)]
 
 
 def models_of(answer: Any) -> list[dict[str, Any]]:
@@ -67,51 +103,88 @@ def models_of(answer: Any) -> list[dict[str, Any]]:
     return models
 
 
-def _score(result: Any, where: str, fingerprint: str, with_probs: bool) -> Score:
+def _scales(found: Any) -> dict[str, _Scale]:
+    """Dimension -> its scale, of those that are not rated in five levels."""
+    if not isinstance(found, dict):
+        raise ValueError(f"scales is {_shown(found)}, nothing by dimension")
+    return {name: _scale(one, f"scales.{name[:64]}.") for name, one in found.items()}
+
+
+def _scale(found: Any, where: str) -> _Scale:
+    worst, best = (_number(_of(found, end, where), -MAX_WORTH, MAX_WORTH, f"{where}{end}") for end in ("worst", "best"))
+    if worst == best:
+        raise ValueError(f"{where}best is {best:g}, as is {where}worst")
+    is_group = "statements" in found
+    answers = _of(found, "statements" if is_group else "answers", where)
+    if not isinstance(answers, list) or not answers:
+        raise ValueError(f"{where}answers is {_shown(answers)}, no answers or statements")
+    return _Scale(ScoreRange(worst, best), len(answers), is_group)
+
+
+def _score(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scale], with_probs: bool) -> Score:
     status = _of(result, "status", where)
     if status == "rejected":
         reason, detail = (_text(_of(result, name, where), f"{where}{name}") for name in ("reason", "detail"))
-        if lies := {"reward", "scores", "std", "probs"} & result.keys():
+        if lies := {"reward", "scores", "std", "probs", "yes"} & result.keys():
             raise ValueError(f"{where}{min(lies)} is there though the image was rejected")
         return Score(None, {}, {}, reason, detail, fingerprint)
     if status != "scored":
         raise ValueError(f"{where}status is {_shown(status)}, neither scored nor rejected")
-    reward = _on_scale(_of(result, "reward", where), f"{where}reward")
-    scores = _by_dimension(_of(result, "scores", where), f"{where}scores", _on_scale)
-    std = _by_dimension(_of(result, "std", where), f"{where}std", _spread)
-    probs = _by_dimension(_of(result, "probs", where), f"{where}probs", _levels) if with_probs else None
-    if not scores.keys() == std.keys() == (scores if probs is None else probs).keys():
-        raise ValueError(f"{where}std or {where}probs has other dimensions than {where}scores")
-    return Score(reward, scores, std, None, None, fingerprint, probs)
+    return _scored(result, where, fingerprint, scales, with_probs)
 
 
-def _by_dimension(found: Any, where: str, checked: Callable[[Any, str], Any]) -> dict[str, Any]:
-    if not isinstance(found, dict) or not found:
+def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scale], with_probs: bool) -> Score:
+    reward = _inside(_of(result, "reward", where), LEVELS, f"{where}reward")
+    scores = _by_dimension(_of(result, "scores", where), scales, f"{where}scores", _inside)
+    if not scores:
+        raise ValueError(f"{where}scores is {_shown(result['scores'])}, no values by dimension")
+    std = _by_dimension(_of(result, "std", where), scales, f"{where}std", _spread)
+    probs = _by_dimension(_of(result, "probs", where), scales, f"{where}probs", _probs) if with_probs else None
+    yes = _by_dimension(result.get("yes", {}), scales, f"{where}yes", _yes)
+    groups = {name for name in scores if name in scales and scales[name].is_group}
+    wanted = {"std": (std, scores.keys()), "probs": (probs, scores.keys() - groups), "yes": (yes, groups)}
+    for name, (own, dimensions) in wanted.items():
+        if own is not None and own.keys() != dimensions:
+            raise ValueError(f"{where}{name} has other dimensions than {where}scores")
+    ranges = {name: scales[name].range for name in scores if name in scales and scales[name].range != RATING}
+    return Score(reward, scores, std, None, None, fingerprint, probs, yes, ranges)
+
+
+def _by_dimension(
+    found: Any, scales: Mapping[str, _Scale], where: str, checked: Callable[[Any, _Scale, str], T]
+) -> dict[str, T]:
+    if not isinstance(found, dict):
         raise ValueError(f"{where} is {_shown(found)}, no values by dimension")
-    return {name: checked(value, f"{where}.{name[:64]}") for name, value in found.items()}
+    return {name: checked(value, scales.get(name, LEVELS), f"{where}.{name[:64]}") for name, value in found.items()}
 
 
-def _on_scale(found: Any, where: str) -> float:
-    return _number(found, FIVE_LEVELS.worst, FIVE_LEVELS.best, where)
+def _inside(found: Any, scale: _Scale, where: str) -> float:
+    low, high = scale.range.low, scale.range.high
+    return _number(found, low, high, where, slack=FLOAT32_STEP * max(abs(low), abs(high)))
 
 
-def _spread(found: Any, where: str) -> float:
-    return _number(found, 0, FIVE_LEVELS.max_std, where)
+def _spread(found: Any, scale: _Scale, where: str) -> float:
+    high = (scale.range.high - scale.range.low) / 2
+    return _number(found, 0, high, where, slack=FLOAT32_STEP * high)
 
 
-def _levels(found: Any, where: str) -> list[float]:
-    if not isinstance(found, list) or len(found) != FIVE_LEVELS.num_levels:
-        raise ValueError(f"{where} is {_shown(found)}, no {FIVE_LEVELS.num_levels} probabilities")
-    probs = [_number(one, 0, 1, where) for one in found]
+def _probs(found: Any, scale: _Scale, where: str) -> list[float]:
+    probs = _yes(found, scale, where)
     if abs(sum(probs) - 1) > PROBS_TOLERANCE:
         raise ValueError(f"{where} sums to {sum(probs):g}, not to 1")
     return probs
 
 
-def _number(found: Any, low: float, high: float, where: str) -> float:
+def _yes(found: Any, scale: _Scale, where: str) -> list[float]:
+    if not isinstance(found, list) or len(found) != scale.num_answers:
+        raise ValueError(f"{where} is {_shown(found)}, no {scale.num_answers} probabilities")
+    return [_number(one, 0, 1, where) for one in found]
+
+
+def _number(found: Any, low: float, high: float, where: str, slack: float = 0) -> float:
     # a bool is an int to Python; NaN is neither above nor below
-    if isinstance(found, bool) or not isinstance(found, int | float) or not low <= found <= high:
-        raise ValueError(f"{where} is {_shown(found)}, no number from {low} to {high}")
+    if isinstance(found, bool) or not isinstance(found, int | float) or not low - slack <= found <= high + slack:
+        raise ValueError(f"{where} is {_shown(found)}, no number from {low:g} to {high:g}")
     return float(found)
 
 

@@ -2,9 +2,10 @@
 
     from iqa_core.client import RewardClient
     client = RewardClient("http://127.0.0.1:8000")
-    best = client.rank(["a.png", "b.png", "c.png", "d.png"]).best
+    best = client.rank(["a.png", "b.png", "c.png", "d.png"], prompt="a hall with a red sofa").best
 
 Images are sent as the bytes they are, or as PNG: compressing one anew before its quality is judged changes the answer.
+Prompts go to the slot `prompt` of the endpoint's rubric, and a rubric without it leaves them aside.
 A call is tried again after 429, 503 and a connection that was refused or broke (assessing twice harms nothing), a few
 times after 500, 502 and 504, which is what a proxy says when the process behind it dies, and never where that changes
 nothing (see attempts). An answer is taken only where all of it is what an endpoint says (see answers). Needs the extra
@@ -14,12 +15,13 @@ nothing (see attempts). An answer is taken only where all of it is what an endpo
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import httpx2
 
@@ -42,8 +44,36 @@ IMAGES_PER_REQUEST = 64
 BYTES_PER_REQUEST = 32 * 2**20
 """Half of what an endpoint takes unless it is told otherwise."""
 
+MAX_TEXT = 16_384
+"""Characters of a prompt that an endpoint reads; no slot takes as many."""
+
 PATIENCE_S = 300.0
 """How long one request is tried again: longer than a replica takes to load a large model."""
+
+
+Prompts: TypeAlias = str | Sequence[str | None] | None
+"""One for all images, one for each, or none."""
+Texts: TypeAlias = Mapping[str, str | None]
+"""Slot of the endpoint's rubric -> an image's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One image to send, and what is said of it."""
+
+    data: bytes
+    prompt: str | None
+    """None where no image of the call has one."""
+    texts: Texts | None
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.data) + len(self.prompt or "") + sum(len(text or "") for text in (self.texts or {}).values())
+
+    def as_json(self) -> dict[str, Any]:
+        given = {**({} if self.prompt is None else {"prompt": self.prompt}), **(self.texts or {})}
+        texts = {slot: text and _sendable(text) for slot, text in given.items()}
+        return {"data": base64.b64encode(self.data).decode(), "texts": texts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +134,21 @@ class AsyncRewardClient(_Settings):
     ) -> None:
         await self._http.aclose()
 
-    async def assess(self, images: Sequence[ImageLike], *, probs: bool = False) -> list[Score]:
+    async def assess(
+        self,
+        images: Sequence[ImageLike],
+        prompts: Prompts = None,
+        *,
+        texts: Sequence[Texts] | None = None,
+        probs: bool = False,
+    ) -> list[Score]:
         """One score per image, in order, in as many requests as it takes.
 
+        prompts: of all images, or one for each; an image whose prompt is None or blank gets no score from a rubric that
+        asks about it. texts: of each image, for slots of other names; slot -> text.
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
-        parts = _parts(_all_encoded(images), self.images_per_request)
+        parts = _parts(_all_asked(images, prompts, texts), self.images_per_request)
         asked = [asyncio.ensure_future(self._assess(part, probs)) for part in parts]
         try:
             return [score for scores in await asyncio.gather(*asked) for score in scores]
@@ -117,15 +156,15 @@ class AsyncRewardClient(_Settings):
             for one in asked:  # with one refused, none of the others is asked on
                 one.cancel()
 
-    async def rank(self, images: Sequence[ImageLike]) -> Ranking:
+    async def rank(self, images: Sequence[ImageLike], prompt: str | None = None) -> Ranking:
         """The images of one prompt, best first."""
-        return ranking_of(await self.assess(images))
+        return ranking_of(await self.assess(images, prompt))
 
     async def models(self) -> list[dict[str, Any]]:
         """What is served."""
         return await self._tried(models_of, "GET", "/v1/models")
 
-    async def _assess(self, part: Sequence[bytes], probs: bool) -> list[Score]:
+    async def _assess(self, part: Sequence[_Asked], probs: bool) -> list[Score]:
         async with self._places:
             return await self._tried(
                 lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs)
@@ -170,25 +209,34 @@ class RewardClient(_Settings):
         """Close the connections."""
         self._http.close()
 
-    def assess(self, images: Sequence[ImageLike], *, probs: bool = False) -> list[Score]:
+    def assess(
+        self,
+        images: Sequence[ImageLike],
+        prompts: Prompts = None,
+        *,
+        texts: Sequence[Texts] | None = None,
+        probs: bool = False,
+    ) -> list[Score]:
         """One score per image, in order, in as many requests as it takes, one after another.
 
+        prompts: of all images, or one for each; an image whose prompt is None or blank gets no score from a rubric that
+        asks about it. texts: of each image, for slots of other names; slot -> text.
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
         scores: list[Score] = []
-        for part in _parts(_all_encoded(images), self.images_per_request):
+        for part in _parts(_all_asked(images, prompts, texts), self.images_per_request):
             scores += self._assess(part, probs)
         return scores
 
-    def rank(self, images: Sequence[ImageLike]) -> Ranking:
+    def rank(self, images: Sequence[ImageLike], prompt: str | None = None) -> Ranking:
         """The images of one prompt, best first."""
-        return ranking_of(self.assess(images))
+        return ranking_of(self.assess(images, prompt))
 
     def models(self) -> list[dict[str, Any]]:
         """What is served."""
         return self._tried(models_of, "GET", "/v1/models")
 
-    def _assess(self, part: Sequence[bytes], probs: bool) -> list[Score]:
+    def _assess(self, part: Sequence[_Asked], probs: bool) -> list[Score]:
         return self._tried(
             lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs)
         )
@@ -230,8 +278,18 @@ def encoded(image: ImageLike) -> bytes:
     return found
 
 
+def _all_asked(images: Iterable[ImageLike], prompts: Prompts, texts: Sequence[Texts] | None) -> list[_Asked]:
+    """Raises CallerError that says which image it is about, or that there is not one text for each."""
+    encoded = _all_encoded(images)
+    each = [prompts] * len(encoded) if prompts is None or isinstance(prompts, str) else [one or "" for one in prompts]
+    for what, found in {"prompts": each, "texts": texts}.items():
+        if found is not None and len(found) != len(encoded):
+            raise CallerError(f"{len(found)} {what} for {len(encoded)} images; give one for each")
+    own: Sequence[Texts | None] = [None] * len(encoded) if texts is None else texts
+    return list(map(_Asked, encoded, each, own))
+
+
 def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
-    """Raises CallerError that says which image it is about."""
     found = []
     for place, image in enumerate(listed(images)):
         try:
@@ -247,19 +305,34 @@ def ranking_of(scores: Sequence[Score]) -> Ranking:
     return Ranking(order, order[0] if order else None, list(scores))
 
 
-def _parts(images: Sequence[bytes], most: int) -> Iterator[list[bytes]]:
-    part: list[bytes] = []
+def _parts(images: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
+    part: list[_Asked] = []
     size = 0
     for image in images:
-        if part and (len(part) == most or size + len(image) > BYTES_PER_REQUEST):
+        if part and (len(part) == most or size + image.num_bytes > BYTES_PER_REQUEST):
             yield part
             part, size = [], 0
         part.append(image)
-        size += len(image)
+        size += image.num_bytes
     if part:
         yield part
 
 
-def _content(part: Sequence[bytes], probs: bool) -> dict[str, Any]:
-    files = [("images", (f"{place}", data, "application/octet-stream")) for place, data in enumerate(part)]
-    return {"files": files, "data": {"probs": str(probs).lower()}}
+def _content(part: Sequence[_Asked], probs: bool) -> dict[str, Any]:
+    if any(image.texts is not None for image in part):
+        return {"json": {"images": [image.as_json() for image in part], "probs": probs}}
+    files = [("images", (f"{place}", image.data, "application/octet-stream")) for place, image in enumerate(part)]
+    return {"files": files, "data": {"probs": str(probs).lower(), **_prompts([image.prompt for image in part])}}
+
+
+def _prompts(prompts: Sequence[str | None]) -> dict[str, str | list[str]]:
+    """Fields of a form, which has no null: a blank prompt says the same."""
+    given = [_sendable(prompt) for prompt in prompts if prompt is not None]
+    if not given:
+        return {}
+    return {"prompt": given[0]} if len(set(given)) == 1 else {"prompts": given}
+
+
+def _sendable(text: str) -> str:
+    """The text, no longer than it takes to be told too long, and without halves of surrogate pairs: UTF-8 has none."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()

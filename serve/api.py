@@ -21,6 +21,7 @@ from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
 from serve.metrics import Metrics
+from serve.model.asking import num_cut
 from serve.model.dispatch import Dispatcher, Overloaded, Unavailable
 from serve.model.results import ImageResult, Model
 from serve.protocol.answers import answer, description, ranked_answer
@@ -29,6 +30,7 @@ from serve.protocol.dialects import REWARD, flow_factory_answer, flow_factory_im
 from serve.protocol.flow_grpo import PICKLE, flow_grpo_answer, flow_grpo_images
 from serve.protocol.json_values import SMALL_BODY_BYTES
 from serve.protocol.openapi import describe_bodies, dialect_body, pickle_body, question_body
+from serve.protocol.texts import check_texts
 from serve.settings import ServeSettings
 from serve.sharing.threads import Threads
 
@@ -88,9 +90,8 @@ class Api:
     async def flow_grpo(self, request: Request) -> Response:
         """The dialect of flow_grpo's and verl-omni's remote rewards: a pickle of plain values, in and out."""
         _check_type(request, ("", PICKLE))  # the first of them names none
-        asked = await self._parsed(request, flow_grpo_images)
-        # asked.prompts are the texts of a rubric's slot `prompt`; no rubric has slots, so nobody sees them
-        model, results = await self._assessed(asked.images, request)
+        images = await self._parsed(request, flow_grpo_images)
+        model, results = await self._assessed(images, request)
         return Response(flow_grpo_answer(model, results), media_type=PICKLE)
 
     @property
@@ -158,13 +159,18 @@ class Api:
 
     async def _assessed(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[ImageResult]]:
         admission = admission_of(request)
+        texts = [image.texts for image in images]
+        check_texts(texts, self._dispatcher.model.spec.rubric)
         data = await self._fetcher.bytes_of(images, admission, request.receive)
         try:
-            model, results = await self._dispatcher.assess(data, admission.caller)
+            model, results = await self._dispatcher.assess(data, texts, admission.caller)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
             raise come_back(503, str(error) or "out of memory", self._settings.retry_after_s) from None
+        slots, limits = model.spec.rubric.slots, self._settings.text_limits
+        check_texts(texts, model.spec.rubric)  # another one may have taken over meanwhile
+        self._metrics.texts_cut += sum(num_cut(own, slots, limits) for own in texts)
         for one in results:
             self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward)
         return model, results

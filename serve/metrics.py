@@ -71,6 +71,8 @@ class Metrics:
     """Groups of images that were sent to a replica again, by why."""
     turned_away: Counter[str] = field(default_factory=Counter)
     """Requests that met a limit of the moment (408, 429, 503), by which."""
+    texts_cut: int = 0
+    """Texts of images of which only the beginning was asked about."""
     latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     batch_images: Histogram = field(default_factory=lambda: Histogram(FILL))
     assess_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
@@ -100,6 +102,7 @@ class Metrics:
         self.images.update(other.images)
         self.retries.update(other.retries)
         self.turned_away.update(other.turned_away)
+        self.texts_cut += other.texts_cut
         self.latency_s.merge(other.latency_s)
         self.batch_images.merge(other.batch_images)
         self.assess_s.merge(other.assess_s)
@@ -167,7 +170,8 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     turned_away = CounterMetricFamily("iqa_turned_away", "Requests that met a limit, by which.", labels=["why"])
     for why, count in sorted(metrics.turned_away.items()):
         turned_away.add_metric([why], count)
-    yield from (requests, images, retries, turned_away)
+    cut = CounterMetricFamily("iqa_texts_cut", "Texts asked about up to slot_chars only.", value=metrics.texts_cut)
+    yield from (requests, images, retries, turned_away, cut)
 
 
 def _histograms(metrics: Metrics) -> Iterator[Metric]:

@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
+from iqa_core.slots import TextLimits, TooLong
 from serve.uri_rules import UriRule
+
+MAX_TEXT = 16_384
+"""Characters of a prompt, and of all texts of one image: far more than any text encoder reads."""
 
 RENAMED = {
     "decode_threads": "give decoders, the number of processes that decode",
@@ -38,6 +42,10 @@ class ServeSettings(BaseModel):
     max_image_pixels: int = Field(default=ImageLimits().max_pixels, ge=1)
     max_image_bytes: int = Field(default=ImageLimits().max_bytes, ge=1)
     """The three limits of the scoring job: other values are another fingerprint."""
+    slot_chars: int = Field(default=TextLimits().max_chars, ge=1, lt=MAX_TEXT)
+    """Characters of a text that a rubric's slot takes, such as a prompt."""
+    slot_too_long: TooLong = TextLimits().too_long
+    """What happens to a longer one: its image is `too_large` (refuse), or its beginning is asked about (cut)."""
 
     open: bool = False
     """Answers whoever reaches it, without tokens and on any address: for where something in front asks who may."""
@@ -120,6 +128,11 @@ class ServeSettings(BaseModel):
     def limits(self) -> ImageLimits:
         """The limits on an image, which are part of the fingerprint."""
         return ImageLimits(self.min_side, self.max_image_pixels, self.max_image_bytes)
+
+    @property
+    def text_limits(self) -> TextLimits:
+        """The limits on a text of an image."""
+        return TextLimits(self.slot_chars, self.slot_too_long)
 
 
 def parse(given: Mapping[str, Any]) -> ServeSettings:

@@ -7,9 +7,11 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from iqa_core.answers import Score, best_first, models_of, scores_of
+from iqa_core.records import ScoreRange
 
 SCORED = {
     "status": "scored",
@@ -38,9 +40,9 @@ def test_a_whole_answer_is_taken_and_what_is_new_in_it_passed_over() -> None:
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 99, 0.99, -1, "high", "3", None, True, [3], {}, 10**400]
 
 
-def damaged(place: str, value: Any) -> Any:
+def damaged(place: str, value: Any, answer: Any = ANSWER) -> Any:
     """The answer with another value at a place; without the place where the value is `...`."""
-    answer = copy.deepcopy(ANSWER)
+    answer = copy.deepcopy(answer)
     inside: Any = answer
     *path, last = (int(name) if name.isdigit() else name for name in place.split("."))
     for name in path:
@@ -120,6 +122,71 @@ def test_what_is_no_object_is_no_answer(answer: Any) -> None:
 def test_what_is_no_model_is_named(models: Any, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         models_of({"models": models})
+
+
+ASKED = {
+    "fingerprint": "f",
+    "scales": {
+        "faults": {"worst": 10, "best": 0, "answers": ["none", "few", "many"], "worths": [0, 3, 10]},
+        "counting": {"worst": 0, "best": 1, "statements": ["two_dogs", "one_cat"]},
+    },
+    "results": [
+        {
+            "status": "scored",
+            "scores": {"layout": 3.0, "faults": 2.5, "counting": 0.75},
+            "std": {"layout": 0.5, "faults": 5, "counting": 0.25},
+            "probs": {"layout": [0.0, 0.25, 0.5, 0.25, 0.0], "faults": [0.25, 0.5, 0.25]},
+            "yes": {"counting": [0.5, 1.0]},
+            "reward": 4.0,
+        }
+    ],
+}
+"""A rubric with a question of three answers where less is better, and a group of two statements."""
+
+
+def test_scores_lie_in_the_ranges_that_the_answer_names() -> None:
+    [score] = scores_of(ASKED, 1, with_probs=True)
+    assert score.ranges == {"faults": ScoreRange(10, 0), "counting": ScoreRange(0, 1)}
+    assert score.yes == {"counting": [0.5, 1.0]}
+    assert score.probs is not None
+    assert list(map(len, score.probs.values())) == [5, 3]
+    assert [score.rating(name) for name in score.scores] == [3.0, 4.0, 4.0], "1 is worst and 5 best"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("results.0.scores.faults", 10.01, "results.0.scores.faults is 10.01, no number from 0 to 10"),
+        ("results.0.scores.faults", math.nan, "no number from 0 to 10"),
+        ("results.0.scores.counting", 1.001, "no number from 0 to 1"),
+        ("results.0.scores.layout", 0.5, "no number from 1 to 5"),
+        ("results.0.reward", 0.5, "results.0.reward is 0.5, no number from 1 to 5"),
+        ("results.0.std.faults", 5.01, "results.0.std.faults is 5.01, no number from 0 to 5"),
+        ("results.0.std.counting", 0.6, "no number from 0 to 0.5"),
+        ("results.0.probs.faults", [0.5, 0.5], "results.0.probs.faults is a list of 2, no 3 probabilities"),
+        ("results.0.probs.counting", [0.5, 0.5], "results.0.probs has other dimensions than results.0.scores"),
+        ("results.0.yes.counting", [0.5], "results.0.yes.counting is a list of 1, no 2 probabilities"),
+        ("results.0.yes.counting", [0.5, 1.1], "results.0.yes.counting is 1.1, no number from 0 to 1"),
+        ("results.0.yes", ..., "results.0.yes has other dimensions than results.0.scores"),
+        ("results.0.yes.faults", [0, 0, 1], "results.0.yes has other dimensions than results.0.scores"),
+        ("scales", [], "scales is a list of 0, nothing by dimension"),
+        ("scales.faults", 7, "it has no scales.faults.worst"),
+        ("scales.faults.best", "0", "scales.faults.best is '0', no number from -1e+06 to 1e+06"),
+        ("scales.faults.best", 10, "scales.faults.best is 10, as is scales.faults.worst"),
+        ("scales.faults.answers", ..., "it has no scales.faults.answers"),
+        ("scales.counting.statements", [], "scales.counting.answers is a list of 0, no answers or statements"),
+        ("scales.faults", ..., "no number from 0 to 2"),
+    ],
+)
+def test_what_is_outside_of_the_ranges_is_named(place: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        scores_of(damaged(place, value, ASKED), 1, with_probs=True)
+
+
+def test_an_end_that_float32_rounds_up_is_inside() -> None:
+    end = 123456.7
+    answer = damaged("scales.faults.worst", end, damaged("results.0.scores.faults", float(np.float32(end)), ASKED))
+    assert scores_of(answer, 1, with_probs=True)[0].scores["faults"] > end
 
 
 def test_the_first_fault_ends_the_check() -> None:

@@ -63,6 +63,48 @@ def test_the_asynchronous_client_says_the_same(url: str) -> None:
     assert ranking.best == int(np.argmax(rewards))
 
 
+@pytest.fixture(scope="module")
+def styled() -> Iterator[str]:
+    with listening(rubric=str(Path(__file__).parent / "serve" / "styled.toml"), fusion=None, max_images=4) as found:
+        yield found
+
+
+def test_prompts_and_texts_stay_with_their_images_over_several_requests(styled: str) -> None:
+    images = [tiny_png(3)] * 10
+    prompts = [None if i == 4 else f"prompt {i}" for i in range(10)]
+    texts = [{"style": "Vermeer" if i % 2 else "\ud83d Hopper", "prompt": prompts[i]} for i in range(10)]
+
+    async def ask() -> Any:
+        async with AsyncRewardClient(styled, images_per_request=4) as client:
+            return await client.assess(images, prompts, texts=[{"style": one["style"]} for one in texts])
+
+    with RewardClient(styled, images_per_request=4) as client:
+        scores = client.assess(images, texts=texts)
+        alone = [client.assess([images[0]], prompts[i], texts=[{"style": texts[i]["style"]}]) for i in (0, 9)]
+        with pytest.raises(RequestRefused, match="style: rubric styled asks about it"):
+            client.assess(images[:1], "a hall")
+    assert [score.reason for score in scores] == [None] * 4 + ["missing_text"] + [None] * 5
+    assert asyncio.run(ask()) == scores
+    assert [[scores[0]], [scores[9]]] == alone
+    assert len({score.reward for score in scores}) > 5
+
+
+def test_there_is_one_text_for_each_image_or_it_is_said_before_anything_is_sent() -> None:
+    with RewardClient("http://127.0.0.1:9") as client:
+        with pytest.raises(CallerError, match="1 prompts for 2 images"):
+            client.assess([tiny_png(1)] * 2, ["a hall"])
+        with pytest.raises(CallerError, match="1 texts for 2 images"):
+            client.assess([tiny_png(1)] * 2, texts=[{"style": "Vermeer"}])
+
+
+def test_prompts_are_no_matter_to_a_rubric_without_their_slot(url: str) -> None:
+    images = [tiny_png(i) for i in range(3)]
+    with RewardClient(url, TOKEN) as client:
+        plain = client.assess(images)
+        assert client.assess(images, "a hall") == client.assess(images, ["a", None, "x" * 100_000]) == plain
+        assert client.rank(images, "a hall").scores == plain
+
+
 def test_paths_pillow_images_and_arrays_score_like_the_file(url: str, tmp_path: Path) -> None:
     data = tiny_png(4)
     path = tmp_path / "a.png"

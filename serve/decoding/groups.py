@@ -5,8 +5,8 @@ Headers first: they say what an image will cost, so that pixels are allocated on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from iqa_core.images import preparing
 from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
@@ -24,11 +24,20 @@ class Probed:
     shape: PreparedShape
     peak_bytes: int
     """Memory held while it is decoded and prepared."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Slot of the rubric -> what the image is asked about with."""
+    text_tokens: int = 0
+    """What the texts cost beside the image."""
 
     @classmethod
     def of(cls, data: bytes, found: preparing.Probe) -> Probed:
         """An image with its probe, which was made in this process or in a decoder."""
         return cls(data, found.header, found.shape, found.peak_bytes)
+
+    @property
+    def tokens(self) -> int:
+        """What assessing it costs."""
+        return self.shape.tokens + self.text_tokens
 
     @property
     def prepared_bytes(self) -> int:
@@ -57,11 +66,11 @@ def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int
     for place, image in enumerate(images):
         if isinstance(image, Rejection):
             continue
-        if group and (tokens + image.shape.tokens > max_tokens or size + image.peak_bytes > max_bytes):
+        if group and (tokens + image.tokens > max_tokens or size + image.peak_bytes > max_bytes):
             yield group
             group, tokens, size = [], 0, 0
         group.append(place)
-        tokens += image.shape.tokens
+        tokens += image.tokens
         size += image.peak_bytes
     if group:
         yield group

@@ -1,4 +1,4 @@
-"""Encoded images of one request -> what an assessor says of each, whatever becomes of the replica in between.
+"""Encoded images of one request, and their texts -> what an assessor says of each, whatever becomes of its replica.
 
 A replica that dies takes with it whatever it held: the images of several callers, one of which may be the cause. So
 they are tried again one at a time, and an image with which a replica dies twice, alone, is rejected.
@@ -19,6 +19,7 @@ from iqa_core.records import Assessment, Preparer, Reason, Rejection
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
 from serve.metrics import Metrics
+from serve.model.asking import PreparedImage, Texts, asked
 from serve.model.batching import Busy
 from serve.model.gathering import Gatherer, QueueFull
 from serve.model.replica import Assessed, OtherModel
@@ -67,11 +68,16 @@ class Dispatcher:
         self._gatherers: dict[str, Gatherer] = {}
         self._suspects = Shares(1)
 
-    async def assess(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[ImageResult]]:
-        """One result per image, in order, all by one model. Raises Unavailable or Overloaded."""
+    async def assess(
+        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str
+    ) -> tuple[Model, list[ImageResult]]:
+        """One result per image, in order, all by one model. texts: what was sent for each image's slots.
+
+        Raises Unavailable or Overloaded.
+        """
         for _ in range(MODEL_CHANGES):
             try:
-                return await self._assess_once(images, caller)
+                return await self._assess_once(images, texts, caller)
             except _ModelChanged:
                 self._metrics.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
@@ -83,10 +89,15 @@ class Dispatcher:
         except DecodersDown as error:
             raise Unavailable(str(error)) from None
 
-    async def _assess_once(self, images: Sequence[bytes | Rejection], caller: str) -> tuple[Model, list[ImageResult]]:
+    async def _assess_once(
+        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str
+    ) -> tuple[Model, list[ImageResult]]:
         model = self.model
-        preparer = model.spec.preparer
-        probed = [self._fitting(image) for image in await self._probe_all(images, preparer, caller)]
+        limits = self._settings.text_limits
+        probed = [
+            asked(self._fitting(image), own, model.spec, limits)
+            for image, own in zip(await self._probe_all(images, model.spec.preparer, caller), texts, strict=True)
+        ]
         parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
         answers = await all_of(
             self._assess_group([_sound(probed[place]) for place in part], model, caller) for part in parts
@@ -139,17 +150,21 @@ class Dispatcher:
         async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
             prepared = await all_of(self._prepare(image, model.spec.preparer, caller) for image in images)
             hold.shrink_to(sum(image.prepared_bytes for image in images))
-            ready = [place for place, found in enumerate(prepared) if not isinstance(found, Rejection)]
+            ready = {
+                place: PreparedImage(found, images[place].texts)
+                for place, found in enumerate(prepared)
+                if not isinstance(found, Rejection)
+            }
             if not ready:
                 return model, results_of(headers, prepared, model)
-            tokens = [images[place].shape.tokens for place in ready]
-            answerer, results = await self._assess_prepared([prepared[place] for place in ready], tokens, model, caller)
+            tokens = [images[place].tokens for place in ready]
+            answerer, results = await self._assess_prepared(list(ready.values()), tokens, model, caller)
         by_place = dict(zip(ready, results, strict=True))
         outcomes = [by_place.get(place, found) for place, found in enumerate(prepared)]
         return answerer, results_of(headers, outcomes, answerer)
 
     async def _assess_prepared(
-        self, images: Sequence[Any], tokens: Sequence[int], model: Model, caller: str
+        self, images: Sequence[PreparedImage], tokens: Sequence[int], model: Model, caller: str
     ) -> tuple[Model, list[Assessment | Rejection]]:
         try:
             return await self._ask(images, tokens, model, caller, is_alone=False)
@@ -163,7 +178,7 @@ class Dispatcher:
         return answers[0][0], [outcome for _, outcome in answers]
 
     async def _assess_alone(
-        self, image: Any, tokens: int, model: Model, caller: str
+        self, image: PreparedImage, tokens: int, model: Model, caller: str
     ) -> tuple[Model, Assessment | Rejection]:
         for _ in range(DEATHS_ALONE):
             async with self._suspects.held(caller, 1):  # one suspect at a time, so that a death has one cause
@@ -175,7 +190,7 @@ class Dispatcher:
         return model, Rejection(Reason.ASSESSOR_FAILED, f"{DEATHS_ALONE} assessor processes died of it")
 
     async def _ask(
-        self, images: Sequence[Any], tokens: Sequence[int], model: Model, caller: str, is_alone: bool
+        self, images: Sequence[PreparedImage], tokens: Sequence[int], model: Model, caller: str, is_alone: bool
     ) -> tuple[Model, list[Assessment | Rejection]]:
         if is_alone:
             answer, mine = await self._call(images, tokens, [caller] * len(images), model, is_alone=True), slice(None)
@@ -209,7 +224,12 @@ class Dispatcher:
         return self._gatherers[model.fingerprint]
 
     async def _call(
-        self, images: Sequence[Any], tokens: Sequence[int], callers: Sequence[str], model: Model, is_alone: bool
+        self,
+        images: Sequence[PreparedImage],
+        tokens: Sequence[int],
+        callers: Sequence[str],
+        model: Model,
+        is_alone: bool,
     ) -> Assessed | OtherModel:
         try:
             call = self._replicas.assess.remote(

@@ -23,7 +23,9 @@ from iqa_core.assessor.load import describe, fingerprint, load
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.deadline import deadline
 from iqa_core.records import Assessment, ImageHeader, Preparer, Rejection, RgbImage
+from iqa_core.slots import sample_texts
 from serve.metrics import Metrics, report_to
+from serve.model.asking import PreparedImage
 from serve.model.batching import Batcher, Busy
 from serve.settings import ServeSettings
 
@@ -39,7 +41,7 @@ class Assessed:
 
 @dataclass(frozen=True, slots=True)
 class OtherModel:
-    """The images were prepared for another model than this replica's: prepare them anew, for this one."""
+    """Images or texts were prepared for another model than this replica's: prepare them anew, for this one."""
 
     spec: AssessorSpec
 
@@ -65,7 +67,7 @@ class AssessorReplica:
 
     async def assess(
         self,
-        images: Sequence[Any],
+        images: Sequence[PreparedImage],
         tokens: Sequence[int],
         callers: Sequence[str],
         preparer: Preparer,
@@ -75,11 +77,13 @@ class AssessorReplica:
         """One result per prepared image, in order, batched with whatever other callers sent.
 
         callers: whose each image is.
-        preparer: what the images were prepared by; if it is not this model's own, nothing is assessed.
+        preparer: what the images were prepared by. If it is not this model's own, or the images have other texts than
+        its rubric has slots, nothing is assessed.
         model: fingerprint of the model that the caller believes to be here.
         """
         self._start_reporting()
-        if preparer != self._spec.preparer:
+        slots = set(self._spec.rubric.slots)
+        if preparer != self._spec.preparer or any(image.texts.keys() != slots for image in images):
             return OtherModel(self._spec)
         results = await self._batcher.submit(images, tokens, callers, is_alone)
         return Assessed(results, None if model == self._fingerprint else self._spec)
@@ -92,19 +96,20 @@ class AssessorReplica:
     def _warm_up(self) -> None:
         """The first batch of a process takes seconds more: not at a caller's cost."""
         grey = RgbImage(np.full((64, 64, 3), 128, np.uint8), ImageHeader(64, 64, "png", 1))
-        self._assessor.assess([self._spec.preparer.prepare(grey)])
+        self._assessor.assess([self._spec.preparer.prepare(grey)], sample_texts(self._spec.rubric.slots, 1))
 
-    async def _assess(self, images: Sequence[Any]) -> list[Assessment | Rejection]:
+    async def _assess(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         results = await loop.run_in_executor(self._thread, self._assess_in_time, images)
         self._metrics.batch(len(images), time.monotonic() - began)
         return results
 
-    def _assess_in_time(self, images: Sequence[Any]) -> list[Assessment | Rejection]:
+    def _assess_in_time(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
+        texts = [image.texts for image in images] if self._spec.rubric.slots else None
         try:
             with deadline(self._timeout_s):
-                return assess_each(self._assessor, images)
+                return assess_each(self._assessor, [image.pixels_HWC for image in images], texts)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)

@@ -6,7 +6,7 @@ typing's own from Python 3.12 on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired
 
 import numpy as np
@@ -15,7 +15,9 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from iqa_core.answers import best_first
-from iqa_core.records import FIVE_LEVELS, ImageHeader, Rejection
+from iqa_core.questions import Column
+from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, Assessment, ImageHeader, Rejection, ScoreRange
+from iqa_core.rubrics import Rubric
 from serve.model.results import DECIMALS, ImageResult, Model
 from serve.protocol.bodies import Question
 
@@ -31,10 +33,35 @@ class Size(TypedDict, total=False):
     frames: int
 
 
+@with_config(DESCRIBED)
 class Probs(TypedDict, total=False):
-    """Probabilities of the levels, worst to best, by dimension; there where they were asked for."""
+    """What scores were made of."""
 
     probs: dict[str, list[float]]
+    """Probabilities of the answers, worst to best, by dimension; there where they were asked for."""
+    yes: dict[str, list[float]]
+    """Probability of yes to each of a group's statements, by group; there where the rubric has groups."""
+
+
+@with_config(DESCRIBED)
+class Answers(TypedDict, total=False):
+    """What a dimension's scores are made of."""
+
+    answers: list[str]
+    """Words, worst to best, in the order of `probs`."""
+    worths: list[float]
+    """One per answer."""
+    statements: list[str]
+    """Of a group, in the order of `yes`; the score is their weighted share of yes."""
+
+
+@with_config(DESCRIBED)
+class Scale(Answers):
+    """Where a dimension's scores lie, and what they are made of."""
+
+    worst: float
+    """The end that is worst; above `best` where less is better."""
+    best: float
 
 
 @with_config(DESCRIBED)
@@ -43,9 +70,9 @@ class Scored(Size, Probs):
 
     status: Literal["scored"]
     scores: dict[str, float]
-    """Expected level by dimension, 1 (worst) to 5 (best)."""
+    """Expected worth of the answer by dimension: 1 (worst) to 5 (best), or in its range among `scales`."""
     std: dict[str, float]
-    """Spread of the level distribution by dimension, 0 (sure) to 2."""
+    """Spread of the answers by dimension, 0 (sure) to half of the range."""
     reward: float
     """Fused score of all dimensions, 1 (worst) to 5 (best)."""
 
@@ -61,12 +88,15 @@ class Rejected(Size):
     """A sentence for people."""
 
 
+@with_config(DESCRIBED)
 class Head(TypedDict):
     """What every answer has beside its results."""
 
     fingerprint: str
     """Names the model that gave the scores."""
     rubric: str
+    scales: NotRequired[dict[str, Scale]]
+    """Of the dimensions that are shown and not rated in five levels from 1 to 5; absent where all are."""
     request_id: NotRequired[str]
     prompt: NotRequired[str]
 
@@ -111,24 +141,52 @@ def ranking(rewards: Sequence[float | None]) -> Ranking:
 def description(model: Model) -> dict[str, Any]:
     """One entry of /v1/models: what is served, and what its numbers mean."""
     rubric = model.spec.rubric
-    scale = {"min": FIVE_LEVELS.worst, "max": FIVE_LEVELS.best, "higher_is": "better"}
     weights = dict(zip(model.weights.dimensions, model.weights.weights, strict=True))
+    levels = {"levels": list(rubric.levels)} if rubric.levels else {}
     return {
         "checkpoint": model.spec.checkpoint,
         "rubric": rubric.id,
         "meant_for": model.spec.meant_for,
         "fingerprint": model.fingerprint,
         "fingerprint_parts": dict(model.spec.fingerprint_parts),
-        "dimensions": [
-            {"name": name, **scale, "std_max": FIVE_LEVELS.max_std, "weight": weights[name]} for name in rubric.names
-        ],
-        "levels": list(rubric.levels),
-        "reward": {**scale, "weights": model.weights.source},
+        "slots": list(rubric.slots),
+        "dimensions": [{**_described(column, rubric), "weight": weights[column.name]} for column in rubric.columns],
+        **levels,
+        "reward": {**_range(RATING), "weights": model.weights.source},
     }
 
 
+def _described(column: Column, rubric: Rubric) -> dict[str, Any]:
+    std_max = _plain(column.scale.max_std)
+    return {"name": column.name, **_range(column.scale.range), "std_max": std_max, **_answers(column, rubric)}
+
+
+def _answers(column: Column, rubric: Rubric) -> Answers:
+    """What a column's scores are made of; nothing where it is the rubric's levels."""
+    questions = [rubric.questions[place] for place in column.questions]
+    if column.scale.is_group:
+        return {"statements": [question.name for question in questions]}
+    scale = questions[0].scale
+    if scale == AnswerScale(rubric.levels, tuple(map(float, FIVE_LEVELS.levels))):
+        return {}
+    return {"answers": list(scale.answers), "worths": [_plain(worth) for worth in scale.worths]}
+
+
+def _range(found: ScoreRange) -> dict[str, Any]:
+    higher_is = "better" if found.best > found.worst else "worse"
+    return {"min": _plain(found.low), "max": _plain(found.high), "higher_is": higher_is}
+
+
+def _plain(number: float) -> float:
+    """An int where it is whole, as JSON shows it."""
+    return int(number) if number.is_integer() else number
+
+
 def _head(question: Question, model: Model) -> Head:
-    head: Head = {"fingerprint": model.fingerprint, "rubric": model.spec.rubric.id}
+    rubric = model.spec.rubric
+    head: Head = {"fingerprint": model.fingerprint, "rubric": rubric.id}
+    if scales := dict(_scales(_shown(question, rubric).values(), rubric)):
+        head["scales"] = scales
     if question.request_id is not None:
         head["request_id"] = question.request_id
     if question.prompt is not None:
@@ -136,26 +194,46 @@ def _head(question: Question, model: Model) -> Head:
     return head
 
 
+def _scales(columns: Iterable[Column], rubric: Rubric) -> Iterator[tuple[str, Scale]]:
+    for column in columns:
+        if answers := _answers(column, rubric):
+            ends = column.scale.range
+            yield column.name, {"worst": _plain(ends.worst), "best": _plain(ends.best), **answers}
+
+
+def _shown(question: Question, rubric: Rubric) -> dict[int, Column]:
+    """Place among the rubric's columns -> column, of those that are asked for."""
+    places = [rubric.names.index(name) for name in question.dimensions or rubric.names]
+    return {place: rubric.columns[place] for place in places}
+
+
 def _entries(question: Question, model: Model, results: Sequence[ImageResult]) -> list[Scored | Rejected]:
-    names = model.spec.rubric.names
-    columns = {name: names.index(name) for name in question.dimensions or names}
+    columns = _shown(question, model.spec.rubric)
     return [_entry(one, columns, question.probs) for one in results]
 
 
-def _entry(one: ImageResult, columns: Mapping[str, int], with_probs: bool) -> Scored | Rejected:
+def _entry(one: ImageResult, columns: Mapping[int, Column], with_probs: bool) -> Scored | Rejected:
     if isinstance(one, Rejection):
         return {"status": "rejected", "reason": str(one.reason), "detail": one.detail, **_size(one.header)}
     found = one.assessment
     scores_K, stds_K = _rounded(found.scores_K), _rounded(found.stds_K)
-    probs: Probs = {"probs": {name: _rounded(found.probs_K[k]) for name, k in columns.items()}} if with_probs else {}
     return {
         "status": "scored",
-        "scores": {name: scores_K[k] for name, k in columns.items()},
-        "std": {name: stds_K[k] for name, k in columns.items()},
-        **probs,
+        "scores": {column.name: scores_K[k] for k, column in columns.items()},
+        "std": {column.name: stds_K[k] for k, column in columns.items()},
+        **_probs(found, columns, with_probs),
         "reward": one.reward,
         **_size(one.header),
     }
+
+
+def _probs(found: Assessment, columns: Mapping[int, Column], with_probs: bool) -> Probs:
+    probs: Probs = {}
+    if with_probs:
+        probs["probs"] = {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if not one.scale.is_group}
+    if yes := {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if one.scale.is_group}:
+        probs["yes"] = yes
+    return probs
 
 
 def _size(header: ImageHeader | None) -> Size:

@@ -6,7 +6,7 @@ Raises `Refusal` (415, 422) on whatever is malformed: a request is understood as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -14,22 +14,26 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from iqa_core.base64_text import bytes_of_pieces
 from serve.errors import Refusal
+from serve.model.asking import Texts
 from serve.protocol.json_values import MAX_SHORT, LongStrings, Room, values_of
 from serve.protocol.multipart import Part, options_of, parts_of
+from serve.protocol.texts import check_number, texts_of_prompts
+from serve.settings import MAX_TEXT
 
 B = TypeVar("B", bound=BaseModel)
 
-MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "request_id"})
-MAX_TEXT = 16_384
-"""Characters of a prompt: far more than any text encoder reads."""
+MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "prompts", "request_id"})
+LISTS = frozenset({"dimensions", "prompts"})
+"""Fields of a form that have a part for each entry."""
 MAX_FIELDS = 32
 """Fields of one object: each that is unknown is an error, and errors take memory."""
 MAX_DIMENSIONS = 64
-"""Names in one request: far more than any rubric has."""
+"""Names in one request. One that names none is shown all that the rubric has."""
 MAX_FORM_PARTS = 2 * len(MULTIPART_FIELDS) + MAX_DIMENSIONS
-"""Parts of a form beside its images."""
+"""Parts of a form beside its images and their prompts."""
 
 Name = Annotated[str, StringConstraints(max_length=MAX_SHORT)]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 
 
 class FewFields(BaseModel):
@@ -52,6 +56,9 @@ class ImageInput(FewFields):
     """The encoded file in base64, in either alphabet, broken into lines or not, with or without `data:…;base64,`."""
     uri: str | None = None
     """Fetched by the endpoint if its operator allows it; else the image is rejected as `forbidden`."""
+    texts: dict[Name, Text | None] | None = Field(default=None, max_length=MAX_FIELDS)
+    """Slot of the rubric -> this image's text, for slots of any name; one that is blank or null rejects the image
+    (`missing_text`). They go before the request's prompts."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> ImageInput:
@@ -71,9 +78,11 @@ class Question(FewFields):
     dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
     """Dimensions to show; the reward is that of all dimensions in any case."""
     probs: bool = False
-    """Whether to show the probabilities of the five levels, too."""
-    prompt: str | None = Field(default=None, max_length=MAX_TEXT)
-    """What the images were made from. Carried back; the score does not depend on it."""
+    """Whether to show the probabilities of the answers, too."""
+    prompt: Text | None = None
+    """What all images were made from: the text of the rubric's slot `prompt`, where it has one. Carried back."""
+    prompts: list[Text | None] | None = Field(default=None, fail_fast=True)
+    """The same with one per image; one that is blank or null rejects its image (`missing_text`)."""
     request_id: Name | None = None
     """Carried back."""
 
@@ -85,13 +94,20 @@ class Question(FewFields):
                 raise ValueError(f"{name[:64]!r} is there {times} times")
         return given
 
+    @model_validator(mode="after")
+    def _prompts_once(self) -> Question:
+        if self.prompt is not None and self.prompts is not None:
+            raise ValueError("give either prompt or prompts")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """One image of a request: bytes, or a URI."""
+    """One image of a request: bytes, or a URI, and its texts."""
 
     data: bytes | None
     uri: str | None
+    texts: Texts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +131,22 @@ def understood(body: bytes, content_type: str, max_images: int) -> Asked:
 def from_json(body: bytes, max_images: int) -> Asked:
     """The question in a JSON body. Raises Refusal (422) for what is malformed."""
     question, strings = validated(Question, body, "images", max_images)
-    images = [_encoded(image, place, strings) for place, image in enumerate(question.images)]
-    return Asked(question.model_copy(update={"images": [], "prompt": _prompt(question, strings)}), images)
+    prompt = None if question.prompt is None else _whole(question.prompt, "prompt", strings)
+    given = texts_of_prompts(_prompts(question, strings) or prompt, len(question.images))
+    images = [
+        _encoded(image, place, texts, strings)
+        for place, (image, texts) in enumerate(zip(question.images, given, strict=True))
+    ]
+    return Asked(question.model_copy(update={"images": [], "prompt": prompt, "prompts": None}), images)
+
+
+def with_prompts(images: Sequence[bytes], prompts: str | Sequence[str | None] | None) -> list[EncodedImage]:
+    """The images, each with its prompt. prompts: one for all of them, one for each, or none.
+
+    Raises Refusal (422) where they are more or fewer than the images.
+    """
+    texts = texts_of_prompts(prompts, len(images))
+    return [EncodedImage(data, None, own) for data, own in zip(images, texts, strict=True)]
 
 
 def validated(model: type[B], body: bytes, images: str, max_images: int) -> tuple[B, LongStrings]:
@@ -159,28 +189,48 @@ def from_base64(pieces: Iterable[str], field: str) -> bytes:
         raise Refusal(422, f"{field}: {error}") from None
 
 
-def _encoded(image: ImageInput, place: int, strings: LongStrings) -> EncodedImage:
+def _encoded(image: ImageInput, place: int, prompts: Texts, strings: LongStrings) -> EncodedImage:
+    texts = {**prompts, **_texts(image, place, strings)}
     if image.data is None:
-        return EncodedImage(None, image.uri)
-    return EncodedImage(from_base64(strings.pieces(image.data), f"images.{place}.data"), None)
+        return EncodedImage(None, image.uri, texts)
+    return EncodedImage(from_base64(strings.pieces(image.data), f"images.{place}.data"), None, texts)
 
 
-def _prompt(question: Question, strings: LongStrings) -> str | None:
+def _prompts(question: Question, strings: LongStrings) -> list[str | None] | None:
+    """One per image, or None where there are none. Raises Refusal (422) for another number, before any is read."""
+    if question.prompts is None:
+        return None
+    check_number(question.prompts, len(question.images))
+    return [text and _whole(text, f"prompts.{place}", strings) for place, text in enumerate(question.prompts)]
+
+
+def _texts(image: ImageInput, place: int, strings: LongStrings) -> Texts:
+    texts: dict[str, str | None] = {}
+    num_characters = 0
+    for slot, text in (image.texts or {}).items():
+        texts[slot] = whole = text and _whole(text, f"images.{place}.texts.{slot[:64]}", strings)
+        num_characters += len(whole or "")
+        if num_characters > MAX_TEXT:
+            raise Refusal(422, f"images.{place}.texts: together they have more than {MAX_TEXT} characters")
+    return texts
+
+
+def _whole(text: str, field: str, strings: LongStrings) -> str:
     try:
-        return None if question.prompt is None else strings.text(question.prompt, MAX_TEXT)
+        return strings.text(text, MAX_TEXT)
     except ValueError as error:
-        raise Refusal(422, f"prompt: {error}") from None
+        raise Refusal(422, f"{field}: {error}") from None
 
 
 def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
-    images: list[EncodedImage] = []
+    images: list[bytes] = []
     fields: dict[str, Any] = {}
-    for part in parts_of(body, boundary, max_images + MAX_FORM_PARTS):
+    for part in parts_of(body, boundary, 2 * max_images + MAX_FORM_PARTS):
         name = part.name
         if name == "images":
             check_count(len(images) + 1, max_images)
-            images.append(EncodedImage(_file(part, len(images)), None))
-        elif name == "dimensions":
+            images.append(_file(part, len(images)))
+        elif name in LISTS:
             fields.setdefault(name, []).append(_text(part))
         elif name not in MULTIPART_FIELDS or name in fields:
             raise Refusal(422, f"multipart: part {name[:64]!r} is unknown or there twice; images go into `images`")
@@ -192,7 +242,8 @@ def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
         question = Question.model_validate({"images": [{"uri": ""}], **fields})
     except ValidationError as error:
         raise invalid(error) from None
-    return Asked(question.model_copy(update={"images": []}), images)
+    prompts = question.prompt if question.prompts is None else question.prompts
+    return Asked(question.model_copy(update={"images": [], "prompts": None}), with_prompts(images, prompts))
 
 
 def _file(part: Part, place: int) -> bytes:

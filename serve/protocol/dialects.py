@@ -17,7 +17,10 @@ from typing_extensions import TypedDict
 from iqa_core.records import Rejection
 from serve.errors import Refusal
 from serve.model.results import ImageResult, Model
-from serve.protocol.bodies import EncodedImage, FewFields, Name, from_base64, validated
+from serve.protocol.bodies import EncodedImage, FewFields, Name, from_base64, validated, with_prompts
+from serve.protocol.json_values import LongStrings
+from serve.protocol.texts import check_number
+from serve.settings import MAX_TEXT
 
 REWARD = "iqa"
 """The name under which UniRL asks for our reward; its parts are `reward` and the dimensions."""
@@ -53,21 +56,23 @@ class UniRlAnswer(TypedDict):
 
 
 def unirl_images(body: bytes, max_images: int) -> list[EncodedImage]:
-    """The picture of each request's last turn.
+    """The picture of each request's last turn, and the text of that turn as its prompt.
 
     Raises Refusal (422) where there is none, or another reward is asked for.
     """
     asked, strings = validated(UniRlBody, body, "requests", max_images)
-    images = []
+    images, prompts = list[bytes](), list[str]()
     for place, request in enumerate(asked.requests):
         unknown = sorted(set(request.required_rewards) - {REWARD})
         if unknown:
             raise Refusal(422, f"requests.{place}: reward {unknown[0][:64]!r} is not served here; {REWARD} is")
-        picture = request.history[-1].image_b64
-        if picture is None:
+        turn = request.history[-1]
+        if turn.image_b64 is None:
             raise Refusal(422, f"requests.{place}: the last turn has no image_b64")
-        images.append(EncodedImage(from_base64(strings.pieces(picture), f"requests.{place}: image_b64"), None))
-    return images
+        data = from_base64(strings.pieces(turn.image_b64), f"requests.{place}: image_b64")
+        prompts.append(_prompt(turn.text, f"requests.{place}: text", strings))
+        images.append(data)
+    return with_prompts(images, prompts)
 
 
 def unirl_answer(model: Model, results: Sequence[ImageResult]) -> UniRlAnswer:
@@ -106,12 +111,10 @@ class FlowFactoryAnswer(TypedDict):
 def flow_factory_images(body: bytes, max_images: int) -> list[EncodedImage]:
     """The pictures, one per prompt. Raises Refusal (422) where they are more or fewer."""
     asked, strings = validated(FlowFactoryBody, body, "image", max_images)
-    if len(asked.prompt) != len(asked.image):
-        raise Refusal(422, f"{len(asked.prompt)} prompts for {len(asked.image)} images")
-    return [
-        EncodedImage(from_base64(strings.pieces(picture), f"image.{place}"), None)
-        for place, picture in enumerate(asked.image)
-    ]
+    check_number(asked.prompt, len(asked.image))
+    prompts = [_prompt(text, f"prompt.{place}", strings) for place, text in enumerate(asked.prompt)]
+    images = [from_base64(strings.pieces(text), f"image.{place}") for place, text in enumerate(asked.image)]
+    return with_prompts(images, prompts)
 
 
 def flow_factory_answer(model: Model, results: Sequence[ImageResult]) -> FlowFactoryAnswer:
@@ -121,3 +124,11 @@ def flow_factory_answer(model: Model, results: Sequence[ImageResult]) -> FlowFac
         "reasons": [str(one.reason) if isinstance(one, Rejection) else None for one in results],
         "fingerprint": model.fingerprint,
     }
+
+
+def _prompt(text: str, field: str, strings: LongStrings) -> str:
+    """The prompt, or its beginning where it is longer than any that is asked about. Raises Refusal (422)."""
+    try:
+        return strings.beginning(text, MAX_TEXT)
+    except ValueError as error:
+        raise Refusal(422, f"{field}: {error}") from None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field, Strict, StringConstraints, ValidationError
@@ -21,8 +20,9 @@ from typing_extensions import TypedDict
 from iqa_core.records import Rejection
 from serve.errors import Refusal
 from serve.model.results import ImageResult, Model
-from serve.protocol.bodies import MAX_TEXT, EncodedImage, FewFields, check_count, invalid
+from serve.protocol.bodies import EncodedImage, FewFields, check_count, invalid, with_prompts
 from serve.protocol.pickles import values_of_pickle
+from serve.settings import MAX_TEXT
 
 PICKLE = "application/octet-stream"
 ANSWER_PROTOCOL = 4
@@ -47,16 +47,11 @@ class FlowGrpoAnswer(TypedDict):
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class PromptedImages:
-    """Pictures, and the prompt of each where they came with prompts."""
+def flow_grpo_images(body: bytes, max_images: int) -> list[EncodedImage]:
+    """The pictures, each with its prompt where there are prompts.
 
-    images: list[EncodedImage] = field(repr=False)
-    prompts: list[str] | None
-
-
-def flow_grpo_images(body: bytes, max_images: int) -> PromptedImages:
-    """The pictures and their prompts. Raises Refusal (422) on what is no pickle of plain values, or another's."""
+    Raises Refusal (422) on what is no pickle of plain values, or another's.
+    """
     values = values_of_pickle(body, max_images)
     if not isinstance(values, dict):
         raise Refusal(422, "body: no dict with `images`")
@@ -66,9 +61,7 @@ def flow_grpo_images(body: bytes, max_images: int) -> PromptedImages:
         asked = FlowGrpoBody.model_validate(values)
     except ValidationError as error:
         raise invalid(error) from None
-    if asked.prompts is not None and len(asked.prompts) != len(asked.images):
-        raise Refusal(422, f"{len(asked.prompts)} prompts for {len(asked.images)} images")
-    return PromptedImages([EncodedImage(image, None) for image in asked.images], asked.prompts)
+    return with_prompts(asked.images, asked.prompts)
 
 
 def flow_grpo_answer(model: Model, results: Sequence[ImageResult]) -> bytes:

@@ -71,6 +71,10 @@ class LongStrings:
             raise ValueError(f"it has more than {max_characters} characters")
         return whole
 
+    def beginning(self, text: str, max_characters: int) -> str:
+        """So many characters of the text, or of the string for which it stands. Raises ValueError as `pieces`."""
+        return next(self.pieces(text, LONGEST_ESCAPE * max_characters))[:max_characters]
+
     def _piece(self, begin: int, first_stop: int, end: int) -> tuple[str, int]:
         """One that ends in no escape and in no character, and where."""
         for stop in range(first_stop, min(first_stop + LONGEST_ESCAPE, end) + 1):

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from serve.errors import CODES, JSON, Error
 from serve.protocol.answers import Answer, RankedAnswer
-from serve.protocol.bodies import MULTIPART_FIELDS, Question
+from serve.protocol.bodies import LISTS, MULTIPART_FIELDS, Question
 from serve.protocol.dialects import REWARD, FlowFactoryAnswer, FlowFactoryBody, UniRlAnswer, UniRlBody
 from serve.protocol.flow_grpo import PICKLE
 
@@ -36,14 +36,15 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
 
 def question_body(answer: str) -> dict[str, Any]:
     """A question as JSON or as multipart, and its answer, by its name in SCHEMAS."""
-    fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - {"dimensions", "probs"})}
+    fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - {"probs"})}
+    lists = {name: {"type": "array", "items": {"type": "string"}} for name in sorted(LISTS)}
     form = {
         "type": "object",
         "required": ["images"],
         "properties": {
             "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
-            "dimensions": {"type": "array", "items": {"type": "string"}},
             "probs": {"type": "boolean"},
+            **lists,
             **fields,
         },
     }

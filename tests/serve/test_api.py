@@ -22,7 +22,7 @@ from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.records import Assessment
 from tests.bad_images import bad_images, png_claiming
 from tests.corpora import tiny_png
-from tests.serve.local import FAKE, LocalEndpoint, asking, listening, local_endpoint
+from tests.serve.local import FAKE, UNEVEN, LocalEndpoint, asking, listening, local_endpoint
 from tests.serve.sites import always, saying
 
 DIMENSIONS = ["layout", "harmony", "lighting", "distortion"]
@@ -158,6 +158,46 @@ def test_models_says_what_the_numbers_mean() -> None:
         assert answer.json()["rubric"] == model["rubric"]
 
     ask(test)
+
+
+def test_models_and_answers_say_of_each_dimension_where_its_scores_lie() -> None:
+    asked = {"images": [{"data": b64(tiny_png(1))}], "prompt": "a hall", "probs": True}
+
+    async def test(client: httpx2.AsyncClient) -> None:
+        [model] = (await client.get("/v1/models")).json()["models"]
+        assert model["slots"] == ["prompt"]
+        assert model["levels"] == ["bad", "poor", "fair", "good", "excellent"]
+        quality, faithful, faults, counting, indoors = model["dimensions"]
+        five = {"min": 1, "max": 5, "higher_is": "better", "std_max": 2, "weight": 1 / 6}
+        assert quality == {"name": "quality", **five}
+        yes = {**five, "min": 0, "max": 1, "std_max": 0.5, "answers": ["No", "Yes"], "worths": [0, 1]}
+        assert faithful == {"name": "faithful", **yes}
+        assert (faults["min"], faults["max"], faults["higher_is"], faults["std_max"]) == (0, 10, "worse", 5)
+        assert (faults["answers"], faults["worths"]) == (["many", "few", "none"], [10, 3, 0])
+        assert (counting["statements"], counting["weight"]) == (["two_dogs", "one_cat"], 2 / 6)
+        assert indoors["answers"] == ["no", "yes"]
+        answer = (await client.post("/v1/assess", json=asked)).json()
+        assert list(answer["scales"]) == ["faithful", "faults", "counting", "indoors"]
+        for one in (faithful, faults, indoors):
+            scale = answer["scales"][one["name"]]
+            assert {scale["worst"], scale["best"]} == {one["min"], one["max"]}
+            assert (scale["answers"], scale["worths"]) == (one["answers"], one["worths"])
+        [result] = answer["results"]
+        assert list(map(len, result["probs"].values())) == [5, 2, 3, 2]
+        assert result["scores"]["counting"] == pytest.approx(sum(result["yes"]["counting"]) / 2, abs=1e-5)
+        assert result["scores"]["faults"] == pytest.approx(
+            sum(p * w for p, w in zip(result["probs"]["faults"], faults["worths"], strict=True)), abs=1e-4
+        )
+        found = result["scores"]
+        rated = [found["quality"], 1 + 4 * found["faithful"], 5 - 4 * found["faults"] / 10]
+        rated += [1 + 4 * found["counting"]] * 2 + [1 + 4 * found["indoors"]]
+        assert result["reward"] == pytest.approx(sum(rated) / 6, abs=1e-5)
+        shown = (await client.post("/v1/assess", json={**asked, "dimensions": ["quality"]})).json()
+        assert "scales" not in shown
+        assert list(shown["results"][0]["probs"]) == ["quality"]
+        assert "yes" not in shown["results"][0]
+
+    ask(test, rubric=str(UNEVEN.with_name("prompted.toml")), fusion=None)
 
 
 IMAGE = {"data": b64(tiny_png(1))}
@@ -465,6 +505,8 @@ def test_openapi_describes_bodies_and_answers() -> None:
         document = (await client.get("/openapi.json")).json()
         body = document["paths"]["/v1/assess"]["post"]["requestBody"]["content"]
         assert set(body) == {"application/json", "multipart/form-data"}
+        form = body["multipart/form-data"]["schema"]["properties"]
+        assert [name for name, one in form.items() if one["type"] == "array"] == ["images", "dimensions", "prompts"]
         text = json.dumps(document)
         for reference in set(json.dumps(document).split('"#/components/schemas/')[1:]):
             assert reference.partition('"')[0] in document["components"]["schemas"]

@@ -19,7 +19,7 @@ from serve.api import PAGE, page_policy
 from tests.bad_images import png_claiming
 from tests.corpora import tiny_png
 from tests.serve.browser import CHROMIUM, Page, browser
-from tests.serve.local import listening
+from tests.serve.local import UNEVEN, listening
 
 TOKEN = "correct-horse-battery"
 
@@ -76,6 +76,27 @@ def test_a_dropped_image_shows_its_scores_and_distributions(page: Page, url: str
     page.wait_for("document.getElementById('domain').textContent")
     told = page.eval("document.getElementById('domain').textContent")
     assert told == "Rubric interior-v1 is meant for: Interior rooms, generated or photographed."
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_rubric_with_a_prompt_is_asked_with_the_one_that_is_entered(tab: Page, images: list[Path]) -> None:
+    with listening(rubric=str(UNEVEN.with_name("prompted.toml")), fusion=None) as url, RewardClient(url) as client:
+        tab.open(f"{url}/")
+        tab.wait_for("!document.getElementById('ask').hidden")
+        tab.drop_files("#drop", images[:1])
+        tab.wait_for("document.querySelector('.reason')?.textContent === 'rejected: missing_text'")
+        tab.eval("get('prompt').value = 'a hall'; get('prompt').dispatchEvent(new Event('change'))")
+        tab.wait_for("document.querySelector('.reward') !== null")
+        [score] = client.assess(images[:1], "a hall")
+        assert tab.eval("document.querySelector('.reward').textContent") == f"{score.reward:.3f}"
+        numbers = tab.eval("[...document.querySelectorAll('td.number')].map(e => e.textContent)")
+        assert numbers == [f"{score.scores[name]:.2f} ± {score.std[name]:.2f}" for name in score.scores]
+        assert tab.eval("document.querySelectorAll('.levels rect').length") == 5 + 2 + 3 + 2 + 2
+        ends = tab.eval("[...document.querySelectorAll('meter')].map(e => [e.min, e.max])")
+        assert ends == [[1, 5], [0, 1], [0, 10], [0, 1], [0, 1]]
+        assert "two_dogs " in tab.eval("document.querySelectorAll('.levels')[3].getAttribute('aria-label')")
+        assert "--form-string 'prompt=a hall'" in tab.eval("command()")
 
 
 @pytest.mark.slow

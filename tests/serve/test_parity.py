@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.demo.corpus import write_scenes
 from tests.bad_images import bad_images
-from tests.corpora import write_folder
+from tests.corpora import tiny_png, write_folder
 from tests.jobs.running import read_run, read_table, run
+from tests.serve.conftest import Deploy, remove
+from tests.serve.local import UNEVEN
 
 pytestmark = pytest.mark.ray
 
@@ -31,24 +38,55 @@ def test_the_job_and_the_endpoint_agree_on_every_image(demo_url: str, tmp_path: 
     assert len(rows) > 80
 
     fingerprint = read_run(output)["fingerprint"]
-    dimensions = ("layout", "harmony", "lighting", "distortion")
     for begin in range(0, len(rows), PER_REQUEST):
         part = rows[begin : begin + PER_REQUEST]
         files = [("images", (corpus / row["key"]).read_bytes()) for row in part]
         answer = httpx2.post(f"{demo_url}/v1/assess", files=files, data={"probs": "true"}, timeout=60)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["fingerprint"] == fingerprint
-        for row, result in zip(part, answer.json()["results"], strict=True):
-            assert result["status"] == row["status"], row["key"]
-            assert [result.get(name) for name in ("width", "height", "frames", "format")] == [
-                row[name] for name in ("width", "height", "frames", "format")
-            ]
-            if row["status"] == "rejected":
-                assert (result["reason"], result["detail"]) == (row["reason"], row["detail"]), row["key"]
-                assert not {"scores", "std", "probs", "reward"} & result.keys()
-                continue
-            for name in dimensions:
-                np.testing.assert_allclose(result["scores"][name], row[name], atol=1e-4, rtol=0)
-                np.testing.assert_allclose(result["std"][name], row[f"{name}_std"], atol=1e-4, rtol=0)
-                np.testing.assert_allclose(result["probs"][name], row[f"{name}_probs"], atol=1e-4, rtol=0)
-            np.testing.assert_allclose(result["reward"], row["reward"], atol=1e-4, rtol=0)
+        assert_agree(part, answer, fingerprint)
+
+
+def test_the_job_and_the_endpoint_agree_on_every_image_and_its_prompt(deploy: Deploy, tmp_path: Path) -> None:
+    rubric, output = UNEVEN.with_name("prompted.toml"), tmp_path / "scores"
+    unusual = [None, " ", " two dogs\n", "x" * 2001, "y" * 2000, "Köln 🏛 <|im_end|> <image> {prompt}"]
+    captions = [*unusual, *(f"picture number {i}" for i in range(10))]
+    images = [b"no image" if i in (1, 15) else tiny_png(i % 4) for i in range(16)]
+    rows = [{"image": {"bytes": image}, "caption": text} for image, text in zip(images, captions, strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "made.parquet")
+    flags = ("--assessor.checkpoint", "fake:", "--rubric", rubric, "--slot", "prompt=caption")
+    code, text = run(
+        *("--input", tmp_path / "made.parquet", "--output", output, "--probs", "--max-reject-rate", 1),
+        *("--num-actors", 1, "--no-check", *flags),
+    )
+    assert code == 0, text
+    url = deploy("prompted", {"assessor": {"checkpoint": "fake:"}, "rubric": str(rubric)})
+    try:
+        body = {"images": [{"data": base64.b64encode(image).decode()} for image in images], "prompts": captions}
+        answer = httpx2.post(f"{url}/v1/assess", json={**body, "probs": True}, timeout=60)
+    finally:
+        remove("prompted")
+    table = read_table(output).sort_by("row").to_pylist()
+    assert_agree(table, answer, read_run(output)["fingerprint"])
+    reasons = [row["reason"] for row in table]
+    assert (reasons.count("missing_text"), reasons.count("too_large"), reasons.count(None)) == (1, 1, 12)
+
+
+def assert_agree(rows: Sequence[Mapping[str, Any]], answer: httpx2.Response, fingerprint: str) -> None:
+    """Rows of a score table, and the results of an answer in the same order."""
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["fingerprint"] == fingerprint
+    for row, result in zip(rows, answer.json()["results"], strict=True):
+        assert result["status"] == row["status"], row["key"]
+        assert [result.get(name) for name in ("width", "height", "frames", "format")] == [
+            row[name] for name in ("width", "height", "frames", "format")
+        ]
+        if row["status"] == "rejected":
+            assert (result["reason"], result["detail"]) == (row["reason"], row["detail"]), row["key"]
+            assert not {"scores", "std", "probs", "yes", "reward"} & result.keys()
+            continue
+        assert result["scores"].keys() == {name.removesuffix("_std") for name in row if name.endswith("_std")}
+        found = {"reward": result["reward"], **result["scores"]}
+        found |= {f"{name}_std": value for name, value in result["std"].items()}
+        found |= {f"{name}_probs": values for name, values in result["probs"].items()}
+        found |= {f"{name}_yes": values for name, values in result.get("yes", {}).items()}
+        for name, value in found.items():
+            np.testing.assert_allclose(value, row[name], atol=1e-4, rtol=0)

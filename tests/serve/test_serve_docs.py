@@ -56,8 +56,8 @@ def test_the_python_examples_run(block: str, url: str, folder: Path) -> None:
     assert names.get("best", "a.png") in ("a.png", "b.png", "c.png", "d.png")
 
 
-def test_the_curl_example_runs(url: str, folder: Path) -> None:
-    [command] = re.findall(r"^\$ (curl .*)$", PAGE, re.MULTILINE)
+@pytest.mark.parametrize("command", re.findall(r"^\$ (curl .*)$", PAGE, re.MULTILINE))
+def test_the_curl_examples_run(command: str, url: str, folder: Path) -> None:
     done = subprocess.run(["bash", "-c", command.replace(URL, url)], capture_output=True, text=True, check=True)
     assert '"status": "scored"' in done.stdout
 

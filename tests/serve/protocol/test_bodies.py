@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from serve.errors import Refusal
-from serve.protocol.bodies import MAX_TEXT, from_json, understood
+from serve.protocol.bodies import from_json, understood
 from serve.protocol.dialects import flow_factory_images, unirl_images
 from serve.protocol.json_values import PIECE_BYTES
+from serve.settings import MAX_TEXT
 
 URI = b'{"uri":""}'
 TURNS = b'"history":[{"image_b64":"AAAA"}]'
@@ -66,6 +67,17 @@ def many(entry: bytes, times: int = 4000) -> bytes:
         ("json", b'{"images":[%b],"%b":0}' % (URI, b"k" * 10**6), "Extra inputs are not permitted"),
         ("json", b'{"images":[%b],"prompt":"%b"}' % (URI, b"\\u0000" * 10**6), "prompt: it has more than 16384"),
         ("json", b'{"images":[%b],"prompt":"%b"}' % (URI, b"x" * (MAX_TEXT + 1)), "prompt: String should have at most"),
+        ("json", b'{"images":[%b],"prompts":%b}' % (URI, many(b'""')), "4000 prompts for 1 images"),
+        ("json", b'{"images":[%b],"prompts":%b}' % (URI, many(b'""', 10**5)), "room for 20480 values"),
+        ("json", b'{"images":[%b],"prompts":%b}' % (URI, many(b"0", 64)), "prompts.0: Input should be a valid str"),
+        ("json", b'{"images":[%b],"prompts":["%b"]}' % (URI, b"\\u0000" * 10**6), "prompts.0: it has more than 16384"),
+        ("json", b'{"images":[{"uri":"","texts":{"a":"%b"}}]}' % (b"x" * 10**6), "images.0.texts.a: it has more than"),
+        ("json", b'{"images":[{"uri":"","texts":{"%b":""}}]}' % (b"k" * 10**6), "String should have at most 256"),
+        (
+            "json",
+            b'{"images":[{"uri":"","texts":%b}]}' % json.dumps(dict.fromkeys(map(str, range(4000)), "")).encode(),
+            "images.0.texts: Dictionary should have at most 32",
+        ),
         ("json", b'{"images":[%b],"rubric":"%b"}' % (URI, b"x" * 10**6), "rubric: String should have at most 256"),
         ("json", b'{"images":[%b],"request_id":"%b"}' % (URI, b"x" * 10**6), "request_id: String should have at most"),
         ("json", b'{"images":[{"uri":"data:%b"}]}' % (b"x" * 10**6), "a data URI goes into data"),
@@ -95,8 +107,16 @@ def many(entry: bytes, times: int = 4000) -> bytes:
         (
             "form",
             b"--b\r\n" + b"\r\n--b\r\n".join([FORM % (b"dimensions", b"hue")] * 4000) + b"\r\n--b--",
-            "more than 138 parts",
+            "more than 204 parts",
         ),
+        (
+            "form",
+            b"--b\r\n"
+            + b"\r\n--b\r\n".join([FORM % (b"images", b""), *[FORM % (b"prompts", b"")] * 100])
+            + b"\r\n--b--",
+            "100 prompts for 1 images",
+        ),
+        ("form", b"--b\r\n" + FORM % (b"prompts", b"x" * 10**6) + b"\r\n--b--", "prompts: it has more than 16384"),
         ("form", b"--b\r\n" + FORM % (b"prompt", b"x" * 10**6) + b"\r\n--b--", "prompt: it has more than 16384"),
     ],
     ids=lambda value: value.decode("latin-1")[:50] if isinstance(value, bytes) else None,
@@ -115,6 +135,52 @@ def test_a_long_prompt_is_carried_back_whole_however_it_is_spelt() -> None:
             asked = from_json(json.dumps(body, ensure_ascii=is_ascii).encode(), 1)
             assert asked.question.prompt == prompt
             assert asked.images[0].data == b"ABC" * (filling // 4 + 1)
+
+
+def prompted(num_images: int, prompt: bytes) -> dict[str, bytes]:
+    """By reader: as many images, each with this prompt, and as many texts."""
+
+    def each(entry: bytes) -> bytes:
+        return b",".join([entry] * num_images)
+
+    part = FORM % (b"images", b"QUJD") + b"\r\n--b\r\n" + FORM % (b"prompts", prompt)
+    turn = b'{"history":[{"text":"%b","image_b64":"QUJD"}],"required_rewards":["iqa"]}' % prompt
+    image = b'{"data":"QUJD","texts":{"prompt":"%b"}}' % prompt
+    return {
+        "json": b'{"images":[%b],"prompts":[%b]}' % (each(image), each(b'"%b"' % prompt)),
+        "form": b"--b\r\n" + b"\r\n--b\r\n".join([part] * num_images) + b"\r\n--b--",
+        "unirl": b'{"requests":[%b]}' % each(turn),
+        "flow": b'{"image":[%b],"prompt":[%b]}' % (each(b'"QUJD"'), each(b'"%b"' % prompt)),
+    }
+
+
+@pytest.mark.parametrize(
+    "prompt", [b"a hall", "🐕".encode() * 4000, b"\\u0061" * 2700], ids=["short", "wide", "escaped"]
+)
+@pytest.mark.parametrize("kind", READERS)
+def test_twice_as_many_prompts_are_twice_the_work_and_the_memory(kind: str, prompt: bytes) -> None:
+    def work(num_images: int) -> tuple[int, int]:
+        body = prompted(num_images, prompt)[kind]
+        calls = 0
+
+        def count(frame: Any, event: str, called: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        tracemalloc.start()
+        sys.setprofile(count)
+        try:
+            READERS[kind](body)
+        finally:
+            sys.setprofile(None)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        return calls, peak_bytes
+
+    work(1)  # what is made once
+    (calls, peak_bytes), (more_calls, more_bytes) = work(16), work(32)
+    assert more_calls <= 2.1 * calls
+    assert more_bytes <= 2.5 * peak_bytes, "lists have room for more than they hold"
 
 
 @pytest.mark.parametrize("unit", [b"QUJD", b"QUJ\\u0044", b"QU\\/D", b"QUJD\\n"])

@@ -224,9 +224,9 @@ def test_what_is_not_understood_is_refused_by_name(asked: Any, said: str) -> Non
 def test_pictures_and_prompts_are_handed_on_in_order(kind: Callable[[list[Any]], Any]) -> None:
     data = {"images": kind([PICTURE, bytearray(BROKEN)]), "prompts": kind(["a hall", "a hall"]), "metadata": {"a": [1]}}
     found = flow_grpo_images(pickle.dumps(data, protocol=5), 4)
-    assert [one.data for one in found.images] == [PICTURE, BROKEN]
-    assert found.prompts == ["a hall", "a hall"]
-    assert flow_grpo_images(pickle.dumps({"images": [PICTURE]}), 4).prompts is None
+    assert [(one.data, one.texts) for one in found] == [(PICTURE, {"prompt": "a hall"}), (BROKEN, {"prompt": "a hall"})]
+    [alone] = flow_grpo_images(pickle.dumps({"images": [PICTURE]}), 4)
+    assert alone.texts == {}
 
 
 class Making:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.corpora import tiny_png
-from tests.serve.local import asking, listening
+from tests.serve.local import UNEVEN, asking, listening
 
 OF_SCHEMATHESIS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 """At import and while it makes up bodies."""
@@ -67,6 +67,10 @@ def test_every_answer_is_what_the_document_says() -> None:
             for path in ("/score", "/compute"):
                 content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
                 _validate(document, path, 200, await client.post(path, json=content["example"]))
+        async with asking(rubric=str(UNEVEN.with_name("prompted.toml")), fusion=None) as client:
+            answer = await client.post("/v1/rank", data={"prompt": "a hall", "probs": True}, files=files)
+            assert answer.json()["scales"]
+            _validate(document, "/v1/rank", 200, answer)
 
     asyncio.run(test())
 
