@@ -33,7 +33,7 @@ QUIET = 0.3
 """What is left of each layer's contribution, so that the directions of the answer's tokens stay visible."""
 
 
-def save_speaking(folder: Path, image_gain: float = 6.0) -> Path:
+def save_speaking(folder: Path, image_gain: float = 3.0) -> Path:
     """image_gain: how much the image moves the level words; 0 gives every image the same score."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoTokenizer
@@ -54,7 +54,7 @@ def save_speaking(folder: Path, image_gain: float = 6.0) -> Path:
         for layer in model.model.language_model.layers:
             layer.self_attn.o_proj.weight *= QUIET
             layer.mlp.down_proj.weight *= QUIET
-        noise = torch.randn(head[levels].shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(head[levels].shape, generator=torch.Generator().manual_seed(4))
         head.zero_()
         for here, following in zip(range(len(chain) - 1), chain[1:], strict=True):
             head[following, here] = GAIN
