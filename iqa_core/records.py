@@ -76,6 +76,11 @@ class ScoreRange:
         """The upper end."""
         return max(self.worst, self.best)
 
+    @property
+    def middle(self) -> float:
+        """Halfway between the ends."""
+        return (self.worst + self.best) / 2
+
 
 RATING = ScoreRange(float(FIVE_LEVELS.worst), float(FIVE_LEVELS.best))
 """The range of rewards and opinions, and of every dimension that does not say otherwise."""
