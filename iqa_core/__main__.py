@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from iqa_core.errors import CallerError, RunError, exit_code
 from iqa_core.flags import StrictParser, json_object
 from iqa_core.inspection.commands import check_flags, probe_flags, run_check, run_probe
+from iqa_core.inspection.words import rubric_flags, run_rubric
 from iqa_core.opinions.convert import convert_flags, run_convert
 from iqa_core.storage.outputs import local_output, require_file
 
@@ -92,6 +93,7 @@ COMMANDS = {
     "scenes": Command("make a corpus of synthetic interior scenes with known quality", _scenes_flags, _scenes),
     "check": Command("look for faults that give plausible scores and no error", check_flags, run_check),
     "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, run_probe),
+    "rubric": Command("write a rubric in a released judge's words, from your copy of it", rubric_flags, run_rubric),
     "convert": Command("write people's opinions in SA-BENCH's or our own format", convert_flags, run_convert),
     "status": Command("tell how far a scoring run is, and whether its table is true", _status_flags, _status),
     "report": Command("write the report of a score table, and compare it with another", _report_flags, _report),

@@ -1,5 +1,6 @@
 """Scores per dimension -> one reward per image, by weights that live in a TOML file of their own.
 
+Scores on other ranges than 1 to 5 are brought there first, by the ends of their range or by a fitted curve.
 The formula stands here twice, for arrays (`fuse`) and for an engine (`fuse_sql`); both give the same bits.
 """
 
@@ -10,14 +11,79 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from iqa_core.errors import CallerError
+from iqa_core.questions import Column, ColumnScale
+from iqa_core.records import RATING, ScoreRange
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A dimension's scores -> 1 to 5, the range of rewards: straight between points, level outside."""
+
+    scores: tuple[float, ...]
+    """At least two, ascending."""
+    ratings: tuple[float, ...]
+    """One per score, 1 to 5; descending where less is better."""
+
+    def __post_init__(self) -> None:
+        ascends = all(a < b for a, b in pairwise(self.scores))
+        if len(self.scores) != len(self.ratings) or len(self.scores) < 2 or not ascends:
+            raise CallerError(f"a curve has two or more ascending scores, and a rating for each: {self.to_json()}")
+        if not all(map(math.isfinite, self.scores)) or any(not RATING.low <= y <= RATING.high for y in self.ratings):
+            raise CallerError(f"a curve has finite scores, and ratings from 1 to 5: {self.to_json()}")
+
+    @classmethod
+    def between_ends(cls, ends: ScoreRange) -> Curve:
+        """The straight line from the worst end at 1 to the best at 5."""
+        ratings = (RATING.worst, RATING.best) if ends.worst < ends.best else (RATING.best, RATING.worst)
+        return cls((ends.low, ends.high), ratings)
+
+    @classmethod
+    def of_quantiles(cls, scores_N: ArrayLike, ends: ScoreRange) -> Curve:
+        """Each twentieth of a corpus' scores is one of 1 to 5. Raises CallerError where all scores are equal."""
+        shares = np.linspace(0, 1, 21)
+        found = np.quantile(np.asarray(scores_N, np.float64), shares)
+        places = np.flatnonzero(np.diff(found, prepend=-np.inf) > 0)
+        upward = RATING.low + (RATING.high - RATING.low) * shares[places]
+        ratings = upward if ends.worst < ends.best else RATING.low + RATING.high - upward
+        return cls(tuple(found[places].tolist()), tuple(ratings.tolist()))
+
+    def to_json(self) -> list[list[float]]:
+        """Scores and ratings, as in a TOML file."""
+        return [list(self.scores), list(self.ratings)]
+
+    @property
+    def slopes(self) -> list[float]:
+        """Of the lines between neighbours."""
+        rises = zip(pairwise(self.scores), pairwise(self.ratings), strict=True)
+        return [(y1 - y0) / (x1 - x0) for (x0, x1), (y0, y1) in rises]
+
+    def __call__(self, scores_N: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ratings, shape (N,); NaN stays."""
+        points, levels = np.asarray(self.scores), np.asarray(self.ratings)
+        at = np.clip(np.searchsorted(points, scores_N, side="right") - 1, 0, len(points) - 2)
+        lines = levels[at] + (scores_N - points[at]) * np.asarray(self.slopes)[at]
+        return np.where(scores_N >= points[-1], levels[-1], np.where(scores_N < points[0], levels[0], lines))
+
+    def sql(self, column: str) -> str:
+        """The same as an SQL expression in double precision. column: an SQL expression of a number or null."""
+        value = f"{column}::DOUBLE"
+        cases = [f"WHEN {value} < {_double(self.scores[0])} THEN {_double(self.ratings[0])}"]
+        for x0, x1, y0, slope in zip(self.scores[:-1], self.scores[1:], self.ratings[:-1], self.slopes, strict=True):
+            line = f"{_double(y0)} + ({value} - {_double(x0)}) * {_double(slope)}"
+            cases.append(f"WHEN {value} < {_double(x1)} THEN {line}")
+        last = f"WHEN {value} >= {_double(self.scores[-1])} THEN {_double(self.ratings[-1])}"
+        return f"(CASE {' '.join(cases)} {last} END)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +95,16 @@ class FusionWeights:
     """One per dimension; absolute values sum to 1, so that weights >= 0 keep the reward in 1..5."""
     source: str
     """Where the weights come from, for people."""
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    """Dimension -> how its scores become 1 to 5, where they are not already."""
+
+    @classmethod
+    def of_columns(cls, columns: Sequence[Column]) -> FusionWeights:
+        """The weights and ranges that a rubric has by itself."""
+        weights = {column.name: column.weight for column in columns}
+        source = "equal (unfitted)" if len(set(weights.values())) == 1 else "the rubric (unfitted)"
+        scales = {column.name: column.scale for column in columns}
+        return cls.from_mapping(weights, source=source).within(scales)
 
     @classmethod
     def equal(cls, dimensions: Sequence[str]) -> FusionWeights:
@@ -45,19 +121,33 @@ class FusionWeights:
 
     @property
     def digest(self) -> str:
-        """SHA-256, hex, over names and weights; neither their order nor the source counts."""
-        pairs = sorted(zip(self.dimensions, self.weights, strict=True))
-        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+        """SHA-256, hex, over names, weights and curves; neither their order nor the source counts."""
+        content: list[Any] = sorted(zip(self.dimensions, self.weights, strict=True))
+        if self.curves:
+            content = [content, sorted((name, curve.to_json()) for name, curve in self.curves.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def ordered_as(self, dimensions: Sequence[str]) -> FusionWeights:
-        """The same weights in the rubric's order. Raises CallerError when they are for other dimensions."""
+    def within(self, scales: Mapping[str, ColumnScale]) -> FusionWeights:
+        """The same weights, with straight curves for dimensions on other ranges than 1 to 5 that have none."""
+        ends = {name: scales[name].range for name in self.dimensions if name in scales}
+        straight = {name: Curve.between_ends(found) for name, found in ends.items() if found != RATING}
+        return replace(self, curves={**straight, **self.curves})
+
+    def ordered_as(
+        self, dimensions: Sequence[str], scales: Mapping[str, ColumnScale] = MappingProxyType({})
+    ) -> FusionWeights:
+        """The same weights in the rubric's order, `within` its scales.
+
+        Raises CallerError when they are for other dimensions.
+        """
         if set(dimensions) != set(self.dimensions):
             raise CallerError(
                 f"fusion weights ({self.source}) are for {', '.join(self.dimensions)}, "
                 f"but the rubric has {', '.join(dimensions)}; give weights for exactly these"
             )
         by_name = dict(zip(self.dimensions, self.weights, strict=True))
-        return FusionWeights(tuple(dimensions), tuple(by_name[name] for name in dimensions), self.source)
+        ordered = tuple(by_name[name] for name in dimensions)
+        return replace(self, dimensions=tuple(dimensions), weights=ordered).within(scales)
 
 
 class _FusionFile(BaseModel):
@@ -65,10 +155,13 @@ class _FusionFile(BaseModel):
 
     source: str
     weights: dict[str, float]
+    curves: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
 
 def load_fusion(path: str | Path) -> FusionWeights:
     """Weights from a TOML file: `source = "…"` and a table `[weights]` of dimension = number.
+
+    A table `[curves]` of dimension = [[scores], [ratings]] says how scores become 1 to 5 (see `Curve`).
 
     Raises CallerError when the file is missing, malformed, or its weights cannot be normalised.
     """
@@ -81,7 +174,10 @@ def load_fusion(path: str | Path) -> FusionWeights:
         raise CallerError(f"fusion weights {path}: {faults}") from None
     except (ValueError, RecursionError) as error:
         raise CallerError(f"fusion weights {path} are not TOML: {error}") from None
-    return FusionWeights.from_mapping(content.weights, source=content.source)
+    if unknown := sorted(content.curves.keys() - content.weights.keys()):
+        raise CallerError(f"fusion weights {path}: there is a curve for {unknown[0]}, but no weight")
+    curves = {name: Curve(*points) for name, points in content.curves.items()}
+    return replace(FusionWeights.from_mapping(content.weights, source=content.source), curves=curves)
 
 
 def fuse(scores_NK: ArrayLike, weights: FusionWeights) -> NDArray[np.float32]:
@@ -90,6 +186,8 @@ def fuse(scores_NK: ArrayLike, weights: FusionWeights) -> NDArray[np.float32]:
     Columns are in the order of `weights.dimensions`. A row with a missing score (NaN or None) has the reward NaN.
     """
     scores = np.asarray(scores_NK, dtype=np.float64).reshape(-1, len(weights.dimensions))
+    if weights.curves:
+        scores = np.stack([rated(scores[:, k], name, weights) for k, name in enumerate(weights.dimensions)], axis=1)
     # Summed from left to right, as SQL does. A matrix product may go in another order for another batch size, and
     # `sum` does from 8 terms on.
     return np.cumsum(scores * np.asarray(weights.weights), axis=1)[:, -1].astype(np.float32)
@@ -100,8 +198,18 @@ def fuse_sql(columns: Sequence[str], weights: FusionWeights) -> str:
 
     columns: one SQL expression per dimension, in the order of `weights.dimensions`.
     """
-    # as text: the engine would take a literal of 17 digits for a decimal, and round it
-    terms = [
-        f"{column}::DOUBLE * '{weight!r}'::DOUBLE" for column, weight in zip(columns, weights.weights, strict=True)
-    ]
+    curves = [weights.curves.get(name) for name in weights.dimensions]
+    values = [c.sql(column) if c else f"{column}::DOUBLE" for column, c in zip(columns, curves, strict=True)]
+    terms = [f"{value} * {_double(weight)}" for value, weight in zip(values, weights.weights, strict=True)]
     return f"({' + '.join(terms)})::FLOAT"
+
+
+def rated(scores_N: NDArray[np.float64], dimension: str, weights: FusionWeights) -> NDArray[np.float64]:
+    """Scores of one dimension brought to 1 to 5, shape (N,); as they are where it has no curve."""
+    curve = weights.curves.get(dimension)
+    return scores_N if curve is None else curve(scores_N)
+
+
+def _double(value: float) -> str:
+    """A literal; as text, since the engine would take one of 17 digits for a decimal, and round it."""
+    return f"'{value!r}'::DOUBLE"

@@ -74,7 +74,7 @@ class Readout:
         self._is_answer_QA = np.arange(max(counts_Q)) < np.asarray(counts_Q)[:, None]
         self._worths_QA = np.zeros(self._is_answer_QA.shape)
         self._worths_QA[self._is_answer_QA] = [worth for question in questions for worth in question.scale.worths]
-        self._has_groups = any(column.is_group for column in columns)
+        self._has_groups = any(column.scale.is_group for column in columns)
         self._counts_Q = counts_Q
 
     def assessments(self, logits_NQA: ArrayLike) -> list[Assessment | Rejection]:
@@ -113,7 +113,7 @@ class Readout:
             # statements are taken for independent of one another: variances of the shares add up
             scores_K[k] = (shares * scores_Q[places]).sum()
             stds_K[k] = np.sqrt(((shares * stds_Q[places]) ** 2).sum())
-            probs.append(scores_Q[places] if column.is_group else probs_K[places[0]])
+            probs.append(scores_Q[places] if column.scale.is_group else probs_K[places[0]])
         return Assessment(scores_K, stds_K, tuple(probs))
 
 

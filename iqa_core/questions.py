@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from iqa_core.records import AnswerScale, ScoreRange
+from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, ScoreRange
 
 STATEMENT = "statement"
 """The placeholder of a checklist's query that its statements take."""
@@ -35,18 +36,52 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnScale:
+    """What the numbers in a column of scores can be."""
+
+    range: ScoreRange = RATING
+    worths: tuple[float, ...] = tuple(map(float, FIVE_LEVELS.levels))
+    """Of a dimension's answers, worst to best; none for a group, which has a probability per statement."""
+    is_group: bool = False
+
+    @property
+    def max_std(self) -> float:
+        """Largest standard deviation: half of everything at each end."""
+        return (max(self.worths) - min(self.worths)) / 2 if self.worths else (self.range.high - self.range.low) / 2
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plan has it."""
+        ends = {"worst": self.range.worst, "best": self.range.best}
+        return {**ends, "worths": list(self.worths), "is_group": self.is_group}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ColumnScale:
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for other content."""
+        ends = ScoreRange(float(content["worst"]), float(content["best"]))
+        return cls(ends, tuple(map(float, content["worths"])), bool(content["is_group"]))
+
+
+LEVELS = ColumnScale()
+"""The scale of every dimension that does not say otherwise: five levels, worth 1 to 5."""
+
+
+def own_scales(columns: Iterable[Column]) -> dict[str, ColumnScale]:
+    """Name -> scale, of the columns that are not five levels worth 1 to 5."""
+    return {column.name: column.scale for column in columns if column.scale != LEVELS}
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """A score: the answer to one question, or the weighted share of yes among a group's statements."""
 
     name: str
-    range: ScoreRange
+    scale: ColumnScale
     questions: tuple[int, ...]
     """Indices into `Rubric.questions`: one, or those of a group's statements."""
     shares: tuple[float, ...]
     """Weights of a group's statements, which sum to 1; (1.0,) for one question."""
     weight: float
     """How much it counts in the reward, until weights are fitted."""
-    is_group: bool = False
 
 
 def yes_column(group: str) -> str:

@@ -304,8 +304,22 @@ def test_shipped_rubrics_are_named() -> None:
     assert families == {re.match(r"`(.+?)(?:-v\d+)?`", cells[0])[1] for cells in table_below(page, "Rubrics")}  # type: ignore[index]
 
 
+def questions_of_ask() -> list[str]:
+    """Files that the page about questions shows, in its order."""
+    blocks = fenced((ROOT / "docs" / "ask.md").read_text(encoding="utf-8"), "toml")
+    return [block.split("\n", 1)[0].removeprefix("# ") for block in blocks]
+
+
+def test_every_question_of_the_table_has_its_rubric_which_loads(examples: Path) -> None:
+    rows = table_below((ROOT / "docs" / "ask.md").read_text(encoding="utf-8"), "What people want to know")
+    assert [rubric.strip("`") for _, rubric, _ in rows[:-1]] == questions_of_ask()
+    for name in questions_of_ask():
+        assert load_rubric(str(examples / name)).names
+        assert len((examples / name).read_text(encoding="utf-8").splitlines()) <= 20
+
+
 def test_the_toml_examples_are_valid(examples: Path) -> None:
-    assert {path.name for path in examples.iterdir()} == {
+    assert {path.name for path in examples.iterdir()} - set(questions_of_ask()) == {
         "assessor.toml",
         "golden.toml",
         "job.toml",

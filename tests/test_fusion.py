@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from iqa_core.errors import CallerError
-from iqa_core.fusion import FusionWeights, fuse, fuse_sql, load_fusion
+from iqa_core.fusion import Curve, FusionWeights, fuse, fuse_sql, load_fusion, rated
+from iqa_core.questions import LEVELS, Column, ColumnScale
+from iqa_core.records import RATING, ScoreRange
 from iqa_core.tables.duckdb_engine import engine
 
 TOML = 'source = "fitted on 750 pairs"\n[weights]\nlayout = 3\nharmony = 1.0\n'
@@ -111,3 +113,71 @@ def test_the_engine_fuses_as_fuse_does(weights: tuple[float, ...]) -> None:
         found = connection.execute(f"SELECT {fuse_sql(names, fusion)} AS r FROM given").fetchnumpy()["r"]
     np.testing.assert_array_equal(found, fuse(scores_NK, fusion))
     np.testing.assert_array_equal(found, np.concatenate([fuse(scores_K, fusion) for scores_K in scores_NK]))
+
+
+UNLIKE = (
+    Column("true", ColumnScale(ScoreRange(0, 1), (0, 1)), (0,), (1.0,), 2),
+    Column("noise", ColumnScale(ScoreRange(10, 1), (10, 5, 1)), (1,), (1.0,), 1),
+    Column("looks", LEVELS, (2,), (1.0,), 1),
+)
+
+
+def test_unlike_ranges_are_brought_to_the_range_of_rewards() -> None:
+    weights = FusionWeights.of_columns(UNLIKE)
+    assert (weights.weights, weights.source) == ((0.5, 0.25, 0.25), "the rubric (unfitted)")
+    np.testing.assert_allclose(fuse(np.array([[1, 1, 5], [0, 10, 1], [0.5, 5.5, 3]]), weights), [5, 1, 3])
+    assert np.isnan(fuse([[np.nan, 1, 5]], weights)).all()
+    plain = FusionWeights.of_columns(UNLIKE[2:])
+    assert plain == FusionWeights.equal(["looks"]), "five levels have no curve, and the digest that they had"
+
+
+def test_a_file_may_have_curves_of_its_own(tmp_path: Path) -> None:
+    content = 'source = "x"\n[weights]\ntrue = 1\nnoise = 1\n[curves]\ntrue = [[0.25, 0.5, 1], [1, 3, 5]]\n'
+    (tmp_path / "w.toml").write_text(content)
+    loaded = load_fusion(tmp_path / "w.toml")
+    weights = loaded.ordered_as(["noise", "true"], {column.name: column.scale for column in UNLIKE})
+    np.testing.assert_allclose(fuse([[1, 0.375], [10, 0.1], [1, 0.75]], weights), [3.5, 1, 4.5])
+    straight = FusionWeights.equal(["noise", "true"]).within({column.name: column.scale for column in UNLIKE})
+    assert len({weights.digest, loaded.digest, straight.digest, FusionWeights.equal(["noise", "true"]).digest}) == 4
+
+
+@pytest.mark.parametrize(
+    ("curves", "said"),
+    [
+        ("false = [[0, 1], [1, 5]]", "a curve for false, but no weight"),
+        ("true = [[1, 0], [1, 5]]", "ascending scores"),
+        ("true = [[0, 1, 2], [1, 5]]", "ascending scores"),
+        ("true = [[0], [1]]", "ascending scores"),
+        ("true = [[0, inf], [1, 5]]", "finite scores"),
+        ("true = [[0, 1], [0, 5]]", "ratings from 1 to 5"),
+    ],
+)
+def test_a_broken_curve_is_refused(tmp_path: Path, curves: str, said: str) -> None:
+    (tmp_path / "w.toml").write_text(f'source = "x"\n[weights]\ntrue = 1\n[curves]\n{curves}\n')
+    with pytest.raises(CallerError, match=said):
+        load_fusion(tmp_path / "w.toml")
+
+
+def test_quantiles_spread_a_corpus_over_the_range_of_rewards() -> None:
+    scores = np.random.default_rng(0).beta(1, 8, 20_000)
+    for ends, direction in ((ScoreRange(0, 1), 1), (ScoreRange(1, 0), -1)):
+        ratings = Curve.of_quantiles(scores, ends)(scores)
+        np.testing.assert_allclose(np.sort(ratings), np.linspace(RATING.low, RATING.high, len(scores)), atol=0.15)
+        assert np.corrcoef(ratings, np.argsort(np.argsort(scores)))[0, 1] * direction > 0.99
+    crowded = Curve.of_quantiles(np.repeat([0.0, 0.5, 1.0], [50, 40, 10]), ScoreRange(0, 1))
+    assert crowded.scores == (0, 0.5, 1)
+    with pytest.raises(CallerError, match="two or more"):
+        Curve.of_quantiles([2, 2, 2], ScoreRange(0, 1))
+
+
+@given(arrays(np.float32, (50, 3), elements=st.floats(-1, 11, width=32)))
+def test_the_engine_gives_the_same_bits_also_through_curves(scores_NK: np.ndarray) -> None:
+    curves = {"true": Curve((0.1, 0.35, 0.7, 1.3), (1, 2.2, 4.9, 5)), "noise": Curve.between_ends(ScoreRange(10, 1))}
+    weights = FusionWeights((*"true noise looks".split(),), (0.3, 0.6, 0.1), "x", curves)
+    quoted = [f'"{name}"' for name in weights.dimensions]
+    table = pa.table({name: scores_NK[:, k] for k, name in enumerate(weights.dimensions)})
+    with engine() as connection:
+        connection.register("given", table)
+        found = connection.execute(f"SELECT {fuse_sql(quoted, weights)} AS r FROM given")
+        np.testing.assert_array_equal(found.fetchnumpy()["r"], fuse(scores_NK, weights))
+    assert rated(np.array([1.5]), "looks", weights).tolist() == [1.5]

@@ -40,6 +40,7 @@ WRITERS = (
     "scenes --count 1 --output ",
     "convert --annotations opinions.csv --rubric interior-v1 --output sa-bench:",
     "check --checkpoint fake: --ladder in --output ",
+    "rubric q-realign in --output ",
 )
 
 

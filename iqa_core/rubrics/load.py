@@ -38,7 +38,7 @@ def load_rubric(name: str) -> Rubric:
         return _from_annotations(name, address)
     if name.endswith(".toml"):
         try:
-            return _parse(Path(name).expanduser().read_bytes(), name)
+            return parse_rubric(Path(name).expanduser().read_bytes(), name)
         except FileNotFoundError:
             raise CallerError(f"rubric file {name} does not exist") from None
         except OSError as error:
@@ -48,7 +48,7 @@ def load_rubric(name: str) -> Rubric:
             f"no rubric {name!r}; there are {', '.join(rubric_names())}, or give a path that ends in .toml, "
             f"or {sa_bench.KIND}:<annotation folder>?prompt=4"
         )
-    return _parse(resources.files("iqa_core.rubrics").joinpath(f"{name}.toml").read_bytes(), name)
+    return parse_rubric(resources.files("iqa_core.rubrics").joinpath(f"{name}.toml").read_bytes(), name)
 
 
 def _address(name: str) -> Address:
@@ -70,7 +70,8 @@ def _from_annotations(name: str, address: Address) -> Rubric:
         raise CallerError(f"rubric {name}: {_faults(error)}") from None
 
 
-def _parse(data: bytes, origin: str) -> Rubric:
+def parse_rubric(data: bytes, origin: str) -> Rubric:
+    """The rubric of a TOML file's bytes. origin: what the error, CallerError, calls it."""
     try:
         content: dict[str, Any] = tomllib.loads(data.decode())
         return Rubric.model_validate(content)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from iqa_core.questions import PLACEHOLDER, STATEMENT, Column, Question, placeholders, replaced, yes_column
+from iqa_core.questions import PLACEHOLDER, STATEMENT, Column, ColumnScale, Question, placeholders, replaced, yes_column
 from iqa_core.records import FIVE_LEVELS, AnswerScale, ScoreRange
 
 RESERVED_NAMES = frozenset(
@@ -224,7 +224,7 @@ class Rubric(_Model):
                 raise ValueError(f"{what} names must differ: {names}")
         if len(set(self.slots)) != len(self.slots):
             raise ValueError(f"slots must differ: {self.slots}")
-        if lists := {yes_column(column.name) for column in self.columns if column.is_group} & set(self.names):
+        if lists := {yes_column(column.name) for column in self.columns if column.scale.is_group} & set(self.names):
             raise ValueError(f"{min(lists)!r} is the column of a group's statements; choose another name")
         return self
 
@@ -318,7 +318,8 @@ class Rubric(_Model):
 
     def _dimension_columns(self) -> Iterator[Column]:
         for k, dimension in enumerate(self.dimensions):
-            yield Column(dimension.name, dimension.scale(self.levels).range, (k,), (1.0,), dimension.weight)
+            scale = dimension.scale(self.levels)
+            yield Column(dimension.name, ColumnScale(scale.range, scale.worths), (k,), (1.0,), dimension.weight)
 
     def _statement_columns(self) -> Iterator[Column]:
         members: dict[tuple[str, bool], list[int]] = {}
@@ -329,7 +330,8 @@ class Rubric(_Model):
             total = sum(weights)
             shares = tuple(weight / total for weight in weights)
             places = tuple(len(self.dimensions) + i for i in found)
-            yield Column(name, ScoreRange(0.0, 1.0), places, shares, total, is_group)
+            scale = ColumnScale(ScoreRange(0.0, 1.0), () if is_group else (0.0, 1.0), is_group)
+            yield Column(name, scale, places, shares, total)
 
 
 def _require_levels(levels: tuple[str, ...]) -> None:

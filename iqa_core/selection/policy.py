@@ -77,7 +77,11 @@ class Policy:
             "seed": self.seed,
             "temperature": self.temperature,
             "fusion": fusion
-            and {"source": fusion.source, "weights": dict(zip(fusion.dimensions, fusion.weights, strict=True))},
+            and {
+                "source": fusion.source,
+                "weights": dict(zip(fusion.dimensions, fusion.weights, strict=True)),
+                **({"curves": {name: c.to_json() for name, c in fusion.curves.items()}} if fusion.curves else {}),
+            },
             "combine": self.combine,
             "order": list(ORDER),
         }

@@ -89,7 +89,7 @@ def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights 
     is_join = combine == "join"
     found = _joined(given) if is_join else _stacked(given, fusion)
     if fusion is not None:
-        fusion.ordered_as(given[0].table.contract.dimensions)
+        fusion.ordered_as(given[0].table.contract.dimensions)  # raises where it is for others
     _check_names(found)
     return found
 

@@ -79,7 +79,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
     assessor = load(spec, config)
     results = dict(_assessed(assessor, opinions.images))
     columns = {name: k for k, name in enumerate(spec.rubric.names)}
-    weights = FusionWeights.equal(spec.rubric.names)
+    weights = FusionWeights.of_columns(spec.rubric.columns)
 
     def score_of(opinion: Opinion) -> tuple[float, float] | str:
         result = results[opinion.path]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iqa_core.agreement import Floats
+from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import DONE, CallerError, RunError
+from iqa_core.fusion import Curve, FusionWeights, rated
 from iqa_core.preferences.bradley_terry import PairAccuracy, fit_weights, judge, splits, tie_threshold
 from iqa_core.preferences.pairs import load_pairs
+from iqa_core.records import RATING
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
@@ -36,6 +40,8 @@ class Compared:
     """Pairs left out, since an image is not in the table or was rejected."""
     undecided: int
     """Rows of the files that are no pair, since nobody chose."""
+    curves: Mapping[str, Curve]
+    """How scores became 1 to 5, where they are not."""
 
 
 def fit(settings: FusionSettings) -> int:
@@ -59,7 +65,7 @@ def fit(settings: FusionSettings) -> int:
 
 def _compared(settings: FusionSettings) -> Compared:
     pairs = load_pairs(settings.pairs, settings.group_column)
-    dimensions, rows = _scores(settings)
+    dimensions, curves, rows = _scores(settings)
     found = [(pair, rows.get(pair.first), rows.get(pair.second)) for pair in pairs]
     kept = [(pair, a, b) for pair, a, b in found if a is not None and b is not None]
     if not kept:
@@ -74,13 +80,18 @@ def _compared(settings: FusionSettings) -> Compared:
         tuple(pair.group for pair, _, _ in kept),
         len(found) - len(kept),
         pairs.undecided,
+        curves,
     )
 
 
-def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Floats]]:
-    """Dimensions, and scores by key and by SHA-256. Raises CallerError on a key that means several images."""
+def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Curve], Mapping[str, Floats]]:
+    """Dimensions, their curves, and scores from 1 to 5 by key and by SHA-256.
+
+    Raises CallerError on a key that means several images.
+    """
     try:
-        ledger = score_ledger(Storage(settings.storage_options), absolute(settings.scores))
+        storage, place = Storage(settings.storage_options), absolute(settings.scores)
+        contract, ledger = Plan(storage, place).contract(), score_ledger(storage, place)
         tables = [rows for _, rows in ledger.read_all(sorted(ledger.finished()))]
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(f"--scores {settings.scores}: {error}") from error
@@ -90,16 +101,34 @@ def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Flo
     dimensions = tuple(name.removesuffix("_std") for name in names if name.endswith("_std"))
     rows: dict[str, Floats] = {}
     keys: Counter[str] = Counter()
-    for table in tables:
-        scored = table.filter(pc.equal(table["status"], "scored"))
-        values_NK = np.stack([scored[name].to_numpy() for name in dimensions], axis=1).astype(np.float64)
+    found = [table.filter(pc.equal(table["status"], "scored")) for table in tables]
+    weights = FusionWeights.equal(dimensions).within(contract.scales if contract else {})
+    if settings.normalise == "quantiles":
+        weights = replace(weights, curves=_quantile_curves(found, dimensions, contract))
+    for scored in found:
+        values = [rated(scored[name].to_numpy().astype(np.float64), name, weights) for name in dimensions]
+        values_NK = np.stack(values, axis=1)
         names_N = zip(scored["key"].to_pylist(), scored["sha256"].to_pylist(), values_NK, strict=True)
         for key, digest, value_K in names_N:
             keys[key] += 1
             rows[key] = rows[digest] = value_K
     if doubled := [key for key, count in keys.items() if count > 1]:
         raise CallerError(f"--scores {settings.scores}: {doubled[0]} is the key of several images; score them apart")
-    return dimensions, rows
+    return dimensions, weights.curves, rows
+
+
+def _quantile_curves(
+    scored: Sequence[pa.Table], dimensions: Sequence[str], contract: Contract | None
+) -> dict[str, Curve]:
+    """Raises CallerError, which names the dimension, where all scores are equal."""
+    curves = {}
+    for name in dimensions:
+        values = np.concatenate([table[name].to_numpy() for table in scored])
+        try:
+            curves[name] = Curve.of_quantiles(values, contract.scale_of(name).range if contract else RATING)
+        except CallerError as error:
+            raise CallerError(f"--normalise quantiles: {name}: {error}") from None
+    return curves
 
 
 def _splits(compared: Compared, settings: FusionSettings) -> list[tuple[str, Split]]:
@@ -154,4 +183,7 @@ def _write(settings: FusionSettings, compared: Compared, weights_K: Floats) -> N
     source = f"Bradley-Terry on {len(compared.shares_P)} pairs, seed {settings.seed}"
     lines = [f"source = {json.dumps(source)}", "", "[weights]"]
     lines += [f"{name} = {weight:.6f}" for name, weight in zip(compared.dimensions, weights_K, strict=True)]
+    if compared.curves:
+        lines += ["", "[curves]"]
+        lines += [f"{name} = {json.dumps(curve.to_json())}" for name, curve in compared.curves.items()]
     Storage(settings.storage_options).put(absolute(settings.output), ("\n".join(lines) + "\n").encode())

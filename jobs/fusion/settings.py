@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,9 @@ class FusionSettings(JobSettings):
     """Column of our own files: pairs with the same value are never split between fitting and judging."""
     hold_out: bool = False
     """Judge on each group in turn, fitted on all the others, in place of random splits."""
+    normalise: Literal["range", "quantiles"] = "range"
+    """How scores on other ranges than 1 to 5 become that: by the ends of the range, or by quantiles of these scores,
+    which then apply to every dimension."""
     signed: bool = False
     """Weights may be negative; the reward may then leave 1..5."""
     fit_pairs: int = Field(default=750, ge=2)

@@ -19,12 +19,13 @@ from iqa_core.corpus.plan.proposal import checked_contract
 from iqa_core.corpus.reading import ReadPlan
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
+from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics.load import rubric_named
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.scores.columns import TABLE_VERSION, own_columns
+from iqa_core.tables.scores.columns import TABLE_VERSION, groups_of, own_columns
 from jobs.claims import SCORES, require_own
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import Work
@@ -72,7 +73,7 @@ class ScoringJob:
                 replace(self.options, reading=contract.reading),
                 self.limits,
                 contract.carried,
-                own_columns(self.dimensions),
+                own_columns(self.dimensions, groups_of(self.wanted.scales)),
             ),
             bounds=BatchBounds(self.settings.assessor.batch_tokens),
             weights=self.weights,
@@ -123,7 +124,9 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
     dimensions = spec.rubric.names
-    weights = load_fusion(settings.fusion) if settings.fusion else FusionWeights.equal(dimensions)
+    scales = own_scales(spec.rubric.columns)
+    given = load_fusion(settings.fusion) if settings.fusion else FusionWeights.of_columns(spec.rubric.columns)
+    weights = given.ordered_as(dimensions, scales)
     options = ReadOptions(
         chunk_images=settings.chunk_images,
         image_column=settings.image_column,
@@ -137,7 +140,7 @@ def checked(settings: ScoreSettings) -> ScoringJob:
         output=output,
         storage=storage,
         spec=spec,
-        weights=weights.ordered_as(dimensions),
+        weights=weights,
         limits=limits,
         options=options,
         wanted=Contract(
@@ -150,6 +153,7 @@ def checked(settings: ScoreSettings) -> ScoringJob:
             columns={name: value for name, value in columns.items() if value is not None},
             carried=pa.schema([]),
             rubric=rubric_named(spec.rubric.id, settings.rubric),
+            scales=scales,
         ),
     )
     if checked_contract(job.plan, job.wanted) is None:

@@ -13,7 +13,7 @@ from iqa_core.errors import CallerError
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import ScoreFiles
 from iqa_core.tables.score_file import metadata_of
-from iqa_core.tables.scores.columns import retryable_ordinals, schema_of, table_schema
+from iqa_core.tables.scores.columns import groups_of, retryable_ordinals, schema_of, table_schema
 from iqa_core.tables.scores.run_record import run_record
 from iqa_core.tables.scores.summary import Summary
 from jobs.progress import counted
@@ -61,7 +61,8 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
     """
     warnings = _known_warnings(job)
     ledger, table = replace(job.ledger, schema=schema_of(contract)), Summary(job.dimensions)
-    schema = table_schema(job.dimensions, job.settings.probs, contract.carried)
+    groups = groups_of(contract.scales)
+    schema = table_schema(job.dimensions, job.settings.probs, contract.carried, groups)
     files = ledger.settled(job.plan.retired())
     expected = {chunk.name: chunk.images for chunk in considered_chunks(job)}
     finished = files.finished & {chunk.name for chunk in job.plan.chunks()}

@@ -25,8 +25,9 @@ from iqa_core.corpus.chunks import LOCATION, Chunk, Origin
 from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.deadline import deadline
 from iqa_core.fusion import FusionWeights
+from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, Reason, Rejection
-from iqa_core.tables.scores.columns import status_and_scores
+from iqa_core.tables.scores.columns import groups_of, status_and_scores
 from iqa_core.tables.sink import ScoredBatch
 from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
 from jobs.scoring.metrics import BusySeconds
@@ -97,7 +98,9 @@ def scored_batch(
     batch: ReadyBatch, results: Sequence[Assessment | Rejection], work: Work, versions: str
 ) -> ScoredBatch:
     """Rows of the score table for a batch, given what the assessor said of its images."""
-    judged = status_and_scores(batch.rejections, results, work.spec.rubric.names, work.probs, work.weights)
+    rubric = work.spec.rubric
+    groups = groups_of(own_scales(rubric.columns))
+    judged = status_and_scores(batch.rejections, results, rubric.names, work.probs, work.weights, groups)
     return ScoredBatch(batch.origin, batch.ordinals, with_scores(batch.facts, judged), versions)
 
 

@@ -75,6 +75,8 @@ def checked(settings: SelectSettings) -> SelectionJob:
             raise CallerError(f"--output {output} lies inside of --scores {item.table.uri}; give a folder of its own")
     if not settings.dry_run:
         require_own(storage, output, SELECTION)
+    if policy.fusion is not None:
+        policy = replace(policy, fusion=policy.fusion.within(given[0].table.contract.scales))
     rows = combined(given, settings.combine, policy.fusion)
     condition = None if policy.where is None else check_condition(policy.where, rows.schema, rows.engine_name)
     check_columns(policy, rows.schema)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.fusion import FusionWeights, fuse, load_fusion
+from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, ImageHeader, Rejection
 from serve.settings import ServeSettings
 
@@ -28,8 +29,9 @@ class Model:
     def of(cls, spec: AssessorSpec, settings: ServeSettings) -> Model:
         """The model of a spec. Raises CallerError when the fusion weights are for other dimensions."""
         names = spec.rubric.names
-        weights = FusionWeights.equal(names) if settings.fusion is None else load_fusion(settings.fusion)
-        return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names))
+        columns = spec.rubric.columns
+        weights = FusionWeights.of_columns(columns) if settings.fusion is None else load_fusion(settings.fusion)
+        return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names, own_scales(columns)))
 
 
 @dataclass(frozen=True, slots=True)

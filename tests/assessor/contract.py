@@ -47,7 +47,7 @@ def check_assessment(assessor: Assessor, result: object) -> None:
     assert result.scores_K.shape == result.stds_K.shape == (len(rubric.names),)
     assert {a.dtype for a in (result.scores_K, result.stds_K, *result.probs_K)} == {np.dtype(np.float32)}
     for column, score, probs in zip(rubric.columns, result.scores_K, result.probs_K, strict=True):
-        if column.is_group:
+        if column.scale.is_group:
             np.testing.assert_allclose(probs @ np.asarray(column.shares), score, atol=1e-5)
             continue
         np.testing.assert_allclose(probs.sum(), 1, atol=1e-5)

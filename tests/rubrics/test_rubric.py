@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from iqa_core.questions import Column
+from iqa_core.questions import LEVELS as FIVE
+from iqa_core.questions import Column, ColumnScale
 from iqa_core.records import AnswerScale, ScoreRange
 from iqa_core.rubrics import Rubric, load_rubric
 
@@ -32,14 +33,18 @@ def test_a_dimension_has_answers_a_range_and_a_beginning_of_its_own() -> None:
     assert noise.scale == AnswerScale(("10", "5", "1"), (10, 5, 1), ScoreRange(10, 1)), "worst to best"
     assert [one.answer_start for one in found.questions] == ["", "It is", "It is"]
     assert found.names == ("shown", "looks", "noise")
+    scales = [column.scale for column in found.columns]
+    assert scales == [ColumnScale(ScoreRange(0, 1), (0, 1)), FIVE, ColumnScale(ScoreRange(10, 1), (10, 5, 1))]
+    assert [scale.max_std for scale in scales] == [0.5, 2, 4.5]
+    assert [ColumnScale.from_json(scale.to_json()) for scale in scales] == scales
 
 
 def test_statements_are_columns_or_share_one() -> None:
     found = rubric(checklist=CHECKLIST, statements=[DOG, DARK, CAT | {"weight": 3}])
     assert [one.query for one in found.questions] == [f"Is {s['text']} true?" for s in (DOG, DARK, CAT)]
     assert found.columns == (
-        Column("things", ScoreRange(0, 1), (0, 2), (0.25, 0.75), 4, is_group=True),
-        Column("dark", ScoreRange(0, 1), (1,), (1.0,), 2),
+        Column("things", ColumnScale(ScoreRange(0, 1), (), is_group=True), (0, 2), (0.25, 0.75), 4),
+        Column("dark", ColumnScale(ScoreRange(0, 1), (0, 1)), (1,), (1.0,), 2),
     )
 
 

@@ -16,7 +16,7 @@ import heapq
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +38,7 @@ from iqa_core.corpus.sources import Kind
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
+from iqa_core.questions import LEVELS, ColumnScale
 from iqa_core.rubrics.load import shipped_name
 from iqa_core.storage.range_file import RangeFile
 from iqa_core.storage.storage import Storage
@@ -64,6 +65,12 @@ class Contract:
     """Id and origin of the rubric, for people; empty in plans of versions that did not write it."""
     reading: int = READING
     """Version of the rules by which sources are read (`ReadOptions.reading`); a run keeps to the one that it finds."""
+    scales: Mapping[str, ColumnScale] = field(default_factory=dict)
+    """Of the dimensions that are not five levels worth 1 to 5."""
+
+    def scale_of(self, dimension: str) -> ColumnScale:
+        """What the scores of a dimension can be."""
+        return self.scales.get(dimension, LEVELS)
 
     def to_json(self) -> bytes:
         """Content of `000000.json`."""
@@ -80,6 +87,8 @@ class Contract:
             "carried": {field.name: str(field.type) for field in self.carried},
             "carried_schema": base64.b64encode(self.carried.serialize()).decode(),
         }
+        if self.scales:
+            content["scales"] = {name: scale.to_json() for name, scale in self.scales.items()}
         return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
     @classmethod
@@ -89,7 +98,8 @@ class Contract:
         _check_fields(content)
         planned = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(content.pop("carried_schema"))))
         schema = pa.schema([field if is_scorable(field.type) else _replanned(field) for field in planned])
-        return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema})
+        scales = {name: ColumnScale.from_json(scale) for name, scale in content.pop("scales", {}).items()}
+        return cls(**{**content, "dimensions": tuple(content["dimensions"]), "carried": schema, "scales": scales})
 
     def locating(self) -> ReadOptions:
         """The options that are needed to read the images of its rows again."""
@@ -108,7 +118,7 @@ class Contract:
     def _compared(self) -> dict[str, Any]:
         names = ("chunk_images", "probs", "dimensions", "columns")
         parts = {name: value for name, value in self.fingerprint_parts.items() if name != "rubric"}
-        is_equal = self.fusion == FusionWeights.equal(self.dimensions).digest
+        is_equal = self.fusion == FusionWeights.equal(self.dimensions).within(self.scales).digest
         fusion = "equal weights" if is_equal else f"weights {shortened(self.fusion)}"
         return {**parts, **{name: getattr(self, name) for name in names}, "fusion": fusion}
 
@@ -128,14 +138,15 @@ def _replanned(field: pa.Field) -> pa.Field:
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(["fingerprint", "fusion", "rubric"], str),
-    **dict.fromkeys(["fingerprint_parts", "columns"], dict),
+    **dict.fromkeys(["fingerprint_parts", "columns", "scales"], dict),
 }
 """Kinds of fields that are checked here: another kind would end in a traceback where it is first used."""
 
 
 def _check_fields(content: Mapping[str, Any]) -> None:
     known = {field.name for field in fields(Contract)} | {"carried_schema"}
-    needed = {field.name for field in fields(Contract) if field.default is MISSING} | {"carried_schema"}
+    defaults = {one.name: (one.default, one.default_factory) for one in fields(Contract)}
+    needed = {name for name, default in defaults.items() if default == (MISSING, MISSING)} | {"carried_schema"}
     found = [f"{name}: {content[name]}" for name in sorted(content.keys() - known)]
     found += [f"no {name}" for name in sorted(needed - content.keys())]
     found += [

@@ -5,7 +5,7 @@ The columns are a contract, see `docs/score-table.md`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from iqa_core.corpus.columns import plain, storable
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
+from iqa_core.questions import ColumnScale, yes_column
 from iqa_core.records import RETRYABLE, Assessment, Rejection
 
 TABLE_VERSION = 1
@@ -30,17 +31,20 @@ REWARD = "reward"
 """The fused score; the last of the table's own columns."""
 
 
-def score_columns(dimensions: Sequence[str], probs: bool) -> pa.Schema:
-    """Columns of scores, spreads, level probabilities where `probs`, and the reward; float32."""
+def score_columns(dimensions: Sequence[str], probs: bool, groups: Collection[str] = ()) -> pa.Schema:
+    """Columns of scores, spreads, probabilities and the reward; float32.
+
+    probs: whether there are those of a dimension's answers. groups: dimensions that have those of their statements.
+    """
     fields = [(name, pa.float32()) for name in dimensions] + [(f"{name}_std", pa.float32()) for name in dimensions]
-    if probs:
-        fields += [(f"{name}_probs", pa.list_(pa.float32())) for name in dimensions]
+    listed = [yes_column(name) if name in groups else f"{name}_probs" for name in dimensions if probs or name in groups]
+    fields += [(name, pa.list_(pa.float32())) for name in listed]
     return pa.schema([*fields, (REWARD, pa.float32())])
 
 
-def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema) -> pa.Schema:
+def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema, groups: Collection[str] = ()) -> pa.Schema:
     """All columns of a score table, in order. Raises CallerError if two of them have one name."""
-    fields = [*LOCATION, *STATUS, *score_columns(dimensions, probs), *carried]
+    fields = [*LOCATION, *STATUS, *score_columns(dimensions, probs, groups), *carried]
     names = [field.name for field in fields]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -52,7 +56,12 @@ def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema) -> 
 
 def schema_of(contract: Contract) -> pa.Schema:
     """All columns of an output's score files; dictionary-encoded columns as their value type."""
-    return plain(table_schema(contract.dimensions, contract.probs, contract.carried))
+    return plain(table_schema(contract.dimensions, contract.probs, contract.carried, groups_of(contract.scales)))
+
+
+def groups_of(scales: Mapping[str, ColumnScale]) -> frozenset[str]:
+    """Dimensions that are groups of statements."""
+    return frozenset(name for name, scale in scales.items() if scale.is_group)
 
 
 def dimensions_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -61,9 +70,9 @@ def dimensions_of(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in own if f"{name}_std" in own)
 
 
-def own_columns(dimensions: Sequence[str]) -> frozenset[str]:
+def own_columns(dimensions: Sequence[str], groups: Collection[str] = ()) -> frozenset[str]:
     """Names of the table's own columns; an input column with one of them is renamed to `input_<name>`."""
-    return frozenset([*LOCATION.names, *STATUS.names, *score_columns(dimensions, probs=True).names])
+    return frozenset([*LOCATION.names, *STATUS.names, *score_columns(dimensions, True, groups).names])
 
 
 def status_and_scores(
@@ -72,10 +81,12 @@ def status_and_scores(
     dimensions: Sequence[str],
     probs: bool,
     weights: FusionWeights,
+    groups: Collection[str] = (),
 ) -> pa.Table:
     """Status and score columns for images of which some were rejected before they could be assessed.
 
-    rejections: one per image, None where it was assessed; results: one per None, in order.
+    rejections: one per image, None where it was assessed; results: one per None, in order. groups: as in
+    `score_columns`.
     """
     waiting = iter(results)
     outcomes = [next(waiting) if rejection is None else rejection for rejection in rejections]
@@ -95,11 +106,12 @@ def status_and_scores(
     for k, name in enumerate(dimensions):
         scored[name] = pa.array(scores_NK[:, k], pa.float32())
         scored[f"{name}_std"] = pa.array(stds_NK[:, k], pa.float32())
-        if probs:
-            scored[f"{name}_probs"] = pa.array([outcome.probs_K[k] for outcome in assessed], pa.list_(pa.float32()))
+        if probs or name in groups:
+            column = yes_column(name) if name in groups else f"{name}_probs"
+            scored[column] = pa.array([outcome.probs_K[k] for outcome in assessed], pa.list_(pa.float32()))
     scored[REWARD] = pa.array(fuse(scores_NK, weights), pa.float32())
     columns |= {name: array.take(gather) for name, array in scored.items()}
-    schema = pa.schema([*STATUS, *score_columns(dimensions, probs)])
+    schema = pa.schema([*STATUS, *score_columns(dimensions, probs, groups)])
     return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
 
 

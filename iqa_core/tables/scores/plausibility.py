@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.fusion import FusionWeights, fuse
+from iqa_core.questions import ColumnScale, yes_column
 from iqa_core.records import FIVE_LEVELS, Reason
 from iqa_core.tables.scores.columns import REJECTED, REWARD, SCORED
 
@@ -30,13 +31,16 @@ def implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
         return
     yield from _faults_of_reasons(rows, is_scored)
     for name in contract.dimensions:
-        yield from _faults_of_column(rows, name, is_scored, FIVE_LEVELS.worst, FIVE_LEVELS.best)
-        yield from _faults_of_column(rows, f"{name}_std", is_scored, 0, FIVE_LEVELS.max_std)
-        if contract.probs:
-            yield from _faults_of_probs(rows, name, is_scored)
+        scale = contract.scale_of(name)
+        yield from _faults_of_column(rows, name, is_scored, scale.range.low, scale.range.high)
+        yield from _faults_of_column(rows, f"{name}_std", is_scored, 0, scale.max_std)
+        if scale.is_group:
+            yield from _faults_of_group(rows, yes_column(name), is_scored)
+        elif contract.probs:
+            yield from _faults_of_probs(rows, name, is_scored, scale)
     best = FIVE_LEVELS.best
     yield from _faults_of_column(rows, REWARD, is_scored, -best, best)  # weights may be negative
-    weights = FusionWeights.equal(contract.dimensions)
+    weights = FusionWeights.equal(contract.dimensions).within(contract.scales)
     if contract.fusion == weights.digest:
         scores_NK = np.stack([_numbers(rows, name)[is_scored] for name in contract.dimensions], axis=1)
         differing = ~(np.abs(fuse(scores_NK, weights) - _numbers(rows, REWARD)[is_scored]) <= TOLERANCE)
@@ -69,20 +73,38 @@ def _faults_of_column(
     yield from _counted((~is_number | ~is_there) & is_scored, f"{name} is not from {low:g} to {high:g}, though scored")
 
 
-def _faults_of_probs(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) -> Iterator[str]:
-    """Rows whose level probabilities do not sum to 1, or do not have the score as their mean."""
-    column = rows.column(f"{name}_probs")
-    yield from _counted(_mask(column.is_valid()) != is_scored, f"{name}_probs are not there exactly where it is scored")
-    given = [values or [] for values in column.filter(pa.array(is_scored)).to_pylist()]
-    levels = max(map(len, given), default=0)
-    if any(len(values) != levels or None in values for values in given) or (given and levels < 2):
+def _faults_of_probs(rows: pa.Table, name: str, is_scored: NDArray[np.bool_], scale: ColumnScale) -> Iterator[str]:
+    """Rows whose probabilities do not sum to 1, or do not have the score as their mean worth."""
+    probs_NA = yield from _lists(rows, f"{name}_probs", is_scored)
+    if probs_NA is None or not len(probs_NA):
+        return
+    if probs_NA.shape[1] != len(scale.worths):
         yield f"{name}_probs has rows of other lengths"
         return
-    probs_NL = np.array(given, np.float64).reshape(-1, max(levels, 1))
-    means = probs_NL @ np.linspace(FIVE_LEVELS.worst, FIVE_LEVELS.best, max(levels, 1))
-    is_fit = (probs_NL >= 0).all(axis=1) & (np.abs(probs_NL.sum(axis=1) - 1) <= TOLERANCE)
-    is_fit &= np.abs(means - _numbers(rows, name)[is_scored]) <= FIVE_LEVELS.best * TOLERANCE
+    is_fit = (probs_NA >= 0).all(axis=1) & (np.abs(probs_NA.sum(axis=1) - 1) <= TOLERANCE)
+    largest = max(map(abs, scale.worths))
+    is_fit &= np.abs(probs_NA @ np.asarray(scale.worths) - _numbers(rows, name)[is_scored]) <= largest * TOLERANCE
     yield from _counted(~is_fit, f"{name}_probs do not have the score as their mean")
+
+
+def _faults_of_group(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) -> Iterator[str]:
+    """Rows in which a statement's probability of yes is none."""
+    yes_NS = yield from _lists(rows, name, is_scored)
+    if yes_NS is not None:
+        is_odd_N = np.logical_or.reduce(~((yes_NS >= 0) & (yes_NS <= 1 + TOLERANCE)), axis=1)
+        yield from _counted(is_odd_N, f"{name} is not from 0 to 1")
+
+
+def _lists(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) -> Generator[str, None, NDArray[np.float64] | None]:
+    """Lists of scored rows, shape (N, their length); None, and a fault, where they are not of one length."""
+    column = rows.column(name)
+    yield from _counted(_mask(column.is_valid()) != is_scored, f"{name} are not there exactly where it is scored")
+    given = [values or [] for values in column.filter(pa.array(is_scored)).to_pylist()]
+    length = max(map(len, given), default=0)
+    if any(len(values) != length or None in values for values in given) or (given and not length):
+        yield f"{name} has rows of other lengths"
+        return None
+    return np.array(given, np.float64).reshape(len(given), length)
 
 
 def _numbers(rows: pa.Table, name: str) -> NDArray[np.float64]:
