@@ -33,8 +33,8 @@ def selection_report(
     """The page of a selection.
 
     blocks: the decision table, with the columns CARRIED and the groups behind its own. names: its score columns, the
-    reward last. record: selection.json. table: a score table, whose contract says how originals are found. scales: of the names
-    whose scores are not five levels worth 1 to 5.
+    reward last. record: selection.json. table: a score table, whose contract says how originals are found. scales: of
+    the names whose scores are not five levels worth 1 to 5.
     """
     gathered = Gathered(tuple(names), tuple(groups), scales)
     for block in blocks:
