@@ -52,7 +52,7 @@ class Curve:
     def of_quantiles(cls, scores_N: ArrayLike, ends: ScoreRange) -> Curve:
         """Each twentieth of a corpus' scores is one of 1 to 5. Raises CallerError where all scores are equal."""
         shares = np.linspace(0, 1, 21)
-        found = np.quantile(np.asarray(scores_N, np.float64), shares)
+        found = np.quantile(np.asarray(scores_N, np.float64), shares, method="inverted_cdf")
         places = np.flatnonzero(np.diff(found, prepend=-np.inf) > 0)
         upward = RATING.low + (RATING.high - RATING.low) * shares[places]
         ratings = upward if ends.worst < ends.best else RATING.low + RATING.high - upward

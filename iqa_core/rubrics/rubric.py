@@ -93,9 +93,9 @@ class ClosedSet(_Model):
     answers: Answers | None = None
     """Word or short phrase -> worth; None: the five levels of the rubric, worth 1 to 5."""
     worst: Number | None = None
-    """The end of the range that is worst; None: the smallest worth. Above `best`, it says that less is better."""
+    """The end of the range that is worst; above `best` where less is better. None: the worth at that end."""
     best: Number | None = None
-    """The end of the range that is best; None: the largest worth."""
+    """The end of the range that is best. None: the worth at that end, the largest unless less is better."""
     answer_prefix: AnswerPrefix | None = None
     """Beginning of the answer, up to the word; None: the rubric's. Empty: the word is the whole answer."""
 
@@ -115,8 +115,10 @@ class ClosedSet(_Model):
         """The answers, worst to best. levels: of the rubric."""
         if self.answers is None:
             return AnswerScale(levels, tuple(map(float, FIVE_LEVELS.levels)))
-        worst = min(self.answers.values()) if self.worst is None else self.worst
-        best = max(self.answers.values()) if self.best is None else self.best
+        low, high = min(self.answers.values()), max(self.answers.values())
+        is_less_better = (self.worst is not None and self.worst >= high) or (self.best is not None and self.best <= low)
+        worst, best = (high, low) if is_less_better else (low, high)
+        worst, best = worst if self.worst is None else self.worst, best if self.best is None else self.best
         ordered = sorted(self.answers.items(), key=lambda answer: abs(answer[1] - worst))
         words, worths = zip(*ordered, strict=True)
         return AnswerScale(words, worths, ScoreRange(worst, best))

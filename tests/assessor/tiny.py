@@ -60,7 +60,8 @@ def make_tokenizer(special_tokens: list[str], named: dict[str, str] | None = Non
 
     rubrics = [load_rubric(name) for name in rubric_names()]
     texts = [d.query + rubric.answer_start(d) for rubric in rubrics for d in rubric.dimensions]
-    levels = [f" {word}" for word in rubrics[0].levels] * 200  # so frequent that each becomes one token
+    words = (*rubrics[0].levels, "Yes", "No", *"ABCD0123456789")
+    levels = [f" {word}" for word in words] * 200  # so frequent that each becomes one token
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

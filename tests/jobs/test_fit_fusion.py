@@ -17,7 +17,7 @@ from iqa_core.fusion import load_fusion
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
 from jobs.command import parse
-from jobs.fusion.flow import fit
+from jobs.fusion.flow import _quantile_curves, fit
 from jobs.fusion.settings import FusionSettings
 
 pytestmark = pytest.mark.slow
@@ -80,6 +80,25 @@ def test_the_weights_that_made_the_preferences_come_back(
     assert accuracy["fitted"] > accuracy["equal"] > accuracy["lighting alone"]
     assert "without" in printed
     assert printed.count("| split ") == 10
+
+
+def test_quantiles_of_the_scores_become_curves_of_the_file(
+    fitted: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scores are uniform, so that their quantiles are nearly the scores, and the weights nearly those that were."""
+    assert fitted("--normalise", "quantiles", "--splits", "1") == 0
+    found = load_fusion(tmp_path / "weights.toml")
+    np.testing.assert_allclose(found.weights, TRUE / TRUE.sum(), atol=0.05)
+    assert tuple(found.curves) == DIMENSIONS
+    for curve in found.curves.values():
+        assert len(curve.scores) == 21
+        np.testing.assert_allclose(curve.ratings, curve.scores, atol=0.4)
+
+
+def test_scores_that_are_all_equal_have_no_quantiles(tmp_path: Path) -> None:
+    tables = [pa.table({"layout": pa.array([2.0, 2.0], pa.float32())})]
+    with pytest.raises(CallerError, match="--normalise quantiles: layout: a curve has two or more"):
+        _quantile_curves(tables, ["layout"], None)
 
 
 def test_each_group_is_held_out_in_turn(fitted: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,14 @@ def test_a_dimension_has_answers_a_range_and_a_beginning_of_its_own() -> None:
     assert [ColumnScale.from_json(scale.to_json()) for scale in scales] == scales
 
 
+def test_one_end_of_a_range_says_where_the_other_is() -> None:
+    ends = [{}, {"worst": 1}, {"best": 1}, {"worst": 10}, {"best": 10}, {"worst": 12}, {"best": 0}, {"worst": -1}]
+    found = [rubric(answer_prefix="", dimensions=[NOISE | {"worst": None, "best": None} | one]) for one in ends]
+    ranges = [one.columns[0].scale.range for one in found]
+    wanted = [(1, 10), (1, 10), (10, 1), (10, 1), (1, 10), (12, 1), (10, 0), (-1, 10)]
+    assert [(one.worst, one.best) for one in ranges] == wanted
+
+
 def test_statements_are_columns_or_share_one() -> None:
     found = rubric(checklist=CHECKLIST, statements=[DOG, DARK, CAT | {"weight": 3}])
     assert [one.query for one in found.questions] == [f"Is {s['text']} true?" for s in (DOG, DARK, CAT)]

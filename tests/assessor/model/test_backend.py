@@ -27,10 +27,12 @@ from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.model.prefix_sharing import PackedSequences, PrefixCaching, SeparatePrompts, Strategy
 from iqa_core.assessor.model.processors import load_processor
-from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError
+from iqa_core.levels import PADDING
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
+from tests.assessor.contract import check_assessment
 from tests.assessor.tiny import FAMILIES, make_images
 
 pytestmark = pytest.mark.slow
@@ -38,9 +40,28 @@ pytestmark = pytest.mark.slow
 IMAGES = make_images((64, 64), (112, 56), (40, 150), (200, 180))
 
 
-def open_assessor(folder: Path, **settings: Any) -> TransformersAssessor:
+UNLIKE = """
+id = "unlike"
+domain = "any"
+prompt_version = 1
+description = "Two, four, five and ten answers, and statements."
+levels = ["bad", "poor", "fair", "good", "excellent"]
+answer_prefix = "The {dimension} is"
+dimensions = [
+    { name = "shown", query = "Is a room shown?", answers = { No = 0, Yes = 1 }, answer_prefix = "" },
+    { name = "letter", query = "Which one?", answers = { A = 4, B = 3, C = 2, D = 1 }, worst = 5, answer_prefix = "" },
+    { name = "looks", query = "How good is the room?" },
+    { name = "digit", query = "How many?", answers = { 0 = 0, 1 = 1, 2 = 2, 3 = 3, 4 = 4, 5 = 5, 6 = 6, 7 = 7, 8 = 8, \
+9 = 9 }, answer_prefix = "" },
+]
+checklist = { query = "{statement} Is it so?", answers = { No = 0, Yes = 1 }, answer_prefix = "" }
+statements = [{ name = "a", text = "A lamp.", group = "things" }, { name = "b", text = "A bed.", group = "things" }]
+""".replace("DIGITS", f"{{ {', '.join(f'{digit} = {digit}' for digit in range(10))} }}")
+
+
+def open_assessor(folder: Path, rubric: str | None = None, **settings: Any) -> TransformersAssessor:
     config = AssessorConfig(checkpoint=str(folder), threads=1, **settings)
-    assessor = load(describe(config, None, ImageLimits()), config)
+    assessor = load(describe(config, rubric, ImageLimits()), config)
     assert isinstance(assessor, TransformersAssessor)
     return assessor
 
@@ -52,11 +73,12 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
     processor = load_processor(folder)
     rows = []
     for question in assessor.rubric.questions:
-        prompt = build_prompt(processor, question, None)
-        ids = level_token_ids(processor.tokenizer, prompt, assessor.rubric.levels)
+        prompt, joint = build_prompt(processor, question, None), answer_joint(processor, question, None)
+        ids = level_token_ids(processor.tokenizer, prompt, question.scale.answers, joint)
         inputs = processor(text=[prompt], images=[[Image.fromarray(pixels)]], images_kwargs=images, return_tensors="pt")
         rows.append(model(**inputs).logits[0, -1, ids].numpy())
-    return np.stack(rows)
+    most = max(map(len, rows))
+    return np.stack([np.pad(row, (0, most - len(row)), constant_values=PADDING) for row in rows])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
@@ -64,7 +86,20 @@ def plain_level_logits(folder: Path, assessor: TransformersAssessor, pixels: np.
 def test_levels_are_those_of_the_models_own_forward(name: str, request: pytest.FixtureRequest) -> None:
     """Images of four sizes in one batch. The plain forward also resizes by itself, from the decoder's pixels."""
     folder: Path = request.getfixturevalue(name)
-    assessor = open_assessor(folder)
+    check_against_plain(folder, open_assessor(folder))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("name", [*FAMILIES, "paligemma"])
+def test_so_are_answers_of_any_number(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    folder: Path = request.getfixturevalue(name)
+    (tmp_path / "unlike.toml").write_text(UNLIKE)
+    assessor = open_assessor(folder, str(tmp_path / "unlike.toml"))
+    check_against_plain(folder, assessor)
+    check_assessment(assessor, assessor.assess([assessor.preparer.prepare(IMAGES[0])])[0])
+
+
+def check_against_plain(folder: Path, assessor: TransformersAssessor) -> None:
     logits_NKL = assessor.level_logits([assessor.preparer.prepare(image) for image in IMAGES])
     assert logits_NKL.dtype == np.float32
     for image, logits_KL in zip(IMAGES, logits_NKL, strict=True):

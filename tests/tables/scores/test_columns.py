@@ -57,6 +57,16 @@ def test_own_columns_are_all_that_an_input_may_not_have() -> None:
 
 
 @pytest.mark.parametrize("probs", [False, True])
+def test_a_group_has_its_statements_where_others_have_probabilities(probs: bool) -> None:
+    found = status_and_scores([None], [assessment(3, 0.5)], DIMENSIONS, probs, WEIGHTS, {"harmony"})
+    own = table_schema(DIMENSIONS, probs, pa.schema([]), {"harmony"}).names
+    assert [name for name in own if name in found.column_names] == found.column_names
+    assert found["harmony_yes"].to_pylist() == [[0, 0, 0, 0, 1]]
+    assert ("layout_probs" in found.column_names, "harmony_probs" in found.column_names) == (probs, False)
+    assert "harmony_yes" in own_columns(DIMENSIONS, {"harmony"})
+
+
+@pytest.mark.parametrize("probs", [False, True])
 def test_scores_stand_in_the_rows_of_their_images(probs: bool) -> None:
     missing = Rejection(Reason.MISSING, "gone")
     failed = Rejection(Reason.ASSESSOR_FAILED, "not finite")

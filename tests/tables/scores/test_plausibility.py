@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from iqa_core.fusion import FusionWeights
-from iqa_core.tables.scores.columns import table_schema
+from iqa_core.questions import ColumnScale
+from iqa_core.records import ScoreRange
+from iqa_core.tables.scores.columns import schema_of, table_schema
 from iqa_core.tables.scores.plausibility import implausible
 from tests.corpus.planned import DIMENSIONS, WANTED
 
@@ -80,3 +82,43 @@ def test_a_scored_row(change: dict[str, Any], what: str) -> None:
 )
 def test_a_rejected_row(change: dict[str, Any], what: str) -> None:
     assert faults(SCORED, {**REJECTED, **change}) == [what]
+
+
+UNLIKE = {
+    DIMENSIONS[0]: ColumnScale(ScoreRange(9, 1), (9, 5, 1)),
+    DIMENSIONS[1]: ColumnScale(ScoreRange(0, 1), (), is_group=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({}, None),
+        ({DIMENSIONS[0]: 9.1}, f"1 row: {DIMENSIONS[0]} is not from 1 to 9, though scored"),
+        ({f"{DIMENSIONS[0]}_std": 4.1}, f"1 row: {DIMENSIONS[0]}_std is not from 0 to 4, though scored"),
+        ({f"{DIMENSIONS[0]}_probs": [0.5, 0.0, 0.5]}, f"1 row: {DIMENSIONS[0]}_probs do not have the score as their"),
+        ({f"{DIMENSIONS[0]}_probs": [0.5, 0.5]}, f"{DIMENSIONS[0]}_probs has rows of other lengths"),
+        ({DIMENSIONS[1]: 1.1}, f"1 row: {DIMENSIONS[1]} is not from 0 to 1, though scored"),
+        ({f"{DIMENSIONS[1]}_yes": [0.5, 1.5]}, f"1 row: {DIMENSIONS[1]}_yes is not from 0 to 1"),
+        ({f"{DIMENSIONS[1]}_yes": None}, f"1 row: {DIMENSIONS[1]}_yes are not there exactly where it is scored"),
+        ({"reward": 3.9}, "1 row: reward is not the mean of the dimensions"),
+    ],
+)
+def test_a_row_on_scales_of_its_own(change: dict[str, Any], what: str | None) -> None:
+    first, second = DIMENSIONS[:2]
+    rest = tuple(DIMENSIONS[2:])
+    weights = FusionWeights.equal(DIMENSIONS).within(UNLIKE)
+    contract = replace(WANTED, probs=True, fusion=weights.digest, scales=UNLIKE)
+    row = {
+        **{name: value for name, value in SCORED.items() if not name.startswith((first, second))},
+        first: 3.0,
+        f"{first}_std": 1.0,
+        f"{first}_probs": [0.0, 0.5, 0.5],
+        second: 0.75,
+        f"{second}_std": 0.1,
+        f"{second}_yes": [0.5, 1.0],
+        "reward": (4 + 4 + 3.25 * len(rest)) / len(DIMENSIONS),
+    }
+    schema = schema_of(contract)
+    found = list(implausible(pa.Table.from_pylist([row, {**row, **change}, REJECTED], schema), contract))
+    assert found == [] if what is None else any(fault.startswith(what) for fault in found), found
