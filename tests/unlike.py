@@ -17,13 +17,13 @@ levels = ["bad", "poor", "fair", "good", "excellent"]
 [[dimensions]]
 name = "shown"
 query = "Is it there?"
-answers = { no = 0, yes = 1 }
+answers = { No = 0, Yes = 1 }
 answer_prefix = ""
 
 [[dimensions]]
 name = "noise"
-query = "How noisy is it?"
-answers = { much = 10, some = 5, none = 1 }
+query = "How noisy is it? A much, B a little, C not at all."
+answers = { A = 10, B = 5, C = 1 }
 worst = 10
 best = 1
 
@@ -36,7 +36,7 @@ query = "How is the layout?"
 TOML = f"""{TRAINABLE_TOML}
 [checklist]
 query = "Is it true? {{statement}}"
-answers = {{ no = 0, yes = 1 }}
+answers = {{ No = 0, Yes = 1 }}
 
 [[statements]]
 name = "dog"
