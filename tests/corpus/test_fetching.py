@@ -92,14 +92,14 @@ def test_a_consumer_that_turns_away_is_not_kept_waiting() -> None:
     class Slow(Storage):
         def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
             if uri.endswith("slow"):
-                release.wait(20)
+                release.wait(120)
             return b"x"
 
     found = fetch_all(Slow(), [("a", 1), *[("slow", 1)] * LOOKAHEAD], ImageLimits())
     next(found)
     began = time.monotonic()
     found.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     release.set()
 
 

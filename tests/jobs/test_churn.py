@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from iqa_core.rubrics import load_rubric
-from tests.clusters import several_nodes, wait_for
+from tests.clock import wait_for
+from tests.clusters import several_nodes
 from tests.corpora import MixedCorpus, assessed_alone, write_mixed
 from tests.jobs import running
 

@@ -8,15 +8,18 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
-from tests.clusters import dashboard_cluster, descendants, several_nodes, wait_for
+from tests.clock import wait_for
+from tests.clusters import dashboard_cluster, descendants, several_nodes
 from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
 from tests.jobs import running
 
@@ -105,8 +108,9 @@ def kill_one(job: subprocess.Popen[str], title: str) -> bool:
     """The first worker of this title that is seen; False where the job ends without."""
     while job.poll() is None:
         for victim in descendants(job.pid, title)[:1]:
-            victim.send_signal(signal.SIGKILL)
-            return True
+            with suppress(psutil.NoSuchProcess):  # ended since it was listed
+                victim.send_signal(signal.SIGKILL)
+                return True
         time.sleep(0.02)
     return False
 

@@ -16,7 +16,7 @@ import yaml
 
 from iqa_core.__main__ import main
 from iqa_core.client import RewardClient
-from tests.clusters import wait_for
+from tests.clock import wait_for
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
 from tests.serve.local import listening
@@ -42,7 +42,7 @@ def exported(address: str) -> str:
 
     with ray.init(address=address, log_to_driver=False, configure_logging=False, ignore_reinit_error=True):
         nodes = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in ray.nodes() if node["Alive"]]
-    pages = [urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) for host, port in nodes]
+    pages = [urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=60) for host, port in nodes]
     return "\n".join(page.read().decode() for page in pages)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from jobs.progress import Progress
+from tests.clock import stand_still
 
 
 class Terminal(io.StringIO):
@@ -15,22 +17,28 @@ class Terminal(io.StringIO):
         return True
 
 
-def progress(total: int | None, seconds: float, done_before: int = 0) -> Progress:
-    """As it stands so many seconds after the run began."""
-    found = Progress(total, done_before)
-    found.began -= seconds
-    return found
+@pytest.fixture
+def after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Progress]:
+    """Progress as it stands then."""
+
+    def progress(total: int, done_before: int = 0) -> Progress:
+        found = Progress(total, done_before)
+        stand_still(monkeypatch, "jobs.progress", found.began + 10)
+        found._line_at = found.began + 10
+        return found
+
+    return progress
 
 
-def test_a_line() -> None:
-    found = progress(400, 10, done_before=100)
+def test_a_line(after_ten_seconds: Callable[..., Progress]) -> None:
+    found = after_ten_seconds(400, done_before=100)
     assert found.line() == "100 of 400 images, 0.0 images/s, 0 rejected, ETA unknown"
     found.add(50, 3)
     assert found.line() == "150 of 400 images, 5.0 images/s, 3 rejected, ETA 0:50"
 
 
-def test_images_of_a_chunk_that_stays_unfinished_are_not_done() -> None:
-    found = progress(40, 10)
+def test_images_of_a_chunk_that_stays_unfinished_are_not_done(after_ten_seconds: Callable[..., Progress]) -> None:
+    found = after_ten_seconds(40)
     found.add(40, 40)
     found.give_up(40, 40, 40)
     assert found.line() == "0 of 40 images, 0.0 images/s, 0 rejected, 40 in unfinished chunks, ETA unknown"
@@ -38,8 +46,8 @@ def test_images_of_a_chunk_that_stays_unfinished_are_not_done() -> None:
     assert found.moments()[-1][1] == 0
 
 
-def test_what_is_given_up_is_not_waited_for() -> None:
-    found = progress(100, 10)
+def test_what_is_given_up_is_not_waited_for(after_ten_seconds: Callable[..., Progress]) -> None:
+    found = after_ten_seconds(100)
     found.give_up(40)
     found.add(20, 0)
     assert found.left == 40

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from jobs.command import parse
 from jobs.training.job import checked
 from jobs.training.settings import TrainSettings
 from tests.assessor.tiny import save_qwen2_5_vl
-from tests.clusters import descendants, several_nodes, wait_for
+from tests.clock import wait_for
+from tests.clusters import descendants, several_nodes
 from tests.jobs.running import command, environment, over
 from tests.s3_server import SECRET, Bucket, storage_options
 from tests.training.tasks import write_opinions
@@ -87,12 +87,9 @@ def figures(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def wait_at_work(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 400) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def wait_at_work(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    wait_for(lambda: condition() or process.poll() is not None, timeout_s=400, every_s=0.1)
+    assert condition(), process.communicate()[0]
 
 
 def ended(process: subprocess.Popen[str]) -> str:

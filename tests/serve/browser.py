@@ -34,7 +34,7 @@ class Page:
         self._number += 1
         self._connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._connection.recv(timeout=30))
+            message = json.loads(self._connection.recv(timeout=120))
             if message.get("id") == self._number:
                 assert "error" not in message, message["error"]
                 result: dict[str, Any] = message["result"]
@@ -47,7 +47,7 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def wait_for(self, expression: str, within_s: float = 30) -> Any:
+    def wait_for(self, expression: str, within_s: float = 60) -> Any:
         """The first value of an expression that is true."""
         deadline = time.monotonic() + within_s
         while not (value := self.eval(expression)):
@@ -126,12 +126,12 @@ def browser() -> Iterator[Page]:
                 yield page
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
 
 def _tab_of(profile: Path, process: subprocess.Popen[bytes]) -> str:
     """Address of the first tab, once there is one."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             port = (profile / "DevToolsActivePort").read_text().split()[0]

@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.clusters import free_port, wait_for
+from tests.clock import wait_for
+from tests.clusters import free_port
 
 Deploy = Callable[..., str]
 
@@ -57,7 +58,7 @@ def deploy(serve_url: str) -> Deploy:
         serve.run(application, name=name, route_prefix=f"/{name}", logging_config=None)
         url = f"{serve_url}/{name}"
         # the proxy hears of a new route a moment after its application runs
-        wait_for(lambda: httpx2.get(f"{url}/healthz", timeout=10).status_code == 200)
+        wait_for(lambda: httpx2.get(f"{url}/healthz", timeout=60).status_code == 200)
         return url
 
     return deployed

@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
@@ -304,36 +305,49 @@ def test_an_image_that_is_fetched_scores_like_one_that_is_sent() -> None:
         ask(test, uri_allow=(f"{url}/made/",), max_body_bytes=room)
 
 
-@pytest.fixture
-def hanging() -> Iterator[tuple[str, threading.Event]]:
-    """A server that answers nothing, and whether somebody has hung up on it."""
-    closed = threading.Event()
+class Hanging:
+    """What a server does that answers nothing, and what it has seen."""
 
-    def say(connection: socket.socket, head: bytes) -> None:
+    def __init__(self) -> None:
+        self.is_asked, self.is_left = threading.Event(), threading.Event()
+
+    def __call__(self, connection: socket.socket, head: bytes) -> None:
+        self.is_asked.set()
         connection.recv(1)
-        closed.set()
-
-    with saying(say) as url:
-        yield url, closed
+        self.is_left.set()
 
 
-def test_fetches_end_when_their_caller_hangs_up(hanging: tuple[str, threading.Event]) -> None:
-    url, closed = hanging
-    with listening(uri_allow=(f"{url}/made/",), uri_timeout_s=60) as endpoint:
-        with pytest.raises(httpx2.ReadTimeout):
-            httpx2.post(f"{endpoint}/v1/assess", json={"images": [{"uri": f"{url}/made/a.png"}]}, timeout=0.3)
-        assert closed.wait(5)
+@pytest.fixture
+def hanging() -> Iterator[tuple[str, Hanging]]:
+    site = Hanging()
+    with saying(site) as url:
+        yield url, site
 
 
-def test_fetches_end_with_the_time_of_their_request(hanging: tuple[str, threading.Event]) -> None:
-    url, closed = hanging
+def test_fetches_end_when_their_caller_hangs_up(hanging: tuple[str, Hanging]) -> None:
+    url, site = hanging
+    body = json.dumps({"images": [{"uri": f"{url}/made/a.png"}]})
+    with listening(uri_allow=(f"{url}/made/",), uri_timeout_s=120) as endpoint:
+        place = urlsplit(endpoint)
+        head = f"POST /v1/assess HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((place.hostname or "", place.port or 0)) as caller:
+            caller.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            assert site.is_asked.wait(60)
+        assert site.is_left.wait(60)
+
+
+def test_fetches_end_with_the_time_of_their_request(hanging: tuple[str, Hanging]) -> None:
+    url, site = hanging
 
     async def test(client: httpx2.AsyncClient) -> None:
         answer = await client.post("/v1/assess", json={"images": [{"uri": f"{url}/made/a.png"}]})
         assert answer.status_code == 503
 
-    ask(test, uri_allow=(f"{url}/made/",), request_timeout_s=0.2)
-    assert closed.wait(5)
+    for timeout_s in (0.2, 1, 5, 25):
+        ask(test, uri_allow=(f"{url}/made/",), uri_timeout_s=120, request_timeout_s=timeout_s)
+        if site.is_asked.is_set():  # a busy machine may need longer to get there
+            break
+    assert site.is_left.wait(60)
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_form() -> None:
@@ -357,14 +371,16 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_form() -> None:
 def test_metrics_count_requests_images_reasons_and_batches() -> None:
     async def test() -> None:
         endpoint = local_endpoint()
-        async with endpoint.client() as client:
+        async with endpoint.client() as client, asyncio.timeout(60):
             await client.post("/v1/assess", files=[("images", tiny_png(1)), ("images", b"")])
             await client.get("/secret-looking-path")
             endpoint.metrics.turned_away["places"] += 1
-            await asyncio.sleep(1.2)  # counts are handed over once a second
             await endpoint.counts.target.add("ingress", endpoint.metrics.taken(), {"open_requests": 3})
-            page = (await client.get("/metrics")).text
-        lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+            lines: dict[str, str] = {}
+            while lines.get("iqa_batch_images_count") != "1.0":  # the replica hands its counts over once a second
+                page = (await client.get("/metrics")).text
+                lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+                await asyncio.sleep(0.05)
         assert lines['iqa_requests_total{path="/v1/assess",status="200"}'] == "1.0"
         assert lines['iqa_requests_total{path="other",status="404"}'] == "1.0"
         assert lines['iqa_images_total{outcome="scored"}'] == "1.0"

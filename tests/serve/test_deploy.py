@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from iqa_core.client import RewardClient
-from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes, wait_for
+from tests.clock import wait_for
+from tests.clusters import ROOT, dashboard_cluster, free_port, several_nodes
 from tests.corpora import tiny_png
 from tests.serve.conftest import BY_HAPROXY, BY_OWN_PROXY, HEADS_FIRST
 from tests.serve.test_cluster import under_load
@@ -141,17 +142,15 @@ def test_with_tokens_of_its_own_from_zero_to_many_to_another_assessor_and_back_t
     with RewardClient(url, TOKEN) as client:
         [before] = client.assess([tiny_png(0)])
         assert before.reason is None
-        with under_load(url, 12) as ended:
+        with under_load(url, 12) as load:
+            load.wait(12)
             wait_for(lambda: replicas(dashboard) == 2, timeout_s=90, every_s=0.3)
             application["args"]["min_side"] = 9  # which the fingerprint of a fake is made of
             deploy(config, dashboard, tmp_path)
-            wait_for(
-                lambda: client.assess([tiny_png(0)])[0].fingerprint != before.fingerprint, timeout_s=90, every_s=0.3
-            )
-            answers = ended()
+            wait_for(lambda: load.answers[-1][0].fingerprint != before.fingerprint, timeout_s=90, every_s=0.3)
         [after] = client.assess([tiny_png(0)])
-    assert all(score.reason is None for [score] in answers)
-    assert {score.fingerprint for [score] in answers} == {before.fingerprint, after.fingerprint}
+    assert all(score.reason is None for [score] in load.answers)
+    assert {score.fingerprint for [score] in load.answers} == {before.fingerprint, after.fingerprint}
     wait_for(lambda: replicas(dashboard) == 0, timeout_s=90, every_s=0.3)
 
 
@@ -169,8 +168,8 @@ def test_a_lost_node_is_not_noticed_by_callers(tmp_path: Path, monkeypatch: pyte
     with several_nodes(2, head_cpus=0, worker_cpus=1) as nodes:
         deploy(config, nodes.dashboard, tmp_path)
         wait_for(lambda: application_of(nodes.dashboard)["status"] == "RUNNING", timeout_s=90, every_s=0.3)
-        with under_load(url, 6) as ended:
-            time.sleep(1)
+        with under_load(url, 6) as load:
+            load.wait(12)
             victim = nodes.worker_with("ServeReplica:iqa:Assessor")
             assert nodes.on_worker(victim, "ServeReplica:iqa:")
             nodes.lose_worker(victim)
@@ -178,9 +177,8 @@ def test_a_lost_node_is_not_noticed_by_callers(tmp_path: Path, monkeypatch: pyte
             nodes.add_worker()
             for deployment in ("Ingress", "Assessor"):
                 wait_for(lambda d=deployment: replicas(nodes.dashboard, d) == 2, timeout_s=90, every_s=0.3)
-            answers = ended()
-    assert len(answers) > 100
-    assert all(score.reason is None for [score] in answers)
+            load.wait(100)
+    assert all(score.reason is None for [score] in load.answers)
 
 
 def deploy(config: dict[str, Any], dashboard: str, folder: Path) -> None:

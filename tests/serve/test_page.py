@@ -71,7 +71,7 @@ def test_a_dropped_image_shows_its_scores_and_distributions(page: Page, url: str
     numbers = page.eval("[...document.querySelectorAll('td.number')].map(e => e.textContent)")
     assert numbers == [f"{score.scores[name]:.2f} ± {score.std[name]:.2f}" for name in score.scores]
     assert page.eval("document.querySelectorAll('.levels rect').length") == 5 * len(score.scores)
-    assert page.eval("document.querySelector('#cards img').naturalWidth") > 0
+    page.wait_for("document.querySelector('#cards img').naturalWidth > 0")
     assert "1 (worst) " in page.eval("document.querySelector('.levels').getAttribute('aria-label')")
     page.wait_for("document.getElementById('domain').textContent")
     told = page.eval("document.getElementById('domain').textContent")
@@ -282,15 +282,26 @@ def test_what_is_no_answer_of_the_endpoint_is_said_in_words(proxied: Page, image
     assert proxied.eval("document.getElementById('again').disabled")
 
 
+NOTE_WHAT_IS_SAID = """
+window.told = [];
+(status => new MutationObserver(() => told.push(`${status.className}: ${status.textContent}`)).observe(
+  status, {childList: true, characterData: true, attributes: true, subtree: true}
+))(document.getElementById('status'))
+"""
+
+
 @pytest.mark.slow
 @needs_chromium
 def test_a_busy_endpoint_is_asked_again_by_itself(proxied: Page, images: list[Path]) -> None:
     busy = b'{"error": {"code": "overloaded", "message": "too many requests at once"}}'
     InFront.answers.extend([(429, "application/json", busy), (503, "text/plain", b"not yet")])
+    proxied.eval(NOTE_WHAT_IS_SAID)  # each stands there for a second, which a busy machine may not look in
     proxied.drop_files("#drop", images[:1])
-    said(proxied, "too many requests at once; trying again in 1 s")
-    said(proxied, "what came (503 Service Unavailable) is no answer of this endpoint: not yet; trying again in 1 s")
     proxied.wait_for(f"{CARDS}.length === 1")
+    assert [text for text in proxied.eval("told") if text.startswith("bad")] == [
+        "bad: too many requests at once; trying again in 1 s",
+        "bad: what came (503 Service Unavailable) is no answer of this endpoint: not yet; trying again in 1 s",
+    ]
 
 
 def test_the_policy_allows_the_page_its_own_script_and_nothing_from_elsewhere() -> None:

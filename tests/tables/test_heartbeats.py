@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from iqa_core.errors import RunError
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.heartbeats import LATEST, STALE_S, Pulse, active, heartbeats
+from tests.clock import wait_for
 
 
 def log_of(output: Path, run: str) -> list[dict[str, object]]:
@@ -97,10 +97,10 @@ def test_whatever_is_told_the_thread_goes_on(
     with Pulse(Storage(), str(tmp_path), "score_corpus") as pulse:
         pulse.log("chunk_failed", **told)
         pulse.progress = told
-        time.sleep(0.1)
-        assert pulse._thread.is_alive()
-        [found] = heartbeats(Storage(), str(tmp_path))
-        assert found.progress.keys() == told.keys()
+        wait_for(lambda: heartbeats(Storage(), str(tmp_path))[0].progress.keys() == told.keys())
+        wait_for(lambda: log_of(tmp_path, pulse.run))
+        [told_then] = heartbeats(Storage(), str(tmp_path))
+        wait_for(lambda: heartbeats(Storage(), str(tmp_path))[0].at > told_then.at)
     assert {line["event"] for line in log_of(tmp_path, pulse.run)} == {"chunk_failed", "run_ended"}
 
 

@@ -193,7 +193,7 @@ def test_many_processes_copy_once(folder: Path) -> None:
     ]
     for process in processes:
         process.start()
-    found = [seen.get(timeout=60) for _ in processes]
+    found = [seen.get(timeout=240) for _ in processes]
     for process in processes:
         process.join()
     assert len(set(found)) == 1

@@ -692,7 +692,7 @@ def test_racing_processes_plan_every_image_once(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(240)
     assert [process.exitcode for process in processes] == [0, 0]
     assert_each_is_planned_once(tmp_path)
 

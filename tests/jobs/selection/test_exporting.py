@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.clock import wait_for
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
 from tests.s3_server import Bucket, storage_options
@@ -25,6 +25,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """All files but those that are half written."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".tmp" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def shards_of(output: Path) -> int:
+    """Those that are written, of all exports."""
+    return len(list(output.glob("manifests/*/*.parquet")))
 
 
 def select(corpus: ScoredCorpus, output: Path, *flags: object, address: str | None) -> tuple[int, str]:
@@ -53,12 +58,12 @@ def test_an_export_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path:
     killed = 0
     for moment in range(3):
         process = running.start(*flags, *EVERY, address=ray_address, job="select_corpus")
-        shards = len(list((tmp_path / "killed").glob("manifests/*/*.parquet"))) + rng.randrange(0, 8) * (moment > 0)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(list((tmp_path / "killed").glob("manifests/*/*.parquet"))) > shards:
-                break
-            time.sleep(0.01)
+        shards = shards_of(tmp_path / "killed") + rng.randrange(0, 8) * (moment > 0)
+        wait_for(
+            lambda p=process, few=shards: p.poll() is not None or shards_of(tmp_path / "killed") > few,
+            timeout_s=240,
+            every_s=0.01,
+        )
         killed += process.poll() is None
         running.kill(process)
     assert killed
@@ -78,11 +83,11 @@ def test_an_export_to_an_object_store_is_killed_and_finished(tmp_path: Path, ray
     options = ("--storage-options", json.dumps(storage_options(s3.endpoint)))
     flags = ("--scores", corpus.scores, "--output", s3.uri("out"), "--where", "reward > 1", "--shard-images", 5)
     process = running.start(*flags, *exports, *options, "--no-report", address=ray_address, job="select_corpus")
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if sum(key.endswith(".parquet") for key in s3.keys("out/manifests/")) > 1:
-            break
-        time.sleep(0.02)
+    wait_for(
+        lambda: process.poll() is not None or sum(key.endswith(".parquet") for key in s3.keys("out/manifests/")) > 1,
+        timeout_s=240,
+        every_s=0.02,
+    )
     assert process.poll() is None, "there is something to kill"
     running.kill(process)
     code, output = running.run(

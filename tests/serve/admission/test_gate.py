@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serve.admission.gate import BODY_BYTES_PER_S, Gate, is_loopback, peer_of
+from tests.clock import eventually
 from tests.corpora import tiny_png
 from tests.serve.local import local_endpoint
 
@@ -217,17 +218,17 @@ async def told(gate: Gate, receive: Any, headers: dict[str, str] | None = None) 
 
 
 async def never() -> dict[str, Any]:
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
     raise AssertionError
 
 
-def coming(part: bytes, every_s: float, times: int) -> Any:
-    """A body in parts."""
-    left = iter(range(times, 0, -1))
+def coming(parts: list[bytes], every_s: float) -> Any:
+    """A body in parts, the first of them at once."""
+    left = list(parts)
 
     async def receive() -> dict[str, Any]:
-        await asyncio.sleep(every_s)
-        return {"type": "http.request", "body": part, "more_body": next(left) > 1}
+        await asyncio.sleep(every_s if len(left) < len(parts) else 0)
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
     return receive
 
@@ -247,9 +248,10 @@ def test_a_body_that_does_not_come_frees_its_place(limit: str) -> None:
 def test_a_body_has_to_keep_a_rate_and_may_take_its_time_with_it() -> None:
     async def test() -> None:
         endpoint = local_endpoint(body_grace_s=0.5)
-        parts = BODY_BYTES_PER_S // 2
+        half_a_minute = bytes(30 * BODY_BYTES_PER_S)  # so much that a busy machine does not use it up
         fast, slow = await asyncio.gather(
-            told(endpoint.gate, coming(bytes(parts), 0.1, 8)), told(endpoint.gate, coming(b"x", 0.03, 1000))
+            told(endpoint.gate, coming([half_a_minute, b"x"], 0.8)),
+            told(endpoint.gate, coming([b"x"] * 1000, 0.03)),
         )
         assert fast[0] == 422, "it was read to its end"
         assert slow[0] == 408
@@ -262,12 +264,11 @@ def test_places_are_for_those_who_send_and_those_who_are_answered_each() -> None
 
     async def test() -> None:
         announced = {"content-length": str(64 * 2**20), "authorization": f"Bearer {TOKEN}"}
-        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", max_requests=32)
+        endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", max_requests=32, body_grace_s=120)
         idle = [asyncio.create_task(told(endpoint.gate, never, announced)) for _ in range(200)]
-        await asyncio.sleep(0.05)
+        await eventually(lambda: sum(task.done() for task in idle) == 200 - 16)
         turned_away = [task.result() for task in idle if task.done()]
         assert endpoint.gate.open_requests == 16
-        assert len(turned_away) == 200 - 16
         assert {(status, headers[b"connection"]) for status, headers in turned_away} == {(429, b"close")}
         for token, status in ((f"{TOKEN}-2", 200), (TOKEN, 429)):
             async with endpoint.client(token=token) as client:
@@ -314,7 +315,7 @@ def test_another_token_is_answered_while_one_has_all_that_it_may() -> None:
         async with endpoint.client(token=TOKEN) as greedy, endpoint.client(token=f"{TOKEN}-2") as modest:
             files = [("images", tiny_png(number)) for number in range(16)]
             crowd = [asyncio.create_task(greedy.post("/v1/assess", files=files)) for _ in range(12)]
-            await asyncio.sleep(0.05)
+            await eventually(lambda: endpoint.gate.open_requests == 8, every_s=0)
             answer = await modest.post("/v1/assess", files=[("images", IMAGE)])
             assert answer.status_code == 200
             assert sum(task.done() and task.result().status_code == 200 for task in crowd) <= 4
@@ -327,12 +328,12 @@ def test_another_token_is_answered_while_one_has_all_that_it_may() -> None:
 
 def test_a_small_image_passes_large_ones_of_another_token() -> None:
     async def test() -> None:
-        slow = {"checkpoint": "fake:?prepare_sleep_s=0.05"}
+        slow = {"checkpoint": "fake:?prepare_sleep_s=0.2"}
         endpoint = local_endpoint(TOKEN, f"{TOKEN}-2", assessor=slow, max_decode_bytes=16 * 2**20)
         async with endpoint.client(token=TOKEN) as greedy, endpoint.client(token=f"{TOKEN}-2") as modest:
             files = [("images", tiny_png(2, size=400))] * 8  # each more than half of the memory
             large = asyncio.create_task(greedy.post("/v1/assess", files=files))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # a start ahead of 1.6 s of work, one image after the other
             answer = await modest.post("/v1/assess", files=[("images", IMAGE)])
             assert answer.json()["results"][0]["status"] == "scored"
             assert not large.done()
@@ -390,13 +391,11 @@ def test_a_caller_who_leaves_frees_the_place_and_the_queue() -> None:
         endpoint = local_endpoint(assessor={"checkpoint": "fake:?sleep_s=0.5"})
         async with endpoint.client() as client:
             posts = [asyncio.create_task(client.post("/v1/assess", files=[("images", IMAGE)])) for _ in range(8)]
-            await asyncio.sleep(0.05)
-            assert endpoint.gate.open_requests == 8
+            await eventually(lambda: endpoint.gate.open_requests == 8, every_s=0)
             for post in posts[1:]:
                 post.cancel()
-            async with asyncio.timeout(5):  # those whose decoders were at work wait until these are gone
-                while endpoint.gate.open_requests > 1:
-                    await asyncio.sleep(0.005)
+            # those whose decoders were at work wait until these are gone
+            await eventually(lambda: endpoint.gate.open_requests <= 1)
             assert (await posts[0]).status_code == 200
             assert endpoint.replicas.target._batcher.num_waiting == 0
 

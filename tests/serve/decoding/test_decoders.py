@@ -35,7 +35,7 @@ from serve.decoding.decoders import FAILED_IN_A_ROW, Decoders, DecodersDown
 from serve.decoding.groups import Probed
 from serve.decoding.template import Template
 from tests.bad_images import bad_images, encoded, exif_with_orientation
-from tests.clusters import wait_for
+from tests.clock import wait_for
 from tests.serve import local
 from tests.serve.local import TEMPLATE, asking
 
@@ -73,11 +73,12 @@ async def prepared(decoders: Decoders, data: bytes, preparer: Preparer = MISBEHA
 
 def processes() -> list[psutil.Process]:
     """Of the template and its decoders, without those that nobody has waited for."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE and "serve.decoding.decoder" in process.cmdline()
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # ended since it was listed
+            if process.status() != psutil.STATUS_ZOMBIE and "serve.decoding.decoder" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def files() -> Iterator[tuple[str, bytes]]:
@@ -129,12 +130,16 @@ def test_an_image_that_never_ends_is_given_up_after_one_try() -> None:
         found = await asyncio.gather(*(prepared(decoders, png(colour)) for colour in (HANGS, HANGS, "ffffff")))
         assert found[:2] == [TOO_MUCH, TOO_MUCH]
         assert found[2].shape == (16, 16, 3)
-        assert 0.3 <= time.monotonic() - began < 10
+        assert 1.5 <= time.monotonic() - began < 60
 
-    with_decoders(test, timeout_s=0.2)
+    with_decoders(test, timeout_s=0.25)
 
 
-def test_time_of_the_cpu_is_limited_by_the_process_itself(capfd: pytest.CaptureFixture[str]) -> None:
+def test_time_of_the_cpu_is_limited_by_the_process_itself(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.decoding.decoders.WALL_SECONDS", 1000.0)
+
     async def test(decoders: Decoders) -> None:
         assert await prepared(decoders, slow_jpeg()) == TOO_MUCH
 
@@ -184,7 +189,7 @@ def test_a_caller_who_leaves_ends_the_decoder_that_is_at_his_image() -> None:
         before = {process.pid for process in processes()}
         asking = asyncio.create_task(prepared(decoders, png(HANGS)))
         waiting = asyncio.create_task(prepared(decoders, png(HANGS)))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # the decoder is at an image of his, whichever it has come to
         for task in (waiting, asking):
             task.cancel()
             assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
@@ -348,7 +353,7 @@ def test_a_decoder_has_no_secrets_and_nothing_heavy(monkeypatch: pytest.MonkeyPa
             process = Path("/proc") / str(pid)
             assert b"correct-horse" not in (process / "environ").read_bytes()
             assert not {"torch", "_raylet"} & set((process / "maps").read_text().split("/"))
-            wait_for(lambda: len(sockets_of(process)) == 1, timeout_s=5)  # a fork is told of before it has begun
+            wait_for(lambda: len(sockets_of(process)) == 1)  # a fork is told of before it has begun
             assert "Max core file size        0" in (process / "limits").read_text()
         assert await template.end(pid) in (0, -signal.SIGKILL)
         assert await template.end(pid) == 0
@@ -366,13 +371,13 @@ from serve.decoding.template import Template
 
 async def main():
     preparer = FakePreparer(ImageLimits(), FakeOptions(prepare_hang_on="{colour}"))
-    decoders = Decoders(Template(), 2, 60)
+    decoders = Decoders(Template(), 2, 600)
     found = await decoders.probe(bytes.fromhex("{image}"), preparer)
     hanging = [asyncio.create_task(decoders.prepare(found, preparer)) for _ in range(2)]
     while len(processes := psutil.Process().children(recursive=True)) < 3:
         await asyncio.sleep(0.02)
     print(*(process.pid for process in processes), flush=True)
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
 
 asyncio.run(main())
 """
@@ -387,16 +392,17 @@ def test_decoders_end_with_their_ingress_whatever_they_are_at() -> None:
     assert len(pids) == 3
     ingress.kill()
     ingress.communicate()
-    deadline = time.monotonic() + 10
-    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    wait_for(lambda: not [pid for pid in pids if psutil.pid_exists(pid)])
 
 
-@pytest.mark.parametrize("hanging", ["a preparer", "a decoder"])
-def test_images_that_take_too_long_take_no_decoder_for_ever(hanging: str) -> None:
+@pytest.mark.parametrize(("hanging", "cpu_s", "wall_s"), [("a preparer", 0.25, 1.5), ("a decoder", 0.1, 60)])
+def test_images_that_take_too_long_take_no_decoder_for_ever(
+    hanging: str, cpu_s: float, wall_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs is ended by the clock, what works by the CPU's: a good image is ended by neither."""
     bad = png(HANGS) if hanging == "a preparer" else slow_jpeg()
-    settings = {"decoders": 4, "decode_timeout_s": 0.1, "assessor": {"checkpoint": f"fake:?prepare_hang_on={HANGS}"}}
+    monkeypatch.setattr("serve.decoding.decoders.WALL_SECONDS", wall_s / cpu_s)
+    settings = {"decoders": 4, "decode_timeout_s": cpu_s, "assessor": {"checkpoint": f"fake:?prepare_hang_on={HANGS}"}}
 
     async def test() -> None:
         async with asking(**settings) as client:

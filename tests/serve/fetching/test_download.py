@@ -21,7 +21,7 @@ def got(say: Say, *addresses: str) -> tuple[int, int | None, bytes]:
     async def get(url: str) -> tuple[int, int | None, bytes]:
         uri = FetchableUri.parse(f"{url}/made/a.png")
         assert uri is not None
-        async with asyncio.timeout(10), download(uri, addresses or [uri.host], None) as answer:
+        async with asyncio.timeout(120), download(uri, addresses or [uri.host], None) as answer:
             return answer.status, answer.length, b"".join([block async for block in answer.blocks()])
 
     with saying(say) as url:
@@ -77,19 +77,19 @@ def test_a_body_is_read_as_its_head_says(answer: bytes, expected: tuple[int, int
     ids=lambda answer: f"{answer[:40]!r} {len(answer)}",
 )
 def test_what_is_no_strict_http_or_too_much_of_it_ends_at_once(answer: bytes) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises((BadAnswer, ConnectionResetError)):
         got(always(answer))
-    assert time.monotonic() - began < 3
+    assert time.thread_time() - began < 1
 
 
 def test_a_body_of_tiny_chunks_is_given_up_while_it_costs_nothing() -> None:
     """20 MB in chunks of a byte would keep the event loop for minutes."""
     tiny, fair = CHUNKED + b"1\r\nx\r\n" * 200_000, CHUNKED + (b"200\r\n" + bytes(512) + b"\r\n") * 4000 + b"0\r\n\r\n"
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(BadAnswer, match="chunks of less than"):
         got(always(tiny))
-    assert time.monotonic() - began < 3
+    assert time.thread_time() - began < 1
     assert got(always(fair))[2] == bytes(512 * 4000)
 
 

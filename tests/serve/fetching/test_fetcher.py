@@ -24,6 +24,7 @@ from serve.fetching.fetcher import NOT_ALLOWED, S3_OPTIONS, Fetcher
 from serve.metrics import Metrics
 from serve.protocol.bodies import EncodedImage
 from serve.settings import ServeSettings
+from tests.clock import eventually, wait_for
 from tests.corpora import tiny_png
 from tests.serve.sites import Say, always, saying
 from tests.tls import self_signed
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from tests.s3_server import Bucket
 
 IMAGE = tiny_png(1)
+GIVEN_UP_S = 60
+"""Seconds within which a busy machine, too, has given up what goes on for longer."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -51,7 +54,7 @@ class Caller:
 
 
 def chosen(*rules: str, **settings: Any) -> ServeSettings:
-    given = {"uri_timeout_s": 5, "max_image_bytes": 100_000, **settings, "uri_allow": rules}
+    given = {"uri_timeout_s": 120, "max_image_bytes": 100_000, **settings, "uri_allow": rules}
     return ServeSettings.model_validate(given)
 
 
@@ -172,7 +175,8 @@ def test_a_name_that_leads_inside_is_refused_even_if_a_rule_names_it(site: tuple
     assert fetched([f"http://localhost:{port}/made/a.png"], f"http://localhost:{port}/made/") == [NOT_ALLOWED]
     hostname = socket.gethostname()
     if hostname.isascii() and hostname == hostname.lower():
-        [found] = fetched([f"http://{hostname}:{port}/made/a.png"], f"http://{hostname}:{port}/made/")
+        rule = f"http://{hostname}:{port}/made/"
+        [found] = fetched([f"{rule}a.png"], rule, uri_timeout_s=5)
         assert reason(found) in (Reason.FORBIDDEN, Reason.FETCH_FAILED)  # its address is private, or not known
     assert len(asked.asked) == before
 
@@ -187,10 +191,10 @@ def test_https_is_spoken_with_whom_an_authority_vouches_for(tmp_path: Path, monk
 
 
 def dripping(*parts: bytes, drop: bytes) -> Say:
-    """The parts at once, then `drop` ten times a second."""
+    """The parts at once, then `drop` ten times a second for two minutes."""
 
     def say(connection: socket.socket, head: bytes) -> None:
-        for part in (*parts, *[drop] * 100):
+        for part in (*parts, *[drop] * 1200):
             connection.sendall(part)
             time.sleep(0.1 if part is drop else 0)
 
@@ -218,7 +222,7 @@ def test_one_clock_runs_over_all_that_a_server_does(say: Say) -> None:
         began = time.monotonic()
         [found] = fetched([f"{url}/made/a.png"], f"{url}/made/", uri_timeout_s=0.2)
     assert reason(found) == Reason.FETCH_FAILED
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < GIVEN_UP_S
 
 
 def test_the_clock_runs_over_a_handshake_and_a_connection_too() -> None:
@@ -227,7 +231,7 @@ def test_the_clock_runs_over_a_handshake_and_a_connection_too() -> None:
         began = time.monotonic()
         found = fetched([f"{url}/made/{i}.png" for i in range(4)], f"{url}/made/", uri_timeout_s=0.2)
     assert {reason(one) for one in found} == {Reason.FETCH_FAILED}
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < GIVEN_UP_S
 
 
 def test_images_that_do_not_fit_into_one_request_are_too_large_and_the_others_are_there() -> None:
@@ -278,12 +282,14 @@ def test_a_body_counts_too_and_a_caller_with_too_much_elsewhere_is_told_to_come_
 def test_no_more_are_fetched_at_once_for_one_caller_than_half_of_what_the_settings_say() -> None:
     now, most = [0], [0]
     lock = threading.Lock()
+    three = threading.Barrier(3)
 
     def say(connection: socket.socket, head: bytes) -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.02)
+        three.wait(60)
+        time.sleep(0.02)  # for a fourth to come, were it allowed
         with lock:
             now[0] -= 1
         connection.sendall(HEAD % len(IMAGE) + IMAGE)
@@ -294,49 +300,60 @@ def test_no_more_are_fetched_at_once_for_one_caller_than_half_of_what_the_settin
 
 
 def test_a_caller_whose_servers_hang_keeps_no_other_waiting() -> None:
+    asked: list[bytes] = []
+
+    def hang(connection: socket.socket, head: bytes) -> None:
+        asked.append(head)
+        connection.recv(1)
+
     async def fetch(slow: str, quick: str) -> None:
-        made = chosen(f"{slow}/made/", f"{quick}/made/", max_fetches=4, uri_timeout_s=60)
+        made = chosen(f"{slow}/made/", f"{quick}/made/", max_fetches=4)
         fetcher, places, there = Fetcher(made), Places(made, Metrics()), Caller()
         with places.taken("one") as one, places.taken("other") as other:
             hung = asyncio.ensure_future(
                 fetcher.bytes_of(asked_for([f"{slow}/made/{i}" for i in range(9)]), one, there.receive)
             )
-            await asyncio.sleep(0.1)
+            await eventually(lambda: len(asked) == 2)
             images = asked_for([f"{quick}/made/{i}" for i in range(9)])
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):  # half of what the hanging ones have
                 assert await fetcher.bytes_of(images, other, there.receive) == [IMAGE] * 9
             hung.cancel()
 
-    with saying(hanging) as slow, saying(always(HEAD % len(IMAGE) + IMAGE)) as quick:
+    with saying(hang) as slow, saying(always(HEAD % len(IMAGE) + IMAGE)) as quick:
         asyncio.run(fetch(slow, quick))
 
 
 def test_fetches_end_when_the_caller_leaves() -> None:
     caller = Caller()
+    all_three = threading.Barrier(3, action=caller.gone.set)
     closed = threading.Semaphore(0)
 
     def say(connection: socket.socket, head: bytes) -> None:
-        caller.gone.set()
+        all_three.wait(60)
         with suppress(ConnectionResetError):
             connection.recv(1)
         closed.release()
 
     with saying(say) as url:
         with pytest.raises(Refusal, match="the caller left"):
-            fetched([f"{url}/made/{i}" for i in range(3)], f"{url}/made/", caller=caller, uri_timeout_s=60)
+            fetched([f"{url}/made/{i}" for i in range(3)], f"{url}/made/", caller=caller)
         for _ in range(3):
-            assert closed.acquire(timeout=5)
+            assert closed.acquire(timeout=60)
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counted as Linux tells it")
 def test_nothing_is_left_open() -> None:
+    def num_open() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
     with saying(always(HEAD % 10 + IMAGE)) as url:
-        fetched([f"{url}/made/{i}" for i in range(3)], f"{url}/made/")
-        gc.collect()
-        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-        for _ in range(3):
-            fetched([f"{url}/made/{i}" for i in range(3)], f"{url}/made/")
-        gc.collect()
-        assert not before or len(os.listdir("/proc/self/fd")) <= before
+        uris = [f"{url}/made/{i}" for i in range(3)]
+        fetched(uris, f"{url}/made/")
+        before = num_open()
+        for _ in range(10):
+            fetched(uris, f"{url}/made/")
+        wait_for(lambda: num_open() <= before)  # the server's threads close their ends when they come to it
 
 
 @pytest.mark.s3
@@ -378,4 +395,4 @@ def test_a_store_that_hangs_or_drips_is_given_up_in_time(say: Say) -> None:
             [f"s3://bucket/made/{i}" for i in range(3)], "s3://bucket/made/", storage=storage, uri_timeout_s=0.3
         )
     assert {reason(one) for one in found} == {Reason.FETCH_FAILED}
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < GIVEN_UP_S

@@ -10,6 +10,7 @@ import numpy as np
 
 from iqa_core.records import Assessment, Rejection
 from serve.model.batching import Batcher, Busy
+from tests.clock import settled
 
 
 def assessment(number: int) -> Assessment:
@@ -73,9 +74,9 @@ def test_while_one_batch_is_assessed_the_next_gathers() -> None:
         recorder.open.clear()
         batcher = Batcher(recorder, max_tokens=100, max_waiting=100)
         first = asyncio.create_task(submit(batcher, [0]))
-        await asyncio.sleep(0.01)
+        await settled()
         others = [asyncio.create_task(submit(batcher, [i])) for i in range(1, 6)]
-        await asyncio.sleep(0.01)
+        await settled()
         recorder.open.set()
         await asyncio.gather(first, *others)
         assert recorder.batches == [[0], [1, 2, 3, 4, 5]]
@@ -101,7 +102,7 @@ def test_the_images_of_a_caller_who_left_are_not_assessed() -> None:
         first = asyncio.create_task(submit(batcher, [0]))
         gone = asyncio.create_task(submit(batcher, [1, 2]))
         stays = asyncio.create_task(submit(batcher, [3]))
-        await asyncio.sleep(0.01)
+        await settled()
         gone.cancel()
         recorder.open.set()
         await asyncio.gather(first, stays)
@@ -116,12 +117,12 @@ def test_a_full_queue_turns_callers_away_and_recovers() -> None:
         recorder.open.clear()
         batcher = Batcher(recorder, max_tokens=1, max_waiting=8)
         first = asyncio.create_task(submit(batcher, [0]))
-        await asyncio.sleep(0.01)
+        await settled()
         waiting = [asyncio.create_task(submit(batcher, [i], caller="a")) for i in range(1, 5)]
-        await asyncio.sleep(0.01)
+        await settled()
         assert await submit(batcher, [5, 6], caller="a") == [Busy(), Busy()], "four of eight are one caller's half"
         mixed = asyncio.create_task(batcher.submit([5, 6, 7], [1, 1, 1], ["a", "b", "b"]))
-        await asyncio.sleep(0.01)
+        await settled()
         assert batcher.num_waiting == 6, "another's images have room in the same call"
         recorder.open.set()
         busy, *others = await mixed
@@ -169,7 +170,7 @@ def test_room_in_the_queue_comes_back_however_a_call_ends() -> None:
         recorder.open.clear()
         batcher = Batcher(recorder, max_tokens=2, max_waiting=8)
         calls = [asyncio.create_task(submit(batcher, [-1, 1, 2], caller=caller)) for caller in "ab"]
-        await asyncio.sleep(0.01)
+        await settled()
         calls[1].cancel()
         recorder.open.set()
         await asyncio.wait(calls)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serve.model.gathering import Gatherer, QueueFull
+from tests.clock import settled
 
 
 class Recorder:
@@ -38,12 +39,12 @@ def test_each_gets_its_own_and_nobody_waits_behind_all_of_another() -> None:
         asked = []
         for number in range(2):
             asked.append(asyncio.create_task(mine(gatherer, "a", [number])))
-            await asyncio.sleep(0.01)
+            await settled()
         asked += [asyncio.create_task(mine(gatherer, "a", [number, number], 15)) for number in range(2, 5)]
-        await asyncio.sleep(0.01)
+        await settled()
         asked.append(asyncio.create_task(mine(gatherer, "b", [5])))
         asked.append(asyncio.create_task(mine(gatherer, "a", [6], 60)))
-        await asyncio.sleep(0.01)
+        await settled()
         recorder.open.set()
         assert await asyncio.gather(*asked) == [[0], [1], [2, 2], [3, 3], [4, 4], [5], [6]]
         assert (5, "b") in recorder.calls[2], "a full call goes at once"
@@ -59,17 +60,17 @@ def test_half_of_those_who_wait_may_be_one_callers_and_room_comes_back() -> None
         under_way = []
         for number in (1, 2):
             under_way.append(asyncio.create_task(mine(gatherer, "x", [number])))
-            await asyncio.sleep(0.01)
+            await settled()
         under_way.append(asyncio.create_task(mine(gatherer, "y", [3])))
         waiting = [asyncio.create_task(mine(gatherer, "a", [4, 5])) for _ in range(2)]
-        await asyncio.sleep(0.01)
+        await settled()
         with pytest.raises(QueueFull):
             await mine(gatherer, "a", [6])
         others = asyncio.create_task(mine(gatherer, "b", [6, 7, 8]))
-        await asyncio.sleep(0.01)
+        await settled()
         assert gatherer._room.free == 0
         waiting[0].cancel()
-        await asyncio.sleep(0.01)
+        await settled()
         assert gatherer._room.free == 2
         recorder.open.set()
         await asyncio.gather(*under_way, waiting[1], others)

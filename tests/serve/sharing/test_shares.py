@@ -11,21 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.sharing.shares import Hold, Shares
+from tests.clock import settled
 
 WHOLE = 16
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await test()
 
     asyncio.run(bounded())
-
-
-async def settled() -> None:
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 class Crowd:

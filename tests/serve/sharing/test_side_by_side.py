@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from serve.sharing.side_by_side import all_of
+from tests.clock import settled
 
 
 def test_what_is_ending_is_waited_for_and_not_cut_short() -> None:
@@ -22,7 +23,7 @@ def test_what_is_ending_is_waited_for_and_not_cut_short() -> None:
 
     async def test() -> None:
         request = asyncio.ensure_future(all_of([asyncio.sleep(10), at_work(), asyncio.sleep(10)]))
-        await asyncio.sleep(0.01)
+        await settled()
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request

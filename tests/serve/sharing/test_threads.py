@@ -8,14 +8,21 @@ import threading
 import pytest
 
 from serve.sharing.threads import Threads
+from tests.clock import eventually
 
 
 def test_one_caller_keeps_half_of_them_busy_also_after_it_left() -> None:
     async def test() -> None:
         threads = Threads(4, "work")
+        at_work: list[str] = []
         release = threading.Event()
-        asked = [asyncio.create_task(threads.run("a", release.wait)) for _ in range(6)]
-        await asyncio.sleep(0.01)
+
+        def work() -> None:
+            at_work.append(threading.current_thread().name)
+            release.wait(60)
+
+        asked = [asyncio.create_task(threads.run("a", work)) for _ in range(6)]
+        await eventually(lambda: len(at_work) == 2)
         assert await threads.run("b", lambda: "at once") == "at once"
         for task in asked:
             task.cancel()
@@ -23,7 +30,8 @@ def test_one_caller_keeps_half_of_them_busy_also_after_it_left() -> None:
         assert threads._turns.free == 2, "two work on for nobody"
         release.set()
         assert await threads.run("a", lambda: "then") == "then"
-        assert threads._turns.free == 4
+        await eventually(lambda: threads._turns.free == 4)
+        assert len(at_work) == 2, "who left before its turn came is not worked for"
 
     asyncio.run(test())
 
