@@ -49,10 +49,10 @@ def make_encoder(checkpoint: Path, rubric: str | None = None) -> SampleEncoder:
     return SampleEncoder(load_processor(checkpoint), spec.rubric, spec.preparer)  # type: ignore[arg-type]
 
 
-def make_task(checkpoint: Path, opinions: list[Opinion], rubric: str | None = None, **settings: Any) -> TrainingTask:
+def make_task(checkpoint: Path, opinions: list[Opinion], **settings: Any) -> TrainingTask:
     """A quarter of the images, the last, is for validation."""
     recipe = Recipe.model_validate({**SHORT, **settings})
-    encoder = make_encoder(checkpoint, rubric)
+    encoder = make_encoder(checkpoint)
     samples = usable(level_samples(opinions, encoder.rubric, recipe.targets, {}), encoder).samples
     cut = len(samples) * 3 // 4
     return TrainingTask(

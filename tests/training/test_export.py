@@ -6,6 +6,7 @@ Tests iqa_core/training/card.py and iqa_core/training/task.py.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from iqa_core.training.objective import losses
 from iqa_core.training.parts import apply_part_modes, part_of, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 from tests.training.tasks import make_encoder, make_task
-from tests.unlike import TRAINABLE, TRAINABLE_TOML
+from tests.unlike import TRAINABLE
 
 pytestmark = pytest.mark.slow
 
@@ -120,14 +121,11 @@ def test_a_rubric_of_answers_of_its_own_is_written_as_it_is(slots: dict[str, Any
     assert load_rubric(str(tmp_path / RUBRIC_FILE)) == rubric
 
 
-def test_the_card_says_what_can_be_answered_and_what_it_is_worth(
-    qwen: Path, opinions: list[Opinion], tmp_path: Path
-) -> None:
-    (tmp_path / "unlike.toml").write_text(TRAINABLE_TOML)
-    task = make_task(qwen, [one for one in opinions if one.dimension == "layout"], str(tmp_path / "unlike.toml"))
-    card = model_card(task, FIGURES)
+def test_the_card_says_what_can_be_answered_and_what_it_is_worth(qwen: Path, opinions: list[Opinion]) -> None:
+    task = make_task(qwen, opinions[:4])
+    assert "one of five level words; the score is their expectation, 1 (worst) to 5 (best). The" in model_card(
+        task, FIGURES
+    )
+    card = model_card(replace(task, rubric=TRAINABLE), FIGURES)
     assert "noise: A, B, C, 10 (worst) to 1 (best)" in card
     assert "layout: bad, poor, fair, good, excellent, 1 (worst) to 5 (best)" in card
-    assert "with one of five level words; the score is their expectation, 1 (worst) to 5 (best). The" in model_card(
-        make_task(qwen, opinions[:4]), FIGURES
-    )

@@ -76,7 +76,8 @@ def test_an_opinion_on_a_range_of_its_own_lies_between_the_two_nearest_answers()
         pytest.approx((0, 0, 0, 1, 0)),
     ]
     assert noise.level is not None
-    assert (noise.level.answers, noise.level.worths) == (("A", "B", "C"), pytest.approx((1, 1 + 20 / 9, 5)))
+    assert noise.level.answers == ("A", "B", "C")
+    assert noise.level.worths == pytest.approx((1, 1 + 20 / 9, 5))
 
 
 def test_checklists_slots_and_equal_worths_are_refused() -> None:
