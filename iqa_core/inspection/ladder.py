@@ -1,4 +1,4 @@
-"""An assessor and images without labels -> how each of its dimensions gets worse as images are spoilt, by steps.
+"""An assessor and images without labels -> how each of its dimensions falls as the images are spoilt, step by step.
 
 No opinions are needed: whatever an image is worth, it is worth less when it is blurred, and less still when it is
 blurred more. A dimension that does not fall where it should, or falls where it should not, has learnt something else.
