@@ -7,6 +7,7 @@ K dimensions of the rubric, L levels of the scale (worst to best).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -190,6 +191,10 @@ class Preparer(Protocol):
 
     def shape(self, header: ImageHeader) -> PreparedShape:
         """The prepared size and the token cost, from the header alone."""
+        ...
+
+    def text_tokens(self, texts: Mapping[str, str]) -> int:
+        """Tokens that an image's texts cost beside those of its shape; slot of the rubric -> text."""
         ...
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:

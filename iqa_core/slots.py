@@ -61,3 +61,8 @@ def texts_of(
             )
         found[slot] = text[: limits.max_chars].encode("utf-8", "replace").decode()
     return found
+
+
+def sample_texts(slots: Sequence[str], num_images: int) -> list[dict[str, str]] | None:
+    """SAMPLE_TEXT in every slot of some images, to try a model on them; None where there are no slots."""
+    return [dict.fromkeys(slots, SAMPLE_TEXT)] * num_images if slots else None

@@ -1,15 +1,18 @@
-"""Paths, bytes, Pillow images, arrays, tensors -> assessments, without Ray: for a notebook, or another pipeline.
+"""Paths, bytes, Pillow images, arrays, tensors, and their texts -> assessments, without Ray: for a notebook.
 
 In three lines:
 
     from iqa_core.assessor.direct import assess_images, load_assessor
     assessor = load_assessor("demo")
     results = assess_images(assessor, ["kitchen.jpg", "hall.png"])
+
+With a rubric that has a slot, an image comes with its text: `assess_images(assessor, images, ["a kitchen", "a hall"])`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +20,11 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import describe, load, own_limits
 from iqa_core.assessor.protocol import Assessor
+from iqa_core.errors import CallerError
 from iqa_core.images.in_memory import ImageLike, as_file, listed
 from iqa_core.images.preparing import prepare
 from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.slots import TextLimits, texts_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,19 +37,61 @@ def load_assessor(checkpoint: str = "demo", rubric: str | None = None, **setting
     return load(describe(config, rubric, own_limits(config)), config)
 
 
-def assess_images(assessor: Assessor, images: Iterable[ImageLike]) -> list[Assessment | Rejection]:
+def assess_images(
+    assessor: Assessor,
+    images: Iterable[ImageLike],
+    texts: Iterable[object] | None = None,
+    limits: TextLimits = TextLimits(),
+) -> list[Assessment | Rejection]:
     """One result per image, in order; an image that cannot be read or assessed is a Rejection in its place.
 
     An image gets the score that its file gets in a job: it goes through the same decoder, upright and on white. What is
     taken is said in `iqa_core.images.in_memory`. All prepared images are in memory at once, a few megabytes each.
-    Raises CallerError on a single image or a folder instead of a list, and on arrays and tensors of another kind.
+    texts: of each image, slot of the rubric -> text, or the text itself where there is one slot. limits: their bounds.
+    Raises CallerError on a single image or a folder instead of a list, on arrays and tensors of another kind, and where
+    there is not one text, or one mapping, for each image.
     """
+    slots = assessor.rubric.slots
+    asked = iter(_asked(slots, texts, limits))
     prepared: list[NDArray[np.uint8] | Rejection] = []
+    taken: list[dict[str, str]] = []
     for image in listed(images):
-        data = _encoded(image)
-        prepared.append(data if isinstance(data, Rejection) else prepare(data, assessor.preparer))
-    assessed = iter(assess_each(assessor, [pixels for pixels in prepared if not isinstance(pixels, Rejection)]))
+        own = next(asked, None)
+        if own is None:
+            raise CallerError(f"there are {len(prepared)} texts and more images: give one for each image")
+        found = own if isinstance(own, Rejection) else _prepared(image, assessor)
+        prepared.append(found)
+        if not isinstance(found, Rejection) and not isinstance(own, Rejection):
+            taken.append(own)
+    if slots and next(asked, None) is not None:
+        raise CallerError(f"there are {len(prepared)} images and more texts: give one for each image")
+    pixels = [found for found in prepared if not isinstance(found, Rejection)]
+    assessed = iter(assess_each(assessor, pixels, taken if slots else None))
     return [found if isinstance(found, Rejection) else next(assessed) for found in prepared]
+
+
+def _asked(
+    slots: Sequence[str], texts: Iterable[object] | None, limits: TextLimits
+) -> Iterator[dict[str, str] | Rejection]:
+    """The texts of each image, in order; empty ones without end where the rubric has no slots."""
+    if not slots:
+        if texts is not None:
+            raise CallerError("there are texts, but the rubric has no slots: leave them out, or give the rubric slots")
+        yield from repeat({})
+        return
+    named = ", ".join(f"{{{slot}}}" for slot in slots)
+    if texts is None or isinstance(texts, str | Mapping):
+        raise CallerError(f"the rubric asks with {named}: give texts=[...], one for each image")
+    for text in texts:
+        values = text if isinstance(text, Mapping) or len(slots) > 1 else {slots[0]: text}
+        if not isinstance(values, Mapping):
+            raise CallerError(f"the rubric asks with {named}: give a mapping of these names to texts for each image")
+        yield texts_of(slots, values, limits)
+
+
+def _prepared(image: ImageLike, assessor: Assessor) -> NDArray[np.uint8] | Rejection:
+    data = _encoded(image)
+    return data if isinstance(data, Rejection) else prepare(data, assessor.preparer)
 
 
 def _encoded(image: ImageLike) -> bytes | Rejection:

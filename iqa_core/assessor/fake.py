@@ -1,4 +1,4 @@
-"""Prepared images -> deterministic assessments without a model, to try a pipeline, its faults and its speed.
+"""Prepared images and texts -> deterministic assessments without a model, to try a pipeline, its faults, its speed.
 
 The checkpoint is `fake:?option=value&…`. Colours are hex RGB of an image's top-left pixel, such as `ff00ff`:
 
@@ -20,13 +20,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iqa_core.addresses import parse_address
+from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
 from iqa_core.levels import PADDING, Readout
+from iqa_core.questions import Question
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
 
@@ -81,6 +84,10 @@ class FakePreparer:
         """The image's own size, and TOKENS_PER_IMAGE."""
         return PreparedShape(header.height, header.width, TOKENS_PER_IMAGE)
 
+    def text_tokens(self, texts: Mapping[str, str]) -> int:
+        """One per 4 characters."""
+        return sum(map(len, texts.values())) // 4
+
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
         """The image's pixels, after the sleep and the fault that the options ask for."""
         options = self.options
@@ -90,7 +97,7 @@ class FakePreparer:
 
 
 class FakeAssessor:
-    """Scores images by their mean colour; obeys `iqa_core.assessor.protocol.Assessor`."""
+    """Scores images by their mean colour and their texts; obeys `iqa_core.assessor.protocol.Assessor`."""
 
     def __init__(self, rubric: Rubric, preparer: FakePreparer) -> None:
         blocked_by = preparer.options.no_load_while
@@ -105,29 +112,38 @@ class FakeAssessor:
         """NumPy's version, and no device."""
         return {"device": "none", "numpy": np.__version__}
 
-    def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
+    def assess(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+    ) -> list[Assessment | Rejection]:
         """One result per image, after the sleep and the fault that the options ask for."""
+        asked = texts_of_images(self.rubric.slots, texts, len(images))
         options = self.preparer.options
         if images:
             time.sleep(options.sleep_s)
         for pixels in images:
             _misbehave(pixels, options.exit_on, options.raise_on, options.hang_on)
-        return self._readout.assessments([self._logits(pixels) for pixels in images]) if images else []
+        logits = [self._logits(pixels, own) for pixels, own in zip(images, asked, strict=True)]
+        return self._readout.assessments(logits) if images else []
 
-    def _logits(self, pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Logits, shape (K, L): the mean colour shifts the answer that each question prefers."""
+    def _logits(self, pixels_HWC: NDArray[np.uint8], texts: Mapping[str, str]) -> NDArray[np.float64]:
+        """Logits, shape (K, L): the mean colour and its texts shift the answer that each question prefers."""
         scales = [question.scale for question in self.rubric.questions]
         logits_KL = np.full((len(scales), max(len(scale.answers) for scale in scales)), PADDING)
         is_nan = _colour(pixels_HWC) == self.preparer.options.nan_on
         # sums of whole numbers are exact in any order; this one takes a seventh of the time of `mean`
         red, green, blue = pixels_HWC.sum(axis=0, dtype=np.uint64).sum(axis=0) / pixels_HWC[..., 0].size / 255
-        for k, scale in enumerate(scales):
-            turn = 0.61 * red + 0.83 * green + 1.07 * blue + k / len(scales)
+        for k, (scale, question) in enumerate(zip(scales, self.rubric.questions, strict=True)):
+            turn = 0.61 * red + 0.83 * green + 1.07 * blue + k / len(scales) + _turn(question, texts)
             places_L = np.arange(1, len(scale.answers) + 1)
             middle, reach = (len(places_L) + 1) / 2, (len(places_L) - 1) / 2
             wanted = middle + reach * np.sin(2 * np.pi * turn)
             logits_KL[k, : len(places_L)] = np.nan if is_nan else -((places_L - wanted) ** 2)
         return logits_KL
+
+
+def _turn(question: Question, texts: Mapping[str, str]) -> float:
+    """A share of a circle that depends on every letter of the question's texts; 0 where it has none."""
+    return crc32("\0".join(texts[slot] for slot in question.slots).encode("utf-8", "surrogatepass")) / 2**32
 
 
 def _colour(pixels_HWC: NDArray[np.uint8]) -> str:

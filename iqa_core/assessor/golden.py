@@ -11,6 +11,7 @@ from iqa_core.assessor.samples import read_sample
 from iqa_core.errors import CallerError
 from iqa_core.questions import LEVELS, ColumnScale, own_scales
 from iqa_core.records import RATING, Rejection
+from iqa_core.slots import sample_texts
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest difference of scores on 1 to 5, by dtype: ten times what other batches, threads and CPUs change (1e-4 and .02
@@ -24,14 +25,18 @@ Scores = Mapping[str, float]
 
 
 def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores | Rejection]:
-    """Name of a bundled image -> the assessor's scores of it, or its rejection. Raises CallerError on unknown names."""
+    """Name of a bundled image -> the assessor's scores of it, or its rejection; slots have `sample_texts`.
+
+    Raises CallerError on unknown names.
+    """
     prepared = [assessor.preparer.prepare(read_sample(name)) for name in names]
     dimensions = assessor.rubric.names
+    texts = sample_texts(assessor.rubric.slots, len(names))
     return {
         name: result
         if isinstance(result, Rejection)
         else dict(zip(dimensions, map(float, result.scores_K), strict=True))
-        for name, result in zip(names, assessor.assess(prepared), strict=True)
+        for name, result in zip(names, assessor.assess(prepared, texts), strict=True)
     }
 
 

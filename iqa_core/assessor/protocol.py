@@ -3,7 +3,7 @@
 Assessor.preparer -> Preparer      runs where images are read: no torch, small, picklable
 Preparer.shape(header) -> (h, w)   from the header alone, so that batches are fixed before anything is decoded
 Preparer.prepare(image) -> uint8   resized pixels, ready to travel
-Assessor.assess(pixels) -> one Assessment or Rejection per image, in order
+Assessor.assess(pixels, texts) -> one Assessment or Rejection per image, in order
 """
 
 from __future__ import annotations
@@ -39,13 +39,31 @@ class Assessor(Protocol):
         """Device and library versions; they are noted beside scores, and not part of the fingerprint."""
         ...
 
-    def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
-        """One result per prepared image, in order; the same image gets the same result in any batch.
+    def assess(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+    ) -> list[Assessment | Rejection]:
+        """One result per prepared image, in order; the same image and texts get the same result in any batch.
 
         images: arrays (H, W, 3) uint8 as `preparer.prepare` returns them; sizes may differ. May be empty.
+        texts: of each image, slot of the rubric -> text, as `iqa_core.slots.texts_of` returns them; None where the
+        rubric has no slots. Raises ValueError when a rubric with slots gets none.
         A result that is not finite is a Rejection (`assessor_failed`), never a number.
         """
         ...
+
+
+def texts_of_images(
+    slots: Sequence[str], texts: Sequence[Mapping[str, str]] | None, num_images: int
+) -> Sequence[Mapping[str, str]]:
+    """What `Assessor.assess` was given, one mapping per image: empty ones where the rubric has no slots.
+
+    Raises ValueError where slots and texts, or images and texts, do not belong together.
+    """
+    if (texts is None) == bool(slots):
+        raise ValueError(f"the rubric has {len(slots)} slots, and images come {'without' if slots else 'with'} texts")
+    if texts is not None and len(texts) != num_images:
+        raise ValueError(f"there are {len(texts)} texts for {num_images} images")
+    return [{}] * num_images if texts is None else texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
 from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
 from iqa_core.records import RATING, Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
+from iqa_core.slots import sample_texts
 
 MAX_PIXELS = 1024 * 1024
 """A larger image is scaled down before it is spoilt: noise on 12 megapixels is gone when a model sees one of them."""
@@ -126,7 +127,8 @@ def _scores(assessor: Assessor, pixels_HWC: Pixels) -> NDArray[np.float32] | Non
     """Shape (D, S, K), or None when any of them gets no score. The image itself is scored once."""
     forms = [pixels_HWC, *(distort(pixels_HWC, kind, step + 1) for kind in KINDS for step in range(STRENGTHS))]
     header = ImageHeader(pixels_HWC.shape[1], pixels_HWC.shape[0], "png", 1)
-    results = assessor.assess([assessor.preparer.prepare(RgbImage(form, header)) for form in forms])
+    prepared = [assessor.preparer.prepare(RgbImage(form, header)) for form in forms]
+    results = assessor.assess(prepared, sample_texts(assessor.rubric.slots, len(forms)))
     scored = [result.scores_K for result in results if isinstance(result, Assessment)]
     if len(scored) < len(forms):
         return None

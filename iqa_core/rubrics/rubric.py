@@ -245,8 +245,7 @@ class Rubric(_Model):
 
     @model_validator(mode="after")
     def _slots_are_used(self) -> Self:
-        queries = [*(d.query for d in self.dimensions), *([self.checklist.query] if self.checklist else [])]
-        found = set(chain.from_iterable(map(placeholders, queries))) - ({STATEMENT} if self.checklist else set())
+        found = set(chain.from_iterable(placeholders(question.query) for question in self.questions))
         if unused := sorted(set(self.slots) - found):
             raise ValueError(f"slots: no query has {{{unused[0]}}} in it")
         is_verbatim = not self.slots and ("slots" in self.model_fields_set or not self._used())
@@ -312,7 +311,7 @@ class Rubric(_Model):
         assert self.checklist is not None
         query = replaced(self.checklist.query, {STATEMENT: statement.text})
         start = self._answer_start(self.checklist, statement.name)
-        return Question(statement.name, query, start, self.checklist.scale(()), self._slots_in(self.checklist.query))
+        return Question(statement.name, query, start, self.checklist.scale(()), self._slots_in(query))
 
     def _slots_in(self, query: str) -> tuple[str, ...]:
         found = placeholders(query)

@@ -61,6 +61,14 @@ def idefics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rubric with two slots."""
+    path = tmp_path_factory.mktemp("shown") / "shown.toml"
+    path.write_text(tiny.SHOWN)
+    return path
+
+
+@pytest.fixture(scope="session")
 def golden() -> Golden:
     """The checkpoint with Ovis2.5's recorded values."""
     return Golden.load()

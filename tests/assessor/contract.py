@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from iqa_core.assessor.protocol import Assessor
-from iqa_core.records import Assessment, RgbImage
+from iqa_core.records import Assessment, Rejection, RgbImage
 
 TOLERANCE = 1e-4
 """In float32, between one batch and another."""
@@ -17,12 +17,13 @@ TOLERANCE = 1e-4
 def check_assessor(assessor: Assessor, images: Sequence[RgbImage]) -> None:
     """Raises AssertionError on the first thing that is not as the protocol says; at least two images, not all alike."""
     prepared = check_preparer(assessor, images)
-    together = assessor.assess(prepared)
+    texts = [{slot: f"a room, number {i} of {slot}" for slot in assessor.rubric.slots} for i in range(len(images))]
+    together = assess(assessor, prepared, texts)
     assert len(together) == len(images)
     for result in together:
         check_assessment(assessor, result)
-    assert assessor.assess([]) == []
-    check_batches(assessor, prepared, [result for result in together if isinstance(result, Assessment)])
+    assert assess(assessor, [], []) == []
+    check_batches(assessor, prepared, texts, [result for result in together if isinstance(result, Assessment)])
     assert assessor.versions["device"]
     assert all(isinstance(value, str) for value in assessor.versions.values())
 
@@ -38,6 +39,8 @@ def check_preparer(assessor: Assessor, images: Sequence[RgbImage]) -> list[np.nd
         assert pixels.dtype == np.uint8
         assert pixels.flags.c_contiguous
         assert shape.tokens >= 1
+    long = dict.fromkeys(assessor.rubric.slots, "a room " * 100)
+    assert (preparer.text_tokens(long) > 100) == bool(long)
     return prepared
 
 
@@ -55,11 +58,23 @@ def check_assessment(assessor: Assessor, result: object) -> None:
         np.testing.assert_allclose(probs @ np.asarray(worths, np.float32), score, atol=1e-5)
 
 
-def check_batches(assessor: Assessor, prepared: Sequence[np.ndarray], together: Sequence[Assessment]) -> None:
-    """The same image gets the same result alone, in another order and in company of copies of itself."""
-    alone = [assessor.assess([pixels])[0] for pixels in prepared]
-    backwards = assessor.assess(list(prepared)[::-1])[::-1]
-    crowded = assessor.assess([*prepared, *prepared])[len(prepared) :]
+def assess(
+    assessor: Assessor, prepared: Sequence[np.ndarray], texts: Sequence[Mapping[str, str]]
+) -> list[Assessment | Rejection]:
+    """Texts are given to rubrics with slots alone."""
+    return assessor.assess(prepared, texts if assessor.rubric.slots else None)
+
+
+def check_batches(
+    assessor: Assessor,
+    prepared: Sequence[np.ndarray],
+    texts: Sequence[Mapping[str, str]],
+    together: Sequence[Assessment],
+) -> None:
+    """The same image and texts get the same result alone, in another order and in company of copies of themselves."""
+    alone = [assess(assessor, [pixels], [own])[0] for pixels, own in zip(prepared, texts, strict=True)]
+    backwards = assess(assessor, list(prepared)[::-1], list(texts)[::-1])[::-1]
+    crowded = assess(assessor, [*prepared, *prepared], [*texts, *texts])[len(prepared) :]
     for results in (alone, backwards, crowded):
         for expected, result in zip(together, results, strict=True):
             assert isinstance(result, Assessment)

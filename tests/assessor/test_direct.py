@@ -13,7 +13,8 @@ from PIL import Image
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, PreparedShape, Reason, Rejection, RgbImage
-from tests.assessor.tiny import make_images
+from iqa_core.slots import TextLimits, TooLong
+from tests.assessor.tiny import SHOWN, make_images
 
 FAKE = load_assessor("fake:")
 PIXELS = make_images((40, 60))[0].pixels_HWC
@@ -95,8 +96,12 @@ class NoWidePictures:
             raise ValueError("the sides of the image are too unequal")
         return FAKE.preparer.prepare(image)
 
-    def assess(self, images: Any) -> Any:
-        return FAKE.assess(images)
+    @property
+    def rubric(self) -> Any:
+        return FAKE.rubric
+
+    def assess(self, images: Any, texts: Any) -> Any:
+        return FAKE.assess(images, texts)
 
 
 def test_an_image_that_a_model_cannot_take_is_rejected_alone() -> None:
@@ -136,3 +141,54 @@ def test_facts_that_a_preparer_does_not_take_are_one_images_matter() -> None:
     assert isinstance(result, Rejection)
     assert (result.reason, result.detail) == (Reason.CORRUPT, "preparing it failed with RuntimeError")
     assert isinstance(sound, Assessment)
+
+
+def test_texts_are_asked_about_beside_their_images(shown: Path) -> None:
+    """An image that cannot be read takes its text along, and one without a text is rejected in its place."""
+    assessor = load_assessor("fake:", str(shown))
+    texts = [{"prompt": f"dog {i}", "style": "noir"} for i in range(5)]
+    missing, framed = {"prompt": None, "style": "noir"}, {"prompt": " dog 3\n", "style": "noir"}
+    odd = [*texts[:2], missing, framed, {"style": "x" * 2001}]
+    results = assess_images(assessor, [PIXELS, b"", PIXELS, PIXELS, PIXELS], odd)
+    reasons = [result.reason if isinstance(result, Rejection) else None for result in results]
+    assert reasons == [None, Reason.EMPTY, Reason.MISSING_TEXT, None, Reason.MISSING_TEXT]
+    for i in (0, 3):
+        [expected] = assessor.assess([PIXELS], [texts[i]])
+        found = results[i]
+        assert isinstance(expected, Assessment)
+        assert isinstance(found, Assessment)
+        assert found.scores_K.tolist() == expected.scores_K.tolist()
+
+
+def test_a_single_slot_takes_texts_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(SHOWN.replace(', "style"', "").replace(" in the style of {style}", "?"))
+    assessor = load_assessor("fake:", str(path))
+    plain = assess_images(assessor, [PIXELS] * 2, iter(["a dog", "a cat"]))
+    named = assess_images(assessor, [PIXELS] * 2, [{"prompt": "a dog"}, {"prompt": "a cat"}])
+    dog, cat, *same = [found.scores_K.tolist() for found in (*plain, *named) if isinstance(found, Assessment)]
+    assert [dog, cat] == same
+    assert dog != cat
+    [none, cut] = assess_images(assessor, [PIXELS] * 2, [None, "a dog"], TextLimits(max_chars=1, too_long=TooLong.CUT))
+    assert isinstance(none, Rejection)
+    assert isinstance(cut, Assessment)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (None, "asks with {prompt}, {style}"),
+        ("a dog", "one for each image"),
+        (["a dog"], "a mapping of these names"),
+        ([{"prompt": "a", "style": "b"}], "there are 1 texts and more images"),
+        ([{"prompt": "a", "style": "b"}] * 3, "there are 2 images and more texts"),
+    ],
+)
+def test_texts_that_do_not_fit_are_the_callers_mistake(shown: Path, texts: Any, message: str) -> None:
+    with pytest.raises(CallerError, match=message):
+        assess_images(load_assessor("fake:", str(shown)), [PIXELS, PIXELS], texts)
+
+
+def test_a_rubric_without_slots_takes_no_texts() -> None:
+    with pytest.raises(CallerError, match="no slots"):
+        assess_images(FAKE, [PIXELS], ["a dog"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,17 @@ def test_scores_depend_on_pixels_and_dimension_only() -> None:
     assert isinstance(again, Assessment)
     np.testing.assert_array_equal(again.scores_K, first.scores_K)
     assert len({*first.scores_K.tolist(), *second.scores_K.tolist()}) == 8
+
+
+def test_a_text_changes_the_answers_to_the_questions_that_have_it(shown: Path) -> None:
+    """By every letter: a text that came to the wrong image, or to the wrong slot, is seen."""
+    assessor = load_assessor("fake:", str(shown))
+    texts = [("a dog", "noir"), ("a cat", "noir"), ("a dog", "oil"), ("noir", "a dog")]
+    results = assessor.assess([GREY] * 4, [{"prompt": prompt, "style": style} for prompt, style in texts])
+    scores_NK = np.stack([result.scores_K for result in results if isinstance(result, Assessment)])
+    assert len(set(scores_NK[:, 0])) == 3, "the first and third have the same prompt"
+    assert len(set(scores_NK[:, 1])) == 4
+    assert len(set(scores_NK[:, 2])) == 1, "no text is in this question"
 
 
 def test_it_takes_any_rubric() -> None:

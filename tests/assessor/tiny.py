@@ -48,6 +48,23 @@ TILED = ("internvl", "ovis2", "llava", "idefics", "gemma3", "paligemma")
 """Those of models whose images are cut into tiles where they are read."""
 
 
+SHOWN = """
+id = "shown"
+domain = "Tests."
+prompt_version = 1
+description = "What a picture was to show."
+slots = ["prompt", "style"]
+answer_prefix = "The answer is"
+levels = ["bad", "poor", "fair", "good", "excellent"]
+dimensions = [
+  { name = "faithful", query = 'Does this picture show "{prompt}"?' },
+  { name = "style", query = 'Does this picture show "{prompt}" in the style of {style}' },
+  { name = "good", query = "How good is this picture?" },
+]
+"""
+"""A rubric with two slots, one of them in two questions, and a question that has none."""
+
+
 def chatml_with(image: str) -> str:
     """The same chat markup around another placeholder."""
     return CHATML.replace("<|vision_start|><|image_pad|><|vision_end|>", image)

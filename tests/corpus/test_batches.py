@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -41,6 +41,9 @@ class PatchPreparer:
             raise self.error("no shape")
         rows, columns = -(-header.height // PATCH), -(-header.width // PATCH)
         return PreparedShape(rows * PATCH, columns * PATCH, rows * columns)
+
+    def text_tokens(self, texts: Mapping[str, str]) -> int:
+        return sum(map(len, texts.values()))
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
         if image.header.width == self.hates_width:

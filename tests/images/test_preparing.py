@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,9 @@ class Preparer:
 
     def shape(self, header: ImageHeader) -> PreparedShape:
         return PreparedShape(self.rows + 0, header.width, 5)
+
+    def text_tokens(self, texts: Mapping[str, str]) -> int:
+        return len(texts)
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
         return image.pixels_HWC[: self.rows]

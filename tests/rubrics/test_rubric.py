@@ -56,6 +56,15 @@ def test_statements_are_columns_or_share_one() -> None:
     )
 
 
+def test_a_statement_may_have_a_slot() -> None:
+    shown = {"name": "shown", "text": 'it shows "{prompt}"'}
+    found = rubric(slots=["prompt"], checklist=CHECKLIST, statements=[shown, DARK])
+    assert [question.slots for question in found.questions] == [("prompt",), ()]
+    assert found.questions[0].filled({"prompt": "a {prompt}"}).query == 'Is it shows "a {prompt}" true?'
+    with pytest.raises(ValidationError, match="which is no slot"):
+        rubric(checklist=CHECKLIST, statements=[shown])
+
+
 def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
     """The digest of a rubric that ships is that of version 1 of the format."""
     assert load_rubric("interior-v1").digest.startswith("3005e27e7ab03d3a")

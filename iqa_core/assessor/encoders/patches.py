@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, normalisation, split_prompts
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens, normalisation, split_prompts
 from iqa_core.assessor.prompts.chat import adds_special_tokens, with_visual_tokens
 
 
@@ -55,7 +55,7 @@ class Patching:
         return frames.flatten(1)
 
 
-class PatchEncoder:
+class PatchEncoder(Encoder):
     """An `Encoder` for the Qwen2-VL family, which takes images that `SmartResizePreparer` prepared.
 
     Models of the family see each image as two equal frames; `PackedTower` sees one.
@@ -69,7 +69,8 @@ class PatchEncoder:
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
         self._known: dict[tuple[int, int], PromptTokens] = {}
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+    def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+        """See `Encoder.encoded`."""
         grids = [self.patching.grid(pixels) for pixels in images]
         patches = torch.cat([self.patching(pixels) for pixels in images])
         grid_N3 = torch.tensor([(1, *grid) for grid in grids])

@@ -5,6 +5,7 @@ Shape suffixes: N images, K prompts, T tokens.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, split_prompts
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens, split_prompts
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 
 
-class ProcessorEncoder:
+class ProcessorEncoder(Encoder):
     """An `Encoder` for any model: the processor encodes the first prompt, the other prompts add their suffixes."""
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any, *, resizes: bool) -> None:
@@ -28,7 +29,8 @@ class ProcessorEncoder:
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
         self._suffixes_K = self._common_suffixes(prompts_K)
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+    def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+        """See `Encoder.encoded`."""
         inputs = self._processed([self._prompt] * len(images), images)
         ids_NT, mask_NT = inputs.pop("input_ids"), inputs.pop("attention_mask").bool()
         per_token = {name: value for name, value in inputs.items() if value.shape == ids_NT.shape}
@@ -60,6 +62,29 @@ class ProcessorEncoder:
         grey = np.full((64, 64, 3), 128, np.uint8)
         encoded = [self._processed([prompt], [grey])["input_ids"][0].tolist() for prompt in prompts_K]
         return split_prompts(encoded).suffixes
+
+
+class _Listener:
+    """A processor's tokenizer that notes the texts which it is given."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.texts: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: str | Sequence[str], *given: Any, **settings: Any) -> Any:
+        self.texts += [text] if isinstance(text, str) else text
+        return self._tokenizer(text, *given, **settings)
+
+
+def given_to_tokenizer(processor: Any, model: Any, prompt: str) -> str:
+    """What a processor makes of a prompt with a grey image before it tokenises it; the last piece, if it cuts it up."""
+    listening = copy.copy(processor)
+    listening.tokenizer = _Listener(processor.tokenizer)
+    processed(listening, model, [prompt], [Image.new("RGB", (64, 64), (128, 128, 128))], {}, {})
+    return listening.tokenizer.texts[-1] if listening.tokenizer.texts else ""
 
 
 def processed(

@@ -20,14 +20,14 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
-from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, normalisation, split_prompts
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens, normalisation, split_prompts
 from iqa_core.assessor.families import TILED
 from iqa_core.assessor.preparing.grids import Size
 from iqa_core.assessor.preparing.tiling import Arrangement, TilePlan, Tiling, unstacked
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 
 
-class TileEncoder:
+class TileEncoder(Encoder):
     """An `Encoder` for images that `TilingPreparer` prepared."""
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any, tiling: Tiling) -> None:
@@ -43,7 +43,8 @@ class TileEncoder:
         self._ints: dict[int, int] = {}
         """One int object per token id: equal ones in 650 prompts of LLaVA-OneVision would take 190 MB."""
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+    def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+        """See `Encoder.encoded`."""
         tiles, sizes = zip(*(unstacked(pixels, self._tiling.tile) for pixels in images), strict=True)
         counts = [len(one) for one in tiles]
         pixels = self._normalised(np.concatenate(tiles)).split(counts)

@@ -1,4 +1,4 @@
-"""Prepared images -> level logits -> assessments, by any image-text-to-text checkpoint that transformers knows.
+"""Prepared images and texts -> level logits -> assessments, by any image-text-to-text checkpoint of transformers.
 
 An encoder turns images and prompts into token ids and pixel tensors (encoders); the prefix that the prompts of an image
 share goes through the model once (prefix_sharing); the rows of the answers' first tokens in the output matrix give
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
-from iqa_core.assessor.encoders.processor import ProcessorEncoder
+from iqa_core.assessor.encoders.processor import ProcessorEncoder, given_to_tokenizer
 from iqa_core.assessor.encoders.tiles import TileEncoder
 from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
@@ -34,9 +34,14 @@ from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
 from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
+from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
+from iqa_core.assessor.prompts.slot_texts import SlotTails
+from iqa_core.assessor.protocol import texts_of_images
+from iqa_core.errors import CallerError
 from iqa_core.levels import Readout
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
+from iqa_core.slots import SAMPLE_TEXT
 
 TOO_LARGE = Rejection(Reason.ASSESSOR_FAILED, "the image alone does not fit into the memory of the device")
 
@@ -73,7 +78,8 @@ class TransformersAssessor:
         self.rubric = rubric
         self.preparer = preparer
         self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
-        prompts_K = [build_prompt(processor, question, rubric.system) for question in rubric.questions]
+        sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
+        prompts_K = [build_prompt(processor, question.filled(sample), rubric.system) for question in rubric.questions]
         self._columns = LevelColumns(
             [
                 level_token_ids(
@@ -90,6 +96,9 @@ class TransformersAssessor:
         self.model = model.eval()
         self._encoder = make_encoder(processor, prompts_K, model, preparer)
         probe = [preparer.prepare(image) for image in probe_images()]
+        if rubric.slots:
+            self._encoder.tails = slot_tails(processor, rubric, model)
+            _require_fitting(self._encoder, probe)
         self._strategy = choose_strategy(model, self._encoder, probe, PROBABILITY_TOLERANCE[model.dtype])
 
     @classmethod
@@ -117,19 +126,28 @@ class TransformersAssessor:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         return {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
 
-    def assess(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
+    def assess(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+    ) -> list[Assessment | Rejection]:
         """One result per prepared image, in order; images of similar size are batched up to `batch_tokens`."""
+        asked = texts_of_images(self.rubric.slots, texts, len(images))
         results: dict[int, Assessment | Rejection] = {}
-        for group in self._groups(images):
-            results.update(zip(group, self._assess_batch([images[i] for i in group]), strict=True))
+        tokens: dict[int, int] = {}
+        for i, (pixels, own) in enumerate(zip(images, asked, strict=True)):
+            try:
+                tokens[i] = self.preparer.tokens(pixels) + self._encoder.text_tokens(own)
+            except TextRefused as error:
+                results[i] = Rejection(Reason.ASSESSOR_FAILED, str(error))
+        for group in self._groups(images, tokens):
+            batch = self._assess_batch([images[i] for i in group], [asked[i] for i in group])
+            results.update(zip(group, batch, strict=True))
         return [results[i] for i in range(len(images))]
 
-    def _groups(self, images: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:
-        """Indices of the images of each batch, small images first."""
+    def _groups(self, images: Sequence[NDArray[np.uint8]], tokens: Mapping[int, int]) -> Iterator[list[int]]:
+        """Indices of the images of each batch, small images first. tokens: of images that can be asked about."""
         group: list[int] = []
         tokens_of_group = 0
-        tokens = [self.preparer.tokens(pixels) for pixels in images]
-        for i in sorted(range(len(images)), key=lambda i: (tokens[i], images[i].shape)):
+        for i in sorted(tokens, key=lambda i: (tokens[i], images[i].shape)):
             is_over = tokens_of_group + tokens[i] > self._batch_tokens
             if group and (is_over or self._is_wasteful(len(group), tokens_of_group, tokens[i])):
                 yield group
@@ -150,20 +168,24 @@ class TransformersAssessor:
         padding = count * longest - tokens
         return padding > MAX_PADDING * visual * (count + 1)
 
-    def _assess_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Assessment | Rejection]:
+    def _assess_batch(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]
+    ) -> list[Assessment | Rejection]:
         try:
-            return self._readout.assessments(self.level_logits(images))
+            return self._readout.assessments(self.level_logits(images, texts))
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 return [TOO_LARGE]
         # not inside the handler: its traceback would keep the failed batch's tensors in memory
         half = len(images) // 2
-        return self._assess_batch(images[:half]) + self._assess_batch(images[half:])
+        return self._assess_batch(images[:half], texts[:half]) + self._assess_batch(images[half:], texts[half:])
 
-    def level_logits(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def level_logits(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+    ) -> NDArray[np.float32]:
         """Logits of the answers, worst to best, shape (N, K, L), of one batch of prepared images; -inf is padding."""
         with _without_denormals():
-            logits_NKV = self._strategy.logits(self._encoder(images))
+            logits_NKV = self._strategy.logits(self._encoder(images, texts))
         return np.asarray(self._columns.of(logits_NKV).numpy())
 
     @property
@@ -181,6 +203,34 @@ def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer:
     if model.config.model_type == OVIS2_5:
         return Ovis2_5Encoder(processor, prompts_K, model)
     return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
+
+
+def slot_tails(processor: Any, rubric: Rubric, model: Any) -> SlotTails:
+    """What encodes texts into a rubric's prompts. Raises CallerError where the checkpoint cannot take them safely."""
+    settings = model.config.to_dict().items()
+    ids = [value for name, value in settings if isinstance(value, int) and name.endswith(("_token_id", "_token_index"))]
+    plain = PlainText(processor.tokenizer, ids)
+    markers = {slot: plain.marker(i) for i, slot in enumerate(rubric.slots)}
+    prompts_K = []
+    for question in rubric.questions:
+        prompt = build_prompt(processor, question.filled(markers), rubric.system)
+        prompts_K.append(given_to_tokenizer(processor, model, prompt))
+        if not all(markers[slot] in prompts_K[-1] for slot in question.slots):
+            raise CallerError(
+                f"the rubric has slots, but the checkpoint's chat template or processor changes or leaves out what "
+                f"stands for {', '.join(question.slots)}; use another checkpoint"
+            )
+    return SlotTails(plain, markers, prompts_K)
+
+
+def _require_fitting(encoder: Encoder, probe: Sequence[NDArray[np.uint8]]) -> None:
+    try:
+        encoder(probe)
+    except (TextRefused, ValueError) as error:
+        raise CallerError(
+            f"the rubric has slots, but this checkpoint cannot take texts behind an image: {error}; "
+            "use another checkpoint, or a rubric without slots"
+        ) from None
 
 
 def probe_images() -> list[RgbImage]:

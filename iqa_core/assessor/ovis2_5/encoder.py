@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens, split_prompts
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens, split_prompts
 from iqa_core.assessor.ovis2_5.patches import patchify
 from iqa_core.assessor.ovis2_5.sizes import MERGE, PATCH
 
 
-class Ovis2_5Encoder:
+class Ovis2_5Encoder(Encoder):
     """An `Encoder` for Ovis2.5, which takes images that `Ovis2_5Preparer` prepared."""
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any) -> None:
@@ -25,7 +25,8 @@ class Ovis2_5Encoder:
             lambda visual_tokens: split_prompts(processor.token_ids(prompts_K, [visual_tokens] * len(prompts_K)))
         )
 
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+    def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+        """See `Encoder.encoded`."""
         grids = [(pixels.shape[0] // PATCH, pixels.shape[1] // PATCH) for pixels in images]
         patches = torch.cat([self.patches(pixels) for pixels in images])
         return EncodedBatch(

@@ -1,7 +1,8 @@
 """A checkpoint's processor files -> a preparer: what readers do to an image, from its header and its pixels. No torch.
 
 An image costs its visual tokens and 16 tokens of chat markup once, since the prompts of all dimensions share them, and
-one token per 4 bytes of every query and answer prefix.
+one token per 4 bytes of every query and answer prefix. A text in a slot costs one token per 4 bytes wherever it goes
+through the model: once where all questions begin alike up to its end, else in each question that has it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +23,7 @@ from iqa_core.assessor.families import OVIS2_5, QWEN2_VL, TILED
 from iqa_core.assessor.ovis2_5 import sizes as ovis2_5
 from iqa_core.assessor.preparing.grids import smart_size
 from iqa_core.assessor.preparing.tiling import TilePlan, Tiling, stacked, unstacked
+from iqa_core.assessor.prompts.slot_texts import shared_start
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 
@@ -50,17 +53,35 @@ class TokenCost:
     """Estimate of the tokens that an image's prompts take together."""
 
     text_tokens: int
-    """Tokens of text in the prompts of all dimensions."""
+    """Tokens of text in the prompts of all questions, but for what stands in slots."""
+    places: tuple[tuple[str, int], ...] = ()
+    """Slot -> how often its text goes through the model."""
 
     @classmethod
     def of(cls, rubric: Rubric) -> TokenCost:
         """The cost under a rubric, estimated from its text: readers have no tokenizer."""
-        texts = [rubric.system or "", *(f"{d.query}{rubric.answer_start(d)}" for d in rubric.dimensions)]
-        return cls(MARKUP_TOKENS + sum(math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts))
+        texts = [rubric.system or "", *(f"{question.query}{question.answer_start}" for question in rubric.questions)]
+        queries = [question.query for question in rubric.questions]
+        places = tuple((slot, _num_places(f"{{{slot}}}", queries)) for slot in rubric.slots)
+        return cls(MARKUP_TOKENS + sum(map(_tokens, texts)), places)
+
+    def of_texts(self, texts: Mapping[str, str]) -> int:
+        """Tokens of an image's texts, slot -> text; none for slots that the rubric lacks."""
+        return sum(count * _tokens(texts[slot]) for slot, count in self.places)
 
     def total(self, visual_tokens: int) -> int:
         """Tokens of an image with so many visual tokens."""
         return visual_tokens + self.text_tokens
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
+
+
+def _num_places(placeholder: str, queries: Sequence[str]) -> int:
+    """How often a placeholder's text is computed: what all queries begin with is computed once."""
+    alike = shared_start(queries)
+    return alike.count(placeholder) + sum(query[len(alike) :].count(placeholder) for query in queries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +121,12 @@ class ModelPreparer(ABC):
         """The picture, (H, W, 3)."""
         return self.picture(image)
 
+    def text_tokens(self, texts: Mapping[str, str]) -> int:
+        """Tokens of an image's texts, beside those of `shape`."""
+        return self.cost.of_texts(texts)
+
     def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
-        """Tokens of a prepared image, equal to those of `shape`."""
+        """Tokens of a prepared image without its texts, equal to those of `shape`."""
         return self.cost.total(self.visual_tokens(*prepared_HWC.shape[:2]))
 
 

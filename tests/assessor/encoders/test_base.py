@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from iqa_core.assessor.encoders.base import split_prompts
+from iqa_core.assessor.encoders.base import PromptTokens, split_prompts, with_tails
 from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.slot_texts import Tails
 from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import RUBRIC
 
@@ -36,6 +37,33 @@ def test_prompts_are_put_together_again(prompts: list[list[int]]) -> None:
     assert all(split.suffixes)
     firsts = {suffix[0] for suffix in split.suffixes}
     assert len(firsts) > 1 or any(len(suffix) == 1 for suffix in split.suffixes)
+
+
+def test_ends_are_put_in_place_of_ends() -> None:
+    """Behind the image, whose rotary positions end at 2, what the new ends share joins the prefix."""
+    prompts = PromptTokens((9, 9, 1), ((2, 3), (4,)), {"types": (1, 1, 0)}, torch.tensor([[0, 1, 3], [0, 2, 3]]))
+    found = with_tails(prompts, ((1, 2, 3), (1, 4)), ((1, 5, 6), (1, 5, 7, 7)))
+    assert (found.prefix, found.suffixes) == ((9, 9, 1, 5), ((6,), (7, 7)))
+    assert found.types == {"types": (1, 1, 0, 0)}
+    assert found.positions is not None
+    assert found.positions.tolist() == [[0, 1, 3, 4], [0, 2, 3, 4]]
+    assert with_tails(prompts, ((1, 2, 3), (1, 4)), ((8,), (1, 1))).prefix == (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("old", "types"),
+    [
+        (((1, 2, 2), (1, 4)), (1, 1, 0)),
+        (((2, 3), (1, 4)), (1, 1, 0)),
+        (((9, 9, 1, 2, 3), (9, 9, 1, 4)), (1, 1, 0)),
+        (((1, 2, 3), (1, 4)), (1, 1, 1)),
+    ],
+)
+def test_prompts_that_end_otherwise_than_expected_are_refused(old: Tails, types: tuple[int, ...]) -> None:
+    """In other tokens, behind unequal heads, behind nothing, or with types that are not those of text."""
+    prompts = PromptTokens((9, 9, 1), ((2, 3), (4,)), {"types": types})
+    with pytest.raises(ValueError, match="does not end"):
+        with_tails(prompts, old, old)
 
 
 @pytest.mark.parametrize("name", ["qwen", "qwen2", "qwen3"])

@@ -16,12 +16,18 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from iqa_core.assessor.encoders.base import split_prompts
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.grids import smart_size
-from iqa_core.assessor.preparing.preparers import FullSizePreparer, SmartResizePreparer, make_preparer, scaled_down
+from iqa_core.assessor.preparing.preparers import (
+    FullSizePreparer,
+    SmartResizePreparer,
+    TokenCost,
+    make_preparer,
+    scaled_down,
+)
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, RgbImage
 from iqa_core.rubrics import load_rubric
-from tests.assessor.tiny import make_images
+from tests.assessor.tiny import SHOWN, make_images
 
 RUBRIC = load_rubric("interior-v2")
 LIMITS = ImageLimits()
@@ -154,3 +160,18 @@ def test_what_preparing_holds_is_known_before(qwen: Path, internvl: Path) -> Non
             assert shape.work_bytes < 8 * height * width + 40 * shape.height * shape.width + 50_000_000
         same = preparer.shape(ImageHeader(*preparer.picture_size(ImageHeader(500, 300, "png", 1))[::-1], "png", 1))
         assert folder == internvl or same.work_bytes == 0
+
+
+def test_a_text_costs_what_it_costs_wherever_it_goes_through_the_model(shown: Path) -> None:
+    """The first two questions begin alike up to the end of {prompt}, and the third otherwise: twice, and once."""
+    cost = TokenCost.of(load_rubric(str(shown)))
+    assert cost.places == (("prompt", 2), ("style", 1))
+    assert cost.of_texts({"prompt": "a" * 40, "style": "犬" * 4}) == 2 * 10 + 3
+    assert TokenCost.of(load_rubric("interior-v2")).of_texts({"prompt": "a" * 40}) == 0
+
+
+def test_what_all_questions_begin_with_costs_once(tmp_path: Path) -> None:
+    path = tmp_path / "alike.toml"
+    lines = [line for line in SHOWN.splitlines() if "How good" not in line]
+    path.write_text("\n".join(lines))
+    assert TokenCost.of(load_rubric(str(path))).places == (("prompt", 1), ("style", 1))

@@ -106,7 +106,7 @@ UNLIKE = {
 )
 def test_a_row_on_scales_of_its_own(change: dict[str, Any], what: str | None) -> None:
     first, second = DIMENSIONS[:2]
-    rest = tuple(DIMENSIONS[2:])
+    rest: tuple[str, ...] = tuple(DIMENSIONS[2:])
     weights = FusionWeights.equal(DIMENSIONS).within(UNLIKE)
     contract = replace(WANTED, probs=True, fusion=weights.digest, scales=UNLIKE)
     row = {
