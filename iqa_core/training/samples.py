@@ -11,7 +11,7 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.rows import Row, read_rows
 from iqa_core.questions import Question
 from iqa_core.rubrics import Rubric
-from iqa_core.training.targets import TargetKind, level_target, nearest_answer, rated_worths
+from iqa_core.training.targets import Target, TargetKind, level_target, nearest_answer, rated_worths
 
 ANSWER_END = "."
 """Text behind the level word."""
@@ -87,18 +87,19 @@ def level_samples(
             f"rubric {rubric.id} has no paraphrases of {', '.join(without)}; add them to its TOML, or leave "
             "--augment-prompts-paraphrase out"
         )
-    questions = {question.name: question for question in rubric.questions}
+    questions = {question.name: (question, rated_worths(question.scale)) for question in rubric.questions}
     samples = []
     for opinion in opinions:
         dimension = by_name[opinion.dimension]
+        question, worths_A = questions[opinion.dimension]
         samples.append(
             TrainingSample(
                 image=opinion.path,
                 query=dimension.query,
-                answer=_answer(questions[opinion.dimension], opinion.mos),
+                answer=_answer(question, worths_A, opinion.mos),
                 dataset=opinion.dataset,
                 weight=weights.get(opinion.dataset, 1.0) * weights.get(opinion.dimension, 1.0),
-                level=_level(questions[opinion.dimension], opinion, targets),
+                level=_level(question, worths_A, opinion, targets),
                 paraphrases=dimension.paraphrases if paraphrased else (),
             )
         )
@@ -119,14 +120,13 @@ def require_trainable_rubric(rubric: Rubric) -> None:
             )
 
 
-def _answer(question: Question, mos: float) -> str:
+def _answer(question: Question, worths_A: Target, mos: float) -> str:
     """The whole answer with the word that is nearest to an opinion; the word alone where nothing stands before it."""
-    word = question.scale.answers[nearest_answer(mos, rated_worths(question.scale))]
+    word = question.scale.answers[nearest_answer(mos, worths_A)]
     return f"{question.answer_start} {word}{ANSWER_END}" if question.answer_start else word
 
 
-def _level(question: Question, opinion: Opinion, targets: TargetKind) -> Level:
-    worths_A = rated_worths(question.scale)
+def _level(question: Question, worths_A: Target, opinion: Opinion, targets: TargetKind) -> Level:
     return Level(
         answer_start=question.answer_start,
         dimension=opinion.dimension,
