@@ -77,6 +77,16 @@ class ScoreRange:
         """The upper end."""
         return max(self.worst, self.best)
 
+    @property
+    def middle(self) -> float:
+        """Halfway between the ends."""
+        return (self.worst + self.best) / 2
+
+    @property
+    def width(self) -> float:
+        """Distance of the ends."""
+        return self.high - self.low
+
 
 RATING = ScoreRange(float(FIVE_LEVELS.worst), float(FIVE_LEVELS.best))
 """The range of rewards and opinions, and of every dimension that does not say otherwise."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from iqa_core.assessor.checkpoint.manifest import GoldenScores
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.assessor.samples import read_sample
 from iqa_core.errors import CallerError
-from iqa_core.records import Rejection
+from iqa_core.questions import LEVELS, ColumnScale, own_scales
+from iqa_core.records import RATING, Rejection
 from iqa_core.slots import sample_texts
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
-"""Largest difference in score units, by dtype: ten times what other batches, threads and CPUs change (1e-4 and .02 for
-nearly all images), and far below what another prompt or image processing changes."""
+"""Largest difference of scores on 1 to 5, by dtype: ten times what other batches, threads and CPUs change (1e-4 and .02
+for nearly all images), and far below what another prompt or image processing changes."""
+
+LEAST = 1e-4
+"""Tolerance on a range however narrow: golden scores are kept with four decimals."""
 
 Scores = Mapping[str, float]
 """Dimension -> score."""
@@ -35,9 +40,16 @@ def sample_scores(assessor: Assessor, names: Sequence[str]) -> dict[str, Scores 
     }
 
 
-def differences(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], dtype: str) -> Iterator[str]:
-    """Scores that are not the golden ones within the tolerance, in words: image, dimension, both scores."""
-    tolerance = TOLERANCE[dtype]
+def differences(
+    golden: Sequence[GoldenScores],
+    found: Mapping[str, Scores | Rejection],
+    dtype: str,
+    scales: Mapping[str, ColumnScale] = MappingProxyType({}),
+) -> Iterator[str]:
+    """Scores that are not the golden ones within the tolerance, in words: image, dimension, both scores.
+
+    scales: of the dimensions that are not five levels worth 1 to 5.
+    """
     for entry in golden:
         scores = found[entry.image]
         if isinstance(scores, Rejection):
@@ -47,6 +59,7 @@ def differences(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rej
             yield f"{entry.image} has golden scores of {', '.join(entry.scores)}, not of {', '.join(scores)}"
             continue
         for name, expected in entry.scores.items():
+            tolerance = _tolerance(scales.get(name, LEVELS), dtype)
             if not abs(scores[name] - expected) <= tolerance:
                 yield f"{entry.image}: {name} is {scores[name]:.4f}, expected {expected:.4f} within {tolerance:g}"
 
@@ -54,9 +67,14 @@ def differences(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rej
 def require_golden(assessor: Assessor, golden: Sequence[GoldenScores], dtype: str, checkpoint: str) -> None:
     """Raises CallerError, which names every score that is not the golden one."""
     found = sample_scores(assessor, [entry.image for entry in golden])
-    if faults := list(differences(golden, found, dtype)):
+    if faults := list(differences(golden, found, dtype, own_scales(assessor.rubric.columns))):
         raise CallerError(
             f"checkpoint {checkpoint} does not give the scores that its assessor.toml promises: {'; '.join(faults)}. "
             "Its files, this machine's libraries or this code differ from what it was made with; "
             f"`python -m iqa_core check --checkpoint {checkpoint}` looks closer"
         )
+
+
+def _tolerance(scale: ColumnScale, dtype: str) -> float:
+    """That of scores on 1 to 5, as a share of the scale's range."""
+    return max(TOLERANCE[dtype] * scale.range.width / RATING.width, LEAST)

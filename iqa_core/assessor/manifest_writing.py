@@ -12,7 +12,8 @@ from iqa_core.assessor.golden import sample_scores
 from iqa_core.assessor.load import describe, load_unverified
 from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.errors import RunError
-from iqa_core.records import ImageLimits, Rejection
+from iqa_core.questions import own_scales
+from iqa_core.records import RATING, ImageLimits, Rejection
 from iqa_core.rubrics import load_rubric
 
 
@@ -48,9 +49,14 @@ def write_manifest(
     config = AssessorConfig(checkpoint=str(folder), **running)
     spec = describe(config, None, plain.image_limits)
     scores = sample_scores(load_unverified(spec, config), images)
+    ends = {name: scale.range for name, scale in own_scales(own.columns).items() if scale.range != RATING}
     manifest = CheckpointManifest.model_validate(
         plain.model_dump()
-        | {"fingerprint": dict(spec.fingerprint_parts), "golden": [_golden(name, scores[name]) for name in images]}
+        | {
+            "fingerprint": dict(spec.fingerprint_parts),
+            "ranges": {name: (found.worst, found.best) for name, found in ends.items()},
+            "golden": [_golden(name, scores[name]) for name in images],
+        }
     )
     save_manifest(folder, manifest)
     return manifest

@@ -27,7 +27,7 @@ from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
 from iqa_core.errors import CallerError
 from iqa_core.levels import expected_score, level_probabilities
-from iqa_core.questions import Question
+from iqa_core.questions import Question, own_scales
 from iqa_core.records import RATING, Rejection, RgbImage
 from iqa_core.rubrics import Rubric
 from iqa_core.slots import SAMPLE_TEXT
@@ -86,8 +86,7 @@ def check(spec: AssessorSpec, config: AssessorConfig, images: Sequence[str] = SA
     if not plain:
         return findings
     own = sample_scores(load_unverified(spec, config), images)
-    dtype = spec.fingerprint_parts["dtype"]
-    return [*findings, _same_as_plain(plain, own, TOLERANCE[dtype]), _golden(golden_of(spec), own, dtype)]
+    return [*findings, _same_as_plain(plain, own, spec), _golden(golden_of(spec), own, spec)]
 
 
 def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
@@ -98,7 +97,7 @@ def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
     images = SAMPLES[:FEW]
     findings, plain = _look(spec, config, images)
     golden = tuple(entry for entry in golden_of(spec) if entry.image in images)
-    return [*findings, _golden(golden, plain, spec.fingerprint_parts["dtype"])] if plain else findings
+    return [*findings, _golden(golden, plain, spec)] if plain else findings
 
 
 def _look(
@@ -242,10 +241,8 @@ def _spread(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question])
     scores = {name: [answer.score for answer in found] for name, found in answers.items()}
     told = ", ".join(f"{name} {min(found):.2f} to {max(found):.2f}" for name, found in scores.items())
     ranges = [question.scale.range for question in asked]
-    width = RATING.high - RATING.low
     spreads = [
-        (max(found) - min(found)) * width / (one.high - one.low)
-        for found, one in zip(scores.values(), ranges, strict=True)
+        (max(found) - min(found)) * RATING.width / one.width for found, one in zip(scores.values(), ranges, strict=True)
     ]
     spread = min(spreads) if all(one == RATING for one in ranges) else max(spreads)
     return Finding("spread", _graded(spread, SPREAD_OK, SPREAD_LEAST), told)
@@ -259,26 +256,30 @@ def _graded(value: float, ok_from: float, least: float) -> Verdict:
 
 
 def _same_as_plain(
-    plain: Mapping[str, Scores | Rejection], own: Mapping[str, Scores | Rejection], tolerance: float
+    plain: Mapping[str, Scores | Rejection], own: Mapping[str, Scores | Rejection], spec: AssessorSpec
 ) -> Finding:
     """Whether the assessor, with all its short cuts, computes what the untouched model does."""
-    gap = max(_gap(plain[image], own[image]) for image in plain)
+    tolerance = TOLERANCE[spec.fingerprint_parts["dtype"]]
+    widths = {column.name: column.scale.range.width for column in spec.rubric.columns}
+    gap = max(_gap(plain[image], own[image], widths) for image in plain)
     verdict = Verdict.OK if gap <= tolerance else Verdict.FAIL
     return Finding("short cuts", verdict, f"at most {gap:.6f} from the plain forward, {tolerance:g} allowed")
 
 
-def _gap(plain: Scores | Rejection, own: Scores | Rejection) -> float:
+def _gap(plain: Scores | Rejection, own: Scores | Rejection, widths: Mapping[str, float]) -> float:
+    """The largest difference, as on 1 to 5. widths: of the dimensions' ranges."""
     if isinstance(plain, Rejection) or isinstance(own, Rejection):
         return math.inf
-    gaps = [abs(plain[name] - own[name]) for name in plain]
+    gaps = [abs(plain[name] - own[name]) * RATING.width / widths[name] for name in plain]
     return math.inf if any(map(math.isnan, gaps)) else max(gaps)
 
 
-def _golden(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], dtype: str) -> Finding:
+def _golden(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], spec: AssessorSpec) -> Finding:
     name = "golden scores"
     if not golden:
         return Finding(name, Verdict.SKIPPED, "assessor.toml has none that were made with these settings")
-    if faults := list(differences(golden, found, dtype)):
+    dtype = spec.fingerprint_parts["dtype"]
+    if faults := list(differences(golden, found, dtype, own_scales(spec.rubric.columns))):
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         return Finding(name, Verdict.FAIL, "; ".join(faults[:SHOWN_FAULTS]) + more, forbids_loading=True)
     count = sum(len(entry.scores) for entry in golden)

@@ -25,14 +25,15 @@ from iqa_core.corpus.sources import IMAGE_EXTENSIONS, extension
 from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
 from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
-from iqa_core.records import Assessment, ImageHeader, ImageLimits, Rejection, RgbImage
+from iqa_core.records import RATING, Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
 from iqa_core.slots import sample_texts
 
 MAX_PIXELS = 1024 * 1024
 """A larger image is scaled down before it is spoilt: noise on 12 megapixels is gone when a model sees one of them."""
 
 ANSWERS_TAU, ANSWERS_FALL = 0.4, 0.25
-"""Least tau and fall with which a dimension answers to a distortion: 7 pairs of 10 in order, a quarter point lost."""
+"""Least tau and fall with which a dimension answers to a distortion: 7 pairs of 10 in order, and a quarter point of 1
+to 5 lost, or the same part of another range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +45,33 @@ class Ladder:
     """Images that could not be read, or got no score in some form; they are not among `images`."""
     dimensions: tuple[str, ...]
     scores_NDSK: NDArray[np.float32]
+    ranges: tuple[ScoreRange, ...]
+    """Of the dimensions."""
+
+    @property
+    def points_K(self) -> NDArray[np.float32]:
+        """How many points on 1 (worst) to 5 (best) a unit of each score is; below 0 where less is better."""
+        points = [(RATING.best - RATING.worst) / (ends.best - ends.worst) for ends in self.ranges]
+        return np.array(points, dtype=np.float32)
 
     def falls_NDK(self) -> NDArray[np.float64]:
-        """Kendall's tau of strength and loss, per image: 1 falls at each step, 0 has no order or stays, -1 rises.
+        """Kendall's tau of strength and loss, per image: 1 is worse at each step, 0 has no order or stays, -1 better.
 
         Tau-a: steps that are equal count as no order, so that a score that never moves gets 0.
         """
         pairs = list(combinations(range(STRENGTHS + 1), 2))
         signs = [np.sign(self.scores_NDSK[:, :, weak] - self.scores_NDSK[:, :, strong]) for weak, strong in pairs]
-        return np.asarray(np.mean(signs, axis=0, dtype=np.float64))
+        # adding 0 makes no minus of a nought
+        return np.asarray(np.mean(signs, axis=0, dtype=np.float64)) * np.sign(self.points_K) + 0.0
 
     def changes_NDK(self) -> NDArray[np.float64]:
-        """Change of the score from the image itself to the greatest strength."""
+        """Change of the score, in its own units, from the image itself to the greatest strength."""
         return np.asarray(self.scores_NDSK[:, :, -1] - self.scores_NDSK[:, :, 0], dtype=np.float64)
 
     def answers(self, kind: str) -> list[str]:
-        """Dimensions that fall with this distortion, the one that falls most first."""
+        """Dimensions that get worse with this distortion, the one that loses most of its range first."""
         d = KINDS.index(kind)
-        taus_K, changes_K = self.falls_NDK()[:, d].mean(axis=0), self.changes_NDK()[:, d].mean(axis=0)
+        taus_K, changes_K = self.falls_NDK()[:, d].mean(axis=0), self.changes_NDK()[:, d].mean(axis=0) * self.points_K
         order = np.argsort(changes_K, kind="stable")
         return [self.dimensions[k] for k in order if taus_K[k] >= ANSWERS_TAU and -changes_K[k] >= ANSWERS_FALL]
 
@@ -96,7 +106,8 @@ def climb(assessor: Assessor, paths: Sequence[Path], progress: Callable[[int], N
         progress(done)
     if not scores:
         raise RunError(f"none of {len(paths)} images could be read and scored, {paths[0]} among them")
-    return Ladder(tuple(names), tuple(rejected), assessor.rubric.names, np.stack(scores))
+    ranges = tuple(column.scale.range for column in assessor.rubric.columns)
+    return Ladder(tuple(names), tuple(rejected), assessor.rubric.names, np.stack(scores), ranges)
 
 
 def read_bounded(path: Path, limits: ImageLimits) -> Pixels | None:
@@ -126,8 +137,10 @@ def _scores(assessor: Assessor, pixels_HWC: Pixels) -> NDArray[np.float32] | Non
 
 
 def finest(ladder: Ladder) -> Path:
-    """The image with the highest scores: on it one sees best what spoiling does."""
-    return Path(ladder.images[int(ladder.scores_NDSK[:, 0, 0].mean(axis=-1).argmax())])
+    """The image with the best scores: on it one sees best what spoiling does."""
+    worst_K = np.array([ends.worst for ends in ladder.ranges], dtype=np.float32)
+    ratings_NK = RATING.worst + (ladder.scores_NDSK[:, 0, 0] - worst_K) * ladder.points_K
+    return Path(ladder.images[int(ratings_NK.mean(axis=-1).argmax())])
 
 
 def ladder_lines(ladder: Ladder) -> Iterator[str]:

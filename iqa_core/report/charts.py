@@ -8,17 +8,17 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.records import ScoreRange
 
 WIDTH, HEIGHT, BASE = 400, 140, 118
 """Units of a chart's view box; BASE is the line that bars stand on."""
 
-ENDS = {FIVE_LEVELS.worst: "start", FIVE_LEVELS.best: "end"}
-"""Level -> which end of its label stands below it, so that the label stays inside of the chart."""
+ANCHORS = ("start", "middle", "middle", "middle", "end")
+"""Of the labels below a histogram, evenly from one end to the other; those at the ends stay inside of the chart."""
 
 
-def histogram(name: str, counts: NDArray[np.int64], mean: float, labels: Sequence[str]) -> Markup:
-    """Bars over the scale, of several series on top of each other. counts: (series, bins)."""
+def histogram(name: str, counts: NDArray[np.int64], mean: float, labels: Sequence[str], ends: ScoreRange) -> Markup:
+    """Bars over a range of scores, of several series on top of each other. counts: (series, bins), lowest first."""
     highest = max(int(counts.sum(axis=0).max()), 1)
     step = WIDTH / counts.shape[1]
     bars = []
@@ -33,12 +33,13 @@ def histogram(name: str, counts: NDArray[np.int64], mean: float, labels: Sequenc
                     f'height="{height:.1f}"/>'
                 )
     ticks = "".join(
-        f'<text x="{_x(level):.0f}" y="134" text-anchor="{ENDS.get(level, "middle")}">{level}</text>'
-        for level in FIVE_LEVELS.levels
+        f'<text x="{_x(score, ends):.0f}" y="134" text-anchor="{anchor}">{score:g}</text>'
+        for score, anchor in zip(np.linspace(ends.low, ends.high, len(ANCHORS)), ANCHORS, strict=True)
     )
-    mark = "" if np.isnan(mean) else f'<line class="mean" x1="{_x(mean):.1f}" x2="{_x(mean):.1f}" y1="2" y2="{BASE}"/>'
+    x = _x(mean, ends)
+    mark = "" if np.isnan(mean) else f'<line class="mean" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{BASE}"/>'
     parts = ", ".join(f"{int(counts[i].sum()):,} {label}" for i, label in enumerate(labels))
-    scale = f"the scale of {FIVE_LEVELS.worst} to {FIVE_LEVELS.best}"
+    scale = f"the scale of {ends.worst:g} to {ends.best:g}"
     told = "no scores" if np.isnan(mean) else f"mean {mean:.2f} on {scale}; {parts}"
     return _svg(f"Histogram of {name}: {told}", "".join(bars) + mark + ticks)
 
@@ -55,9 +56,9 @@ def progress_line(points: Sequence[Sequence[float]]) -> Markup:
     return _svg(told, f'<polyline class="line" points="{path}"/>{ticks}')
 
 
-def _x(score: float) -> float:
-    worst, best = FIVE_LEVELS.worst, FIVE_LEVELS.best
-    return (min(max(score, worst), best) - worst) / (best - worst) * WIDTH
+def _x(score: float, ends: ScoreRange) -> float:
+    low, high = ends.low, ends.high
+    return (min(max(score, low), high) - low) / (high - low) * WIDTH
 
 
 def _svg(told: str, content: str) -> Markup:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def compare_tables(here: ScoreTable, there: ScoreTable) -> Moved:
     """How scores differ, joined on (source, key): in the dimensions that both tables have, and in the reward.
 
+    A dimension whose range is another there is left out.
+
     Raises CallerError where the tables have no dimension or no image in common.
     """
     names = [name for name in here.contract.dimensions if name in there.contract.dimensions]
@@ -29,6 +31,10 @@ def compare_tables(here: ScoreTable, there: ScoreTable) -> Moved:
             f"{there.uri} has the dimensions {', '.join(there.contract.dimensions)}, and none of "
             f"{', '.join(here.contract.dimensions)}: there is nothing to compare"
         )
+
+    def is_alike(name: str) -> bool:
+        return here.contract.scale_of(name).range == there.contract.scale_of(name).range
+
     with tempfile.TemporaryDirectory(prefix="iqa-compare-") as scratch:
         files = [table.local_files(Path(scratch) / str(i)) for i, table in enumerate((here, there))]
         with engine(sorted({file.parent for paths in files for file in paths})) as connection:
@@ -36,7 +42,7 @@ def compare_tables(here: ScoreTable, there: ScoreTable) -> Moved:
                 connection.execute(
                     f"CREATE VIEW {view} AS SELECT * FROM read_parquet({file_list(paths)}) WHERE status = '{SCORED}'"
                 )
-            return _compared(connection, there.uri, [*names, "reward"])
+            return _compared(connection, there.uri, [*filter(is_alike, names), "reward"])
 
 
 def _compared(connection: DuckDBPyConnection, uri: str, names: list[str]) -> Moved:

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iqa_core.corpus.originals import LOCATOR
-from iqa_core.levels import bin_counts, bin_edges
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.levels import bin_counts
+from iqa_core.questions import LEVELS, ColumnScale
+from iqa_core.records import ScoreRange
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
-EDGES = bin_edges(FIVE_LEVELS, per_level=10)
-"""Edges of the bins of the histograms shown."""
+BINS = 40
+"""Of each histogram that is shown: on 1 to 5, ten from one level to the next."""
 
 MAX_THUMBNAILS = 300
 
@@ -69,6 +70,8 @@ class Gathered:
     """Dimensions, then the reward."""
     groups: Sequence[str] = ()
     """Carried columns that may be groups."""
+    scales: Mapping[str, ColumnScale] = field(default_factory=dict)
+    """Of the names whose scores are not five levels worth 1 to 5."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejection code, or `scored` -> rows."""
     histograms: NDArray[np.int64] = field(init=False)
@@ -83,7 +86,7 @@ class Gathered:
 
     def __post_init__(self) -> None:
         count = len(self.names)
-        self.histograms = np.zeros((2, count, len(EDGES) - 1), np.int64)
+        self.histograms = np.zeros((2, count, BINS), np.int64)
         self.moments = np.zeros((count + 1, count + 1))
         self.by_group = {name: {} for name in self.groups}
 
@@ -127,6 +130,10 @@ class Gathered:
         """All images, the rejected ones among them."""
         return self.reasons.total()
 
+    def range_of(self, name: str) -> ScoreRange:
+        """Where the scores of a name lie."""
+        return self.scales.get(name, LEVELS).range
+
     def means(self) -> NDArray[np.float64]:
         """Mean of each score, shape (K,); NaN where nothing is scored."""
         count = self.moments[0, 0]
@@ -150,20 +157,23 @@ class Gathered:
     def _add_histograms(self, scores_NK: NDArray[np.float64], kept: NDArray[np.bool_] | None) -> None:
         masks = [np.ones(len(scores_NK), bool)] if kept is None else [kept, ~kept]
         for side, mask in enumerate(masks):
-            for k in range(len(self.names)):
-                values = scores_NK[mask, k]
-                self.histograms[side, k] += bin_counts(values[np.isfinite(values)], EDGES)
+            for k, name in enumerate(self.names):
+                values, ends = scores_NK[mask, k], self.range_of(name)
+                edges = np.linspace(ends.low, ends.high, BINS + 1)
+                self.histograms[side, k] += bin_counts(values[np.isfinite(values)], edges)
 
     def _add_sheets(
         self, name: str, scores_N: NDArray[np.float64], rows: pa.Table, kept: NDArray[np.bool_] | None
     ) -> None:
         """Best, worst and borderline images; of a selection, the best and worst kept and the best dropped."""
+        ends = self.range_of(name)
+        goodness_N = scores_N if ends.best > ends.worst else -scores_N
         inside = np.isfinite(scores_N) & (True if kept is None else kept)
-        border = np.abs(scores_N - FIVE_LEVELS.middle) if kept is None else -scores_N
+        border = np.abs(scores_N - ends.middle) if kept is None else -goodness_N
         outside = np.isfinite(scores_N) & (True if kept is None else ~kept)
         for sheet, ranks, mask in (
-            ("best", -scores_N, inside),
-            ("worst", scores_N, inside),
+            ("best", -goodness_N, inside),
+            ("worst", goodness_N, inside),
             ("borderline", border, outside),
         ):
             self._add_sheet((name, sheet), np.where(mask, ranks, np.inf), rows)

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from iqa_core.corpus.originals import LOCATOR, Locator
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.records import RATING
 from iqa_core.report.charts import histogram, progress_line
 from iqa_core.report.gathered import SHEETS, Gathered, Shown
 from iqa_core.tables.scores.columns import SCORED
@@ -20,10 +20,10 @@ from iqa_core.tables.scores.columns import SCORED
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 SHEET_TITLES = {
-    False: {"best": "best", "worst": "worst", "borderline": f"borderline: nearest to {FIVE_LEVELS.middle:g}"},
+    False: {"best": "best", "worst": "worst", "borderline": "borderline: nearest to {middle:g}"},
     True: {"best": "best kept", "worst": "worst kept", "borderline": "best of what is dropped"},
 }
-"""Whether the page is of a selection -> sheet -> its title."""
+"""Whether the page is of a selection -> sheet -> its title, which may name the middle of the range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ def render(report: Report) -> bytes:
     text = template.render(
         report=report,
         gathered=gathered,
-        scale=FIVE_LEVELS,
+        ends=RATING,
+        captions=(captions := _captions(gathered)),
+        is_uneven=captions != list(gathered.names),
         histograms=[_histogram(report, k) for k in range(len(gathered.names))],
         progress=progress_line(report.progress) if len(report.progress) > 1 else None,
         correlations=_cells(gathered),
@@ -82,7 +84,16 @@ def render(report: Report) -> bytes:
 def _histogram(report: Report, k: int) -> Markup:
     gathered = report.gathered
     labels = ("kept", "dropped") if report.is_selection else ("images",)
-    return histogram(gathered.names[k], gathered.histograms[: len(labels), k], float(gathered.means()[k]), labels)
+    name, counts, mean = gathered.names[k], gathered.histograms[: len(labels), k], float(gathered.means()[k])
+    return histogram(name, counts, mean, labels, gathered.range_of(name))
+
+
+def _captions(gathered: Gathered) -> list[str]:
+    """Names, each with the ends of its range where these are not 1 and 5."""
+    ranges = [(name, gathered.range_of(name)) for name in gathered.names]
+    return [
+        name if ends == RATING else f"{name}: {ends.worst:g} is worst, {ends.best:g} is best" for name, ends in ranges
+    ]
 
 
 def _cells(gathered: Gathered) -> list[tuple[str, list[tuple[str, int]]]]:
@@ -94,12 +105,12 @@ def _cells(gathered: Gathered) -> list[tuple[str, list[tuple[str, int]]]]:
 
 
 def _sheets(report: Report, name: str) -> list[tuple[str, list[dict[str, str]]]]:
-    titles = SHEET_TITLES[report.is_selection]
+    titles, middle = SHEET_TITLES[report.is_selection], report.gathered.range_of(name).middle
     found = []
     for sheet in SHEETS:
         images: Sequence[Shown] = report.gathered.sheets.get((name, sheet), ())
         tiles = [_tile(report, image.values, f"{image.values[name]:.2f}") for image in images]
-        found.append((titles[sheet], [tile for tile in tiles if tile["src"]]))
+        found.append((titles[sheet].format(middle=middle), [tile for tile in tiles if tile["src"]]))
     return found
 
 

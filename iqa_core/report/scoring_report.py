@@ -51,7 +51,7 @@ def assessor_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 def gather(table: ScoreTable) -> Gathered:
     """What the report shows of all rows; one chunk is held at a time."""
     contract = table.contract
-    gathered = Gathered((*contract.dimensions, "reward"), group_columns(contract.carried))
+    gathered = Gathered((*contract.dimensions, "reward"), group_columns(contract.carried), contract.scales)
     for _, rows in table.ledger.read_all(table.chunks, gathered.columns):
         gathered.add(rows)
     return gathered

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from iqa_core.questions import ColumnScale
 from iqa_core.report.gathered import Gathered
 from iqa_core.report.page import Report, render
 from iqa_core.report.scoring_report import assessor_facts, sheet_thumbnails
@@ -27,13 +28,15 @@ def selection_report(
     groups: Sequence[str],
     record: Mapping[str, Any],
     table: ScoreTable,
+    scales: Mapping[str, ColumnScale],
 ) -> bytes:
     """The page of a selection.
 
     blocks: the decision table, with the columns CARRIED and the groups behind its own. names: its score columns, the
-    reward last. record: selection.json. table: a score table, whose contract says how originals are found.
+    reward last. record: selection.json. table: a score table, whose contract says how originals are found. scales: of
+    the names whose scores are not five levels worth 1 to 5.
     """
-    gathered = Gathered(tuple(names), tuple(groups))
+    gathered = Gathered(tuple(names), tuple(groups), scales)
     for block in blocks:
         gathered.add(_as_scored(block), _mask(block.column("kept")))
     facts = [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from iqa_core.errors import CallerError
 from iqa_core.hub import HUB_NAME, fetch_from_hub
+from iqa_core.questions import own_scales
 from iqa_core.rubrics.rubric import Rubric, RubricDimension
 
 KIND = "sa-bench"
@@ -109,6 +110,8 @@ def prompt_line(rubric: Rubric, dimension: RubricDimension, level: int, image: s
 
 def require_expressible(rubric: Rubric) -> None:
     """Raises CallerError when `rubric_of` would not read the same words again from lines of this rubric."""
+    if own_scales(rubric.columns) or rubric.slots:
+        raise CallerError(f"rubric {rubric.id} has answers or slots of its own, which SA-BENCH's lines do not have")
     if rubric.levels != LEVELS:
         raise CallerError(f"rubric {rubric.id} answers with {', '.join(rubric.levels)}; SA-BENCH's are {LEVELS}")
     for dimension in rubric.dimensions:

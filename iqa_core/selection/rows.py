@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse_sql
+from iqa_core.questions import ColumnScale
 from iqa_core.selection.condition import Condition
 from iqa_core.tables.duckdb_engine import engine_type, file_list, quoted
 from iqa_core.tables.scores.columns import REJECTED, SCORED
@@ -63,6 +64,14 @@ class Combined:
         """Columns of the decision table that hold scores, the reward last."""
         extra = tuple(f"{given.name}_reward" for given in self.given[1:]) if self.is_join else ()
         return (*self.dimensions, *extra, "reward")
+
+    @property
+    def scales(self) -> dict[str, ColumnScale]:
+        """Of the dimensions that are not five levels worth 1 to 5."""
+        found = dict(self.given[0].table.contract.scales)
+        for item in self.given[1:] if self.is_join else ():
+            found |= {f"{item.name}_{name}": scale for name, scale in item.table.contract.scales.items()}
+        return found
 
 
 def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights | None) -> Combined:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from iqa_core.questions import own_scales
 from iqa_core.training.task import TrainingTask
 
 CARD = "README.md"
@@ -21,10 +22,22 @@ def _head(task: TrainingTask) -> Iterator[str]:
     yield ""
     yield (
         f"Fine-tuned from `{_base_name(task)}` to answer the questions of rubric `{task.rubric.id}` "
-        f"(prompt version {task.rubric.prompt_version}) with one of five level words; the score is their expectation, "
-        "1 (worst) to 5 (best). The licence of the base and of the data apply."
+        f"(prompt version {task.rubric.prompt_version}) with one of {_answers(task)}. "
+        "The licence of the base and of the data apply."
     )
     yield ""
+
+
+def _answers(task: TrainingTask) -> str:
+    """What can be answered and what a score is; by dimension, where one has answers of its own."""
+    if not own_scales(task.rubric.columns):
+        return "five level words; the score is their expectation, 1 (worst) to 5 (best)"
+    asked = "; ".join(
+        f"{question.name}: {', '.join(question.scale.answers)}, "
+        f"{question.scale.range.worst:g} (worst) to {question.scale.range.best:g} (best)"
+        for question in task.rubric.questions
+    )
+    return f"its answers; a score is their expectation ({asked})"
 
 
 def _base_name(task: TrainingTask) -> str:

@@ -103,10 +103,19 @@ def _rubric_name(rubric: Rubric, output: Path) -> str:
 
 
 def _toml_lines(rubric: Rubric) -> Iterator[str]:
-    """Lines of a rubric's TOML file; JSON strings, and lists of them, are TOML."""
+    """Lines of the TOML file of a rubric without a checklist."""
     values = rubric.model_dump(mode="json", exclude_defaults=True)
+    if "slots" in rubric.model_fields_set:  # also none: braces in its queries are asked as they stand
+        values["slots"] = list(rubric.slots)
     dimensions = values.pop("dimensions")
-    yield from (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
+    yield from (f"{name} = {_toml(value)}" for name, value in values.items())
     for dimension in dimensions:
         yield from ("", "[[dimensions]]")
-        yield from (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in dimension.items())
+        yield from (f"{name} = {_toml(value)}" for name, value in dimension.items())
+
+
+def _toml(value: Any) -> str:
+    """Text of a value: JSON strings and numbers, and lists of them, are TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(name)} = {_toml(one)}" for name, one in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)

@@ -250,7 +250,7 @@ def on_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
             return value
         return value.to(device, dtype) if value.is_floating_point() else value.to(device)
 
-    kept = ("targets_NL", "weights_N")
+    kept = ("targets_NL", "worths", "weights_N")
     tensors = {name: moved(value) for name, value in vars(batch).items() if name not in {*kept, "inputs"}}
     return replace(
         batch,

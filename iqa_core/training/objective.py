@@ -9,7 +9,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from iqa_core.training.sample_encoder import IGNORED, Batch
+from iqa_core.training.sample_encoder import IGNORED, PADDING, Batch
 
 if TYPE_CHECKING:
     import torch
@@ -26,14 +26,14 @@ class Losses:
     divergence: torch.Tensor
     """Kullback-Leibler divergence of target and five-way distribution, one per sample with a level."""
     scores: torch.Tensor
-    """Expected scores, 1..5, one per sample with a level."""
+    """Expected scores on 1 (worst) to 5 (best), whatever the dimension's range; one per sample with a level."""
 
 
 def losses(model: Any, batch: Batch, level_weight: float) -> Losses:
     """Losses of one forward pass, in which the level token counts for `level_weight` answer tokens.
 
-    Its loss is KL(target || softmax over the five level words) - log(probability of all five together). The first term
-    is the five-way divergence of DeQA-Score (arXiv 2501.11561); the second makes the model say a level word at all.
+    Its loss is KL(target || softmax over the level words or other answers) - log(probability of all of them together).
+    The first term is the divergence of DeQA-Score (arXiv 2501.11561); the second makes the model say an answer at all.
     With a hard target the sum is plain cross-entropy.
     """
     places_P, logits_NPV = _answer_logits(model, batch)
@@ -84,11 +84,15 @@ def _level_loss(logits_NV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, to
     """Loss, divergence and expected score of each level token."""
     import torch
 
-    from iqa_core.records import FIVE_LEVELS
-
-    logits_NL = logits_NV.float().gather(1, batch.level_ids_NL)
+    is_padding_NL = batch.level_ids_NL == PADDING
+    logits_NL = logits_NV.float().gather(1, batch.level_ids_NL.clamp(min=0)).masked_fill(is_padding_NL, -torch.inf)
     log_probs_NL = logits_NL.log_softmax(dim=1)
     log_mass_N = logits_NL.logsumexp(dim=1) - logits_NV.float().logsumexp(dim=1)
-    divergence = (torch.xlogy(batch.targets_NL, batch.targets_NL) - batch.targets_NL * log_probs_NL).sum(dim=1)
-    levels = torch.tensor(FIVE_LEVELS.levels, dtype=log_probs_NL.dtype, device=log_probs_NL.device)
-    return divergence - log_mass_N, divergence, log_probs_NL.exp() @ levels
+    finite_NL = log_probs_NL.masked_fill(is_padding_NL, 0.0)
+    divergence = (torch.xlogy(batch.targets_NL, batch.targets_NL) - batch.targets_NL * finite_NL).sum(dim=1)
+    return divergence - log_mass_N, divergence, _expected(log_probs_NL.exp(), batch.worths)
+
+
+def _expected(probs_NL: torch.Tensor, worths: torch.Tensor) -> torch.Tensor:
+    """Mean worth of each row. worths: (L,) or (N, L)."""
+    return probs_NL @ worths if worths.dim() == 1 else (probs_NL * worths).sum(dim=1)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a token that carries no loss."""
 
+PADDING = -1
+"""The token id of an answer that a row's question does not have, where another row's has more."""
+
 KNOWN_TEXTS = 4096
 """Encoded texts that are kept: enough for all wordings of a rubric, not for each one with words left out."""
 
@@ -61,7 +64,7 @@ class EncodedText:
     level_at: int | None
     """Index of the level token in them."""
     level_ids: tuple[int, ...] | None
-    """Token ids of the level words, worst to best."""
+    """Token ids of the level words, or of the question's other answers, worst to best."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,12 @@ class Batch:
     level_places: torch.Tensor
     """Place of the level token in its row."""
     level_ids_NL: torch.Tensor
-    """Token ids of the level words."""
+    """Token ids of the level words or other answers; PADDING where another row has more of them."""
     targets_NL: torch.Tensor
-    """Target probabilities of the level words."""
+    """Target probabilities of the answers; 0 for padding."""
+    worths: torch.Tensor
+    """What the answers are worth on 1 (worst) to 5 (best): (L,) where all rows have one scale, else (N, L), 0 for
+    padding."""
     weights_N: torch.Tensor
     real_tokens: int
     """Number of tokens without padding."""
@@ -137,7 +143,9 @@ class SampleEncoder:
 
         Raises CallerError when the tokenizer merges the answer, or the level word, with the text before it.
         """
-        return self._encoded(sample.query, sample.answer, sample.level.answer_start if sample.level else None)
+        level = sample.level
+        asked = (level.answer_start, level.answers) if level else (None, ())
+        return self._encoded(sample.query, sample.answer, *asked)
 
     def text_tokens(self, sample: TrainingSample) -> int:
         """Tokens of question and answer in the longest wording, the image counted as one. Raises as `text` does."""
@@ -194,22 +202,27 @@ class SampleEncoder:
             labels_NT[row, begin:length] = inputs["input_ids"][row, begin:length]
             if text.level_at is not None and sample.level is not None:
                 labels_NT[row, begin + text.level_at] = IGNORED
-                levels.append((row, begin + text.level_at, text.level_ids, sample.level.target))
+                levels.append((row, begin + text.level_at, text.level_ids, sample.level))
         return Batch(
             inputs=inputs,
             labels_NT=labels_NT,
             level_rows=torch.tensor([level[0] for level in levels], dtype=torch.long),
             level_places=torch.tensor([level[1] for level in levels], dtype=torch.long),
-            level_ids_NL=torch.tensor([level[2] for level in levels], dtype=torch.long),
-            targets_NL=torch.tensor([level[3] for level in levels], dtype=torch.float32),
+            level_ids_NL=torch.tensor(_padded([level[2] or () for level in levels], PADDING), dtype=torch.long),
+            targets_NL=torch.tensor(_padded([level[3].target for level in levels], 0.0), dtype=torch.float32),
+            worths=_worths([level[3].worths for level in levels]),
             weights_N=torch.tensor([sample.weight for sample in samples], dtype=torch.float32),
             real_tokens=int(sum(lengths)),
         )
 
-    def _encode(self, query: str, answer: str, start: str | None) -> EncodedText:
-        tokenizer = self._processor.tokenizer
-        whole = render_prompt(self._processor, [None, f"\n{query}"], answer, self.rubric.system)
+    def _encode(self, query: str, answer: str, start: str | None, answers: tuple[str, ...]) -> EncodedText:
+        tokenizer, user = self._processor.tokenizer, [None, f"\n{query}"]
+        whole = render_prompt(self._processor, user, answer, self.rubric.system)
         asked, text = whole[: len(whole) - len(answer)], whole + self._turn_end
+        joint = " "
+        if start == "":  # what the template puts before an answer belongs to its first token, as in scoring
+            asked = render_prompt(self._processor, user, "", self.rubric.system)
+            joint = whole[len(asked) : len(whole) - len(answer)]
         ids, asked_ids = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (text, asked))
         if ids[: len(asked_ids)] != asked_ids or len(ids) == len(asked_ids):
             raise CallerError(
@@ -218,7 +231,7 @@ class SampleEncoder:
             )
         level_at, level_ids = None, None
         if start is not None:
-            level_ids = tuple(level_token_ids(tokenizer, asked + start, self.rubric.levels))
+            level_ids = tuple(level_token_ids(tokenizer, asked + start, answers, joint))
             level_at = len(tokenizer.encode(asked + start, add_special_tokens=False)) - len(asked_ids)
             if ids[len(asked_ids) + level_at] not in level_ids:
                 raise CallerError(f"no level word stands behind {start!r} in the answer {answer!r}")
@@ -261,6 +274,19 @@ def read_image(path: Path, preparer: ModelPreparer) -> RgbImage | Rejection:
     """A file decoded inside the preparer's limits, or why it cannot be read."""
     data = read_file(path)
     return data if isinstance(data, Rejection) else decode(data, preparer.limits)
+
+
+def _worths(rows: Sequence[tuple[float, ...]]) -> torch.Tensor:
+    import torch
+
+    is_one_scale = len(set(rows)) == 1
+    return torch.tensor(rows[0] if is_one_scale else _padded(rows, 0.0), dtype=torch.float32)
+
+
+def _padded(rows: Sequence[Sequence[float]], padding: float) -> list[list[float]]:
+    """The rows, each as long as the longest."""
+    longest = max(map(len, rows), default=0)
+    return [[*row, *([padding] * (longest - len(row)))] for row in rows]
 
 
 def _require_same(found: list[int], text: EncodedText) -> None:

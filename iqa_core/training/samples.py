@@ -9,9 +9,9 @@ from pathlib import Path
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.rows import Row, read_rows
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.questions import Question
 from iqa_core.rubrics import Rubric
-from iqa_core.training.targets import TargetKind, level_target
+from iqa_core.training.targets import Target, TargetKind, level_target, nearest_answer, rated_worths
 
 ANSWER_END = "."
 """Text behind the level word."""
@@ -30,7 +30,11 @@ class Level:
     mos: float
     """Mean opinion, 1..5."""
     target: tuple[float, ...]
-    """Probabilities of the levels, worst to best."""
+    """Probabilities of the answers, worst to best."""
+    answers: tuple[str, ...]
+    """All answers of the question, worst to best."""
+    worths: tuple[float, ...]
+    """What each is worth on 1 (worst) to 5 (best), whatever the dimension's own range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,10 @@ def level_samples(
 
     weights: name of a data set or dimension -> factor; a sample's factors are multiplied. paraphrased: samples get the
     rubric's paraphrases.
-    Raises CallerError on a dimension that the rubric lacks, on one without paraphrases where they are asked for, and on
-    a Gaussian target without a standard deviation.
+    Raises CallerError on a rubric that cannot be trained on, a dimension that it lacks, one without paraphrases where
+    they are asked for, and a Gaussian target without a standard deviation.
     """
+    require_trainable_rubric(rubric)
     by_name = {dimension.name: dimension for dimension in rubric.dimensions}
     unknown = sorted({opinion.dimension for opinion in opinions} - by_name.keys())
     if unknown:
@@ -82,23 +87,54 @@ def level_samples(
             f"rubric {rubric.id} has no paraphrases of {', '.join(without)}; add them to its TOML, or leave "
             "--augment-prompts-paraphrase out"
         )
+    questions = {question.name: (question, rated_worths(question.scale)) for question in rubric.questions}
     samples = []
     for opinion in opinions:
         dimension = by_name[opinion.dimension]
-        start = rubric.answer_start(dimension)
-        target = level_target(targets, opinion.mos, opinion.std)
+        question, worths_A = questions[opinion.dimension]
         samples.append(
             TrainingSample(
                 image=opinion.path,
                 query=dimension.query,
-                answer=f"{start} {rubric.levels[FIVE_LEVELS.nearest(opinion.mos)]}{ANSWER_END}",
+                answer=_answer(question, worths_A, opinion.mos),
                 dataset=opinion.dataset,
                 weight=weights.get(opinion.dataset, 1.0) * weights.get(opinion.dimension, 1.0),
-                level=Level(start, opinion.dimension, opinion.mos, tuple(map(float, target))),
+                level=_level(question, worths_A, opinion, targets),
                 paraphrases=dimension.paraphrases if paraphrased else (),
             )
         )
     return samples
+
+
+def require_trainable_rubric(rubric: Rubric) -> None:
+    """Raises CallerError on a rubric of a checklist, of slots, or of answers that are worth the same."""
+    if rubric.statements or rubric.slots:
+        what = "a checklist" if rubric.statements else f"slots ({', '.join(rubric.slots)})"
+        raise CallerError(f"rubric {rubric.id} has {what}, which opinions cannot train; give a --rubric without")
+    for question in rubric.questions:
+        worths = question.scale.worths
+        if len(set(worths)) < len(worths):
+            raise CallerError(
+                f"rubric {rubric.id}: {question.name} has answers that are worth the same, so an opinion does not tell "
+                "which one is meant; give each a worth of its own"
+            )
+
+
+def _answer(question: Question, worths_A: Target, mos: float) -> str:
+    """The whole answer with the word that is nearest to an opinion; the word alone where nothing stands before it."""
+    word = question.scale.answers[nearest_answer(mos, worths_A)]
+    return f"{question.answer_start} {word}{ANSWER_END}" if question.answer_start else word
+
+
+def _level(question: Question, worths_A: Target, opinion: Opinion, targets: TargetKind) -> Level:
+    return Level(
+        answer_start=question.answer_start,
+        dimension=opinion.dimension,
+        mos=opinion.mos,
+        target=tuple(level_target(targets, opinion.mos, opinion.std, worths_A).tolist()),
+        answers=question.scale.answers,
+        worths=tuple(worths_A.tolist()),
+    )
 
 
 def text_samples(paths: Sequence[Path], weights: Mapping[str, float]) -> list[TrainingSample]:

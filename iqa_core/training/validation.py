@@ -25,7 +25,7 @@ class Prediction:
     """Index of the sample in the validation part."""
     loss: float
     score: float | None
-    """Expected score, 1..5; None for a sample without a level word."""
+    """Expected score on 1 (worst) to 5 (best), from whatever range; None for a sample without a level word."""
 
 
 def figures(samples: Sequence[TrainingSample], predictions: Iterable[Prediction]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,10 +17,12 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import describe, fingerprint, load, own_limits
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
+from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError
-from iqa_core.fusion import FusionWeights, fuse
+from iqa_core.fusion import Curve, FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
-from iqa_core.records import Assessment, Rejection
+from iqa_core.questions import ColumnScale, own_scales
+from iqa_core.records import RATING, Assessment, Rejection, ScoreRange
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute, is_local, local_path
 from iqa_core.tables.score_file import metadata_of
@@ -41,11 +43,14 @@ class Judged:
     about: Mapping[str, str]
     """Which assessor it was, for people and for the JSON."""
     scores_N: NDArray[np.float64]
-    """1 to 5; NaN where there is none."""
+    """1 (worst) to 5 (best), from whatever range the dimension has; NaN where there is none."""
     spreads_N: NDArray[np.float64]
-    """Standard deviation of each level distribution; NaN where there is no score, and for the reward."""
+    """Standard deviation of each distribution over answers, in the same units; NaN where there is no score, and for
+    the reward."""
     failures: Mapping[str, int]
     """Rejection code -> opinions that have no score for it."""
+    ranges: Mapping[str, ScoreRange] = field(default_factory=dict)
+    """Of the dimensions whose scores came on another range than 1 to 5."""
 
 
 Judge = Callable[[], Judged]
@@ -89,7 +94,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
             return float(fuse(result.scores_K[None], weights)[0]), math.nan
         return float(result.scores_K[columns[opinion.dimension]]), float(result.stds_K[columns[opinion.dimension]])
 
-    return _judged(about, opinions.rows, score_of)
+    return _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns))
 
 
 def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judge:
@@ -99,7 +104,7 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
     Raises CallerError when there is no such table, it lacks a dimension, none of the images is in it, or one could be
     several.
     """
-    table, about = _read_table(opinions, absolute(scores), Storage(storage_options))
+    table, about, scales = _read_table(opinions, absolute(scores), Storage(storage_options))
     rows = [_find(opinion, table) for opinion in opinions.rows]
     if not any(rows):
         raise CallerError(
@@ -116,17 +121,34 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
             return str(row["reason"])
         return row[opinion.dimension], row.get(f"{opinion.dimension}_std", math.nan)
 
-    return partial(_judged, about, opinions.rows, score_of)
+    return partial(_judged, about, opinions.rows, score_of, scales)
 
 
 def _judged(
-    about: Mapping[str, str], rows: Sequence[Opinion], score_of: Callable[[Opinion], tuple[float, float] | str]
+    about: Mapping[str, str],
+    rows: Sequence[Opinion],
+    score_of: Callable[[Opinion], tuple[float, float] | str],
+    scales: Mapping[str, ColumnScale],
 ) -> Judged:
-    found = [score_of(row) for row in rows]
+    """The scores brought to the opinions' scale, so that figures mean the same where a dimension has another range."""
+    asked = dict.fromkeys(row.dimension for row in rows)
+    ranges = {name: scales[name].range for name in asked if name in scales and scales[name].range != RATING}
+    found = [_rated(score_of(row), ranges.get(row.dimension)) for row in rows]
     values = [(math.nan, math.nan) if isinstance(one, str) else one for one in found]
     failures = Counter(one for one in found if isinstance(one, str))
     scores_N, spreads_N = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
-    return Judged(about, scores_N, spreads_N, dict(failures.most_common()))
+    shown = ", ".join(f"{name} from {ends.worst:g} to {ends.best:g}" for name, ends in ranges.items())
+    about = {**about, "ranges": f"{shown}, brought to 1 to 5"} if ranges else about
+    return Judged(about, scores_N, spreads_N, dict(failures.most_common()), ranges)
+
+
+def _rated(found: tuple[float, float] | str, ends: ScoreRange | None) -> tuple[float, float] | str:
+    """A score and its spread in a range, on 1 (worst) to 5 (best)."""
+    if isinstance(found, str) or ends is None:
+        return found
+    score, spread = found
+    [rating] = Curve.between_ends(ends)(np.array([score], np.float64))
+    return float(rating), spread * RATING.width / ends.width
 
 
 def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -> None:
@@ -158,8 +180,10 @@ class _Table:
     """Rows whose key has this last part."""
 
 
-def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Table, dict[str, str]]:
-    ledger = score_ledger(storage, output)
+def _read_table(
+    opinions: Opinions, output: str, storage: Storage
+) -> tuple[_Table, dict[str, str], Mapping[str, ColumnScale]]:
+    contract, ledger = Plan(storage, output).contract(), score_ledger(storage, output)
     names = sorted(ledger.finished())
     if not names:
         raise CallerError(f"--scores {output} has no scores/*.parquet; give the --output of a scoring job")
@@ -177,7 +201,7 @@ def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Tab
             if row["offset"] is None and row["row"] is None and is_local(row["source"]):
                 by_path[local_path(row["source"])] = row
     about = {"scores": output, "rubric": str(metadata.get("rubric")), "fingerprint": str(metadata.get("fingerprint"))}
-    return _Table(by_path, by_key, by_name), about
+    return _Table(by_path, by_key, by_name), about, contract.scales if contract else {}
 
 
 def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:

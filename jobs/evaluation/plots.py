@@ -13,7 +13,7 @@ import numpy as np
 from iqa_core.agreement import Floats, fit_logistic
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinions
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.records import FIVE_LEVELS, ScoreRange
 from jobs.evaluation.figures import Evaluation, Figures
 from jobs.evaluation.judged import Judged
 from jobs.evaluation.report import label
@@ -23,7 +23,7 @@ POINT, LINE, INK, PALE = "#3b6fb6", "#d1772e", "#333333", "#dddddd"
 INCHES = 2.9
 DOTS_PER_INCH = 110
 AXIS = (FIVE_LEVELS.worst - 0.2, FIVE_LEVELS.best + 0.2)
-"""Both axes: the scale, and room for a point."""
+"""Both axes: the scale of opinions, to which all scores are brought, and room for a point."""
 
 
 def require_plottable(path: str) -> None:
@@ -49,9 +49,9 @@ def draw(opinions: Opinions, judged: Sequence[Judged], evaluation: Evaluation, k
         for column, name in enumerate(names):
             here = (name_N == name) & np.isfinite(each.scores_N)
             _scatter(axes[row, column], each.scores_N[here], mos_N[here], _title(figures, name))
+            if each is judged[-1] or name in each.ranges:
+                axes[row, column].set_xlabel(_score_label(each.ranges.get(name)), fontsize=8, color=INK)
         axes[row, 0].set_ylabel(f"{label(figures)}\nmean opinion", fontsize=8, color=INK)
-    for axis in axes[-1]:
-        axis.set_xlabel("score", fontsize=8, color=INK)
     file = io.BytesIO()
     figure.savefig(file, format=kind)
     return file.getvalue()
@@ -60,6 +60,10 @@ def draw(opinions: Opinions, judged: Sequence[Judged], evaluation: Evaluation, k
 def _title(figures: Figures, name: str) -> str:
     srcc = figures.agreement[name].srcc.value
     return name if srcc is None else f"{name}, SRCC {srcc:.3f}"
+
+
+def _score_label(own: ScoreRange | None) -> str:
+    return "score" if own is None else f"score; 1 to 5 is {own.worst:g} to {own.best:g}"
 
 
 def _scatter(axes: Any, scores_N: Floats, mos_N: Floats, title: str) -> None:

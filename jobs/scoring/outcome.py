@@ -71,7 +71,7 @@ def closing(outcome: RunOutcome) -> str:
         f"{'':<{width}}{'mean':>8}{'q1':>8}{'median':>8}{'q3':>8}",
     ]
     for name, values in table.statistics().items():
-        shown = (f"{value:>8.3f}" if value is not None else f"{'-':>8}" for value in values.values())
+        shown = (f" {value:>7.3f}" if value is not None else f"{'-':>8}" for value in values.values())
         lines.append(f"{name:<{width}}{''.join(shown)}")
     lines += [
         "",

@@ -79,7 +79,7 @@ class ScoringRun:
         """Chunk that is tried again -> generation of the rows that will come of it."""
         self._commits: deque[Future[None]] = deque()
         self._writers = ThreadPoolExecutor(COMMITS_WAITING, thread_name_prefix="commit")
-        self._mine, self._table = Summary(job.dimensions, slots=job.wanted.slots), stock.table
+        self._mine, self._table = Summary(job.dimensions, job.wanted.scales, slots=job.wanted.slots), stock.table
         self._finished = set(stock.finished)
         self._done_chunks = len(stock.expected.keys() & stock.finished)
         self._progress = Progress(stock.images_expected if stock.is_counted else None, stock.images_done)
@@ -182,7 +182,7 @@ class ScoringRun:
     def _count_again(self, retired: frozenset[str], there: frozenset[str]) -> None:
         """Count the table as it is now, after chunks of it were retired since it was counted first."""
         self._failures = {name: message for name, message in self._failures.items() if name not in retired}
-        self._table = Summary(self._job.dimensions, slots=self._job.wanted.slots)
+        self._table = Summary(self._job.dimensions, self._job.wanted.scales, slots=self._job.wanted.slots)
         planned = {chunk.name for chunk in self._job.plan.chunks()}
         for _, rows in self._stock.ledger.read_all(sorted(there & planned), self._table.columns()):
             add_committed(self._table, rows)

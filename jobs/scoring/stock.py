@@ -60,7 +60,8 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
     Raises Damaged for a score file that cannot be read.
     """
     warnings = _known_warnings(job)
-    ledger, table = replace(job.ledger, schema=schema_of(contract)), Summary(job.dimensions, slots=contract.slots)
+    ledger = replace(job.ledger, schema=schema_of(contract))
+    table = Summary(job.dimensions, contract.scales, slots=contract.slots)
     groups = groups_of(contract.scales)
     schema = table_schema(job.dimensions, job.settings.probs, contract.carried, groups)
     files = ledger.settled(job.plan.retired())

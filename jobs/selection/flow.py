@@ -81,7 +81,7 @@ def _report(job: SelectionJob, rows: DecidedRows, record: dict[str, Any]) -> byt
     table = job.rows.given[0].table
     names = job.rows.score_names
     groups = _group_names(job)
-    return selection_report(rows.blocks([*CARRIED, *groups]), names, groups, record, table)
+    return selection_report(rows.blocks([*CARRIED, *groups]), names, groups, record, table, job.rows.scales)
 
 
 _DECIDED = frozenset(decision_schema(()).names)

@@ -19,7 +19,9 @@ from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.errors import CallerError
+from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits, Reason, Rejection
+from tests.unlike import RUBRIC, TOML
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,17 @@ def test_bfloat16_keeps_its_promise_within_its_own_tolerance(qwen: Path, tmp_pat
     again = sample_scores(open_folder(folder), SAMPLES[:FEW])
     assert list(differences(manifest.golden, again, "bfloat16")) == []
     assert TOLERANCE["bfloat16"] == 0.05
+
+
+def test_each_range_has_its_share_of_the_tolerance(qwen: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(qwen, tmp_path / "unlike"))
+    (folder / "unlike.toml").write_text(TOML)
+    manifest = write_manifest(folder, "unlike.toml", "float32", threads=1)
+    assert manifest.ranges == {"shown": (0, 1), "noise": (10, 1), "things": (0, 1)}
+    open_folder(folder)
+    golden = [GoldenScores(image="a", scores={"shown": 0.5, "noise": 5.0, "layout": 3.0, "things": 0.5})]
+    for name, by in {"shown": 2.4e-4, "noise": 2.2e-3, "layout": 9.9e-4, "things": 2.4e-4}.items():
+        for times in (1, 1.1):
+            scores = {**golden[0].scores, name: golden[0].scores[name] + times * by}
+            said = list(differences(golden, {"a": scores}, "float32", own_scales(RUBRIC.columns)))
+            assert len(said) == (times > 1), (name, said)

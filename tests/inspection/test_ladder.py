@@ -20,10 +20,11 @@ from iqa_core.assessor.fake import FakeOptions, FakePreparer
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError, RunError
 from iqa_core.inspection.distortions import KINDS, STRENGTHS
-from iqa_core.inspection.ladder import Ladder, climb, images_in, ladder_lines, read_bounded, write_scores
+from iqa_core.inspection.ladder import Ladder, climb, finest, images_in, ladder_lines, read_bounded, write_scores
 from iqa_core.inspection.ladder_picture import draw
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
 from iqa_core.rubrics import Rubric, load_rubric
+from tests.unlike import RUBRIC
 
 
 class Meter:
@@ -172,3 +173,29 @@ def test_as_a_command_it_prints_the_table_and_writes_three_files(
     assert "images         1" in printed
     assert all(kind in printed for kind in KINDS)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ladder.csv", "ladder.json", "ladder.png"]
+
+
+class UnlikeMeter(Meter):
+    """All dimensions follow brightness, each over its own range: the darker, the worse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rubric = RUBRIC
+
+    def _assess(self, pixels: np.ndarray) -> Assessment | Rejection:
+        share = pixels.mean() / 255
+        scores = np.array([share, 10 - 9 * share, 1 + 4 * share, share], dtype=np.float32)
+        return Assessment(scores, np.zeros(4, np.float32), ())
+
+
+def test_a_range_where_less_is_better_rises_as_images_get_worse(scenes: Path, ladder: Ladder) -> None:
+    found = climb(UnlikeMeter(), images_in(scenes, 20))
+    d, quality = KINDS.index("darkening"), ladder.falls_NDK()[:, :, 0]
+    for k in range(4):
+        assert np.array_equal(found.falls_NDK()[:, :, k], quality)
+    shown, noise, layout, _ = found.changes_NDK()[:, d].mean(axis=0)
+    assert noise > 0 > layout
+    assert [noise / 9, layout / 4] == pytest.approx([-shown, shown], abs=1e-5)
+    assert set(found.answers("darkening")) == {"shown", "noise", "layout", "things"}, "each by its part of its range"
+    assert found.answers("over-exposure") == []
+    assert finest(found) == finest(ladder)

@@ -27,6 +27,7 @@ from iqa_core.corpus.chunks import chunk_name
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.opinions.load import load_opinions
+from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits, Rejection
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
@@ -36,6 +37,8 @@ from jobs.evaluation.flow import evaluate
 from jobs.evaluation.plots import DOTS_PER_INCH, INCHES
 from jobs.evaluation.settings import EvaluateSettings
 from tests.jobs.running import ROOT, over
+from tests.selection.score_tables import write_score_table
+from tests.unlike import NAMES, RUBRIC, TOML
 
 pytestmark = pytest.mark.slow
 
@@ -386,3 +389,40 @@ def test_as_a_process_it_prints_the_report_alone_and_needs_no_ray(bench: Path, t
     wrong = subprocess.run([*script[:1], *script[3:], "--annotation"], capture_output=True, text=True, timeout=60)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("error: unrecognized arguments: --annotation")
+
+
+def test_scores_of_any_range_are_held_against_opinions_with_the_better_end_up(tmp_path: Path) -> None:
+    """A table that agrees with all opinions, each dimension in its own units."""
+    moses = [1 + index % 9 / 2 for index in range(18)]
+    rows = []
+    for index, mos in enumerate(moses):
+        share = (mos - 1) / 4
+        scores = {"shown": share, "noise": 10 - 9 * share, "layout": mos, "things": share, "reward": mos}
+        stds = {"shown_std": 0.25, "noise_std": 2.25, "layout_std": 1.0, "things_std": 0.25}
+        rows.append({"key": f"{index}.png", **scores, **stds})
+    table = write_score_table(tmp_path / "scores", rows, dimensions=NAMES, scales=own_scales(RUBRIC.columns))
+    lines = [f"{index}.png,{name},{mos}" for index, mos in enumerate(moses) for name in (*NAMES, "reward")]
+    annotations = tmp_path / "opinions.csv"
+    annotations.write_text("\n".join(["image,dimension,mos", *lines]))
+    flags = ("--annotations", annotations, "--plots", tmp_path / "p.svg")
+    found = evaluated(tmp_path, *flags, "--scores", table)
+    for name, figures in found["agreement"].items():
+        assert figures["plcc"]["value"] == pytest.approx(1), name
+        assert figures["mae"]["value"] == pytest.approx(0, abs=0.05), name
+    assert found["uncertainty"]["overall"]["within_one_spread"] == 1
+    assert found["about"]["ranges"] == ("shown from 0 to 1, noise from 10 to 1, things from 0 to 1, brought to 1 to 5")
+    assert "<!-- score; 1 to 5 is 10 to 1 -->" in (tmp_path / "p.svg").read_text()
+
+
+def test_the_images_of_a_rubric_of_unlike_ranges_are_scored_here(bench: Path, tmp_path: Path) -> None:
+    (tmp_path / "unlike.toml").write_text(TOML)
+    flags = ("--rubric", tmp_path / "unlike.toml", "--assessor.checkpoint", "fake:")
+    assessor = load_assessor("fake:", rubric=str(tmp_path / "unlike.toml"))
+    images = list(images_of(bench).values())
+    scored = [result for result in assess_images(assessor, images) if not isinstance(result, Rejection)]
+    lines = [
+        f"{path},noise,{1 + (10 - scores.scores_K[1]) * 4 / 9}" for path, scores in zip(images, scored, strict=True)
+    ]
+    (tmp_path / "opinions.csv").write_text("\n".join(["image,dimension,mos", *lines]))
+    found = evaluated(tmp_path, "--annotations", tmp_path / "opinions.csv", *flags)
+    assert found["agreement"]["noise"]["plcc"]["value"] == pytest.approx(1)

@@ -25,9 +25,11 @@ from iqa_core.__main__ import main
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import Locator
 from iqa_core.errors import CallerError
-from iqa_core.records import ImageLimits
+from iqa_core.questions import own_scales
+from iqa_core.records import ImageLimits, ScoreRange
+from iqa_core.report.charts import histogram
 from iqa_core.report.comparison import compare_tables
-from iqa_core.report.gathered import MAX_THUMBNAILS, Gathered
+from iqa_core.report.gathered import BINS, MAX_THUMBNAILS, Gathered
 from iqa_core.report.scoring_report import gather, scoring_report
 from iqa_core.report.thumbnails import thumbnails
 from iqa_core.storage.storage import Storage
@@ -37,6 +39,7 @@ from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
 from tests.selection.score_tables import DIMENSIONS, write_score_table
 from tests.selection.scored_corpora import write_scored_corpus
+from tests.unlike import NAMES, RUBRIC
 
 pytestmark = pytest.mark.slow
 
@@ -248,3 +251,54 @@ def test_what_is_no_number_is_in_no_mean_and_no_drift(tmp_path: Path) -> None:
     assert [(row["mean_here"], row["drift"]) for row in moved.rows] == [(2.0, 0.0)] * 3
     assert [row["key"] for row in moved.most] == ["0000.png", "0002.png"]
     assert b"nan" not in scoring_report(tables[0], against=tables[1]).lower().replace(b"finance", b"")
+
+
+UNLIKE = own_scales(RUBRIC.columns)
+
+
+def unlike_rows(count: int) -> list[dict[str, Any]]:
+    """From best to worst in every dimension, whatever its range."""
+    shares = [1 - index / (count - 1) for index in range(count)]
+    return [
+        {"key": f"{i:02d}", "shown": s, "noise": 10 - 9 * s, "layout": 1 + 4 * s, "things": s, "reward": 1 + 4 * s}
+        for i, s in enumerate(shares)
+    ]
+
+
+def test_the_better_end_of_each_range_is_in_front(tmp_path: Path) -> None:
+    scores = write_score_table(tmp_path / "scores", unlike_rows(41), dimensions=NAMES, scales=UNLIKE)
+    table = open_score_table(Storage(), str(scores))
+    found = gather(table)
+    for name in (*NAMES, "reward"):
+        shown = {sheet: found.sheets[name, sheet][0].values["key"] for sheet in ("best", "worst", "borderline")}
+        assert shown == {"best": "00", "worst": "40", "borderline": "20"}, name
+    assert found.histograms[0].sum(axis=1).tolist() == [41] * 5
+    assert found.histograms[0].max() <= 2, "from end to end, even where rounding moves a score over an edge"
+    page = scoring_report(table).decode()
+    assert "1 is worst, 5 is best unless a chart says otherwise" in page
+    for caption in ("noise: 10 is worst, 1 is best", "things: 0 is worst, 1 is best", ">layout<"):
+        assert caption in page
+    assert "Histogram of noise: mean 5.50 on the scale of 10 to 1; 41 images" in page
+
+
+def test_a_selection_shows_the_best_of_what_is_dropped_where_less_is_better(tmp_path: Path) -> None:
+    scores = write_score_table(tmp_path / "scores", unlike_rows(41), dimensions=NAMES, scales=UNLIKE)
+    for _, block in (table := open_score_table(Storage(), str(scores))).ledger.read_all(table.chunks):
+        found = Gathered(("noise", "reward"), (), table.contract.scales)
+        found.add(block, np.zeros(block.num_rows, bool))
+        assert found.sheets["noise", "borderline"][0].values["noise"] == min(block.column("noise").to_pylist())
+
+
+def test_ticks_go_from_one_end_of_a_range_to_the_other() -> None:
+    ends = {(1, 5): "12345", (0, 1): ("0", "0.25", "0.5", "0.75", "1"), (10, 2): "2 4 6 8 10".split()}
+    for (worst, best), wanted in ends.items():
+        chart = histogram("x", np.ones((1, BINS), np.int64), 1.0, ["images"], ScoreRange(worst, best))
+        assert re.findall(r'text-anchor="\w+">([^<]+)<', chart) == list(wanted)
+
+
+def test_a_dimension_whose_range_is_another_there_is_not_compared(tmp_path: Path) -> None:
+    tables = []
+    for name, scales in (("here", UNLIKE), ("there", {**UNLIKE, "noise": UNLIKE["shown"]})):
+        scores = write_score_table(tmp_path / name, unlike_rows(5), dimensions=NAMES, scales=scales)
+        tables.append(open_score_table(Storage(), str(scores)))
+    assert [row["name"] for row in compare_tables(*tables).rows] == ["shown", "layout", "things", "reward"]

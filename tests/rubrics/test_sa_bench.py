@@ -14,7 +14,9 @@ import pytest
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.rubrics import load_rubric
+from iqa_core.rubrics.sa_bench import require_expressible
 from tests.hub_server import running_hub
+from tests.unlike import TRAINABLE
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,7 @@ def test_a_place_that_is_neither_folder_nor_data_set_is_refused(place: str) -> N
 SCRIPT = """
 from iqa_core.errors import CallerError
 from iqa_core.rubrics import load_rubric
+from iqa_core.rubrics.sa_bench import require_expressible
 for name in ["org/SA-BENCH?prompt=4", "org/none?prompt=4"]:
     try:
         print(load_rubric(f"sa-bench:{name}").digest)
@@ -181,3 +184,8 @@ def test_of_a_data_set_on_the_hub_only_the_annotations_of_that_version_are_fetch
     assert len(wanted) == 12
     assert set(hub.fetched) <= wanted  # files of equal bytes are one blob there
     assert refused.startswith("refused: sa-bench:org/none is no local folder, and dataset 'org/none' cannot be had")
+
+
+def test_a_rubric_of_answers_of_its_own_is_refused() -> None:
+    with pytest.raises(CallerError, match="rubric unlike has answers or slots of its own"):
+        require_expressible(TRAINABLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +14,10 @@ from iqa_core.corpus.chunks import Span, chunk_name
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft
 from iqa_core.corpus.sources import Kind
+from iqa_core.questions import ColumnScale
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.scores.columns import table_schema
+from iqa_core.tables.scores.columns import groups_of, table_schema
 
 DIMENSIONS = ("layout", "lighting")
 
@@ -29,6 +31,7 @@ def write_score_table(
     dimensions: Sequence[str] = DIMENSIONS,
     fusion: str = "equal",
     unfinished: int = 0,
+    scales: Mapping[str, ColumnScale] = MappingProxyType({}),
 ) -> Path:
     """A row needs what it is about; the rest is filled in. A row with a `reason` is rejected.
 
@@ -37,11 +40,12 @@ def write_score_table(
     carried = carried if carried is not None else pa.schema([])
     storage = Storage()
     plan = Plan(storage, str(output))
-    plan.create(Contract(fingerprint, {}, chunk_images, False, tuple(dimensions), fusion, {}, carried))
+    names = tuple(dimensions)
+    plan.create(Contract(fingerprint, {}, chunk_images, False, names, fusion, {}, carried, scales=dict(scales)))
     starts = range(0, len(rows), chunk_images)
     draft = Draft.of((Kind.IMAGE, (_span(index),)) for index in range(len(starts) + unfinished))
     plan.add_segment(0, *draft.segments())
-    schema = table_schema(tuple(dimensions), False, carried)
+    schema = table_schema(names, False, carried, groups_of(scales))
     for index, start in enumerate(starts):
         some = [filled(row, start + i, dimensions) for i, row in enumerate(rows[start : start + chunk_images])]
         Ledger(storage, str(output)).commit(chunk_name(0, index), pa.Table.from_pylist(some, schema), {})

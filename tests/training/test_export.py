@@ -6,6 +6,7 @@ Tests iqa_core/training/card.py and iqa_core/training/task.py.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import RunError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import Assessment
-from iqa_core.training.export import export
+from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.training.card import model_card
+from iqa_core.training.export import RUBRIC_FILE, _rubric_name, export
 from iqa_core.training.objective import losses
 from iqa_core.training.parts import apply_part_modes, part_of, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 from tests.training.tasks import make_encoder, make_task
+from tests.unlike import TRAINABLE
 
 pytestmark = pytest.mark.slow
 
@@ -105,3 +109,23 @@ def test_weights_of_another_base_are_refused(qwen: Path, opinions: list[Opinion]
     _, checkpoint = trained(make_task(qwen, opinions[:16], language="lora"), tmp_path / "checkpoint")
     with pytest.raises(RunError, match="was not trained from"):
         export(task, checkpoint, tmp_path / "out", {})
+
+
+@pytest.mark.parametrize("slots", [{}, {"slots": []}])
+def test_a_rubric_of_answers_of_its_own_is_written_as_it_is(slots: dict[str, Any], tmp_path: Path) -> None:
+    content = TRAINABLE.model_dump(exclude_unset=True)
+    if "slots" in slots:  # its braces are asked as they stand
+        content["dimensions"][0]["query"] = "Is {that} there?"
+    rubric = Rubric.model_validate(content | slots)
+    assert _rubric_name(rubric, tmp_path) == RUBRIC_FILE
+    assert load_rubric(str(tmp_path / RUBRIC_FILE)) == rubric
+
+
+def test_the_card_says_what_can_be_answered_and_what_it_is_worth(qwen: Path, opinions: list[Opinion]) -> None:
+    task = make_task(qwen, opinions[:4])
+    assert "one of five level words; the score is their expectation, 1 (worst) to 5 (best). The" in model_card(
+        task, FIGURES
+    )
+    card = model_card(replace(task, rubric=TRAINABLE), FIGURES)
+    assert "noise: A, B, C, 10 (worst) to 1 (best)" in card
+    assert "layout: bad, poor, fair, good, excellent, 1 (worst) to 5 (best)" in card

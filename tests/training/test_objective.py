@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from torch.nn import functional
 
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.objective import losses
+from iqa_core.training.objective import Losses, losses
 from iqa_core.training.sample_encoder import IGNORED, Batch
 from iqa_core.training.samples import level_samples
 from iqa_core.training.targets import TargetKind
 from tests.training.tasks import make_encoder
+from tests.unlike import TRAINABLE_TOML
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +100,28 @@ def test_only_places_before_answer_tokens_get_a_gradient(model: Any, qwen: Path,
     carries = batch.labels_NT != IGNORED
     carries[batch.level_rows, batch.level_places] = True
     assert learns[:, :-1].tolist() == carries[:, 1:].tolist()
+
+
+def test_rows_of_two_three_and_five_answers_have_their_own_losses_and_scores(
+    model: Any, qwen: Path, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    (tmp_path / "unlike.toml").write_text(TRAINABLE_TOML)
+    encoder = make_encoder(qwen, str(tmp_path / "unlike.toml"))
+    asked = [replace(opinions[0], dimension=name, mos=3.6) for name in ("shown", "noise", "layout")]
+    samples = level_samples(asked, encoder.rubric, "linear", {})
+    together = losses_of(model, encoder.batch(samples))
+    alone = [losses_of(model, encoder.batch([sample])) for sample in samples]
+    for name in ("samples_N", "divergence", "scores"):
+        wanted = torch.cat([getattr(one, name) for one in alone])
+        assert torch.allclose(getattr(together, name), wanted, atol=1e-5), name
+    assert together.weighted_sum.isfinite()
+    assert [encoder.batch([sample]).worths.tolist() for sample in samples] == [
+        [1, 5],
+        pytest.approx([1, 1 + 20 / 9, 5]),
+        [1, 2, 3, 4, 5],
+    ]
+
+
+def losses_of(model: Any, batch: Batch) -> Losses:
+    with torch.no_grad():
+        return losses(model, batch, 1.0)

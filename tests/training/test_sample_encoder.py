@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
+from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.sample_encoder import IGNORED, PatchedRows, SampleEncoder, read_image
+from iqa_core.training.sample_encoder import IGNORED, PADDING, PatchedRows, SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample, level_samples
 from tests.training.tasks import make_encoder
+from tests.unlike import TRAINABLE_TOML
 
 pytestmark = pytest.mark.slow
 
@@ -163,3 +165,22 @@ def test_the_chat_template_says_how_a_turn_ends(qwen: Path, idefics: Path) -> No
     assert make_encoder(qwen)._turn_end == "<|im_end|>"
     assert make_encoder(idefics)._turn_end == "<end_of_utterance>"
     assert json.loads((qwen / "config.json").read_text())["model_type"] == "qwen2_5_vl"
+
+
+@pytest.mark.parametrize("name", ["qwen", "idefics"])
+def test_answers_of_any_number_stand_where_scoring_reads_them(
+    name: str, request: pytest.FixtureRequest, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    (tmp_path / "unlike.toml").write_text(TRAINABLE_TOML)
+    encoder = make_encoder(request.getfixturevalue(name), str(tmp_path / "unlike.toml"))
+    processor, rubric = encoder._processor, encoder.rubric
+    asked = [replace(opinions[0], dimension=question.name, mos=4.9) for question in rubric.questions]
+    batch = encoder.batch(level_samples(asked, rubric, "hard", {}))
+    for row, question in enumerate(rubric.questions):
+        prompt = build_prompt(processor, question, None)
+        joint, count = answer_joint(processor, question, None), len(question.scale.answers)
+        ids = level_token_ids(processor.tokenizer, prompt, question.scale.answers, joint)
+        assert batch.level_ids_NL[row].tolist() == [*ids, *[PADDING] * (5 - count)]
+        place = int(batch.level_places[row])
+        tail = processor.tokenizer.encode(prompt, add_special_tokens=False)[-4:]
+        assert batch.inputs["input_ids"][row, place - 4 : place + 1].tolist() == [*tail, ids[-1]], "the best answer"

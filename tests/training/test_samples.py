@@ -9,8 +9,10 @@ import pytest
 
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.rubrics import load_rubric
-from iqa_core.training.samples import level_samples, require_known_weights, text_samples
+from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.training.samples import level_samples, require_known_weights, require_trainable_rubric, text_samples
+from tests.unlike import RUBRIC as UNLIKE
+from tests.unlike import TRAINABLE
 
 RUBRIC = load_rubric("interior-v2")
 
@@ -62,3 +64,38 @@ def test_a_description_of_two_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "words.jsonl").write_text(json.dumps(line))
     with pytest.raises(CallerError, match=r"words.jsonl, line 1: images is .* a list of one path"):
         text_samples([tmp_path / "words.jsonl"], {})
+
+
+def test_an_opinion_on_a_range_of_its_own_lies_between_the_two_nearest_answers() -> None:
+    given = [opinion("shown", 4.0), opinion("noise", 4.0), opinion("layout", 4.0)]
+    shown, noise, layout = level_samples(given, TRAINABLE, "linear", {})
+    assert [sample.answer for sample in (shown, noise, layout)] == ["Yes", "It is B.", "It is good."]
+    assert [sample.level.target for sample in (shown, noise, layout) if sample.level] == [
+        pytest.approx((0.25, 0.75)),
+        pytest.approx((0, 0.5625, 0.4375)),
+        pytest.approx((0, 0, 0, 1, 0)),
+    ]
+    assert noise.level is not None
+    assert noise.level.answers == ("A", "B", "C")
+    assert noise.level.worths == pytest.approx((1, 1 + 20 / 9, 5))
+
+
+def test_checklists_slots_and_equal_worths_are_refused() -> None:
+    content = TRAINABLE.model_dump(exclude_unset=True)
+    shown, *others = content["dimensions"]
+    slot = {**shown, "query": 'Is "{prompt}" shown?'}
+    equal = {**shown, "answers": {"No": 0, "Maybe": 0, "Yes": 1}}
+    for rubric, message in (
+        (UNLIKE, "has a checklist"),
+        (
+            Rubric.model_validate(content | {"slots": ["prompt"], "dimensions": [slot, *others]}),
+            r"has slots \(prompt\)",
+        ),
+        (
+            Rubric.model_validate(content | {"dimensions": [equal, *others]}),
+            "shown has answers that are worth the same",
+        ),
+    ):
+        with pytest.raises(CallerError, match=message):
+            level_samples([opinion()], rubric, "linear", {})
+    require_trainable_rubric(TRAINABLE)

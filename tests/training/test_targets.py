@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqa_core.errors import CallerError
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.questions import LEVELS
+from iqa_core.records import FIVE_LEVELS, AnswerScale, ScoreRange
 from iqa_core.training import targets
-from iqa_core.training.targets import gaussian_target, hard_target, level_target, linear_target
+from iqa_core.training.targets import gaussian_target, hard_target, level_target, linear_target, rated_worths
 
 OPINIONS = st.floats(1, 5)
 SPREADS = st.floats(0, 2)
@@ -61,3 +62,42 @@ def test_soft_targets_keep_the_opinion(mos: float, std: float) -> None:
 def test_opinions_without_a_spread_have_no_gaussian_target() -> None:
     with pytest.raises(CallerError, match="--targets linear"):
         level_target("gaussian", 3.2, None)
+
+
+@pytest.mark.parametrize(
+    ("worths", "ends", "rated"),
+    [
+        (LEVELS.worths, (1, 5), [1, 2, 3, 4, 5]),
+        ((0, 1), (0, 1), [1, 5]),
+        ((10, 5.5, 1), (10, 1), [1, 3, 5]),
+        ((2, 4), (0, 4), [3, 5]),
+    ],
+)
+def test_worths_are_brought_to_the_scale_of_opinions(
+    worths: tuple[float, ...], ends: tuple[float, float], rated: list[float]
+) -> None:
+    scale = AnswerScale(tuple(map(str, worths)), worths, ScoreRange(*ends))
+    assert rated_worths(scale).tolist() == rated
+
+
+@given(
+    mos=OPINIONS,
+    std=SPREADS,
+    kind=st.sampled_from(["hard", "linear", "gaussian", "gaussian-cdf"]),
+    worths=st.lists(st.sampled_from(np.linspace(1, 5, 41).tolist()), min_size=2, max_size=20, unique=True).map(sorted),
+)
+def test_targets_over_any_answers_are_distributions_that_keep_the_opinion(
+    mos: float, std: float, kind: targets.TargetKind, worths: list[float]
+) -> None:
+    worths_A = np.array(worths)
+    target = level_target(kind, mos, std, worths_A)
+    assert (target >= 0).all()
+    assert target.sum() == pytest.approx(1)
+    within = min(max(mos, worths[0]), worths[-1])
+    if kind == "linear":
+        assert target @ worths_A == pytest.approx(within)
+        assert np.count_nonzero(target) <= 2
+    if kind == "hard":
+        assert abs(worths_A[target.argmax()] - mos) == pytest.approx(np.abs(worths_A - mos).min())
+    if kind.startswith("gaussian"):
+        assert target @ worths_A == pytest.approx(within, abs=0.1 + 1e-9)

@@ -13,7 +13,9 @@ from iqa_core.training.validation import NO_CORRELATION, RANK, Prediction, figur
 def samples(dimensions: tuple[str, ...], opinions: list[float]) -> list[TrainingSample]:
     target = (0.0, 0.0, 1.0, 0.0, 0.0)
     return [
-        TrainingSample(Path(f"{mos}.png"), "?", "a", "d", level=Level("a", name, mos, target))
+        TrainingSample(
+            Path(f"{mos}.png"), "?", "a", "d", level=Level("a", name, mos, target, tuple("abcde"), (1, 2, 3, 4, 5))
+        )
         for name in dimensions
         for mos in opinions
     ]

@@ -12,12 +12,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from iqa_core.errors import CallerError
-from iqa_core.records import FIVE_LEVELS, ImageLimits
+from iqa_core.records import RATING, ImageLimits, ScoreRange
 
 FILE = "assessor.toml"
 
 LimitName = Literal["min_side", "max_pixels", "max_bytes"]
-Score = Annotated[float, Field(ge=FIVE_LEVELS.worst, le=FIVE_LEVELS.best)]
 
 
 class GoldenScores(BaseModel):
@@ -27,7 +26,7 @@ class GoldenScores(BaseModel):
 
     image: str
     """One of `iqa_core.assessor.samples.SAMPLES`."""
-    scores: dict[str, Score]
+    scores: dict[str, float]
     """Dimension -> expected score."""
 
 
@@ -53,6 +52,8 @@ class CheckpointManifest(BaseModel):
     """Bounds on the encoded image where they are not the default ones (`iqa_core.records.ImageLimits`)."""
     fingerprint: dict[str, str] = {}
     """Parts of the checkpoint's fingerprint when this was written; loading compares those of its files and rubric."""
+    ranges: dict[str, tuple[float, float]] = {}
+    """Worst and best end of the dimensions that have others than 1 and 5; golden scores lie between them."""
     golden: tuple[GoldenScores, ...] = ()
     """Expected scores; loading compares them unless a flag changes a part of the fingerprint."""
 
@@ -60,6 +61,18 @@ class CheckpointManifest(BaseModel):
     def _golden_scores_have_an_origin(self) -> Self:
         if self.golden and not self.fingerprint:
             raise ValueError("golden scores need the [fingerprint] that they were made with")
+        return self
+
+    @model_validator(mode="after")
+    def _golden_scores_are_possible(self) -> Self:
+        for entry in self.golden:
+            for name, score in entry.scores.items():
+                ends = ScoreRange(*self.ranges[name]) if name in self.ranges else RATING
+                if not ends.low <= score <= ends.high:
+                    raise ValueError(
+                        f"golden score {score:g} of {name} in {entry.image} should be greater than or equal to "
+                        f"{ends.low:g} and less than or equal to {ends.high:g}"
+                    )
         return self
 
     @property
@@ -96,7 +109,7 @@ def save_manifest(folder: Path, manifest: CheckpointManifest) -> None:
 def _lines(manifest: CheckpointManifest) -> Iterator[str]:
     """Lines of the file, without values that are at their defaults; a JSON string is a TOML string."""
     values = manifest.model_dump(mode="json", exclude_defaults=True)
-    tables = {name: values.pop(name, None) for name in ("limits", "fingerprint")}
+    tables = {name: values.pop(name, None) for name in ("limits", "fingerprint", "ranges")}
     golden = values.pop("golden", [])
     yield from (f"{name} = {json.dumps(value)}" for name, value in values.items())
     for name, table in tables.items():

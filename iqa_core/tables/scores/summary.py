@@ -12,20 +12,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
-from iqa_core.levels import bin_counts, bin_edges
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.levels import bin_counts
+from iqa_core.questions import LEVELS, ColumnScale
+from iqa_core.records import RATING, ScoreRange
 from iqa_core.tables.scores.columns import SCORED, counts_of
 
-_EDGES = bin_edges(FIVE_LEVELS, per_level=1000)
-"""Edges of the histogram: a quantile is right within 0.001."""
-
-BINS = len(_EDGES) - 1
+BINS = 4000
+"""Of each histogram: a quantile on 1 to 5 is right within 0.001, on another range within a 4000th of it."""
 
 
 @dataclass(slots=True)
 class Distribution:
     """Scores of one dimension."""
 
+    range: ScoreRange = RATING
     count: int = 0
     total: float = 0.0
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
@@ -34,18 +34,22 @@ class Distribution:
         """Count these scores, shape (N,); all are finite."""
         self.count += len(values)
         self.total += float(values.sum(dtype=np.float64))
-        self.histogram += bin_counts(values, _EDGES)
+        self.histogram += bin_counts(values, self._edges)
 
     def mean(self) -> float | None:
         """None where nothing was scored."""
         return self.total / self.count if self.count else None
 
     def quantile(self, fraction: float) -> float | None:
-        """Within one bin, 0.001; None where nothing was scored."""
+        """Within one bin; None where nothing was scored."""
         if not self.count:
             return None
         index = int(np.searchsorted(np.cumsum(self.histogram), max(fraction * self.count, 1)))
-        return float((_EDGES[index] + _EDGES[index + 1]) / 2)
+        return float((self._edges[index] + self._edges[index + 1]) / 2)
+
+    @property
+    def _edges(self) -> NDArray[np.float64]:
+        return np.linspace(self.range.low, self.range.high, BINS + 1)
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class Summary:
     """Counts and distributions of a score table, added up chunk by chunk."""
 
     dimensions: Sequence[str]
+    scales: Mapping[str, ColumnScale] = field(default_factory=dict)
+    """Of dimensions that are not five levels worth 1 to 5."""
     chunks: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     """Rejection code, or `scored` -> rows."""
@@ -76,7 +82,8 @@ class Summary:
             self.damage.append(damage)
         for name in (*self.dimensions, "reward"):
             values = rows.column(name).drop_null().to_numpy()
-            self.distributions.setdefault(name, Distribution()).add(values[np.isfinite(values)])
+            distribution = self.distributions.setdefault(name, Distribution(self.scales.get(name, LEVELS).range))
+            distribution.add(values[np.isfinite(values)])
 
     @property
     def images(self) -> int:

@@ -54,3 +54,18 @@ def test_what_breaks_a_rule_is_refused(tmp_path: Path, more: str, message: str) 
 
 def test_no_file_is_no_manifest(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) is None
+
+
+def test_golden_scores_lie_in_the_ranges_that_stand_beside_them(tmp_path: Path) -> None:
+    golden = (GoldenScores(image="room-0062", scores={"shown": 0.25, "noise": 9.5, "layout": 5.0}),)
+    head = CheckpointManifest(
+        rubric="unlike.toml", prompt_version=1, dtype="float32", fingerprint={"weights": "ab"},
+        ranges={"shown": (0, 1), "noise": (10, 1)}, golden=golden,
+    )  # fmt: skip
+    save_manifest(tmp_path, head)
+    assert read_manifest(tmp_path) == head
+    file = tmp_path / "assessor.toml"
+    for good, bad in (("0.2500", "1.5"), ("9.5000", "0.5"), ("5.0000", "5.5")):
+        file.write_text(head.to_toml().replace(good, bad))
+        with pytest.raises(CallerError, match="should be greater than or equal to"):
+            read_manifest(tmp_path)

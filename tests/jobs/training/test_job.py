@@ -17,6 +17,7 @@ from jobs.training.flow import train
 from jobs.training.job import TrainingJob, checked, claim
 from jobs.training.settings import TrainSettings
 from tests.training.tasks import write_opinions
+from tests.unlike import TOML
 
 pytestmark = pytest.mark.slow
 
@@ -165,3 +166,9 @@ def test_the_demos_recipe_freezes_what_its_base_has_learnt_and_asks_in_all_other
     assert {path.name.split("_", 1)[1] for path in settings.text} == {
         f"{made[1]}_full_prompt{version}.jsonl" for version in (1, 2, 3)
     }
+
+
+def test_a_checklist(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "unlike.toml").write_text(TOML)
+    message = refused("--rubric", tmp_path / "unlike.toml")
+    assert "rubric unlike has a checklist, which opinions cannot train" in message

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqa_core.tables.scores.summary import Distribution, Summary
+from iqa_core.questions import own_scales
+from iqa_core.tables.scores.summary import BINS, Distribution, Summary
+from tests.unlike import NAMES, RUBRIC
 
 
 def rows(layout: list[float | None], reasons: list[str | None]) -> pa.Table:
@@ -58,3 +60,14 @@ def test_what_is_no_number_is_in_no_statistic() -> None:
     summary.add(rows([1.0, float("nan"), 3.0, float("inf")], [None] * 4), None)
     assert summary.statistics()["layout"]["mean"] == 2.0
     json.dumps(summary.to_json(), allow_nan=False)
+
+
+def test_each_dimension_has_bins_over_its_own_range() -> None:
+    summary = Summary(NAMES, own_scales(RUBRIC.columns))
+    scores = {"shown": [0.2, 0.4, 0.9], "noise": [9.5, 2, 1], "layout": [1, 4, 5], "things": [0, 0.5, 1]}
+    columns = {name: pa.array(values, pa.float32()) for name, values in (scores | {"reward": [1, 2, 5]}).items()}
+    summary.add(pa.table({"reason": pa.array([None] * 3, pa.string()), **columns}), None)
+    found = summary.statistics()
+    assert [found[name]["median"] for name in (*NAMES, "reward")] == pytest.approx([0.4, 2, 4, 0.5, 2], abs=1e-3)
+    assert found["noise"]["q3"] == pytest.approx(9.5, abs=9 / BINS)
+    assert {distribution.histogram.size for distribution in summary.distributions.values()} == {BINS}
