@@ -20,7 +20,8 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.processor import ProcessorEncoder
 from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
-from iqa_core.assessor.model.prefix_sharing import SeparatePrompts, Strategy
+from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
