@@ -39,6 +39,12 @@ OWN_TEXT = {
 }
 """Patterns that are not linear, and why that does no harm."""
 
+JOINED = {
+    "iqa_core/assessor/prompts/plain_text.py": """'|'.join(self._names.values()) or '(?!)'""",
+    "iqa_core/assessor/prompts/slot_texts.py": "'|'.join(self._names)",
+}
+"""Patterns that are known only while the program runs: one of several names of equal length, letters and digits."""
+
 CHARACTERS = " /:;.%<-_a0\n"
 """Repeated alone, in pairs, and behind what a pattern begins with: where patterns that are not linear show it."""
 FORM_PART = b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\n\r\n'
@@ -57,6 +63,9 @@ BEGINNINGS = {
     "iqa_core/rubrics/sa_bench.py": ["a_", "a_a_prompt1", "a good", "good "],
     "iqa_core/rubrics/rubric.py": ["input_", "a", "<", "a_std"],
     "iqa_core/rubrics/load.py": ["1"],
+    "iqa_core/rubrics/released/toml_text.py": ["a"],
+    "iqa_core/rubrics/released/vqascore.py": ["a", "a_model"],
+    "iqa_core/questions.py": ["{", "{a"],
     "iqa_core/selection/condition.py": ["iqa_carried_", "\nLINE"],
     "iqa_core/selection/exports/imagefolder.py": ["2026-01-01", "2026-01-01 10:10:10"],
     "jobs/selection/flow.py": ["iqa_carried_", "\nLINE"],
@@ -94,6 +103,8 @@ def found_in(path: Path) -> Iterator[Found]:
     names = {id(node.value): node.targets[0].id for node in ast.walk(tree) if is_assignment(node)}  # type: ignore[attr-defined]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "re":
+            if ast.unparse(node.args[0]).endswith(JOINED.get(str(path.relative_to(ROOT)), "?")):
+                continue
             known = {"re": re} if is_constant(node.args[0]) else vars(importlib.import_module(module(path)))
             flags = [word.value for word in node.keywords if word.arg == "flags"]
             flags += node.args[1:] if node.func.attr == "compile" else []

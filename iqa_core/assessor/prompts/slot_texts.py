@@ -1,7 +1,8 @@
 """Prompts with slots and an image's texts -> token ids of what stands behind the image, one sequence per prompt.
 
-Everything from the last markup before the first slot to the prompt's end is tokenised at once for each text, since what
-a text ends with may merge with what stands behind it. What must not change with a text is compared: the markup, and the
+Everything behind the last markup before the first slot is tokenised at once for each text, since what a text ends with
+may merge with what stands behind it. That markup is tokenised with it, so that no tokenizer takes the end for the
+beginning of a text, and is then left out: which it is depends on an image's tiles in some families. What must not change with a text is compared: the markup, and the
 tokens behind which the answer is read.
 
 Shape suffix: K prompts.
@@ -84,8 +85,9 @@ class SlotTails:
     def _cut(self, named_K: Sequence[str]) -> list[str]:
         """Ends of named prompts, from the last markup that stands in all of them before anything differs."""
         alike = self._markers.split(shared_start(named_K))[0]
-        begin = max(self._plain.markup_places(alike), default=0)
-        return [named[begin:] for named in named_K]
+        begin = max(self._plain.markup_places(alike), default=None)
+        self._num_before = 0 if begin is None else 1
+        return [named[begin or 0 :] for named in named_K]
 
     def _checked(self, texts: Mapping[str, str]) -> Tails:
         if not all(texts.values()):
@@ -100,9 +102,10 @@ class SlotTails:
 
     def _ids(self, tails_K: Sequence[str], texts: Mapping[str, str]) -> Tails:
         # in one pass: a marker inside a text, could anybody guess one, would stay what it is
-        return self._plain.encode_all(
+        found = self._plain.encode_all(
             [self._markers.sub(lambda found: texts[self._names[found.group()]], tail) for tail in tails_K]
         )
+        return tuple(ids[self._num_before :] for ids in found)
 
     def _end(self, tail: str) -> tuple[int, ...]:
         """The last tokens of a tail, which no text may change: all from the first markup behind the last slot."""
