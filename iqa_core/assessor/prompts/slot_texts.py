@@ -2,8 +2,8 @@
 
 Everything behind the last markup before the first slot is tokenised at once for each text, since what a text ends with
 may merge with what stands behind it. That markup is tokenised with it, so that no tokenizer takes the end for the
-beginning of a text, and is then left out: which it is depends on an image's tiles in some families. What must not change with a text is compared: the markup, and the
-tokens behind which the answer is read.
+beginning of a text, and is then left out: in some families it depends on an image's tiles. What must not change with a
+text is compared: the markup, and the tokens behind which the answer is read.
 
 Shape suffix: K prompts.
 """

@@ -54,7 +54,7 @@ def _models(folder: Path) -> list[str]:
             names = [entry.name for entry in islice(entries, MAX_ENTRIES)]
     except OSError:
         return []
-    return sorted(name.removesuffix(SUFFIX) for name in names if re.fullmatch(rf"\w+{re.escape(SUFFIX)}", name))
+    return sorted(name.removesuffix(SUFFIX) for name in names if re.fullmatch(r"\w+_model\.py", name))
 
 
 def _quotes(blocks: Sequence[Source], template: str) -> list[Quote[str]]:
