@@ -104,9 +104,10 @@ class ImageReward:
     rejected: float | None = None
     """What an image without a score counts as; None stops the run."""
 
-    def __call__(self, images: Sequence[ImageLike], prompts: Sequence[str] | None = None, *_: Any) -> list[float]:
-        """One reward per image, 1 to 5. prompts: one per image; of another number, none of them is sent."""
-        scores = self.client.assess(images, _sent(prompts or (), len(images)))
+    def __call__(self, images: Sequence[ImageLike], prompts: str | Sequence[str] | None = None, *_: Any) -> list[float]:
+        """One reward per image, 1 to 5. prompts: one for all, or one per image; of another number, none is sent."""
+        given = [prompts] * len(images) if isinstance(prompts, str) else () if prompts is None else prompts
+        scores = self.client.assess(images, _sent(given, len(images)))
         return [_number(score.reward, self.rejected) for score in scores]
 
 

@@ -17,6 +17,8 @@ T = TypeVar("T")
 PROBS_TOLERANCE = 1e-3
 """Difference from 1 that the sum of a dimension's probabilities may have: an endpoint rounds them to 6 decimals."""
 
+ANSWER_STEP = 1e-6
+"""Answers are rounded to six decimals, which may lift a score over an end that has more."""
 FLOAT32_STEP = 2.0**-23
 """A score is rounded to float32, which may lift it over an end of its range by this part of it."""
 
@@ -51,7 +53,8 @@ class Score:
         if dimension not in self.ranges:
             return score
         own = self.ranges[dimension]
-        return RATING.worst + (RATING.best - RATING.worst) * (score - own.worst) / (own.best - own.worst)
+        share = (min(max(score, own.low), own.high) - own.worst) / (own.best - own.worst)
+        return RATING.worst + (RATING.best - RATING.worst) * share
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +163,12 @@ def _by_dimension(
 
 def _inside(found: Any, scale: _Scale, where: str) -> float:
     low, high = scale.range.low, scale.range.high
-    return _number(found, low, high, where, slack=FLOAT32_STEP * max(abs(low), abs(high)))
+    return _number(found, low, high, where, slack=ANSWER_STEP + FLOAT32_STEP * max(abs(low), abs(high)))
 
 
 def _spread(found: Any, scale: _Scale, where: str) -> float:
     high = (scale.range.high - scale.range.low) / 2
-    return _number(found, 0, high, where, slack=FLOAT32_STEP * high)
+    return _number(found, 0, high, where, slack=ANSWER_STEP + FLOAT32_STEP * high)
 
 
 def _probs(found: Any, scale: _Scale, where: str) -> list[float]:

@@ -25,6 +25,9 @@ from iqa_core.errors import CallerError
 from iqa_core.questions import Column, ColumnScale
 from iqa_core.records import RATING, ScoreRange
 
+ROUNDING = 1e-6
+"""Of scores in float32, in parts of a range's larger end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -128,10 +131,24 @@ class FusionWeights:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def within(self, scales: Mapping[str, ColumnScale]) -> FusionWeights:
-        """The same weights, with straight curves for dimensions on other ranges than 1 to 5 that have none."""
-        ends = {name: scales[name].range for name in self.dimensions if name in scales}
+        """The same weights, with straight curves for dimensions on other ranges than 1 to 5 that have none.
+
+        scales: of all dimensions that are not five levels. Raises CallerError on a curve that is for another range.
+        """
+        ends = {name: scales[name].range if name in scales else RATING for name in self.dimensions}
+        for name, curve in self.curves.items():
+            self._require_within(name, curve, ends[name])
         straight = {name: Curve.between_ends(found) for name, found in ends.items() if found != RATING}
         return replace(self, curves={**straight, **self.curves})
+
+    def _require_within(self, name: str, curve: Curve, ends: ScoreRange) -> None:
+        slack = ROUNDING * max(1.0, abs(ends.low), abs(ends.high))
+        is_inside = ends.low - slack <= curve.scores[0] and curve.scores[-1] <= ends.high + slack
+        if not is_inside or (curve.ratings[0] < curve.ratings[-1]) != (ends.worst < ends.best):
+            raise CallerError(
+                f"fusion weights ({self.source}): the curve of {name} is for another range than its scores have here, "
+                f"{ends.worst:g} (worst) to {ends.best:g} (best): {curve.to_json()}"
+            )
 
     def ordered_as(
         self, dimensions: Sequence[str], scales: Mapping[str, ColumnScale] = MappingProxyType({})

@@ -37,7 +37,7 @@ class TextLimits:
 
     def is_cut(self, text: str) -> bool:
         """Whether a text is asked about in part only."""
-        return self.too_long is TooLong.CUT and len(text) > self.max_chars
+        return self.too_long is TooLong.CUT and len(text.strip()) > self.max_chars
 
 
 def texts_of(

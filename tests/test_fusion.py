@@ -181,3 +181,19 @@ def test_the_engine_gives_the_same_bits_also_through_curves(scores_NK: np.ndarra
         found = connection.execute(f"SELECT {fuse_sql(quoted, weights)} AS r FROM given")
         np.testing.assert_array_equal(found.fetchnumpy()["r"], fuse(scores_NK, weights))
     assert rated(np.array([1.5]), "looks", weights).tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("curve", "ends"),
+    [
+        (Curve((0, 1), (1, 5)), RATING),
+        (Curve((0, 1), (1, 5)), ScoreRange(1, 0)),
+        (Curve((0, 2), (1, 5)), ScoreRange(0, 1)),
+        (Curve((0, 1), (5, 1)), ScoreRange(0, 1)),
+    ],
+)
+def test_a_curve_for_another_range_is_refused(curve: Curve, ends: ScoreRange) -> None:
+    weights = FusionWeights(("a",), (1.0,), "x", {"a": curve})
+    scales = {} if ends == RATING else {"a": ColumnScale(ends, (0, 1))}
+    with pytest.raises(CallerError, match="curve of a is for another range"):
+        weights.ordered_as(["a"], scales)

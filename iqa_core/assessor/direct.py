@@ -59,10 +59,12 @@ def assess_images(
         own = next(asked, None)
         if own is None:
             raise CallerError(f"there are {len(prepared)} texts and more images: give one for each image")
-        found = own if isinstance(own, Rejection) else _prepared(image, assessor)
-        prepared.append(found)
+        found = _prepared(image, assessor)
         if not isinstance(found, Rejection) and not isinstance(own, Rejection):
             taken.append(own)
+        elif isinstance(own, Rejection) and not isinstance(found, Rejection):  # an image's own fault comes first
+            found = own
+        prepared.append(found)
     if slots and next(asked, None) is not None:
         raise CallerError(f"there are {len(prepared)} images and more texts: give one for each image")
     pixels = [found for found in prepared if not isinstance(found, Rejection)]

@@ -26,7 +26,6 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.images import decode
 from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
 from iqa_core.records import RATING, Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
-from iqa_core.slots import sample_texts
 
 MAX_PIXELS = 1024 * 1024
 """A larger image is scaled down before it is spoilt: noise on 12 megapixels is gone when a model sees one of them."""
@@ -92,8 +91,13 @@ def images_in(folder: Path, limit: int) -> list[Path]:
 def climb(assessor: Assessor, paths: Sequence[Path], progress: Callable[[int], None] = lambda done: None) -> Ladder:
     """Score each image as it is and in all its spoilt forms, one image after the other.
 
-    Raises RunError when no image at all could be scored.
+    Raises RunError when no image at all could be scored, CallerError for a rubric with slots.
     """
+    if assessor.rubric.slots:
+        raise CallerError(
+            f"--ladder: rubric {assessor.rubric.id} has slots ({', '.join(assessor.rubric.slots)}), and images of a "
+            "folder have no texts; give a --rubric without"
+        )
     names, rejected, scores = list[str](), list[str](), list[NDArray[np.float32]]()
     for done, path in enumerate(paths, start=1):
         pixels_HWC = read_bounded(path, assessor.preparer.limits)
@@ -128,7 +132,7 @@ def _scores(assessor: Assessor, pixels_HWC: Pixels) -> NDArray[np.float32] | Non
     forms = [pixels_HWC, *(distort(pixels_HWC, kind, step + 1) for kind in KINDS for step in range(STRENGTHS))]
     header = ImageHeader(pixels_HWC.shape[1], pixels_HWC.shape[0], "png", 1)
     prepared = [assessor.preparer.prepare(RgbImage(form, header)) for form in forms]
-    results = assessor.assess(prepared, sample_texts(assessor.rubric.slots, len(forms)))
+    results = assessor.assess(prepared)
     scored = [result.scores_K for result in results if isinstance(result, Assessment)]
     if len(scored) < len(forms):
         return None

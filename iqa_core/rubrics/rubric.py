@@ -126,7 +126,7 @@ class ClosedSet(_Model):
     @property
     def own(self) -> dict[str, Any]:
         """What is set, for digests."""
-        own = {"answers": self.answers and list(self.answers.items()), "worst": self.worst, "best": self.best}
+        own = {"answers": self.answers and sorted(self.answers.items()), "worst": self.worst, "best": self.best}
         return {
             name: value for name, value in (own | {"answer_prefix": self.answer_prefix}).items() if value is not None
         }
@@ -221,7 +221,8 @@ class Rubric(_Model):
             raise ValueError("there is nothing to ask: give [[dimensions]], or a [checklist] with [[statements]]")
         if (self.checklist is None) != (not self.statements):
             raise ValueError("[checklist] and [[statements]] need each other")
-        for what, names in {"dimension": self.names, "statement": [s.name for s in self.statements]}.items():
+        asked = [*(d.name for d in self.dimensions), *(s.name for s in self.statements)]
+        for what, names in {"dimension": self.names, "question": asked}.items():
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} names must differ: {names}")
         if len(set(self.slots)) != len(self.slots):
@@ -246,6 +247,8 @@ class Rubric(_Model):
     @model_validator(mode="after")
     def _slots_are_used(self) -> Self:
         found = set(chain.from_iterable(placeholders(question.query) for question in self.questions))
+        if in_system := sorted(set(self.slots) & set(placeholders(self.system or ""))):
+            raise ValueError(f"system has {{{in_system[0]}}} in it: a text stands behind the image, in a query")
         if unused := sorted(set(self.slots) - found):
             raise ValueError(f"slots: no query has {{{unused[0]}}} in it")
         is_verbatim = not self.slots and ("slots" in self.model_fields_set or not self._used())

@@ -105,6 +105,12 @@ def _stacked(given: Sequence[Given], fusion: FusionWeights | None) -> Combined:
                 f"{first.contract.fingerprint} and {other.contract.fingerprint}); their scores cannot be ranked "
                 f"together:{shown}"
             )
+        if other.contract.slots != first.contract.slots:
+            raise CallerError(
+                f"--combine stack: {first.uri} and {other.uri} have the texts of their slots from other columns, or "
+                f"cut otherwise ({first.contract.slots.describe()}; {other.contract.slots.describe()}); their scores "
+                "cannot be ranked together"
+            )
         if fusion is None and other.contract.fusion != first.contract.fusion:
             raise CallerError(
                 f"--combine stack: the rewards of {first.uri} and {other.uri} have different weights; give --fusion"

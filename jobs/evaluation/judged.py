@@ -64,6 +64,11 @@ def assessor_judge(opinions: Opinions, config: AssessorConfig, rubric: str | Non
     """
     spec = describe(config, rubric, own_limits(config))
     _require_dimensions(opinions, (*spec.rubric.names, REWARD), f"rubric {spec.rubric.id}")
+    if spec.rubric.slots:
+        raise CallerError(
+            f"rubric {spec.rubric.id} has slots ({', '.join(spec.rubric.slots)}), and annotations have no texts for "
+            "them: score the images with jobs/score_corpus.py, and give its output as --scores"
+        )
     if not any(path.is_file() for path in opinions.images):
         raise CallerError(
             f"none of {len(opinions.images):,} images is where the annotations say, {opinions.images[0]} to begin "
@@ -173,11 +178,13 @@ def _assessed(assessor: Assessor, images: Sequence[Path]) -> Iterator[tuple[Path
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    by_path: Mapping[Path, dict[str, Any]]
+    by_path: Mapping[Path, list[dict[str, Any]]]
     """Loose local files alone: a tar or Parquet file is the source of many images."""
     by_key: Mapping[str, list[dict[str, Any]]]
     by_name: Mapping[str, list[dict[str, Any]]]
     """Rows whose key has this last part."""
+    has_slots: bool
+    """Whether one file can have several rows that differ: with another text it is another image."""
 
 
 def _read_table(
@@ -187,7 +194,7 @@ def _read_table(
     names = sorted(ledger.finished())
     if not names:
         raise CallerError(f"--scores {output} has no scores/*.parquet; give the --output of a scoring job")
-    by_path: dict[Path, dict[str, Any]] = {}
+    by_path: dict[Path, list[dict[str, Any]]] = {}
     by_key: dict[str, list[dict[str, Any]]] = {}
     by_name: dict[str, list[dict[str, Any]]] = {}
     metadata: dict[str, Any] = {}
@@ -199,19 +206,23 @@ def _read_table(
             by_key.setdefault(row["key"], []).append(row)
             by_name.setdefault(PurePosixPath(row["key"]).name, []).append(row)
             if row["offset"] is None and row["row"] is None and is_local(row["source"]):
-                by_path[local_path(row["source"])] = row
+                by_path.setdefault(local_path(row["source"]), []).append(row)
     about = {"scores": output, "rubric": str(metadata.get("rubric")), "fingerprint": str(metadata.get("fingerprint"))}
-    return _Table(by_path, by_key, by_name), about, contract.scales if contract else {}
+    has_slots = contract is not None and bool(contract.slots.columns)
+    return _Table(by_path, by_key, by_name, has_slots), about, contract.scales if contract else {}
 
 
 def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:
-    if (row := table.by_path.get(opinion.path.absolute())) is not None:
-        return row
-    found = table.by_key.get(opinion.image) or [
-        row
-        for row in table.by_name.get(PurePosixPath(opinion.image).name, [])
-        if _ends_alike(PurePosixPath(row["key"]).parts, PurePosixPath(opinion.image).parts)
-    ]
+    found = table.by_path.get(opinion.path.absolute(), [])[-1 if not table.has_slots else None :]
+    found = (
+        found
+        or table.by_key.get(opinion.image)
+        or [
+            row
+            for row in table.by_name.get(PurePosixPath(opinion.image).name, [])
+            if _ends_alike(PurePosixPath(row["key"]).parts, PurePosixPath(opinion.image).parts)
+        ]
+    )
     if len(found) > 1:
         places = ", ".join(f"{row['key']} in {row['source']}" for row in found[:2])
         raise CallerError(f"{opinion.image} of the annotations could be {len(found)} images of the table: {places}, …")

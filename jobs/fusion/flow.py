@@ -99,6 +99,7 @@ def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Cur
         raise CallerError(f"--scores {settings.scores} has no score files")
     names = tables[0].column_names
     dimensions = tuple(name.removesuffix("_std") for name in names if name.endswith("_std"))
+    has_slots = contract is not None and bool(contract.slots.columns)
     rows: dict[str, Floats] = {}
     keys: Counter[str] = Counter()
     found = [table.filter(pc.equal(table["status"], "scored")) for table in tables]
@@ -111,7 +112,9 @@ def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Cur
         names_N = zip(scored["key"].to_pylist(), scored["sha256"].to_pylist(), values_NK, strict=True)
         for key, digest, value_K in names_N:
             keys[key] += 1
-            rows[key] = rows[digest] = value_K
+            rows[key] = value_K
+            if not has_slots:  # the same picture with another text is another image
+                rows[digest] = value_K
     if doubled := [key for key, count in keys.items() if count > 1]:
         raise CallerError(f"--scores {settings.scores}: {doubled[0]} is the key of several images; score them apart")
     return dimensions, weights.curves, rows

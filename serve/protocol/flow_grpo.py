@@ -14,7 +14,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, Strict, StringConstraints, ValidationError
+from pydantic import Field, Strict, ValidationError
 from typing_extensions import TypedDict
 
 from iqa_core.records import Rejection
@@ -33,7 +33,7 @@ class FlowGrpoBody(FewFields):
     """What is asked. GenEval's fields (`meta_datas`, `only_strict`) ask for another reward, and are refused."""
 
     images: list[Annotated[bytes, Strict()]] = Field(min_length=1, fail_fast=True)
-    prompts: list[Annotated[str, Strict(), StringConstraints(max_length=MAX_TEXT)]] | None = Field(None, fail_fast=True)
+    prompts: list[Annotated[str, Strict()] | None] | None = Field(None, fail_fast=True)
     metadata: Any = None
     """Not looked at."""
 
@@ -61,7 +61,8 @@ def flow_grpo_images(body: bytes, max_images: int) -> list[EncodedImage]:
         asked = FlowGrpoBody.model_validate(values)
     except ValidationError as error:
         raise invalid(error) from None
-    return with_prompts(asked.images, asked.prompts)
+    prompts = asked.prompts and [prompt and prompt[:MAX_TEXT] for prompt in asked.prompts]
+    return with_prompts(asked.images, prompts)
 
 
 def flow_grpo_answer(model: Model, results: Sequence[ImageResult]) -> bytes:

@@ -7,6 +7,7 @@ for as long as it runs: 0.3 s for a string of 64 MiB, 10 s for as many bytes of 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,12 +45,13 @@ class LongStrings:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
+        self._nonce = secrets.token_hex(16)  # no text of a caller can be what stands for another
         self._places: dict[str, tuple[int, int]] = {}
 
     def taken_out(self, begin: int, end: int) -> bytes:
         """What stands in the place of a string, given without its quotes; it begins as a data URI where that does."""
         scheme = "data:" if self._body[begin : begin + 5].lower() == b"data:" else ""
-        stand_in = f"{scheme}<string {len(self._places)}>".ljust(MAX_SHORT + 1, ".")
+        stand_in = f"{scheme}<string {self._nonce} {len(self._places)}>".ljust(MAX_SHORT + 1, ".")
         self._places[stand_in] = (begin, end)
         return stand_in.encode()
 

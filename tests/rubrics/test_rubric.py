@@ -118,7 +118,9 @@ def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
         ({"checklist": CHECKLIST | {"query": "True?"}, "statements": [DOG]}, r"must have \{statement\} in it"),
         ({"checklist": CHECKLIST | {"answers": {"a": 1, "b": 2}}, "statements": [DOG]}, "two answers, worth 0 and 1"),
         ({"checklist": CHECKLIST | {"best": 1}, "statements": [DOG]}, "leave worst and best out"),
-        ({"checklist": CHECKLIST, "statements": [DOG, DOG]}, "statement names must differ"),
+        ({"checklist": CHECKLIST, "statements": [DOG, DOG]}, "question names must differ"),
+        ({"checklist": CHECKLIST, "statements": [DOG], "dimensions": [NOISE | {"name": "dog"}]}, "question names must"),
+        ({"dimensions": [SHOWN], "slots": ["prompt"], "system": "See {prompt}."}, "behind the image"),
         ({"checklist": CHECKLIST, "statements": [DOG, DARK | {"name": "things"}]}, "dimension names must differ"),
         (
             {"checklist": CHECKLIST, "statements": [DOG, DARK | {"name": "things_yes"}]},

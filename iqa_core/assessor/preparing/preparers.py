@@ -81,6 +81,8 @@ def _tokens(text: str) -> int:
 def _num_places(placeholder: str, queries: Sequence[str]) -> int:
     """How often a placeholder's text is computed: what all queries begin with is computed once."""
     alike = shared_start(queries)
+    if alike.rfind("{") > alike.rfind("}"):  # the queries differ inside a placeholder
+        alike = alike[: alike.rfind("{")]
     return alike.count(placeholder) + sum(query[len(alike) :].count(placeholder) for query in queries)
 
 

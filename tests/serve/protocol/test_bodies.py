@@ -180,7 +180,7 @@ def test_twice_as_many_prompts_are_twice_the_work_and_the_memory(kind: str, prom
     work(1)  # what is made once
     (calls, peak_bytes), (more_calls, more_bytes) = work(16), work(32)
     assert more_calls <= 2.1 * calls
-    assert more_bytes <= 2.5 * peak_bytes, "lists have room for more than they hold"
+    assert more_bytes <= 2.5 * peak_bytes + 2**14, "lists have room for more than they hold"
 
 
 @pytest.mark.parametrize("unit", [b"QUJD", b"QUJ\\u0044", b"QU\\/D", b"QUJD\\n"])

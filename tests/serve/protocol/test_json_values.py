@@ -99,3 +99,12 @@ def test_there_is_room_for_what_trainers_send() -> None:
     assert len(body) > 2**23
     values, _ = values_of(body, ROOM)
     assert len(values["requests"]) == 64
+
+
+def test_no_text_of_a_caller_stands_for_another() -> None:
+    """What stands in the place of a long string is drawn anew for each body."""
+    long = "private " * 700
+    guess = "<string 0>".ljust(257, ".")
+    values, strings = values_of(json.dumps({"prompts": [long, guess], "room": "x" * 2**18}).encode(), Room.of(64))
+    assert "".join(strings.pieces(values["prompts"][0])) == long
+    assert "".join(strings.pieces(values["prompts"][1])) == guess

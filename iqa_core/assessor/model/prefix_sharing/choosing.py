@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DOES_NOT_FIT = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a strategy raises on a model that is built otherwise."""
+
 TRIED_QUESTIONS = 8
 """Questions of a rubric that strategies are tried on; a checklist has up to 256, and each takes a forward."""
 
@@ -49,7 +52,7 @@ def choose_strategy(model: Any, encoder: Encoder, images: Sequence[NDArray[np.ui
         logger.warning("what this model sees in an image depends on the question behind it: one forward per prompt")
         return SeparatePrompts(model)
     for make in _strategies(model, encoder):
-        strategy = make()
+        strategy = _made(make)
         if strategy is None:
             continue
         difference = _difference(strategy, _few_questions(encoder(images)), expected)
@@ -68,6 +71,15 @@ def _strategies(model: Any, encoder: Encoder) -> list[Callable[[], Strategy | No
     return [*makers, partial(PrefixCaching, model)] if isinstance(encoder, PatchEncoder) else makers
 
 
+def _made(make: Callable[[], Strategy | None]) -> Strategy | None:
+    """The strategy; None where it cannot fit the model, such as one with a vision tower that ours does not know."""
+    try:
+        return make()
+    except DOES_NOT_FIT as error:
+        logger.warning("a way of sharing prefixes does not fit this model: %s", error)
+        return None
+
+
 def _few_questions(batch: EncodedBatch) -> EncodedBatch:
     """A batch with some of its questions, the first and the last among them."""
     count = len(batch.prompts[0].suffixes)
@@ -79,7 +91,7 @@ def _few_questions(batch: EncodedBatch) -> EncodedBatch:
 def _difference(strategy: Strategy, probe: EncodedBatch, expected_NKV: torch.Tensor) -> float:
     try:
         return float((strategy.logits(probe).softmax(-1) - expected_NKV).abs().max())
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except DOES_NOT_FIT as error:
         logger.warning("%s does not fit this model: %s", type(strategy).__name__, error)
         return math.inf
 
