@@ -40,6 +40,7 @@ UNLIKELY = -9999.0
 NO_TEXT = "no text is written here; send 1: the answer is one of a closed set. /v1/assess has the scores"
 ONE_OF_EACH = "one user message with one image_url and one text is asked; /v1/assess takes several images"
 WAYS_OUT: Mapping[str, str] = {
+    "model": "send the id of a rubric; GET /v1/models has them",
     "max_tokens": NO_TEXT,
     "max_completion_tokens": NO_TEXT,
     "logprobs": "send true: the answer is the probabilities of a closed set",

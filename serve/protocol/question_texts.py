@@ -14,7 +14,7 @@ from iqa_core.rubrics import Rubric
 from serve.errors import Refusal
 from serve.model.asking import Texts
 
-NOTHING = "a question with the one slot of its rubric, once, or of a rubric without slots: there is none, so nothing"
+NO_QUESTION = "model: no question here is one text: that takes a rubric without slots, or with one, once in the query"
 MAX_SHOWN = 200
 """Characters of a query in a refusal."""
 
@@ -37,7 +37,7 @@ def asked_question(model: str, text: str, rubrics: Sequence[Rubric]) -> AskedQue
     named = [(rubric.id, one) for rubric in rubrics for one in askable(rubric) if model in _names(rubric, one)]
     if not named:
         served = ", ".join(name for rubric in rubrics for name in model_names(rubric))
-        raise Refusal(422, f"model: {model[:64]!r} is not served here; {served or NOTHING} is", param="model")
+        raise Refusal(422, f"model: {model[:64]!r} is none of {served}" if served else NO_QUESTION, param="model")
     found = [(rubric, one, texts) for rubric, one in named if (texts := texts_in(text, one)) is not None]
     if not found:
         wanted = "; or ".join(repr(one.query[:MAX_SHOWN]) for _, one in named)

@@ -213,10 +213,10 @@ def test_a_probability_of_nothing_is_openais_least_logarithm() -> None:
     """JSON has no minus infinity."""
     settings = ServeSettings(rubric=OPEN["rubric"])
     model = Model.of(describe(AssessorConfig(checkpoint="fake:"), settings.rubric, settings.limits), settings)
-    sure = Assessment(np.float32([1]), np.float32([0]), (np.float32([0, 1]),))
+    score, std, probs = (np.array(values, np.float32) for values in ([1], [0], [0, 1]))
     asked = chat_question(json.dumps(asking_for()).encode(), 1)
     found = asked_question(asked.model, asked.text, [model.spec.rubric])
-    result = ScoredImage(ImageHeader(8, 8, "png", 1), sure, 5.0)
+    result = ScoredImage(ImageHeader(8, 8, "png", 1), Assessment(score, std, (probs,)), 5.0)
     [choice] = completion(asked, found, model, result, settings.text_limits)["choices"]
     [place] = choice["logprobs"]["content"]
     assert [(one["token"], one["logprob"]) for one in place["top_logprobs"]] == [("Yes", 0.0), ("No", -9999.0)]
@@ -267,8 +267,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"seed": 7}, "seed", "a closed set has no use for it"),
     ({"stop": ["\n"]}, "stop", "a closed set has no use for it"),
     ({"top_p": 0.8}, "top_p", "a closed set has no use for it"),
-    ({"model": "Qwen3-VL"}, "model", "'Qwen3-VL' is not served here; question, question/yes is"),
-    ({"model": None}, "model", "model: Field required"),
+    ({"model": "Qwen3-VL"}, "model", "'Qwen3-VL' is none of question, question/yes"),
+    ({"model": None}, "model", "model: Field required; send the id of a rubric"),
     ({"messages": []}, "messages", "one user message with one image_url and one text"),
     ({"messages": [user(text_part("a"))]}, "messages", "not 1 messages with 0 images and 1 texts"),
     ({"messages": [user(image_part(IMAGES[0]))]}, "messages", "not 1 messages with 1 images and 0 texts"),
@@ -416,7 +416,7 @@ def test_another_model_that_asks_otherwise_answers_its_own_questions_only() -> N
             refused = await client.post(CHAT, json=asking_for())
             assert refused.status_code == 422
             refused = await client.post(CHAT, json=asking_for())
-            assert "'question' is not served here; q-align, q-align/quality" in refused.json()["error"]["message"]
+            assert "'question' is none of q-align, q-align/quality" in refused.json()["error"]["message"]
 
     asyncio.run(test())
 

@@ -45,9 +45,9 @@ def test_a_text_is_the_question_that_it_is_word_for_word(
 @pytest.mark.parametrize(
     ("model", "text", "words"),
     [
-        ("gpt-4o", "a", "'gpt-4o' is not served here; prompted, prompted/faithful, prompted/faults, interior"),
-        ("prompted/quality", "How good is this picture?", "'prompted/quality' is not served here"),
-        ("prompted/counting", "a", "is not served here"),
+        ("gpt-4o", "a", "'gpt-4o' is none of prompted, prompted/faithful, prompted/faults, interior"),
+        ("prompted/quality", "How good is this picture?", "'prompted/quality' is none of"),
+        ("prompted/counting", "a", "is none of"),
         ("prompted", "How good is this picture?", "prompted asks no such text; send 'Does this picture show"),
         ("prompted", FAITHFUL.replace("{prompt}", "a").upper(), "asks no such text"),
         ("prompted", FAITHFUL.replace("{prompt}", "a") + " Say Yes or No.", "asks no such text"),
@@ -78,7 +78,7 @@ def test_a_text_that_is_two_questions_needs_the_one_that_is_meant() -> None:
 
 def test_a_rubric_with_two_slots_has_no_question_that_is_one_text() -> None:
     assert model_names(STYLED) == []
-    with pytest.raises(Refusal, match=r"with the one slot of its rubric, once, .* so nothing is$"):
+    with pytest.raises(Refusal, match="no question here is one text"):
         asked_question("styled", "a", [STYLED])
 
 
