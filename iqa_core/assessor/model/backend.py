@@ -4,7 +4,7 @@ An encoder turns images and prompts into token ids and pixel tensors (encoders);
 share goes through the model once (prefix_sharing); the rows of the answers' first tokens in the output matrix give
 their logits in float32 (level_head). Batches hold images of similar size and are bounded by tokens.
 
-Shape suffixes: N images, K questions, L answers.
+Shape suffixes: N images, K questions, L answers, V rows of the output matrix that are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import transformers
 from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.encoders.base import Encoder
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.encoders.processor import ProcessorEncoder, given_to_tokenizer
 from iqa_core.assessor.encoders.tiles import TileEncoder
@@ -186,8 +186,18 @@ class TransformersAssessor:
     ) -> NDArray[np.float32]:
         """Logits of the answers, worst to best, shape (N, K, L), of one batch of prepared images; -inf is padding."""
         with _without_denormals():
-            logits_NKV = self._strategy.logits(self._encoder(images, texts))
+            logits_NKV = self._logits(self._encoder(images, texts))
         return np.asarray(self._columns.of(logits_NKV).numpy())
+
+    def _logits(self, batch: EncodedBatch) -> torch.Tensor:
+        """Logits of the kept rows (N, K, V); half of the questions at a time where one image with all is too much."""
+        try:
+            return self._strategy.logits(batch)
+        except torch.OutOfMemoryError:
+            if len(batch.prompts) > 1 or batch.num_questions == 1:
+                raise
+        numbers, half = range(batch.num_questions), batch.num_questions // 2
+        return torch.cat([self._logits(batch.asking(some)) for some in (numbers[:half], numbers[half:])], dim=1)
 
     @property
     def tokens(self) -> TokenCount:

@@ -17,8 +17,7 @@ class SeparatePrompts(Strategy):
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
         """See `Strategy.logits`."""
-        num_prompts = len(batch.prompts[0].suffixes)
-        return torch.stack([self._logits(batch, k) for k in range(num_prompts)], dim=1)
+        return torch.stack([self._logits(batch, k) for k in range(batch.num_questions)], dim=1)
 
     def _logits(self, batch: EncodedBatch, k: int) -> torch.Tensor:
         tokens = self._tokens(batch.prompts, [prompt.suffixes[k] for prompt in batch.prompts])
