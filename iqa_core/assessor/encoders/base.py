@@ -86,6 +86,10 @@ class Encoder(ABC):
     def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
         """The images in the prompts that the encoder was made with."""
 
+    def longest_end(self, texts: Mapping[str, str]) -> int:
+        """Tokens behind the image in the longest prompt; 0 where the rubric has no slots. Raises TextRefused."""
+        return 0 if self.tails is None else max(map(len, self.tails(texts)))
+
     def text_tokens(self, texts: Mapping[str, str]) -> int:
         """Tokens that an image's texts add to those of SAMPLE_TEXT. Raises TextRefused."""
         if self.tails is None:

@@ -10,6 +10,7 @@ Shape suffixes: N images, K questions, L answers, V rows of the output matrix th
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,6 +96,7 @@ class TransformersAssessor:
         self._readout = Readout(rubric.questions, rubric.columns)
         model.set_output_embeddings(LevelHead(model.get_output_embeddings(), self._columns.ids_V))
         self.model = model.eval()
+        self._context_tokens = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         self._encoder = make_encoder(processor, prompts_K, model, preparer)
         probe = [preparer.prepare(image) for image in probe_images()]
         if rubric.slots:
@@ -136,13 +138,24 @@ class TransformersAssessor:
         tokens: dict[int, int] = {}
         for i, (pixels, own) in enumerate(zip(images, asked, strict=True)):
             try:
-                tokens[i] = self.preparer.tokens(pixels) + self._encoder.text_tokens(own)
+                tokens[i] = self._tokens(pixels, own)
             except TextRefused as error:
-                results[i] = Rejection(Reason.ASSESSOR_FAILED, str(error))
+                results[i] = Rejection(error.reason, str(error))
         for group in self._groups(images, tokens):
             batch = self._assess_batch([images[i] for i in group], [asked[i] for i in group])
             results.update(zip(group, batch, strict=True))
         return [results[i] for i in range(len(images))]
+
+    def _tokens(self, pixels: NDArray[np.uint8], texts: Mapping[str, str]) -> int:
+        """Tokens of an image with its texts, all questions together. Raises TextRefused."""
+        tokens = self.preparer.tokens(pixels)
+        longest = tokens - self.preparer.cost.text_tokens + self._encoder.longest_end(texts)
+        if texts and longest > self._context_tokens:
+            raise TextRefused(
+                f"with its text the image takes {longest} tokens, and the model's context has {self._context_tokens}",
+                Reason.TOO_LARGE,
+            )
+        return tokens + self._encoder.text_tokens(texts)
 
     def _groups(self, images: Sequence[NDArray[np.uint8]], tokens: Mapping[int, int]) -> Iterator[list[int]]:
         """Indices of the images of each batch, small images first. tokens: of images that can be asked about."""
