@@ -225,6 +225,17 @@ def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
     torch.testing.assert_close(strategy.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
 
 
+def test_a_decoder_that_ours_cannot_be_made_of_leaves_the_model_untouched(qwen: Path) -> None:
+    """Such as one that names its parts otherwise: its vision tower, which ours could replace, stays too."""
+    model, encoder, _ = parts(qwen)
+    del model.get_decoder().layers[-1].self_attn.q_proj.out_features
+    patching = encoder.patching
+    with pytest.raises(AttributeError, match="out_features"):
+        PackedSequences.of(model, encoder)
+    assert encoder.patching is patching
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
 def padding_of(strategy: Any, encoder: Any, images: Sequence[Any]) -> TokenCount:
     strategy.logits(encoder(images))
     count: TokenCount = strategy.count

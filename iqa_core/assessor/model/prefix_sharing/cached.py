@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
-from iqa_core.assessor.model.prefix_sharing.strategy import FastTower, Strategy
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 MAX_CACHE_BYTES = 2**31
 """Largest repeated cache: 24 rows of Qwen3.5-9B behind 1,200 tokens, 90 MB each."""
@@ -46,14 +46,9 @@ class PrefixCaching(Strategy):
     Suffixes have it on the right, behind the token that is read.
     """
 
-    def __init__(self, model: Any, tower: FastTower | None = None) -> None:
-        super().__init__(model, tower)
+    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
+        super().__init__(model, encoder)
         self._max_rows: float = TRIED_ROWS
-
-    @classmethod
-    def of(cls, model: Any, encoder: Encoder) -> Self:
-        """The strategy for a model; its tower is replaced where the encoder makes patches."""
-        return cls(model, FastTower.of(model, encoder))
 
     def commit(self) -> Self:
         """See `Strategy.commit`; repeated caches are bounded by their bytes alone."""

@@ -5,14 +5,19 @@ Shape suffixes: N images, K questions, V rows of the output matrix that are kept
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from iqa_core.assessor.encoders.base import EncodedBatch
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 
 class SeparatePrompts(Strategy):
     """One forward for each prompt of the images, nothing shared: what the other strategies are compared with."""
+
+    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
+        super().__init__(model)  # with its own tower, whatever makes the pixels
 
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
