@@ -35,7 +35,7 @@ from iqa_core.assessor.model.level_head import LevelHead
 from iqa_core.assessor.model.prefix_sharing.cached import (
     MAX_SUFFIX_PADDING,
     PrefixCaching,
-    Question,
+    SuffixRow,
     _tensors,
     blocks_of,
     repeated,
@@ -173,8 +173,8 @@ def states(cache: Cache) -> list[torch.Tensor]:
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 20))
 def test_blocks_hold_every_question_once_and_little_padding(lengths: list[int], max_rows: int) -> None:
-    questions = [Question(0, k, (1,) * length) for k, length in enumerate(lengths)]
-    blocks = list(blocks_of(questions, max_rows))
+    rows = [SuffixRow(0, k, (1,) * length) for k, length in enumerate(lengths)]
+    blocks = list(blocks_of(rows, max_rows))
     assert sorted(one.number for block in blocks for one in block) == list(range(len(lengths)))
     for block in blocks:
         sizes = [len(one.ends) for one in block]

@@ -150,7 +150,11 @@ def test_the_image_is_shared_and_what_all_questions_say_behind_it(assessor: Tran
     [
         ("\ud83d", Reason.MISSING_TEXT, "the text has half a surrogate pair, which is no character"),
         (" ", Reason.MISSING_TEXT, "the text is blank"),
-        ("犬" * 1000, Reason.TOO_LARGE, "with its text the image takes [0-9]+ tokens, and the model's context has 1024"),
+        (
+            "犬" * 1000,
+            Reason.TOO_LARGE,
+            "with its text the image takes [0-9]+ tokens, and the model's context has 1024",
+        ),
     ],
 )
 def test_a_text_that_cannot_be_asked_about_costs_its_own_image_alone(
