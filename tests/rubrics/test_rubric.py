@@ -70,7 +70,7 @@ def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
     assert load_rubric("interior-v1").digest.startswith("3005e27e7ab03d3a")
     plain = rubric(**LEVELS, dimensions=[LOOKS])
     same: dict[str, Any]
-    for same in ({"slots": []}, {"dimensions": [LOOKS | {"weight": 2, "description": "y"}]}):
+    for same in ({"slots": []}, {"between": "\n"}, {"dimensions": [LOOKS | {"weight": 2, "description": "y"}]}):
         assert rubric(**LEVELS | {"dimensions": [LOOKS]} | same).digest == plain.digest
     digests = {
         rubric(**parts).digest
@@ -84,15 +84,18 @@ def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
             LEVELS | {"dimensions": [LOOKS], "checklist": CHECKLIST, "statements": [DOG | {"group": "beasts"}]},
             LEVELS | {"dimensions": [LOOKS | {"query": "{prompt}?"}], "slots": ["prompt"]},
             LEVELS | {"dimensions": [LOOKS | {"query": "{prompt}?"}], "slots": []},
+            LEVELS | {"dimensions": [LOOKS], "between": ""},
+            LEVELS | {"dimensions": [LOOKS], "between": " "},
         )
     }
-    assert len(digests) == 9
+    assert len(digests) == 11
 
 
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
         ({}, "nothing to ask"),
+        ({"dimensions": [NOISE], "between": "Look!"}, "'Look!' is more than white space"),
         ({"dimensions": [LOOKS]}, "levels must be 5 distinct words"),
         ({"dimensions": [LOOKS], "levels": LEVELS["levels"]}, "answer_prefix: give one"),
         ({"dimensions": [NOISE], **LEVELS}, "levels are set, but every dimension has answers of its own"),
