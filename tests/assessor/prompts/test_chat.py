@@ -44,7 +44,9 @@ def test_a_rubric_says_what_stands_between_image_and_query(between: str, qwen: P
     """And an answer may begin with a space, as some judges read theirs."""
     [dimension] = (one for one in RUBRIC.dimensions if one.name == "lighting")
     own = dimension.model_dump() | {"answer_prefix": " It is"}
-    rubric = Rubric.model_validate(RUBRIC.model_dump() | {"between": between, "answer_prefix": None, "dimensions": [own]})
+    rubric = Rubric.model_validate(
+        RUBRIC.model_dump() | {"between": between, "answer_prefix": None, "dimensions": [own]}
+    )
     prompt = build_prompt(load_processor(qwen), rubric.questions[0], None)
     assert prompt == CHATML_PROMPT.replace("end|>\n<l", f"end|>{between}<l").replace(ANSWER, " It is")
 
