@@ -34,8 +34,8 @@ from iqa_core.assessor.model.prefix_sharing.strategy import TokenCount
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
-from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
-from iqa_core.assessor.prompts.level_tokens import level_token_ids
+from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.level_tokens import prompt_of
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
 from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.assessor.protocol import texts_of_images
@@ -81,23 +81,13 @@ class TransformersAssessor:
         self.preparer = preparer
         self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
         sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
-        prompts_K = [build_prompt(processor, question.filled(sample), rubric.system) for question in rubric.questions]
-        self._columns = LevelColumns(
-            [
-                level_token_ids(
-                    processor.tokenizer,
-                    prompt,
-                    question.scale.answers,
-                    answer_joint(processor, question, rubric.system),
-                )
-                for prompt, question in zip(prompts_K, rubric.questions, strict=True)
-            ]
-        )
+        prompts_K = [prompt_of(processor, question.filled(sample), rubric.system) for question in rubric.questions]
+        self._columns = LevelColumns([prompt.answer_ids for prompt in prompts_K])
         self._readout = Readout(rubric.questions, rubric.columns)
         model.set_output_embeddings(LevelHead(model.get_output_embeddings(), self._columns.ids_V))
         self.model = model.eval()
         self._context_tokens = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-        self._encoder = make_encoder(processor, prompts_K, model, preparer)
+        self._encoder = make_encoder(processor, [prompt.text for prompt in prompts_K], model, preparer)
         probe = [preparer.prepare(image) for image in probe_images()]
         if rubric.slots:
             self._encoder.tails = slot_tails(processor, rubric, model)
