@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any, Self
@@ -276,6 +276,16 @@ class Rubric(_Model):
                 "slots = [] asks it as it stands"
             )
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The rubric with other values, not validated; questions, columns and digest are its own.
+
+        pydantic would keep those of the original, once they are made.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        for made in vars(copied).keys() - type(self).model_fields.keys():
+            del vars(copied)[made]
+        return copied
 
     @property
     def names(self) -> tuple[str, ...]:

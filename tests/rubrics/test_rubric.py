@@ -91,6 +91,14 @@ def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
     assert len(digests) == 11
 
 
+def test_a_copy_with_other_dimensions_asks_other_questions() -> None:
+    """Though those of the original were made before."""
+    both, alone = (rubric(**LEVELS, dimensions=dimensions) for dimensions in ([LOOKS, NOISE], [LOOKS]))
+    assert (len(both.questions), len(both.columns), both.digest == alone.digest) == (2, 2, False)
+    copied = both.model_copy(update={"dimensions": both.dimensions[:1]})
+    assert (copied.questions, copied.columns, copied.digest) == (alone.questions, alone.columns, alone.digest)
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [

@@ -58,7 +58,7 @@ CPU_BATCH_TOKENS = 2048
 in fours, 197 in eights (one thread, 7.4 million parameters)."""
 
 MAX_PADDING = 0.05
-"""Largest share of padding among a batch's visual tokens, for strategies that pad."""
+"""Largest share of padding among the tokens of a batch's pictures and texts, for strategies that pad."""
 
 
 class TransformersAssessor:
@@ -164,13 +164,14 @@ class TransformersAssessor:
     def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
         """Whether one more image, the longest, would pad a batch too much.
 
-        count, tokens: of the batch so far; longest: tokens of the new image. Only visual tokens differ between images.
+        count, tokens: of the batch so far; longest: tokens of the new image. What differs between images, and is padded,
+        are their visual tokens and those of their texts in slots.
         """
         if not self._strategy.pads:
             return False
-        visual = longest - self.preparer.cost.text_tokens
+        own = longest - self.preparer.cost.text_tokens
         padding = count * longest - tokens
-        return padding > MAX_PADDING * visual * (count + 1)
+        return padding > MAX_PADDING * own * (count + 1)
 
     def _assess_batch(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]
