@@ -164,8 +164,8 @@ class TransformersAssessor:
     def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
         """Whether one more image, the longest, would pad a batch too much.
 
-        count, tokens: of the batch so far; longest: tokens of the new image. What differs between images, and is padded,
-        are their visual tokens and those of their texts in slots.
+        count, tokens: of the batch so far; longest: tokens of the new image. Images differ, and are padded, in their
+        visual tokens and in those of their texts.
         """
         if not self._strategy.pads:
             return False

@@ -200,10 +200,11 @@ def _held_against(card: tuple[_Task, _Scale], quality: _Task, scale: _Scale, lea
     agreed("beginning of the answer", [quality.start, shown.start])
     agreed("list of answers", [scale.words, its_scale.words])
     agreed("list of their worths", [scale.worths, its_scale.worths])
-    notes = (f"{lead.place}, puts {lead.value!r} before the answer prefix, and the example in {CARD} nothing",)
-    notes = notes if lead.value else ()
+    notes = []
+    if lead.value:
+        notes.append(f"{lead.place}, puts {lead.value!r} before the answer prefix, and the example in {CARD} nothing")
     if shown.query.value == quality.query.value:
-        return notes
+        return tuple(notes)
     if shown.query.value not in {quote.value for quote in quality.others}:
         raise CallerError(
             f"{shown.query.place} asks {shown.query.value!r}, which is none of the questions in {quality.query.file}"
