@@ -159,9 +159,8 @@ def _rubric(spec: AssessorSpec, manifest: CheckpointManifest | None) -> Finding:
 def _level_words(processor: Any, rubric: Rubric) -> Finding:
     """Whether each level word begins a token of its own behind each beginning of an answer."""
     name, split = "level words", set[str]()
-    build_prompt(
-        processor, rubric.questions[0], rubric.system
-    )  # raises where there is no template, which is no finding
+    # a checkpoint without a template is the caller's mistake, and no finding
+    build_prompt(processor, rubric.questions[0], rubric.system)
     for question in rubric.questions:
         try:
             prompt = prompt_of(processor, question, rubric.system)
@@ -191,7 +190,17 @@ def _answer(model: PlainModel, prompt: Prompt, image: RgbImage, is_level_only: b
     is_sound = np.isfinite(last_V[levels]).all()
     worths = prompt.question.scale.worths
     score = float(expected_score(level_probabilities(last_V[levels]), worths)) if is_sound else math.nan
-    return _Answer(likeliest[:-1] == answer and likeliest[-1] in levels, float(mass), score)
+    says_it = likeliest[-1] in levels and is_said(model.processor.tokenizer, likeliest[:-1], answer)
+    return _Answer(says_it, float(mass), score)
+
+
+def is_said(tokenizer: Any, likeliest: Sequence[int], answer: Sequence[int]) -> bool:
+    """Whether the likeliest tokens are those of the answer, but for a space before it.
+
+    A rubric may have one there, as some judges read their models behind one, and no model says it by itself.
+    """
+    said, wanted = (tokenizer.decode(tokens) for tokens in (likeliest, answer))
+    return list(likeliest) == list(answer) or (wanted[:1].isspace() and said.lstrip() == wanted.lstrip())
 
 
 def _asked(prompt: Prompt) -> str:

@@ -43,8 +43,9 @@ def write_score_table(
     storage = Storage()
     plan = Plan(storage, str(output))
     names = tuple(dimensions)
-    asked = {"scales": dict(scales), "slots": slots}
-    plan.create(Contract(fingerprint, {}, chunk_images, False, names, fusion, {}, carried, **asked))
+    plan.create(
+        Contract(fingerprint, {}, chunk_images, False, names, fusion, {}, carried, scales=dict(scales), slots=slots)
+    )
     starts = range(0, len(rows), chunk_images)
     draft = Draft.of((Kind.IMAGE, (_span(index),)) for index in range(len(starts) + unfinished))
     plan.add_segment(0, *draft.segments())

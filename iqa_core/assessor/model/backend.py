@@ -200,6 +200,7 @@ class TransformersAssessor:
         except torch.OutOfMemoryError:
             if len(batch.prompts) > 1 or batch.num_questions == 1:
                 raise
+        # not inside the handler, as in `_assess_batch`
         numbers, half = range(batch.num_questions), batch.num_questions // 2
         return torch.cat([self._logits(batch.asking(some)) for some in (numbers[:half], numbers[half:])], dim=1)
 
