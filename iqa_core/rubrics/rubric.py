@@ -10,14 +10,24 @@ import hashlib
 import json
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from iqa_core.questions import PLACEHOLDER, STATEMENT, Column, ColumnScale, Question, placeholders, replaced, yes_column
+from iqa_core.questions import (
+    BETWEEN,
+    PLACEHOLDER,
+    STATEMENT,
+    Column,
+    ColumnScale,
+    Question,
+    placeholders,
+    replaced,
+    yes_column,
+)
 from iqa_core.records import FIVE_LEVELS, AnswerScale, ScoreRange
 
 RESERVED_NAMES = frozenset(
@@ -60,6 +70,12 @@ def _answer_prefix(template: str) -> str:
     if template != template.rstrip():
         raise ValueError("must not end with white space: the level word brings its own")
     return template
+
+
+def _white_space(value: str) -> str:
+    if value.strip():
+        raise ValueError(f"{value!r} is more than white space; what the model reads as words belongs to the query")
+    return value
 
 
 def _answers(worths: dict[str, float]) -> dict[str, float]:
@@ -207,6 +223,8 @@ class Rubric(_Model):
     """Names of texts that come with each image: `{prompt}` in a query is replaced by the text called prompt.
 
     Without any, braces in the queries of level words are asked as they stand."""
+    between: Annotated[str, AfterValidator(_white_space)] = BETWEEN
+    """White space between the image and each query, or none."""
     answer_prefix: AnswerPrefix | None = None
     """Beginning of the answer, up to the word; `{dimension}` is replaced by the dimension's name."""
     levels: tuple[Text, ...] = ()
@@ -259,6 +277,16 @@ class Rubric(_Model):
             )
         return self
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The rubric with other values, not validated; questions, columns and digest are its own.
+
+        pydantic would keep those of the original, once they are made.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        for made in vars(copied).keys() - type(self).model_fields.keys():
+            del vars(copied)[made]
+        return copied
+
     @property
     def names(self) -> tuple[str, ...]:
         """Columns of scores, in order: dimensions, then groups and statements that are in none."""
@@ -298,7 +326,8 @@ class Rubric(_Model):
             "checklist": self.checklist and [self.checklist.query, self.checklist.own],
             "statements": [(one.name, one.text, one.group, one.weight) for one in self.statements],
         }
-        return {name: value for name, value in content.items() if value}
+        between = {} if self.between == BETWEEN else {"between": self.between}
+        return between | {name: value for name, value in content.items() if value}
 
     def _answer_start(self, asked: ClosedSet, name: str) -> str:
         template = self.answer_prefix if asked.answer_prefix is None else asked.answer_prefix
@@ -307,14 +336,19 @@ class Rubric(_Model):
     def _question(self, dimension: RubricDimension) -> Question:
         scale = dimension.scale(self.levels)
         return Question(
-            dimension.name, dimension.query, self.answer_start(dimension), scale, self._slots_in(dimension.query)
+            dimension.name,
+            dimension.query,
+            self.answer_start(dimension),
+            scale,
+            self._slots_in(dimension.query),
+            self.between,
         )
 
     def _statement_question(self, statement: Statement) -> Question:
         assert self.checklist is not None
         query = replaced(self.checklist.query, {STATEMENT: statement.text})
         start = self._answer_start(self.checklist, statement.name)
-        return Question(statement.name, query, start, self.checklist.scale(()), self._slots_in(query))
+        return Question(statement.name, query, start, self.checklist.scale(()), self._slots_in(query), self.between)
 
     def _slots_in(self, query: str) -> tuple[str, ...]:
         found = placeholders(query)

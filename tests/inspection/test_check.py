@@ -19,7 +19,7 @@ from iqa_core.assessor.load import describe, own_limits
 from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
-from iqa_core.inspection.check import Finding, Verdict, failed, finding_lines, quick_check
+from iqa_core.inspection.check import Finding, Verdict, failed, finding_lines, is_said, quick_check
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +62,19 @@ def test_another_chat_template_is_found_and_what_is_said_instead_is_shown(speaki
     assert {name for name, finding in found.items() if finding.verdict is Verdict.FAIL} == {"own answer"}
     assert "layout 0/3" in found["own answer"].said
     assert "it says '" in found["own answer"].said
+
+
+def test_a_space_before_the_answer_is_nothing_that_a_model_says() -> None:
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(["The room is", " The room is"] * 9, vocab_size=300, show_progress=False)
+    plain, spaced, other = (tokenizer.encode(text).ids for text in ("The room is", " The room is", "The room The"))
+    assert len(plain) == len(spaced)
+    assert is_said(tokenizer, plain, spaced)
+    assert is_said(tokenizer, spaced, spaced)
+    assert not is_said(tokenizer, spaced, plain)
+    assert not is_said(tokenizer, other, spaced)
 
 
 def test_another_rubric_is_found(speaking: Path) -> None:

@@ -24,6 +24,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.load import describe, fingerprint
 from iqa_core.corpus.chunks import chunk_name
+from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.opinions.load import load_opinions
@@ -376,6 +377,22 @@ def test_a_name_that_could_be_several_images_is_refused(bench: Path, tmp_path: P
     table.write_text(f"image,dimension,mos\n{path.name},layout,3\n")
     message = refused("--annotations", table, "--scores", table_of(copies, tmp_path / "scores"))
     assert f"{path.name} of the annotations could be 2 images of the table: copy/{path.name} in" in message
+
+
+@pytest.mark.parametrize("slots", [NO_SLOTS, SlotColumns({"prompt": "caption"})])
+def test_a_file_that_was_scored_twice_is_its_last_row_unless_its_text_was_another(
+    slots: SlotColumns, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+    rows = [{"key": key, "source": str(path), "layout": score} for key, score in (("a.png", 1.0), ("b/a.png", 4.0))]
+    table = write_score_table(tmp_path / "scores", rows, slots=slots)
+    (tmp_path / "t.csv").write_text(f"image,dimension,mos\n{path},layout,4\n")
+    flags = ("--annotations", tmp_path / "t.csv", "--scores", table)
+    if slots.columns:
+        assert "a.png of the annotations could be 2 images of the table" in refused(*flags)
+    else:
+        assert evaluated(tmp_path, *flags)["agreement"]["layout"]["mae"]["value"] == 0
 
 
 @pytest.mark.slow
