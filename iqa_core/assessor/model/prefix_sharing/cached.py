@@ -51,9 +51,9 @@ class PrefixCaching(Strategy):
         self._max_rows: float = TRIED_ROWS
 
     @classmethod
-    def of(cls, model: Any, encoder: Encoder) -> Self:
-        """The strategy for a model; its tower is replaced where the encoder makes patches."""
-        return cls(model, FastTower.of(model, encoder))
+    def of(cls, model: Any, *encoders: Encoder) -> Self:
+        """The strategy for a model; its tower is replaced where the encoders make patches."""
+        return cls(model, FastTower.of(model, encoders))
 
     def commit(self) -> Self:
         """See `Strategy.commit`; repeated caches are bounded by their bytes alone."""

@@ -28,9 +28,9 @@ class PackedSequences(Strategy):
         self._decoder.forward = self._packed.forward
 
     @classmethod
-    def of(cls, model: Any, encoder: Encoder) -> Self | None:
+    def of(cls, model: Any, *encoders: Encoder) -> Self | None:
         """None for a decoder that `PackedDecoder` does not compute; else the model's forwards are replaced by ours."""
-        return cls(model, FastTower.of(model, encoder)) if is_packable(model.get_decoder()) else None
+        return cls(model, FastTower.of(model, encoders)) if is_packable(model.get_decoder()) else None
 
     def commit(self) -> Self:
         """Keep the strategy; weights that were copied are freed, so the model's own forward is gone for good."""

@@ -34,17 +34,19 @@ class TokenCount:
 class FastTower:
     """The vision tower of a model of the Qwen2-VL family, replaced by ours."""
 
-    def __init__(self, model: Any, encoder: PatchEncoder) -> None:
+    def __init__(self, model: Any, encoders: Sequence[PatchEncoder]) -> None:
         self._visual = model.model.visual
         self._tower = PackedTower(self._visual)
-        self._encoder = encoder
+        self._encoders = encoders
         self._visual.forward = self._tower.forward
-        encoder.patching = replace(encoder.patching_of_model, frames=1)
+        for encoder in encoders:
+            encoder.patching = replace(encoder.patching_of_model, frames=1)
 
     @classmethod
-    def of(cls, model: Any, encoder: Encoder | None) -> FastTower | None:
+    def of(cls, model: Any, encoders: Sequence[Encoder]) -> FastTower | None:
         """None for a model whose images are not encoded as patches."""
-        return cls(model, encoder) if isinstance(encoder, PatchEncoder) else None
+        of_patches = [encoder for encoder in encoders if isinstance(encoder, PatchEncoder)]
+        return cls(model, of_patches) if of_patches else None
 
     def release(self) -> None:
         """Free the weights that were copied, so the model's own tower is gone for good."""
@@ -53,7 +55,8 @@ class FastTower:
     def undo(self) -> None:
         """Put the model's own tower back."""
         del self._visual.forward
-        self._encoder.patching = self._encoder.patching_of_model
+        for encoder in self._encoders:
+            encoder.patching = encoder.patching_of_model
 
 
 class Strategy(ABC):
@@ -68,8 +71,11 @@ class Strategy(ABC):
         self.count = TokenCount()
 
     @classmethod
-    def of(cls, model: Any, encoder: Encoder) -> Self | None:
-        """The strategy for a model; None where it cannot fit. It may replace parts of the model, see `undo`."""
+    def of(cls, model: Any, *encoders: Encoder) -> Self | None:
+        """The strategy for a model and the encoders of its rubrics; None where it cannot fit.
+
+        It may replace parts of the model, see `undo`.
+        """
         return cls(model)
 
     def commit(self) -> Self:
