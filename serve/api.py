@@ -41,6 +41,9 @@ PAGE = Path(__file__).with_name("page.html")
 
 READY_WITHIN_S = 2.0
 
+BY_RUBRIC = "/rubrics/{rubric}"
+"""Below it, the dialects ask the rubric of this id."""
+
 PARSE_THREADS = 2
 """More would only take turns: they share the interpreter with the event loop."""
 
@@ -76,24 +79,30 @@ class Api:
         """The dialect of UniRL's reward service."""
         _check_type(request, (JSON,))
         images = await self._parsed(request, unirl_images)
-        return _json(unirl_answer(*await self._assessed(images, request)))
+        return _json(unirl_answer(*await self._assessed(images, request, _rubric_in_path(request))))
 
-    async def unirl_rewards(self) -> Response:
+    async def unirl_rewards(self, request: Request) -> Response:
         """Names that `required_rewards` may hold."""
+        self._dispatcher.served.model(_rubric_in_path(request))
         return _json({"rewards": [REWARD]})
 
     async def flow_factory_compute(self, request: Request) -> Response:
         """The dialect of Flow-Factory's remote reward."""
         _check_type(request, (JSON,))
         images = await self._parsed(request, flow_factory_images)
-        return _json(flow_factory_answer(*await self._assessed(images, request)))
+        return _json(flow_factory_answer(*await self._assessed(images, request, _rubric_in_path(request))))
 
     async def flow_grpo(self, request: Request) -> Response:
         """The dialect of flow_grpo's and verl-omni's remote rewards: a pickle of plain values, in and out."""
         _check_type(request, ("", PICKLE))  # the first of them names none
         images = await self._parsed(request, flow_grpo_images)
-        model, results = await self._assessed(images, request)
+        model, results = await self._assessed(images, request, _rubric_in_path(request))
         return Response(flow_grpo_answer(model, results), media_type=PICKLE)
+
+    @property
+    def rubrics(self) -> tuple[Rubric, ...]:
+        """Those that are served."""
+        return self._dispatcher.served.rubrics
 
     @property
     def dialects(self) -> tuple[str, ...]:
@@ -104,8 +113,9 @@ class Api:
         """This process answers."""
         return _json({"status": "ok"})
 
-    async def health(self) -> Response:
+    async def health(self, request: Request) -> Response:
         """This process answers, in the form that the dialects ask for."""
+        self._dispatcher.served.model(_rubric_in_path(request))
         return _json({"status": "ok", "rewards": {REWARD: []}})
 
     async def readyz(self) -> Response:
@@ -168,8 +178,9 @@ class Api:
         slots, limits = model.spec.rubric.slots, self._settings.text_limits
         check_texts(texts, model.spec.rubric)  # another one may have taken over meanwhile
         self._metrics.texts_cut += sum(num_cut(own, slots, limits) for own in texts)
+        counted = model.spec.rubric.id if len(self._dispatcher.served.models) > 1 else ""
         for one in results:
-            self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward)
+            self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward, counted)
         return model, results
 
 
@@ -201,11 +212,24 @@ def build(api: Api) -> FastAPI:
     }
     for path, endpoint in get.items():
         app.get(path, response_class=Response)(endpoint)
+    if len(api.rubrics) > 1:
+        _add_dialects_by_rubric(app, api)
     app.get("/", include_in_schema=False, response_class=Response)(api.page)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Refusal, _refused)
     describe_bodies(app)
     return app
+
+
+def _add_dialects_by_rubric(app: FastAPI, api: Api) -> None:
+    """Add the dialects' paths below a rubric's: their requests have no field that could name one."""
+    post: dict[str, Callable[..., Any]] = {"score": api.unirl_score, "compute": api.flow_factory_compute}
+    if "flow_grpo" in api.dialects:
+        post["flow_grpo"] = api.flow_grpo
+    for name, endpoint in post.items():
+        app.post(f"{BY_RUBRIC}/{name}", include_in_schema=False, response_class=Response)(endpoint)
+    for name, endpoint in {"rewards": api.unirl_rewards, "health": api.health}.items():
+        app.get(f"{BY_RUBRIC}/{name}", include_in_schema=False, response_class=Response)(endpoint)
 
 
 def page_policy(page: bytes) -> str:
@@ -241,6 +265,11 @@ async def _not_routed(request: Request, error: Exception) -> Response:
 def _check_type(request: Request, types: Sequence[str]) -> None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
         raise Refusal(415, f"send {types[-1]}")
+
+
+def _rubric_in_path(request: Request) -> str | None:
+    found: str | None = request.path_params.get("rubric")
+    return found
 
 
 def _check_dimensions(question: Question, rubric: Rubric) -> None:

@@ -73,7 +73,7 @@ def _fusion(ids: Sequence[str], given: Path | dict[str, Path] | None) -> dict[st
     if isinstance(given, Path):
         if len(ids) > 1:
             raise CallerError(
-                f"fusion: there are {len(ids)} rubrics; say whose weights these are: {{{ids[0]}: {given}}}"
+                f"fusion: say whose weights {given} are, as in {{{ids[0]}: {given}}}: there are {len(ids)}"
             )
         return {ids[0]: given}
     if unknown := sorted(given.keys() - set(ids)):
