@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -43,6 +44,7 @@ READY_WITHIN_S = 2.0
 
 BY_RUBRIC = "/rubrics/{rubric}"
 """Below it, the dialects ask the rubric of this id."""
+LOOKED_AT_BY_DIALECTS = ("/rewards", "/health")
 
 PARSE_THREADS = 2
 """More would only take turns: they share the interpreter with the event loop."""
@@ -213,7 +215,7 @@ def build(api: Api) -> FastAPI:
     for path, endpoint in get.items():
         app.get(path, response_class=Response)(endpoint)
     if len(api.rubrics) > 1:
-        _add_dialects_by_rubric(app, api)
+        _add_below_rubrics(app)
     app.get("/", include_in_schema=False, response_class=Response)(api.page)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Refusal, _refused)
@@ -221,15 +223,17 @@ def build(api: Api) -> FastAPI:
     return app
 
 
-def _add_dialects_by_rubric(app: FastAPI, api: Api) -> None:
-    """Add the dialects' paths below a rubric's: their requests have no field that could name one."""
-    post: dict[str, Callable[..., Any]] = {"score": api.unirl_score, "compute": api.flow_factory_compute}
-    if "flow_grpo" in api.dialects:
-        post["flow_grpo"] = api.flow_grpo
-    for name, endpoint in post.items():
-        app.post(f"{BY_RUBRIC}/{name}", include_in_schema=False, response_class=Response)(endpoint)
-    for name, endpoint in {"rewards": api.unirl_rewards, "health": api.health}.items():
-        app.get(f"{BY_RUBRIC}/{name}", include_in_schema=False, response_class=Response)(endpoint)
+def _add_below_rubrics(app: FastAPI) -> None:
+    """Add the dialects' paths below each rubric's: their requests have no field that could name one."""
+    for route in [one for one in app.routes if isinstance(one, APIRoute)]:
+        if "dialects" in route.tags or route.path in LOOKED_AT_BY_DIALECTS:
+            app.add_api_route(
+                f"{BY_RUBRIC}{route.path}",
+                route.endpoint,
+                methods=[*route.methods],
+                include_in_schema=False,
+                response_class=Response,
+            )
 
 
 def page_policy(page: bytes) -> str:

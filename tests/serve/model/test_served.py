@@ -119,6 +119,7 @@ def test_dialects_ask_a_rubric_by_its_path() -> None:
             assert answer.status_code == 422
             assert answer.json()["error"]["message"] == f"rubric: this endpoint serves {', '.join(IDS)}"
         assert (await client.post(f"/rubrics/{IDS[0]}/flow_grpo", content=b"")).status_code == 404
+        assert "/rubrics" not in (await client.get("/openapi.json")).text
 
     ask_several(test)
 
