@@ -65,12 +65,16 @@ def parts(folder: Path) -> tuple[Any, Any, list[Any]]:
     """Model with a level head, its encoder, prepared images."""
     manifest = read_manifest(folder)
     assert manifest is not None
-    rubric, processor = load_rubric(RUBRIC), load_processor(folder)
-    preparer = make_preparer(folder, rubric, ImageLimits(), None)
+    preparer = make_preparer(folder, load_rubric(RUBRIC), ImageLimits(), None)
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     model.set_output_embeddings(LevelHead(model.get_output_embeddings(), [50 + row for row in ROWS]))
+    return model, encoder_of(folder, model, RUBRIC), [preparer.prepare(image) for image in IMAGES]
+
+
+def encoder_of(folder: Path, model: Any, name: str) -> Any:
+    rubric, processor = load_rubric(name), load_processor(folder)
     prompts = [build_prompt(processor, question, None) for question in rubric.questions]
-    return model, make_encoder(processor, prompts, model, preparer), [preparer.prepare(image) for image in IMAGES]
+    return make_encoder(processor, prompts, model, make_preparer(folder, rubric, ImageLimits(), None))
 
 
 @pytest.mark.parametrize("name", ["qwen", "qwen3", "idefics", "gemma3", "gemma4", "glm4v", *HYBRID])
@@ -225,6 +229,24 @@ def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
     assert type(strategy) is PrefixCaching
     assert "PackedSequences does not fit" in caplog.text
     torch.testing.assert_close(strategy.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("rubrics", "is_packed"), [((0,), True), ((1,), False), ((0, 1), False), ((1, 0), False)])
+def test_a_way_has_to_fit_each_rubric(rubrics: Sequence[int], is_packed: bool, qwen: Path) -> None:
+    """Here the model takes longer prompts than the first rubric's otherwise, which our own decoder does not know."""
+    model, short, images = parts(qwen)
+    long = encoder_of(qwen, model, "interior-v4")
+    lengths = [
+        max(len(one.prefix) + len(end) for one in encoder(images).prompts for end in one.suffixes)
+        for encoder in (short, long)
+    ]
+    assert lengths[0] < lengths[1]
+    for layer in model.get_decoder().layers:
+        layer.mlp.register_forward_hook(
+            lambda _module, _args, output: output * (0.5 if output.shape[1] > lengths[0] else 1.0)
+        )
+    asked = [Asked((short, long)[place], ROWS) for place in rubrics]
+    assert (type(choose_strategy(model, asked, images, 1e-4)) is PackedSequences) == is_packed
 
 
 def padding_of(strategy: Any, encoder: Any, images: Sequence[Any]) -> TokenCount:
