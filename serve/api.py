@@ -230,7 +230,7 @@ def _add_below_rubrics(app: FastAPI) -> None:
             app.add_api_route(
                 f"{BY_RUBRIC}{route.path}",
                 route.endpoint,
-                methods=[*route.methods],
+                methods=[*(route.methods or ())],
                 include_in_schema=False,
                 response_class=Response,
             )
