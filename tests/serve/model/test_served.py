@@ -6,6 +6,7 @@ Tests serve/model/served.py, and serve/model/replica.py, serve/api.py and serve/
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from iqa_core.errors import CallerError
 from iqa_core.images.in_memory import as_file
 from iqa_core.images.preparing import prepare
 from iqa_core.records import Assessment, Rejection
+from iqa_core.rubrics import load_rubric
 from iqa_core.slots import TextLimits
 from serve.decoding.groups import Probed, probe
 from serve.metrics import Counts
@@ -30,12 +32,14 @@ from serve.model.served import Served, describe_all
 from serve.settings import ServeSettings, parse
 from tests.corpora import tiny_png
 from tests.serve.local import FAKE, UNEVEN, LocalHandle, local_endpoint
+from tests.serve.protocol.test_chat import asking_for, place_of
 from tests.serve.test_api import ask, b64, replaced
 
 HERE = Path(__file__).parent.parent
 PROMPTED, STYLED = str(HERE / "prompted.toml"), str(HERE / "styled.toml")
 RUBRICS = ["interior-v1", PROMPTED, "q-align"]
 IDS = ["interior-v1", "prompted", "q-align"]
+WORTHS = {"Yes": 1, "No": 0, "bad": 1, "poor": 2, "fair": 3, "good": 4, "excellent": 5}
 IMAGES = [tiny_png(i) for i in range(2)]
 
 
@@ -120,6 +124,24 @@ def test_dialects_ask_a_rubric_by_its_path() -> None:
             assert answer.json()["error"]["message"] == f"rubric: this endpoint serves {', '.join(IDS)}"
         assert (await client.post(f"/rubrics/{IDS[0]}/flow_grpo", content=b"")).status_code == 404
         assert "/rubrics" not in (await client.get("/openapi.json")).text
+
+    ask_several(test)
+
+
+def test_a_chat_client_names_the_rubric_as_its_model() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        for model, text, rubric, place in (
+            ("prompted", 'Does this picture show "a hall"?', PROMPTED, 1),
+            ("q-align/aesthetics", load_rubric("q-align").questions[1].query, "q-align", 1),
+        ):
+            answer = await client.post("/v1/chat/completions", json=asking_for(IMAGES[1], text, model))
+            found = {one["token"]: math.exp(one["logprob"]) for one in place_of(answer)["top_logprobs"]}
+            score = sum(found[word] * worth for word, worth in WORTHS.items() if word in found)
+            assert score == pytest.approx(alone(rubric, IMAGES[1], "a hall")[place], abs=1e-5)
+        listed = [one["id"] for one in (await client.get("/v1/models")).json()["data"]]
+        assert {"interior-v1", "interior-v1/layout", "prompted/faithful", "q-align/quality"} <= set(listed)
+        unknown = await client.post("/v1/chat/completions", json=asking_for(IMAGES[1], "a", "other"))
+        assert unknown.status_code == 422
 
     ask_several(test)
 
