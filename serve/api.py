@@ -98,7 +98,7 @@ class Api:
 
     async def unirl_rewards(self, request: Request) -> Response:
         """Names that `required_rewards` may hold."""
-        self._dispatcher.served.model(_rubric_in_path(request))
+        self._dispatcher.model(_rubric_in_path(request))
         return _json({"rewards": [REWARD]})
 
     async def flow_factory_compute(self, request: Request) -> Response:
@@ -117,7 +117,7 @@ class Api:
     @property
     def rubrics(self) -> tuple[Rubric, ...]:
         """Those that are served."""
-        return self._dispatcher.served.rubrics
+        return self._dispatcher.rubrics
 
     @property
     def dialects(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """This process answers, in the form that the dialects ask for."""
-        self._dispatcher.served.model(_rubric_in_path(request))
+        self._dispatcher.model(_rubric_in_path(request))
         return _json({"status": "ok", "rewards": {REWARD: []}})
 
     async def readyz(self) -> Response:
@@ -164,7 +164,7 @@ class Api:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
         rubric = asked.question.rubric
-        _check_dimensions(asked.question, self._dispatcher.served.model(rubric).spec.rubric)
+        _check_dimensions(asked.question, self._dispatcher.model(rubric).spec.rubric)
         model, results = await self._assessed(asked.images, request, rubric)
         _check_dimensions(asked.question, model.spec.rubric)  # another one may have taken over meanwhile
         return asked.question, model, results
@@ -191,7 +191,7 @@ class Api:
         """The model that answers, and its results. rubric: id of the one that asks; None is the first."""
         admission = admission_of(request)
         texts = [image.texts for image in images]
-        check_texts(texts, self._dispatcher.served.model(rubric).spec.rubric)
+        check_texts(texts, self._dispatcher.model(rubric).spec.rubric)
         data = await self._fetcher.bytes_of(images, admission, request.receive)
         try:
             model, results = await self._dispatcher.assess(data, texts, admission.caller, rubric)

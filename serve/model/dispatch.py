@@ -16,6 +16,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Preparer, Reason, Rejection
+from iqa_core.rubrics import Rubric
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
 from serve.metrics import Metrics
@@ -60,6 +61,7 @@ class Dispatcher:
     ) -> None:
         """replicas: handle of the deployment that holds the assessor."""
         self.served = served
+        self._own = served if len(served.models) > 1 else None  # one rubric alone is what is behind the handle
         self._replicas = replicas
         self._settings = settings
         self._metrics = metrics
@@ -84,6 +86,24 @@ class Dispatcher:
                 self._metrics.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
 
+    def model(self, rubric: str | None) -> Model:
+        """The model that answers a rubric, as far as is known. Raises Refusal (422) where there is no such rubric."""
+        return self._serving(rubric).model(rubric)
+
+    @property
+    def rubrics(self) -> tuple[Rubric, ...]:
+        """Those that may be asked, the first as the default."""
+        there = self.served
+        return (*there.rubrics, *(one for one in (self._own or there).rubrics if one.id not in there.ids))
+
+    def _serving(self, rubric: str | None) -> Served:
+        """What was last found behind the handle; what this ingress came with where that alone has the rubric.
+
+        While one application takes over from another, the replica asked last may be an old one without the rubric, and
+        no request that names it would ever reach another.
+        """
+        return self._own if self._own and rubric in self._own.ids - self.served.ids else self.served
+
     async def ready(self) -> None:
         """Check that images can be decoded. Raises Unavailable where they cannot."""
         try:
@@ -94,7 +114,7 @@ class Dispatcher:
     async def _assess_once(
         self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str, rubric: str | None
     ) -> tuple[Model, list[ImageResult]]:
-        served = self.served
+        served = self._serving(rubric)
         model = served.model(rubric)
         limits = self._settings.text_limits
         probed = [

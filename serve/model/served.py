@@ -43,6 +43,11 @@ class Served:
         return tuple(model.spec.rubric for model in self.models)
 
     @property
+    def ids(self) -> frozenset[str]:
+        """The rubrics' ids."""
+        return frozenset(rubric.id for rubric in self.rubrics)
+
+    @property
     def fingerprints(self) -> tuple[str, ...]:
         """The fingerprints of all, in order: what is equal in them is answered alike."""
         return tuple(model.fingerprint for model in self.models)
