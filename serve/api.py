@@ -202,7 +202,7 @@ class Api:
         slots, limits = model.spec.rubric.slots, self._settings.text_limits
         check_texts(texts, model.spec.rubric)  # another one may have taken over meanwhile
         self._metrics.texts_cut += sum(num_cut(own, slots, limits) for own in texts)
-        counted = model.spec.rubric.id if len(self._dispatcher.served.models) > 1 else ""
+        counted = model.spec.rubric.id if len(self.rubrics) > 1 else ""
         for one in results:
             self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward, counted)
         return model, results
