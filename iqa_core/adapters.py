@@ -5,7 +5,8 @@ image without a score gives None where the library knows it (TRL and ms-swift, w
 know numbers only, so there an image that cannot be scored is an error, unless the caller names a number for it.
 
 Prompts go along to the slot `prompt` of the endpoint's rubric; one without it leaves them aside. The prompt of a
-conversation is what its user said last.
+conversation is what its user said last. `rubric=` is the id of one where an endpoint has several; without it the first
+is asked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Render = Callable[..., Sequence[ImageLike | None]]
 """(prompts, completions, **columns) -> one image per completion; None where a completion gives none."""
 
 
-def trl_reward(client: RewardClient, render: Render, *, dimension: str | None = None) -> Callable[..., Any]:
+def trl_reward(
+    client: RewardClient, render: Render, *, dimension: str | None = None, rubric: str | None = None
+) -> Callable[..., Any]:
     """A reward function for `GRPOTrainer(reward_funcs=...)`.
 
     dimension: its score instead of the reward, as `Score.rating` gives it.
@@ -30,14 +33,19 @@ def trl_reward(client: RewardClient, render: Render, *, dimension: str | None = 
     """
 
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
-        return _rewards(client, render(prompts, completions, **columns), prompts, dimension)
+        return _rewards(client, render(prompts, completions, **columns), prompts, dimension, rubric)
 
-    reward.__name__ = f"iqa_{dimension or 'reward'}"  # the name under which TRL logs it
+    reward.__name__ = "_".join(filter(None, ("iqa", rubric, dimension or "reward")))  # under which TRL logs it
     return reward
 
 
 def swift_orm(
-    client: RewardClient, render: Render, *, dimension: str | None = None, rejected: float | None = None
+    client: RewardClient,
+    render: Render,
+    *,
+    dimension: str | None = None,
+    rejected: float | None = None,
+    rubric: str | None = None,
 ) -> type:
     """A class for ms-swift (4.6): `orms["iqa"] = swift_orm(client, render)`, then `--reward_funcs iqa`.
 
@@ -51,14 +59,14 @@ def swift_orm(
 
         def __call__(self, completions: list[Any], **columns: Any) -> list[float | None]:
             prompts = columns.pop("prompts", None) or columns.get("messages") or [None] * len(completions)
-            found = _rewards(client, render(prompts, completions, **columns), prompts, dimension)
+            found = _rewards(client, render(prompts, completions, **columns), prompts, dimension, rubric)
             return [rejected if reward is None else reward for reward in found]
 
     return ImageQuality
 
 
 def verl_compute_score(
-    client: RewardClient, render: Render | None = None, *, rejected: float | None = None
+    client: RewardClient, render: Render | None = None, *, rejected: float | None = None, rubric: str | None = None
 ) -> Callable[..., dict[str, float]]:
     """A `compute_score` for verl's `custom_reward_function`: the reward, and for the log each dimension's score.
 
@@ -86,10 +94,10 @@ def verl_compute_score(
             [image] = render([None], [solution_str], **columns)
         known = extra_info.get("prompt") if isinstance(extra_info, dict) else None
         prompt = prompt_text(known) or prompt_text(ground_truth)
-        [score] = client.assess([image], prompt) if image is not None else [None]
+        [score] = client.assess([image], prompt, rubric=rubric) if image is not None else [None]
         reward = _number(score.reward if score else None, rejected)
         if not dimensions:  # verl wants the same keys of every solution
-            dimensions.extend(one["name"] for one in client.models()[0]["dimensions"])
+            dimensions.extend(_dimensions(client, rubric))
         scores = score.scores if score else {}
         return {"score": reward, **{name: scores.get(name, math.nan) for name in dimensions}}
 
@@ -103,12 +111,21 @@ class ImageReward:
     client: RewardClient
     rejected: float | None = None
     """What an image without a score counts as; None stops the run."""
+    rubric: str | None = None
 
     def __call__(self, images: Sequence[ImageLike], prompts: str | Sequence[str] | None = None, *_: Any) -> list[float]:
         """One reward per image, 1 to 5. prompts: one for all, or one per image; of another number, none is sent."""
         given = [prompts] * len(images) if isinstance(prompts, str) else () if prompts is None else prompts
-        scores = self.client.assess(images, _sent(given, len(images)))
+        scores = self.client.assess(images, _sent(given, len(images)), rubric=self.rubric)
         return [_number(score.reward, self.rejected) for score in scores]
+
+
+def _dimensions(client: RewardClient, rubric: str | None) -> list[str]:
+    """Names of a rubric's dimensions. Raises RunError where the endpoint does not have it."""
+    for model in client.models():
+        if rubric in (None, model.get("rubric")):
+            return [one["name"] for one in model["dimensions"]]
+    raise RunError(f"the endpoint has no rubric {rubric}; /v1/models says which it has")
 
 
 def prompt_text(prompt: Any) -> str | None:
@@ -129,11 +146,15 @@ def prompt_text(prompt: Any) -> str | None:
 
 
 def _rewards(
-    client: RewardClient, images: Sequence[ImageLike | None], prompts: Sequence[Any], dimension: str | None
+    client: RewardClient,
+    images: Sequence[ImageLike | None],
+    prompts: Sequence[Any],
+    dimension: str | None,
+    rubric: str | None,
 ) -> list[float | None]:
     there = {place: image for place, image in enumerate(images) if image is not None}
     given = _sent(prompts, len(images))
-    scores = client.assess(list(there.values()), given and [given[place] for place in there])
+    scores = client.assess(list(there.values()), given and [given[place] for place in there], rubric=rubric)
     found = dict(zip(there, scores, strict=True))
     return [_value(found[place], dimension) if place in found else None for place in range(len(images))]
 

@@ -5,7 +5,8 @@
     best = client.rank(["a.png", "b.png", "c.png", "d.png"], prompt="a hall with a red sofa").best
 
 Images are sent as the bytes they are, or as PNG: compressing one anew before its quality is judged changes the answer.
-Prompts go to the slot `prompt` of the endpoint's rubric, and a rubric without it leaves them aside.
+Prompts go to the slot `prompt` of the endpoint's rubric, and a rubric without it leaves them aside. `rubric=` is the id
+of one where an endpoint has several; without it the first is asked.
 A call is tried again after 429, 503 and a connection that was refused or broke (assessing twice harms nothing), a few
 times after 500, 502 and 504, which is what a proxy says when the process behind it dies, and never where that changes
 nothing (see attempts). An answer is taken only where all of it is what an endpoint says (see answers). Needs the extra
@@ -141,33 +142,39 @@ class AsyncRewardClient(_Settings):
         *,
         texts: Sequence[Texts] | None = None,
         probs: bool = False,
+        rubric: str | None = None,
     ) -> list[Score]:
         """One score per image, in order, in as many requests as it takes.
 
         prompts: of all images, or one for each; an image whose prompt is None or blank gets no score from a rubric that
-        asks about it. texts: of each image, for slots of other names; slot -> text.
+        asks about it. texts: of each image, for slots of other names; slot -> text. rubric: id of one of several.
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
         parts = _parts(_all_asked(images, prompts, texts), self.images_per_request)
-        asked = [asyncio.ensure_future(self._assess(part, probs)) for part in parts]
+        asked = [asyncio.ensure_future(self._assess(part, probs, rubric)) for part in parts]
         try:
             return [score for scores in await asyncio.gather(*asked) for score in scores]
         finally:
             for one in asked:  # with one refused, none of the others is asked on
                 one.cancel()
 
-    async def rank(self, images: Sequence[ImageLike], prompt: str | None = None) -> Ranking:
+    async def rank(
+        self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None
+    ) -> Ranking:
         """The images of one prompt, best first."""
-        return ranking_of(await self.assess(images, prompt))
+        return ranking_of(await self.assess(images, prompt, rubric=rubric))
 
     async def models(self) -> list[dict[str, Any]]:
         """What is served."""
         return await self._tried(models_of, "GET", "/v1/models")
 
-    async def _assess(self, part: Sequence[_Asked], probs: bool) -> list[Score]:
+    async def _assess(self, part: Sequence[_Asked], probs: bool, rubric: str | None) -> list[Score]:
         async with self._places:
             return await self._tried(
-                lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs)
+                lambda answer: scores_of(answer, len(part), probs),
+                "POST",
+                "/v1/assess",
+                **_content(part, probs, rubric),
             )
 
     async def _tried(self, read: Callable[[Any], T], method: str, path: str, **content: Any) -> T:
@@ -216,29 +223,30 @@ class RewardClient(_Settings):
         *,
         texts: Sequence[Texts] | None = None,
         probs: bool = False,
+        rubric: str | None = None,
     ) -> list[Score]:
         """One score per image, in order, in as many requests as it takes, one after another.
 
         prompts: of all images, or one for each; an image whose prompt is None or blank gets no score from a rubric that
-        asks about it. texts: of each image, for slots of other names; slot -> text.
+        asks about it. texts: of each image, for slots of other names; slot -> text. rubric: id of one of several.
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
         scores: list[Score] = []
         for part in _parts(_all_asked(images, prompts, texts), self.images_per_request):
-            scores += self._assess(part, probs)
+            scores += self._assess(part, probs, rubric)
         return scores
 
-    def rank(self, images: Sequence[ImageLike], prompt: str | None = None) -> Ranking:
+    def rank(self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None) -> Ranking:
         """The images of one prompt, best first."""
-        return ranking_of(self.assess(images, prompt))
+        return ranking_of(self.assess(images, prompt, rubric=rubric))
 
     def models(self) -> list[dict[str, Any]]:
         """What is served."""
         return self._tried(models_of, "GET", "/v1/models")
 
-    def _assess(self, part: Sequence[_Asked], probs: bool) -> list[Score]:
+    def _assess(self, part: Sequence[_Asked], probs: bool, rubric: str | None) -> list[Score]:
         return self._tried(
-            lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs)
+            lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs, rubric)
         )
 
     def _tried(self, read: Callable[[Any], T], method: str, path: str, **content: Any) -> T:
@@ -318,11 +326,13 @@ def _parts(images: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
         yield part
 
 
-def _content(part: Sequence[_Asked], probs: bool) -> dict[str, Any]:
+def _content(part: Sequence[_Asked], probs: bool, rubric: str | None) -> dict[str, Any]:
+    chosen = {} if rubric is None else {"rubric": rubric}
     if any(image.texts is not None for image in part):
-        return {"json": {"images": [image.as_json() for image in part], "probs": probs}}
+        return {"json": {"images": [image.as_json() for image in part], "probs": probs, **chosen}}
     files = [("images", (f"{place}", image.data, "application/octet-stream")) for place, image in enumerate(part)]
-    return {"files": files, "data": {"probs": str(probs).lower(), **_prompts([image.prompt for image in part])}}
+    prompts = _prompts([image.prompt for image in part])
+    return {"files": files, "data": {"probs": str(probs).lower(), **chosen, **prompts}}
 
 
 def _prompts(prompts: Sequence[str | None]) -> dict[str, str | list[str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -44,6 +45,10 @@ T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 
 READY_WITHIN_S = 2.0
+
+BY_RUBRIC = "/rubrics/{rubric}"
+"""Below it, the dialects ask the rubric of this id."""
+LOOKED_AT_BY_DIALECTS = ("/rewards", "/health")
 
 PARSE_THREADS = 2
 """More would only take turns: they share the interpreter with the event loop."""
@@ -76,7 +81,7 @@ class Api:
     async def models(self) -> Response:
         """What is served, and what its numbers mean; and what OpenAI's clients may send as their `model`."""
         listed = listed_models(self.rubrics, self._began)
-        return _json({"models": [description(self._dispatcher.model)], **listed})
+        return _json({"models": [description(model) for model in self._dispatcher.served.models], **listed})
 
     async def chat(self, request: Request) -> Response:
         """One question of a rubric about one image, for OpenAI's clients: the probabilities of its answers."""
@@ -89,29 +94,30 @@ class Api:
         """The dialect of UniRL's reward service."""
         _check_type(request, (JSON,))
         images = await self._parsed(request, unirl_images)
-        return _json(unirl_answer(*await self._assessed(images, request)))
+        return _json(unirl_answer(*await self._assessed(images, request, _rubric_in_path(request))))
 
-    async def unirl_rewards(self) -> Response:
+    async def unirl_rewards(self, request: Request) -> Response:
         """Names that `required_rewards` may hold."""
+        self._dispatcher.model(_rubric_in_path(request))
         return _json({"rewards": [REWARD]})
 
     async def flow_factory_compute(self, request: Request) -> Response:
         """The dialect of Flow-Factory's remote reward."""
         _check_type(request, (JSON,))
         images = await self._parsed(request, flow_factory_images)
-        return _json(flow_factory_answer(*await self._assessed(images, request)))
+        return _json(flow_factory_answer(*await self._assessed(images, request, _rubric_in_path(request))))
 
     async def flow_grpo(self, request: Request) -> Response:
         """The dialect of flow_grpo's and verl-omni's remote rewards: a pickle of plain values, in and out."""
         _check_type(request, ("", PICKLE))  # the first of them names none
         images = await self._parsed(request, flow_grpo_images)
-        model, results = await self._assessed(images, request)
+        model, results = await self._assessed(images, request, _rubric_in_path(request))
         return Response(flow_grpo_answer(model, results), media_type=PICKLE)
 
     @property
     def rubrics(self) -> tuple[Rubric, ...]:
         """Those that are served."""
-        return (self._dispatcher.model.spec.rubric,)
+        return self._dispatcher.rubrics
 
     @property
     def dialects(self) -> tuple[str, ...]:
@@ -122,8 +128,9 @@ class Api:
         """This process answers."""
         return _json({"status": "ok"})
 
-    async def health(self) -> Response:
+    async def health(self, request: Request) -> Response:
         """This process answers, in the form that the dialects ask for."""
+        self._dispatcher.model(_rubric_in_path(request))
         return _json({"status": "ok", "rewards": {REWARD: []}})
 
     async def readyz(self) -> Response:
@@ -156,16 +163,17 @@ class Api:
     async def _answered(self, request: Request) -> tuple[Question, Model, list[ImageResult]]:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
-        self._check(asked.question, self._dispatcher.model)
-        model, results = await self._assessed(asked.images, request)
-        self._check(asked.question, model)  # another one may have taken over meanwhile
+        rubric = asked.question.rubric
+        _check_dimensions(asked.question, self._dispatcher.model(rubric).spec.rubric)
+        model, results = await self._assessed(asked.images, request, rubric)
+        _check_dimensions(asked.question, model.spec.rubric)  # another one may have taken over meanwhile
         return asked.question, model, results
 
     async def _completed(self, request: Request) -> ChatCompletion:
         _check_type(request, (JSON,))
         asked = await self._parsed(request, chat_question)
         found = asked_question(asked.model, asked.text, self.rubrics)
-        model, [result] = await self._assessed([replace(asked.image, texts=found.texts)], request)
+        model, [result] = await self._assessed([replace(asked.image, texts=found.texts)], request, found.rubric)
         if asked_question(asked.model, asked.text, [model.spec.rubric]) != found:
             raise come_back(503, "another model is taking over; try again", self._settings.retry_after_s)
         return completion(asked, found, model, result, self._settings.text_limits)
@@ -177,21 +185,16 @@ class Api:
             return parse(body, self._settings.max_images)
         return await self._parsers.run(admission_of(request).caller, lambda: parse(body, self._settings.max_images))
 
-    def _check(self, question: Question, model: Model) -> None:
-        rubric = model.spec.rubric
-        if question.rubric not in (None, rubric.id):
-            raise Refusal(422, f"rubric: this endpoint serves {rubric.id}")
-        unknown = sorted(set(question.dimensions or ()) - set(rubric.names))
-        if unknown:
-            raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
-
-    async def _assessed(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[ImageResult]]:
+    async def _assessed(
+        self, images: Sequence[EncodedImage], request: Request, rubric: str | None = None
+    ) -> tuple[Model, list[ImageResult]]:
+        """The model that answers, and its results. rubric: id of the one that asks; None is the first."""
         admission = admission_of(request)
         texts = [image.texts for image in images]
-        check_texts(texts, self._dispatcher.model.spec.rubric)
+        check_texts(texts, self._dispatcher.model(rubric).spec.rubric)
         data = await self._fetcher.bytes_of(images, admission, request.receive)
         try:
-            model, results = await self._dispatcher.assess(data, texts, admission.caller)
+            model, results = await self._dispatcher.assess(data, texts, admission.caller, rubric)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
@@ -199,8 +202,9 @@ class Api:
         slots, limits = model.spec.rubric.slots, self._settings.text_limits
         check_texts(texts, model.spec.rubric)  # another one may have taken over meanwhile
         self._metrics.texts_cut += sum(num_cut(own, slots, limits) for own in texts)
+        counted = model.spec.rubric.id if len(self.rubrics) > 1 else ""
         for one in results:
-            self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward)
+            self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward, counted)
         return model, results
 
 
@@ -233,11 +237,26 @@ def build(api: Api) -> FastAPI:
     }
     for path, endpoint in get.items():
         app.get(path, response_class=Response)(endpoint)
+    if len(api.rubrics) > 1:
+        _add_below_rubrics(app)
     app.get("/", include_in_schema=False, response_class=Response)(api.page)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Refusal, _refused)
     describe_bodies(app)
     return app
+
+
+def _add_below_rubrics(app: FastAPI) -> None:
+    """Add the dialects' paths below each rubric's: their requests have no field that could name one."""
+    for route in [one for one in app.routes if isinstance(one, APIRoute)]:
+        if "dialects" in route.tags or route.path in LOOKED_AT_BY_DIALECTS:
+            app.add_api_route(
+                f"{BY_RUBRIC}{route.path}",
+                route.endpoint,
+                methods=[*(route.methods or ())],
+                include_in_schema=False,
+                response_class=Response,
+            )
 
 
 def page_policy(page: bytes) -> str:
@@ -273,6 +292,16 @@ async def _not_routed(request: Request, error: Exception) -> Response:
 def _check_type(request: Request, types: Sequence[str]) -> None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
         raise Refusal(415, f"send {types[-1]}")
+
+
+def _rubric_in_path(request: Request) -> str | None:
+    found: str | None = request.path_params.get("rubric")
+    return found
+
+
+def _check_dimensions(question: Question, rubric: Rubric) -> None:
+    if unknown := sorted(set(question.dimensions or ()) - set(rubric.names)):
+        raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
 
 async def _whole(request: Request) -> bytes:

@@ -11,7 +11,7 @@ import time
 import uuid
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,8 +65,8 @@ class Metrics:
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     """(path, status)"""
-    images: Counter[str] = field(default_factory=Counter)
-    """`scored`, or the reason of the rejection."""
+    images: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(rubric, `scored` or the reason of the rejection); a rubric is named where there are several."""
     retries: Counter[str] = field(default_factory=Counter)
     """Groups of images that were sent to a replica again, by why."""
     turned_away: Counter[str] = field(default_factory=Counter)
@@ -76,20 +76,21 @@ class Metrics:
     latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     batch_images: Histogram = field(default_factory=lambda: Histogram(FILL))
     assess_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
-    reward: Histogram = field(default_factory=lambda: Histogram(REWARD_BOUNDS))
+    reward: dict[str, Histogram] = field(default_factory=dict)
+    """By rubric."""
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
         self.requests[path, status] += 1
         self.latency_s.add(seconds)
 
-    def image(self, outcome: str | float) -> None:
+    def image(self, outcome: str | float, rubric: str = "") -> None:
         """Count an image that was answered, by its reward or the reason of its rejection."""
         if isinstance(outcome, str):
-            self.images[outcome] += 1
+            self.images[rubric, outcome] += 1
         else:
-            self.images["scored"] += 1
-            self.reward.add(outcome)
+            self.images[rubric, "scored"] += 1
+            self._reward(rubric).add(outcome)
 
     def batch(self, num_images: int, seconds: float) -> None:
         """Count a batch that was assessed."""
@@ -106,7 +107,11 @@ class Metrics:
         self.latency_s.merge(other.latency_s)
         self.batch_images.merge(other.batch_images)
         self.assess_s.merge(other.assess_s)
-        self.reward.merge(other.reward)
+        for rubric, histogram in other.reward.items():
+            self._reward(rubric).merge(histogram)
+
+    def _reward(self, rubric: str) -> Histogram:
+        return self.reward.setdefault(rubric, Histogram(REWARD_BOUNDS))
 
     def taken(self) -> Metrics:
         """The counts so far; from now on they start at nothing."""
@@ -161,9 +166,10 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     requests = CounterMetricFamily("iqa_requests", "Requests answered.", labels=["path", "status"])
     for (path, status), count in sorted(metrics.requests.items()):
         requests.add_metric([path, str(status)], count)
-    images = CounterMetricFamily("iqa_images", "Images answered, by what became of them.", labels=["outcome"])
-    for outcome, count in sorted(metrics.images.items()):
-        images.add_metric([outcome], count)
+    named = _rubric_label(rubric for rubric, _ in metrics.images)
+    images = CounterMetricFamily("iqa_images", "Images answered, by what became of them.", labels=[*named, "outcome"])
+    for (rubric, outcome), count in sorted(metrics.images.items()):
+        images.add_metric([*([rubric] if named else []), outcome], count)
     retries = CounterMetricFamily("iqa_retries", "Groups of images sent to a replica again, by why.", labels=["why"])
     for why, count in sorted(metrics.retries.items()):
         retries.add_metric([why], count)
@@ -179,11 +185,21 @@ def _histograms(metrics: Metrics) -> Iterator[Metric]:
         ("request_seconds", "Time to answer a request.", metrics.latency_s),
         ("batch_images", "Images that an assessor took at once.", metrics.batch_images),
         ("assess_seconds", "Time that a batch took.", metrics.assess_s),
-        ("reward", "Rewards of scored images.", metrics.reward),
     ):
         family = HistogramMetricFamily(f"iqa_{name}", text)
         family.add_metric([], buckets=histogram.cumulated(), sum_value=histogram.total)
         yield family
+    by_rubric = metrics.reward or {"": Histogram(REWARD_BOUNDS)}
+    named = _rubric_label(by_rubric)
+    rewards = HistogramMetricFamily("iqa_reward", "Rewards of scored images.", labels=named)
+    for rubric, histogram in sorted(by_rubric.items()):
+        rewards.add_metric([rubric] if named else [], buckets=histogram.cumulated(), sum_value=histogram.total)
+    yield rewards
+
+
+def _rubric_label(rubrics: Iterable[str]) -> list[str]:
+    """The label of the rubric, where there are several."""
+    return ["rubric"] if any(rubrics) else []
 
 
 async def report_to(counts: Any, metrics: Metrics, gauges: Callable[[], Mapping[str, float]]) -> None:

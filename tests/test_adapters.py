@@ -12,7 +12,7 @@ import pytest
 from iqa_core.adapters import ImageReward, swift_orm, trl_reward, verl_compute_score
 from iqa_core.client import RequestRefused, RewardClient
 from iqa_core.errors import RunError
-from tests.serve.local import listening
+from tests.serve.local import UNEVEN, listening
 from tests.trainers.drawing import draw as render
 from tests.trainers.drawing import picture
 
@@ -38,6 +38,27 @@ def test_trl_gets_none_for_what_has_no_score(client: RewardClient, rewards: list
     layout = trl_reward(client, render, dimension="layout")
     assert layout(prompts=["p"], completions=["1"]) == [client.assess([IMAGES[1]])[0].scores["layout"]]
     assert (reward.__name__, layout.__name__) == ("iqa_reward", "iqa_layout")
+
+
+def test_each_adapter_asks_the_rubric_that_it_is_given() -> None:
+    settings = {"rubrics": ["interior-v1", "q-align"], "fusion": {"interior-v1": UNEVEN}}
+    with listening(**settings) as url, RewardClient(url) as client:
+        scores = client.assess(IMAGES, rubric="q-align")
+        assert list(scores[0].scores) == ["quality", "aesthetics"]
+        wanted = [score.reward for score in scores]
+        assert wanted != [score.reward for score in client.assess(IMAGES)]
+        assert client.rank(IMAGES, rubric="q-align").scores == scores
+        reward = trl_reward(client, render, rubric="q-align")
+        assert reward(prompts=["p"] * 4, completions=["0", "1", "2", "3"]) == wanted
+        assert reward.__name__ == "iqa_q-align_reward"
+        assert swift_orm(client, render, rubric="q-align")()(["0", "1", "2", "3"]) == wanted
+        assert ImageReward(client, rubric="q-align")(IMAGES) == wanted
+        found = verl_compute_score(client, rubric="q-align")("rooms", solution_image=IMAGES[1])
+        assert found == {"score": wanted[1], **scores[1].scores}
+        with pytest.raises(RequestRefused, match="this endpoint serves interior-v1, q-align"):
+            client.assess(IMAGES, rubric="other")
+        with pytest.raises(RunError, match="no rubric other"):
+            verl_compute_score(client, render, rejected=1.0, rubric="other")("rooms", solution_str="")
 
 
 def test_swift_gets_none_for_what_has_no_score(client: RewardClient, rewards: list[float | None]) -> None:

@@ -101,7 +101,7 @@ class Gate:
             except Refusal as refusal:
                 await refusal.response(scope, receive, noted)
         finally:
-            path = own_path(scope)
+            path = getattr(scope.get("route"), "path", own_path(scope))  # as the application has it, with {rubric}
             self._metrics.request(path if path in self._paths else "other", status, time.monotonic() - began)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -74,7 +74,8 @@ class Question(FewFields):
 
     images: list[ImageInput] = Field(min_length=1, fail_fast=True)
     rubric: Name | None = None
-    """Must be the one that is served (see /v1/models), so that nobody reads other scores than they meant."""
+    """Id of one that is served (see /v1/models); the first of them answers who names none. With one that is not, the
+    request is refused, so that nobody reads other scores than they meant."""
     dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
     """Dimensions to show; the reward is that of all dimensions in any case."""
     probs: bool = False

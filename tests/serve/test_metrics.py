@@ -29,6 +29,23 @@ def test_counts_of_all_processes_add_up() -> None:
     asyncio.run(test())
 
 
+def test_several_rubrics_are_counted_apart() -> None:
+    async def test() -> None:
+        counts = Counts()
+        for rubric, reward in (("a", 1.5), ("b", 4.5), ("b", 5.0)):
+            metrics = Metrics()
+            metrics.image(reward, rubric)
+            metrics.image("corrupt", "a")
+            await counts.add("one", metrics, {})
+        page = lines(await counts.page())
+        assert page['iqa_images_total{outcome="scored",rubric="b"}'] == "2.0"
+        assert page['iqa_images_total{outcome="corrupt",rubric="a"}'] == "3.0"
+        assert (page['iqa_reward_sum{rubric="a"}'], page['iqa_reward_sum{rubric="b"}']) == ("1.5", "9.5")
+        assert page['iqa_reward_bucket{le="+Inf",rubric="b"}'] == "2.0"
+
+    asyncio.run(test())
+
+
 def test_what_was_taken_is_counted_no_more_and_comes_back_where_it_was_not_delivered() -> None:
     metrics = Metrics()
     metrics.request("/v1/assess", 200, 0.1)

@@ -101,6 +101,26 @@ def test_a_rubric_with_a_prompt_is_asked_with_the_one_that_is_entered(tab: Page,
 
 @pytest.mark.slow
 @needs_chromium
+def test_the_rubric_that_is_chosen_asks(tab: Page, images: list[Path]) -> None:
+    rubrics = ["interior-v1", str(UNEVEN.with_name("prompted.toml"))]
+    with listening(rubrics=rubrics, fusion=None) as url:
+        tab.open(f"{url}/")
+        tab.wait_for("!document.getElementById('which').hidden")
+        assert tab.eval("[...get('rubric').options].map(one => one.value)") == ["interior-v1", "prompted"]
+        assert tab.eval("get('ask').hidden")
+        tab.drop_files("#drop", images[:1])
+        tab.wait_for("get('status').textContent.includes('rubric interior-v1')")
+        tab.eval("get('prompt').value = 'a hall'")
+        tab.eval("get('rubric').value = 'prompted'; get('rubric').dispatchEvent(new Event('change'))")
+        tab.wait_for("get('status').textContent.includes('rubric prompted')")
+        assert not tab.eval("get('ask').hidden")
+        assert "made from a prompt" in tab.eval("get('domain').textContent")
+        assert tab.eval("Object.keys(shown[0].result.scores)[1]") == "faithful"
+        assert "--form-string 'rubric=prompted' --form-string 'prompt=a hall'" in tab.eval("command()")
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_four_images_are_ranked_and_one_that_is_rejected_says_why(
     page: Page, url: str, images: list[Path], tmp_path: Path
 ) -> None:

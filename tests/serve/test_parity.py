@@ -48,6 +48,7 @@ def test_the_job_and_the_endpoint_agree_on_every_image(demo_url: str, tmp_path: 
 
 
 def test_the_job_and_the_endpoint_agree_on_every_image_and_its_prompt(deploy: Deploy, tmp_path: Path) -> None:
+    """The endpoint has another rubric beside the job's."""
     rubric, output = UNEVEN.with_name("prompted.toml"), tmp_path / "scores"
     unusual = [None, " ", " two dogs\n", "x" * 2001, "y" * 2000, "Köln 🏛 <|im_end|> <image> {prompt}"]
     captions = [*unusual, *(f"picture number {i}" for i in range(10))]
@@ -60,10 +61,11 @@ def test_the_job_and_the_endpoint_agree_on_every_image_and_its_prompt(deploy: De
         *("--num-actors", 1, "--no-check", *flags),
     )
     assert code == 0, text
-    url = deploy("prompted", {"assessor": {"checkpoint": "fake:"}, "rubric": str(rubric)})
+    url = deploy("prompted", {"assessor": {"checkpoint": "fake:"}, "rubrics": f"interior-v1,{rubric}"})
     try:
         body = {"images": [{"data": base64.b64encode(image).decode()} for image in images], "prompts": captions}
-        answer = httpx2.post(f"{url}/v1/assess", json={**body, "probs": True}, timeout=60)
+        answer = httpx2.post(f"{url}/v1/assess", json={**body, "rubric": "prompted", "probs": True}, timeout=60)
+        assert httpx2.post(f"{url}/v1/assess", json=body, timeout=60).json()["rubric"] == "interior-v1"
         text = 'Does this picture show "two dogs"?'  # the third's caption
         chat = httpx2.post(f"{url}/v1/chat/completions", json=asking_for(images[2], text, "prompted"), timeout=60)
     finally:

@@ -17,12 +17,18 @@ from tests.serve.local import listening
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+ASK = (ROOT / "docs" / "ask.md").read_text(encoding="utf-8")
 URL = "http://127.0.0.1:8000"
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with listening() as found:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of an endpoint with the rubrics that the page starts one with."""
+    [rubric] = re.findall(r"^```toml\n(# faithful.toml\n.*?)^```$", ASK, re.DOTALL | re.MULTILINE)
+    folder = tmp_path_factory.mktemp("rubrics")
+    (folder / "faithful.toml").write_text(rubric)
+    [names] = re.findall(r"^\$ serve run serve.app:app rubrics=(.*)$", PAGE, re.MULTILINE)
+    with listening(rubrics=names.replace("faithful.toml", str(folder / "faithful.toml")), fusion=None) as found:
         yield found
 
 

@@ -40,7 +40,7 @@ from iqa_core.assessor.model.prefix_sharing.cached import (
     blocks_of,
     repeated,
 )
-from iqa_core.assessor.model.prefix_sharing.choosing import choose_strategy
+from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
@@ -57,18 +57,24 @@ pytestmark = [
 ]
 
 IMAGES = make_images((64, 64), (112, 56), (40, 150))
+ROWS = range(5)
+"""Of the output matrix, those that are kept."""
 
 
 def parts(folder: Path) -> tuple[Any, Any, list[Any]]:
     """Model with a level head, its encoder, prepared images."""
     manifest = read_manifest(folder)
     assert manifest is not None
-    rubric, processor = load_rubric(RUBRIC), load_processor(folder)
-    preparer = make_preparer(folder, rubric, ImageLimits(), None)
+    preparer = make_preparer(folder, load_rubric(RUBRIC), ImageLimits(), None)
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
-    model.set_output_embeddings(LevelHead(model.get_output_embeddings(), [50, 51, 52, 53, 54]))
+    model.set_output_embeddings(LevelHead(model.get_output_embeddings(), [50 + row for row in ROWS]))
+    return model, encoder_of(folder, model, RUBRIC), [preparer.prepare(image) for image in IMAGES]
+
+
+def encoder_of(folder: Path, model: Any, name: str) -> Any:
+    rubric, processor = load_rubric(name), load_processor(folder)
     prompts = [build_prompt(processor, question, None) for question in rubric.questions]
-    return model, make_encoder(processor, prompts, model, preparer), [preparer.prepare(image) for image in IMAGES]
+    return make_encoder(processor, prompts, model, make_preparer(folder, rubric, ImageLimits(), None))
 
 
 @pytest.mark.parametrize("name", ["qwen", "qwen3", "idefics", "gemma3", "gemma4", "glm4v", *HYBRID])
@@ -104,7 +110,7 @@ def test_images_whose_prompts_end_at_unlike_lengths_share_a_batch(
         return with_suffixes(batch, ends)
 
     expected = SeparatePrompts(model).logits(unlike(encoder(images))).softmax(-1)
-    chosen = strategy.of(model, encoder)
+    chosen = strategy.of(model, [encoder])
     assert chosen is not None
     torch.testing.assert_close(chosen.logits(unlike(encoder(images))).softmax(-1), expected, atol=1e-5, rtol=0)
 
@@ -126,7 +132,7 @@ def test_64_questions_are_64_forwards(
         return with_suffixes(encoder(images), ends)
 
     expected = SeparatePrompts(model).logits(checklists()).softmax(-1)
-    chosen = strategy.of(model, encoder)
+    chosen = strategy.of(model, [encoder])
     assert chosen is not None
     chosen.commit()
     monkeypatch.setattr("iqa_core.assessor.model.prefix_sharing.cached.MAX_CACHE_BYTES", 2**19)
@@ -198,14 +204,14 @@ def test_a_model_gets_the_fastest_way_that_fits(
     name: str, strategy: type, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, encoder, images = parts(request.getfixturevalue(name))
-    assert type(choose_strategy(model, encoder, images, 1e-4)) is strategy
+    assert type(choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)) is strategy
     assert caplog.messages == []
 
 
 def test_a_model_that_looks_back_is_noticed_and_said(paligemma: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, encoder, images = parts(paligemma)
     with caplog.at_level(logging.WARNING):
-        assert type(choose_strategy(model, encoder, images, 1e-4)) is SeparatePrompts
+        assert type(choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)) is SeparatePrompts
     assert len(caplog.messages) == 1
     assert "one forward per prompt" in caplog.messages[0]
 
@@ -219,7 +225,7 @@ def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
     for layer in model.get_decoder().layers:
         layer.mlp.register_forward_hook(lambda _module, _args, output: 0.5 * output)
     expected = SeparatePrompts(model).logits(batch)
-    strategy = choose_strategy(model, encoder, images, 1e-4)
+    strategy = choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)
     assert type(strategy) is PrefixCaching
     assert "PackedSequences does not fit" in caplog.text
     torch.testing.assert_close(strategy.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
@@ -231,9 +237,27 @@ def test_a_decoder_that_ours_cannot_be_made_of_leaves_the_model_untouched(qwen: 
     del model.get_decoder().layers[-1].self_attn.q_proj.out_features
     patching = encoder.patching
     with pytest.raises(AttributeError, match="out_features"):
-        PackedSequences.of(model, encoder)
+        PackedSequences.of(model, [encoder])
     assert encoder.patching is patching
     assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize(("rubrics", "is_packed"), [((0,), True), ((1,), False), ((0, 1), False), ((1, 0), False)])
+def test_a_way_has_to_fit_each_rubric(rubrics: Sequence[int], is_packed: bool, qwen: Path) -> None:
+    """Here the model takes longer prompts than the first rubric's otherwise, which our own decoder does not know."""
+    model, short, images = parts(qwen)
+    long = encoder_of(qwen, model, "interior-v4")
+    lengths = [
+        max(len(one.prefix) + len(end) for one in encoder(images).prompts for end in one.suffixes)
+        for encoder in (short, long)
+    ]
+    assert lengths[0] < lengths[1]
+    for layer in model.get_decoder().layers:
+        layer.mlp.register_forward_hook(
+            lambda _module, _args, output: output * (0.5 if output.shape[1] > lengths[0] else 1.0)
+        )
+    asked = [Asked((short, long)[place], ROWS) for place in rubrics]
+    assert (type(choose_strategy(model, asked, images, 1e-4)) is PackedSequences) == is_packed
 
 
 def padding_of(strategy: Any, encoder: Any, images: Sequence[Any]) -> TokenCount:
@@ -249,6 +273,6 @@ def test_padding_is_counted_where_there_is_some(qwen: Path) -> None:
     longest = max(len(prompt.prefix) for prompt in tokens)
     assert plain.padding == 4 * sum(longest - len(prompt.prefix) for prompt in tokens) > 0
     assert padding_of(PrefixCaching(model), encoder, images).padding == plain.padding // 4
-    packed = padding_of(PackedSequences(model, encoder), encoder, images)
+    packed = padding_of(PackedSequences.of(model, [encoder]), encoder, images)
     assert packed == TokenCount(sum(len(p.prefix) + sum(map(len, p.suffixes)) for p in tokens), 0)
     np.testing.assert_allclose(TokenCount(95, 5).waste, 0.05)

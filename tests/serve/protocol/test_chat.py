@@ -212,7 +212,7 @@ def test_as_many_answers_are_named_as_are_asked_for(top: int | None, number: int
 def test_a_probability_of_nothing_is_openais_least_logarithm() -> None:
     """JSON has no minus infinity."""
     settings = ServeSettings(rubric=OPEN["rubric"])
-    model = Model.of(describe(AssessorConfig(checkpoint="fake:"), settings.rubric, settings.limits), settings)
+    model = Model.of(describe(AssessorConfig(checkpoint="fake:"), settings.rubric, settings.limits))
     score, std, probs = (np.array(values, np.float32) for values in ([1], [0], [0, 1]))
     asked = chat_question(json.dumps(asking_for()).encode(), 1)
     found = asked_question(asked.model, asked.text, [model.spec.rubric])
@@ -361,7 +361,7 @@ def test_an_image_that_is_rejected_is_an_error_with_its_reason_as_the_code() -> 
                 error = answer.json()["error"]
                 assert (error["code"], error["type"], error["param"]) == (reason, "invalid_request_error", "messages")
             assert place_of(await client.post(CHAT, json=asking_for()))
-        assert endpoint.metrics.images == {**dict.fromkeys(sent, 1), "scored": 1}
+        assert endpoint.metrics.images == {("", reason): 1 for reason in (*sent, "scored")}
         assert endpoint.metrics.requests == {(CHAT, 422): len(sent), (CHAT, 200): 1}
 
     asyncio.run(test())

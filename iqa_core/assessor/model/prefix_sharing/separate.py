@@ -5,6 +5,7 @@ Shape suffixes: N images, K questions, V rows of the output matrix that are kept
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 class SeparatePrompts(Strategy):
     """One forward for each prompt of the images, nothing shared: what the other strategies are compared with."""
 
-    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
+    def __init__(self, model: Any, encoders: Sequence[Encoder] = ()) -> None:
         super().__init__(model)  # with its own tower, whatever makes the pixels
 
     @torch.inference_mode()
