@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from iqa_core.records import Rejection
+from iqa_core.rubrics import WrittenRubric
 from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
@@ -153,6 +154,11 @@ class Api:
         rubric = model.spec.rubric
         if question.rubric not in (None, rubric.id):
             raise Refusal(422, f"rubric: this endpoint serves {rubric.id}")
+        is_written = isinstance(rubric, WrittenRubric)
+        if question.probs and is_written:
+            raise Refusal(422, f"probs: answers to {rubric.id} are written, and have no probabilities; leave it out")
+        if question.answers and not is_written:
+            raise Refusal(422, f"answers: answers to {rubric.id} are not written; leave it out")
         unknown = sorted(set(question.dimensions or ()) - set(rubric.names))
         if unknown:
             raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
