@@ -17,7 +17,9 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import DONE, CallerError
+from iqa_core.report.scoring_report import scoring_report
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
+from iqa_core.tables.scores.score_table import open_score_table
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.parsing import Parsed, parsed
 from jobs.evaluation.flow import evaluate
@@ -141,6 +143,18 @@ def test_a_carried_column_of_such_a_name_makes_way_in_written_outputs_alone(imag
     assert row["written_caption"].startswith("Something ")
 
 
+def test_the_report_shows_the_text_under_its_pictures(table: Path) -> None:
+    page = scoring_report(open_score_table(LOCAL, str(table))).decode()
+    best = max(rows_of(table), key=lambda row: row["quality"] or 0)
+    assert f'<p class="said">{best["written_reasoning"]}</p>' in page
+    counts = read_run(table)["written_answers"]
+    assert f"<dd>40: parsed {counts['parsed'] / 40:.2%}, no_close " in page
+    lengths = [len(row["written_reasoning"]) for row in rows_of(table) if row["written_reasoning"]]
+    said = f"{sum(lengths) / len(lengths):,.0f} characters in the mean, {max(lengths)} at most"
+    assert f"<dt>written_reasoning</dt><dd>{said}</dd>" in page
+    assert "<dt>written_caption</dt>" not in page, "this grammar has none"
+
+
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
@@ -187,7 +201,9 @@ def test_selections_look_at_the_text_and_export_it_as_caption(table: Path, tmp_p
     assert [row["caption"] for row in kept] == [row["written_reasoning"] for row in expected if row["quality"] > 1]
 
 
-def test_scores_are_held_against_opinions(table: Path, images: Path, tmp_path: Path) -> None:
+def test_scores_are_held_against_opinions(
+    table: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = {row["key"]: row for row in rows_of(table)}
     lines = [f"{name},{rows[name]['quality'] or 3},{rows[name]['layout'] or 3}" for name in NAMES]
     path = images.parent / "opinions.csv"
@@ -197,9 +213,17 @@ def test_scores_are_held_against_opinions(table: Path, images: Path, tmp_path: P
         "scores": str(table),
     }
     output = tmp_path / "figures.json"
-    assert evaluate(EvaluateSettings(**settings, resamples=0, output=str(output))) == DONE
+    assert evaluate(EvaluateSettings(**settings, resamples=5, output=str(output))) == DONE
     figures = json.loads(output.read_text())
     scored = sum(row["status"] == "scored" for row in rows.values())
     for name in ("quality", "layout"):
         assert figures["agreement"][name]["srcc"]["value"] == pytest.approx(1)
         assert (figures["agreement"][name]["scored"], figures["agreement"][name]["failed"]) == (scored, 40 - scored)
+        assert figures["parsed"][name] == pytest.approx(scored / 40)
+        assert figures["uncertainty"][name]["srcc"]["value"] is None, "one sample has no spread"
+    assert f"| quality | {scored} | {40 - scored} | {scored / 40:.3f} |" in capsys.readouterr().out
+    settings |= {"scores": None, "assessor": CUT, "rubric": "interior-written-v1"}
+    assert evaluate(EvaluateSettings(**settings, resamples=0, output=str(output))) == DONE
+    again = json.loads(output.read_text())
+    assert again["parsed"] == figures["parsed"]
+    assert again["agreement"]["quality"]["srcc"]["value"] == pytest.approx(1)
