@@ -193,7 +193,10 @@ def test_plans_say_what_is_kept_and_those_without_are_read(table: Path) -> None:
 
 def test_selections_look_at_the_text_and_export_it_as_caption(table: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"scores": [str(table)], "output": str(tmp_path / "out"), "report": False}
-    wanted = {"where": "written_reasoning ILIKE '%LAYOUT is excellent%' AND quality > 1", "export": ["list"]}
+    wanted: dict[str, Any] = {
+        "where": "written_reasoning ILIKE '%LAYOUT is excellent%' AND quality > 1",
+        "export": ["list"],
+    }
     assert select(SelectSettings(**given, **wanted, caption_column="written_reasoning")) == DONE
     kept = pq.read_table(tmp_path / "out" / "list" / "selected.parquet").to_pylist()
     expected = [row for row in rows_of(table) if "layout is excellent" in (row["written_reasoning"] or "")]
