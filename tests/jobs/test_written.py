@@ -6,11 +6,13 @@ Tests iqa_core/written/columns.py.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,12 +22,15 @@ from iqa_core.errors import DONE, CallerError
 from iqa_core.report.scoring_report import scoring_report
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
 from iqa_core.tables.scores.score_table import open_score_table
+from iqa_core.tables.sink import ScoredBatch
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.parsing import Parsed, parsed
 from jobs.evaluation.flow import evaluate
 from jobs.evaluation.settings import EvaluateSettings
+from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_scored_row
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png, write_folder
@@ -130,6 +135,42 @@ def test_what_was_counted_stays_when_more_images_come(images: Path, tmp_path: Pa
     assert rows_of(tmp_path / "out") == before
     score(tmp_path / "out", images, **settings)
     assert read_run(tmp_path / "out")["written_answers"] == run["written_answers"]
+
+
+def test_it_is_right_where_images_are_tried_again(images: Path, tmp_path: Path) -> None:
+    write_folder(
+        tmp_path / "in", {"a.png": tiny_png(1), "b.png": tiny_png(2, corner=(255, 0, 0)), "c.png": tiny_png(3)}
+    )
+    settings: dict[str, Any] = {"rubric": "attributes-v1", "max_reject_rate": 1}
+    failing = AssessorConfig(checkpoint="fake:?nan_on=ff0000")
+    score(tmp_path / "out", tmp_path / "in", **settings, assessor=failing)
+    assert read_run(tmp_path / "out")["written_answers"] == {"parsed": 2}
+    score(tmp_path / "out", tmp_path / "in", **settings, retry_rejected=True)
+    run = read_run(tmp_path / "out")
+    assert (run["written_answers"], run["this_run"]["written_answers"]) == ({"parsed": 3}, {"parsed": 1})
+    assert faults_of(tmp_path / "out") == []
+    score(tmp_path / "out", tmp_path / "in", **settings)
+    assert read_run(tmp_path / "out")["written_answers"] == {"parsed": 3}
+
+
+def test_counts_travel_with_their_batches_from_the_actors(images: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "input": [str(images)],
+        "output": str(tmp_path),
+        "assessor": CUT,
+        "rubric": "perception-v1",
+    }
+    job = checked(ScoreSettings(**given))
+    work = job.work(applied(job, proposed(job)), threads=1)
+    read, assess, counts = ReadChunks(work), AssessBatches(lambda: work), Counter[str]()
+    for chunk in job.plan.chunks():
+        for ready in read(ScoringTask.of(chunk)):
+            done = assess(ready)
+            batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})
+            assert isinstance(batch, ScoredBatch)
+            assert batch.answers["parsed"] == pc.sum(batch.rows.column("written_parsed")).as_py()
+            counts.update(batch.answers)
+    assert counts.total() == len(NAMES)
 
 
 def test_a_carried_column_of_such_a_name_makes_way_in_written_outputs_alone(images: Path, tmp_path: Path) -> None:
