@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from iqa_core.records import Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, WrittenRubric
 from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
@@ -115,7 +115,7 @@ class Api:
         return Response(flow_grpo_answer(model, results), media_type=PICKLE)
 
     @property
-    def rubrics(self) -> tuple[Rubric, ...]:
+    def rubrics(self) -> tuple[AnyRubric, ...]:
         """Those that are served."""
         return self._dispatcher.rubrics
 
@@ -164,9 +164,9 @@ class Api:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
         rubric = asked.question.rubric
-        _check_dimensions(asked.question, self._dispatcher.model(rubric).spec.rubric)
+        _check_asked(asked.question, self._dispatcher.model(rubric).spec.rubric)
         model, results = await self._assessed(asked.images, request, rubric)
-        _check_dimensions(asked.question, model.spec.rubric)  # another one may have taken over meanwhile
+        _check_asked(asked.question, model.spec.rubric)  # another one may have taken over meanwhile
         return asked.question, model, results
 
     async def _completed(self, request: Request) -> ChatCompletion:
@@ -299,8 +299,15 @@ def _rubric_in_path(request: Request) -> str | None:
     return found
 
 
-def _check_dimensions(question: Question, rubric: Rubric) -> None:
-    if unknown := sorted(set(question.dimensions or ()) - set(rubric.names)):
+def _check_asked(question: Question, rubric: AnyRubric) -> None:
+    """Raises Refusal (422) for what a rubric does not have."""
+    is_written = isinstance(rubric, WrittenRubric)
+    if question.probs and is_written:
+        raise Refusal(422, f"probs: answers to {rubric.id} are written, and have no probabilities; leave it out")
+    if question.answers and not is_written:
+        raise Refusal(422, f"answers: answers to {rubric.id} are not written; leave it out")
+    unknown = sorted(set(question.dimensions or ()) - set(rubric.names))
+    if unknown:
         raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
 

@@ -16,7 +16,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Preparer, Reason, Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
 from serve.metrics import Metrics
@@ -91,7 +91,7 @@ class Dispatcher:
         return self._serving(rubric).model(rubric)
 
     @property
-    def rubrics(self) -> tuple[Rubric, ...]:
+    def rubrics(self) -> tuple[AnyRubric, ...]:
         """Those that may be asked, the first as the default."""
         there = self.served
         return (*there.rubrics, *(one for one in (self._own or there).rubrics if one.id not in there.ids))

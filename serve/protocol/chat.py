@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from iqa_core.base64_text import bytes_of_pieces
 from iqa_core.records import Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 from iqa_core.slots import TextLimits, texts_of
 from serve.errors import Refusal
 from serve.model.results import ImageResult, Model, ScoredImage
@@ -224,7 +224,7 @@ def completion(
     }
 
 
-def listed_models(rubrics: Sequence[Rubric], created: int) -> dict[str, Any]:
+def listed_models(rubrics: Sequence[AnyRubric], created: int) -> dict[str, Any]:
     """What the field `model` may be, as OpenAI's clients list it. created: in seconds since 1970."""
     model = {"object": "model", "created": created, "owned_by": "iqa-ray"}
     return {"object": "list", "data": [{"id": name, **model} for one in rubrics for name in model_names(one)]}

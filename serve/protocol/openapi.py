@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 from serve.errors import CODES, JSON, Error
 from serve.protocol.answers import Answer, RankedAnswer
 from serve.protocol.bodies import LISTS, MULTIPART_FIELDS, Question
@@ -40,16 +40,20 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
 """Name of what is sent and answered -> its type."""
 
 
+SWITCHES = {"probs", "answers"}
+"""Fields of a form that are true or false."""
+
+
 def question_body(answer: str) -> dict[str, Any]:
     """A question as JSON or as multipart, and its answer, by its name in SCHEMAS."""
-    fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - {"probs"})}
+    fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - SWITCHES)}
     lists = {name: {"type": "array", "items": {"type": "string"}} for name in sorted(LISTS)}
     form = {
         "type": "object",
         "required": ["images"],
         "properties": {
             "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
-            "probs": {"type": "boolean"},
+            **{name: {"type": "boolean"} for name in sorted(SWITCHES)},
             **lists,
             **fields,
         },
@@ -68,7 +72,7 @@ def dialect_body(body: str, answer: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "responses": _responses(_named(answer))}
 
 
-def chat_body(rubrics: Sequence[Rubric]) -> dict[str, Any]:
+def chat_body(rubrics: Sequence[AnyRubric]) -> dict[str, Any]:
     """A request of OpenAI's clients, and its answer. rubrics: those that are served, the first one's in the example."""
     content: dict[str, Any] = {"schema": {"$ref": f"{REF}ChatBody"}}
     if asked := [(rubric, one) for rubric in rubrics for one in askable(rubric)]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iqa_core.questions import Question, placeholders
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 from serve.errors import Refusal
 from serve.model.asking import Texts
 
@@ -29,7 +29,7 @@ class AskedQuestion:
     texts: Texts
 
 
-def asked_question(model: str, text: str, rubrics: Sequence[Rubric]) -> AskedQuestion:
+def asked_question(model: str, text: str, rubrics: Sequence[AnyRubric]) -> AskedQuestion:
     """The question that a text is. model: `<rubric>` or `<rubric>/<question>`; rubrics: those that are served.
 
     Raises Refusal (422) where the text is none of them, or several.
@@ -48,13 +48,18 @@ def asked_question(model: str, text: str, rubrics: Sequence[Rubric]) -> AskedQue
     return AskedQuestion(*found[0])
 
 
-def model_names(rubric: Rubric) -> list[str]:
+def model_names(rubric: AnyRubric) -> list[str]:
     """What a client may send as its model: the rubric's id, or one of its questions."""
     return list(dict.fromkeys(name for one in askable(rubric) for name in _names(rubric, one)))
 
 
-def askable(rubric: Rubric) -> list[Question]:
-    """The questions that one text can be: with a column to itself, and with the rubric's slot, where it has one."""
+def askable(rubric: AnyRubric) -> list[Question]:
+    """The questions that one text can be: with a column to itself, and with the rubric's slot, where it has one.
+
+    None of a written rubric, which has no closed set.
+    """
+    if isinstance(rubric, WrittenRubric):
+        return []
     alone = (rubric.questions[one.questions[0]] for one in rubric.columns if not one.scale.is_group)
     return [one for one in alone if len(rubric.slots) <= 1 and _slots_in(one.query, rubric) == rubric.slots]
 
@@ -74,7 +79,7 @@ def texts_in(text: str, question: Question) -> Texts | None:
     return {slot: text[len(before) : len(text) - len(after)]}
 
 
-def _names(rubric: Rubric, question: Question) -> tuple[str, str]:
+def _names(rubric: AnyRubric, question: Question) -> tuple[str, str]:
     return rubric.id, f"{rubric.id}/{question.name}"
 
 
