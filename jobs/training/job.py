@@ -17,9 +17,11 @@ from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.differences import differences
 from iqa_core.errors import CallerError, IqaError
 from iqa_core.opinions.load import load_opinions
-from iqa_core.opinions.opinion import Opinion
+from iqa_core.opinions.opinion import CUT_TEXT, Opinion
 from iqa_core.opinions.reliable import reliable
+from iqa_core.opinions.terms import Terms, terms_of
 from iqa_core.rubrics.load import rubric_named
+from iqa_core.slots import TextLimits, TooLong
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute, join, scratch_of
 from iqa_core.training.checking import Usable, usable
@@ -40,6 +42,9 @@ MACHINES = frozenset(
     "output storage_options worker_cpus worker_gpus threads max_failures dry_run log_every".split()
 ) | {"ray_address", "code_on_nodes"}
 """Settings that may differ from one start of a run to the next."""
+
+SLOTS = {"slot", "slot_too_long", "slot_chars"}
+"""Settings about the texts that come with images."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,8 @@ def checked(settings: TrainSettings) -> TrainingJob:
     )
     dropped.update(train.counts)
     dropped.update(validation.counts)
-    identity = settings.model_dump(mode="json", exclude=set(MACHINES)) | {
+    unused = set() if spec.rubric.slots else SLOTS  # which runs of older versions do not have
+    identity = settings.model_dump(mode="json", exclude=MACHINES | unused) | {
         "digests": digests,
         "train_samples": len(train.samples),
         "validation_samples": len(validation.samples),
@@ -143,9 +149,10 @@ def shown_settings(settings: TrainSettings) -> dict[str, Any]:
 
 def _samples(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder) -> tuple[Usable, Usable, Counter[str]]:
     weights = _weights(settings.weight)
-    opinions, dropped = _reliable(settings, settings.train)
+    terms = terms_of(encoder.rubric, settings.slot, TextLimits(settings.slot_chars, TooLong(settings.slot_too_long)))
+    opinions, dropped = _reliable(settings, settings.train, terms)
     if settings.validation:
-        train, (validation, more) = opinions, _reliable(settings, settings.validation)
+        train, (validation, more) = opinions, _reliable(settings, settings.validation, terms)
         dropped.update(more)
         require_disjoint(train, validation)
     else:
@@ -169,10 +176,11 @@ def _samples(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder) ->
     return found[0], found[1], dropped
 
 
-def _reliable(settings: TrainSettings, addresses: list[str]) -> tuple[list[Opinion], Counter[str]]:
-    opinions = load_opinions(addresses)
+def _reliable(settings: TrainSettings, addresses: list[str], terms: Terms) -> tuple[list[Opinion], Counter[str]]:
+    opinions = load_opinions(addresses, terms=terms)
     kept, dropped = reliable(opinions.rows, settings.min_raters, settings.max_std)
-    return kept, Counter(opinions.dropped) + dropped
+    cut = Counter({CUT_TEXT: sum(opinion.is_cut for opinion in kept)})
+    return kept, Counter(opinions.dropped) + dropped + cut
 
 
 def _weights(texts: list[str]) -> dict[str, float]:

@@ -41,7 +41,7 @@ def test_only_answer_tokens_carry_loss(encoder: SampleEncoder, opinions: list[Op
         carrying = labels != IGNORED
         carrying[place] = True
         said = tokenizer.decode(batch.inputs["input_ids"][row][carrying])
-        assert said == sample.answer + encoder._turn_end
+        assert said == sample.answer + encoder.text.turn_end
         assert (labels[carrying][torch.arange(int(carrying.sum())) != int(place - carrying.nonzero()[0])] >= 0).all()
         assert (batch.inputs["attention_mask"][row][carrying] == 1).all(), "padding carries no loss"
 
@@ -66,7 +66,7 @@ def test_descriptions_carry_loss_on_all_of_their_words(encoder: SampleEncoder, o
     assert batch.level_rows.tolist() == [1]
     labels = batch.labels_NT[0]
     tokenizer = encoder._processor.tokenizer
-    assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder._turn_end
+    assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder.text.turn_end
 
 
 def test_rows_are_those_of_the_checkpoints_own_processor(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
@@ -156,14 +156,14 @@ def test_a_processor_that_changes_answers_is_found_out(qwen: Path, opinions: lis
     encoder = make_encoder(qwen)
     [sample] = samples_of(encoder, opinions[:1])
     known = encoder.text(sample)
-    encoder._encoded = lambda *_: replace(known, answer_ids=(1, *known.answer_ids[1:]))  # type: ignore[assignment]
+    encoder.text = lambda _: replace(known, answer_ids=(1, *known.answer_ids[1:]))  # type: ignore[assignment]
     with pytest.raises(RunError, match="changed the tokens of an answer"):
         encoder.batch([sample])
 
 
 def test_the_chat_template_says_how_a_turn_ends(qwen: Path, idefics: Path) -> None:
-    assert make_encoder(qwen)._turn_end == "<|im_end|>"
-    assert make_encoder(idefics)._turn_end == "<end_of_utterance>"
+    assert make_encoder(qwen).text.turn_end == "<|im_end|>"
+    assert make_encoder(idefics).text.turn_end == "<end_of_utterance>"
     assert json.loads((qwen / "config.json").read_text())["model_type"] == "qwen2_5_vl"
 
 
