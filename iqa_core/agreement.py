@@ -251,6 +251,20 @@ def kendall(x_N: Floats, y_N: Floats) -> float:
     return float(kendalltau(x_N, y_N).statistic) if len(x_N) >= MIN_PAIRS else math.nan
 
 
+def auc(scores_N: Floats, opinions_N: Floats, middle: float) -> float:
+    """Share of pairs of an opinion above the middle and one below in which scores are in the same order; ties half.
+
+    NaN where there are none on a side. An opinion at the middle is left out.
+    """
+    is_above_N, is_below_N = opinions_N > middle, opinions_N < middle
+    above, below = int(is_above_N.sum()), int(is_below_N.sum())
+    if not above or not below:
+        return math.nan
+    is_either_N = is_above_N | is_below_N
+    ranks = _ranks(scores_N[is_either_N])[is_above_N[is_either_N]]  # Mann and Whitney's U from the sum of ranks
+    return (float(ranks.sum()) - above * (above + 1) / 2) / (above * below)
+
+
 def _ranks(values_N: Floats) -> Floats:
     """1 to N, ties at their mean; SciPy's own takes three times as long for the few hundred values of a resample."""
     _, places_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)

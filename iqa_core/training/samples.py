@@ -10,6 +10,7 @@ from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion, Texts
 from iqa_core.opinions.rows import Row, read_rows
 from iqa_core.questions import Question
+from iqa_core.records import RATING, ScoreRange
 from iqa_core.rubrics import Rubric
 from iqa_core.training.targets import Target, TargetKind, level_target, nearest_answer, rated_worths
 
@@ -27,6 +28,7 @@ class Level:
     answer_start: str
     """The answer up to the level word."""
     dimension: str
+    """Or the statement."""
     mos: float
     """Mean opinion, 1..5."""
     target: tuple[float, ...]
@@ -35,6 +37,8 @@ class Level:
     """All answers of the question, worst to best."""
     worths: tuple[float, ...]
     """What each is worth on 1 (worst) to 5 (best), whatever the dimension's own range."""
+    range: ScoreRange = RATING
+    """The dimension's own range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ def _level(question: Question, worths_A: Target, opinion: Opinion, targets: Targ
         target=tuple(level_target(targets, opinion.mos, opinion.std, worths_A).tolist()),
         answers=question.scale.answers,
         worths=tuple(worths_A.tolist()),
+        range=question.scale.range,
     )
 
 
