@@ -15,7 +15,7 @@ import pyarrow as pa
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Span, Survey
-from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
+from iqa_core.corpus.columns import InputColumn, plain, promoted, repeated, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
 from iqa_core.corpus.plan.changes import PlanComparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.plan.plan import Contract, Plan
@@ -325,7 +325,7 @@ def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> N
 def _columns_of(table: _CarriedColumns, own: frozenset[str], reading: int) -> list[InputColumn]:
     """A source's columns with their names in the score table."""
     names = table_names(table.schema.names, own, reading)
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
+    if doubled := repeated(names):
         shown = ", ".join(map(repr, doubled))
         raise CallerError(f"{table.uri}: two of its columns would be {shown} in the score table; rename one")
     return [

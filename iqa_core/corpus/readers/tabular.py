@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from iqa_core.corpus.carried_types import is_list, unwrapped
 from iqa_core.corpus.chunks import Encoded, ReadOptions, Span
 from iqa_core.corpus.column_values import converted, text_of, utf8, value_of, values_of
+from iqa_core.corpus.columns import repeated
 from iqa_core.corpus.fetching import fetch, fetch_all, is_inline
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits, Reason, Rejection
@@ -54,8 +55,7 @@ def choose_columns(schema: pa.Schema, options: ReadOptions, uri: str) -> Columns
     Raises CallerError for a named column that is absent or of another type, for two columns of one name, and where
     several can be the image; NoImageColumn where none can.
     """
-    doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
-    if doubled:
+    if doubled := repeated(schema.names):
         shown = ", ".join(map(repr, doubled))
         raise CallerError(f"{uri}: it has several columns named {shown}; rename all but one")
     for flag, name in [("--image-column", options.image_column), ("--uri-column", options.uri_column)]:
