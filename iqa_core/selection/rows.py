@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,12 @@ class Combined:
     def engine_name(self, name: str) -> str:
         """The column's name in the view; a carried column gets a number, since SQL does not take every name."""
         return f"iqa_carried_{self.carried.index(name)}" if name in self.carried else name
+
+    @property
+    def slot_columns(self) -> tuple[str, ...]:
+        """Columns with the texts that images were asked about with."""
+        bound = (given.table.contract.slots.columns.values() for given in self.given)
+        return tuple(dict.fromkeys(name for name in chain.from_iterable(bound) if name in self.carried))
 
     @property
     def score_names(self) -> tuple[str, ...]:

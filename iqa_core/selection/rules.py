@@ -67,7 +67,7 @@ def rules_of(policy: Policy, engine_name: Callable[[str], str] = str) -> list[Ru
     per = {rule: tuple(map(engine_name, columns)) for rule, columns in policy.per.items()}
     rules: list[Rule] = []
     if policy.dedup:
-        rules.append(_best(reason("dedup"), ("sha256",), "1"))
+        rules.append(_best(reason("dedup"), ("sha256", *per.get("dedup", ())), "1"))
     for name, q in policy.quantiles:
         rules.append(_quantile(reason("quantile", name), engine_name(name), q, per.get("quantile", ())))
     if policy.best_of is not None:
