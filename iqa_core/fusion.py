@@ -48,8 +48,7 @@ class Curve:
     @classmethod
     def between_ends(cls, ends: ScoreRange) -> Curve:
         """The straight line from the worst end at 1 to the best at 5."""
-        ratings = (RATING.worst, RATING.best) if ends.worst < ends.best else (RATING.best, RATING.worst)
-        return cls((ends.low, ends.high), ratings)
+        return cls((ends.low, ends.high), (ends.rating(ends.low), ends.rating(ends.high)))
 
     @classmethod
     def of_quantiles(cls, scores_N: ArrayLike, ends: ScoreRange) -> Curve:

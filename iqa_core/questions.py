@@ -47,7 +47,7 @@ class ColumnScale:
     @property
     def max_std(self) -> float:
         """Largest standard deviation: half of everything at each end."""
-        return (max(self.worths) - min(self.worths)) / 2 if self.worths else (self.range.high - self.range.low) / 2
+        return (max(self.worths) - min(self.worths)) / 2 if self.worths else self.range.width / 2
 
     def to_json(self) -> dict[str, Any]:
         """As a plan has it."""

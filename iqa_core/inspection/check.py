@@ -28,7 +28,7 @@ from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
 from iqa_core.errors import CallerError
 from iqa_core.levels import expected_score, level_probabilities
 from iqa_core.questions import Question, own_scales
-from iqa_core.records import RATING, Rejection, RgbImage
+from iqa_core.records import RATING, Rejection, RgbImage, ScoreRange
 from iqa_core.rubrics import Rubric
 from iqa_core.slots import SAMPLE_TEXT
 
@@ -249,9 +249,7 @@ def _spread(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question])
     scores = {name: [answer.score for answer in found] for name, found in answers.items()}
     told = ", ".join(f"{name} {min(found):.2f} to {max(found):.2f}" for name, found in scores.items())
     ranges = [question.scale.range for question in asked]
-    spreads = [
-        (max(found) - min(found)) * RATING.width / one.width for found, one in zip(scores.values(), ranges, strict=True)
-    ]
+    spreads = [one.points(max(found) - min(found)) for found, one in zip(scores.values(), ranges, strict=True)]
     spread = min(spreads) if all(one == RATING for one in ranges) else max(spreads)
     return Finding("spread", _graded(spread, SPREAD_OK, SPREAD_LEAST), told)
 
@@ -268,17 +266,17 @@ def _same_as_plain(
 ) -> Finding:
     """Whether the assessor, with all its short cuts, computes what the untouched model does."""
     tolerance = TOLERANCE[spec.fingerprint_parts["dtype"]]
-    widths = {column.name: column.scale.range.width for column in spec.rubric.columns}
-    gap = max(_gap(plain[image], own[image], widths) for image in plain)
+    ranges = {column.name: column.scale.range for column in spec.rubric.columns}
+    gap = max(_gap(plain[image], own[image], ranges) for image in plain)
     verdict = Verdict.OK if gap <= tolerance else Verdict.FAIL
     return Finding("short cuts", verdict, f"at most {gap:.6f} from the plain forward, {tolerance:g} allowed")
 
 
-def _gap(plain: Scores | Rejection, own: Scores | Rejection, widths: Mapping[str, float]) -> float:
-    """The largest difference, as on 1 to 5. widths: of the dimensions' ranges."""
+def _gap(plain: Scores | Rejection, own: Scores | Rejection, ranges: Mapping[str, ScoreRange]) -> float:
+    """The largest difference, in points of 1 to 5. ranges: of the dimensions."""
     if isinstance(plain, Rejection) or isinstance(own, Rejection):
         return math.inf
-    gaps = [abs(plain[name] - own[name]) * RATING.width / widths[name] for name in plain]
+    gaps = [ranges[name].points(abs(plain[name] - own[name])) for name in plain]
     return math.inf if any(map(math.isnan, gaps)) else max(gaps)
 
 

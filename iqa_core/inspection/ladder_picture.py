@@ -30,7 +30,7 @@ def draw(ladder: Ladder, example: Pixels, title: str, path: Path) -> None:
         len(KINDS), STRENGTHS + 2, width_ratios=[1] * (STRENGTHS + 1) + [2.6], wspace=0.06, hspace=0.28,
         left=0.02, right=0.965, top=1 - 0.75 / height, bottom=0.35 / height,
     )  # fmt: skip
-    changes_NDSK = (ladder.scores_NDSK - ladder.scores_NDSK[:, :, :1]) * ladder.points_K
+    changes_NDSK = ladder.ratings_NDSK - ladder.ratings_NDSK[:, :, :1]
     quartiles = np.quantile(changes_NDSK, (0.25, 0.75), axis=0)
     span = (float(quartiles.min()) - 0.1, float(quartiles.max()) + 0.1)
     for d, kind in enumerate(KINDS):

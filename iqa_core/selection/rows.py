@@ -213,10 +213,12 @@ def _fused(connection: DuckDBPyConnection, fusion: FusionWeights) -> str:
     They are computed by `fuse` itself: as SQL, 64 curves of 20 lines take the engine 10 s of planning in each query.
     """
 
+    from duckdb.func import ARROW, SPECIAL
+
     def rewards(scores: pa.ChunkedArray) -> pa.Array:
         return pa.array(fuse(scores.combine_chunks().flatten(), fusion), from_pandas=True)
 
-    connection.create_function(FUSE, rewards, ["FLOAT[]"], "FLOAT", type="arrow", null_handling="special")  # type: ignore[arg-type]
+    connection.create_function(FUSE, rewards, ["FLOAT[]"], "FLOAT", type=ARROW, null_handling=SPECIAL)
     return f"{FUSE}([{', '.join(map(quoted, fusion.dimensions))}])"
 
 

@@ -19,7 +19,7 @@ from iqa_core.assessor.load import describe, fingerprint, load, own_limits
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError
-from iqa_core.fusion import Curve, FusionWeights, fuse
+from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
 from iqa_core.questions import ColumnScale, own_scales
 from iqa_core.records import RATING, Assessment, Rejection, ScoreRange
@@ -152,8 +152,7 @@ def _rated(found: tuple[float, float] | str, ends: ScoreRange | None) -> tuple[f
     if isinstance(found, str) or ends is None:
         return found
     score, spread = found
-    [rating] = Curve.between_ends(ends)(np.array([score], np.float64))
-    return float(rating), spread * RATING.width / ends.width
+    return ends.rating(score), ends.points(spread)
 
 
 def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -> None:
