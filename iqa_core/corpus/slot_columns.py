@@ -56,7 +56,7 @@ class SlotColumns:
             if name not in carried.names:
                 raise CallerError(
                     f"the rubric asks about each image's {{{slot}}}, and no input has a column {name}: name another by "
-                    f"--slot {slot}=COLUMN ({_shown(carried.names)}); --carry NAME:string makes a column of a field of "
+                    f"--slot {slot}=COLUMN ({shown(carried.names)}); --carry NAME:string makes a column of a field of "
                     "JSON sidecars"
                 )
             if not pa.types.is_string(carried.field(name).type):
@@ -115,6 +115,7 @@ def bound(given: Sequence[str], slots: Sequence[str], limits: TextLimits, own: C
     return SlotColumns({slot: table_names([name], own, READING)[0] for slot, name in columns.items()}, limits)
 
 
-def _shown(names: Sequence[str]) -> str:
+def shown(names: Sequence[str]) -> str:
+    """The first of an input's columns, for people."""
     more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
     return f"columns there: {', '.join(names[:SHOWN_COLUMNS])}{more}" if names else "no input has columns"

@@ -20,6 +20,7 @@ import pytest
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.batches import ReadyBatch
+from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.status import status
 from iqa_core.tables.sink import Sink
@@ -262,6 +263,27 @@ def test_an_image_without_a_text_is_rejected_and_a_long_one_refused_or_cut(
     record = read_run(tmp_path / "cut")
     assert (record["texts_cut"], record["this_run"]["texts_cut"]) == (2, 1), "counted with those of earlier runs"
     assert record["this_run"]["images"] == 1, "a missing text is no fault of the moment"
+
+
+def test_a_new_input_without_the_column_is_refused_and_a_planned_one_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    given = _folder(tmp_path / "in")
+    plain = {f"plain-{name}": data for name, data in list(IMAGES.items())[:2]}
+    write_folder(tmp_path / "plain", plain)
+    both = [str(tmp_path / "in"), str(tmp_path / "plain")]
+    said = (
+        rf"--input {tmp_path}/plain: it has no column prompt, from which the rubric's {{prompt}} comes .*no input has"
+    )
+    with pytest.raises(CallerError, match=said):
+        proposed(planned(tmp_path, {"input": both}))
+    first = planned(tmp_path, given)
+    applied(first, proposed(first))
+    with pytest.raises(CallerError, match=said):
+        proposed(planned(tmp_path, {"input": both}))
+    write_folder(tmp_path / "in", plain)
+    rows = worked(planned(tmp_path, given))
+    reasons = {row["key"]: row["reason"] for row in rows}
+    assert reasons == {**dict.fromkeys(IMAGES), **dict.fromkeys(plain, Reason.MISSING_TEXT)}, "its folder is planned"
 
 
 def test_a_run_that_is_killed_or_left_and_goes_on_makes_the_table_of_one_run(
