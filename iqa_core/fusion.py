@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.questions import Column, ColumnScale
 from iqa_core.records import RATING, ScoreRange
 
@@ -148,8 +148,8 @@ class FusionWeights:
         """
         if set(dimensions) != set(self.dimensions):
             raise CallerError(
-                f"fusion weights ({self.source}) are for {', '.join(self.dimensions)}, "
-                f"but the rubric has {', '.join(dimensions)}; give weights for exactly these"
+                f"fusion weights ({self.source}) are for {listed(self.dimensions)}, "
+                f"but the rubric has {listed(dimensions)}; give weights for exactly these"
             )
         by_name = dict(zip(self.dimensions, self.weights, strict=True))
         ordered = tuple(by_name[name] for name in dimensions)

@@ -70,6 +70,11 @@ def own_scales(columns: Iterable[Column]) -> dict[str, ColumnScale]:
     return {column.name: column.scale for column in columns if column.scale != LEVELS}
 
 
+def scales_json(scales: Mapping[str, ColumnScale]) -> dict[str, Any]:
+    """Name -> scale as a JSON value."""
+    return {name: scale.to_json() for name, scale in scales.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A score: the answer to one question, or the weighted share of yes among a group's statements."""

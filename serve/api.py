@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from iqa_core.errors import listed
 from iqa_core.records import Rejection
 from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
@@ -155,7 +156,7 @@ class Api:
             raise Refusal(422, f"rubric: this endpoint serves {rubric.id}")
         unknown = sorted(set(question.dimensions or ()) - set(rubric.names))
         if unknown:
-            raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
+            raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {listed(rubric.names)}")
 
     async def _assessed(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[ImageResult]]:
         admission = admission_of(request)

@@ -12,11 +12,9 @@ import pyarrow.compute as pc
 
 from iqa_core.corpus.chunks import READING
 from iqa_core.corpus.columns import table_names
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.records import Rejection
 from iqa_core.slots import TextLimits, TooLong, texts_of
-
-SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +115,4 @@ def bound(given: Sequence[str], slots: Sequence[str], limits: TextLimits, own: C
 
 def shown(names: Sequence[str]) -> str:
     """The first of an input's columns, for people."""
-    more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
-    return f"columns there: {', '.join(names[:SHOWN_COLUMNS])}{more}" if names else "no input has columns"
+    return f"columns there: {listed(names)}" if names else "no input has columns"

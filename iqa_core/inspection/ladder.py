@@ -22,7 +22,7 @@ from PIL import Image
 from iqa_core.assessor.preparing.preparers import resized, scaled_down
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, extension
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import CallerError, RunError, listed
 from iqa_core.images import decode
 from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
@@ -33,6 +33,10 @@ MAX_PIXELS = 1024 * 1024
 ANSWERS_TAU, ANSWERS_FALL = 0.4, 0.25
 """Least tau and fall with which a dimension answers to a distortion: 7 pairs of 10 in order, and a quarter point of 1
 to 5 lost, or the same part of another range."""
+
+
+DIMENSIONS_SHOWN = 16
+"""Columns of the table and curves of the picture; a checklist may have 256 dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +151,20 @@ def finest(ladder: Ladder) -> Path:
 
 
 def ladder_lines(ladder: Ladder) -> Iterator[str]:
-    """Per distortion and dimension: mean tau, and mean change at the greatest strength; then who answers."""
+    """Per distortion and dimension: mean tau, and mean change at the greatest strength; then who answers.
+
+    Of more than DIMENSIONS_SHOWN dimensions the first.
+    """
     taus_DK, changes_DK = ladder.falls_NDK().mean(axis=0), ladder.changes_NDK().mean(axis=0)
-    width = max(14, *(len(name) + 2 for name in ladder.dimensions))
-    yield f"{'':<14}" + "".join(f"{name:<{width}}" for name in ladder.dimensions) + "answers"
+    shown = ladder.dimensions[:DIMENSIONS_SHOWN]
+    width = max(14, *(len(name) + 2 for name in shown))
+    yield f"{'':<14}" + "".join(f"{name:<{width}}" for name in shown) + "answers"
     for d, kind in enumerate(KINDS):
-        cells = (f"{taus_DK[d, k]:+.2f} {changes_DK[d, k]:+.2f}" for k in range(len(ladder.dimensions)))
-        yield (
-            f"{kind:<14}" + "".join(f"{cell:<{width}}" for cell in cells) + (", ".join(ladder.answers(kind)) or "none")
-        )
+        cells = (f"{taus_DK[d, k]:+.2f} {changes_DK[d, k]:+.2f}" for k in range(len(shown)))
+        answers = listed(ladder.answers(kind), DIMENSIONS_SHOWN) or "none"
+        yield f"{kind:<14}" + "".join(f"{cell:<{width}}" for cell in cells) + answers
+    if left := len(ladder.dimensions) - len(shown):
+        yield f"and {left} further dimensions, in ladder.csv"
 
 
 def write_scores(ladder: Ladder, folder: Path) -> None:

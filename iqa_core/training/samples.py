@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.rows import Row, read_rows
 from iqa_core.questions import Question
@@ -78,7 +78,7 @@ def level_samples(
     unknown = sorted({opinion.dimension for opinion in opinions} - by_name.keys())
     if unknown:
         raise CallerError(
-            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {', '.join(rubric.names)}; "
+            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {listed(rubric.names)}; "
             "name another --rubric, or leave these rows out"
         )
     asked = {opinion.dimension for opinion in opinions}

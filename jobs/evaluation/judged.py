@@ -18,7 +18,7 @@ from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import describe, fingerprint, load, own_limits
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.corpus.plan.plan import Plan
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
 from iqa_core.questions import ColumnScale, own_scales
@@ -159,7 +159,7 @@ def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -
     unknown = [name for name in opinions.dimensions if name not in known]
     if unknown:
         raise CallerError(
-            f"the annotations are about {', '.join(unknown)}, but {origin} has {', '.join(known)}; choose with "
+            f"the annotations are about {', '.join(unknown)}, but {origin} has {listed(known)}; choose with "
             "--dimension, or name another --rubric"
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from iqa_core.differences import differences
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import CallerError, RunError, listed
 from iqa_core.fusion import load_fusion
 from iqa_core.records import ImageLimits
 from iqa_core.selection.condition import Condition, check_condition
@@ -110,7 +110,7 @@ def _check_exports(job: SelectionJob) -> None:
     if column is not None:
         schema = job.rows.schema
         if column not in schema.names:
-            raise CallerError(f"--caption-column {column}: no such column; there are {', '.join(schema.names)}")
+            raise CallerError(f"--caption-column {column}: no such column; there are {listed(schema.names)}")
         if column in decision_schema(()).names:
             raise CallerError(
                 f"--caption-column {column}: the decisions have a column of that name; rename the input's"
