@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.corpus.batches import ReadyBatch
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Reason, Rejection
@@ -284,6 +285,26 @@ def test_a_new_input_without_the_column_is_refused_and_a_planned_one_goes_on(tmp
     rows = worked(planned(tmp_path, given))
     reasons = {row["key"]: row["reason"] for row in rows}
     assert reasons == {**dict.fromkeys(IMAGES), **dict.fromkeys(plain, Reason.MISSING_TEXT)}, "its folder is planned"
+
+
+def test_half_a_surrogate_pair_is_letters_in_sidecars_and_in_a_notebook(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    name, image = next(iter(IMAGES.items()))
+    members = [(name, image), (f"{Path(name).stem}.json", rb'{"prompt": "cut \ud83d"}')]
+    with tarfile.open(tmp_path / "in" / "a.tar", "w") as tar:
+        for member, data in members:
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    letters = r"cut \ud83d"
+    table = pa.table({"image": [image], "id": ["parquet"], "prompt": [letters]})
+    pq.write_table(table, tmp_path / "in" / "b.parquet")
+    rows = worked(planned(tmp_path, {"id_column": "id", "image_column": "image", "carry": ["prompt:string"]}))
+    assert [row["prompt"] for row in rows] == [letters, letters]
+    assessor = load_assessor("fake:", rubric=str(write_asking(tmp_path / "asking.toml")))
+    [alone] = assess_images(assessor, [image], [{"prompt": "cut \ud83d"}])
+    assert isinstance(alone, Assessment)
+    assert [[row[name] for name in DIMENSIONS] for row in rows] == [pytest.approx(alone.scores_K.tolist())] * 2
 
 
 def test_a_run_that_is_killed_or_left_and_goes_on_makes_the_table_of_one_run(
