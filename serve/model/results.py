@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse, load_fusion
 from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, ImageHeader, Rejection
-from serve.settings import ServeSettings
+from serve.settings import MAX_TEXT, ServeSettings
 
 DECIMALS = 6
 """Decimals of the numbers in an answer: more than float32 holds of a score between 1 and 5."""
@@ -27,8 +28,16 @@ class Model:
 
     @classmethod
     def of(cls, spec: AssessorSpec, settings: ServeSettings) -> Model:
-        """The model of a spec. Raises CallerError when the fusion weights are for other dimensions."""
-        names = spec.rubric.names
+        """The model of a spec.
+
+        Raises CallerError when the fusion weights are for other dimensions, or the slots take more than is read.
+        """
+        names, slots = spec.rubric.names, spec.rubric.slots
+        if len(slots) * settings.slot_chars > MAX_TEXT:
+            raise CallerError(
+                f"slot_chars: {settings.slot_chars:,} for each of {len(slots)} slots of rubric {spec.rubric.id}; texts "
+                f"of an image are read up to {MAX_TEXT:,} characters, so give {MAX_TEXT // len(slots):,} or less"
+            )
         columns = spec.rubric.columns
         weights = FusionWeights.of_columns(columns) if settings.fusion is None else load_fusion(settings.fusion)
         return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names, own_scales(columns)))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from iqa_core.assessor.load import describe
+from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection
 from serve.model.results import Model, ScoredImage, results_of
 from serve.settings import ServeSettings
 
 SETTINGS = ServeSettings.model_validate({"assessor": {"checkpoint": "fake:"}})
 MODEL = Model.of(describe(SETTINGS.assessor, SETTINGS.rubric, SETTINGS.limits), SETTINGS)
+
+
+def test_slots_that_take_more_than_is_read_are_refused_before_the_start() -> None:
+    rubric = MODEL.spec.rubric.model_copy(update={"slots": ("prompt", "style")})
+    spec = replace(MODEL.spec, rubric=rubric)
+    assert Model.of(spec, SETTINGS.model_copy(update={"slot_chars": 8192})).spec == spec
+    with pytest.raises(CallerError, match=r"slot_chars: 8,193 for each of 2 slots .* give 8,192 or less"):
+        Model.of(spec, SETTINGS.model_copy(update={"slot_chars": 8193}))
 
 
 def header(number: int) -> ImageHeader:
