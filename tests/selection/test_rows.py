@@ -45,6 +45,18 @@ def test_columns_that_have_no_type_together_name_their_table() -> None:
 UNIT = ColumnScale(ScoreRange(0, 1), (0, 1))
 
 
+def test_joined_tables_of_unlike_rubrics_have_the_scales_of_each_under_its_name() -> None:
+    noise, things = ColumnScale(ScoreRange(10, 1), (10, 5, 1)), ColumnScale(ScoreRange(0, 1), (), True)
+    first = replace(WANTED, dimensions=("layout", "noise"), scales={"noise": noise})
+    other = replace(WANTED, dimensions=("layout", "noise", "things"), scales={"layout": UNIT, "things": things})
+    tables = [ScoreTable(LOCAL, f"/{index}", contract, (), 0) for index, contract in enumerate((first, other))]
+    found = combined([Given("", tables[0]), Given("q", tables[1])], "join", None)
+    assert found.dimensions == ("layout", "noise", "q_layout", "q_noise", "q_things")
+    assert found.scales == {"noise": noise, "q_layout": UNIT, "q_things": things}
+    alike = combined([Given("", tables[0]), Given("", replace(tables[0], uri="/2"))], "stack", None)
+    assert alike.scales == {"noise": noise}, "of stacked tables those of the first, which are those of all"
+
+
 def rewards_in_engine(output: Path, weights: FusionWeights) -> np.ndarray:
     """Rewards of the rows of a score table by other weights; NaN for null."""
     table = open_score_table(LOCAL, str(output))
