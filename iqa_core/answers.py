@@ -66,12 +66,8 @@ class Score:
 
     def rating(self, dimension: str) -> float:
         """A dimension's score, brought from its range to 1 (worst) to 5 (best). Raises KeyError where it has none."""
-        score = self.scores[dimension]
-        if dimension not in self.ranges:
-            return score
-        own = self.ranges[dimension]
-        share = (min(max(score, own.low), own.high) - own.worst) / (own.best - own.worst)
-        return RATING.worst + (RATING.best - RATING.worst) * share
+        own = self.ranges.get(dimension, RATING)
+        return own.rating(own.inside(self.scores[dimension]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ BYTES_PER_REQUEST = 32 * 2**20
 """Half of what an endpoint takes unless it is told otherwise."""
 
 MAX_TEXT = 16_384
-"""Characters of a prompt that an endpoint reads; no slot takes as many."""
+"""Characters of all texts of an image that an endpoint reads; its slots together take no more."""
 
 PATIENCE_S = 300.0
 """How long one request is tried again: longer than a replica takes to load a large model."""
@@ -74,6 +74,9 @@ class _Asked:
     def as_json(self) -> dict[str, Any]:
         given = {**({} if self.prompt is None else {"prompt": self.prompt}), **(self.texts or {})}
         texts = {slot: text and _sendable(text) for slot, text in given.items()}
+        if sum(map(len, filter(None, texts.values()))) > MAX_TEXT:
+            share = MAX_TEXT // len(texts)  # more than a slot takes where there are no more texts than slots
+            texts = {slot: text and text[:share] for slot, text in texts.items()}
         return {"data": base64.b64encode(self.data).decode(), "texts": texts}
 
 
@@ -344,5 +347,5 @@ def _prompts(prompts: Sequence[str | None]) -> dict[str, str | list[str]]:
 
 
 def _sendable(text: str) -> str:
-    """The text, no longer than it takes to be told too long, and without halves of surrogate pairs: UTF-8 has none."""
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
+    """The text, no longer than it takes to be told too long; half a surrogate pair, which UTF-8 lacks, as letters."""
+    return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()[:MAX_TEXT]

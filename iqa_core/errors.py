@@ -11,12 +11,16 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 DONE, FAILED, REFUSED = 0, 1, 2
 """Exit codes: as asked; failed while running, and resumable; the caller's mistake, before anything ran."""
+
+
+NAMES_SHOWN = 40
+"""Names in a message: a checklist may have 256 columns."""
 
 
 class IqaError(Exception):
@@ -32,6 +36,12 @@ class RunError(IqaError):
 
     What was committed stays; the same command goes on from there.
     """
+
+
+def listed(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
+    """Names for a message: the first of them, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def exit_code(command: Callable[[], int]) -> int:

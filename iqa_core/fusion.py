@@ -1,7 +1,6 @@
 """Scores per dimension -> one reward per image, by weights that live in a TOML file of their own.
 
 Scores on other ranges than 1 to 5 are brought there first, by the ends of their range or by a fitted curve.
-The formula stands here twice, for arrays (`fuse`) and for an engine (`fuse_sql`); both give the same bits.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.questions import Column, ColumnScale
 from iqa_core.records import RATING, ScoreRange
 
@@ -48,8 +48,7 @@ class Curve:
     @classmethod
     def between_ends(cls, ends: ScoreRange) -> Curve:
         """The straight line from the worst end at 1 to the best at 5."""
-        ratings = (RATING.worst, RATING.best) if ends.worst < ends.best else (RATING.best, RATING.worst)
-        return cls((ends.low, ends.high), ratings)
+        return cls((ends.low, ends.high), (ends.rating(ends.low), ends.rating(ends.high)))
 
     @classmethod
     def of_quantiles(cls, scores_N: ArrayLike, ends: ScoreRange) -> Curve:
@@ -77,16 +76,6 @@ class Curve:
         at = np.clip(np.searchsorted(points, scores_N, side="right") - 1, 0, len(points) - 2)
         lines = levels[at] + (scores_N - points[at]) * np.asarray(self.slopes)[at]
         return np.where(scores_N >= points[-1], levels[-1], np.where(scores_N < points[0], levels[0], lines))
-
-    def sql(self, column: str) -> str:
-        """The same as an SQL expression in double precision. column: an SQL expression of a number or null."""
-        value = f"{column}::DOUBLE"
-        cases = [f"WHEN {value} < {_double(self.scores[0])} THEN {_double(self.ratings[0])}"]
-        for x0, x1, y0, slope in zip(self.scores[:-1], self.scores[1:], self.ratings[:-1], self.slopes, strict=True):
-            line = f"{_double(y0)} + ({value} - {_double(x0)}) * {_double(slope)}"
-            cases.append(f"WHEN {value} < {_double(x1)} THEN {line}")
-        last = f"WHEN {value} >= {_double(self.scores[-1])} THEN {_double(self.ratings[-1])}"
-        return f"(CASE {' '.join(cases)} {last} END)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +148,8 @@ class FusionWeights:
         """
         if set(dimensions) != set(self.dimensions):
             raise CallerError(
-                f"fusion weights ({self.source}) are for {', '.join(self.dimensions)}, "
-                f"but the rubric has {', '.join(dimensions)}; give weights for exactly these"
+                f"fusion weights ({self.source}) are for {listed(self.dimensions)}, "
+                f"but the rubric has {listed(dimensions)}; give weights for exactly these"
             )
         by_name = dict(zip(self.dimensions, self.weights, strict=True))
         ordered = tuple(by_name[name] for name in dimensions)
@@ -203,30 +192,14 @@ def fuse(scores_NK: ArrayLike, weights: FusionWeights) -> NDArray[np.float32]:
     Columns are in the order of `weights.dimensions`. A row with a missing score (NaN or None) has the reward NaN.
     """
     scores = np.asarray(scores_NK, dtype=np.float64).reshape(-1, len(weights.dimensions))
-    if weights.curves:
-        scores = np.stack([rated(scores[:, k], name, weights) for k, name in enumerate(weights.dimensions)], axis=1)
-    # Summed from left to right, as SQL does. A matrix product may go in another order for another batch size, and
-    # `sum` does from 8 terms on.
-    return np.cumsum(scores * np.asarray(weights.weights), axis=1)[:, -1].astype(np.float32)
-
-
-def fuse_sql(columns: Sequence[str], weights: FusionWeights) -> str:
-    """`fuse` as an SQL expression: the same sum in double precision, rounded to float32 once; null for a missing score.
-
-    columns: one SQL expression per dimension, in the order of `weights.dimensions`.
-    """
-    curves = [weights.curves.get(name) for name in weights.dimensions]
-    values = [c.sql(column) if c else f"{column}::DOUBLE" for column, c in zip(columns, curves, strict=True)]
-    terms = [f"{value} * {_double(weight)}" for value, weight in zip(values, weights.weights, strict=True)]
-    return f"({' + '.join(terms)})::FLOAT"
+    named = zip(scores.T, weights.dimensions, weights.weights, strict=True)
+    terms = (rated(scores_N, name, weights) * weight for scores_N, name, weight in named)
+    # Summed from left to right. A matrix product may go in another order for another batch size, and `sum` does from
+    # 8 terms on.
+    return reduce(np.add, terms).astype(np.float32)
 
 
 def rated(scores_N: NDArray[np.float64], dimension: str, weights: FusionWeights) -> NDArray[np.float64]:
     """Scores of one dimension brought to 1 to 5, shape (N,); as they are where it has no curve."""
     curve = weights.curves.get(dimension)
     return scores_N if curve is None else curve(scores_N)
-
-
-def _double(value: float) -> str:
-    """A literal; as text, since the engine would take one of 17 digits for a decimal, and round it."""
-    return f"'{value!r}'::DOUBLE"

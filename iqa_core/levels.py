@@ -8,11 +8,12 @@ Q-Align (arXiv 2312.17090), section 3; SA-IQA (arXiv 2512.05098).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iqa_core.questions import Column, Question
+from iqa_core.questions import LEVELS, Column, Question
 from iqa_core.records import FIVE_LEVELS, Assessment, RatingScale, Reason, Rejection
 
 SCORING_VERSION = 1
@@ -25,6 +26,8 @@ PADDING = -np.inf
 """The logit of an answer that a question does not have, where another of the rubric has more."""
 
 NOT_FINITE = Rejection(Reason.ASSESSOR_FAILED, "the model returned a level logit that is not finite")
+ANSWER_NOT_FINITE = replace(NOT_FINITE, detail="the model returned the logit of an answer that is not finite")
+"""The same where a question of the rubric has answers of its own."""
 
 _LEVELS_A = np.asarray(FIVE_LEVELS.levels, dtype=np.float64)
 
@@ -37,7 +40,7 @@ def level_probabilities(logits_NA: ArrayLike, is_answer_NA: ArrayLike = True) ->
     """
     logits = np.asarray(logits_NA, dtype=np.float64)
     if not (np.isfinite(logits) | ~np.asarray(is_answer_NA)).all():
-        raise ValueError("a level logit is not finite")
+        raise ValueError("the logit of an answer is not finite")
     logits = np.where(is_answer_NA, logits, PADDING)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
@@ -76,6 +79,8 @@ class Readout:
         self._worths_QA[self._is_answer_QA] = [worth for question in questions for worth in question.scale.worths]
         self._has_groups = any(column.scale.is_group for column in columns)
         self._counts_Q = counts_Q
+        are_levels = all(question.scale.worths == LEVELS.worths for question in questions)
+        self._not_finite = NOT_FINITE if are_levels else ANSWER_NOT_FINITE
 
     def assessments(self, logits_NQA: ArrayLike) -> list[Assessment | Rejection]:
         """An assessment per image; `assessor_failed` where the logit of an answer is not finite.
@@ -97,7 +102,7 @@ class Readout:
             score_std(probs_NQA, self._worths_QA),
             probs_NQA,
         )
-        return [next(sound) if is_sound else NOT_FINITE for is_sound in sound_N]
+        return [next(sound) if is_sound else self._not_finite for is_sound in sound_N]
 
     def _assessment(
         self, scores_Q: NDArray[np.float32], stds_Q: NDArray[np.float32], probs_QA: NDArray[np.float32]
@@ -136,7 +141,7 @@ def _distribution(probs_NA: ArrayLike, worths_NA: NDArray[np.float64]) -> NDArra
         )
     totals = probs.sum(axis=-1, keepdims=True)
     if not ((probs >= 0).all() and (np.abs(totals - 1) <= SUM_TOLERANCE).all()):
-        raise ValueError("a row of level probabilities is negative, not finite, or does not sum to 1")
+        raise ValueError("a row of probabilities is negative, not finite, or does not sum to 1")
     return probs / totals
 
 

@@ -52,7 +52,7 @@ class ColumnScale:
     @property
     def max_std(self) -> float:
         """Largest standard deviation: half of everything at each end."""
-        return (max(self.worths) - min(self.worths)) / 2 if self.worths else (self.range.high - self.range.low) / 2
+        return (max(self.worths) - min(self.worths)) / 2 if self.worths else self.range.width / 2
 
     @property
     def has_two_answers(self) -> bool:
@@ -78,6 +78,11 @@ LEVELS = ColumnScale()
 def own_scales(columns: Iterable[Column]) -> dict[str, ColumnScale]:
     """Name -> scale, of the columns that are not five levels worth 1 to 5."""
     return {column.name: column.scale for column in columns if column.scale != LEVELS}
+
+
+def scales_json(scales: Mapping[str, ColumnScale]) -> dict[str, Any]:
+    """Name -> scale as a JSON value."""
+    return {name: scale.to_json() for name, scale in scales.items()}
 
 
 @dataclass(frozen=True, slots=True)

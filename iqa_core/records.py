@@ -10,11 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+T = TypeVar("T", float, "NDArray[np.float64]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,20 @@ class ScoreRange:
     def width(self) -> float:
         """Distance of the ends."""
         return self.high - self.low
+
+    def inside(self, score: float) -> float:
+        """The score, or the end that it lies beyond."""
+        return min(max(score, self.low), self.high)
+
+    def rating(self, score: T) -> T:
+        """A score of this range, or an array of them, brought to 1 (worst) to 5 (best); one beyond an end stays so."""
+        if self == RATING:
+            return score
+        return RATING.worst + (RATING.best - RATING.worst) * ((score - self.worst) / (self.best - self.worst))
+
+    def points(self, distance: float) -> float:
+        """A distance of two scores, or their standard deviation, in points of 1 to 5."""
+        return distance * RATING.width / self.width
 
 
 RATING = ScoreRange(float(FIVE_LEVELS.worst), float(FIVE_LEVELS.best))

@@ -47,20 +47,20 @@ def texts_of(
     """The text of every slot of one image, or why the image cannot be asked about.
 
     values: by slot; white space around a text is taken off. One that is absent, null, blank or no text at all is
-    `missing_text`; one above the bound is cut, or `too_large`. Lone surrogates, which no tokenizer takes, are replaced
-    by U+FFFD.
+    `missing_text`; one above the bound is cut, or `too_large`. Lone surrogates, which no tokenizer takes, are letters
+    (`\\ud83d`), as carried columns have them: so is the text of a job, which comes from one.
     """
     found: dict[str, str] = {}
     for slot in slots:
         value = values.get(slot)
-        text = value.strip() if isinstance(value, str) else ""
+        text = value.strip().encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
         if not text:
             return Rejection(Reason.MISSING_TEXT, f"there is no text for {{{slot}}}")
         if len(text) > limits.max_chars and limits.too_long is TooLong.REFUSE:
             return Rejection(
                 Reason.TOO_LARGE, f"the text for {{{slot}}} has {len(text)} characters, above {limits.max_chars}"
             )
-        found[slot] = text[: limits.max_chars].encode("utf-8", "replace").decode()
+        found[slot] = text[: limits.max_chars]
     return found
 
 

@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from iqa_core.errors import listed
 from iqa_core.records import Rejection
 from iqa_core.rubrics import AnyRubric, WrittenRubric
 from serve.admission.places import Admission
@@ -308,7 +309,7 @@ def _check_asked(question: Question, rubric: AnyRubric) -> None:
         raise Refusal(422, f"answers: answers to {rubric.id} are not written; leave it out")
     unknown = sorted(set(question.dimensions or ()) - set(rubric.names))
     if unknown:
-        raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
+        raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {listed(rubric.names)}")
 
 
 async def _whole(request: Request) -> bytes:

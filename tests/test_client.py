@@ -83,6 +83,11 @@ def test_prompts_and_texts_stay_with_their_images_over_several_requests(styled: 
         alone = [client.assess([images[0]], prompts[i], texts=[{"style": texts[i]["style"]}]) for i in (0, 9)]
         with pytest.raises(RequestRefused, match="style: rubric styled asks about it"):
             client.assess(images[:1], "a hall")
+        long = {"style": "x" * 20_000, "prompt": "y" * 20_000}
+        [refused, short] = client.assess(images[:2], texts=[long, {"style": "x", "prompt": "\ud83d" * 2000}])
+        letters = client.assess(images[:1], texts=[{"style": "Vermeer", "prompt": r"\ud83d"}])
+        assert letters == client.assess(images[:1], texts=[{"style": "Vermeer", "prompt": "\ud83d"}])
+    assert (refused.reason, short.reason) == ("too_large", "too_large")
     assert [score.reason for score in scores] == [None] * 4 + ["missing_text"] + [None] * 5
     assert asyncio.run(ask()) == scores
     assert [[scores[0]], [scores[9]]] == alone

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from iqa_core.errors import CallerError, IqaError, RunError, exit_code
+from iqa_core.errors import CallerError, IqaError, RunError, exit_code, listed
 
 TEMPORARY = f"(in {tempfile.gettempdir()}, perhaps; TMPDIR names another folder for temporary files)"
 
@@ -38,6 +38,13 @@ def raising(error: BaseException) -> Callable[[], int]:
 def test_exit_codes(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(raising(error)) == code
     assert capsys.readouterr().err == said
+
+
+def test_of_many_names_the_first_are_listed() -> None:
+    names = [f"d{index}" for index in range(1200)]
+    assert listed(names[:3]) == listed(names[:3], 3) == "d0, d1, d2"
+    assert listed(names, 2) == "d0, d1 and 1,198 more"
+    assert len(listed(names)) < 250
 
 
 def test_a_command_without_error_and_one_with_a_bug() -> None:

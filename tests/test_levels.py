@@ -152,7 +152,9 @@ def test_questions_with_unlike_answers_and_groups_become_columns() -> None:
     np.testing.assert_allclose(result.probs_K[4], [0.5, 0.5])
     np.testing.assert_allclose(result.probs_K[1], [1 / 3] * 3)
     logits_QA[0, 1] = np.nan
-    assert isinstance(Readout(rubric.questions, rubric.columns).assessments(logits_QA[None])[0], Rejection)
+    [rejected] = Readout(rubric.questions, rubric.columns).assessments(logits_QA[None])
+    assert isinstance(rejected, Rejection)
+    assert rejected.detail == "the model returned the logit of an answer that is not finite"
 
 
 def test_a_scale_is_cut_into_equal_bins() -> None:

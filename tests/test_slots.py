@@ -33,5 +33,9 @@ def test_a_text_above_the_bound_is_refused_or_cut() -> None:
     assert not cut.is_cut("fives")
 
 
-def test_what_no_tokenizer_takes_is_replaced() -> None:
-    assert texts_of(("prompt",), {"prompt": "a\ud800b"}) == {"prompt": "a?b"}
+def test_what_no_tokenizer_takes_becomes_letters_as_in_carried_columns() -> None:
+    letters = "a" + r"\ud83d" + "b"
+    assert texts_of(("prompt",), {"prompt": "a\ud83db"}) == texts_of(("prompt",), {"prompt": letters})
+    assert texts_of(("prompt",), {"prompt": "a\ud83db"}) == {"prompt": letters}
+    refused = texts_of(("prompt",), {"prompt": "\ud83d"}, FIVE)
+    assert refused == Rejection(Reason.TOO_LARGE, "the text for {prompt} has 6 characters, above 5")

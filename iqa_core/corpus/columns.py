@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -44,6 +44,11 @@ def parse_carry(values: Sequence[str]) -> dict[str, str]:
         if parsed.setdefault(name, type_name) != type_name:
             raise CallerError(f"--carry {name} is given twice, as {parsed[name]} and as {type_name}")
     return parsed
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Names that stand more than once among these, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def table_names(names: Sequence[str], own: Collection[str], reading: int) -> list[str]:

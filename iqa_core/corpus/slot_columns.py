@@ -12,11 +12,9 @@ import pyarrow.compute as pc
 
 from iqa_core.corpus.chunks import READING
 from iqa_core.corpus.columns import table_names
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.records import Rejection
 from iqa_core.slots import TextLimits, TooLong, columns_of, texts_of
-
-SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class SlotColumns:
             if name not in carried.names:
                 raise CallerError(
                     f"the rubric asks about each image's {{{slot}}}, and no input has a column {name}: name another by "
-                    f"--slot {slot}=COLUMN ({_shown(carried.names)}); --carry NAME:string makes a column of a field of "
+                    f"--slot {slot}=COLUMN ({shown(carried.names)}); --carry NAME:string makes a column of a field of "
                     "JSON sidecars"
                 )
             if not pa.types.is_string(carried.field(name).type):
@@ -100,6 +98,6 @@ def bound(given: Sequence[str], slots: Sequence[str], limits: TextLimits, own: C
     return SlotColumns({slot: table_names([name], own, READING)[0] for slot, name in columns.items()}, limits)
 
 
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
-    return f"columns there: {', '.join(names[:SHOWN_COLUMNS])}{more}" if names else "no input has columns"
+def shown(names: Sequence[str]) -> str:
+    """The first of an input's columns, for people."""
+    return f"columns there: {listed(names)}" if names else "no input has columns"

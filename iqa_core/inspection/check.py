@@ -25,10 +25,10 @@ from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.levels import expected_score, level_probabilities
-from iqa_core.questions import Question, own_scales
-from iqa_core.records import RATING, Rejection, RgbImage
+from iqa_core.questions import LEVELS, Question, own_scales
+from iqa_core.records import RATING, Rejection, RgbImage, ScoreRange
 from iqa_core.rubrics import Rubric, closed_set
 from iqa_core.slots import SAMPLE_TEXT
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SAID_SHARE = 0.9
 """Share of the images, per dimension, on which the model must say the answer by itself."""
 MASS_OK, MASS_LEAST = 0.9, 0.5
-"""Mean probability of the five level words in the whole vocabulary; below the second the model would say others."""
+"""Mean probability of a question's answers in the whole vocabulary; below the second the model would say others."""
 SPREAD_OK, SPREAD_LEAST = 0.1, 0.01
 """Largest minus smallest score over images from awful to fine; below the second the image does not reach the model."""
 SHOWN_CHARACTERS = 60
@@ -73,9 +73,9 @@ class _Answer:
     """What the model would say of one image about one dimension."""
 
     says_it: bool
-    """Whether it says the beginning of the answer and a level word; if it was trained on levels alone, a level word."""
+    """Whether it says the beginning of the answer and one of the words; if it was trained on words alone, a word."""
     mass: float
-    """Probability of the five level words together, behind the beginning of the answer."""
+    """Probability of all answers together, behind the beginning of the answer."""
     score: float
 
 
@@ -106,7 +106,7 @@ def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
 def _look(
     spec: AssessorSpec, config: AssessorConfig, images: Sequence[str], most: int | None = None
 ) -> tuple[list[Finding], dict[str, Scores | Rejection]]:
-    """Findings of the untouched model, and its scores of the images; none where level words cannot be told apart.
+    """Findings of the untouched model, and its scores of the images; none where answers cannot be told apart.
 
     most: bound on the questions that it is asked, the first of the rubric; columns of others have no scores.
     """
@@ -134,7 +134,7 @@ def _look(
     }
     own_answer = _own_answer(model, prompts, answers, images, is_level_only)
     scores_QN = [[answer.score for answer in answers[question.name]] for question in asked]
-    return [*first, own_answer, _mass(answers), _spread(answers, asked)], {
+    return [*first, own_answer, _mass(answers, asked), _spread(answers, asked)], {
         image: {
             column.name: sum(share * scores_QN[q][i] for q, share in zip(column.questions, column.shares, strict=True))
             for column in rubric.columns
@@ -162,8 +162,8 @@ def _rubric(spec: AssessorSpec, manifest: CheckpointManifest | None) -> Finding:
 
 
 def _level_words(processor: Any, rubric: Rubric) -> Finding:
-    """Whether each level word begins a token of its own behind each beginning of an answer."""
-    name, split = "level words", set[str]()
+    """Whether each answer begins a token of its own behind each beginning of an answer."""
+    name, split = "level words" if _are_levels(rubric.questions) else "answers", set[str]()
     # a checkpoint without a template is the caller's mistake, and no finding
     build_prompt(processor, rubric.questions[0], rubric.system)
     for question in rubric.questions:
@@ -181,7 +181,7 @@ def _level_words(processor: Any, rubric: Rubric) -> Finding:
     if split:
         return Finding(name, Verdict.WARNING, f"{', '.join(sorted(split))}: several tokens, of which the first is read")
     words = dict.fromkeys(word for question in rubric.questions for word in question.scale.answers)
-    return Finding(name, Verdict.OK, f"{', '.join(words)}: one token each, all different")
+    return Finding(name, Verdict.OK, f"{listed([*words])}: one token each, all different")
 
 
 def _answer(model: PlainModel, prompt: Prompt, image: RgbImage, is_level_only: bool) -> _Answer:
@@ -232,7 +232,8 @@ def _own_answer(
     needed = math.ceil(SAID_SHARE * len(images))
     counts = {name: sum(answer.says_it for answer in found) for name, found in answers.items()}
     told = ", ".join(f"{name} {count}/{len(images)}" for name, count in counts.items())
-    what = "a level word behind its beginning (all that it was trained on)" if is_level_only else "by itself"
+    word = "a level word" if _are_levels([prompt.question for prompt in prompts]) else "one of its answers"
+    what = f"{word} behind its beginning (all that it was trained on)" if is_level_only else "by itself"
     failing = [k for k, count in enumerate(counts.values()) if count < needed]
     if not failing:
         return Finding("own answer", Verdict.OK, f"said {what}: {told}")
@@ -246,15 +247,20 @@ def _own_answer(
         "own answer",
         Verdict.FAIL,
         f"said {what}: {told}; of {images[image]} it says {instead!r} about {question.name} instead of "
-        f"{question.answer_start!r} and a level word: another template or rubric than it was trained on, or "
+        f"{question.answer_start!r} and {word}: another template or rubric than it was trained on, or "
         "an untuned model",
     )
 
 
-def _mass(answers: Mapping[str, Sequence[_Answer]]) -> Finding:
+def _are_levels(asked: Sequence[Question]) -> bool:
+    return all(question.scale.worths == LEVELS.worths for question in asked)
+
+
+def _mass(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question]) -> Finding:
     means = {name: float(np.mean([answer.mass for answer in found])) for name, found in answers.items()}
     told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-    return Finding("level mass", _graded(min(means.values()), MASS_OK, MASS_LEAST), f"of 1: {told}")
+    name = "level mass" if _are_levels(asked) else "answer mass"
+    return Finding(name, _graded(min(means.values()), MASS_OK, MASS_LEAST), f"of 1: {told}")
 
 
 def _spread(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question]) -> Finding:
@@ -262,9 +268,7 @@ def _spread(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question])
     scores = {name: [answer.score for answer in found] for name, found in answers.items()}
     told = ", ".join(f"{name} {min(found):.2f} to {max(found):.2f}" for name, found in scores.items())
     ranges = [question.scale.range for question in asked]
-    spreads = [
-        (max(found) - min(found)) * RATING.width / one.width for found, one in zip(scores.values(), ranges, strict=True)
-    ]
+    spreads = [one.points(max(found) - min(found)) for found, one in zip(scores.values(), ranges, strict=True)]
     spread = min(spreads) if all(one == RATING for one in ranges) else max(spreads)
     return Finding("spread", _graded(spread, SPREAD_OK, SPREAD_LEAST), told)
 
@@ -281,17 +285,17 @@ def _same_as_plain(
 ) -> Finding:
     """Whether the assessor, with all its short cuts, computes what the untouched model does."""
     tolerance = TOLERANCE[spec.fingerprint_parts["dtype"]]
-    widths = {column.name: column.scale.range.width for column in spec.rubric.columns}
-    gap = max(_gap(plain[image], own[image], widths) for image in plain)
+    ranges = {column.name: column.scale.range for column in spec.rubric.columns}
+    gap = max(_gap(plain[image], own[image], ranges) for image in plain)
     verdict = Verdict.OK if gap <= tolerance else Verdict.FAIL
     return Finding("short cuts", verdict, f"at most {gap:.6f} from the plain forward, {tolerance:g} allowed")
 
 
-def _gap(plain: Scores | Rejection, own: Scores | Rejection, widths: Mapping[str, float]) -> float:
-    """The largest difference, as on 1 to 5. widths: of the dimensions' ranges."""
+def _gap(plain: Scores | Rejection, own: Scores | Rejection, ranges: Mapping[str, ScoreRange]) -> float:
+    """The largest difference, in points of 1 to 5. ranges: of the dimensions."""
     if isinstance(plain, Rejection) or isinstance(own, Rejection):
         return math.inf
-    gaps = [abs(plain[name] - own[name]) * RATING.width / widths[name] for name in plain]
+    gaps = [ranges[name].points(abs(plain[name] - own[name])) for name in plain]
     return math.inf if any(map(math.isnan, gaps)) else max(gaps)
 
 

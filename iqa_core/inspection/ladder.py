@@ -22,10 +22,10 @@ from PIL import Image
 from iqa_core.assessor.preparing.preparers import resized, scaled_down
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, extension
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import CallerError, RunError, listed
 from iqa_core.images import decode
 from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
-from iqa_core.records import RATING, Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
+from iqa_core.records import Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
 
 MAX_PIXELS = 1024 * 1024
 """A larger image is scaled down before it is spoilt: noise on 12 megapixels is gone when a model sees one of them."""
@@ -33,6 +33,10 @@ MAX_PIXELS = 1024 * 1024
 ANSWERS_TAU, ANSWERS_FALL = 0.4, 0.25
 """Least tau and fall with which a dimension answers to a distortion: 7 pairs of 10 in order, and a quarter point of 1
 to 5 lost, or the same part of another range."""
+
+
+DIMENSIONS_SHOWN = 16
+"""Columns of the table and curves of the picture; a checklist may have 256 dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +52,19 @@ class Ladder:
     """Of the dimensions."""
 
     @property
-    def points_K(self) -> NDArray[np.float32]:
-        """How many points on 1 (worst) to 5 (best) a unit of each score is; below 0 where less is better."""
-        points = [(RATING.best - RATING.worst) / (ends.best - ends.worst) for ends in self.ranges]
-        return np.array(points, dtype=np.float32)
+    def ratings_NDSK(self) -> NDArray[np.float64]:
+        """The scores brought to 1 (worst) to 5 (best)."""
+        scores_KNDS = np.moveaxis(self.scores_NDSK.astype(np.float64), -1, 0)
+        return np.stack([ends.rating(scores) for ends, scores in zip(self.ranges, scores_KNDS, strict=True)], axis=-1)
 
     def falls_NDK(self) -> NDArray[np.float64]:
         """Kendall's tau of strength and loss, per image: 1 is worse at each step, 0 has no order or stays, -1 better.
 
         Tau-a: steps that are equal count as no order, so that a score that never moves gets 0.
         """
-        pairs = list(combinations(range(STRENGTHS + 1), 2))
-        signs = [np.sign(self.scores_NDSK[:, :, weak] - self.scores_NDSK[:, :, strong]) for weak, strong in pairs]
-        # adding 0 makes no minus of a nought
-        return np.asarray(np.mean(signs, axis=0, dtype=np.float64)) * np.sign(self.points_K) + 0.0
+        ratings_NDSK, pairs = self.ratings_NDSK, combinations(range(STRENGTHS + 1), 2)
+        signs = [np.sign(ratings_NDSK[:, :, weak] - ratings_NDSK[:, :, strong]) for weak, strong in pairs]
+        return np.asarray(np.mean(signs, axis=0))
 
     def changes_NDK(self) -> NDArray[np.float64]:
         """Change of the score, in its own units, from the image itself to the greatest strength."""
@@ -70,7 +73,9 @@ class Ladder:
     def answers(self, kind: str) -> list[str]:
         """Dimensions that get worse with this distortion, the one that loses most of its range first."""
         d = KINDS.index(kind)
-        taus_K, changes_K = self.falls_NDK()[:, d].mean(axis=0), self.changes_NDK()[:, d].mean(axis=0) * self.points_K
+        taus_K = self.falls_NDK()[:, d].mean(axis=0)
+        ratings_NSK = self.ratings_NDSK[:, d]
+        changes_K = (ratings_NSK[:, -1] - ratings_NSK[:, 0]).mean(axis=0)
         order = np.argsort(changes_K, kind="stable")
         return [self.dimensions[k] for k in order if taus_K[k] >= ANSWERS_TAU and -changes_K[k] >= ANSWERS_FALL]
 
@@ -142,21 +147,24 @@ def _scores(assessor: Assessor, pixels_HWC: Pixels) -> NDArray[np.float32] | Non
 
 def finest(ladder: Ladder) -> Path:
     """The image with the best scores: on it one sees best what spoiling does."""
-    worst_K = np.array([ends.worst for ends in ladder.ranges], dtype=np.float32)
-    ratings_NK = RATING.worst + (ladder.scores_NDSK[:, 0, 0] - worst_K) * ladder.points_K
-    return Path(ladder.images[int(ratings_NK.mean(axis=-1).argmax())])
+    return Path(ladder.images[int(ladder.ratings_NDSK[:, 0, 0].mean(axis=-1).argmax())])
 
 
 def ladder_lines(ladder: Ladder) -> Iterator[str]:
-    """Per distortion and dimension: mean tau, and mean change at the greatest strength; then who answers."""
+    """Per distortion and dimension: mean tau, and mean change at the greatest strength; then who answers.
+
+    Of more than DIMENSIONS_SHOWN dimensions the first.
+    """
     taus_DK, changes_DK = ladder.falls_NDK().mean(axis=0), ladder.changes_NDK().mean(axis=0)
-    width = max(14, *(len(name) + 2 for name in ladder.dimensions))
-    yield f"{'':<14}" + "".join(f"{name:<{width}}" for name in ladder.dimensions) + "answers"
+    shown = ladder.dimensions[:DIMENSIONS_SHOWN]
+    width = max(14, *(len(name) + 2 for name in shown))
+    yield f"{'':<14}" + "".join(f"{name:<{width}}" for name in shown) + "answers"
     for d, kind in enumerate(KINDS):
-        cells = (f"{taus_DK[d, k]:+.2f} {changes_DK[d, k]:+.2f}" for k in range(len(ladder.dimensions)))
-        yield (
-            f"{kind:<14}" + "".join(f"{cell:<{width}}" for cell in cells) + (", ".join(ladder.answers(kind)) or "none")
-        )
+        cells = (f"{taus_DK[d, k]:+.2f} {changes_DK[d, k]:+.2f}" for k in range(len(shown)))
+        answers = listed(ladder.answers(kind), DIMENSIONS_SHOWN) or "none"
+        yield f"{kind:<14}" + "".join(f"{cell:<{width}}" for cell in cells) + answers
+    if left := len(ladder.dimensions) - len(shown):
+        yield f"and {left} further dimensions, in ladder.csv"
 
 
 def write_scores(ladder: Ladder, folder: Path) -> None:

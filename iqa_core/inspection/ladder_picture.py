@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
-from iqa_core.inspection.ladder import Ladder
+from iqa_core.inspection.ladder import DIMENSIONS_SHOWN, Ladder
 from iqa_core.records import RATING
 
 COLOURS = ("#3b6fb6", "#d1772e", "#3f9b63", "#8a5bb0", "#b8484f", "#6d6d6d", "#b59b1f", "#2f9aa8")
@@ -30,7 +30,9 @@ def draw(ladder: Ladder, example: Pixels, title: str, path: Path) -> None:
         len(KINDS), STRENGTHS + 2, width_ratios=[1] * (STRENGTHS + 1) + [2.6], wspace=0.06, hspace=0.28,
         left=0.02, right=0.965, top=1 - 0.75 / height, bottom=0.35 / height,
     )  # fmt: skip
-    changes_NDSK = (ladder.scores_NDSK - ladder.scores_NDSK[:, :, :1]) * ladder.points_K
+    shown = ladder.dimensions[:DIMENSIONS_SHOWN]
+    ratings_NDSK = ladder.ratings_NDSK[..., : len(shown)]
+    changes_NDSK = ratings_NDSK - ratings_NDSK[:, :, :1]
     quartiles = np.quantile(changes_NDSK, (0.25, 0.75), axis=0)
     span = (float(quartiles.min()) - 0.1, float(quartiles.max()) + 0.1)
     for d, kind in enumerate(KINDS):
@@ -41,8 +43,8 @@ def draw(ladder: Ladder, example: Pixels, title: str, path: Path) -> None:
     changed = "change of score" if is_plain else "change of score, brought to 1 (worst) to 5 (best)"
     figure.text(0.02, 1 - 0.28 / height, title, fontsize=13, color=INK, weight="bold", va="center")
     figure.text(0.985, 1 - 0.28 / height, changed, fontsize=9.5, color=INK, ha="right", va="center")
-    for k, name in enumerate(ladder.dimensions):
-        x = 0.7 + 0.29 * k / len(ladder.dimensions)
+    for k, name in enumerate(shown):
+        x = 0.7 + 0.29 * k / len(shown)
         figure.text(x, 1 - 0.55 / height, name, fontsize=9.5, color=COLOURS[k % len(COLOURS)], weight="bold")
     figure.savefig(path)
 

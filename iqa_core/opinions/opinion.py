@@ -9,39 +9,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.records import FIVE_LEVELS
+from iqa_core.records import ScoreRange
 
-_WIDTH = FIVE_LEVELS.best - FIVE_LEVELS.worst
+SLACK = 1e-9
+"""Of numbers that were rounded, in parts of their range."""
 
 
 @dataclass(frozen=True, slots=True)
-class NumberRange:
+class NumberRange(ScoreRange):
     """The range of a data set's numbers, and which end of it is good."""
-
-    worst: float
-    best: float
-    """Below `worst` where lower is better."""
 
     def mos(self, value: float, place: str) -> float:
         """The value on 1..5. Raises CallerError, with `place`, when it is outside of the range."""
-        position = (value - self.worst) / (self.best - self.worst)
-        if not -1e-9 <= position <= 1 + 1e-9:
+        if not abs(value - self.inside(value)) <= SLACK * self.width:
             raise CallerError(
                 f"{place}: {value:g} is outside of {self.worst:g} (worst) to {self.best:g} (best); give the data set's "
                 "own range, as in ?worst=0&best=100"
             )
-        return FIVE_LEVELS.worst + _WIDTH * min(max(position, 0.0), 1.0)
+        return self.rating(self.inside(value))
 
     def std(self, value: float, place: str) -> float:
-        """A standard deviation in units of 1..5. Raises CallerError, with `place`, when no ratings can have it."""
-        width = abs(self.best - self.worst)
-        largest = width * math.sqrt(0.5)  # that of two ratings, one at each end; with more ratings it is smaller
-        if not 0 <= value <= largest + 1e-9:
+        """A standard deviation in points of 1..5. Raises CallerError, with `place`, when no ratings can have it."""
+        largest = self.width * math.sqrt(0.5)  # that of two ratings, one at each end; with more ratings it is smaller
+        if not 0 <= value <= largest + SLACK:
             raise CallerError(
                 f"{place}: {value:g} is no standard deviation of ratings from {self.worst:g} to {self.best:g}, which "
                 f"lies between 0 and {largest:.4g}; is it on another scale, or a variance?"
             )
-        return _WIDTH * value / width
+        return self.points(value)
 
 
 Texts = tuple[tuple[str, str], ...]

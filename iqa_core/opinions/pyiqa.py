@@ -133,8 +133,7 @@ def _check_header(path: Path, header: Sequence[str], known: _Set, options: Pyiqa
 
 def _check_scale(path: Path, numbers: Sequence[float], scale: NumberRange) -> None:
     """Raises CallerError where all opinions lie in a corner of the range: they are on another scale."""
-    low, width = min(scale.worst, scale.best), abs(scale.best - scale.worst)
-    if len(numbers) >= SCALE_DOUBTED_FROM and max(numbers) - low <= SCALE_USED * width:
+    if len(numbers) >= SCALE_DOUBTED_FROM and max(numbers) - scale.low <= SCALE_USED * scale.width:
         raise CallerError(
             f"{path}: all {len(numbers):,} opinions lie between {min(numbers):g} and {max(numbers):g}, where the range "
             f"is {scale.worst:g} (worst) to {scale.best:g} (best); give the range that they have, as in "

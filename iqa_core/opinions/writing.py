@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.sa_bench import image_path
 from iqa_core.records import FIVE_LEVELS
@@ -68,7 +68,7 @@ def write_sa_bench(opinions: Sequence[Opinion], rubrics: Sequence[Rubric], folde
         require_expressible(rubric)
         if unknown := sorted(by_dimension.keys() - set(rubric.names)):
             raise CallerError(
-                f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {', '.join(rubric.names)}; "
+                f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {listed(rubric.names)}; "
                 "choose with --dimension, or name another --rubric"
             )
         for name, rows in by_dimension.items():

@@ -57,8 +57,7 @@ def progress_line(points: Sequence[Sequence[float]]) -> Markup:
 
 
 def _x(score: float, ends: ScoreRange) -> float:
-    low, high = ends.low, ends.high
-    return (min(max(score, low), high) - low) / (high - low) * WIDTH
+    return (ends.inside(score) - ends.low) / ends.width * WIDTH
 
 
 def _svg(told: str, content: str) -> Markup:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iqa_core.corpus.originals import LOCATOR
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.report.gathered import SHEET_IMAGES
 from iqa_core.report.page import Moved
 from iqa_core.tables.duckdb_engine import engine, file_list, quoted
@@ -28,8 +28,8 @@ def compare_tables(here: ScoreTable, there: ScoreTable) -> Moved:
     names = [name for name in here.contract.dimensions if name in there.contract.dimensions]
     if not names:
         raise CallerError(
-            f"{there.uri} has the dimensions {', '.join(there.contract.dimensions)}, and none of "
-            f"{', '.join(here.contract.dimensions)}: there is nothing to compare"
+            f"{there.uri} has the dimensions {listed(there.contract.dimensions)}, and none of "
+            f"{listed(here.contract.dimensions)}: there is nothing to compare"
         )
 
     def is_alike(name: str) -> bool:

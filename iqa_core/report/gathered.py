@@ -34,6 +34,9 @@ SHEETS = ("best", "worst", "borderline")
 MAX_GROUPS = 24
 """A carried column with more values than this is no group."""
 
+MAX_NAMES = (MAX_THUMBNAILS - SHEET_IMAGES) // len(SHEETS)
+"""Dimensions and reward of a page: each has an image on each of its sheets. A checklist may have 256 dimensions."""
+
 REJECT_EXAMPLES = 5
 
 
@@ -104,7 +107,13 @@ class Gathered:
     lengths: dict[str, Lengths] = field(default_factory=dict)
     """Column of text -> how long its texts are."""
 
+    num_left_out: int = field(init=False)
+    """Dimensions beyond the first MAX_NAMES, of which nothing is shown."""
+
     def __post_init__(self) -> None:
+        self.num_left_out = max(len(self.names) - MAX_NAMES, 0)
+        if self.num_left_out:
+            self.names = (*self.names[: MAX_NAMES - 1], self.names[-1])
         count = len(self.names)
         self.histograms = np.zeros((2, count, BINS), np.int64)
         self.moments = np.zeros((count + 1, count + 1))

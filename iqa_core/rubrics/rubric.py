@@ -39,7 +39,7 @@ def _answer_prefix(template: str) -> str:
     if any(field not in {(None, None, None), ("dimension", "", None)} for field in fields):
         raise ValueError("{dimension} is the only placeholder; write { as {{")
     if template != template.rstrip():
-        raise ValueError("must not end with white space: the level word brings its own")
+        raise ValueError("must not end with white space: the answer brings its own")
     return template
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.selection.comparing import NUMBER, Cast, Typed, faults
 from iqa_core.tables.duckdb_engine import engine, engine_type, literal, quoted
 
@@ -145,7 +145,7 @@ def _resolved(text: str, tree: Any, schema: pa.Schema, engine_name: Callable[[st
         exact = [name for name in alike if name == given] or alike
         if len(exact) != 1:
             fault = f"differs from {', '.join(exact)} in case alone" if exact else "not found"
-            raise CallerError(f'--where {text!r}: column "{given}" {fault} (the columns are {", ".join(schema.names)})')
+            raise CallerError(f'--where {text!r}: column "{given}" {fault} (the columns are {listed(schema.names)})')
         [name] = exact
         if engine_type(schema.field(name).type) is None:
             raise CallerError(

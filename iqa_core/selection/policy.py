@@ -2,7 +2,7 @@
 
     1 rejected      the image has no score
     2 where         the condition is false or null
-    3 dedup         another image with the same bytes scored better
+    3 dedup         another image with the same bytes, asked about with the same texts, scored better
     4 quantile      a column lies below that quantile of what is left
     5 best_of       not among the n best of its group
     6 top_fraction  not in the best fraction of what is left
@@ -52,7 +52,8 @@ class Policy:
     top_k: int | None = None
     balance: str | None = None
     per: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Rule -> columns that form its groups; nulls are one group, as in SQL's GROUP BY."""
+    """Rule -> columns that form its groups; nulls are one group, as in SQL's GROUP BY. Of `dedup`:
+    columns with texts that images were asked about with."""
     seed: int = 0
     """Seed of the draw in `balance`."""
     temperature: float | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.selection.policy import Policy, reason
 from iqa_core.selection.rows import PASSES, POSITION
 from iqa_core.tables.duckdb_engine import engine_type, quoted
@@ -67,7 +67,7 @@ def rules_of(policy: Policy, engine_name: Callable[[str], str] = str) -> list[Ru
     per = {rule: tuple(map(engine_name, columns)) for rule, columns in policy.per.items()}
     rules: list[Rule] = []
     if policy.dedup:
-        rules.append(_best(reason("dedup"), ("sha256",), "1"))
+        rules.append(_best(reason("dedup"), ("sha256", *per.get("dedup", ())), "1"))
     for name, q in policy.quantiles:
         rules.append(_quantile(reason("quantile", name), engine_name(name), q, per.get("quantile", ())))
     if policy.best_of is not None:
@@ -96,7 +96,7 @@ def check_columns(policy: Policy, schema: pa.Schema) -> None:
 
 def _type_of(name: str, schema: pa.Schema, flag: str) -> pa.DataType:
     if name not in schema.names:
-        raise CallerError(f"{flag} {name}: there is no such column; the columns are {', '.join(schema.names)}")
+        raise CallerError(f"{flag} {name}: there is no such column; the columns are {listed(schema.names)}")
     kind = schema.field(name).type
     if engine_type(kind) is None:
         raise CallerError(f"{flag} {name}: it is {kind}, whose values cannot be told apart here; name another column")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from iqa_core.errors import listed
 from iqa_core.questions import Question, own_scales
 from iqa_core.records import RATING, AnswerScale
 from iqa_core.training.task import TrainingTask
@@ -24,7 +25,7 @@ def model_card(task: TrainingTask, figures: Mapping[str, float]) -> str:
 
 def _head(task: TrainingTask) -> Iterator[str]:
     yield from ("---", "library_name: transformers", "pipeline_tag: image-text-to-text", "---", "")
-    yield f"# Assessor for {', '.join(task.rubric.names)}"
+    yield f"# Assessor for {listed(task.rubric.names)}"
     yield ""
     yield (
         f"Fine-tuned from `{_base_name(task)}` to answer the questions of rubric `{task.rubric.id}` "

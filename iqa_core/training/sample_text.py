@@ -123,7 +123,7 @@ class SampleTexts:
             level_ids = tuple(level_token_ids(tokenizer, asked + start, answers, joint))
             level_at = len(tokenizer.encode(asked + start, add_special_tokens=False)) - len(asked_ids)
             if ids[len(asked_ids) + level_at] not in level_ids:
-                raise CallerError(f"no level word stands behind {start!r} in the answer {answer!r}")
+                raise CallerError(f"none of {', '.join(answers)} stands behind {start!r} in the answer {answer!r}")
         return EncodedText(text, tuple(ids), tuple(ids[len(asked_ids) :]), level_at, level_ids)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.opinions.opinion import Opinion, Texts
 from iqa_core.opinions.rows import Row, read_rows
 from iqa_core.questions import Question
@@ -16,9 +16,6 @@ from iqa_core.training.targets import Target, TargetKind, level_target, nearest_
 
 ANSWER_END = "."
 """Text behind the level word."""
-
-SHOWN = 20
-"""Number of questions that an error names."""
 
 IMAGE_TAG = "<image>"
 """Place of the image in a description's query."""
@@ -120,14 +117,9 @@ def _require_asked(names: set[str], rubric: Rubric) -> None:
         )
     if unknown := sorted(names - set(known)):
         raise CallerError(
-            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {_few(known)}; "
+            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {listed(known)}; "
             "name another --rubric, or leave these rows out"
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first names of what may be a long checklist."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _answer(question: Question, worths_A: Target, mos: float) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_core.errors import CallerError
-from iqa_core.fusion import Curve
 from iqa_core.questions import LEVELS
 from iqa_core.records import AnswerScale
 
@@ -31,7 +30,7 @@ _LEVELS = np.asarray(LEVELS.worths)
 
 def rated_worths(scale: AnswerScale) -> Target:
     """What each answer is worth on 1 (worst) to 5 (best), shape (A,), ascending."""
-    return Curve.between_ends(scale.range)(np.asarray(scale.worths))
+    return scale.range.rating(np.asarray(scale.worths))
 
 
 def nearest_answer(mos: float, worths_A: Target = _LEVELS) -> int:

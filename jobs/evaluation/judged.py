@@ -19,8 +19,8 @@ from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import fingerprint, load
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.corpus.plan.plan import Contract, Plan
-from iqa_core.errors import CallerError
-from iqa_core.fusion import Curve, FusionWeights, fuse
+from iqa_core.errors import CallerError, listed
+from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions, Texts
 from iqa_core.opinions.terms import Terms
 from iqa_core.questions import LEVELS, ColumnScale, own_scales
@@ -211,15 +211,14 @@ def _rated(found: tuple[float, float] | str, ends: ScoreRange | None) -> tuple[f
     if isinstance(found, str) or ends is None:
         return found
     score, spread = found
-    [rating] = Curve.between_ends(ends)(np.array([score], np.float64))
-    return float(rating), spread * RATING.width / ends.width
+    return ends.rating(score), ends.points(spread)
 
 
 def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -> None:
     unknown = [name for name in opinions.dimensions if name not in known]
     if unknown:
         raise CallerError(
-            f"the annotations are about {', '.join(unknown)}, but {origin} has {', '.join(known)}; choose with "
+            f"the annotations are about {', '.join(unknown)}, but {origin} has {listed(known)}; choose with "
             "--dimension, or name another --rubric"
         )
 

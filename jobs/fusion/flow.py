@@ -22,6 +22,7 @@ from iqa_core.records import RATING
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
+from iqa_core.tables.scores.columns import dimensions_of
 from iqa_core.tables.scores.score_table import score_ledger
 from jobs.fusion.settings import FusionSettings
 
@@ -97,8 +98,7 @@ def _scores(settings: FusionSettings) -> tuple[tuple[str, ...], Mapping[str, Cur
         raise CallerError(f"--scores {settings.scores}: {error}") from error
     if not tables:
         raise CallerError(f"--scores {settings.scores} has no score files")
-    names = tables[0].column_names
-    dimensions = tuple(name.removesuffix("_std") for name in names if name.endswith("_std"))
+    dimensions = contract.dimensions if contract else dimensions_of(tables[0].column_names)
     has_slots = contract is not None and bool(contract.slots.columns)
     rows: dict[str, Floats] = {}
     keys: Counter[str] = Counter()

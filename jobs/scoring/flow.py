@@ -112,7 +112,7 @@ def proposed(job: ScoringJob) -> Proposal:
     """
     settings = job.settings
     if settings.scan:
-        proposal = propose(
+        return propose(
             job.plan,
             job.wanted,
             settings.input,
@@ -122,12 +122,9 @@ def proposed(job: ScoringJob) -> Proposal:
             on_changed=settings.on_changed,
             exact=settings.estimate,
         )
-    elif (contract := job.plan.contract()) is not None:
-        proposal = Proposal(contract, Draft())
-    else:
-        raise CallerError(f"--no-scan: {job.output} has no plan yet; run once without it")
-    proposal.contract.slots.check(proposal.contract.carried)
-    return proposal
+    if (contract := job.plan.contract()) is not None:
+        return Proposal(contract, Draft())
+    raise CallerError(f"--no-scan: {job.output} has no plan yet; run once without it")
 
 
 def applied(job: ScoringJob, proposal: Proposal) -> Contract:

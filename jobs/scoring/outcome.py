@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any
 
 from iqa_core.corpus.plan.proposal import Proposal
-from iqa_core.errors import DONE, FAILED
+from iqa_core.errors import DONE, FAILED, NAMES_SHOWN
+from iqa_core.questions import scales_json
 from iqa_core.report.scoring_report import scoring_report
 from iqa_core.storage.uris import join
 from iqa_core.tables.scores.columns import TABLE_VERSION
@@ -59,7 +60,9 @@ def publish(outcome: RunOutcome) -> int:
 def closing(outcome: RunOutcome) -> str:
     """The result for people: counts, quartiles, where things lie, and what is unfinished."""
     table, job, progress = outcome.table, outcome.job, outcome.progress
-    width = max([14, *(len(name) + 1 for name in table.statistics())])
+    statistics = table.statistics()
+    named = list(statistics)
+    width = max([14, *(len(name) + 1 for name in named)])
     lines = [
         "",
         f"images     {table.images:>10,}",
@@ -70,9 +73,11 @@ def closing(outcome: RunOutcome) -> str:
         "",
         f"{'':<{width}}{'mean':>8}{'q1':>8}{'median':>8}{'q3':>8}",
     ]
-    for name, values in table.statistics().items():
-        shown = (f" {value:>7.3f}" if value is not None else f"{'-':>8}" for value in values.values())
+    for name in named[: NAMES_SHOWN - 1] + named[NAMES_SHOWN - 1 :][-1:]:
+        shown = (f" {value:>7.3f}" if value is not None else f"{'-':>8}" for value in statistics[name].values())
         lines.append(f"{name:<{width}}{''.join(shown)}")
+    if len(named) > NAMES_SHOWN:
+        lines.append(f"and {len(named) - NAMES_SHOWN} further columns, in run.json")
     lines += [
         "",
         f"this run   {outcome.mine.images:,} images in {progress.seconds:.1f} s, {progress.rate:.1f} images/s",
@@ -98,6 +103,7 @@ def record(outcome: RunOutcome) -> dict[str, Any]:
         "checkpoint": job.spec.checkpoint,
         "rubric": job.spec.rubric.id,
         "meant_for": job.spec.meant_for,
+        **({"scales": scales_json(job.wanted.scales)} if job.wanted.scales else {}),
         **({"slots": job.wanted.slots.to_json()} if job.wanted.slots.columns else {}),
         "warnings": outcome.warnings,
         "fusion": {

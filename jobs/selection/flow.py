@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from iqa_core.errors import DONE, RunError
+from iqa_core.questions import scales_json
 from iqa_core.report.gathered import group_columns
 from iqa_core.report.selection_report import CARRIED, selection_report
 from iqa_core.selection.carried import CarriedColumns
@@ -190,6 +191,7 @@ def _about(job: SelectionJob) -> dict[str, Any]:
             for given in job.rows.given
         ],
         "dimensions": list(job.rows.dimensions),
+        **({"scales": scales_json(job.rows.scales)} if job.rows.scales else {}),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from iqa_core.differences import differences
-from iqa_core.errors import CallerError, RunError
+from iqa_core.errors import CallerError, RunError, listed
 from iqa_core.fusion import load_fusion
 from iqa_core.records import ImageLimits
 from iqa_core.selection.condition import Condition, check_condition
@@ -78,6 +78,8 @@ def checked(settings: SelectSettings) -> SelectionJob:
     if policy.fusion is not None:
         policy = replace(policy, fusion=policy.fusion.within(given[0].table.contract.scales))
     rows = combined(given, settings.combine, policy.fusion)
+    if policy.dedup and rows.slot_columns:
+        policy = replace(policy, per={**policy.per, "dedup": rows.slot_columns})
     condition = None if policy.where is None else check_condition(policy.where, rows.schema, rows.engine_name)
     check_columns(policy, rows.schema)
     if before is not None and before["policy_digest"] != policy.digest:
@@ -108,7 +110,7 @@ def _check_exports(job: SelectionJob) -> None:
     if column is not None:
         schema = job.rows.schema
         if column not in schema.names:
-            raise CallerError(f"--caption-column {column}: no such column; there are {', '.join(schema.names)}")
+            raise CallerError(f"--caption-column {column}: no such column; there are {listed(schema.names)}")
         if column in decision_schema(()).names:
             raise CallerError(
                 f"--caption-column {column}: the decisions have a column of that name; rename the input's"

@@ -28,7 +28,7 @@ class SelectSettings(JobSettings):
     where: str | None = None
     """SQL condition over the columns, as reward > 3.5 AND distortion > 2."""
     dedup: bool = False
-    """Keep the best of images with the same bytes."""
+    """Keep the best of images with the same bytes, and the same texts where the rubric has slots."""
     quantile: list[str] = Field(default_factory=list)
     """column=q: keep what is at least the q-quantile of that column; may be repeated."""
     best_of: int | None = Field(default=None, ge=1)

@@ -14,7 +14,7 @@ from iqa_core.records import Preparer
 from iqa_core.rubrics import AnyRubric
 from serve.errors import Refusal
 from serve.model.results import Model
-from serve.settings import ServeSettings
+from serve.settings import MAX_TEXT, ServeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,12 @@ class Served:
 
     @classmethod
     def of(cls, specs: Sequence[AssessorSpec], settings: ServeSettings) -> Served:
-        """The models of these specs. Raises CallerError when fusion weights do not fit."""
+        """The models of these specs.
+
+        Raises CallerError when fusion weights do not fit, or the slots of a rubric take more than is read.
+        """
+        for spec in specs:
+            _require_slots_fit(spec.rubric, settings.slot_chars)
         fusion = _fusion([spec.rubric.id for spec in specs], settings.fusion)
         return cls(tuple(Model.of(spec, fusion.get(spec.rubric.id)) for spec in specs))
 
@@ -69,6 +74,14 @@ def describe_all(settings: ServeSettings) -> tuple[AssessorSpec, ...]:
         if times > 1:
             raise CallerError(f"rubrics: {times} of them have the id {id}, by which requests choose; give each its own")
     return specs
+
+
+def _require_slots_fit(rubric: AnyRubric, slot_chars: int) -> None:
+    if len(rubric.slots) * slot_chars > MAX_TEXT:
+        raise CallerError(
+            f"slot_chars: {slot_chars:,} for each of {len(rubric.slots)} slots of rubric {rubric.id}; texts of an "
+            f"image are read up to {MAX_TEXT:,} characters, so give {MAX_TEXT // len(rubric.slots):,} or less"
+        )
 
 
 def _fusion(ids: Sequence[str], given: Path | dict[str, Path] | None) -> dict[str, Path]:

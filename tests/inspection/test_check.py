@@ -109,6 +109,17 @@ def test_a_level_word_of_several_tokens_is_a_warning(speaking: Path, tmp_path: P
     assert (found.verdict, found.said) == ("warning", "wonderful: several tokens, of which the first is read")
 
 
+def test_answers_of_a_rubrics_own_are_not_called_levels(speaking: Path, tmp_path: Path) -> None:
+    dimension = 'name = "fine"\nquery = "Is it fine?"\nanswers = { poor = 0, good = 1 }'
+    about = 'id = "fine"\ndomain = "any"\nprompt_version = 1\ndescription = "any"\nanswer_prefix = "It is"'
+    (tmp_path / "fine.toml").write_text(f"{about}\n[[dimensions]]\n{dimension}\n")
+    found = looked_at(speaking, str(tmp_path / "fine.toml"))
+    assert found["answers"].said == "poor, good: one token each, all different"
+    assert "and one of its answers" in found["own answer"].said
+    assert not [finding for name, finding in found.items() if "level" in name or "level word" in finding.said]
+    assert "answer mass" in found
+
+
 def test_golden_scores_are_compared(speaking: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(speaking, tmp_path / "sealed"))
     manifest = write_manifest(folder, "speaking.toml", "float32", threads=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,18 @@ class UnlikeMeter(Meter):
         share = pixels.mean() / 255
         scores = np.array([share, 10 - 9 * share, 1 + 4 * share, share], dtype=np.float32)
         return Assessment(scores, np.zeros(4, np.float32), ())
+
+
+def test_of_many_dimensions_the_first_are_shown(ladder: Ladder, tmp_path: Path) -> None:
+    names = tuple(f"d{index}" for index in range(256))
+    many = replace(
+        ladder, dimensions=names, scores_NDSK=ladder.scores_NDSK[..., [0] * 256], ranges=ladder.ranges[:1] * 256
+    )
+    lines = list(ladder_lines(many))
+    assert lines[0].split() == [*names[:16], "answers"]
+    assert lines[-1] == "and 240 further dimensions, in ladder.csv"
+    assert max(map(len, lines)) < 400
+    draw(many, np.zeros((32, 32, 3), np.uint8), "many", tmp_path / "ladder.png")
 
 
 def test_a_range_where_less_is_better_rises_as_images_get_worse(scenes: Path, ladder: Ladder) -> None:

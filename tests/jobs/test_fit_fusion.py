@@ -38,6 +38,7 @@ def write_scores(output: Path, *, keys: list[str] | None = None) -> np.ndarray:
     for k, name in enumerate(DIMENSIONS):
         values = [*scores[:-1, k].tolist(), None]
         columns |= {name: pa.array(values, pa.float32()), f"{name}_std": pa.array(values, pa.float32())}
+    columns |= {"reward": pa.array([3.0] * IMAGES, pa.float32()), "noise_std": ["of the input"] * IMAGES}
     Ledger(Storage(), str(output)).commit("000000-000000", pa.table(columns), {})
     return scores
 

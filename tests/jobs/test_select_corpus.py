@@ -16,7 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.errors import CallerError, RunError
+from iqa_core.questions import ColumnScale, scales_json
+from iqa_core.records import ScoreRange
+from iqa_core.selection.exports.card import card
 from jobs.command import parse
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
@@ -130,6 +134,35 @@ def test_the_same_policy_on_the_same_scores_gives_the_same_bytes(tmp_path: Path,
     assert run("--scores", scores, "--output", tmp_path / "b", *flags) == 0, "and over itself"
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert record(tmp_path / "a")["decisions"][0]["rows"] == 50
+
+
+def test_a_picture_under_two_captions_is_two_judgements(tmp_path: Path) -> None:
+    rows = [
+        {"key": f"{place}", "reward": reward, "sha256": "a" * 64, "prompt": prompt}
+        for place, (prompt, reward) in enumerate([("two dogs", 2.0), ("a cat", 4.0), ("two dogs", 3.0)])
+    ]
+    asked = SlotColumns({"prompt": "prompt"})
+    for slots, kept, groups in ((asked, ["1", "2"], {"dedup": ["prompt"]}), (NO_SLOTS, ["1"], {})):
+        scores = write_score_table(tmp_path / f"scores{len(kept)}", rows, CARRIED, slots=slots)
+        output = tmp_path / f"out{len(kept)}"
+        assert run("--scores", scores, "--output", output, "--dedup") == 0
+        assert [row["key"] for row in decisions(output).to_pylist() if row["kept"]] == kept
+        assert record(output)["policy"]["per"] == groups, "the digest of a policy about images alone is as it was"
+
+
+def test_other_ranges_than_1_to_5_are_said_beside_what_is_chosen(tmp_path: Path, scores: Path) -> None:
+    scales = {"noise": ColumnScale(ScoreRange(10, 1), (10, 5, 1))}
+    rows = [{"key": "a", "noise": 5.0}]
+    unlike = write_score_table(tmp_path / "unlike", rows, dimensions=("layout", "noise"), scales=scales)
+    for given, said in (
+        (unlike, "unless said otherwise: `noise` from 10 (worst) to 1 (best)."),
+        (scores, "5 is best."),
+    ):
+        output = tmp_path / f"of-{given.name}"
+        assert run("--scores", given, "--output", output) == 0
+        about = record(output)
+        assert about.get("scales") == (scales_json(scales) if given == unlike else None)
+        assert said in card("list", about, 1, 0)
 
 
 def test_another_policy_in_the_same_folder_is_refused(

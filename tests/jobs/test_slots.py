@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.corpus.batches import ReadyBatch
+from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.status import status
 from iqa_core.tables.sink import Sink
@@ -262,6 +264,47 @@ def test_an_image_without_a_text_is_rejected_and_a_long_one_refused_or_cut(
     record = read_run(tmp_path / "cut")
     assert (record["texts_cut"], record["this_run"]["texts_cut"]) == (2, 1), "counted with those of earlier runs"
     assert record["this_run"]["images"] == 1, "a missing text is no fault of the moment"
+
+
+def test_a_new_input_without_the_column_is_refused_and_a_planned_one_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    given = _folder(tmp_path / "in")
+    plain = {f"plain-{name}": data for name, data in list(IMAGES.items())[:2]}
+    write_folder(tmp_path / "plain", plain)
+    both = [str(tmp_path / "in"), str(tmp_path / "plain")]
+    said = (
+        rf"--input {tmp_path}/plain: it has no column prompt, from which the rubric's {{prompt}} comes .*no input has"
+    )
+    with pytest.raises(CallerError, match=said):
+        proposed(planned(tmp_path, {"input": both}))
+    first = planned(tmp_path, given)
+    applied(first, proposed(first))
+    with pytest.raises(CallerError, match=said):
+        proposed(planned(tmp_path, {"input": both}))
+    write_folder(tmp_path / "in", plain)
+    rows = worked(planned(tmp_path, given))
+    reasons = {row["key"]: row["reason"] for row in rows}
+    assert reasons == {**dict.fromkeys(IMAGES), **dict.fromkeys(plain, Reason.MISSING_TEXT)}, "its folder is planned"
+
+
+def test_half_a_surrogate_pair_is_letters_in_sidecars_and_in_a_notebook(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    name, image = next(iter(IMAGES.items()))
+    members = [(name, image), (f"{Path(name).stem}.json", rb'{"prompt": "cut \ud83d"}')]
+    with tarfile.open(tmp_path / "in" / "a.tar", "w") as tar:
+        for member, data in members:
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    letters = r"cut \ud83d"
+    table = pa.table({"image": [image], "id": ["parquet"], "prompt": [letters]})
+    pq.write_table(table, tmp_path / "in" / "b.parquet")
+    rows = worked(planned(tmp_path, {"id_column": "id", "image_column": "image", "carry": ["prompt:string"]}))
+    assert [row["prompt"] for row in rows] == [letters, letters]
+    assessor = load_assessor("fake:", rubric=str(write_asking(tmp_path / "asking.toml")))
+    [alone] = assess_images(assessor, [image], [{"prompt": "cut \ud83d"}])
+    assert isinstance(alone, Assessment)
+    assert [[row[name] for name in DIMENSIONS] for row in rows] == [pytest.approx(alone.scores_K.tolist())] * 2
 
 
 def test_a_run_that_is_killed_or_left_and_goes_on_makes_the_table_of_one_run(

@@ -97,10 +97,18 @@ def test_columns_of_few_values_are_groups_and_others_are_not(gathered: Gathered)
     assert group.totals_K[-1] / group.images == pytest.approx(np.mean([row["reward"] for row in mine]))
 
 
-@pytest.mark.parametrize("dimensions", [1, 4, 40])
+@pytest.mark.parametrize("dimensions", [1, 4, 40, 95])
 def test_thumbnails_are_bounded_whatever_the_rubric(dimensions: int) -> None:
     names = [f"d{index}" for index in range(dimensions)]
     assert 0 < Gathered((*names, "reward")).sheet_images * 3 * (dimensions + 1) <= MAX_THUMBNAILS
+
+
+def test_a_checklist_of_256_columns_has_a_report_of_the_first(tmp_path: Path) -> None:
+    names = [f"d{index}" for index in range(256)]
+    scores = write_score_table(tmp_path / "many", [{"key": str(index)} for index in range(3)], dimensions=names)
+    page = scoring_report(open_score_table(Storage(), str(scores))).decode()
+    assert "The first 95 dimensions and the reward; the table has 161 further ones." in page
+    assert page.count("<svg") == 96
 
 
 def test_tables_in_which_nothing_varies_or_nothing_is_scored_have_reports(tmp_path: Path) -> None:

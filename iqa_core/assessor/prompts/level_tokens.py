@@ -54,14 +54,14 @@ def level_token_ids(tokenizer: Tokenizer, text_before: str, levels: Sequence[str
         tokens = list(tokenizer.encode(f"{text_before}{joint}{word}", add_special_tokens=False))
         if tokens[: len(before)] != before or len(tokens) == len(before):
             raise CallerError(
-                f"level word {word!r} does not begin a token of its own after {text_before[-40:]!r}: "
-                "the tokenizer merges it with the text before; change the rubric's answer_prefix or levels"
+                f"answer {word!r} does not begin a token of its own after {text_before[-40:]!r}: "
+                "the tokenizer merges it with the text before; change the rubric's answer_prefix or the answers"
             )
         ids[word] = tokens[len(before)]
     clashing = [word for word in levels if list(ids.values()).count(ids[word]) > 1]
     if clashing:
         raise CallerError(
-            f"level words {', '.join(map(repr, clashing))} begin with the same token after {text_before[-40:]!r}; "
-            "choose other level words, or a tokenizer that has them as words"
+            f"answers {', '.join(map(repr, clashing))} begin with the same token after {text_before[-40:]!r}; "
+            "choose other words, or a tokenizer that has them as words"
         )
     return list(ids.values())

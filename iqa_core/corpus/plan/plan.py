@@ -39,7 +39,7 @@ from iqa_core.corpus.sources import Kind
 from iqa_core.differences import ABSENT, differences, shortened
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
-from iqa_core.questions import LEVELS, ColumnScale
+from iqa_core.questions import LEVELS, ColumnScale, scales_json
 from iqa_core.rubrics.load import shipped_name
 from iqa_core.storage.range_file import RangeFile
 from iqa_core.storage.storage import Storage
@@ -93,7 +93,7 @@ class Contract:
             "carried_schema": base64.b64encode(self.carried.serialize()).decode(),
         }
         if self.scales:
-            content["scales"] = {name: scale.to_json() for name, scale in self.scales.items()}
+            content["scales"] = scales_json(self.scales)
         if self.slots.columns:
             content["slots"] = self.slots.to_json()
         if self.written is not None:

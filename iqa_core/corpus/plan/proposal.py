@@ -15,13 +15,14 @@ import pyarrow as pa
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Span, Survey
-from iqa_core.corpus.columns import InputColumn, plain, promoted, settled_schema, table_names
+from iqa_core.corpus.columns import InputColumn, plain, promoted, repeated, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
 from iqa_core.corpus.plan.changes import PlanComparison, changed_chunks, changes_message, exhaust
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft, NewChunk
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
+from iqa_core.corpus.slot_columns import shown
 from iqa_core.corpus.sources import Kind, Listing, Source
 from iqa_core.errors import CallerError
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
@@ -90,8 +91,8 @@ def propose(
     options: the reading is taken from the contract that is there, else from the wanted one.
     own_columns: names of the table that will be written, which an input column may not have (`input_<name>` then).
     exact: count the images of every tar, whatever it costs; a limit needs that anyway.
-    Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), and if
-    there is nothing at all to score.
+    Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), for a
+    slot without a column, and if there is nothing at all to score.
     """
     inputs = distinct_inputs(inputs)
     next_segment = plan.next_segment()
@@ -107,12 +108,13 @@ def propose(
     room = _Room(limit, _planned_images(plan) if limit is not None else 0, found.owed)
     tables: list[_CarriedColumns] = []
     unfit: Counter[str] = Counter()
+    seen: dict[str, set[str]] = {}
     draft = Draft(retired)
     pool = _survey_pool(inputs)
     try:
         fitting = (source for source in new if room.has_for(source))
         surveyed = _readable(_surveyed(pool, beside, fitting, exact=exact or limit is not None), listing, room)
-        cut = _cut(_noting(surveyed, tables, unfit), options)
+        cut = _cut(_noting(_seeing(surveyed, inputs, seen), tables, unfit), options)
         _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), room)
     finally:  # here, not in the generator, which ends when the garbage collector finds it
         pool.shutdown(cancel_futures=True)
@@ -123,6 +125,8 @@ def propose(
         raise CallerError(changes_message(changes))
     draft.close()
     contract, left_out = _with_columns(wanted, laid_down, tables, own_columns)
+    if contract.slots.columns:
+        _check_slots(contract, seen, own_columns, plan)
     if laid_down is None:
         _check_is_any(inputs, draft, listing)
         _check_flags_are_used(options, draft, tables)
@@ -207,6 +211,23 @@ def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tabl
             raise CallerError(f"--carry {name}: none of the inputs has such a column or sidecar field")
 
 
+def _check_slots(contract: Contract, seen: Mapping[str, set[str]], own: frozenset[str], plan: Plan) -> None:
+    """Raises CallerError for a slot's column that is no text, or that an input lacks of which nothing is planned yet.
+
+    seen: input -> columns of its new sources, by their own names.
+    """
+    contract.slots.check(contract.carried)
+    for given, names in seen.items():
+        there = table_names(sorted(names), own, contract.reading)
+        lacking = [(slot, name) for slot, name in contract.slots.columns.items() if name not in there]
+        if lacking and not any(_holds(given, row.span.source) for row in plan.rows()):
+            [(slot, name), *_] = lacking
+            raise CallerError(
+                f"--input {given}: it has no column {name}, from which the rubric's {{{slot}}} comes ({shown(there)}); "
+                f"give it one, score it into an output of its own by --slot {slot}=COLUMN, or leave it out"
+            )
+
+
 def checked_contract(plan: Plan, wanted: Contract) -> Contract | None:
     """The contract of the output, None if there is none. Raises CallerError if this run would break it."""
     laid_down = plan.contract()
@@ -249,6 +270,22 @@ def _readable(
         except (Missing, Forbidden, FetchFailed):
             span = Span(source.uri, source.key, source.size, source.etag, 0, source.size or 0, None)
             yield source, Survey((replace(span, metadata=source.metadata),), pa.schema([]))
+
+
+def _seeing(
+    surveyed: Iterable[tuple[Source, Survey]], inputs: Sequence[str], seen: dict[str, set[str]]
+) -> Iterator[tuple[Source, Survey]]:
+    """The same surveys, of which the columns are noted by input; an unreadable source counts for nothing."""
+    for source, survey in surveyed:
+        if len(survey.carried) or survey.spans[0].images is not None:
+            given = next((given for given in inputs if _holds(given, source.uri)), source.uri)
+            seen.setdefault(given, set()).update(survey.carried.names)
+        yield source, survey
+
+
+def _holds(given: str, uri: str) -> bool:
+    """Whether a source is an input, or lies in it."""
+    return uri == given or uri.startswith(f"{given.rstrip('/')}/")
 
 
 def _noting(
@@ -325,7 +362,7 @@ def _check_goes_into(known: pa.DataType, column: InputColumn, reading: int) -> N
 def _columns_of(table: _CarriedColumns, own: frozenset[str], reading: int) -> list[InputColumn]:
     """A source's columns with their names in the score table."""
     names = table_names(table.schema.names, own, reading)
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
+    if doubled := repeated(names):
         shown = ", ".join(map(repr, doubled))
         raise CallerError(f"{table.uri}: two of its columns would be {shown} in the score table; rename one")
     return [

@@ -21,7 +21,7 @@ import pyarrow as pa
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Span, Survey
 from iqa_core.corpus.column_values import utf8
-from iqa_core.corpus.columns import TYPE_NAMES, cast_value
+from iqa_core.corpus.columns import TYPE_NAMES, cast_value, repeated
 from iqa_core.corpus.fetching import is_inline
 from iqa_core.corpus.readers.tabular import choose_columns, images_from_uris, keys_of, resolve
 from iqa_core.corpus.sources import Source, extension
@@ -205,7 +205,7 @@ def _header(storage: Storage, uri: str, size: int) -> tuple[list[str] | None, in
     position = [0]
     lines = _text_lines(io.BufferedReader(RangeFile(storage, uri, size)), uri, position)
     names = next(_rows(lines, uri, position), [])
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
+    if doubled := repeated(names):
         shown = ", ".join(map(repr, doubled))
         raise CallerError(f"{uri}: its header has {shown} more than once; rename all but one")
     return names, position[0]

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from iqa_core.corpus.carried_types import is_list, unwrapped
 from iqa_core.corpus.chunks import Encoded, ReadOptions, Span
 from iqa_core.corpus.column_values import converted, text_of, utf8, value_of, values_of
+from iqa_core.corpus.columns import repeated
 from iqa_core.corpus.fetching import fetch, fetch_all, is_inline
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, listed
 from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import canonical, join
@@ -54,17 +55,14 @@ def choose_columns(schema: pa.Schema, options: ReadOptions, uri: str) -> Columns
     Raises CallerError for a named column that is absent or of another type, for two columns of one name, and where
     several can be the image; NoImageColumn where none can.
     """
-    doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
-    if doubled:
+    if doubled := repeated(schema.names):
         shown = ", ".join(map(repr, doubled))
         raise CallerError(f"{uri}: it has several columns named {shown}; rename all but one")
     for flag, name in [("--image-column", options.image_column), ("--uri-column", options.uri_column)]:
         if name is not None and name not in schema.names:
-            raise CallerError(f"{flag} {name}: {uri} has no such column; it has {', '.join(schema.names)}")
+            raise CallerError(f"{flag} {name}: {uri} has no such column; it has {listed(schema.names)}")
     if options.id_column is not None and options.id_column not in schema.names:
-        raise CallerError(
-            f"--id-column {options.id_column}: {uri} has no such column; it has {', '.join(schema.names)}"
-        )
+        raise CallerError(f"--id-column {options.id_column}: {uri} has no such column; it has {listed(schema.names)}")
     if options.id_column is not None and options.reading > 1:
         _check_key(schema.field(options.id_column), uri)
     name, is_uri = _image_column(schema, options, uri)
@@ -119,7 +117,7 @@ def _image_column(schema: pa.Schema, options: ReadOptions, uri: str) -> tuple[st
             if wanted == (name.lower() if reading > 1 else name) and _is_text(seen[name]):
                 return name, True
     raise NoImageColumn(
-        f"{uri}: no column can be the image (it has {', '.join(schema.names)}); name it with --image-column for bytes "
+        f"{uri}: no column can be the image (it has {listed(schema.names)}); name it with --image-column for bytes "
         "or --uri-column for URIs"
     )
 

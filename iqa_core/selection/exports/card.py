@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iqa_core.errors import listed
+
 READ_WITH = {
     "webdataset": 'webdataset.WebDataset("*.tar")',
     "imagefolder": 'datasets.load_dataset("<this folder>")',
@@ -18,6 +20,11 @@ def card(format: str, record: Mapping[str, Any], images: int, missing: int, alte
     """Markdown. record: selection.json; altered: what is not in it as it was, a sentence each."""
     rejected = [f"| {reason} | {count:,} |" for reason, count in record["dropped_by_reason"].items()]
     scores = [f"- `{table['uri']}`, fingerprint `{table['fingerprint']}`" for table in record["scores"]]
+    unlike = [
+        f"`{name}` from {scale['worst']:g} (worst) to {scale['best']:g} (best)"
+        for name, scale in record.get("scales", {}).items()
+    ]
+    ranges = f"; 1 is worst, 5 is best{', unless said otherwise: ' if unlike else ''}{listed(unlike)}."
     left = f"\n{missing:,} originals were moved, deleted or changed since they were scored, and are not in it.\n"
     return "\n".join(
         [
@@ -32,7 +39,7 @@ def card(format: str, record: Mapping[str, Any], images: int, missing: int, alte
             "",
             *scores,
             "",
-            "Dimensions: " + ", ".join(f"`{name}`" for name in record["dimensions"]) + "; 1 is worst, 5 is best.",
+            f"Dimensions: {listed([f'`{name}`' for name in record['dimensions']])}{ranges}",
             "",
             "## Policy",
             "",

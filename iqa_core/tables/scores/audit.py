@@ -19,6 +19,7 @@ from iqa_core.corpus.chunks import Chunk, Content, Span
 from iqa_core.corpus.columns import plain
 from iqa_core.corpus.plan.plan import Contract, Plan, Planned
 from iqa_core.corpus.sources import Kind, relative
+from iqa_core.errors import listed
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import FileName, ScoreFiles
 from iqa_core.tables.score_file import Damaged, metadata_of
@@ -184,8 +185,7 @@ def _differences(wanted: Sequence[Any], there: Sequence[Any], prefix: str = "") 
 
 def _named(what: str, names: Sequence[str]) -> Iterator[str]:
     if names:
-        more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-        yield f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}"
+        yield f"{what}: {listed(names, NAMES_SHOWN)}"
 
 
 def _planned_twice(planned: Iterator[Planned]) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import LOCATION
-from iqa_core.corpus.columns import plain, storable
+from iqa_core.corpus.columns import plain, repeated, storable
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
@@ -55,9 +55,7 @@ def table_schema(
 ) -> pa.Schema:
     """All columns of a score table, in order. Raises CallerError if two of them have one name."""
     fields = [*LOCATION, *STATUS, *score_columns(dimensions, probs, groups, written), *carried]
-    names = [field.name for field in fields]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
+    if doubled := repeated(field.name for field in fields):
         raise CallerError(
             f"two columns of the score table would have the name {', '.join(doubled)}: rename the input's"
         )

@@ -11,7 +11,9 @@ import pytest
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.corpus.plan.segments import Draft
 from iqa_core.errors import DONE, FAILED
-from iqa_core.tables.scores.summary import Summary
+from iqa_core.questions import ColumnScale
+from iqa_core.records import ScoreRange
+from iqa_core.tables.scores.summary import Distribution, Summary
 from jobs.command import parse
 from jobs.progress import Progress
 from jobs.scoring.job import checked
@@ -31,6 +33,25 @@ def outcome(tmp_path: Path) -> RunOutcome:
 def recorded(outcome: RunOutcome) -> dict[str, object]:
     record: dict[str, object] = json.loads((Path(outcome.job.output) / "run.json").read_text())
     return record
+
+
+def test_other_scales_than_five_levels_are_recorded_and_of_many_columns_the_first_are_shown(
+    outcome: RunOutcome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish(outcome) == DONE
+    assert "scales" not in recorded(outcome)
+    names = [f"d{index}" for index in range(256)]
+    scales = dict.fromkeys(names, ColumnScale(ScoreRange(0, 1), (0, 1)))
+    wanted, table = replace(outcome.job.wanted, scales=scales), Summary(names, scales)
+    table.distributions = {name: Distribution() for name in (*names, "reward")}
+    capsys.readouterr()
+    assert publish(replace(outcome, job=replace(outcome.job, wanted=wanted), table=table)) == DONE
+    ends = {"worst": 0, "best": 1, "worths": [0, 1], "is_group": False}
+    assert recorded(outcome)["scales"] == dict.fromkeys(names, ends)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) < 60
+    assert "and 217 further columns, in run.json" in shown
+    assert any(line.startswith("reward ") for line in shown)
 
 
 def test_a_run_without_failures_is_complete(outcome: RunOutcome) -> None:

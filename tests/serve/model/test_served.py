@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +277,12 @@ def test_weights_are_those_of_their_rubric(fusion: Path | Mapping[str, Path]) ->
     served = Served.of(describe_all(settings), settings)
     assert served.model(None).weights.weights == (0.1, 0.2, 0.3, 0.4)
     assert {model.weights.weights for model in served.models[1:]} <= {(0.5, 0.5)}
+
+
+def test_slots_that_take_more_than_is_read_are_refused_before_the_start() -> None:
+    settings = parse({"assessor": {"checkpoint": "fake:"}})
+    spec = describe(settings.assessor, settings.rubric, settings.limits)
+    spec = replace(spec, rubric=spec.rubric.model_copy(update={"slots": ("prompt", "style")}))
+    assert Served.of([spec], settings.model_copy(update={"slot_chars": 8192})).models[0].spec == spec
+    with pytest.raises(CallerError, match=r"slot_chars: 8,193 for each of 2 slots .* give 8,192 or less"):
+        Served.of([spec], settings.model_copy(update={"slot_chars": 8193}))
