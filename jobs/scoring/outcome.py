@@ -70,6 +70,8 @@ def closing(outcome: RunOutcome) -> str:
         f"rejected   {table.rejected:>10,}",
         *(f"  {reason:<18} {count:>5,}" for reason, count in table.reasons.items()),
         *([f"texts cut  {table.texts_cut:>10,}"] if table.texts_cut else []),
+        *(["answers"] if table.answers else []),
+        *(f"  {what:<18} {count:>5,}" for what, count in table.answers.most_common()),
         "",
         f"{'':<{width}}{'mean':>8}{'q1':>8}{'median':>8}{'q3':>8}",
     ]

@@ -137,7 +137,7 @@ def test_what_was_counted_stays_when_more_images_come(images: Path, tmp_path: Pa
     assert read_run(tmp_path / "out")["written_answers"] == run["written_answers"]
 
 
-def test_it_is_right_where_images_are_tried_again(images: Path, tmp_path: Path) -> None:
+def test_it_is_right_where_images_are_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(
         tmp_path / "in", {"a.png": tiny_png(1), "b.png": tiny_png(2, corner=(255, 0, 0)), "c.png": tiny_png(3)}
     )
@@ -149,6 +149,7 @@ def test_it_is_right_where_images_are_tried_again(images: Path, tmp_path: Path) 
     run = read_run(tmp_path / "out")
     assert (run["written_answers"], run["this_run"]["written_answers"]) == ({"parsed": 3}, {"parsed": 1})
     assert faults_of(tmp_path / "out") == []
+    assert "\nanswers\n  parsed                 3\n" in capsys.readouterr().out
     score(tmp_path / "out", tmp_path / "in", **settings)
     assert read_run(tmp_path / "out")["written_answers"] == {"parsed": 3}
 

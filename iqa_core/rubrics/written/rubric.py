@@ -86,6 +86,10 @@ class WrittenAttribute(Model):
     def _has_a_range(self) -> Self:
         if self.worst == self.best:
             raise ValueError(f"worst and best of {self.name} are both {self.best:g}")
+        if any(round(end, self.decimals) != end for end in (self.worst, self.best)):
+            raise ValueError(
+                f"worst and best of {self.name} have more than {self.decimals} decimals: none could say them"
+            )
         return self
 
     @property

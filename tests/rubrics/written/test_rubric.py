@@ -158,6 +158,7 @@ def test_a_rubric_is_a_value() -> None:
         ({"attributes": [{"name": "written_quality", "label": "A", "weight": 1}]}, "written answers begin with"),
         ({"attributes": [{"name": "reward", "label": "A"}]}, "clashes with a column"),
         ({"attributes": [{"name": "quality", "label": "A", "worst": 5}]}, "are both 5"),
+        ({"attributes": [{"name": "quality", "label": "A", "worst": 0.5, "decimals": 0}]}, "more than 0 decimals"),
         ({"attributes": [{"name": "quality", "label": "A", "worst": -1}]}, "greater than or equal to 0"),
         ({**ONE, "attributes": [{"name": "quality", "label": "A"}]}, "one number without a label"),
         ({"output": {"grammar": "perception"}}, "one number without a label"),
