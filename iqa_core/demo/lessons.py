@@ -1,0 +1,128 @@
+"""A seed and a count -> scenes with all that is known of them, half of them flawed, as the base's training draws them.
+
+Arrays: N images, H height, W width, C channels, K dimensions, R rows and S columns of the grid of visual tokens, F what
+is known of each token: shares spoilt (distortion, lighting), mean colour, and the furniture that one sees there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from iqa_core.demo.blueprint import MERGE, PATCH, SIZE
+from iqa_core.demo.flaws import EVERYWHERE, LIGHTING_KINDS, FlawedScene, make_flawed_scene
+from iqa_core.demo.scenes import DIMENSIONS, FURNITURE, Scene, flaw_of, furniture_map, make_scene
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GRID = SIZE // PATCH // MERGE
+SPOILT, COLOUR, THINGS = slice(0, 2), slice(2, 5), slice(5, 5 + len(FURNITURE))
+FACTS = THINGS.stop
+UNKNOWN = -1
+CLEAR_STRENGTH, HARDLY_FLAWED = 0.3, 0.1
+"""Questions about a place are asked of flaws that one can see, and "none" is the answer of scenes nearly without."""
+LEAST_THING = 0.02
+"""Sum over the tokens of a thing's shares above which it is in the picture: 16 pixels of 112 x 112."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """N scenes and what is known of them."""
+
+    images_NHWC: torch.Tensor
+    """uint8."""
+    truths_NK: torch.Tensor
+    facts_NRSF: torch.Tensor
+    """Shares are in 0..1, colours -2..2."""
+    places_N3: torch.Tensor
+    """Index of the answer to each of PLACES, UNKNOWN where it cannot be told."""
+
+    def __len__(self) -> int:
+        return len(self.images_NHWC)
+
+    def pick(self, picks: torch.Tensor, mirrored: torch.Tensor) -> Lessons:
+        """Those scenes, some mirrored: left is right then, for each token and in the answers as well."""
+        images, facts, places = self.images_NHWC[picks], self.facts_NRSF[picks], self.places_N3[picks]
+        images[mirrored], facts[mirrored] = images[mirrored].flip(2), facts[mirrored].flip(2)
+        columns = places[:, 2]
+        places[:, 2] = torch.where(mirrored & (columns != UNKNOWN), 2 - columns, columns)
+        return Lessons(images, self.truths_NK[picks], facts, places)
+
+    def sample(self, count: int) -> Lessons:
+        """Random scenes, half of them mirrored."""
+        return self.pick(torch.randint(len(self), (count,)), torch.rand(count) < 0.5)
+
+    def sample_places(self, count: int) -> Lessons:
+        """As `sample`, of scenes whose extent is known: half with a distorted part, a quarter whole, a quarter none."""
+        extents, shares = self.places_N3[:, 0], torch.tensor([0.25, 0.5, 0.25])
+        weights = (shares / extents[extents != UNKNOWN].bincount(minlength=3))[extents]
+        picks = torch.multinomial(weights * (extents != UNKNOWN), count)
+        return self.pick(picks, torch.rand(count) < 0.5)
+
+    def statements_NS(self) -> torch.Tensor:
+        """Share in 0..1 with which each of STATEMENTS is true: .5 where a thing stands in the middle."""
+        shares_NSF = self.facts_NRSF[..., THINGS].sum(1)
+        total_NF = shares_NSF.sum(1)
+        there = (total_NF > LEAST_THING).float()
+        places = (torch.arange(GRID) + 0.5) / GRID
+        middle_NF = (shares_NSF * places[:, None]).sum(1) / total_NF.clamp(min=1e-6)
+        right = ((middle_NF - 0.45) / 0.1).clamp(0, 1)
+        return torch.cat([there, there * (1 - right), there * right], dim=1)
+
+
+def render(seed: int, count: int, flawed: bool = False) -> Lessons:
+    """Scenes 0 to count - 1 of a seed, as they are or with a flaw each."""
+    images = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
+    truths, places = np.empty((count, len(DIMENSIONS)), dtype=np.float32), np.empty((count, 3), dtype=np.int64)
+    facts = np.empty((count, GRID, GRID, FACTS), dtype=np.float32)
+    for index in range(count):
+        made = make_flawed_scene(seed, index, SIZE) if flawed else None
+        scene = made.scene if made else make_scene(seed, index, SIZE)
+        images[index], truths[index] = scene.pixels_HWC, [scene.truths[name] for name in DIMENSIONS]
+        facts[index] = _facts(scene, made, furniture_map(seed, index, SIZE))
+        places[index] = _places(scene, made)
+    return Lessons(*(torch.from_numpy(array) for array in (images, truths, facts, places)))
+
+
+def joined(*parts: Lessons) -> Lessons:
+    """All scenes of the parts, one after the other."""
+    fields = ("images_NHWC", "truths_NK", "facts_NRSF", "places_N3")
+    return Lessons(*(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+
+
+def _facts(scene: Scene, flawed: FlawedScene | None, things_HW: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(R, S, F)."""
+    spoilt = [flaw_of(scene.truths[name]) for name in ("distortion", "lighting")]
+    spoilt_HW2 = flawed.spoilt_HW2 if flawed else np.broadcast_to(np.array(spoilt, dtype=np.float32), (SIZE, SIZE, 2))
+    things_HWF = things_HW[..., None] == np.arange(1, len(FURNITURE) + 1)
+    colours = (scene.pixels_HWC.astype(np.float32) - 128) / 64
+    return np.concatenate([_by_token(part) for part in (spoilt_HW2, colours, things_HWF)], axis=-1)
+
+
+def _by_token(values_HWF: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Means over the pixels of each visual token."""
+    side = SIZE // GRID
+    return values_HWF.reshape(GRID, side, GRID, side, -1).mean((1, 3), dtype=np.float32)
+
+
+def _places(scene: Scene, flawed: FlawedScene | None) -> tuple[int, int, int]:
+    """Answers to PLACES: extent, row, column."""
+    unknown = (UNKNOWN, UNKNOWN, UNKNOWN)
+    if flawed is None:
+        distortion = flaw_of(scene.truths["distortion"])
+        extent = 0 if distortion < HARDLY_FLAWED else 2 if distortion > CLEAR_STRENGTH else UNKNOWN
+        return extent, UNKNOWN, UNKNOWN
+    flaw = flawed.flaw
+    others = float(flawed.spoilt_HW2[..., 0].min())
+    if flaw.kind in LIGHTING_KINDS or flaw.strength < CLEAR_STRENGTH:
+        return unknown
+    if flaw.region == EVERYWHERE:
+        return 2, UNKNOWN, UNKNOWN
+    if others > 0:  # the scene is distorted as well, everywhere
+        return unknown
+    middles = (flaw.region.top + flaw.region.bottom) / 2, (flaw.region.left + flaw.region.right) / 2
+    return 1, int(3 * middles[0]), int(3 * middles[1])
