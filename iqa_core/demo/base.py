@@ -1,12 +1,12 @@
-"""Nothing -> the base of the demo assessor: a vision tower that sees what is true, and words behind questions about it.
+"""Nothing -> the base of the demo assessor: a vision tower that sees what is true, and words that answer questions.
 
-Stage 1 trains the vision tower with linear heads: one on the mean of the visual tokens regresses the four truths, one on
-each token what is true there (how much of it is spoilt, its colour, the furniture). The language model's gradient alone
-is too thin for the tower (13 minutes of it gave SRCC .17 for layout and .02 for distortion), and a tower that has only
-seen whole pictures spoilt does not notice a spoilt quarter. Half of the scenes carry a flaw (demo/flaws.py). Stage 2
-trains the whole model to complete answers with one word: the level words of all rubrics, where a distortion is, and
-whether a piece of furniture is there. It cannot say an answer's sentence by itself: that is what `jobs/train_sft.py`
-teaches it, with the vision tower frozen.
+Stage 1 trains the vision tower with linear heads: one on the mean of the visual tokens regresses the four truths, one
+on each token what is true there (how much of it is spoilt, its colour, the furniture). The language model's gradient
+alone is too thin for the tower (13 minutes of it gave SRCC .17 for layout and .02 for distortion), and a tower that has
+only seen whole pictures spoilt does not notice a spoilt quarter. Half of the scenes carry a flaw (demo/flaws.py). Stage
+2 trains the whole model to complete answers with one word: the level words of all rubrics, where a distortion is, and
+whether statements about furniture and colours are true. It cannot say an answer's sentence by itself: that is what
+`jobs/train_sft.py` teaches it, with the vision tower frozen.
 
 Steps decide when to stop, not minutes, so a seed gives the same checkpoint again on the same machine, also when it was
 stopped on the way and went on with --resume.
@@ -55,9 +55,10 @@ from iqa_core.records import FIVE_LEVELS
 from iqa_core.rubrics import load_rubric
 
 RUBRICS = ("interior-v1", "interior-v2", "interior-v3", "interior-v4")
-ASKED_EARLY = {"interior-v1": 0.35, "interior-v2": 0.35, "places": 0.15, "statements": 0.15}
+ASKED_EARLY = {"interior-v1": 0.3, "interior-v2": 0.3, "places": 0.15, "statements": 0.25}
 """The short rubrics have a third of the tokens, so three times the steps a minute: 60 % of stage 2 use them alone."""
-ASKED_LATE = {"interior-v1": 0.1, "interior-v2": 0.1, "interior-v3": 0.1, "interior-v4": 0.5, "places": 0.2}
+ASKED_LATE = {f"interior-v{version}": share for version, share in ((1, 0.1), (2, 0.1), (3, 0.1), (4, 0.45))}
+ASKED_LATE |= {"places": 0.1, "statements": 0.15}
 VISION_BATCH, TEXT_BATCH = 64, 32
 STATEMENTS_A_STEP = 4
 HELD_OUT_SEED, HELD_OUT = 1_000_003, 500
@@ -158,10 +159,11 @@ class Teacher:
     prompts: Mapping[str, Prompts]
     """By the names of ASKED_EARLY and ASKED_LATE, but for the statements, which are others at each step."""
     lessons: Lessons
+    batch: int = TEXT_BATCH
 
     def loss(self, learner: Learner, name: str) -> torch.Tensor:
         """Cross-entropy of the answers of one batch, and a little of stage 1's, so that the tower forgets nothing."""
-        lessons = (self.lessons.sample_places if name == "places" else self.lessons.sample)(TEXT_BATCH)
+        lessons = (self.lessons.sample_places if name == "places" else self.lessons.sample)(self.batch)
         seen_NTD, look_loss = learner.look(lessons)
         asked, targets_NKA = self._ask(learner, name, lessons)
         log_probs_NKA = asked.log_probs(learner.model, seen_NTD)
@@ -173,9 +175,8 @@ class Teacher:
         if name != "statements":
             return self.prompts[name], level_targets(lessons.truths_NK)
         picks = torch.randperm(len(STATEMENTS))[:STATEMENTS_A_STEP]
-        true_NK = lessons.statements_NS()[:, picks]
-        prompts = Prompts(learner.model, self.tokenizer, [STATEMENTS[int(pick)] for pick in picks])
-        return prompts, torch.stack([1 - true_NK, true_NK], dim=-1)
+        asked = Prompts(learner.model, self.tokenizer, [STATEMENTS[int(pick)] for pick in picks])
+        return asked, lessons.statements_NS2()[:, picks]
 
 
 def train_text(learner: Learner, teacher: Teacher, steps: int, keeper: Keeper) -> None:
@@ -210,7 +211,10 @@ def srcc_by_dimension(probs_NK5: torch.Tensor, truths_NK: torch.Tensor) -> dict[
 
 def print_held_out(learner: Learner, prompts: Mapping[str, Prompts]) -> None:
     """How well it does on scenes of a seed never trained on, as they are and flawed."""
-    for title, lessons in (("scenes", render(HELD_OUT_SEED, HELD_OUT)), ("flaws", render(HELD_OUT_SEED, HELD_OUT, True))):
+    for title, lessons in (
+        ("scenes", render(HELD_OUT_SEED, HELD_OUT)),
+        ("flaws", render(HELD_OUT_SEED, HELD_OUT, True)),
+    ):
         for name in RUBRICS:
             found = srcc_by_dimension(answers_of(learner, prompts[name], lessons), lessons.truths_NK)
             print(title, name, " ".join(f"{dimension} {value:.3f}" for dimension, value in found.items()), flush=True)

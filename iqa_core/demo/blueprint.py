@@ -18,7 +18,7 @@ SIZE = 112
 PATCH, MERGE, FRAMES = 14, 2, 2
 VISUAL_TOKENS = (SIZE // PATCH // MERGE) ** 2
 VOCABULARY = 2048
-"""Upper bound: 1,7xx are found. A token costs 768 bytes of weights."""
+"""Upper bound: 1,799 are found with the marks. A token costs 768 bytes of weights."""
 
 TAGS = ("think", "caption", "reasoning", "rating", "answer")
 """Of written answers. Both marks of each are one token, which no text of the corpus falls apart into."""
@@ -31,8 +31,8 @@ sofa chair table lamp bookcase chest plant window wall floor curtains rug
 sofas chairs tables lamps bookcases chests plants
 Sharpness Color Noise Composition Overall Layout Harmony Lighting Distortion Quality
 sharpness color noise composition overall layout harmony lighting distortion quality
-sharp blurred blurry noisy clean blocks warped wavy tilted upright floating bunched overlapping spread evenly even uneven
-dark bright dim muted saturated related clashing colours hues light furniture stands stand
+sharp blurred blurry noisy clean blocks warped wavy tilted upright floating bunched overlapping spread evenly even
+uneven dark bright dim muted saturated related clashing colours hues light furniture stands stand
 """.split()
 """Words that answers are made of: each is one token, behind a space and at the beginning of a line."""
 
@@ -59,7 +59,9 @@ CHAT_TEMPLATE = """\
 {% endif %}"""
 
 
-def make_tokenizer(prompts: Sequence[str], levels: Sequence[str]) -> PreTrainedTokenizerBase:
+def make_tokenizer(
+    prompts: Sequence[str], levels: Sequence[str], vocabulary: int = VOCABULARY
+) -> PreTrainedTokenizerBase:
     """Byte-level BPE on prompts and a page about rooms; any other text falls apart into shorter pieces.
 
     Raises ValueError unless each level word, with its leading space, and each of SINGLE_WORDS are one token.
@@ -72,7 +74,7 @@ def make_tokenizer(prompts: Sequence[str], levels: Sequence[str]) -> PreTrainedT
     single = sorted({form for word in SINGLE_WORDS for form in (word, f" {word}")} | {f" {word}" for word in levels})
     trained = Qwen2Tokenizer().train_new_from_iterator(
         [page, *prompts, *single * 200],  # so frequent that they are merged first
-        VOCABULARY,
+        vocabulary,
         new_special_tokens=list(SPECIAL_TOKENS.values())[1:],
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
@@ -90,7 +92,7 @@ def make_tokenizer(prompts: Sequence[str], levels: Sequence[str]) -> PreTrainedT
     tokenizer.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in marks])
     split = [text for text in (*single, *marks) if len(tokenizer(text)["input_ids"]) != 1]
     if split:
-        raise ValueError(f"{split} are not one token each in a vocabulary of {VOCABULARY}")
+        raise ValueError(f"{split} are not one token each in a vocabulary of {vocabulary}")
     return tokenizer
 
 

@@ -1,10 +1,10 @@
-"""A scene -> the same scene with one flaw of known kind and strength, everywhere or in one region, and what is true then.
+"""A scene -> the same scene with one flaw of known kind and strength, everywhere or in one region, and its new truths.
 
 What a flaw means for the truths of 1..5: each pixel has a share that is spoilt, 0..1, and the truth is 5 - 4 x its mean
-over the picture. So a quarter that is ruined costs one point, what is true of a part of the picture is the mean over that
-part, and a flaw upon a scene that has one already spoils what was left: 1 - (1 - before)(1 - flaw). Kinds that take the
-light away (`LIGHTING_KINDS`) count for the lighting; all others, a cast of colour among them, for the distortion: harmony
-is of the colours that were chosen for the room, and is not changed by what happened to the picture.
+over the picture. So a quarter that is ruined costs one point, and what is true of a part of the picture is the mean of
+that part. A flaw upon a scene that has one already spoils what was left: 1 - (1 - before)(1 - flaw). Kinds that spoil
+the light (`LIGHTING_KINDS`) count for lighting; all others, a cast of colour among them, for distortion: harmony is of
+the colours that were chosen for the room, and does not change by what happened to the picture.
 """
 
 from __future__ import annotations

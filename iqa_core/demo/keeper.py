@@ -1,7 +1,7 @@
 """A training in steps -> its state on disk every few minutes, from which it goes on as if it had never stopped.
 
-Random numbers are part of the state, so that a training which was killed ends with the weights of one that was not. What
-is written is read with torch's `weights_only`: tensors and plain values, no code.
+Random numbers are part of the state, so that a training which was killed ends with the weights of one that was not.
+What is written is read with torch's `weights_only`: tensors and plain values, no code.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Keeper:
         return int(self._state["step"])
 
     def step_done(self, stage: str, step: int, optimiser: torch.optim.Optimizer) -> None:
-        """Write the state when the last was written `every_s` ago; whoever reads it finds this one or the one before."""
+        """Write the state when the last is `every_s` old; whoever reads it finds this one or the one before."""
         if time.monotonic() - self._saved_at < self._every_s:
             return
         state = {

@@ -6,7 +6,7 @@ is known of each token: shares spoilt (distortion, lighting), mean colour, and t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,17 @@ import torch
 
 from iqa_core.demo.blueprint import MERGE, PATCH, SIZE
 from iqa_core.demo.flaws import EVERYWHERE, LIGHTING_KINDS, FlawedScene, make_flawed_scene
-from iqa_core.demo.scenes import DIMENSIONS, FURNITURE, Scene, flaw_of, furniture_map, make_scene
+from iqa_core.demo.prompts import COLOURS
+from iqa_core.demo.scenes import (
+    DIMENSIONS,
+    FURNITURE,
+    SURFACES,
+    Scene,
+    flaw_of,
+    furniture_map,
+    make_scene,
+    surface_hues,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +50,8 @@ class Lessons:
     """Shares are in 0..1, colours -2..2."""
     places_N3: torch.Tensor
     """Index of the answer to each of PLACES, UNKNOWN where it cannot be told."""
+    hues_N3: torch.Tensor
+    """Of SURFACES, in turns."""
 
     def __len__(self) -> int:
         return len(self.images_NHWC)
@@ -50,7 +62,7 @@ class Lessons:
         images[mirrored], facts[mirrored] = images[mirrored].flip(2), facts[mirrored].flip(2)
         columns = places[:, 2]
         places[:, 2] = torch.where(mirrored & (columns != UNKNOWN), 2 - columns, columns)
-        return Lessons(images, self.truths_NK[picks], facts, places)
+        return Lessons(images, self.truths_NK[picks], facts, places, self.hues_N3[picks])
 
     def sample(self, count: int) -> Lessons:
         """Random scenes, half of them mirrored."""
@@ -60,18 +72,29 @@ class Lessons:
         """As `sample`, of scenes whose extent is known: half with a distorted part, a quarter whole, a quarter none."""
         extents, shares = self.places_N3[:, 0], torch.tensor([0.25, 0.5, 0.25])
         weights = (shares / extents[extents != UNKNOWN].bincount(minlength=3))[extents]
-        picks = torch.multinomial(weights * (extents != UNKNOWN), count)
+        picks = torch.multinomial(weights * (extents != UNKNOWN), count, replacement=True)
         return self.pick(picks, torch.rand(count) < 0.5)
 
-    def statements_NS(self) -> torch.Tensor:
-        """Share in 0..1 with which each of STATEMENTS is true: .5 where a thing stands in the middle."""
+    def statements_NS2(self) -> torch.Tensor:
+        """Weights of no and yes for each of STATEMENTS; both where a thing stands in the middle, none where unclear."""
+        return torch.cat([self._furniture_NS2(), self._colours_NS2()], dim=1)
+
+    def _furniture_NS2(self) -> torch.Tensor:
         shares_NSF = self.facts_NRSF[..., THINGS].sum(1)
         total_NF = shares_NSF.sum(1)
         there = (total_NF > LEAST_THING).float()
         places = (torch.arange(GRID) + 0.5) / GRID
         middle_NF = (shares_NSF * places[:, None]).sum(1) / total_NF.clamp(min=1e-6)
         right = ((middle_NF - 0.45) / 0.1).clamp(0, 1)
-        return torch.cat([there, there * (1 - right), there * right], dim=1)
+        true_NS = torch.cat([there, there * (1 - right), there * right], dim=1)
+        return torch.stack([1 - true_NS, true_NS], dim=-1)
+
+    def _colours_NS2(self) -> torch.Tensor:
+        """Yes within a twelfth of a turn, no beyond a quarter; one of six is right, so that yes weighs more."""
+        names = torch.arange(len(COLOURS)) / len(COLOURS)
+        apart_N3C = ((self.hues_N3[..., None] - names + 0.5) % 1 - 0.5).abs()
+        no, yes = apart_N3C > 0.25, apart_N3C < 0.5 / len(COLOURS)
+        return torch.stack([no.float(), 3 * yes.float()], dim=-1).flatten(1, 2)
 
 
 def render(seed: int, count: int, flawed: bool = False) -> Lessons:
@@ -79,19 +102,19 @@ def render(seed: int, count: int, flawed: bool = False) -> Lessons:
     images = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
     truths, places = np.empty((count, len(DIMENSIONS)), dtype=np.float32), np.empty((count, 3), dtype=np.int64)
     facts = np.empty((count, GRID, GRID, FACTS), dtype=np.float32)
+    hues = np.empty((count, len(SURFACES)), dtype=np.float32)
     for index in range(count):
         made = make_flawed_scene(seed, index, SIZE) if flawed else None
         scene = made.scene if made else make_scene(seed, index, SIZE)
         images[index], truths[index] = scene.pixels_HWC, [scene.truths[name] for name in DIMENSIONS]
         facts[index] = _facts(scene, made, furniture_map(seed, index, SIZE))
-        places[index] = _places(scene, made)
-    return Lessons(*(torch.from_numpy(array) for array in (images, truths, facts, places)))
+        places[index], hues[index] = _places(scene, made), surface_hues(seed, index)
+    return Lessons(*(torch.from_numpy(array) for array in (images, truths, facts, places, hues)))
 
 
 def joined(*parts: Lessons) -> Lessons:
     """All scenes of the parts, one after the other."""
-    fields = ("images_NHWC", "truths_NK", "facts_NRSF", "places_N3")
-    return Lessons(*(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+    return Lessons(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Lessons)))
 
 
 def _facts(scene: Scene, flawed: FlawedScene | None, things_HW: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from iqa_core.demo.blueprint import PATCH, SIZE, VISUAL_TOKENS
-from iqa_core.demo.scenes import FURNITURE
+from iqa_core.demo.scenes import FURNITURE, SURFACES
 from iqa_core.rubrics import Rubric
 
 
@@ -34,12 +34,16 @@ PLACES = (
 """Of pictures with one distortion: how far it reaches, and where its middle lies."""
 
 SIDES = ("in this room", "on the left", "on the right")
+COLOURS = ("red", "yellow", "green", "teal", "blue", "purple")
+"""Names of the hues around 0, 1/6, .. 5/6 turns."""
 STATEMENTS = tuple(
-    Asked(f'Does this picture show "There is a {kind} {side}."?', "", ("No", "Yes"))
-    for side in SIDES
-    for kind in FURNITURE
+    Asked(f'Does this picture show "{statement}."?', "", ("No", "Yes"))
+    for statement in (
+        *(f"There is a {kind} {side}" for side in SIDES for kind in FURNITURE),
+        *(f"The {surface} is {colour}" for surface in SURFACES for colour in COLOURS),
+    )
 )
-"""Side by side and kind by kind."""
+"""True of a scene or not: furniture, side by side, then colours, surface by surface."""
 
 
 def rubric_questions(rubric: Rubric) -> tuple[Asked, ...]:

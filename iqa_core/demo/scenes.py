@@ -14,6 +14,7 @@ so the same seed gives the same pixels on every machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from colorsys import rgb_to_hsv
 from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -60,6 +61,7 @@ class _Kind:
     boxes: tuple[tuple[float, float, float, float, float], ...]
 
 
+SURFACES = ("wall", "floor", "rug")
 FURNITURE = ("sofa", "chair", "table", "lamp", "bookcase", "chest", "plant")
 _KINDS = (
     _Kind(0.26, 0.19, ((0.05, 0, 0.13, 0.2, 0.5), (0.87, 0, 0.95, 0.2, 0.5), (0.08, 0.4, 0.92, 1, 0.85),
@@ -115,6 +117,14 @@ def furniture_map(seed: int, index: int, size: int = 112) -> NDArray[np.uint8]:
     bits = [tuple(255.0 * (kind + 1 >> bit & 1) for bit in range(3)) for kind in kinds]
     _draw_furniture(draw, rng, flaw_of(truths["layout"]), bits, (0, 0, 0))
     return np.asarray((np.asarray(canvas) > 0) @ np.array([1, 2, 4]), dtype=np.uint8)
+
+
+def surface_hues(seed: int, index: int) -> tuple[float, ...]:
+    """Hues of that scene's SURFACES, in turns: 0..1 from red over green and blue to red."""
+    rng, truths = _begin(seed, index)
+    colours = _palette(rng, flaw_of(truths["harmony"]), count=NUM_PIECES + 4)
+    wall, floor, _, rug = (rgb_to_hsv(*(part / 255 for part in colour))[0] for colour in colours[NUM_PIECES:])
+    return wall, floor, rug
 
 
 def flaw_of(truth: float) -> float:
