@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoProcessor, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from iqa_core.demo import base
 from iqa_core.demo.base import Learner, Teacher, learning_rate, optimise, place_targets
@@ -46,12 +46,12 @@ def questions() -> tuple[Asked, ...]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> object:
+def tokenizer() -> PreTrainedTokenizerBase:
     return make_tokenizer([each.query + each.answer_start for each in questions()], LEVELS)
 
 
 @pytest.fixture(scope="module")
-def learner(tokenizer: object) -> Learner:
+def learner(tokenizer: PreTrainedTokenizerBase) -> Learner:
     torch.manual_seed(0)
     model = Qwen2_5_VLForConditionalGeneration(make_config(tokenizer))
     speed_up(model)
@@ -119,7 +119,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["interior-v1", "places", "statements"])
 def test_every_kind_of_question_reaches_tower_and_text(
-    name: str, learner: Learner, lessons: Lessons, tokenizer: object
+    name: str, learner: Learner, lessons: Lessons, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     asked = {"interior-v1": rubric_questions(load_rubric("interior-v1")), "places": PLACES}
     prompts = {key: Prompts(learner.model, tokenizer, each) for key, each in asked.items()}
@@ -153,7 +153,9 @@ def test_what_cannot_be_told_has_no_target() -> None:
     assert targets[0].argmax(-1).tolist() == [1, 0, 2]
 
 
-def test_words_and_marks_of_answers_are_single_tokens_also_when_loaded(tokenizer: object, tmp_path: Path) -> None:
+def test_words_and_marks_of_answers_are_single_tokens_also_when_loaded(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     for part in (tokenizer, make_image_processor(), make_config(tokenizer)):
         part.save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path).tokenizer

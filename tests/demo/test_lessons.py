@@ -96,7 +96,7 @@ def test_statements_follow_the_things_that_are_seen(plain: Lessons) -> None:
 
 
 def test_colours_of_statements_are_those_of_the_walls() -> None:
-    """A wall keeps its hue in any light that does not blow it out: in even light its corner has the colour that is told."""
+    """A wall keeps its hue where the light does not blow it out: its corner then has the colour that is told."""
     lessons = render(9, 40)
     walls_N6 = lessons.statements_NS2()[:, 21:27, 1]
     assert ((walls_N6 > 0).sum(1) <= 1).all()
