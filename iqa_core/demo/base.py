@@ -211,10 +211,8 @@ def srcc_by_dimension(probs_NK5: torch.Tensor, truths_NK: torch.Tensor) -> dict[
 
 def print_held_out(learner: Learner, prompts: Mapping[str, Prompts]) -> None:
     """How well it does on scenes of a seed never trained on, as they are and flawed."""
-    for title, lessons in (
-        ("scenes", render(HELD_OUT_SEED, HELD_OUT)),
-        ("flaws", render(HELD_OUT_SEED, HELD_OUT, True)),
-    ):
+    for title, flawed in (("scenes", False), ("flaws", True)):
+        lessons = render(HELD_OUT_SEED, range(HELD_OUT), flawed=flawed)
         for name in RUBRICS:
             found = srcc_by_dimension(answers_of(learner, prompts[name], lessons), lessons.truths_NK)
             print(title, name, " ".join(f"{dimension} {value:.3f}" for dimension, value in found.items()), flush=True)
@@ -245,7 +243,8 @@ def train_base(
     keeper = Keeper(output / "training.state", settings, (VISION, TEXT), learner, resume=resume)
     print(f"model {sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
     prompts = {name: Prompts(model, tokenizer, asked) for name, asked in questions.items()}
-    lessons = joined(render(seed, scenes // 2), render(seed + 1, scenes - scenes // 2, flawed=True))
+    plain = scenes // 2
+    lessons = joined(render(seed, range(plain)), render(seed, range(plain, scenes), flawed=True))
     train_vision(learner, lessons, vision_steps, keeper)
     train_text(learner, Teacher(tokenizer, prompts, lessons), text_steps, keeper)
     for part in (model.to(torch.bfloat16), tokenizer, processor):

@@ -97,18 +97,19 @@ class Lessons:
         return torch.stack([no.float(), 3 * yes.float()], dim=-1).flatten(1, 2)
 
 
-def render(seed: int, count: int, flawed: bool = False) -> Lessons:
-    """Scenes 0 to count - 1 of a seed, as they are or with a flaw each."""
+def render(seed: int, indices: range, *, flawed: bool = False) -> Lessons:
+    """Those scenes of a seed, as they are or with a flaw each; 5 ms a scene."""
+    count = len(indices)
     images = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
     truths, places = np.empty((count, len(DIMENSIONS)), dtype=np.float32), np.empty((count, 3), dtype=np.int64)
     facts = np.empty((count, GRID, GRID, FACTS), dtype=np.float32)
     hues = np.empty((count, len(SURFACES)), dtype=np.float32)
-    for index in range(count):
+    for n, index in enumerate(indices):
         made = make_flawed_scene(seed, index, SIZE) if flawed else None
         scene = made.scene if made else make_scene(seed, index, SIZE)
-        images[index], truths[index] = scene.pixels_HWC, [scene.truths[name] for name in DIMENSIONS]
-        facts[index] = _facts(scene, made, furniture_map(seed, index, SIZE))
-        places[index], hues[index] = _places(scene, made), surface_hues(seed, index)
+        images[n], truths[n] = scene.pixels_HWC, [scene.truths[name] for name in DIMENSIONS]
+        facts[n] = _facts(scene, made, furniture_map(seed, index, SIZE))
+        places[n], hues[n] = _places(scene, made), surface_hues(seed, index)
     return Lessons(*(torch.from_numpy(array) for array in (images, truths, facts, places, hues)))
 
 
@@ -134,18 +135,15 @@ def _by_token(values_HWF: NDArray[np.generic]) -> NDArray[np.float32]:
 
 def _places(scene: Scene, flawed: FlawedScene | None) -> tuple[int, int, int]:
     """Answers to PLACES: extent, row, column."""
-    unknown = (UNKNOWN, UNKNOWN, UNKNOWN)
     if flawed is None:
         distortion = flaw_of(scene.truths["distortion"])
-        extent = 0 if distortion < HARDLY_FLAWED else 2 if distortion > CLEAR_STRENGTH else UNKNOWN
-        return extent, UNKNOWN, UNKNOWN
+        return 0 if distortion < HARDLY_FLAWED else 2 if distortion > CLEAR_STRENGTH else UNKNOWN, UNKNOWN, UNKNOWN
     flaw = flawed.flaw
-    others = float(flawed.spoilt_HW2[..., 0].min())
     if flaw.kind in LIGHTING_KINDS or flaw.strength < CLEAR_STRENGTH:
-        return unknown
+        return UNKNOWN, UNKNOWN, UNKNOWN
     if flaw.region == EVERYWHERE:
         return 2, UNKNOWN, UNKNOWN
-    if others > 0:  # the scene is distorted as well, everywhere
-        return unknown
+    if flawed.spoilt_HW2[..., 0].min() > 0:  # distorted everywhere by itself, and more so in one place
+        return UNKNOWN, UNKNOWN, UNKNOWN
     middles = (flaw.region.top + flaw.region.bottom) / 2, (flaw.region.left + flaw.region.right) / 2
     return 1, int(3 * middles[0]), int(3 * middles[1])

@@ -60,7 +60,7 @@ def learner(tokenizer: PreTrainedTokenizerBase) -> Learner:
 
 @pytest.fixture(scope="module")
 def lessons() -> Lessons:
-    return joined(render(31, 24), render(32, 24, flawed=True))
+    return joined(render(31, range(24)), render(31, range(24, 48), flawed=True))
 
 
 def trained(folder: Path, *, resume: bool = False, stop: tuple[str, int] = ("", 0)) -> list[torch.Tensor]:

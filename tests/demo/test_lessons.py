@@ -18,12 +18,12 @@ COUNT = 48
 
 @pytest.fixture(scope="module")
 def plain() -> Lessons:
-    return render(31, COUNT)
+    return render(31, range(COUNT))
 
 
 @pytest.fixture(scope="module")
 def flawed() -> Lessons:
-    return render(31, COUNT, flawed=True)
+    return render(31, range(COUNT), flawed=True)
 
 
 def test_truths_are_the_means_of_what_is_spoilt(plain: Lessons, flawed: Lessons) -> None:
@@ -97,7 +97,7 @@ def test_statements_follow_the_things_that_are_seen(plain: Lessons) -> None:
 
 def test_colours_of_statements_are_those_of_the_walls() -> None:
     """A wall keeps its hue where the light does not blow it out: its corner then has the colour that is told."""
-    lessons = render(9, 40)
+    lessons = render(9, range(40))
     walls_N6 = lessons.statements_NS2()[:, 21:27, 1]
     assert ((walls_N6 > 0).sum(1) <= 1).all()
     told = 0
