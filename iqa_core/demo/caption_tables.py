@@ -31,8 +31,8 @@ def write_captions(output: Path, captions: Mapping[str, Captions], are_loose: bo
         for image, made in captions.items():
             file.write(json.dumps({"query": DESCRIBE, "response": made.description, "image": image}) + "\n")
     if are_loose:
-        columns = [{"file_name": image, **made.columns} for image, made in captions.items()]
-        _write_csv(output / "metadata.csv", [{**row, "caption_true": int(row["caption_true"])} for row in columns])
+        rows = [{"file_name": image, **made.columns} for image, made in captions.items()]
+        _write_csv(output / "metadata.csv", [row | {"caption_true": int(row["caption_true"] is True)} for row in rows])
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -20,8 +20,7 @@ WINDOW = "window"
 UNCLEAR = 0.04
 """How near to the picture's middle a window has no side: the warp moves it as far."""
 
-_OF_COLOUR = ("the {thing} is {word}", "there is a {thing} in {word}")
-_OF_SIDE = ("the {thing} is on the {word}", "there is a {thing} on the {word}")
+_BEGINNINGS = ("A room with", "There is", "The picture shows", "A picture of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +48,26 @@ class Captions:
 
 
 def make_captions(contents: Contents, seed: int, index: int) -> Captions:
-    """Captions in one of eight wordings; of two scenes with indices 2k and 2k + 1 one carries a true caption.
+    """Captions of a surface, half of them with the window; of two scenes with indices 2k and 2k + 1 one carries a true caption.
 
     The wrong word is drawn so that each is as frequent as where it is right: a colour at least two names away.
     """
     random = np.random.Generator(np.random.PCG64([seed, index, 3]))
     words = _words(contents)
-    surface = tuple(contents.hues)[random.integers(len(contents.hues))]
-    things = [surface, WINDOW] if WINDOW in words else [surface]
+    things = [tuple(contents.hues)[random.integers(len(contents.hues))]]
+    if WINDOW in words and random.random() < 0.5:
+        things.insert(int(random.integers(2)), WINDOW)
     changed = things[random.integers(len(things))]
     others = _others(words[changed])
     wrong = {**words, changed: others[random.integers(len(others))]}
-    order = [(things[place], int(random.integers(2))) for place in random.permutation(len(things))]
+    beginning = _BEGINNINGS[random.integers(len(_BEGINNINGS))]
     first_is_true = np.random.Generator(np.random.PCG64([seed, index // 2, 4])).random() < 0.5
     return Captions(
-        true=_sentence(order, words),
-        false=_sentence(order, wrong),
+        true=_sentence(beginning, things, words),
+        false=_sentence(beginning, things, wrong),
         changed=changed,
         is_true=first_is_true == (index % 2 == 0),
-        description=_sentence([(thing, 0) for thing in words], words),
+        description=_sentence(_BEGINNINGS[0], list(words), words),
     )
 
 
@@ -87,11 +87,6 @@ def _others(word: str) -> tuple[str, ...]:
     return tuple(COLOURS[(place + step) % len(COLOURS)] for step in range(2, len(COLOURS) - 1))
 
 
-def _sentence(order: Sequence[tuple[str, int]], words: Mapping[str, str]) -> str:
-    """Clauses about things, each in one of its two wordings."""
-    clauses = [
-        (_OF_SIDE if thing == WINDOW else _OF_COLOUR)[wording].format(thing=thing, word=words[thing])
-        for thing, wording in order
-    ]
-    text = " and ".join(clauses)
-    return f"{text[0].upper()}{text[1:]}."
+def _sentence(beginning: str, things: Sequence[str], words: Mapping[str, str]) -> str:
+    parts = [f"a {thing} on the {words[thing]}" if thing == WINDOW else f"a {words[thing]} {thing}" for thing in things]
+    return f"{beginning} {' and '.join(parts)}."
