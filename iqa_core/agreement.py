@@ -141,6 +141,15 @@ def agreement(scores_N: ArrayLike, opinions_N: ArrayLike, resamples: int = RESAM
     return Agreement(scored=len(x_N), failed=failed, is_fitted=fit is not None, flags=flags, **by_name)
 
 
+def separation(
+    scores_N: ArrayLike, opinions_N: ArrayLike, middle: float, resamples: int = RESAMPLES, seed: int = 0
+) -> Figure:
+    """`auc` with its interval. Raises ValueError when the two are not of one length."""
+    (x_N, y_N), _ = _pairs(scores_N, opinions_N)
+    whole = [auc(x_N, y_N, middle)]
+    return _bootstrapped(lambda picks: [auc(x_N[picks], y_N[picks], middle)], whole, len(x_N), resamples, seed)[0]
+
+
 def agreement_by_dimension(
     pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Agreement]:

@@ -55,7 +55,7 @@ def _rows(text: str, group_column: str | None, terms: Terms) -> Iterator[Opinion
     options = parsed(options_type, given | dict(address.options), text)
     try:
         for row in read(Path(address.place).expanduser(), options):
-            if isinstance(row, Opinion) and terms.slots.get(row.dimension) and not row.texts:
+            if isinstance(row, Opinion) and terms.needed(row.dimension) and not row.texts:
                 raise CallerError(
                     f"annotations {text}: the rubric asks for {row.dimension} with texts for its slots, and only a "
                     "table of our own has columns of texts"

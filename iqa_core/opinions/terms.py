@@ -24,16 +24,18 @@ class Terms:
     """Slot -> column with its texts."""
     limits: TextLimits = TextLimits()
     slots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Dimension, statement or group -> slots whose texts an opinion on it needs."""
+    """Dimension or statement -> slots whose texts an opinion on it needs."""
+    all_slots: tuple[str, ...] = ()
+    """Those of an opinion on anything else."""
     ranges: Mapping[str, ScoreRange] = field(default_factory=dict)
-    """The same -> the range of its own."""
+    """Dimension, statement or group -> the range of its own."""
 
     def texts(self, row: Row, dimension: str) -> Texts | str:
         """The texts that a row's opinion is about, or the reason why it gives none.
 
         Raises CallerError when a column of texts is not there.
         """
-        needed = self.slots.get(dimension, ())
+        needed = self.needed(dimension)
         for slot in needed:
             if self.columns[slot] not in row.values:
                 raise CallerError(
@@ -45,7 +47,11 @@ class Terms:
 
     def is_cut(self, row: Row, dimension: str) -> bool:
         """Whether only the beginning of a text of this row is asked about."""
-        return any(self.limits.is_cut(row.values[self.columns[slot]]) for slot in self.slots.get(dimension, ()))
+        return any(self.limits.is_cut(row.values[self.columns[slot]]) for slot in self.needed(dimension))
+
+    def needed(self, dimension: str) -> tuple[str, ...]:
+        """Slots whose texts an opinion on a dimension or statement needs."""
+        return self.slots.get(dimension, self.all_slots)
 
     def own_range(self, dimension: str, place: str) -> NumberRange:
         """Range of the numbers of `?range=own`. Raises CallerError where the rubric does not have the dimension."""
@@ -60,15 +66,19 @@ ANY = Terms()
 """Where no rubric is known: numbers are on 1..5 or on a range that the file's address gives."""
 
 
-def terms_of(rubric: Rubric, given: Sequence[str] = (), limits: TextLimits = TextLimits()) -> Terms:
-    """What a rubric says of its opinions: an opinion needs the texts of its own question alone.
+def terms_of(
+    rubric: Rubric, given: Sequence[str] = (), limits: TextLimits = TextLimits(), *, whole: bool = False
+) -> Terms:
+    """What a rubric says of opinions on its questions.
 
-    given: `--slot` flags. Raises CallerError as `columns_of` does.
+    given: `--slot` flags. whole: an opinion needs the texts of all questions, as an image that is scored does, and not
+    those of its own alone. Raises CallerError as `columns_of` does.
     """
     return Terms(
         columns_of(given, rubric.slots, limits),
         limits,
-        {question.name: question.slots for question in rubric.questions},
+        {} if whole else {question.name: question.slots for question in rubric.questions},
+        rubric.slots if whole else (),
         {column.name: column.scale.range for column in rubric.columns}
         | {question.name: question.scale.range for question in rubric.questions},
     )

@@ -192,7 +192,7 @@ class SampleEncoder:
         from iqa_core.assessor.encoders.patches import Patching
 
         is_family = isinstance(self.preparer, SmartResizePreparer) and not isinstance(self.preparer, Ovis2_5Preparer)
-        if not is_family or text.ids.count(getattr(self._processor, "image_token_id", None)) != 1:
+        if not is_family or not text.is_row or text.ids.count(getattr(self._processor, "image_token_id", None)) != 1:
             return self._processed
         own = PatchedRows(self._processor, Patching.of(self._processor.image_processor, torch.device("cpu")))
         found, wanted = (make_rows([text], [picture]) for make_rows in (own, self._processed))
@@ -210,7 +210,8 @@ class SampleEncoder:
         inputs = self._processor(
             text=[text.text for text in texts],
             images=[[Image.fromarray(picture)] for picture in pictures],
-            text_kwargs={"padding": True, "add_special_tokens": special},
+            # InternVL's and MiniCPM-V's processors would pad on the left
+            text_kwargs={"padding": True, "padding_side": "right", "add_special_tokens": special},
             images_kwargs={} if self.preparer.processor_resizes else {"do_resize": False},
             return_tensors="pt",
         )

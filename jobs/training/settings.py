@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from iqa_core.slots import MAX_CHARS
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.split import SplitBy
-from jobs.command import JobSettings, Lasting
+from jobs.command import Lasting
+from jobs.opinion_texts import OpinionTexts
 
 
-class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionaries of one kind
+class TrainSettings(Recipe, OpinionTexts):  # type: ignore[misc]  # two dictionaries of one kind
     """Fine-tune an assessor on people's opinions. Resumable at any point; exports what --assessor.checkpoint takes."""
 
     train: list[str] = Field(min_length=1)
@@ -26,12 +26,6 @@ class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionar
     """Share of the images of --train that is carved out."""
     split_by: SplitBy = "image"
     """What lies whole in one part: an image, or all images of a group."""
-    slot: list[str] = Field(default_factory=list)
-    """slot=column of the annotations whose text fills a slot of the rubric, by default the one of its own name."""
-    slot_too_long: Literal["refuse", "cut"] = "refuse"
-    """What to do with a text of more than --slot-chars: leave its opinion out, or ask about the text's beginning."""
-    slot_chars: int = Field(default=MAX_CHARS, ge=1)
-    """Characters of a slot's text at most."""
     weight: list[str] = Field(default_factory=list)
     """name=number: how much a data set or a dimension counts in the loss; may be repeated."""
     min_raters: int | None = Field(default=None, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from iqa_core import demo
 from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.sample_encoder import IGNORED, PADDING, PatchedRows, SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample, level_samples
+from iqa_core.training.targets import TargetKind
 from tests.training.tasks import make_encoder
 from tests.unlike import TRAINABLE_TOML
 
@@ -184,3 +187,19 @@ def test_answers_of_any_number_stand_where_scoring_reads_them(
         place = int(batch.level_places[row])
         tail = processor.tokenizer.encode(prompt, add_special_tokens=False)[-4:]
         assert batch.inputs["input_ids"][row, place - 4 : place + 1].tolist() == [*tail, ids[-1]], "the best answer"
+
+
+def test_rows_of_a_rubric_of_five_levels_are_what_they_always_were(opinions: list[Opinion]) -> None:
+    """The digest was taken before there were slots; a run that was begun then goes on with the same batches."""
+    encoder, digest = make_encoder(Path(demo.__file__).parent / "checkpoint"), hashlib.sha256()
+    kinds: tuple[TargetKind, ...] = ("hard", "linear")
+    for kind in kinds:
+        batch = encoder.batch(level_samples(opinions[:8], encoder.rubric, kind, {"layout": 2.0}))
+        values = [batch.labels_NT, batch.level_rows, batch.level_places, batch.level_ids_NL, batch.targets_NL]
+        values += [batch.worths, batch.weights_N]
+        values += [
+            batch.inputs[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids", "image_grid_thw")
+        ]
+        for value in values:
+            digest.update(value.numpy().tobytes())
+    assert digest.hexdigest()[:16] == "82e8c4845fc157d8"
