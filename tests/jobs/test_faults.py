@@ -57,8 +57,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> Scene:
     corpus = write_mixed(root, IMAGES)
     write_captions(root, corpus)
     rubric = write_asking(root / "asking.toml")
-    inputs = (argument for given in corpus.inputs for argument in ("--input", given))
-    arguments = (*inputs, "--rubric", rubric, "--slot", "prompt=caption")
+    inputs = tuple(argument for given in corpus.inputs for argument in ("--input", given))
+    arguments: tuple[str | Path, ...] = (*inputs, "--rubric", rubric, "--slot", "prompt=caption")
     out = root / "undisturbed"
     code, output = running.run(*arguments, *SLOW, "--output", out, address=ray_address)
     assert code == 0, output
