@@ -141,6 +141,15 @@ def agreement(scores_N: ArrayLike, opinions_N: ArrayLike, resamples: int = RESAM
     return Agreement(scored=len(x_N), failed=failed, is_fitted=fit is not None, flags=flags, **by_name)
 
 
+def separation(
+    scores_N: ArrayLike, opinions_N: ArrayLike, middle: float, resamples: int = RESAMPLES, seed: int = 0
+) -> Figure:
+    """`auc` with its interval. Raises ValueError when the two are not of one length."""
+    (x_N, y_N), _ = _pairs(scores_N, opinions_N)
+    whole = [auc(x_N, y_N, middle)]
+    return _bootstrapped(lambda picks: [auc(x_N[picks], y_N[picks], middle)], whole, len(x_N), resamples, seed)[0]
+
+
 def agreement_by_dimension(
     pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Agreement]:
@@ -249,6 +258,20 @@ def kendall(x_N: Floats, y_N: Floats) -> float:
     from scipy.stats import kendalltau  # a second to import, of which training and scoring have no use
 
     return float(kendalltau(x_N, y_N).statistic) if len(x_N) >= MIN_PAIRS else math.nan
+
+
+def auc(scores_N: Floats, opinions_N: Floats, middle: float) -> float:
+    """Share of pairs of an opinion above the middle and one below in which scores are in the same order; ties half.
+
+    NaN where there are none on a side. An opinion at the middle is left out.
+    """
+    is_above_N, is_below_N = opinions_N > middle, opinions_N < middle
+    above, below = int(is_above_N.sum()), int(is_below_N.sum())
+    if not above or not below:
+        return math.nan
+    is_either_N = is_above_N | is_below_N
+    ranks = _ranks(scores_N[is_either_N])[is_above_N[is_either_N]]  # Mann and Whitney's U from the sum of ranks
+    return (float(ranks.sum()) - above * (above + 1) / 2) / (above * below)
 
 
 def _ranks(values_N: Floats) -> Floats:

@@ -49,6 +49,11 @@ class ColumnScale:
         """Largest standard deviation: half of everything at each end."""
         return (max(self.worths) - min(self.worths)) / 2 if self.worths else (self.range.high - self.range.low) / 2
 
+    @property
+    def has_two_answers(self) -> bool:
+        """Whether the question is one of yes or no."""
+        return len(self.worths) == 2
+
     def to_json(self) -> dict[str, Any]:
         """As a plan has it."""
         ends = {"worst": self.range.worst, "best": self.range.best}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from iqa_core.errors import CallerError
 from iqa_core.records import Reason, Rejection
 
 MAX_CHARS = 2000
@@ -61,6 +62,28 @@ def texts_of(
             )
         found[slot] = text[: limits.max_chars].encode("utf-8", "replace").decode()
     return found
+
+
+def columns_of(given: Sequence[str], slots: Sequence[str], limits: TextLimits) -> dict[str, str]:
+    """Slot -> column of an input that its texts come from: the one of its own name, unless a flag names another.
+
+    given: `--slot` flags, each `slot=column`. Raises CallerError on any other form, a slot that the rubric does not
+    have, one that is given twice, and limits where there are no slots.
+    """
+    named: dict[str, str] = {}
+    for flag in given:
+        slot, _, column = flag.partition("=")
+        if not slot or not column:
+            raise CallerError(f"--slot {flag}: give it as slot=column")
+        if slot not in slots:
+            there = f"slots are {', '.join(slots)}" if slots else "it has none"
+            raise CallerError(f"--slot {flag}: the rubric has no slot {slot} ({there})")
+        if slot in named:
+            raise CallerError(f"--slot {slot} is given twice, as {named[slot]} and as {column}")
+        named[slot] = column
+    if not slots and limits != TextLimits():
+        raise CallerError("--slot-too-long and --slot-chars are about texts for slots, and the rubric has none")
+    return dict(zip(slots, slots, strict=True)) | named
 
 
 def sample_texts(slots: Sequence[str], num_images: int) -> list[dict[str, str]] | None:

@@ -17,11 +17,13 @@ from iqa_core.agreement import (
     Logistic,
     agreement,
     agreement_by_dimension,
+    auc,
     compare,
     fit_logistic,
     human_ceiling,
     kendall,
     pearson,
+    separation,
     spearman,
     uncertainty,
 )
@@ -234,3 +236,17 @@ def test_a_spread_that_is_always_zero_has_no_slope() -> None:
 def test_columns_of_different_lengths_are_no_pairs() -> None:
     with pytest.raises(ValueError, match="3, 2 values"):
         agreement([1, 2, 3], [1, 2])
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
+    random = np.random.default_rng(5)
+    scores, opinions = random.integers(0, 6, 60) / 2.0, random.choice([1.0, 2.5, 3.0, 5.0], 60)
+    pairs = [(x, y) for x in scores[opinions > 3] for y in scores[opinions < 3]]
+    wanted = np.mean([1.0 if x > y else 0.5 if x == y else 0.0 for x, y in pairs])
+    assert auc(scores, opinions, 3.0) == pytest.approx(wanted)
+    assert math.isnan(auc(scores, np.full(60, 5.0), 3.0)), "nobody says no"
+    found = separation([*scores, math.nan], [*opinions, 5.0], 3.0, resamples=50)
+    assert found.value == pytest.approx(wanted), "a failed score is left out"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < wanted < found.high

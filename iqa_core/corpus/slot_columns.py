@@ -14,7 +14,7 @@ from iqa_core.corpus.chunks import READING
 from iqa_core.corpus.columns import table_names
 from iqa_core.errors import CallerError
 from iqa_core.records import Rejection
-from iqa_core.slots import TextLimits, TooLong, texts_of
+from iqa_core.slots import TextLimits, TooLong, columns_of, texts_of
 
 SHOWN_COLUMNS = 20
 
@@ -94,24 +94,9 @@ def bound(given: Sequence[str], slots: Sequence[str], limits: TextLimits, own: C
     """The columns of a rubric's slots; a slot that no flag names is bound to the column of its own name.
 
     given: `slot=column` flags, with names of the input's columns; own: names of the score table's own columns.
-    Raises CallerError on any other form, a slot that the rubric does not have, one that is given twice, and limits
-    where there are no slots.
+    Raises CallerError as `columns_of` does.
     """
-    columns = dict(zip(slots, slots, strict=True))
-    named: dict[str, str] = {}
-    for flag in given:
-        slot, _, column = flag.partition("=")
-        if not slot or not column:
-            raise CallerError(f"--slot {flag}: give it as slot=column")
-        if slot not in columns:
-            there = f"slots are {', '.join(slots)}" if slots else "it has none"
-            raise CallerError(f"--slot {flag}: the rubric has no slot {slot} ({there})")
-        if slot in named:
-            raise CallerError(f"--slot {slot} is given twice, as {named[slot]} and as {column}")
-        named[slot] = column
-    if not slots and limits != TextLimits():
-        raise CallerError("--slot-too-long and --slot-chars are about texts for slots, and the rubric has none")
-    columns |= named
+    columns = columns_of(given, slots, limits)
     return SlotColumns({slot: table_names([name], own, READING)[0] for slot, name in columns.items()}, limits)
 
 

@@ -9,7 +9,7 @@ the colours that were chosen for the room, and does not change by what happened 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,9 @@ def _spoil(scene: Scene, flaw: Flaw, rng: np.random.Generator) -> FlawedScene:
     spoilt_HW2 = 1 - (1 - before) * (1 - mask_HW[..., None] * added)
     distortion, lighting = FIVE_LEVELS.best - (FIVE_LEVELS.best - FIVE_LEVELS.worst) * spoilt_HW2.mean((0, 1))
     truths = {**scene.truths, "lighting": float(lighting), "distortion": float(distortion)}
-    return FlawedScene(Scene(pixels, MappingProxyType(truths)), flaw, mask_HW, spoilt_HW2.astype(np.float32))
+    return FlawedScene(
+        replace(scene, pixels_HWC=pixels, truths=MappingProxyType(truths)), flaw, mask_HW, spoilt_HW2.astype(np.float32)
+    )
 
 
 def _applied(pixels_HWC: NDArray[np.uint8], flaw: Flaw, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 
 from iqa_core.demo.blueprint import MERGE, PATCH, SIZE
+from iqa_core.demo.captions import COLOURS, UNCLEAR
 from iqa_core.demo.flaws import EVERYWHERE, LIGHTING_KINDS, FlawedScene, make_flawed_scene
-from iqa_core.demo.prompts import COLOURS
+from iqa_core.demo.prompts import SURFACES
 from iqa_core.demo.scenes import (
     DIMENSIONS,
     FURNITURE,
-    SURFACES,
     Scene,
     flaw_of,
     furniture_map,
     make_scene,
-    surface_hues,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ class Lessons:
     """Index of the answer to each of PLACES, UNKNOWN where it cannot be told."""
     hues_N3: torch.Tensor
     """Of SURFACES, in turns."""
+    window_N: torch.Tensor
+    """Its middle, from the left."""
 
     def __len__(self) -> int:
         return len(self.images_NHWC)
@@ -60,9 +61,10 @@ class Lessons:
         """Those scenes, some mirrored: left is right then, for each token and in the answers as well."""
         images, facts, places = self.images_NHWC[picks], self.facts_NRSF[picks], self.places_N3[picks]
         images[mirrored], facts[mirrored] = images[mirrored].flip(2), facts[mirrored].flip(2)
-        columns = places[:, 2]
+        columns, window = places[:, 2], self.window_N[picks]
         places[:, 2] = torch.where(mirrored & (columns != UNKNOWN), 2 - columns, columns)
-        return Lessons(images, self.truths_NK[picks], facts, places, self.hues_N3[picks])
+        window = torch.where(mirrored, 1 - window, window)
+        return Lessons(images, self.truths_NK[picks], facts, places, self.hues_N3[picks], window)
 
     def sample(self, count: int) -> Lessons:
         """Random scenes, half of them mirrored."""
@@ -77,7 +79,7 @@ class Lessons:
 
     def statements_NS2(self) -> torch.Tensor:
         """Weights of no and yes for each of STATEMENTS; both where a thing stands in the middle, none where unclear."""
-        return torch.cat([self._furniture_NS2(), self._colours_NS2()], dim=1)
+        return torch.cat([self._furniture_NS2(), self._colours_NS2(), self._window_N22()], dim=1)
 
     def _furniture_NS2(self) -> torch.Tensor:
         shares_NSF = self.facts_NRSF[..., THINGS].sum(1)
@@ -96,6 +98,11 @@ class Lessons:
         no, yes = apart_N3C > 0.25, apart_N3C < 0.5 / len(COLOURS)
         return torch.stack([no.float(), 3 * yes.float()], dim=-1).flatten(1, 2)
 
+    def _window_N22(self) -> torch.Tensor:
+        """Left and right; neither near the picture's middle."""
+        left, right = (self.window_N < 0.5 - UNCLEAR).float(), (self.window_N > 0.5 + UNCLEAR).float()
+        return torch.stack([torch.stack([right, left], dim=-1), torch.stack([left, right], dim=-1)], dim=1)
+
 
 def render(seed: int, indices: range, *, flawed: bool = False) -> Lessons:
     """Those scenes of a seed, as they are or with a flaw each; 5 ms a scene."""
@@ -103,14 +110,15 @@ def render(seed: int, indices: range, *, flawed: bool = False) -> Lessons:
     images = np.empty((count, SIZE, SIZE, 3), dtype=np.uint8)
     truths, places = np.empty((count, len(DIMENSIONS)), dtype=np.float32), np.empty((count, 3), dtype=np.int64)
     facts = np.empty((count, GRID, GRID, FACTS), dtype=np.float32)
-    hues = np.empty((count, len(SURFACES)), dtype=np.float32)
+    hues, window = np.empty((count, len(SURFACES)), dtype=np.float32), np.empty(count, dtype=np.float32)
     for n, index in enumerate(indices):
         made = make_flawed_scene(seed, index, SIZE) if flawed else None
         scene = made.scene if made else make_scene(seed, index, SIZE)
         images[n], truths[n] = scene.pixels_HWC, [scene.truths[name] for name in DIMENSIONS]
         facts[n] = _facts(scene, made, furniture_map(seed, index, SIZE))
-        places[n], hues[n] = _places(scene, made), surface_hues(seed, index)
-    return Lessons(*(torch.from_numpy(array) for array in (images, truths, facts, places, hues)))
+        places[n], window[n] = _places(scene, made), scene.contents.window
+        hues[n] = [scene.contents.hues[surface] for surface in SURFACES]
+    return Lessons(*(torch.from_numpy(array) for array in (images, truths, facts, places, hues, window)))
 
 
 def joined(*parts: Lessons) -> Lessons:

@@ -12,7 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from iqa_core.demo.blueprint import PATCH, SIZE, VISUAL_TOKENS
-from iqa_core.demo.scenes import FURNITURE, SURFACES
+from iqa_core.demo.captions import COLOURS, SIDES, WINDOW
+from iqa_core.demo.scenes import FURNITURE
 from iqa_core.rubrics import Rubric
 
 
@@ -25,6 +26,7 @@ class Asked:
     answers: tuple[str, ...]
 
 
+SURFACES = ("wall", "floor", "rug")
 EXTENTS, ROWS, COLUMNS = ("none", "part", "all"), ("top", "middle", "bottom"), ("left", "middle", "right")
 PLACES = (
     Asked("How much of this picture is distorted?", "What is distorted is", tuple(f" {word}" for word in EXTENTS)),
@@ -33,17 +35,16 @@ PLACES = (
 )
 """Of pictures with one distortion: how far it reaches, and where its middle lies."""
 
-SIDES = ("in this room", "on the left", "on the right")
-COLOURS = ("red", "yellow", "green", "teal", "blue", "purple")
-"""Names of the hues around 0, 1/6, .. 5/6 turns."""
+PLACES_OF_THINGS = ("in this room", "on the left", "on the right")
 STATEMENTS = tuple(
-    Asked(f'Does this picture show "{statement}."?', "", ("No", "Yes"))
+    Asked(f'Does the picture show "{statement}."?', "", ("No", "Yes"))
     for statement in (
-        *(f"There is a {kind} {side}" for side in SIDES for kind in FURNITURE),
-        *(f"The {surface} is {colour}" for surface in SURFACES for colour in COLOURS),
+        *(f"There is a {thing} {place}" for place in PLACES_OF_THINGS for thing in FURNITURE),
+        *(f"A room with a {colour} {surface}" for surface in SURFACES for colour in COLOURS),
+        *(f"A room with a {WINDOW} on the {side}" for side in SIDES),
     )
 )
-"""True of a scene or not: furniture, side by side, then colours, surface by surface."""
+"""True of a scene or not: furniture, place by place; colours, surface by surface; the window."""
 
 
 def rubric_questions(rubric: Rubric) -> tuple[Asked, ...]:

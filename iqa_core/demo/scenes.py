@@ -14,7 +14,6 @@ so the same seed gives the same pixels on every machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from colorsys import rgb_to_hsv
 from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -44,12 +43,23 @@ _Rgb = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What a scene shows that words can tell, and that is large enough to be seen: a rug is 45 pixels of 112 wide."""
+
+    hues: Mapping[str, float]
+    """Wall, floor and rug -> hue in turns, 0..1 from red over green and blue to red."""
+    window: float
+    """Middle of the window, from the left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """One image and what is true of it."""
 
     pixels_HWC: NDArray[np.uint8]
     truths: Mapping[str, float]
     """Dimension -> 1 (worst) to 5 (best)."""
+    contents: Contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,6 @@ class _Kind:
     boxes: tuple[tuple[float, float, float, float, float], ...]
 
 
-SURFACES = ("wall", "floor", "rug")
 FURNITURE = ("sofa", "chair", "table", "lamp", "bookcase", "chest", "plant")
 _KINDS = (
     _Kind(0.26, 0.19, ((0.05, 0, 0.13, 0.2, 0.5), (0.87, 0, 0.95, 0.2, 0.5), (0.08, 0.4, 0.92, 1, 0.85),
@@ -93,21 +102,25 @@ def make_scene(seed: int, index: int, size: int = 112, *, intact: bool = False) 
     if intact:
         truths["distortion"] = float(FIVE_LEVELS.best)
     flaw = {name: flaw_of(truth) for name, truth in truths.items()}
-    colours = _palette(rng, flaw["harmony"], count=NUM_PIECES + 4)
+    hues = _hues(rng, flaw["harmony"], count=NUM_PIECES + 4)
+    colours = _palette(rng, flaw["harmony"], hues)
     canvas = Image.new("RGB", (size * _SUPERSAMPLE,) * 2)
     draw = ImageDraw.Draw(canvas)
-    _draw_room(draw, rng, colours[NUM_PIECES:])
+    window = _draw_room(draw, rng, colours[NUM_PIECES:])
     _draw_furniture(draw, rng, flaw["layout"], colours[:NUM_PIECES], _shade(colours[NUM_PIECES + 1], 0.45))
     pixels = np.asarray(canvas.reduce(_SUPERSAMPLE), dtype=np.float64)
     pixels = _light(pixels, rng, flaw["lighting"])
     pixels = distorted(pixels, rng, flaw["distortion"])
-    return Scene(rounded(pixels), MappingProxyType(truths))
+    wall, floor, _, rug = map(float, hues[NUM_PIECES:])
+    contents = Contents(MappingProxyType({"wall": wall, "floor": floor, "rug": rug}), window)
+    return Scene(rounded(pixels), MappingProxyType(truths), contents)
 
 
 def furniture_map(seed: int, index: int, size: int = 112) -> NDArray[np.uint8]:
     """What stands where in that scene before it is warped: 0 is the room, k is FURNITURE[k - 1]; (size, size)."""
     rng, truths = _begin(seed, index)
-    colours = _palette(rng, flaw_of(truths["harmony"]), count=NUM_PIECES + 4)
+    harmony = flaw_of(truths["harmony"])
+    colours = _palette(rng, harmony, _hues(rng, harmony, count=NUM_PIECES + 4))
     canvas = Image.new("RGB", (size, size))
     draw = ImageDraw.Draw(canvas)
     _draw_room(draw, rng, colours[NUM_PIECES:])  # for what it takes from rng
@@ -117,14 +130,6 @@ def furniture_map(seed: int, index: int, size: int = 112) -> NDArray[np.uint8]:
     bits = [tuple(255.0 * (kind + 1 >> bit & 1) for bit in range(3)) for kind in kinds]
     _draw_furniture(draw, rng, flaw_of(truths["layout"]), bits, (0, 0, 0))
     return np.asarray((np.asarray(canvas) > 0) @ np.array([1, 2, 4]), dtype=np.uint8)
-
-
-def surface_hues(seed: int, index: int) -> tuple[float, ...]:
-    """Hues of that scene's SURFACES, in turns: 0..1 from red over green and blue to red."""
-    rng, truths = _begin(seed, index)
-    colours = _palette(rng, flaw_of(truths["harmony"]), count=NUM_PIECES + 4)
-    wall, floor, _, rug = (rgb_to_hsv(*(part / 255 for part in colour))[0] for colour in colours[NUM_PIECES:])
-    return wall, floor, rug
 
 
 def flaw_of(truth: float) -> float:
@@ -145,12 +150,17 @@ def _begin(seed: int, index: int) -> tuple[np.random.Generator, dict[str, float]
     return rng, {name: float(FIVE_LEVELS.worst + width * u) for name, u in drawn}
 
 
-def _palette(rng: np.random.Generator, flaw: float, count: int) -> list[_Rgb]:
+def _hues(rng: np.random.Generator, flaw: float, count: int) -> NDArray[np.float64]:
     """Hues evenly placed on an arc around one base, in random order: 20 degrees at best, the whole circle at worst."""
     arc = 0.055 + 0.945 * flaw
     places = (rng.permutation(count) + rng.random(count)) / count - 0.5
-    hues = (rng.random() + arc * places) % 1.0
-    values = 0.62 + 0.2 * rng.random(count)
+    hues: NDArray[np.float64] = (rng.random() + arc * places) % 1.0
+    return hues
+
+
+def _palette(rng: np.random.Generator, flaw: float, hues: NDArray[np.float64]) -> list[_Rgb]:
+    """Colours of these hues: muted at best, saturated at worst."""
+    values = 0.62 + 0.2 * rng.random(len(hues))
     return [_rgb(float(hue), 0.24 + 0.6 * flaw, float(value)) for hue, value in zip(hues, values, strict=True)]
 
 
@@ -169,8 +179,11 @@ def _shade(colour: _Rgb, factor: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _draw_room(draw: ImageDraw.ImageDraw, rng: np.random.Generator, colours: Sequence[_Rgb]) -> None:
-    """Wall, floor with boards, skirting, a window with curtains and its light on the floor, a rug."""
+def _draw_room(draw: ImageDraw.ImageDraw, rng: np.random.Generator, colours: Sequence[_Rgb]) -> float:
+    """Wall, floor with boards, skirting, a window with curtains and its light on the floor, a rug.
+
+    Returns the middle of the window, from the left.
+    """
     wall, floor, curtain, rug = colours
     _fill(draw, (0, 0, 1, _HORIZON), _shade(wall, 1.15))
     _fill(draw, (0, _HORIZON, 1, 1), _shade(floor, 0.8))
@@ -200,6 +213,7 @@ def _draw_room(draw: ImageDraw.ImageDraw, rng: np.random.Generator, colours: Seq
     for side in (left - 0.03, right - 0.03):
         _fill(draw, (side, top - 0.03, side + 0.06, bottom + 0.06), _shade(curtain, 0.95))
         _fill(draw, (side + 0.02, top - 0.03, side + 0.03, bottom + 0.06), _shade(curtain, 0.75))
+    return float(left + right) / 2
 
 
 def _draw_furniture(

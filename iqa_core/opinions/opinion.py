@@ -44,6 +44,9 @@ class NumberRange:
         return _WIDTH * value / width
 
 
+Texts = tuple[tuple[str, str], ...]
+"""Slot of a rubric and text, in the rubric's order: what an image was judged against, such as its prompt."""
+
 ONE_TO_FIVE = NumberRange(1, 5)
 """The range of DeQA's and SA-BENCH's numbers, and of our own tables unless they say otherwise."""
 
@@ -68,6 +71,10 @@ class Opinion:
     """Single opinions on 1..5; empty where only the mean is known."""
     group: str | None = None
     """What must not be split between training and test, such as the generator or the content; None: not known."""
+    texts: Texts = ()
+    """Those that the question has slots for."""
+    is_cut: bool = False
+    """Whether a text is only its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +102,23 @@ class Opinions:
 
 
 SECOND_OPINION = "a second opinion on the same image and dimension"
+CUT_TEXT = "a text of which the beginning is asked about"
 
 
 def collected(found: Iterable[Opinion | str], origin: str) -> Opinions:
-    """Opinions, and for each row without one the reason; the first opinion on an image and dimension counts.
+    """Opinions, and for each row without one the reason; the first on an image, dimension and texts counts.
 
     Raises CallerError when there is not a single opinion.
     """
-    rows: dict[tuple[Path, str], Opinion] = {}
+    rows: dict[tuple[Path, str, Texts], Opinion] = {}
     dropped: Counter[str] = Counter()
     for row in found:
         if isinstance(row, str):
             dropped[row] += 1
-        elif (row.path, row.dimension) in rows:
+        elif (row.path, row.dimension, row.texts) in rows:
             dropped[SECOND_OPINION] += 1
         else:
-            rows[row.path, row.dimension] = row
+            rows[row.path, row.dimension, row.texts] = row
     if not rows:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in dropped.items()) or "no rows"
         raise CallerError(f"{origin} holds no opinion ({reasons})")

@@ -7,6 +7,7 @@ without a level word are not changed: their questions may be about anything.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,18 +27,20 @@ def augmented(sample: TrainingSample, index: int, epoch: int, recipe: Recipe) ->
     random = np.random.default_rng([recipe.seed, epoch, index])
     wordings = (sample.query, *sample.paraphrases)
     query = wordings[random.integers(len(wordings))]
-    return replace(sample, query=without_words(query, sample.level.dimension, recipe.augment_prompts_drop, random))
+    kept = (sample.level.dimension, *(f"{{{slot}}}" for slot, _ in sample.texts))
+    return replace(sample, query=without_words(query, kept, recipe.augment_prompts_drop, random))
 
 
-def without_words(query: str, dimension: str, share: float, random: np.random.Generator) -> str:
+def without_words(query: str, names: Sequence[str], share: float, random: np.random.Generator) -> str:
     """The query without about this share of its words, each with the white space around it.
 
-    Words with a tag such as `<layout>`, or with the dimension's name, stay; where no word would stay, all do.
+    Words with a tag such as `<layout>` or with one of the names in them, which are in lower case, stay; where no word
+    would stay, all do.
     """
     words = re.findall(r"\s*\S+\s*", query)
     kept = [
         word
         for word, draw in zip(words, random.random(len(words)), strict=True)
-        if draw >= share or TAG.search(word) or dimension in word.lower()
+        if draw >= share or TAG.search(word) or any(name in word.lower() for name in names)
     ]
     return "".join(kept).strip() or query

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from iqa_core.questions import own_scales
+from iqa_core.questions import Question, own_scales
+from iqa_core.records import RATING, AnswerScale
 from iqa_core.training.task import TrainingTask
 
 CARD = "README.md"
+
+FIGURES = {"plcc": "PLCC", "srcc": "SRCC", "auc": "AUC", "mae": "MAE"}
+"""Figure of validation -> head of its column."""
+CORRELATIONS = frozenset({"plcc", "srcc"})
+"""Columns that are there whatever is known."""
 
 
 def model_card(task: TrainingTask, figures: Mapping[str, float]) -> str:
@@ -32,12 +38,16 @@ def _answers(task: TrainingTask) -> str:
     """What can be answered and what a score is; by dimension, where one has answers of its own."""
     if not own_scales(task.rubric.columns):
         return "five level words; the score is their expectation, 1 (worst) to 5 (best)"
-    asked = "; ".join(
-        f"{question.name}: {', '.join(question.scale.answers)}, "
-        f"{question.scale.range.worst:g} (worst) to {question.scale.range.best:g} (best)"
-        for question in task.rubric.questions
-    )
-    return f"its answers; a score is their expectation ({asked})"
+    asked = [
+        _answered(question.name, question.scale) for question in task.rubric.questions[: len(task.rubric.dimensions)]
+    ]
+    if task.rubric.checklist:
+        asked.append(_answered(f"each of {len(task.rubric.statements)} statements", task.rubric.checklist.scale(())))
+    return f"its answers; a score is their expectation ({'; '.join(asked)})"
+
+
+def _answered(name: str, scale: AnswerScale) -> str:
+    return f"{name}: {', '.join(scale.answers)}, {scale.range.worst:g} (worst) to {scale.range.best:g} (best)"
 
 
 def _base_name(task: TrainingTask) -> str:
@@ -58,16 +68,28 @@ def _data(task: TrainingTask) -> Iterator[str]:
 def _numbers(task: TrainingTask, figures: Mapping[str, float]) -> Iterator[str]:
     yield f"## Validation, step {figures['step']:.0f} of {figures['steps']:.0f}"
     yield ""
-    rows = [
-        (name or "mean", figures.get(f"plcc{suffix}"), figures.get(f"srcc{suffix}"))
-        for name, suffix in [*((name, f"_{name}") for name in task.rubric.names), ("", "")]
-    ]
-    if any(plcc is not None for _, plcc, _ in rows):
-        yield from ("| dimension | PLCC | SRCC |", "|---|---|---|")
-        yield from (f"| {name} | {_shown(plcc)} | {_shown(srcc)} |" for name, plcc, srcc in rows)
+    columns = [column for column in FIGURES if column in CORRELATIONS or _has(figures, column)]
+    rows = {
+        _with_range(question): [figures.get(f"{column}_{question.name}") for column in columns]
+        for question in task.rubric.questions
+    }
+    rows["mean"] = [figures.get(column) for column in columns]
+    if any(value is not None for row in rows.values() for value in row):
+        yield f"| dimension | {' | '.join(FIGURES[column] for column in columns)} |"
+        yield f"|{'---|' * (1 + len(columns))}"
+        yield from (f"| {name} | {' | '.join(map(_shown, row))} |" for name, row in rows.items())
         yield ""
     yield f"Loss {figures['loss']:.4f} in training, {figures['validation_loss']:.4f} in validation."
     yield ""
+
+
+def _has(figures: Mapping[str, float], column: str) -> bool:
+    return any(name.startswith(f"{column}_") for name in figures)
+
+
+def _with_range(question: Question) -> str:
+    ends = question.scale.range
+    return question.name if ends == RATING else f"{question.name}, {ends.worst:g} to {ends.best:g}"
 
 
 def _shown(value: float | None) -> str:
@@ -90,5 +112,6 @@ def _recipe(task: TrainingTask) -> Iterator[str]:
 
 def _use(task: TrainingTask) -> Iterator[str]:
     yield from ("## Use", "", "```", "python jobs/score_corpus.py --input photos/ --output scores/ \\")
-    yield from ("    --assessor.checkpoint <this folder>", "```", "")
+    slots = "".join(f" --slot {slot}=<column>" for slot in task.rubric.slots)
+    yield from (f"    --assessor.checkpoint <this folder>{slots}", "```", "")
     yield f"Meant for: {task.rubric.domain} Scores of other images say nothing."

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from iqa_core.assessor.prompts.plain_text import TextRefused
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, Rejection
 from iqa_core.training.sample_encoder import SampleEncoder, read_image
@@ -19,6 +20,7 @@ READERS = 8
 """Threads that decode images: Pillow releases the GIL."""
 TOO_LONG = "too long"
 SHRUNK = "shrunk to fit"
+REFUSED = "a text that cannot stand in the question"
 """Reasons in `Usable.counts`, beside those of images."""
 SHOWN = 3
 """Number of unreadable images that an error names."""
@@ -59,7 +61,11 @@ def usable(
         if isinstance(header, Rejection):
             counts[f"image {header.reason}"] += 1
             continue
-        fitting = _fitting(sample, header, encoder, max_tokens, too_long)
+        try:
+            fitting = _fitting(sample, header, encoder, max_tokens, too_long)
+        except TextRefused:
+            counts[REFUSED] += 1
+            continue
         if fitting is None:
             counts[TOO_LONG] += 1
             continue

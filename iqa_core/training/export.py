@@ -103,15 +103,18 @@ def _rubric_name(rubric: Rubric, output: Path) -> str:
 
 
 def _toml_lines(rubric: Rubric) -> Iterator[str]:
-    """Lines of the TOML file of a rubric without a checklist."""
+    """Lines of a rubric's TOML file: what is set, values before tables."""
     values = rubric.model_dump(mode="json", exclude_defaults=True)
     if "slots" in rubric.model_fields_set:  # also none: braces in its queries are asked as they stand
         values["slots"] = list(rubric.slots)
-    dimensions = values.pop("dimensions")
+    lists = {name: values.pop(name, []) for name in ("dimensions", "statements")}
+    checklist = values.pop("checklist", None)
     yield from (f"{name} = {_toml(value)}" for name, value in values.items())
-    for dimension in dimensions:
-        yield from ("", "[[dimensions]]")
-        yield from (f"{name} = {_toml(value)}" for name, value in dimension.items())
+    tables = [("[checklist]", checklist)] if checklist else []
+    tables += [(f"[[{name}]]", one) for name, rows in lists.items() for one in rows]
+    for head, content in tables:
+        yield from ("", head)
+        yield from (f"{name} = {_toml(value)}" for name, value in content.items())
 
 
 def _toml(value: Any) -> str:

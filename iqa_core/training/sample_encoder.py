@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,12 @@ from PIL import Image
 
 from iqa_core.assessor.direct import read_file
 from iqa_core.assessor.preparing.preparers import ModelPreparer, Ovis2_5Preparer, SmartResizePreparer
-from iqa_core.assessor.prompts.chat import adds_special_tokens, render_prompt, turn_end, with_visual_tokens
-from iqa_core.assessor.prompts.level_tokens import level_token_ids
-from iqa_core.errors import CallerError, RunError
+from iqa_core.assessor.prompts.chat import adds_special_tokens, with_visual_tokens
+from iqa_core.errors import RunError
 from iqa_core.images import decode
 from iqa_core.records import ImageHeader, Rejection
 from iqa_core.rubrics import Rubric
+from iqa_core.training.sample_text import EncodedText, SampleTexts, with_own_texts
 from iqa_core.training.samples import TrainingSample
 
 if TYPE_CHECKING:
@@ -41,30 +40,11 @@ IGNORED = -100
 PADDING = -1
 """The token id of an answer that a row's question does not have, where another row's has more."""
 
-KNOWN_TEXTS = 4096
-"""Encoded texts that are kept: enough for all wordings of a rubric, not for each one with words left out."""
-
 KEPT_PICTURE_BYTES = 256 * 2**20
 """Bytes of pictures that a worker keeps: each occurs in a sample per dimension, and in every epoch."""
 
 PIXEL_TOLERANCE = 1e-5
 """Largest difference of `PatchedRows` from the checkpoint's own processor."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedText:
-    """Question and answer of a sample, as text and as tokens."""
-
-    text: str
-    """Chat markup with the image's placeholder, the answer, and the end of the turn."""
-    ids: tuple[int, ...]
-    """Token ids of the text, in which one placeholder stands for all visual tokens."""
-    answer_ids: tuple[int, ...]
-    """Token ids of answer and end of the turn, which carry loss; they are the last of the row."""
-    level_at: int | None
-    """Index of the level token in them."""
-    level_ids: tuple[int, ...] | None
-    """Token ids of the level words, or of the question's other answers, worst to best."""
 
 
 @dataclass(frozen=True)
@@ -132,20 +112,10 @@ class SampleEncoder:
         self.rubric = rubric
         self.preparer = preparer
         self._processor = processor
-        self._turn_end = turn_end(processor, rubric.system)
-        self._encoded = lru_cache(KNOWN_TEXTS)(self._encode)
+        self.text = SampleTexts(processor, rubric)
         self._make_rows: RowMaker | None = None
         self._pictures: dict[tuple[Path, int | None], NDArray[np.uint8]] = {}
         self._room = kept_bytes
-
-    def text(self, sample: TrainingSample) -> EncodedText:
-        """Question and answer of a sample, encoded once for samples that share both.
-
-        Raises CallerError when the tokenizer merges the answer, or the level word, with the text before it.
-        """
-        level = sample.level
-        asked = (level.answer_start, level.answers) if level else (None, ())
-        return self._encoded(sample.query, sample.answer, *asked)
 
     def text_tokens(self, sample: TrainingSample) -> int:
         """Tokens of question and answer in the longest wording, the image counted as one. Raises as `text` does."""
@@ -215,28 +185,6 @@ class SampleEncoder:
             real_tokens=int(sum(lengths)),
         )
 
-    def _encode(self, query: str, answer: str, start: str | None, answers: tuple[str, ...]) -> EncodedText:
-        tokenizer, user = self._processor.tokenizer, [None, f"\n{query}"]
-        whole = render_prompt(self._processor, user, answer, self.rubric.system)
-        asked, text = whole[: len(whole) - len(answer)], whole + self._turn_end
-        joint = " "
-        if start == "":  # what the template puts before an answer belongs to its first token, as in scoring
-            asked = render_prompt(self._processor, user, "", self.rubric.system)
-            joint = whole[len(asked) : len(whole) - len(answer)]
-        ids, asked_ids = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (text, asked))
-        if ids[: len(asked_ids)] != asked_ids or len(ids) == len(asked_ids):
-            raise CallerError(
-                f"the tokenizer merges the answer {answer[:40]!r} with what stands before it, so it is not clear which "
-                "tokens carry loss; change the chat template or the rubric's answer_prefix"
-            )
-        level_at, level_ids = None, None
-        if start is not None:
-            level_ids = tuple(level_token_ids(tokenizer, asked + start, answers, joint))
-            level_at = len(tokenizer.encode(asked + start, add_special_tokens=False)) - len(asked_ids)
-            if ids[len(asked_ids) + level_at] not in level_ids:
-                raise CallerError(f"no level word stands behind {start!r} in the answer {answer!r}")
-        return EncodedText(text, tuple(ids), tuple(ids[len(asked_ids) :]), level_at, level_ids)
-
     def _choose_rows(self, text: EncodedText, picture: NDArray[np.uint8]) -> RowMaker:
         """`PatchedRows` if it gives for this sample what the checkpoint's own processor gives, else that processor."""
         import torch
@@ -244,7 +192,7 @@ class SampleEncoder:
         from iqa_core.assessor.encoders.patches import Patching
 
         is_family = isinstance(self.preparer, SmartResizePreparer) and not isinstance(self.preparer, Ovis2_5Preparer)
-        if not is_family or text.ids.count(getattr(self._processor, "image_token_id", None)) != 1:
+        if not is_family or not text.is_row or text.ids.count(getattr(self._processor, "image_token_id", None)) != 1:
             return self._processed
         own = PatchedRows(self._processor, Patching.of(self._processor.image_processor, torch.device("cpu")))
         found, wanted = (make_rows([text], [picture]) for make_rows in (own, self._processed))
@@ -262,12 +210,13 @@ class SampleEncoder:
         inputs = self._processor(
             text=[text.text for text in texts],
             images=[[Image.fromarray(picture)] for picture in pictures],
-            text_kwargs={"padding": True, "add_special_tokens": special},
+            # InternVL's and MiniCPM-V's processors would pad on the left
+            text_kwargs={"padding": True, "padding_side": "right", "add_special_tokens": special},
             images_kwargs={} if self.preparer.processor_resizes else {"do_resize": False},
             return_tensors="pt",
         )
         inputs.pop("labels", None)  # PaliGemma's processor makes labels of its own
-        return dict(inputs)
+        return with_own_texts(dict(inputs), texts, int(self._processor.tokenizer.pad_token_id))
 
 
 def read_image(path: Path, preparer: ModelPreparer) -> RgbImage | Rejection:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.opinions.opinion import Opinion
+from iqa_core.opinions.opinion import Opinion, Texts
 from iqa_core.opinions.rows import Row, read_rows
 from iqa_core.questions import Question
+from iqa_core.records import RATING, ScoreRange
 from iqa_core.rubrics import Rubric
 from iqa_core.training.targets import Target, TargetKind, level_target, nearest_answer, rated_worths
 
@@ -27,6 +28,7 @@ class Level:
     answer_start: str
     """The answer up to the level word."""
     dimension: str
+    """Or the statement."""
     mos: float
     """Mean opinion, 1..5."""
     target: tuple[float, ...]
@@ -35,6 +37,8 @@ class Level:
     """All answers of the question, worst to best."""
     worths: tuple[float, ...]
     """What each is worth on 1 (worst) to 5 (best), whatever the dimension's own range."""
+    range: ScoreRange = RATING
+    """The dimension's own range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class TrainingSample:
 
     image: Path
     query: str
-    """Text behind the image in the user's turn."""
+    """Text behind the image in the user's turn, verbatim but for the placeholders of `texts`."""
     answer: str
     """The whole answer, without the token that ends the turn."""
     dataset: str
@@ -56,6 +60,8 @@ class TrainingSample:
     """Other wordings of the query, one of which may be asked."""
     max_pixels: int | None = None
     """Bound on the prepared image, where it is shrunk to fit the token limit."""
+    texts: Texts = ()
+    """Slot -> text, for every slot of the query."""
 
 
 def level_samples(
@@ -66,58 +72,54 @@ def level_samples(
     *,
     paraphrased: bool = False,
 ) -> list[TrainingSample]:
-    """One sample per opinion, in order.
+    """One sample per opinion on a dimension or a statement, in order.
 
     weights: name of a data set or dimension -> factor; a sample's factors are multiplied. paraphrased: samples get the
     rubric's paraphrases.
-    Raises CallerError on a rubric that cannot be trained on, a dimension that it lacks, one without paraphrases where
-    they are asked for, and a Gaussian target without a standard deviation.
+    Raises CallerError on a dimension or statement that the rubric lacks, one without paraphrases where they are asked
+    for, and a Gaussian target without a standard deviation.
     """
-    require_trainable_rubric(rubric)
-    by_name = {dimension.name: dimension for dimension in rubric.dimensions}
-    unknown = sorted({opinion.dimension for opinion in opinions} - by_name.keys())
-    if unknown:
-        raise CallerError(
-            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {', '.join(rubric.names)}; "
-            "name another --rubric, or leave these rows out"
-        )
+    questions = {question.name: (question, rated_worths(question.scale)) for question in rubric.questions}
     asked = {opinion.dimension for opinion in opinions}
-    if paraphrased and (without := sorted(name for name in asked if not by_name[name].paraphrases)):
+    _require_asked(asked, rubric)
+    paraphrases = {dimension.name: dimension.paraphrases for dimension in rubric.dimensions} if paraphrased else {}
+    if paraphrased and (without := sorted(name for name in asked if not paraphrases.get(name))):
         raise CallerError(
             f"rubric {rubric.id} has no paraphrases of {', '.join(without)}; add them to its TOML, or leave "
             "--augment-prompts-paraphrase out"
         )
-    questions = {question.name: (question, rated_worths(question.scale)) for question in rubric.questions}
     samples = []
     for opinion in opinions:
-        dimension = by_name[opinion.dimension]
         question, worths_A = questions[opinion.dimension]
         samples.append(
             TrainingSample(
                 image=opinion.path,
-                query=dimension.query,
+                query=question.query,
                 answer=_answer(question, worths_A, opinion.mos),
                 dataset=opinion.dataset,
                 weight=weights.get(opinion.dataset, 1.0) * weights.get(opinion.dimension, 1.0),
                 level=_level(question, worths_A, opinion, targets),
-                paraphrases=dimension.paraphrases if paraphrased else (),
+                paraphrases=paraphrases.get(opinion.dimension, ()),
+                texts=opinion.texts,
             )
         )
     return samples
 
 
-def require_trainable_rubric(rubric: Rubric) -> None:
-    """Raises CallerError on a rubric of a checklist, of slots, or of answers that are worth the same."""
-    if rubric.statements or rubric.slots:
-        what = "a checklist" if rubric.statements else f"slots ({', '.join(rubric.slots)})"
-        raise CallerError(f"rubric {rubric.id} has {what}, which opinions cannot train; give a --rubric without")
-    for question in rubric.questions:
-        worths = question.scale.worths
-        if len(set(worths)) < len(worths):
-            raise CallerError(
-                f"rubric {rubric.id}: {question.name} has answers that are worth the same, so an opinion does not tell "
-                "which one is meant; give each a worth of its own"
-            )
+def _require_asked(names: set[str], rubric: Rubric) -> None:
+    """Raises CallerError when opinions are about what the rubric does not ask, such as a group of statements."""
+    known = [question.name for question in rubric.questions]
+    groups = {column.name for column in rubric.columns if column.scale.is_group}
+    if mixed := sorted((names & groups).difference(known)):
+        raise CallerError(
+            f"opinions on {', '.join(mixed)}, a group of statements of rubric {rubric.id}: training takes one on each "
+            "statement by its name"
+        )
+    if unknown := sorted(names - set(known)):
+        raise CallerError(
+            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {', '.join(known)}; "
+            "name another --rubric, or leave these rows out"
+        )
 
 
 def _answer(question: Question, worths_A: Target, mos: float) -> str:
@@ -134,6 +136,7 @@ def _level(question: Question, worths_A: Target, opinion: Opinion, targets: Targ
         target=tuple(level_target(targets, opinion.mos, opinion.std, worths_A).tolist()),
         answers=question.scale.answers,
         worths=tuple(worths_A.tolist()),
+        range=question.scale.range,
     )
 
 

@@ -2,6 +2,7 @@
 
 All targets are (A,) float64, worst to best, and sum to 1. Mean and standard deviation are on the 1..5 scale, and so are
 the worths of the A answers, ascending: those of five levels, or of another range brought there (see `rated_worths`).
+Targets by name want worths that differ; `level_target` takes any.
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ def nearest_answer(mos: float, worths_A: Target = _LEVELS) -> int:
 
 
 def level_target(kind: TargetKind, mos: float, std: float | None, worths_A: Target = _LEVELS) -> Target:
-    """The target of one opinion. Raises CallerError when a Gaussian target is asked for and `std` is None."""
+    """The target of one opinion; answers of one worth share its probability equally.
+
+    Raises CallerError when a Gaussian target is asked for and `std` is None.
+    """
+    worths, places_A, counts = np.unique(worths_A, return_inverse=True, return_counts=True)
+    return (_target(kind, mos, std, worths) / counts)[places_A]
+
+
+def _target(kind: TargetKind, mos: float, std: float | None, worths_A: Target) -> Target:
+    """The same where all worths differ."""
     if kind == "hard":
         return hard_target(mos, worths_A)
     if kind == "linear":

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from iqa_core.agreement import pearson, spearman
-from iqa_core.training.samples import TrainingSample
+from iqa_core.agreement import MIN_PAIRS, Floats, auc, pearson, spearman
+from iqa_core.records import RATING
+from iqa_core.training.samples import Level, TrainingSample
 
 RANK = "rank_by"
 """Name of the figure by which checkpoints are ranked; higher is better."""
 NO_CORRELATION = -2.0
 """Its value where all scores are equal, so that the correlation is not defined: below every correlation."""
+
+YES_OR_NO = 2
+"""Answers of a question that AUC belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +33,24 @@ class Prediction:
 
 
 def figures(samples: Sequence[TrainingSample], predictions: Iterable[Prediction]) -> dict[str, float]:
-    """Loss, and PLCC and SRCC per dimension and as means over dimensions; figures that are not defined are left out."""
+    """Loss; PLCC, SRCC and, of two answers, AUC per dimension or statement and as means; MAE in units of its range.
+
+    What is not defined is left out. A mean leaves out dimensions on which all opinions are alike, or too few: that no
+    score agrees with them is not the model's doing.
+    """
     found = {prediction.index: prediction for prediction in predictions}
     values = {"validation_loss": float(np.mean([prediction.loss for prediction in found.values()]))}
-    correlations: dict[str, list[float]] = {"plcc": [], "srcc": []}
-    for dimension, (scores, opinions) in _pairs(samples, found).items():
-        for name, measure in (("plcc", pearson), ("srcc", spearman)):
-            value = measure(np.asarray(scores), np.asarray(opinions))
-            correlations[name].append(value)
+    means: dict[str, list[float]] = {"plcc": [], "srcc": [], "auc": []}
+    for pairs in _pairs(samples, found):
+        for name, value in pairs.figures().items():
             if math.isfinite(value):
-                values[f"{name}_{dimension}"] = value
-    for name, each in correlations.items():
+                values[f"{name}_{pairs.level.dimension}"] = value
+            if name in means and pairs.are_telling:
+                means[name].append(value)
+    for name, each in means.items():
         if each and all(map(math.isfinite, each)):
             values[name] = float(np.mean(each))
-    return values | {RANK: _rank(values, bool(correlations["srcc"]))}
+    return values | {RANK: _rank(values, any(sample.level for sample in samples))}
 
 
 def _rank(values: Mapping[str, float], has_levels: bool) -> float:
@@ -50,14 +58,39 @@ def _rank(values: Mapping[str, float], has_levels: bool) -> float:
     return values.get("srcc", NO_CORRELATION) if has_levels else -values["validation_loss"]
 
 
-def _pairs(
-    samples: Sequence[TrainingSample], found: Mapping[int, Prediction]
-) -> dict[str, tuple[list[float], list[float]]]:
-    pairs: dict[str, tuple[list[float], list[float]]] = {}
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Scores and opinions of one dimension or statement, on 1..5."""
+
+    level: Level
+    """Of one of its samples."""
+    scores_N: Floats
+    opinions_N: Floats
+
+    @property
+    def are_telling(self) -> bool:
+        """Whether there are opinions enough, and unlike ones, for a correlation with anything."""
+        return len(self.opinions_N) >= MIN_PAIRS and bool(np.ptp(self.opinions_N))
+
+    def figures(self) -> dict[str, float]:
+        """Figure -> value; a correlation that is not defined is NaN."""
+        found = {"plcc": pearson(self.scores_N, self.opinions_N), "srcc": spearman(self.scores_N, self.opinions_N)}
+        order = auc(self.scores_N, self.opinions_N, RATING.middle)
+        if len(self.level.answers) == YES_OR_NO and math.isfinite(order):
+            found["auc"] = order
+        units = self.level.range.width / RATING.width
+        found["mae"] = float(np.abs(self.scores_N - self.opinions_N).mean()) * units
+        return found
+
+
+def _pairs(samples: Sequence[TrainingSample], found: Mapping[int, Prediction]) -> list[_Pairs]:
+    """By dimension or statement, in the order of their first samples."""
+    of_dimension: dict[str, list[tuple[Level, float]]] = {}
     for index, prediction in sorted(found.items()):
         level = samples[index].level
         if level is not None and prediction.score is not None:
-            scores, opinions = pairs.setdefault(level.dimension, ([], []))
-            scores.append(prediction.score)
-            opinions.append(level.mos)
-    return pairs
+            of_dimension.setdefault(level.dimension, []).append((level, prediction.score))
+    return [
+        _Pairs(rows[0][0], np.array([score for _, score in rows]), np.array([level.mos for level, _ in rows]))
+        for rows in of_dimension.values()
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from iqa_core.agreement import (
     Agreement,
     Comparison,
+    Figure,
     HumanCeiling,
     Uncertainty,
     agreement_by_dimension,
     compare,
     human_ceiling,
+    separation,
     uncertainty,
 )
 from iqa_core.opinions.opinion import Opinions
+from iqa_core.records import RATING
 from iqa_core.tables.scores.columns import REWARD
 from jobs.evaluation.judged import Judged
 
@@ -43,7 +46,9 @@ class Figures:
 
     about: Mapping[str, str]
     agreement: Mapping[str, Agreement]
-    """Dimension -> figures, and `overall` where there are several."""
+    """Dimension -> figures, with errors in units of its range; and `overall`, on 1..5, where there are several."""
+    auc: Mapping[str, Figure]
+    """Of the dimensions and statements with two answers."""
     uncertainty: Mapping[str, Uncertainty]
     failures: Mapping[str, int]
     groups: Mapping[str, Mapping[str, Agreement]]
@@ -106,16 +111,23 @@ def _figures(opinions: Opinions, judged: Judged, resamples: int, seed: int, *, b
     mos_N = np.array([row.mos for row in opinions.rows])
     group_N = np.array([row.group or "" for row in opinions.rows])
     masks = _masks(opinions)
+    units = {name: judged.scale_of(name).range.width / RATING.width for name in opinions.dimensions}
 
     def agreed(chosen: NDArray[np.bool_]) -> dict[str, Agreement]:
         inside = {name: mask & chosen for name, mask in masks.items() if name != OVERALL and (mask & chosen).any()}
         pairs = {name: (judged.scores_N[mask], mos_N[mask]) for name, mask in inside.items()}
-        return agreement_by_dimension(pairs, resamples, seed)
+        found = agreement_by_dimension(pairs, resamples, seed)
+        return {name: _in_units(one, units.get(name, 1.0)) for name, one in found.items()}
 
     groups = {name: agreed(group_N == name) for name in sorted(set(group_N.tolist()) - {""})} if by_group else {}
     return Figures(
         about=judged.about,
         agreement=agreed(np.ones(len(mos_N), bool)),
+        auc={
+            name: separation(judged.scores_N[masks[name]], mos_N[masks[name]], RATING.middle, resamples, seed)
+            for name in opinions.dimensions
+            if judged.scale_of(name).has_two_answers
+        },
         uncertainty={
             name: uncertainty(judged.scores_N[mask], judged.spreads_N[mask], mos_N[mask], resamples, seed)
             for name, mask in masks.items()
@@ -125,6 +137,15 @@ def _figures(opinions: Opinions, judged: Judged, resamples: int, seed: int, *, b
         groups=groups,
         spread={name: _spreads([g[name] for g in groups.values() if name in g]) for name in masks} if groups else {},
     )
+
+
+def _in_units(found: Agreement, factor: float) -> Agreement:
+    """The same with errors in units of which one of before has so many."""
+
+    def scaled(figure: Figure) -> Figure:
+        return Figure(*(None if one is None else one * factor for one in (figure.value, figure.low, figure.high)))
+
+    return replace(found, rmse=scaled(found.rmse), mae=scaled(found.mae))
 
 
 def _masks(opinions: Opinions) -> dict[str, NDArray[np.bool_]]:

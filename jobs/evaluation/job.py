@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.load import describe, own_limits
+from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinions
+from iqa_core.opinions.terms import Terms, terms_of
+from iqa_core.records import RATING
+from iqa_core.slots import TextLimits
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
-from jobs.evaluation.judged import Judge, assessor_judge, table_judge
+from iqa_core.tables.scores.columns import REWARD
+from jobs.evaluation.judged import Judge, assessor_judge, table_judge, table_terms
 from jobs.evaluation.plots import require_plottable
 from jobs.evaluation.settings import EvaluateSettings
 
@@ -38,11 +45,12 @@ class EvaluationJob:
 def checked(settings: EvaluateSettings) -> EvaluationJob:
     """The job, with all checked that can be before anything is scored. Raises CallerError."""
     _check_flags(settings)
-    opinions = chosen(load_opinions(settings.annotations, settings.hold_out_by), settings)
+    spec = None if settings.scores is not None else _spec(settings.assessor, settings.rubric)
+    opinions = chosen(load_opinions(settings.annotations, settings.hold_out_by, _terms(settings, spec)), settings)
     if settings.hold_out_by is not None and not any(row.group for row in opinions.rows):
         raise CallerError(f"--hold-out-by {settings.hold_out_by}: no opinion has anything in that column")
     print(f"annotations {len(opinions.rows):,} opinions on {len(opinions.images):,} images", flush=True)
-    judges = [_first(settings, opinions), *(_other(text, settings, opinions) for text in settings.against)]
+    judges = [_first(settings, opinions, spec), *(_other(text, settings, opinions) for text in settings.against)]
     return EvaluationJob(settings, opinions, judges)
 
 
@@ -65,9 +73,25 @@ def chosen(opinions: Opinions, settings: EvaluateSettings) -> Opinions:
     return Opinions(tuple(rows), opinions.dropped)
 
 
-def _first(settings: EvaluateSettings, opinions: Opinions) -> Judge:
-    if settings.scores is None:
-        return assessor_judge(opinions, settings.assessor, settings.rubric)
+def _spec(config: AssessorConfig, rubric: str | None) -> AssessorSpec:
+    return describe(config, rubric, own_limits(config))
+
+
+def _terms(settings: EvaluateSettings, spec: AssessorSpec | None) -> Terms:
+    """What the first assessor's rubric, or the score table, says of the opinions."""
+    if spec is not None:
+        terms = terms_of(spec.rubric, settings.slot, settings.text_limits, whole=True)
+    else:
+        assert settings.scores is not None
+        with _named(settings.scores):
+            terms = table_terms(settings.scores, settings.storage_options, settings.slot)
+    return replace(terms, ranges={**terms.ranges, REWARD: RATING})
+
+
+def _first(settings: EvaluateSettings, opinions: Opinions, spec: AssessorSpec | None) -> Judge:
+    if spec is not None:
+        return assessor_judge(opinions, settings.assessor, spec, settings.text_limits)
+    assert settings.scores is not None
     return _table(settings, opinions, settings.scores)
 
 
@@ -77,12 +101,19 @@ def _other(text: str, settings: EvaluateSettings, opinions: Opinions) -> Judge:
         return _table(settings, opinions, text.removeprefix(TABLE))
     checkpoint, _, rubric = text.partition(RUBRIC)
     config = settings.assessor.model_copy(update={"checkpoint": checkpoint})
-    return assessor_judge(opinions, config, rubric or None)
+    return assessor_judge(opinions, config, _spec(config, rubric or None), settings.text_limits)
 
 
 def _table(settings: EvaluateSettings, opinions: Opinions, scores: str) -> Judge:
-    try:
+    with _named(scores):
         return table_judge(opinions, scores, settings.storage_options)
+
+
+@contextmanager
+def _named(scores: str) -> Iterator[None]:
+    """Inside, a score table that cannot be read is the caller's error, by its name."""
+    try:
+        yield
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(f"--scores {scores}: {error}") from error
 
@@ -96,6 +127,8 @@ def _check_flags(settings: EvaluateSettings) -> None:
         used = asked.model_copy(update={"checkpoint": AssessorConfig().checkpoint})
     if settings.scores is not None and (asked != used or settings.rubric is not None):
         raise CallerError("--scores are judged as they are: --assessor and --rubric would be ignored; leave them out")
+    if settings.scores is not None and settings.text_limits != TextLimits():
+        raise CallerError("--slot-too-long and --slot-chars: the scoring job had its own; leave them out with --scores")
     if (
         settings.scores is None
         and settings.storage_options

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,14 +16,17 @@ from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
-from iqa_core.assessor.load import describe, fingerprint, load, own_limits
+from iqa_core.assessor.load import fingerprint, load
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.errors import CallerError
 from iqa_core.fusion import Curve, FusionWeights, fuse
-from iqa_core.opinions.opinion import Opinion, Opinions
-from iqa_core.questions import ColumnScale, own_scales
+from iqa_core.opinions.opinion import Opinion, Opinions, Texts
+from iqa_core.opinions.terms import Terms
+from iqa_core.questions import LEVELS, ColumnScale, own_scales
 from iqa_core.records import RATING, Assessment, Rejection, ScoreRange
+from iqa_core.rubrics import Rubric
+from iqa_core.slots import TextLimits, columns_of
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute, is_local, local_path
 from iqa_core.tables.score_file import metadata_of
@@ -34,6 +38,9 @@ WINDOW = 64
 """Images in memory at once: enough for batches of like sizes, some hundred megabytes of photographs."""
 
 NOT_IN_TABLE = "not in the score table"
+
+YES_OR_NO = ColumnScale(ScoreRange(0.0, 1.0), (0.0, 1.0))
+"""Of a statement in a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +56,42 @@ class Judged:
     the reward."""
     failures: Mapping[str, int]
     """Rejection code -> opinions that have no score for it."""
-    ranges: Mapping[str, ScoreRange] = field(default_factory=dict)
-    """Of the dimensions whose scores came on another range than 1 to 5."""
+    scales: Mapping[str, ColumnScale] = field(default_factory=dict)
+    """Of the dimensions that are not five levels worth 1 to 5."""
+
+    def scale_of(self, dimension: str) -> ColumnScale:
+        """What the scores of a dimension could be as they came."""
+        return self.scales.get(dimension, LEVELS)
 
 
 Judge = Callable[[], Judged]
 """An evaluation whose settings were checked; calling it scores, which takes the time."""
 
 
-def assessor_judge(opinions: Opinions, config: AssessorConfig, rubric: str | None) -> Judge:
-    """Scores every image once, with all dimensions of the rubric; the reward weighs them equally.
+def assessor_judge(opinions: Opinions, config: AssessorConfig, spec: AssessorSpec, limits: TextLimits) -> Judge:
+    """Scores every image once with each of its texts, with all questions of the rubric; the reward weighs as it says.
 
-    Raises CallerError before a model is loaded: an unknown dimension, no image where the annotations say.
+    spec: of the assessor that `config` names. limits: those with which the opinions' texts were read.
+    Raises CallerError before a model is loaded: an unknown dimension, an opinion without texts that the rubric has
+    slots for, no image where the annotations say.
     """
-    spec = describe(config, rubric, own_limits(config))
-    _require_dimensions(opinions, (*spec.rubric.names, REWARD), f"rubric {spec.rubric.id}")
-    if spec.rubric.slots:
+    known = (*spec.rubric.names, *(question.name for question in spec.rubric.questions), REWARD)
+    _require_dimensions(opinions, tuple(dict.fromkeys(known)), f"rubric {spec.rubric.id}")
+    given = min((frozenset(slot for slot, _ in row.texts) for row in opinions.rows), key=len)
+    if lacking := sorted(set(spec.rubric.slots) - given):
         raise CallerError(
-            f"rubric {spec.rubric.id} has slots ({', '.join(spec.rubric.slots)}), and annotations have no texts for "
-            "them: score the images with jobs/score_corpus.py, and give its output as --scores"
+            f"rubric {spec.rubric.id} has slots ({', '.join(spec.rubric.slots)}), and opinions come without a text for "
+            f"{{{lacking[0]}}}: the first of the assessors must have the slots of all"
         )
     if not any(path.is_file() for path in opinions.images):
         raise CallerError(
             f"none of {len(opinions.images):,} images is where the annotations say, {opinions.images[0]} to begin "
             "with; name the folder that they are relative to with ?images=FOLDER behind the annotations"
         )
-    return partial(_judged_by_assessor, opinions, config, spec)
+    return partial(_judged_by_assessor, opinions, config, spec, limits)
 
 
-def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: AssessorSpec) -> Judged:
+def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: AssessorSpec, limits: TextLimits) -> Judged:
     about = {
         "assessor": config.checkpoint,
         "rubric": spec.rubric.id,
@@ -87,19 +101,58 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
     for name, value in about.items():
         print(f"{name:<11} {value}", flush=True)
     assessor = load(spec, config)
-    results = dict(_assessed(assessor, opinions.images))
-    columns = {name: k for k, name in enumerate(spec.rubric.names)}
+    slots = spec.rubric.slots
+    results = dict(_assessed(assessor, list(dict.fromkeys(_asked(row, slots) for row in opinions.rows)), limits))
+    places = _places(spec.rubric)
     weights = FusionWeights.of_columns(spec.rubric.columns)
 
     def score_of(opinion: Opinion) -> tuple[float, float] | str:
-        result = results[opinion.path]
+        result = results[_asked(opinion, slots)]
         if isinstance(result, Rejection):
             return str(result.reason)
         if opinion.dimension == REWARD:
             return float(fuse(result.scores_K[None], weights)[0]), math.nan
-        return float(result.scores_K[columns[opinion.dimension]]), float(result.stds_K[columns[opinion.dimension]])
+        column, member = places[opinion.dimension]
+        if member is None:
+            return float(result.scores_K[column]), float(result.stds_K[column])
+        share = float(result.probs_K[column][member])
+        return share, math.sqrt(share * (1 - share))
 
-    return _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns))
+    scales = {name: YES_OR_NO for name, (_, member) in places.items() if member is not None}
+    return _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns) | scales)
+
+
+def _places(rubric: Rubric) -> dict[str, tuple[int, int | None]]:
+    """Column -> its index, and statement of a group -> the group's index and its own index there."""
+    columns = list(enumerate(rubric.columns))
+    members = {
+        rubric.questions[question].name: (k, i)
+        for k, column in columns
+        if column.scale.is_group
+        for i, question in enumerate(column.questions)
+    }
+    return members | {column.name: (k, None) for k, column in columns}
+
+
+def _asked(opinion: Opinion, slots: Sequence[str]) -> tuple[Path, Texts]:
+    """The image of an opinion, and those of its texts that a rubric has slots for."""
+    return opinion.path, tuple(text for text in opinion.texts if text[0] in slots)
+
+
+def table_terms(scores: str, storage_options: Mapping[str, Any], given: Sequence[str]) -> Terms:
+    """What the plan of a score table says of opinions on its columns; texts count for the slots of given flags alone.
+
+    An image that is there once needs no text to be found. Raises CallerError as `columns_of` does.
+    """
+    contract = Plan(Storage(storage_options), absolute(scores)).contract()
+    slots = tuple(contract.slots.columns) if contract else ()
+    columns, named = columns_of(given, slots, TextLimits()), {flag.partition("=")[0] for flag in given}
+    return Terms(
+        columns,
+        contract.slots.limits if contract else TextLimits(),
+        all_slots=tuple(slot for slot in slots if slot in named),
+        ranges={name: contract.scale_of(name).range for name in contract.dimensions} if contract else {},
+    )
 
 
 def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judge:
@@ -135,16 +188,16 @@ def _judged(
     score_of: Callable[[Opinion], tuple[float, float] | str],
     scales: Mapping[str, ColumnScale],
 ) -> Judged:
-    """The scores brought to the opinions' scale, so that figures mean the same where a dimension has another range."""
-    asked = dict.fromkeys(row.dimension for row in rows)
-    ranges = {name: scales[name].range for name in asked if name in scales and scales[name].range != RATING}
+    """The scores brought to the opinions' scale, so that those of dimensions on other ranges can be put together."""
+    scales = {name: scales[name] for name in dict.fromkeys(row.dimension for row in rows) if name in scales}
+    ranges = {name: scale.range for name, scale in scales.items() if scale.range != RATING}
     found = [_rated(score_of(row), ranges.get(row.dimension)) for row in rows]
     values = [(math.nan, math.nan) if isinstance(one, str) else one for one in found]
     failures = Counter(one for one in found if isinstance(one, str))
     scores_N, spreads_N = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
     shown = ", ".join(f"{name} from {ends.worst:g} to {ends.best:g}" for name, ends in ranges.items())
-    about = {**about, "ranges": f"{shown}, brought to 1 to 5"} if ranges else about
-    return Judged(about, scores_N, spreads_N, dict(failures.most_common()), ranges)
+    about = {**about, "ranges": shown} if ranges else about
+    return Judged(about, scores_N, spreads_N, dict(failures.most_common()), scales)
 
 
 def _rated(found: tuple[float, float] | str, ends: ScoreRange | None) -> tuple[float, float] | str:
@@ -165,11 +218,14 @@ def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -
         )
 
 
-def _assessed(assessor: Assessor, images: Sequence[Path]) -> Iterator[tuple[Path, Assessment | Rejection]]:
-    progress = Progress(len(images), 0)
-    for start in range(0, len(images), WINDOW):
-        window = images[start : start + WINDOW]
-        results = assess_images(assessor, window)
+def _assessed(
+    assessor: Assessor, asked: Sequence[tuple[Path, Texts]], limits: TextLimits
+) -> Iterator[tuple[tuple[Path, Texts], Assessment | Rejection]]:
+    progress = Progress(len(asked), 0)
+    for start in range(0, len(asked), WINDOW):
+        window = asked[start : start + WINDOW]
+        texts = [dict(own) for _, own in window] if assessor.rubric.slots else None
+        results = assess_images(assessor, [path for path, _ in window], texts, limits)
         progress.add(len(results), sum(isinstance(result, Rejection) for result in results))
         yield from zip(window, results, strict=True)
     progress.close()
@@ -184,7 +240,9 @@ class _Table:
     by_name: Mapping[str, list[dict[str, Any]]]
     """Rows whose key has this last part."""
     has_slots: bool
-    """Whether one file can have several rows that differ: with another text it is another image."""
+    """Whether one file can have several rows that differ: with another text it is another image.
+
+    A row has its texts, slot -> text, as "texts"; a rejection where it has none."""
 
 
 def _read_table(
@@ -202,7 +260,10 @@ def _read_table(
     for _, rows in ledger.read_all(names):
         metadata = metadata_of(rows)
         _require_dimensions(opinions, (*dimensions_of(rows.column_names), REWARD), f"the score table {output}")
-        for row in rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist():
+        asked = contract.slots.texts(rows) if contract else None
+        columns = rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist()
+        for row, texts in zip(columns, asked or repeat({}), strict=False):
+            row["texts"] = texts
             by_key.setdefault(row["key"], []).append(row)
             by_name.setdefault(PurePosixPath(row["key"]).name, []).append(row)
             if row["offset"] is None and row["row"] is None and is_local(row["source"]):
@@ -223,10 +284,19 @@ def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:
             if _ends_alike(PurePosixPath(row["key"]).parts, PurePosixPath(opinion.image).parts)
         ]
     )
+    if table.has_slots and opinion.texts:
+        found = [row for row in found if _is_about(row["texts"], opinion.texts)]
     if len(found) > 1:
         places = ", ".join(f"{row['key']} in {row['source']}" for row in found[:2])
-        raise CallerError(f"{opinion.image} of the annotations could be {len(found)} images of the table: {places}, …")
+        hint = "; --slot slot=column of the annotations tells texts apart" if table.has_slots else ""
+        raise CallerError(
+            f"{opinion.image} of the annotations could be {len(found)} images of the table: {places}, …{hint}"
+        )
     return found[0] if found else None
+
+
+def _is_about(found: Mapping[str, str] | Rejection, texts: Texts) -> bool:
+    return not isinstance(found, Rejection) and all(found.get(slot) == text for slot, text in texts)
 
 
 def _ends_alike(key: tuple[str, ...], image: tuple[str, ...]) -> bool:

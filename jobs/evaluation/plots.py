@@ -13,7 +13,7 @@ import numpy as np
 from iqa_core.agreement import Floats, fit_logistic
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinions
-from iqa_core.records import FIVE_LEVELS, ScoreRange
+from iqa_core.records import FIVE_LEVELS, RATING, ScoreRange
 from jobs.evaluation.figures import Evaluation, Figures
 from jobs.evaluation.judged import Judged
 from jobs.evaluation.report import label
@@ -22,8 +22,8 @@ ENDINGS = (".png", ".svg", ".pdf")
 POINT, LINE, INK, PALE = "#3b6fb6", "#d1772e", "#333333", "#dddddd"
 INCHES = 2.9
 DOTS_PER_INCH = 110
-AXIS = (FIVE_LEVELS.worst - 0.2, FIVE_LEVELS.best + 0.2)
-"""Both axes: the scale of opinions, to which all scores are brought, and room for a point."""
+MARGIN = 0.05
+"""Room for a point at both ends of an axis, as a share of its range."""
 
 
 def require_plottable(path: str) -> None:
@@ -42,15 +42,18 @@ def draw(opinions: Opinions, judged: Sequence[Judged], evaluation: Evaluation, k
     names = opinions.dimensions
     figure = Figure(figsize=(INCHES * len(names), INCHES * len(judged)), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(judged), len(names), squeeze=False, sharex=True, sharey=True)
+    ranges = [judged[0].scale_of(name).range for name in names]
+    shared: Any = True if len(set(ranges)) == 1 else "col"
+    axes = figure.subplots(len(judged), len(names), squeeze=False, sharex=shared, sharey=shared)
     name_N = np.array([row.dimension for row in opinions.rows])
     mos_N = np.array([row.mos for row in opinions.rows])
     for row, (each, figures) in enumerate(zip(judged, evaluation.assessors, strict=True)):
-        for column, name in enumerate(names):
+        for column, (name, ends) in enumerate(zip(names, ranges, strict=True)):
             here = (name_N == name) & np.isfinite(each.scores_N)
-            _scatter(axes[row, column], each.scores_N[here], mos_N[here], _title(figures, name))
-            if each is judged[-1] or name in each.ranges:
-                axes[row, column].set_xlabel(_score_label(each.ranges.get(name)), fontsize=8, color=INK)
+            scores, moses = (_on(ends, values_N[here]) for values_N in (each.scores_N, mos_N))
+            _scatter(axes[row, column], scores, moses, ends, _title(figures, name))
+            if each is judged[-1]:
+                axes[row, column].set_xlabel("score", fontsize=8, color=INK)
         axes[row, 0].set_ylabel(f"{label(figures)}\nmean opinion", fontsize=8, color=INK)
     file = io.BytesIO()
     figure.savefig(file, format=kind)
@@ -62,19 +65,24 @@ def _title(figures: Figures, name: str) -> str:
     return name if srcc is None else f"{name}, SRCC {srcc:.3f}"
 
 
-def _score_label(own: ScoreRange | None) -> str:
-    return "score" if own is None else f"score; 1 to 5 is {own.worst:g} to {own.best:g}"
+def _on(ends: ScoreRange, rated_N: Floats) -> Floats:
+    """Scores or opinions on 1 (worst) to 5 (best), in a dimension's own range."""
+    if ends == RATING:
+        return rated_N
+    return ends.worst + (rated_N - RATING.worst) / RATING.width * (ends.best - ends.worst)
 
 
-def _scatter(axes: Any, scores_N: Floats, mos_N: Floats, title: str) -> None:
-    axes.plot(AXIS, AXIS, color=PALE, linewidth=1, zorder=0)
+def _scatter(axes: Any, scores_N: Floats, mos_N: Floats, ends: ScoreRange, title: str) -> None:
+    axis = (ends.low - MARGIN * ends.width, ends.high + MARGIN * ends.width)
+    axes.plot(axis, axis, color=PALE, linewidth=1, zorder=0)
     # points are pale where there are thousands, so that dense places show
     axes.scatter(scores_N, mos_N, s=9, color=POINT, alpha=max(0.15, min(0.8, 60 / max(1, len(mos_N)))), linewidths=0)
     fit = fit_logistic(scores_N, mos_N)
     if fit is not None:
         x = np.linspace(scores_N.min(), scores_N.max(), 100)
         axes.plot(x, fit(x), color=LINE, linewidth=1.6)
-    axes.set(xlim=AXIS, ylim=AXIS, xticks=FIVE_LEVELS.levels, yticks=FIVE_LEVELS.levels, aspect="equal")
+    ticks = np.linspace(ends.low, ends.high, FIVE_LEVELS.num_levels)
+    axes.set(xlim=axis, ylim=axis, xticks=ticks, yticks=ticks, aspect="equal")
     axes.tick_params(labelsize=7.5, colors=INK, length=2)
     axes.set_title(title, fontsize=9.5, color=INK, loc="left")
     for side in ("top", "right"):

@@ -54,6 +54,10 @@ def to_markdown(evaluation: Evaluation) -> str:
         "PLCC is that of the raw scores; fitted, RMSE and MAE are those after a logistic with four parameters. In",
         "brackets: 95 % bootstrap intervals. Scored and failed count opinions.",
     ]
+    if "ranges" in first.about:
+        lines += ["RMSE and MAE are in units of a dimension's own range, and overall of 1 to 5."]
+    if first.auc:
+        lines += ["AUC: share of pairs of an opinion for yes and one for no that the scores put in this order."]
     for other in others:
         lines += ["", f"## {label(other)}", "", *(f"- {name}: {value}" for name, value in other.about.items())]
         lines += ["", *_table(_agreement_rows(other, evaluation.ceiling))]
@@ -86,13 +90,16 @@ def _is_sa_bench(evaluation: Evaluation) -> bool:
 
 
 def _agreement_rows(figures: Figures, ceiling: Mapping[str, HumanCeiling]) -> Iterator[list[str]]:
-    yield ["dimension", "scored", "failed", "PLCC", "fitted", "SRCC", "KRCC", "RMSE", "MAE", "one rater"]
+    auc = ["AUC"] if figures.auc else []
+    yield ["dimension", "scored", "failed", "PLCC", "fitted", "SRCC", "KRCC", *auc, "RMSE", "MAE", "one rater"]
     for name, found in figures.agreement.items():
         yield [
             name,
             f"{found.scored:,}",
             f"{found.failed:,}",
-            *map(_shown, (found.plcc, found.plcc_fitted, found.srcc, found.krcc, found.rmse, found.mae)),
+            *map(_shown, (found.plcc, found.plcc_fitted, found.srcc, found.krcc)),
+            *([_shown(figures.auc[name]) if name in figures.auc else NOTHING] if auc else []),
+            *map(_shown, (found.rmse, found.mae)),
             _pair(ceiling.get(name)),
         ]
 

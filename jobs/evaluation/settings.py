@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import Field
 
 from iqa_core.assessor.config import AssessorConfig
-from jobs.command import JobSettings, Lasting
+from jobs.command import Lasting
+from jobs.opinion_texts import OpinionTexts
 
 
-class EvaluateSettings(JobSettings):
+class EvaluateSettings(OpinionTexts):
     """Hold scores against people's opinions: correlations with intervals, per dimension and overall."""
 
     annotations: list[str] = Field(min_length=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,13 @@ from iqa_core.assessor.load import describe, own_limits
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.differences import differences
-from iqa_core.errors import CallerError, IqaError
+from iqa_core.errors import CallerError, IqaError, RunError
 from iqa_core.opinions.load import load_opinions
-from iqa_core.opinions.opinion import Opinion
+from iqa_core.opinions.opinion import CUT_TEXT, Opinion
 from iqa_core.opinions.reliable import reliable
+from iqa_core.opinions.terms import Terms, terms_of
 from iqa_core.rubrics.load import rubric_named
+from iqa_core.slots import columns_of
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute, join, scratch_of
 from iqa_core.training.checking import Usable, usable
@@ -32,6 +34,7 @@ from iqa_core.training.split import require_disjoint, split
 from iqa_core.training.task import TrainingTask
 from jobs.claims import TRAINING, require_own
 from jobs.command import SECRET_FIELDS
+from jobs.opinion_texts import OpinionTexts
 from jobs.training.settings import TrainSettings
 
 NAMED = "rubric_named"
@@ -40,6 +43,8 @@ MACHINES = frozenset(
     "output storage_options worker_cpus worker_gpus threads max_failures dry_run log_every".split()
 ) | {"ray_address", "code_on_nodes"}
 """Settings that may differ from one start of a run to the next."""
+
+SLOTS = frozenset(OpinionTexts.model_fields)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,11 @@ class TrainingJob:
         steps, accumulation = recipe.steps(len(task.train)), recipe.accumulation(self.settings.num_workers)
         yield f"base       {self.settings.base}"
         yield f"rubric     {task.rubric.id}, prompt version {task.rubric.prompt_version}"
+        if task.rubric.slots:
+            columns = columns_of(self.settings.slot, task.rubric.slots, self.settings.text_limits)
+            bound = ", ".join(f"{{{slot}}} is column {column}" for slot, column in columns.items())
+            fate = "cut" if self.settings.slot_too_long == "cut" else "left out"
+            yield f"slots      {bound}; longer than {self.settings.slot_chars:,} characters: {fate}"
         yield f"train      {_counted(task.train)}"
         yield f"validate   {_counted(task.validation)}"
         yield from (f"           {count:,} {reason}" for reason, count in sorted(self.dropped.items()))
@@ -91,6 +101,7 @@ def checked(settings: TrainSettings) -> TrainingJob:
     assert isinstance(spec.preparer, ModelPreparer)
     encoder = SampleEncoder(load_processor(materialise(settings.base)), spec.rubric, spec.preparer)
     train, validation, dropped = _samples(settings, recipe, encoder)
+    _require_texts_fit(encoder, train.samples)
     require_trainable(materialise(settings.base), recipe)
     digests = {name: spec.fingerprint_parts[name] for name in ("weights", "tokenizer", "rubric")}
     task = TrainingTask(
@@ -104,7 +115,8 @@ def checked(settings: TrainSettings) -> TrainingJob:
     )
     dropped.update(train.counts)
     dropped.update(validation.counts)
-    identity = settings.model_dump(mode="json", exclude=set(MACHINES)) | {
+    unused = frozenset() if spec.rubric.slots else SLOTS  # runs of older versions do not have them
+    identity = settings.model_dump(mode="json", exclude=set(MACHINES | unused)) | {
         "digests": digests,
         "train_samples": len(train.samples),
         "validation_samples": len(validation.samples),
@@ -143,9 +155,10 @@ def shown_settings(settings: TrainSettings) -> dict[str, Any]:
 
 def _samples(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder) -> tuple[Usable, Usable, Counter[str]]:
     weights = _weights(settings.weight)
-    opinions, dropped = _reliable(settings, settings.train)
+    terms = terms_of(encoder.rubric, settings.slot, settings.text_limits)
+    opinions, dropped = _reliable(settings, settings.train, terms)
     if settings.validation:
-        train, (validation, more) = opinions, _reliable(settings, settings.validation)
+        train, (validation, more) = opinions, _reliable(settings, settings.validation, terms)
         dropped.update(more)
         require_disjoint(train, validation)
     else:
@@ -169,10 +182,21 @@ def _samples(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder) ->
     return found[0], found[1], dropped
 
 
-def _reliable(settings: TrainSettings, addresses: list[str]) -> tuple[list[Opinion], Counter[str]]:
-    opinions = load_opinions(addresses)
+def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
+    """Raises CallerError, before anything starts, where a processor does not leave a question with slots as it is."""
+    with_texts = [sample for sample in samples if sample.texts]
+    try:
+        if with_texts:
+            encoder.batch(with_texts[:1])
+    except RunError as error:
+        raise CallerError(str(error)) from None
+
+
+def _reliable(settings: TrainSettings, addresses: list[str], terms: Terms) -> tuple[list[Opinion], Counter[str]]:
+    opinions = load_opinions(addresses, terms=terms)
     kept, dropped = reliable(opinions.rows, settings.min_raters, settings.max_std)
-    return kept, Counter(opinions.dropped) + dropped
+    cut = Counter({CUT_TEXT: sum(opinion.is_cut for opinion in kept)})
+    return kept, Counter(opinions.dropped) + dropped + cut
 
 
 def _weights(texts: list[str]) -> dict[str, float]:

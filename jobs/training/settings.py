@@ -9,10 +9,11 @@ from pydantic import Field
 
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.split import SplitBy
-from jobs.command import JobSettings, Lasting
+from jobs.command import Lasting
+from jobs.opinion_texts import OpinionTexts
 
 
-class TrainSettings(Recipe, JobSettings):  # type: ignore[misc]  # two dictionaries of one kind
+class TrainSettings(Recipe, OpinionTexts):  # type: ignore[misc]  # two dictionaries of one kind
     """Fine-tune an assessor on people's opinions. Resumable at any point; exports what --assessor.checkpoint takes."""
 
     train: list[str] = Field(min_length=1)

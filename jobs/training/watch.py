@@ -107,5 +107,5 @@ def line(record: dict[str, float]) -> str:
     ]
     if "validation_loss" in record:
         parts.append(f"validation loss {record['validation_loss']:.4f}")
-        parts += [f"{name.upper()} {record[name]:.3f}" for name in ("plcc", "srcc") if name in record]
+        parts += [f"{name.upper()} {record[name]:.3f}" for name in ("plcc", "srcc", "auc") if name in record]
     return "  ".join(parts)

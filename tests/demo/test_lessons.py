@@ -10,7 +10,7 @@ import torch
 
 from iqa_core.demo.flaws import EVERYWHERE, LIGHTING_KINDS, make_flawed_scene
 from iqa_core.demo.lessons import COLOUR, GRID, SPOILT, THINGS, UNKNOWN, Lessons, joined, render
-from iqa_core.demo.prompts import SIDES, STATEMENTS
+from iqa_core.demo.prompts import PLACES_OF_THINGS, STATEMENTS
 from iqa_core.demo.scenes import FURNITURE, make_scene
 
 COUNT = 48
@@ -62,8 +62,9 @@ def test_a_mirror_swaps_left_and_right(flawed: Lessons) -> None:
     columns = flawed.places_N3[:, 2]
     assert torch.equal(mirrored.places_N3[:, 2], torch.where(columns == UNKNOWN, UNKNOWN, 2 - columns))
     assert torch.equal(mirrored.places_N3[:, :2], flawed.places_N3[:, :2])
-    here, left, right, *colours = flawed.statements_NS2().split(len(FURNITURE), dim=1)
-    assert torch.allclose(mirrored.statements_NS2(), torch.cat([here, right, left, *colours], dim=1), atol=1e-4)
+    here, left, right, colours, window = flawed.statements_NS2().split([7, 7, 7, 18, 2], dim=1)
+    swapped = torch.cat([here, right, left, colours, window.flip(1)], dim=1)
+    assert torch.allclose(mirrored.statements_NS2(), swapped, atol=1e-4)
 
 
 def test_a_sample_is_mirrored_half_the_time_and_leaves_the_scenes_as_they_are(plain: Lessons) -> None:
@@ -83,7 +84,7 @@ def test_samples_of_places_have_every_extent(plain: Lessons, flawed: Lessons) ->
 
 def test_statements_follow_the_things_that_are_seen(plain: Lessons) -> None:
     statements_NS2 = plain.statements_NS2()
-    things = len(SIDES) * len(FURNITURE)
+    things = len(PLACES_OF_THINGS) * len(FURNITURE)
     assert statements_NS2.shape == (COUNT, len(STATEMENTS), 2)
     here, left, right = statements_NS2[:, :things, 1].split(len(FURNITURE), dim=1)
     assert here.sum(1).max() == 5
@@ -93,6 +94,16 @@ def test_statements_follow_the_things_that_are_seen(plain: Lessons) -> None:
     places = plain.facts_NRSF[..., THINGS][..., lamp].sum(1)
     for index in (left[:, lamp] == 1).nonzero().flatten().tolist():
         assert places[index, :2].sum() > places[index, 2:].sum()
+
+
+def test_the_window_is_told_where_it_has_a_side(plain: Lessons) -> None:
+    window_N22 = plain.statements_NS2()[:, -2:]
+    for (left, right), middle in zip(window_N22.tolist(), plain.window_N.tolist(), strict=True):
+        if abs(middle - 0.5) < 0.04:
+            assert left == right == [0, 0]
+        else:
+            assert (left, right) == (([0, 1], [1, 0]) if middle < 0.5 else ([1, 0], [0, 1]))
+    assert 3 < (window_N22[:, 0, 1] > 0).sum() < COUNT - 3
 
 
 def test_colours_of_statements_are_those_of_the_walls() -> None:

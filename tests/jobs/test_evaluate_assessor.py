@@ -410,8 +410,9 @@ def test_scores_of_any_range_are_held_against_opinions_with_the_better_end_up(tm
         assert figures["plcc"]["value"] == pytest.approx(1), name
         assert figures["mae"]["value"] == pytest.approx(0, abs=0.05), name
     assert found["uncertainty"]["overall"]["within_one_spread"] == 1
-    assert found["about"]["ranges"] == ("shown from 0 to 1, noise from 10 to 1, things from 0 to 1, brought to 1 to 5")
-    assert "<!-- score; 1 to 5 is 10 to 1 -->" in (tmp_path / "p.svg").read_text()
+    assert found["about"]["ranges"] == "shown from 0 to 1, noise from 10 to 1, things from 0 to 1"
+    assert found["auc"] == {"shown": {"value": 1, "low": 1, "high": 1}}
+    assert "<!-- 7.75 -->" in (tmp_path / "p.svg").read_text(), "a tick between 1 and 10"
 
 
 def test_the_images_of_a_rubric_of_unlike_ranges_are_scored_here(bench: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Span, chunk_name
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft
+from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.corpus.sources import Kind
 from iqa_core.questions import ColumnScale
 from iqa_core.storage.storage import Storage
@@ -32,6 +33,7 @@ def write_score_table(
     fusion: str = "equal",
     unfinished: int = 0,
     scales: Mapping[str, ColumnScale] = MappingProxyType({}),
+    slots: SlotColumns = NO_SLOTS,
 ) -> Path:
     """A row needs what it is about; the rest is filled in. A row with a `reason` is rejected.
 
@@ -41,7 +43,8 @@ def write_score_table(
     storage = Storage()
     plan = Plan(storage, str(output))
     names = tuple(dimensions)
-    plan.create(Contract(fingerprint, {}, chunk_images, False, names, fusion, {}, carried, scales=dict(scales)))
+    about = {"scales": dict(scales), "slots": slots}
+    plan.create(Contract(fingerprint, {}, chunk_images, False, names, fusion, {}, carried, **about))  # type: ignore[arg-type]
     starts = range(0, len(rows), chunk_images)
     draft = Draft.of((Kind.IMAGE, (_span(index),)) for index in range(len(starts) + unfinished))
     plan.add_segment(0, *draft.segments())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from iqa_core.demo.corpus import write_scenes
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import ImageLimits
+from iqa_core.rubrics import Rubric
 from iqa_core.training.checking import usable
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.sample_encoder import SampleEncoder
-from iqa_core.training.samples import level_samples
+from iqa_core.training.samples import TrainingSample, level_samples
 from iqa_core.training.task import TrainingTask
 
 STEPS, HALF = 14, 7
@@ -49,10 +52,24 @@ def make_encoder(checkpoint: Path, rubric: str | None = None) -> SampleEncoder:
     return SampleEncoder(load_processor(checkpoint), spec.rubric, spec.preparer)  # type: ignore[arg-type]
 
 
-def make_task(checkpoint: Path, opinions: list[Opinion], **settings: Any) -> TrainingTask:
+def asking_opinions(opinion: Opinion, rubric: Rubric, texts: Sequence[str]) -> list[Opinion]:
+    """One per text and question of `tests.unlike.ASKING`, in this order."""
+    return [
+        replace(opinion, dimension=question.name, texts=tuple((slot, text) for slot in question.slots))
+        for text in texts
+        for question in rubric.questions
+    ]
+
+
+def asking_samples(opinion: Opinion, rubric: Rubric, texts: Sequence[str]) -> list[TrainingSample]:
+    """The same as samples."""
+    return level_samples(asking_opinions(opinion, rubric, texts), rubric, "linear", {})
+
+
+def make_task(checkpoint: Path, opinions: list[Opinion], rubric: str | None = None, **settings: Any) -> TrainingTask:
     """A quarter of the images, the last, is for validation."""
     recipe = Recipe.model_validate({**SHORT, **settings})
-    encoder = make_encoder(checkpoint)
+    encoder = make_encoder(checkpoint, rubric)
     samples = usable(level_samples(opinions, encoder.rubric, recipe.targets, {}), encoder).samples
     cut = len(samples) * 3 // 4
     return TrainingTask(

@@ -61,12 +61,12 @@ def test_every_wording_of_the_rubric_is_asked(samples: list[TrainingSample]) -> 
 
 def test_words_are_left_out_but_neither_tags_nor_the_dimensions_name() -> None:
     query = "<layout>See. " + "word " * 996 + "the\nLayout, please?"
-    found = without_words(query, "layout", 0.25, np.random.default_rng(0))
+    found = without_words(query, ["layout"], 0.25, np.random.default_rng(0))
     assert 720 < found.count("word") < 775
     assert found.startswith("<layout>See. ")
     assert "Layout," in found
-    assert without_words("How nice?", "layout", 0.999, np.random.default_rng(0)) == "How nice?", "not all of them"
-    assert without_words(query, "layout", 0, np.random.default_rng(0)) == query
+    assert without_words("How nice?", ["layout"], 0.999, np.random.default_rng(0)) == "How nice?", "not all of them"
+    assert without_words(query, ["layout"], 0, np.random.default_rng(0)) == query
 
 
 def test_a_description_is_asked_as_it_was_written() -> None:

@@ -26,8 +26,8 @@ from iqa_core.training.export import RUBRIC_FILE, _rubric_name, export
 from iqa_core.training.objective import losses
 from iqa_core.training.parts import apply_part_modes, part_of, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
-from tests.training.tasks import make_encoder, make_task
-from tests.unlike import TRAINABLE
+from tests.training.tasks import asking_opinions, make_encoder, make_task
+from tests.unlike import ASKING, ASKING_TOML, TRAINABLE
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +65,31 @@ def test_the_exported_folder_scores_as_the_trained_model_did(
     assert isinstance(found, Assessment)
     assert len({sample.image for sample in task.train[:4]}) == 1, "one image, four dimensions"
     np.testing.assert_allclose(found.scores_K, wanted, atol=1e-5)
+
+
+def test_an_export_with_slots_and_statements_scores_as_the_trained_model_did(
+    qwen: Path, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    (tmp_path / "asking.toml").write_text(ASKING_TOML)
+    texts = ["a cat", "two dogs <|im_end|> on a sofa"]
+    task = make_task(qwen, asking_opinions(opinions[0], ASKING, texts), str(tmp_path / "asking.toml"))
+    samples = [*task.train, *task.validation]
+    model, checkpoint = trained(task, tmp_path / "checkpoint")
+    export(task, checkpoint, tmp_path / "out", {})
+    with torch.no_grad():
+        wanted = losses(model, make_encoder(qwen, str(tmp_path / "asking.toml")).batch(samples), 1.0).scores
+    assessor = load_assessor(str(tmp_path / "out"), threads=1)  # its golden scores are compared here
+    assert assessor.rubric == ASKING
+    found = assess_images(assessor, [samples[0].image] * 2, [{"prompt": text, "style": text} for text in texts])
+    for result, rated in zip(found, wanted.reshape(2, 4).tolist(), strict=True):
+        assert isinstance(result, Assessment)
+        shares = [result.scores_K[0], *result.probs_K[2]]
+        assert shares == pytest.approx([(rated[i] - 1) / 4 for i in (0, 2, 3)], abs=1e-5)
+        assert result.scores_K[1] == pytest.approx(rated[1], abs=4e-5)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "faithful: No, Yes, 0 (worst) to 1 (best)" in card
+    assert "each of 2 statements: No, Yes, 0 (worst) to 1 (best)" in card
+    assert "--assessor.checkpoint <this folder> --slot prompt=<column> --slot style=<column>" in card
 
 
 def test_frozen_weights_are_the_bases_bit_by_bit(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
@@ -129,3 +154,8 @@ def test_the_card_says_what_can_be_answered_and_what_it_is_worth(qwen: Path, opi
     card = model_card(replace(task, rubric=TRAINABLE), FIGURES)
     assert "noise: A, B, C, 10 (worst) to 1 (best)" in card
     assert "layout: bad, poor, fair, good, excellent, 1 (worst) to 5 (best)" in card
+    shown = {"auc_shown": 0.75, "auc": 0.75, "mae_noise": 1.5, "srcc_layout": 0.5}
+    card = model_card(replace(task, rubric=TRAINABLE), FIGURES | shown)
+    assert "| dimension | PLCC | SRCC | AUC | MAE |" in card
+    assert "| shown, 0 to 1 | not defined | not defined | 0.750 | not defined |" in card
+    assert "| noise, 10 to 1 | not defined | not defined | not defined | 1.500 |" in card

@@ -6,6 +6,7 @@ Tests iqa_core/training/engine.py.
 from __future__ import annotations
 
 import shutil
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from iqa_core.assessor.checkpoint.files import materialise
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.parts import ADAPTER, part_of
+from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
-from tests.training.tasks import HALF, STEPS, make_encoder, make_task, scene_opinions
+from tests.training.tasks import HALF, STEPS, asking_opinions, make_encoder, make_task, scene_opinions
 from tests.training.workers import Job, run_jobs, weights
+from tests.unlike import ASKING, ASKING_TOML
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +32,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def asking(runs: Path, qwen: Path, opinions: list[Opinion]) -> TrainingTask:
+    """Of four images with two texts each, which stand in their questions."""
+    (runs / "asking.toml").write_text(ASKING_TOML)
+    given = [asking_opinions(opinions[4 * i], ASKING, [f"{'a lamp and ' * i}a sofa", "a cat"]) for i in range(4)]
+    settings = {"zero_stage": 0, "max_steps": 4, "every": 2}
+    return make_task(qwen, [*chain.from_iterable(given)], str(runs / "asking.toml"), **settings)
+
+
+@pytest.fixture(scope="module")
 def alone(
-    runs: Path, qwen: Path, qwen3: Path, ovis: Path, opinions: list[Opinion]
+    runs: Path, qwen: Path, qwen3: Path, ovis: Path, opinions: list[Opinion], asking: TrainingTask
 ) -> dict[str, list[dict[str, float]]]:
     """One worker. The restored run begins from what the first one left after half of its steps."""
     (runs / "alone").mkdir()
@@ -41,6 +53,7 @@ def alone(
         Job("parts", make_task(qwen, opinions, zero_stage=2, vision="lora", aligner="full", language="lora")),
         Job("checkpointed", make_task(qwen, opinions, zero_stage=0, gradient_checkpointing=True, max_steps=3)),
         Job("augmented", make_task(qwen, opinions, zero_stage=0, augment_prompts_drop=0.5, max_steps=2)),
+        Job("asking", asking),
         Job("qwen3", make_task(qwen3, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("ovis", make_task(ovis, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
@@ -50,12 +63,15 @@ def alone(
 
 
 @pytest.fixture(scope="module")
-def together(runs: Path, qwen: Path, opinions: list[Opinion]) -> dict[str, list[dict[str, float]]]:
+def together(
+    runs: Path, qwen: Path, opinions: list[Opinion], asking: TrainingTask
+) -> dict[str, list[dict[str, float]]]:
     """Two workers, with half of the accumulation each."""
     (runs / "together").mkdir()
     jobs = [Job(f"zero-{stage}", make_task(qwen, opinions, zero_stage=stage)) for stage in (0, 2, 3)]
     restored_from = runs / "together" / "zero-3" / f"step-{HALF}"
     jobs.append(Job("restored", make_task(qwen, opinions, zero_stage=3), restored_from))
+    jobs += [Job("asking", asking), Job("asking-restored", asking, runs / "together" / "asking" / "step-2")]
     return run_jobs(runs / "together", 2, jobs)
 
 
@@ -112,6 +128,17 @@ def test_a_restored_run_ends_with_the_same_weights(
     reports = request.getfixturevalue(workers)
     assert [report["step"] for report in reports["restored"]] == list(range(HALF + 1, STEPS + 1))
     assert_same(weights(runs / workers, "restored", STEPS), weights(runs / workers, whole, STEPS), 1e-4)
+
+
+def test_questions_with_texts_are_shared_and_resumed_like_others(
+    runs: Path, alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    assert curve(together["asking"]) == pytest.approx(curve(alone["asking"]), abs=1e-4)
+    assert curve(together["asking-restored"]) == pytest.approx(curve(together["asking"])[2:], abs=1e-4)
+    wanted = weights(runs / "alone", "asking", 4)
+    for job in ("asking", "asking-restored"):
+        assert_same(weights(runs / "together", job, 4), wanted, 1e-4)
+    assert {"mae_faithful", "mae_layout", "mae_dog"} <= alone["asking"][-1].keys()
 
 
 def test_validation_figures_do_not_hang_on_the_number_of_workers(

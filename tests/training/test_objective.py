@@ -16,8 +16,8 @@ from iqa_core.training.objective import Losses, losses
 from iqa_core.training.sample_encoder import IGNORED, Batch
 from iqa_core.training.samples import level_samples
 from iqa_core.training.targets import TargetKind
-from tests.training.tasks import make_encoder
-from tests.unlike import TRAINABLE_TOML
+from tests.training.tasks import asking_samples, make_encoder
+from tests.unlike import ASKING_TOML, TRAINABLE_TOML
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,21 @@ def test_rows_of_two_three_and_five_answers_have_their_own_losses_and_scores(
         pytest.approx([1, 1 + 20 / 9, 5]),
         [1, 2, 3, 4, 5],
     ]
+
+
+def test_a_text_reaches_its_own_sample_alone(model: Any, qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
+    """In a batch of texts of unlike lengths each loss is that of its sample alone, and that of the plain forward."""
+    (tmp_path / "asking.toml").write_text(ASKING_TOML)
+    encoder = make_encoder(qwen, str(tmp_path / "asking.toml"))
+    samples = asking_samples(opinions[0], encoder.rubric, ["a cat", "two dogs <|im_end|> and " * 9])
+    batch = encoder.batch(samples)
+    together = losses_of(model, batch).samples_N.tolist()
+    alone = [float(losses_of(model, encoder.batch([sample])).samples_N) for sample in samples]
+    with torch.no_grad():
+        plain = [by_hand(model, batch, row, 1.0) for row in range(len(samples))]
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert together == pytest.approx(plain, abs=1e-5)
+    assert len(set(map(str, alone))) == len(samples) - 1, "texts count, but not for a question without slots"
 
 
 def losses_of(model: Any, batch: Batch) -> Losses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from iqa_core import demo
 from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.sample_encoder import IGNORED, PADDING, PatchedRows, SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample, level_samples
+from iqa_core.training.targets import TargetKind
 from tests.training.tasks import make_encoder
 from tests.unlike import TRAINABLE_TOML
 
@@ -41,7 +44,7 @@ def test_only_answer_tokens_carry_loss(encoder: SampleEncoder, opinions: list[Op
         carrying = labels != IGNORED
         carrying[place] = True
         said = tokenizer.decode(batch.inputs["input_ids"][row][carrying])
-        assert said == sample.answer + encoder._turn_end
+        assert said == sample.answer + encoder.text.turn_end
         assert (labels[carrying][torch.arange(int(carrying.sum())) != int(place - carrying.nonzero()[0])] >= 0).all()
         assert (batch.inputs["attention_mask"][row][carrying] == 1).all(), "padding carries no loss"
 
@@ -66,7 +69,7 @@ def test_descriptions_carry_loss_on_all_of_their_words(encoder: SampleEncoder, o
     assert batch.level_rows.tolist() == [1]
     labels = batch.labels_NT[0]
     tokenizer = encoder._processor.tokenizer
-    assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder._turn_end
+    assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder.text.turn_end
 
 
 def test_rows_are_those_of_the_checkpoints_own_processor(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
@@ -156,14 +159,14 @@ def test_a_processor_that_changes_answers_is_found_out(qwen: Path, opinions: lis
     encoder = make_encoder(qwen)
     [sample] = samples_of(encoder, opinions[:1])
     known = encoder.text(sample)
-    encoder._encoded = lambda *_: replace(known, answer_ids=(1, *known.answer_ids[1:]))  # type: ignore[assignment]
+    encoder.text = lambda _: replace(known, answer_ids=(1, *known.answer_ids[1:]))  # type: ignore[assignment]
     with pytest.raises(RunError, match="changed the tokens of an answer"):
         encoder.batch([sample])
 
 
 def test_the_chat_template_says_how_a_turn_ends(qwen: Path, idefics: Path) -> None:
-    assert make_encoder(qwen)._turn_end == "<|im_end|>"
-    assert make_encoder(idefics)._turn_end == "<end_of_utterance>"
+    assert make_encoder(qwen).text.turn_end == "<|im_end|>"
+    assert make_encoder(idefics).text.turn_end == "<end_of_utterance>"
     assert json.loads((qwen / "config.json").read_text())["model_type"] == "qwen2_5_vl"
 
 
@@ -184,3 +187,19 @@ def test_answers_of_any_number_stand_where_scoring_reads_them(
         place = int(batch.level_places[row])
         tail = processor.tokenizer.encode(prompt, add_special_tokens=False)[-4:]
         assert batch.inputs["input_ids"][row, place - 4 : place + 1].tolist() == [*tail, ids[-1]], "the best answer"
+
+
+def test_rows_of_a_rubric_of_five_levels_are_what_they_always_were(opinions: list[Opinion]) -> None:
+    """The digest was taken before there were slots; a run that was begun then goes on with the same batches."""
+    encoder, digest = make_encoder(Path(demo.__file__).parent / "checkpoint"), hashlib.sha256()
+    kinds: tuple[TargetKind, ...] = ("hard", "linear")
+    for kind in kinds:
+        batch = encoder.batch(level_samples(opinions[:8], encoder.rubric, kind, {"layout": 2.0}))
+        values = [batch.labels_NT, batch.level_rows, batch.level_places, batch.level_ids_NL, batch.targets_NL]
+        values += [batch.worths, batch.weights_N]
+        values += [
+            batch.inputs[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids", "image_grid_thw")
+        ]
+        for value in values:
+            digest.update(value.numpy().tobytes())
+    assert digest.hexdigest()[:16] == "82e8c4845fc157d8"

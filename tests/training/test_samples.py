@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,8 @@ import pytest
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.rubrics import Rubric, load_rubric
-from iqa_core.training.samples import level_samples, require_known_weights, require_trainable_rubric, text_samples
-from tests.unlike import RUBRIC as UNLIKE
-from tests.unlike import TRAINABLE
+from iqa_core.training.samples import level_samples, require_known_weights, text_samples
+from tests.unlike import ASKING, TRAINABLE
 
 RUBRIC = load_rubric("interior-v2")
 
@@ -80,22 +80,25 @@ def test_an_opinion_on_a_range_of_its_own_lies_between_the_two_nearest_answers()
     assert noise.level.worths == pytest.approx((1, 1 + 20 / 9, 5))
 
 
-def test_checklists_slots_and_equal_worths_are_refused() -> None:
+def test_slots_statements_and_equal_worths_become_samples() -> None:
+    texts = (("prompt", "a cat"),)
+    given = [replace(opinion("faithful", 5.0), texts=texts), opinion("cat", 2.0), opinion("layout", 4.0)]
+    faithful, cat, layout = level_samples(given, ASKING, "linear", {})
+    assert (faithful.query, faithful.texts) == (ASKING.dimensions[0].query, texts), "filled where it is tokenised"
+    assert (faithful.answer, cat.answer, layout.answer) == ("Yes", "No", "It is good.")
+    assert "There is a cat. Is it true?" in cat.query
+    assert cat.level is not None
+    assert cat.level.target == pytest.approx((0.75, 0.25)), "the share of yes is its probability"
     content = TRAINABLE.model_dump(exclude_unset=True)
     shown, *others = content["dimensions"]
-    slot = {**shown, "query": 'Is "{prompt}" shown?'}
-    equal = {**shown, "answers": {"No": 0, "Maybe": 0, "Yes": 1}}
-    for rubric, message in (
-        (UNLIKE, "has a checklist"),
-        (
-            Rubric.model_validate(content | {"slots": ["prompt"], "dimensions": [slot, *others]}),
-            r"has slots \(prompt\)",
-        ),
-        (
-            Rubric.model_validate(content | {"dimensions": [equal, *others]}),
-            "shown has answers that are worth the same",
-        ),
-    ):
-        with pytest.raises(CallerError, match=message):
-            level_samples([opinion()], rubric, "linear", {})
-    require_trainable_rubric(TRAINABLE)
+    equal = {**shown, "answers": {"No": 0, "Never": 0, "Yes": 1}}
+    [sample] = level_samples(
+        [opinion("shown", 4.0)], Rubric.model_validate(content | {"dimensions": [equal, *others]}), "linear", {}
+    )
+    assert sample.level is not None
+    assert sample.level.target == pytest.approx((0.125, 0.125, 0.75))
+
+
+def test_a_group_is_trained_by_its_statements() -> None:
+    with pytest.raises(CallerError, match="opinions on things, a group of statements of rubric asking"):
+        level_samples([opinion("things")], ASKING, "linear", {})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from iqa_core.records import ScoreRange
 from iqa_core.training.samples import Level, TrainingSample
 from iqa_core.training.validation import NO_CORRELATION, RANK, Prediction, figures
 
@@ -29,6 +31,25 @@ def test_correlations_are_per_dimension_and_their_mean_ranks() -> None:
     assert found["srcc_harmony"] == pytest.approx(-0.8)
     assert found["srcc"] == found[RANK] == pytest.approx(0.1)
     assert found["validation_loss"] == 0.5
+
+
+def test_two_answers_have_an_auc_and_errors_are_in_the_dimensions_own_units() -> None:
+    level = Level("", "shown", 3, (0, 1), ("No", "Yes"), (1, 5), ScoreRange(1, 0))
+    opinions, scores = [1.0, 1.0, 5.0, 5.0, 3.0], [1.0, 3.0, 3.0, 5.0, 3.0]
+    shown = [TrainingSample(Path("x.png"), "?", "a", "d", level=replace(level, mos=mos)) for mos in opinions]
+    found = figures(shown, [Prediction(n, 0.5, score) for n, score in enumerate(scores)])
+    assert found["auc_shown"] == found["auc"] == 3.5 / 4, "a tie counts half; an opinion at the middle does not count"
+    assert found["mae_shown"] == pytest.approx(4 / 5 / 4)
+    five = figures(samples(("layout",), [1, 2, 3, 4]), [Prediction(n, 0.5, 2.0) for n in range(4)])
+    assert five["mae_layout"] == 1
+    assert not {"auc", "auc_layout", "mae"} & five.keys()
+
+
+def test_opinions_that_are_all_alike_leave_the_mean_to_the_other_dimensions() -> None:
+    part = [*samples(("layout",), [1, 2, 3, 4]), *samples(("harmony",), [2, 2, 2, 2])]
+    found = figures(part, [Prediction(n, 0.5, 1 + n % 4) for n in range(8)])
+    assert found[RANK] == found["srcc"] == pytest.approx(1)
+    assert "srcc_harmony" not in found
 
 
 def test_a_constant_score_has_no_correlation_and_ranks_last() -> None:

@@ -90,11 +90,11 @@ class _Listener:
         return self._tokenizer(text, *given, **settings)
 
 
-def given_to_tokenizer(processor: Any, model: Any, prompt: str) -> str:
+def given_to_tokenizer(processor: Any, prompt: str) -> str:
     """What a processor makes of a prompt with a grey image before it tokenises it; the last piece, if it cuts it up."""
     listening = copy.copy(processor)
     listening.tokenizer = _Listener(processor.tokenizer)
-    processed(listening, model, [prompt], [Image.new("RGB", (64, 64), (128, 128, 128))], {}, {})
+    listening(text=[prompt], images=[[Image.new("RGB", (64, 64), (128, 128, 128))]], return_tensors="pt")
     return listening.tokenizer.texts[-1] if listening.tokenizer.texts else ""
 
 

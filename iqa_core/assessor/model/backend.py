@@ -215,7 +215,7 @@ def slot_tails(processor: Any, rubric: Rubric, model: Any) -> SlotTails:
     prompts_K = []
     for question in rubric.questions:
         prompt = build_prompt(processor, question.filled(markers), rubric.system)
-        prompts_K.append(given_to_tokenizer(processor, model, prompt))
+        prompts_K.append(given_to_tokenizer(processor, prompt))
         if not all(markers[slot] in prompts_K[-1] for slot in question.slots):
             raise CallerError(
                 f"the rubric has slots, but the checkpoint's chat template or processor changes or leaves out what "

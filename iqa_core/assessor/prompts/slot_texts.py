@@ -48,12 +48,20 @@ Tails = tuple[tuple[int, ...], ...]
 class SlotTails:
     """Encodes the ends of K prompts with an image's texts in them."""
 
-    def __init__(self, plain: PlainText, markers: Mapping[str, str], prompts_K: Sequence[str]) -> None:
+    def __init__(
+        self,
+        plain: PlainText,
+        markers: Mapping[str, str],
+        prompts_K: Sequence[str],
+        known_tokens: int = KNOWN_TOKENS,
+    ) -> None:
         """Take prompts as the tokenizer gets them, in which each slot's marker stands for its text.
 
+        known_tokens: bound on the tokens of encoded texts that are kept, beside those of the newest.
         Raises CallerError when an answer would be read right behind a text.
         """
         self._plain = plain
+        self._known_tokens = known_tokens
         self.slots = tuple(markers)
         """Names of the slots."""
         self._names = {marker: slot for slot, marker in markers.items()}
@@ -78,7 +86,7 @@ class SlotTails:
             tails = self._checked(dict(zip(self.slots, key, strict=True)))
             self._num_known += sum(map(len, tails))
         self._known[key] = tails  # the newest stands last
-        while self._num_known > KNOWN_TOKENS and len(self._known) > 1:
+        while self._num_known > self._known_tokens and len(self._known) > 1:
             self._num_known -= sum(map(len, self._known.pop(next(iter(self._known)))))
         return tails
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from iqa_core.assessor.prompts import slot_texts
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
 from iqa_core.assessor.prompts.slot_texts import ENDINGS, LONG_TEXT, SlotTails, shared_start
 from iqa_core.errors import CallerError
@@ -22,10 +21,12 @@ QUERIES = ('Does this show "{prompt}"?', "Is {prompt} good, and {style}?", "Is t
 SENTENCE_PIECE = ("gemma", "llama", "metaspace", "always", "unigram")
 
 
-def made(tokenizer: Any, template: str, queries: Sequence[str], answer: str = "The answer is") -> SlotTails:
+def made(
+    tokenizer: Any, template: str, queries: Sequence[str], answer: str = "The answer is", **more: Any
+) -> SlotTails:
     plain = PlainText(tokenizer)
     markers = {slot: plain.marker(i) for i, slot in enumerate(("prompt", "style"))}
-    return SlotTails(plain, markers, [whole(template, query, answer, markers) for query in queries])
+    return SlotTails(plain, markers, [whole(template, query, answer, markers) for query in queries], **more)
 
 
 def whole(template: str, query: str, answer: str, texts: dict[str, str]) -> str:
@@ -99,9 +100,8 @@ def test_words_for_markup_are_warned_of_once(caplog: pytest.LogCaptureFixture) -
         assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_encoded_texts_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot_texts, "KNOWN_TOKENS", 300)
-    tails = made(TOKENIZERS["qwen"](), CHATML, QUERIES)
+def test_encoded_texts_are_kept_up_to_a_bound() -> None:
+    tails = made(TOKENIZERS["qwen"](), CHATML, QUERIES, known_tokens=300)
     first = tails({"prompt": "a dog", "style": "dark"})
     assert tails({"prompt": "a dog", "style": "dark"}) is first
     for number in range(50):

@@ -1,4 +1,7 @@
-"""What is found wrong with a training before it starts: one clear message, nothing written, no Ray."""
+"""What is found wrong with a training before it starts: one clear message, nothing written, no Ray.
+
+Tests jobs/training/job.py and jobs/opinion_texts.py.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from jobs.command import parse
 from jobs.training.flow import train
 from jobs.training.job import TrainingJob, checked, claim
 from jobs.training.settings import TrainSettings
+from tests.jobs.running import over
 from tests.training.tasks import write_opinions
-from tests.unlike import TOML
+from tests.unlike import ASKING_TOML
 
 pytestmark = pytest.mark.slow
 
@@ -168,7 +172,58 @@ def test_the_demos_recipe_freezes_what_its_base_has_learnt_and_asks_in_all_other
     }
 
 
-def test_a_checklist(refused: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "unlike.toml").write_text(TOML)
-    message = refused("--rubric", tmp_path / "unlike.toml")
-    assert "rubric unlike has a checklist, which opinions cannot train" in message
+@pytest.fixture
+def asking(table: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Flags of a rubric with slots and statements, and of opinions on two images and three captions."""
+    (tmp_path / "asking.toml").write_text(ASKING_TOML)
+    rows = [["image", "caption", "style", "faithful", "dog"]]
+    for index in range(2):
+        rows += [[f"scene-{index:06d}.png", caption, "modern", str(index), "0.25"] for caption in ("a", "b" * 60, " ")]
+    path = table.parent / "asking.csv"
+    path.write_text("\n".join(map(",".join, rows)))
+    given = ("--train", f"{path}?dimensions=faithful,dog&range=own", "--rubric", tmp_path / "asking.toml")
+    return *given, "--targets", "linear", "--validation-fraction", 0.5, "--output", tmp_path / "out"
+
+
+def test_opinions_come_with_the_texts_of_their_own_question(asking: tuple[object, ...]) -> None:
+    plan = checked(parse(TrainSettings, over(asking, "--slot", "prompt=caption")))
+    assert plan.dropped == {"no text for a slot": 2, "a second opinion on the same image and dimension": 4}
+    [short, dog, long] = plan.task.train
+    assert [sample.texts for sample in plan.task.train] == [
+        (("prompt", "a"),),
+        (("style", "modern"),),
+        (("prompt", "b" * 60),),
+    ]
+    assert short.tokens < long.tokens, "texts count"
+    assert dog.level is not None
+    assert dog.level.target == pytest.approx((0.75, 0.25))
+    assert plan.identity["slot"] == ["prompt=caption"]
+    assert "slots      {prompt} is column caption, {style} is column style; longer than 2,000 characters: left out" in (
+        plan.describe()
+    )
+
+
+def test_long_texts_are_left_out_or_cut_and_counted(asking: tuple[object, ...]) -> None:
+    bound = ("--slot", "prompt=caption", "--slot-chars", 50)
+    assert checked(parse(TrainSettings, over(asking, *bound))).dropped["a text above --slot-chars"] == 2
+    plan = checked(parse(TrainSettings, over(asking, *bound, "--slot-too-long", "cut")))
+    assert plan.dropped["a text of which the beginning is asked about"] == 2
+    assert plan.task.train[2].texts == (("prompt", "b" * 50),)
+
+
+def test_slots_that_do_not_fit_are_refused(
+    refused: Callable[..., str], asking: tuple[object, ...], table: Path, tmp_path: Path
+) -> None:
+    flags, address = ("--rubric", tmp_path / "asking.toml"), asking[1]
+    assert "asking.csv, line 2: no column prompt with texts for {prompt}" in refused(*flags, given=address)
+    assert "the rubric has no slot title" in refused(*flags, "--slot", "title=caption", given=address)
+    assert "the rubric has no slot prompt (it has none)" in refused("--slot", "prompt=caption")
+    assert "--slot-chars are about texts for slots" in refused("--slot-chars", 5)
+    assert "opinions on things, a group of statements" in refused(
+        *flags, given=rewritten(table, Path("things.csv"), dimension="things")
+    )
+
+
+def test_a_run_begun_before_there_were_slots_goes_on(table: Path, tmp_path: Path) -> None:
+    """The identity of a run on a rubric without slots has no settings of theirs."""
+    assert not [name for name in planned(table, tmp_path / "out").identity if name.startswith("slot")]
