@@ -48,9 +48,9 @@ class Captions:
 
 
 def make_captions(contents: Contents, seed: int, index: int) -> Captions:
-    """Captions of a surface, half of them with the window.
+    """Captions of a surface, half of them with the window; of two scenes with indices 2k and 2k + 1 one carries a true caption.
 
-    Of two scenes with indices 2k and 2k + 1 one carries a true caption. The wrong word is drawn so that each is as frequent as where it is right: a colour at least two names away.
+    The wrong word is drawn so that each is as frequent as where it is right: a colour at least two names away.
     """
     random = np.random.Generator(np.random.PCG64([seed, index, 3]))
     words = _words(contents)
