@@ -36,7 +36,7 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-ablations lock clean
+.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-tuned demo-ablations lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,8 +95,11 @@ chaos-short: $(INSTALLED) ## The same in a time box (CHAOS_SECONDS of killing dr
 bench: $(INSTALLED) ## Run every benchmark; one JSON object per line
 	@for benchmark in $(BENCHMARKS); do $(PY) benchmarks/$$benchmark.py --json; done
 
-demo-model: $(INSTALLED) demo-model/base/assessor.toml ## Train the small checkpoint that ships with the project anew
-	rm -rf demo-model/scenes demo-model/others demo-model/words demo-model/run demo-model/held-out
+demo-model: demo-tuned ## Train the small checkpoint that ships with the project anew, and put it in its place
+	$(PY) -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
+
+demo-tuned: $(INSTALLED) demo-model/base/assessor.toml ## The same up to its figures on held-out scenes and its ladder; what ships stays
+	rm -rf demo-model/scenes demo-model/others demo-model/words demo-model/run demo-model/held-out demo-model/ladder
 	$(PY) -m iqa_core scenes --count 1500 --seed 1 --output demo-model/scenes
 	$(PY) -m iqa_core scenes --count 300 --seed 2 --output demo-model/others
 	$(PY) -m iqa_core convert --annotations demo-model/others/annotations.csv --output sa-bench:demo-model/words \
@@ -107,13 +110,14 @@ demo-model: $(INSTALLED) demo-model/base/assessor.toml ## Train the small checkp
 	  --assessor.checkpoint demo-model/run/checkpoint --rubric interior-v4 \
 	  $(foreach version,3 2 1,--against 'demo-model/run/checkpoint?rubric=interior-v$(version)') \
 	  --output demo-model/held-out.json
-	$(PY) -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
+	$(PY) -m iqa_core check --ladder demo-model/held-out --limit 40 --output demo-model/ladder \
+	  --checkpoint demo-model/run/checkpoint
 
 demo-ablations: $(INSTALLED) demo-model/base/assessor.toml ## Fine-tune that base in other ways; the table goes into the demo's card
 	$(PY) benchmarks/demo_ablations.py
 
 demo-model/base/assessor.toml: | $(INSTALLED)
-	$(PY) -m iqa_core.demo.base --output demo-model/base
+	$(PY) -m iqa_core.demo.base --output demo-model/base --resume
 
 lock: ## Make constraints.txt anew from a fresh environment
 	@$(FIND_PYTHON); rm -rf .venv-lock; "$$python" -m venv .venv-lock

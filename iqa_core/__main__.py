@@ -37,15 +37,21 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=int, default=112, help="pixels of a side (default %(default)s)")
     parser.add_argument("--image-format", default="png", help="png or jpeg (default %(default)s)")
+    parser.add_argument(
+        "--captions", action="store_true", help="each with a caption, which is true or false in one detail"
+    )
 
 
 def _scenes(flags: argparse.Namespace) -> int:
     from iqa_core.demo.corpus import write_scenes
 
-    written = write_scenes(flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format)
+    written = write_scenes(
+        flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format, flags.captions
+    )
+    beside = "annotations and captions" if flags.captions else "annotations"
     print(
         f"{written.images:,} scenes of {flags.size} x {flags.size} ({written.num_bytes / 1e6:.1f} MB of "
-        f"{flags.image_format}, {flags.format}) and their annotations in {flags.output}"
+        f"{flags.image_format}, {flags.format}) and their {beside} in {flags.output}"
     )
     return 0
 

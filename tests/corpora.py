@@ -50,7 +50,7 @@ def write_tar(path: Path, images: Mapping[str, bytes]) -> None:
 
 def write_parquet(path: Path, images: Mapping[str, bytes], rows_per_group: int = 16) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{"image": {"bytes": data, "path": name}, "caption": f"picture {name}"} for name, data in images.items()]
+    rows = [{"image": {"bytes": data, "path": name}, "caption": caption_of(name)} for name, data in images.items()]
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=rows_per_group)
 
 
@@ -73,9 +73,17 @@ class MixedCorpus:
     images: Mapping[str, bytes]
     """Key -> encoded bytes."""
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Key -> its caption."""
+        return {key: caption_of(key) for key in self.images}
+
 
 def write_mixed(root: Path, count: int, seed: int = 0) -> MixedCorpus:
-    """`count` images: two fifths loose, two fifths in two tars, the others in Parquet and behind a list."""
+    """`count` images: two fifths loose, two fifths in two tars, the others in Parquet and behind a list.
+
+    Those in Parquet have a column `caption`; after `write_captions` all have.
+    """
     names = [f"picture-{index:05d}.png" for index in range(count)]
     images = {name: tiny_png(seed * 100_000 + index) for index, name in enumerate(names)}
     loose, first, second = (
@@ -94,6 +102,28 @@ def write_mixed(root: Path, count: int, seed: int = 0) -> MixedCorpus:
     by_key |= {name: images[name] for name in (*first, *second, *table)}
     by_key |= {f"elsewhere/{name}": images[name] for name in listed}
     return MixedCorpus((str(root / "corpus"), str(root / "list.jsonl")), by_key)
+
+
+def write_captions(root: Path, corpus: MixedCorpus) -> None:
+    """Tables beside the loose images and the tars of a mixed corpus, and a column of its list, with their captions."""
+    rows = [
+        {"file_name": path.relative_to(root / "corpus" / "loose").as_posix(), "caption": caption_of(path.name)}
+        for path in sorted((root / "corpus" / "loose").rglob("*.png"))
+    ]
+    (root / "corpus" / "loose" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for path in (root / "corpus").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            names = [name for name in tar.getnames() if name.endswith(".png")]
+        pq.write_table(pa.table({"key": names, "caption": [*map(caption_of, names)]}), path.with_suffix(".parquet"))
+    lines = [json.loads(line) for line in (root / "list.jsonl").read_text().splitlines()]
+    (root / "list.jsonl").write_text(
+        "".join(json.dumps({**line, "caption": caption_of(line["uri"])}) + "\n" for line in lines)
+    )
+
+
+def caption_of(key: str) -> str:
+    """The caption of an image wherever it lies: some letters for a question to depend on."""
+    return f"picture {key.rpartition('/')[2]}"
 
 
 ASKING = """

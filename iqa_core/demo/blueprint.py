@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from iqa_core.rubrics import Rubric
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2VLImageProcessorPil
 
@@ -19,7 +17,24 @@ SIZE = 112
 """Pixels of the square scenes that the model is trained on; other images are resized to about as many pixels."""
 PATCH, MERGE, FRAMES = 14, 2, 2
 VISUAL_TOKENS = (SIZE // PATCH // MERGE) ** 2
-VOCABULARY = 1536
+VOCABULARY = 2048
+"""Upper bound: 1,799 are found with the marks. A token costs 768 bytes of weights."""
+
+TAGS = ("think", "caption", "reasoning", "rating", "answer")
+"""Of written answers. Both marks of each are one token, which no text of the corpus falls apart into."""
+SINGLE_WORDS = """
+top middle bottom left right whole all none part yes no Yes No true false
+bad poor fair good excellent
+zero one two three four five six seven eight nine ten
+red orange yellow green blue purple pink brown grey white black teal cyan magenta lime
+sofa chair table lamp bookcase chest plant window wall floor curtains rug
+sofas chairs tables lamps bookcases chests plants
+Sharpness Color Noise Composition Overall Layout Harmony Lighting Distortion Quality
+sharpness color noise composition overall layout harmony lighting distortion quality
+sharp blurred blurry noisy clean blocks warped wavy tilted upright floating bunched overlapping spread evenly even
+uneven dark bright dim muted saturated related clashing colours hues light furniture stands stand
+""".split()
+"""Words that answers are made of: each is one token, behind a space and at the beginning of a line."""
 
 PROCESSOR_CLASS = "PaddleOCRVLProcessor"
 """Does to images what Qwen2_5_VLProcessor does, but has no video part, which needs torchvision."""
@@ -44,20 +59,22 @@ CHAT_TEMPLATE = """\
 {% endif %}"""
 
 
-def make_tokenizer(rubrics: Sequence[Rubric]) -> PreTrainedTokenizerBase:
-    """Byte-level BPE on the rubrics' prompts and a page about rooms; any other text falls apart into shorter pieces.
+def make_tokenizer(
+    prompts: Sequence[str], levels: Sequence[str], vocabulary: int = VOCABULARY
+) -> PreTrainedTokenizerBase:
+    """Byte-level BPE on prompts and a page about rooms; any other text falls apart into shorter pieces.
 
-    Raises ValueError unless each level word, with its leading space, is one token.
+    Raises ValueError unless each level word, with its leading space, and each of SINGLE_WORDS are one token.
     """
+    from tokenizers import AddedToken
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import Qwen2Tokenizer
 
     page = resources.files("iqa_core.demo").joinpath("words.txt").read_text(encoding="utf-8")
-    prompts = [d.query + rubric.answer_start(d) for rubric in rubrics for d in rubric.dimensions]
-    levels = sorted({f" {word}" for rubric in rubrics for word in rubric.levels})
+    single = sorted({form for word in SINGLE_WORDS for form in (word, f" {word}")} | {f" {word}" for word in levels})
     trained = Qwen2Tokenizer().train_new_from_iterator(
-        [page, *prompts, *levels * 200],  # so frequent that they are merged first
-        VOCABULARY,
+        [page, *prompts, *single * 200],  # so frequent that they are merged first
+        vocabulary,
         new_special_tokens=list(SPECIAL_TOKENS.values())[1:],
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
@@ -71,9 +88,11 @@ def make_tokenizer(rubrics: Sequence[Rubric]) -> PreTrainedTokenizerBase:
         chat_template=CHAT_TEMPLATE,
         processor_class=PROCESSOR_CLASS,
     )
-    split = [word for word in levels if len(tokenizer(word)["input_ids"]) != 1]
+    marks = [mark for tag in TAGS for mark in (f"<{tag}>", f"</{tag}>")]
+    tokenizer.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in marks])
+    split = [text for text in (*single, *marks) if len(tokenizer(text)["input_ids"]) != 1]
     if split:
-        raise ValueError(f"level words {split} are not one token each in a vocabulary of {VOCABULARY}")
+        raise ValueError(f"{split} are not one token each in a vocabulary of {vocabulary}")
     return tokenizer
 
 

@@ -7,6 +7,10 @@
 
 The same seed gives the same files, and an image has one name and the same bytes in the first three formats.
 `annotations.csv` has one line per image and dimension; in sa-bench, annotations/ stands in its place.
+
+With captions, each image carries one, true for every second image, as `caption`, `caption_true` and `caption_false_in`:
+columns in Parquet, in the sidecars of tars, else in `metadata.csv`. `captions.csv` and `descriptions.jsonl` are for
+training: two captions of each image, one of them true, and all that captions may tell of it.
 """
 
 from __future__ import annotations
@@ -17,12 +21,16 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from iqa_core.demo import sa_bench
+from iqa_core.demo.caption_tables import write_captions
+from iqa_core.demo.captions import Captions, make_captions
 from iqa_core.demo.scenes import make_scene
 from iqa_core.errors import CallerError
 from iqa_core.storage.outputs import require_folder
@@ -31,7 +39,7 @@ IMAGES_PER_TAR = 256
 IMAGES_PER_PARQUET = 1024
 IMAGES_PER_ROW_GROUP = 128
 JPEG_QUALITY = 92
-SA_BENCH = "sa-bench"
+FOLDER, SA_BENCH = "folder", "sa-bench"
 
 _ENDINGS = {"png": "png", "jpeg": "jpg"}
 _STYLES = ("modern", "classic", "rustic", "minimal", "vintage")
@@ -48,6 +56,14 @@ class SceneFile:
     seed: int
     index: int
     truths: Mapping[str, float]
+    captions: Captions | None = None
+    """None: it was made without."""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What the image carries in tables and sidecars."""
+        own = {"seed": self.seed, "index": self.index, "prompt": self.prompt}
+        return own if self.captions is None else own | self.captions.columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,13 @@ class WrittenCorpus:
 
 
 def write_scenes(
-    output: Path, count: int, seed: int, format: str = "folder", size: int = 112, image_format: str = "png"
+    output: Path,
+    count: int,
+    seed: int,
+    format: str = "folder",
+    size: int = 112,
+    image_format: str = "png",
+    captioned: bool = False,
 ) -> WrittenCorpus:
     """Write `count` scenes and their annotations into a new or empty folder.
 
@@ -81,39 +103,45 @@ def write_scenes(
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
     make_scene(seed, 0, size)  # a seed or size out of bounds is found before the folder is made
     output.mkdir(parents=True, exist_ok=True)
-    if format == SA_BENCH:
-        return _write_sa_bench(output, count, seed, size)
-    images_per_file, write = _WRITERS[format]
-    num_bytes, starts = 0, range(0, count, images_per_file)
+    scenes = (encode_scene(seed, index, size, image_format, captioned) for index in range(count))
+    written = _write_sa_bench(output, scenes, seed) if format == SA_BENCH else _write_files(output, scenes, format)
+    num_bytes, captions = 0, {}
+    for path, scene in written:
+        num_bytes += len(scene.data)
+        if scene.captions is not None:
+            captions[path] = scene.captions
+    if captions:
+        write_captions(output, captions, are_loose=format in (FOLDER, SA_BENCH))
+    files = count if format == SA_BENCH else -(-count // _WRITERS[format][0])
+    return WrittenCorpus(images=count, files=files, num_bytes=num_bytes)
+
+
+def _write_files(output: Path, scenes: Iterator[SceneFile], format: str) -> Iterator[tuple[str, SceneFile]]:
+    """Each scene that lies there with its annotations, and its image's path below the folder."""
+    scenes_per_file, write = _WRITERS[format]
     with (output / "annotations.csv").open("w", encoding="utf-8", newline="") as file:
         annotations = csv.writer(file, lineterminator="\n")
         annotations.writerow(("image", "dimension", "mos"))
-        for number, start in enumerate(starts):
-            indices = range(start, min(start + images_per_file, count))
-            scenes = [encode_scene(seed, index, size, image_format) for index in indices]
-            write(output, number, scenes)
-            num_bytes += sum(len(scene.data) for scene in scenes)
-            for scene in scenes:
+        for number, batch in enumerate(iter(lambda: list(islice(scenes, scenes_per_file)), [])):
+            write(output, number, batch)
+            for scene in batch:
                 annotations.writerows((scene.name, name, f"{truth:.4f}") for name, truth in scene.truths.items())
-    return WrittenCorpus(images=count, files=len(starts), num_bytes=num_bytes)
+                yield scene.name, scene
 
 
-def _write_sa_bench(output: Path, count: int, seed: int, size: int) -> WrittenCorpus:
-    num_bytes = 0
+def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Iterator[tuple[str, SceneFile]]:
     truths = []
-    for index in range(count):
-        scene = encode_scene(seed, index, size, "jpeg")
+    for scene in scenes:
         id = Path(scene.name).stem
-        path = output / sa_bench.image_path(index, id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(scene.data)
-        num_bytes += len(scene.data)
+        path = sa_bench.image_path(scene.index, id)
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        (output / path).write_bytes(scene.data)
         truths.append((id, scene.truths))
+        yield path, scene
     sa_bench.write_annotations(output, seed, truths)
-    return WrittenCorpus(images=count, files=count, num_bytes=num_bytes)
 
 
-def encode_scene(seed: int, index: int, size: int, image_format: str) -> SceneFile:
+def encode_scene(seed: int, index: int, size: int, image_format: str, captioned: bool = False) -> SceneFile:
     """PNG without loss, or JPEG of quality 92; the prompt is what a person might have asked a generator for."""
     scene = make_scene(seed, index, size)
     buffer = io.BytesIO()
@@ -128,6 +156,7 @@ def encode_scene(seed: int, index: int, size: int, image_format: str) -> SceneFi
         seed=seed,
         index=index,
         truths=scene.truths,
+        captions=make_captions(scene.contents, seed, index) if captioned else None,
     )
 
 
@@ -146,40 +175,32 @@ def _write_tar(output: Path, number: int, scenes: Sequence[SceneFile]) -> None:
 
 def _members(scenes: Sequence[SceneFile]) -> Iterator[tuple[str, bytes]]:
     for scene in scenes:
-        sidecar = {"seed": scene.seed, "index": scene.index, "prompt": scene.prompt}
         yield scene.name, scene.data
-        yield f"{Path(scene.name).stem}.json", json.dumps(sidecar).encode()
+        yield f"{Path(scene.name).stem}.json", json.dumps(scene.columns).encode()
 
 
 def _write_parquet(output: Path, number: int, scenes: Sequence[SceneFile]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        {
-            "id": pa.string(),
-            "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
-            "prompt": pa.string(),
-            "seed": pa.int64(),
-            "index": pa.int64(),
-        }
-    )
-    rows = [
-        {
-            "id": scene.name,
-            "image": {"bytes": scene.data, "path": scene.name},
-            "prompt": scene.prompt,
-            "seed": scene.seed,
-            "index": scene.index,
-        }
-        for scene in scenes
-    ]
+    types = {
+        "id": pa.string(),
+        "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+        "prompt": pa.string(),
+        "seed": pa.int64(),
+        "index": pa.int64(),
+        "caption": pa.string(),
+        "caption_true": pa.bool_(),
+        "caption_false_in": pa.string(),
+    }
+    rows = [{"id": scene.name, "image": {"bytes": scene.data, "path": scene.name}, **scene.columns} for scene in scenes]
+    schema = pa.schema({name: kind for name, kind in types.items() if name in rows[0]})
     table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, output / f"scenes-{number:05d}.parquet", row_group_size=IMAGES_PER_ROW_GROUP)
 
 
 _WRITERS: Mapping[str, tuple[int, Callable[[Path, int, Sequence[SceneFile]], None]]] = {
-    "folder": (1, _write_folder),
+    FOLDER: (1, _write_folder),
     "webdataset": (IMAGES_PER_TAR, _write_tar),
     "parquet": (IMAGES_PER_PARQUET, _write_parquet),
 }

@@ -14,6 +14,7 @@ so the same seed gives the same pixels on every machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -42,12 +43,23 @@ _Rgb = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What a scene shows that words can tell, and that is large enough to be seen: a rug is 45 pixels of 112 wide."""
+
+    hues: Mapping[str, float]
+    """Wall, floor and rug -> hue in turns, 0..1 from red over green and blue to red."""
+    window: float
+    """Middle of the window, from the left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """One image and what is true of it."""
 
     pixels_HWC: NDArray[np.uint8]
     truths: Mapping[str, float]
     """Dimension -> 1 (worst) to 5 (best)."""
+    contents: Contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,7 @@ class _Kind:
     boxes: tuple[tuple[float, float, float, float, float], ...]
 
 
+FURNITURE = ("sofa", "chair", "table", "lamp", "bookcase", "chest", "plant")
 _KINDS = (
     _Kind(0.26, 0.19, ((0.05, 0, 0.13, 0.2, 0.5), (0.87, 0, 0.95, 0.2, 0.5), (0.08, 0.4, 0.92, 1, 0.85),
                        (0, 0.15, 1, 0.5, 1), (0, 0.15, 0.12, 0.7, 0.75), (0.88, 0.15, 1, 0.7, 0.75))),  # sofa
@@ -75,37 +88,79 @@ _KINDS = (
 )  # fmt: skip
 
 
-def make_scene(seed: int, index: int, size: int = 112) -> Scene:
+def make_scene(seed: int, index: int, size: int = 112, *, intact: bool = False) -> Scene:
     """The scene of that seed and index: `size` x `size` pixels, about 2 ms at 112.
 
-    Raises CallerError on a size below MIN_SIZE or a negative seed or index.
+    `intact` leaves its distortion out, and that truth is 5 then. Raises CallerError on a size below MIN_SIZE or a
+    negative seed or index.
     """
     if size < MIN_SIZE:
         raise CallerError(f"a scene of {size} pixels is too small to show furniture; use --size {MIN_SIZE} or more")
     if seed < 0 or index < 0:
         raise CallerError(f"seed {seed}, index {index}: both must be 0 or more")
-    rng = np.random.Generator(np.random.PCG64([seed, index]))
-    width = FIVE_LEVELS.best - FIVE_LEVELS.worst
-    drawn = zip(DIMENSIONS, rng.random(len(DIMENSIONS)), strict=True)
-    truths = {name: float(FIVE_LEVELS.worst + width * u) for name, u in drawn}
-    flaw = {name: (FIVE_LEVELS.best - truth) / width for name, truth in truths.items()}
-    colours = _palette(rng, flaw["harmony"], count=NUM_PIECES + 4)
+    rng, truths = _begin(seed, index)
+    if intact:
+        truths["distortion"] = float(FIVE_LEVELS.best)
+    flaw = {name: flaw_of(truth) for name, truth in truths.items()}
+    hues = _hues(rng, flaw["harmony"], count=NUM_PIECES + 4)
+    colours = _palette(rng, flaw["harmony"], hues)
     canvas = Image.new("RGB", (size * _SUPERSAMPLE,) * 2)
     draw = ImageDraw.Draw(canvas)
-    _draw_room(draw, rng, colours[NUM_PIECES:])
+    window = _draw_room(draw, rng, colours[NUM_PIECES:])
     _draw_furniture(draw, rng, flaw["layout"], colours[:NUM_PIECES], _shade(colours[NUM_PIECES + 1], 0.45))
     pixels = np.asarray(canvas.reduce(_SUPERSAMPLE), dtype=np.float64)
     pixels = _light(pixels, rng, flaw["lighting"])
-    pixels = _distort(pixels, rng, flaw["distortion"])
-    return Scene(np.clip(pixels + 0.5, 0, 255).astype(np.uint8), MappingProxyType(truths))
+    pixels = distorted(pixels, rng, flaw["distortion"])
+    wall, floor, _, rug = map(float, hues[NUM_PIECES:])
+    contents = Contents(MappingProxyType({"wall": wall, "floor": floor, "rug": rug}), window)
+    return Scene(rounded(pixels), MappingProxyType(truths), contents)
 
 
-def _palette(rng: np.random.Generator, flaw: float, count: int) -> list[_Rgb]:
+def furniture_map(seed: int, index: int, size: int = 112) -> NDArray[np.uint8]:
+    """What stands where in that scene before it is warped: 0 is the room, k is FURNITURE[k - 1]; (size, size)."""
+    rng, truths = _begin(seed, index)
+    harmony = flaw_of(truths["harmony"])
+    colours = _palette(rng, harmony, _hues(rng, harmony, count=NUM_PIECES + 4))
+    canvas = Image.new("RGB", (size, size))
+    draw = ImageDraw.Draw(canvas)
+    _draw_room(draw, rng, colours[NUM_PIECES:])  # for what it takes from rng
+    _fill(draw, (0, 0, 1, 1), (0, 0, 0))
+    kinds = deepcopy(rng).permutation(len(_KINDS))[:NUM_PIECES]
+    # a shade darkens a channel, and 255 of it still differs from none: the three channels spell the kind in bits
+    bits = [tuple(255.0 * (kind + 1 >> bit & 1) for bit in range(3)) for kind in kinds]
+    _draw_furniture(draw, rng, flaw_of(truths["layout"]), bits, (0, 0, 0))
+    return np.asarray((np.asarray(canvas) > 0) @ np.array([1, 2, 4]), dtype=np.uint8)
+
+
+def flaw_of(truth: float) -> float:
+    """0 (nothing wrong) to 1 (as bad as can be) for a truth of 5 to 1."""
+    return (FIVE_LEVELS.best - truth) / (FIVE_LEVELS.best - FIVE_LEVELS.worst)
+
+
+def rounded(pixels_HWC: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Pixels as bytes, those beyond black and white clipped."""
+    return np.clip(pixels_HWC + 0.5, 0, 255).astype(np.uint8)
+
+
+def _begin(seed: int, index: int) -> tuple[np.random.Generator, dict[str, float]]:
+    """A scene's random numbers, behind the four that make its truths."""
+    rng = np.random.Generator(np.random.PCG64([seed, index]))
+    width = FIVE_LEVELS.best - FIVE_LEVELS.worst
+    drawn = zip(DIMENSIONS, rng.random(len(DIMENSIONS)), strict=True)
+    return rng, {name: float(FIVE_LEVELS.worst + width * u) for name, u in drawn}
+
+
+def _hues(rng: np.random.Generator, flaw: float, count: int) -> NDArray[np.float64]:
     """Hues evenly placed on an arc around one base, in random order: 20 degrees at best, the whole circle at worst."""
     arc = 0.055 + 0.945 * flaw
     places = (rng.permutation(count) + rng.random(count)) / count - 0.5
-    hues = (rng.random() + arc * places) % 1.0
-    values = 0.62 + 0.2 * rng.random(count)
+    hues: NDArray[np.float64] = (rng.random() + arc * places) % 1.0
+    return hues
+
+
+def _palette(rng: np.random.Generator, flaw: float, hues: NDArray[np.float64]) -> list[_Rgb]:
+    """Colours of these hues: muted at best, saturated at worst."""
+    values = 0.62 + 0.2 * rng.random(len(hues))
     return [_rgb(float(hue), 0.24 + 0.6 * flaw, float(value)) for hue, value in zip(hues, values, strict=True)]
 
 
@@ -124,8 +179,11 @@ def _shade(colour: _Rgb, factor: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _draw_room(draw: ImageDraw.ImageDraw, rng: np.random.Generator, colours: Sequence[_Rgb]) -> None:
-    """Wall, floor with boards, skirting, a window with curtains and its light on the floor, a rug."""
+def _draw_room(draw: ImageDraw.ImageDraw, rng: np.random.Generator, colours: Sequence[_Rgb]) -> float:
+    """Wall, floor with boards, skirting, a window with curtains and its light on the floor, a rug.
+
+    Returns the middle of the window, from the left.
+    """
     wall, floor, curtain, rug = colours
     _fill(draw, (0, 0, 1, _HORIZON), _shade(wall, 1.15))
     _fill(draw, (0, _HORIZON, 1, 1), _shade(floor, 0.8))
@@ -155,6 +213,7 @@ def _draw_room(draw: ImageDraw.ImageDraw, rng: np.random.Generator, colours: Seq
     for side in (left - 0.03, right - 0.03):
         _fill(draw, (side, top - 0.03, side + 0.06, bottom + 0.06), _shade(curtain, 0.95))
         _fill(draw, (side + 0.02, top - 0.03, side + 0.03, bottom + 0.06), _shade(curtain, 0.75))
+    return float(left + right) / 2
 
 
 def _draw_furniture(
@@ -206,7 +265,7 @@ def _light(pixels_HWC: NDArray[np.float64], rng: np.random.Generator, flaw: floa
     return np.clip(pixels_HWC * gain[:, :, None] + lift, 0, 255)
 
 
-def _distort(pixels_HWC: NDArray[np.float64], rng: np.random.Generator, flaw: float) -> NDArray[np.float64]:
+def distorted(pixels_HWC: NDArray[np.float64], rng: np.random.Generator, flaw: float) -> NDArray[np.float64]:
     """Warp of up to 4 % of the side, 8-pixel blocks mixed in up to 60 %, noise of up to 36 grey levels."""
     size = len(pixels_HWC)
     steps = np.arange(size)

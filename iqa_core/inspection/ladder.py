@@ -24,7 +24,7 @@ from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.sources import IMAGE_EXTENSIONS, extension
 from iqa_core.errors import CallerError, RunError, listed
 from iqa_core.images import decode
-from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
+from iqa_core.images.distortions import KINDS, STRENGTHS, Pixels, distort
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
 
 MAX_PIXELS = 1024 * 1024

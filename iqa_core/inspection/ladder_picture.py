@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_core.inspection.distortions import KINDS, STRENGTHS, Pixels, distort
+from iqa_core.images.distortions import KINDS, STRENGTHS, Pixels, distort
 from iqa_core.inspection.ladder import DIMENSIONS_SHOWN, Ladder
 from iqa_core.records import RATING
 

@@ -1,6 +1,6 @@
 """The shipped checkpoint -> loads with transformers' own classes, says level words, and says them right.
 
-Tests iqa_core/demo/base.py, iqa_core/demo/blueprint.py and iqa_core/demo/cpu_speed.py.
+Tests iqa_core/demo/prompts.py, and `see` of iqa_core/demo/base.py, with it; iqa_core/demo/cpu_speed.py too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.samples import FEW, SAMPLES
-from iqa_core.demo.base import Prompts, level_targets, see
+from iqa_core.demo.base import level_targets, see
 from iqa_core.demo.cpu_speed import attend_within_images, speed_up
+from iqa_core.demo.prompts import Prompts, rubric_questions
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.records import FIVE_LEVELS, ImageLimits
 from iqa_core.rubrics import Rubric, load_rubric
@@ -102,7 +103,7 @@ def test_a_forward_through_the_processor_is_finite_and_what_the_trainer_computes
 ) -> None:
     pixels = np.stack([make_scene(21, index).pixels_HWC for index in range(2)])
     texts = [prompt(processor, rubric, k) for k in range(len(DIMENSIONS))]
-    prompts = Prompts(model, processor.tokenizer, rubric)
+    prompts = Prompts(model, processor.tokenizer, rubric_questions(rubric))
     found = []
     with torch.inference_mode():
         for picture in pixels:
@@ -111,9 +112,9 @@ def test_a_forward_through_the_processor_is_finite_and_what_the_trainer_computes
             logits = model(**batch).logits
             assert torch.isfinite(logits).all()
             last = batch["attention_mask"].sum(1) - 1
-            found.append(logits[torch.arange(len(texts)), last].log_softmax(-1)[:, prompts.level_ids])
+            found.append(logits[torch.arange(len(texts)), last].log_softmax(-1).gather(-1, prompts.answer_ids_KA))
         speed_up(model)
-        trained = prompts.level_log_probs(model, see(model, processor.image_processor, torch.from_numpy(pixels)))
+        trained = prompts.log_probs(model, see(model, processor.image_processor, torch.from_numpy(pixels)))
     assert torch.allclose(torch.stack(found), trained, atol=1e-4)
 
 
@@ -130,7 +131,7 @@ def test_scores_follow_the_truths_of_unseen_scenes(processor: Any, model: Any, r
     scenes = [make_scene(987_654, index) for index in range(64)]
     images = torch.from_numpy(np.stack([scene.pixels_HWC for scene in scenes]))
     with torch.inference_mode():
-        log_probs = Prompts(model, processor.tokenizer, rubric).level_log_probs(
+        log_probs = Prompts(model, processor.tokenizer, rubric_questions(rubric)).log_probs(
             model, see(model, processor.image_processor, images)
         )
     scores = (log_probs.softmax(-1) @ torch.tensor(FIVE_LEVELS.levels, dtype=torch.float32)).numpy()
@@ -142,7 +143,7 @@ def test_scores_follow_the_truths_of_unseen_scenes(processor: Any, model: Any, r
 def test_level_words_take_most_of_the_probability(processor: Any, model: Any, rubric: Rubric) -> None:
     image = torch.from_numpy(make_scene(5, 5).pixels_HWC[None])
     with torch.inference_mode():
-        log_probs = Prompts(model, processor.tokenizer, rubric).level_log_probs(
+        log_probs = Prompts(model, processor.tokenizer, rubric_questions(rubric)).log_probs(
             model, see(model, processor.image_processor, image)
         )
     assert log_probs.exp().sum(-1).min() > 0.9

@@ -20,7 +20,7 @@ from iqa_core.assessor.direct import load_assessor
 from iqa_core.assessor.fake import FakeOptions, FakePreparer
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError, RunError
-from iqa_core.inspection.distortions import KINDS, STRENGTHS
+from iqa_core.images.distortions import KINDS, STRENGTHS
 from iqa_core.inspection.ladder import Ladder, climb, finest, images_in, ladder_lines, read_bounded, write_scores
 from iqa_core.inspection.ladder_picture import draw
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection

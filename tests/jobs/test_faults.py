@@ -1,4 +1,7 @@
-"""Processes, nodes and drivers that die: in the end the score table is that of an undisturbed run."""
+"""Processes, nodes and drivers that die: in the end the score table is that of an undisturbed run.
+
+Where a corpus is killed over, its images are asked about texts of their own.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,15 @@ from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
 from tests.clock import wait_for
 from tests.clusters import dashboard_cluster, descendants, several_nodes
-from tests.corpora import MixedCorpus, assessed_alone, tiny_png, write_folder, write_mixed
+from tests.corpora import (
+    MixedCorpus,
+    assessed_alone,
+    tiny_png,
+    write_asking,
+    write_captions,
+    write_folder,
+    write_mixed,
+)
 from tests.jobs import running
 
 pytestmark = pytest.mark.ray
@@ -44,12 +55,15 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory, ray_address: str) -> Scene:
     root = tmp_path_factory.mktemp("faults")
     corpus = write_mixed(root, IMAGES)
-    arguments = tuple(argument for given in corpus.inputs for argument in ("--input", given))
+    write_captions(root, corpus)
+    rubric = write_asking(root / "asking.toml")
+    inputs = tuple(argument for given in corpus.inputs for argument in ("--input", given))
+    arguments: tuple[str | Path, ...] = (*inputs, "--rubric", rubric, "--slot", "prompt=caption")
     out = root / "undisturbed"
     code, output = running.run(*arguments, *SLOW, "--output", out, address=ray_address)
     assert code == 0, output
     table = running.read_table(out)
-    running.assert_scores(table, assessed_alone(corpus.images), DIMENSIONS)
+    running.assert_scores(table, assessed_alone(corpus.images, corpus.texts, rubric), load_rubric(str(rubric)).names)
     return Scene(corpus, arguments, table)
 
 

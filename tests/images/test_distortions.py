@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from iqa_core.assessor.samples import SAMPLES, read_sample
-from iqa_core.inspection.distortions import KINDS, STRENGTHS, distort
+from iqa_core.images.distortions import KINDS, STRENGTHS, distort
 
 ROOM = read_sample(SAMPLES[1]).pixels_HWC
 
