@@ -1,6 +1,6 @@
 """What a scene shows -> a caption that is true of it, and one in the same words that is false in one detail.
 
-A caption tells the colour of the wall, the floor or the rug, and half of them on which side the window is. One colour
+A caption tells the colour of the wall, the floor or the rug, and often on which side the window is. One colour
 each: in a scene of good harmony colours are alike, so that of two unlike ones a reader could tell that one is false.
 """
 
