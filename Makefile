@@ -36,7 +36,7 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-tuned demo-ablations lock clean
+.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-tuned demo-ablations demo-captions lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,14 @@ demo-tuned: $(INSTALLED) demo-model/base/assessor.toml ## The same up to its fig
 
 demo-ablations: $(INSTALLED) demo-model/base/assessor.toml ## Fine-tune that base in other ways; the table goes into the demo's card
 	$(PY) benchmarks/demo_ablations.py
+
+demo-captions: $(INSTALLED) ## Fine-tune the demo to read captions (minutes), and judge it on 600 scenes that it has not seen
+	rm -rf demo-model/captions
+	$(PY) -m iqa_core scenes --captions --count 4000 --seed 11 --output demo-model/captions/train
+	$(PY) jobs/train_sft.py --config iqa_core/demo/caption_tuning.toml
+	$(PY) -m iqa_core scenes --captions --count 600 --seed 1000003 --output demo-model/captions/held-out
+	$(PY) jobs/evaluate_assessor.py --annotations 'demo-model/captions/held-out/captions.csv?range=own' --resamples 0 \
+	  --assessor.checkpoint demo-model/captions/run/checkpoint --slot prompt=caption
 
 demo-model/base/assessor.toml: | $(INSTALLED)
 	$(PY) -m iqa_core.demo.base --output demo-model/base --resume

@@ -1,7 +1,7 @@
 """What a scene shows -> a caption that is true of it, and one in the same words that is false in one detail.
 
-A caption tells the colour of the wall, the floor or the rug, and on which side the window is. One colour each: in a
-scene of good harmony two colours are alike, so that a caption of two could be told false without a look at the scene.
+A caption tells the colour of the wall, the floor or the rug, and often on which side the window is. One colour
+each: in a scene of good harmony colours are alike, so that of two unlike ones a reader could tell that one is false.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Captions:
 
 
 def make_captions(contents: Contents, seed: int, index: int) -> Captions:
-    """Captions of a surface, half of them with the window; of two scenes with indices 2k and 2k + 1 one carries a true caption.
+    """Captions of a surface, half of them with the window; one of the scenes 2k and 2k + 1 carries a true caption.
 
     The wrong word is drawn so that each is as frequent as where it is right: a colour at least two names away.
     """

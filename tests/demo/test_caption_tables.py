@@ -23,6 +23,8 @@ from iqa_core.rubrics import load_rubric
 from iqa_core.training.samples import level_samples, text_samples
 from tests.jobs.operations import rows_of, score
 
+pytestmark = pytest.mark.slow
+
 COUNT, SEED, SIZE = 10, 7, 64
 RUBRIC = str(Path(iqa_core.demo.__file__).parent / "faithful.toml")
 SETTINGS: dict[str, dict[str, Any]] = {"webdataset": {"carry": ["caption:string", "caption_true:bool"]}}

@@ -15,6 +15,8 @@ import iqa_core.demo
 from iqa_core.demo.captions import COLOURS, SIDES, UNCLEAR, WINDOW, Captions, make_captions
 from iqa_core.demo.scenes import Contents, Scene, make_scene
 
+pytestmark = pytest.mark.slow
+
 SEED, COUNT = 11, 400
 AREAS = {"wall": (slice(1, 5), slice(2, 110)), "floor": (slice(108, 111), slice(2, 110))}
 """Rows and columns of 112 pixels that show wall or floor and, but for falling furniture, nothing else."""

@@ -84,7 +84,10 @@ def kill_drivers(scene: Scene, output: Path, moments: int, seed: int, address: s
             time.sleep(rng.uniform(0.3, 5))  # anywhere in starting: planning, connecting
         else:
             done = running.committed(output) + rng.randrange(0, 6)
-            wait_for(lambda done=done, process=process: running.committed(output) > done or process.poll() is not None)
+            wait_for(
+                lambda done=done, process=process: running.committed(output) > done or process.poll() is not None,
+                timeout_s=180,
+            )
             time.sleep(rng.uniform(0, 0.3))
         killed_at_work += process.poll() is None
         running.kill(process)
