@@ -6,7 +6,6 @@ kept, A axes of rotary positions, T tokens.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Self
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
+from iqa_core.assessor.model.caches import repeated
 from iqa_core.assessor.model.prefix_sharing.strategy import FastTower, Strategy
 
 MAX_CACHE_BYTES = 2**31
@@ -130,20 +130,6 @@ def blocks_of(questions: Sequence[Question], max_rows: int) -> Iterator[list[Que
         block.append(one)
         tokens += len(one.ends)
     yield block
-
-
-def repeated(cache: Any, images_R: torch.Tensor) -> Any:
-    """A cache of transformers whose rows are those of another by index; the other stays as it is.
-
-    `reorder_cache` works on every kind of layer, and leaves new tensors in it. So the layers are copied first, and the
-    dictionaries in which those of linear attention keep their states.
-    """
-    made = copy.copy(cache)
-    made.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in made.layers:
-        vars(layer).update({name: dict(value) for name, value in vars(layer).items() if isinstance(value, dict)})
-    made.reorder_cache(images_R)
-    return made
 
 
 def _tensors(layer: Any) -> Iterator[torch.Tensor]:
