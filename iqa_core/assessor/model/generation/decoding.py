@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iqa_core.assessor.model.caches import growing
 from iqa_core.assessor.model.generation.prefill import Prefill
 from iqa_core.assessor.model.generation.sampling import NextTokens, Sampling
+from iqa_core.assessor.model.generation.shared_attention import SharedCache, sharing
 
 LEAVING = 0.2
 """Share of rows that have ended at which they leave: the others' caches are copied then."""
@@ -92,13 +92,14 @@ class Decoder:
         images = [i for i, keys in enumerate(keys_NS) for _ in keys]
         keys = [key for keys in keys_NS for key in keys]
         rows = [_Row(r, key, prefill.prompts[i]) for r, (i, key) in enumerate(zip(images, keys, strict=True))]
-        self._write(prefill, rows, torch.tensor(images, device=self._model.device))
+        with sharing(self._model):
+            self._write(prefill, rows, torch.tensor(images, device=self._model.device))
         answers = iter([self._answer(row) for row in rows])
         return [[next(answers) for _ in keys] for keys in keys_NS]
 
     def _write(self, prefill: Prefill, rows: Sequence[_Row], images_R: torch.Tensor) -> None:
         limit = self._ending.max_new_tokens
-        cache = growing(prefill.cache, images_R, limit)
+        cache = SharedCache(prefill.cache, images_R, limit)
         mask, positions, logits = (
             values[images_R] for values in (prefill.mask_NT, prefill.positions_N, prefill.logits_NV)
         )
@@ -113,9 +114,9 @@ class Decoder:
                 kept = torch.tensor(alive, device=ids_R.device)
                 rows, ids_R, mask, positions = [rows[r] for r in alive], ids_R[kept], mask[kept], positions[kept]
                 self._choose.keep(kept)
-                cache.reorder_cache(kept)
+                cache.keep(kept)
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-            logits = self._next(prefill, cache, ids_R, mask, positions)
+            logits = self._next(prefill, cache.cache, ids_R, mask, positions)
             positions = positions + 1
 
     def _next(

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
-from iqa_core.assessor.model.caches import repeated
+from iqa_core.assessor.model.caches import with_rows
 from iqa_core.assessor.model.prefix_sharing.strategy import FastTower, Strategy
 
 MAX_CACHE_BYTES = 2**31
@@ -111,7 +111,7 @@ class PrefixCaching(Strategy):
             position_ids=positions,
             attention_mask=torch.cat([mask_NT[images_R], own_RT], dim=1),
             **{name: torch.zeros_like(ids_RT) for name in prompts[0].types},
-            past_key_values=repeated(cache, images_R),
+            past_key_values=with_rows(cache, images_R),
             use_cache=True,
         ).logits
         return logits_RTV[torch.arange(len(block)), torch.tensor(lengths) - 1].cpu()

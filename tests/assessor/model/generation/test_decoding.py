@@ -71,3 +71,73 @@ def test_greedy_answers_are_those_of_generate(name: str, request: pytest.Fixture
         ids = writer.model.generate(**inputs, generation_config=settings)[0, inputs["input_ids"].shape[1] :]
         assert answer.ids == tuple(ids.tolist())
         assert answer.finish == "length"
+
+
+@pytest.fixture(scope="module")
+def writer(qwen: Path) -> Writer:
+    return Writer(qwen)
+
+
+def keys_of(images: Sequence[int], samples: int) -> list[list[int]]:
+    return [[key_of("of a test", image, sample) for sample in range(samples)] for image in images]
+
+
+def test_samples_do_not_depend_on_company_order_or_padding(writer: Writer) -> None:
+    together = writer.decoder()(writer.prefilled(writer.pixels), keys_of(range(3), 4))
+    alone = [writer.decoder()(writer.prefilled([writer.pixels[i]], 70), keys_of([i], 4))[0] for i in (2, 0, 1)]
+    assert texts_of(together) == texts_of([alone[1], alone[2], alone[0]])
+    assert len({text for row in texts_of(together) for text in row}) > 3
+
+
+def test_prefills_of_one_width_are_joined(writer: Writer) -> None:
+    whole = writer.prefilled(writer.pixels)
+    width = whole.mask_NT.shape[1]
+    parts = Prefill.join([writer.prefilled([pixels], width) for pixels in writer.pixels])
+    np.testing.assert_allclose(parts.logits_NV, whole.logits_NV, atol=1e-4)
+    keys = keys_of(range(3), 2)
+    assert texts_of(writer.decoder()(parts, keys)) == texts_of(writer.decoder()(whole, keys))
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen3_5", "gemma3"])
+def test_rows_that_end_leave_and_change_nothing_for_the_others(name: str, request: pytest.FixtureRequest) -> None:
+    """Whole rows first; then a token that many of them write ends them, at unlike times."""
+    writer = Writer(request.getfixturevalue(name))
+    keys = keys_of(range(3), 4)
+    whole = [answer.ids for row in writer.decoder()(writer.prefilled(writer.pixels), keys) for answer in row]
+    ends = frozenset(ids[3 + i] for i, ids in enumerate(whole[:6]))
+    decoder = Decoder(
+        writer.model, SAMPLED, Ending(ends, (), TOKENS), writer.processor.tokenizer.decode
+    )
+    found = [answer for row in decoder(writer.prefilled(writer.pixels), keys) for answer in row]
+    expected = [ids[: next((t for t, token in enumerate(ids) if token in ends), TOKENS)] for ids in whole]
+    assert [answer.ids for answer in found] == expected
+    assert [answer.finish for answer in found] == ["stop" if len(ids) < TOKENS else "length" for ids in expected]
+    assert len({len(ids) for ids in expected}) > 2
+
+
+def test_a_text_ends_an_answer_and_stands_in_it(writer: Writer) -> None:
+    (whole,) = writer.decoder()(writer.prefilled(writer.pixels[:1]), keys_of([0], 1))[0]
+    stop = whole.text[len(whole.text) // 2 :][:3]
+    decoder = Decoder(writer.model, SAMPLED, Ending(frozenset(), (stop,), TOKENS), writer.processor.tokenizer.decode)
+    (answer,) = decoder(writer.prefilled(writer.pixels[:1]), keys_of([0], 1))[0]
+    assert answer.text == whole.text[: whole.text.index(stop) + len(stop)]
+    assert answer.finish == "stop"
+    assert answer.ids == whole.ids[: len(answer.ids)]
+    assert len(answer.ids) < TOKENS
+
+
+def test_suppressed_tokens_are_not_written(writer: Writer) -> None:
+    keys = keys_of(range(3), 4)
+    prefilled = writer.prefilled(writer.pixels)
+    written = {token for row in writer.decoder()(prefilled, keys) for answer in row for token in answer.ids}
+    forbidden = sorted(written)[::2]
+    found = writer.decoder(suppressed=forbidden)(prefilled, keys)
+    assert not {token for row in found for answer in row for token in answer.ids} & set(forbidden)
+
+
+def test_watched_tokens_are_those_of_the_whole_distribution(writer: Writer) -> None:
+    prefilled = writer.prefilled(writer.pixels[:1])
+    (answer,) = writer.decoder(watched=(5, 9))(prefilled, keys_of([0], 1))[0]
+    assert answer.watched_TW.shape == (TOKENS, 2)
+    expected = prefilled.logits_NV[0].log_softmax(-1)[[5, 9]]
+    np.testing.assert_allclose(answer.watched_TW[0], expected, rtol=1e-5)
