@@ -1,6 +1,17 @@
 """Which questions are asked of an image: TOML files or annotation files, read and checked."""
 
-from iqa_core.rubrics.load import load_rubric, rubric_names
+from iqa_core.rubrics.load import AnyRubric, closed_set, load_any_rubric, load_rubric, rubric_names, written_names
 from iqa_core.rubrics.rubric import Rubric, RubricDimension
+from iqa_core.rubrics.written import WrittenRubric
 
-__all__ = ["Rubric", "RubricDimension", "load_rubric", "rubric_names"]
+__all__ = [
+    "AnyRubric",
+    "Rubric",
+    "RubricDimension",
+    "WrittenRubric",
+    "closed_set",
+    "load_any_rubric",
+    "load_rubric",
+    "rubric_names",
+    "written_names",
+]

@@ -6,8 +6,6 @@ is a column, or a part of its group's. `questions` says what a model is asked, `
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import string
 from collections.abc import Iterator
@@ -15,41 +13,14 @@ from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from iqa_core.questions import PLACEHOLDER, STATEMENT, Column, ColumnScale, Question, placeholders, replaced, yes_column
 from iqa_core.records import FIVE_LEVELS, AnswerScale, ScoreRange
-
-RESERVED_NAMES = frozenset(
-    "key source sha256 offset length row width height format frames status reason detail reward json txt".split()
-)
-"""Columns of the score table that a dimension may not be called."""
-
-RESERVED_AFFIXES = re.compile(r"input_.*|.*_(std|probs)")
-"""Names that the score table derives from others: `input_<carried>`, `<dimension>_std`, `<dimension>_probs`."""
+from iqa_core.rubrics.base import BaseRubric, ColumnName, Model, Text
 
 MAX_STATEMENTS = 256
 MIN_ANSWERS, MAX_ANSWERS = 2, 20
-
-
-def _free_column_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"{name!r} is not a lower-case identifier")
-    if name in RESERVED_NAMES or RESERVED_AFFIXES.fullmatch(name):
-        raise ValueError(f"{name!r} clashes with a column of the score table; choose another name")
-    return name
-
-
-def _slot_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == STATEMENT:
-        raise ValueError(f"{name!r} is not a lower-case identifier, or is {STATEMENT!r}")
-    return name
-
-
-def _text(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is empty")
-    return value
 
 
 def _answer_prefix(template: str) -> str:
@@ -72,8 +43,6 @@ def _answers(worths: dict[str, float]) -> dict[str, float]:
     return worths
 
 
-Text = Annotated[str, AfterValidator(_text)]
-ColumnName = Annotated[str, AfterValidator(_free_column_name)]
 AnswerPrefix = Annotated[str, AfterValidator(_answer_prefix)]
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Weight = Annotated[float, Field(gt=0, le=1e6)]
@@ -83,11 +52,7 @@ TAG = re.compile(r"<\w+>")
 """Such as `<lighting>`: part of a format, not a word."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ClosedSet(_Model):
+class ClosedSet(Model):
     """Answers of a question, where they are not the rubric's level words."""
 
     answers: Answers | None = None
@@ -177,7 +142,7 @@ class Checklist(ClosedSet):
         return self
 
 
-class Statement(_Model):
+class Statement(Model):
     """One thing that may be true of an image."""
 
     name: ColumnName
@@ -190,23 +155,9 @@ class Statement(_Model):
     """How much it counts in its group, or in the reward where it is a column of its own."""
 
 
-class Rubric(_Model):
+class Rubric(BaseRubric):
     """Dimensions and statements, the questions about them, and the beginning of the answer that a word completes."""
 
-    id: Text
-    """Travels with every score."""
-    domain: Text
-    """Which images the rubric is meant for, in one line."""
-    prompt_version: int = Field(ge=1)
-    """Version of the wording within a family of rubrics."""
-    description: Text
-    """What the rubric is and where it comes from."""
-    system: str | None = None
-    """System prompt; None leaves it to the model's chat template."""
-    slots: tuple[Annotated[str, AfterValidator(_slot_name)], ...] = ()
-    """Names of texts that come with each image: `{prompt}` in a query is replaced by the text called prompt.
-
-    Without any, braces in the queries of level words are asked as they stand."""
     answer_prefix: AnswerPrefix | None = None
     """Beginning of the answer, up to the word; `{dimension}` is replaced by the dimension's name."""
     levels: tuple[Text, ...] = ()
@@ -225,8 +176,6 @@ class Rubric(_Model):
         for what, names in {"dimension": self.names, "question": asked}.items():
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} names must differ: {names}")
-        if len(set(self.slots)) != len(self.slots):
-            raise ValueError(f"slots must differ: {self.slots}")
         if lists := {yes_column(column.name) for column in self.columns if column.scale.is_group} & set(self.names):
             raise ValueError(f"{min(lists)!r} is the column of a group's statements; choose another name")
         return self
@@ -247,22 +196,8 @@ class Rubric(_Model):
     @model_validator(mode="after")
     def _slots_are_used(self) -> Self:
         found = set(chain.from_iterable(placeholders(question.query) for question in self.questions))
-        if in_system := sorted(set(self.slots) & set(placeholders(self.system or ""))):
-            raise ValueError(f"system has {{{in_system[0]}}} in it: a text stands behind the image, in a query")
-        if unused := sorted(set(self.slots) - found):
-            raise ValueError(f"slots: no query has {{{unused[0]}}} in it")
-        is_verbatim = not self.slots and ("slots" in self.model_fields_set or not self._used())
-        if not is_verbatim and (unknown := sorted(found - set(self.slots))):
-            raise ValueError(
-                f"a query has {{{unknown[0]}}} in it, which is no slot: add it to slots, or correct it; "
-                "slots = [] asks it as it stands"
-            )
+        self._check_slots(found, not self.slots and ("slots" in self.model_fields_set or not self._used()))
         return self
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Columns of scores, in order: dimensions, then groups and statements that are in none."""
-        return tuple(column.name for column in self.columns)
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
@@ -278,17 +213,14 @@ class Rubric(_Model):
         """The forced beginning of the answer; a space and an answer complete it; where it is empty, the answer."""
         return self._answer_start(dimension, dimension.name)
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256, hex, over what reaches the model or names a score; descriptions and paraphrases do not count."""
-        content = {
+    def _content(self) -> dict[str, Any]:
+        return {
             "system": self.system,
             "answer_prefix": self.answer_prefix,
             "levels": self.levels,
             "dimensions": [(dimension.name, dimension.query) for dimension in self.dimensions],
             **self._used(),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
     def _used(self) -> dict[str, Any]:
         """What not every rubric has: it enters the digests only of those that do."""

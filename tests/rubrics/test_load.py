@@ -1,6 +1,6 @@
 """Rubric files -> questions; every rule that a file can break.
 
-Tests iqa_core/rubrics/rubric.py.
+Tests iqa_core/rubrics/base.py and iqa_core/rubrics/rubric.py.
 """
 
 from __future__ import annotations
