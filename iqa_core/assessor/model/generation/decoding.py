@@ -6,36 +6,25 @@ that are watched, T tokens that were written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from iqa_core.assessor.model.generation.prefill import Prefill
-from iqa_core.assessor.model.generation.sampling import NextTokens, Sampling
+from iqa_core.assessor.model.generation.sampling import NextTokens
 from iqa_core.assessor.model.generation.shared_attention import SharedCache, sharing
+from iqa_core.records import Finish
+from iqa_core.rubrics.written import Decoding
 
 LEAVING = 0.2
 """Share of rows that have ended at which they leave: the others' caches are copied then."""
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer's decoder puts for a part of a letter."""
-
-Finish = Literal["stop", "length"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What ends an answer."""
-
-    tokens: frozenset[int]
-    """Ids that end a turn; they are not part of the answer."""
-    texts: tuple[str, ...]
-    """The answer ends behind the first of these; they are part of it."""
-    max_new_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +35,6 @@ class Answer:
     """Tokens, without the one that ended the turn."""
     text: str
     finish: Finish
-    """`stop`: it ended by itself; `length`: it was cut off after `max_new_tokens`."""
     watched_TW: NDArray[np.float32]
     """Log-probabilities of the watched tokens at the place of each token; before penalties and temperature."""
 
@@ -69,21 +57,26 @@ class Decoder:
     def __init__(
         self,
         model: Any,
-        sampling: Sampling,
-        ending: Ending,
+        decoding: Decoding,
         decode: Callable[[Sequence[int]], str],
         *,
+        ends: Collection[int] = (),
         suppressed: Sequence[int] = (),
         watched: Sequence[int] = (),
     ) -> None:
-        """decode: token ids -> their text, verbatim; suppressed: ids that are never written; watched: see `Answer`."""
+        """A decoder by a rubric's settings.
+
+        decode: token ids -> their text, verbatim; ends: ids that end a turn, and are no part of the answer;
+        suppressed: ids that are never written; watched: see `Answer`.
+        """
         self._model = model
-        self._ending = ending
+        self._decoding = decoding
+        self._ends = frozenset(ends)
         self._decode = decode
         self._watched = torch.tensor(list(watched), dtype=torch.int64, device=model.device)
-        self._choose = NextTokens(sampling, suppressed, model.get_output_embeddings().weight.shape[0], model.device)
-        self._last_letters = {text[-1] for text in ending.texts}
-        self._tail = 1 + max((len(text.encode()) for text in ending.texts), default=0)
+        self._choose = NextTokens(decoding, suppressed, model.get_output_embeddings().weight.shape[0], model.device)
+        self._last_letters = {text[-1] for text in decoding.stop}
+        self._tail = 1 + max((len(text.encode()) for text in decoding.stop), default=0)
         self._may_end: dict[int, bool] = {}
 
     @torch.inference_mode()
@@ -98,7 +91,7 @@ class Decoder:
         return [[next(answers) for _ in keys] for keys in keys_NS]
 
     def _write(self, prefill: Prefill, rows: Sequence[_Row], images_R: torch.Tensor) -> None:
-        limit = self._ending.max_new_tokens
+        limit = self._decoding.max_new_tokens
         cache = SharedCache(prefill.cache, images_R, limit)
         mask, positions, logits = (
             values[images_R] for values in (prefill.mask_NT, prefill.positions_N, prefill.logits_NV)
@@ -147,14 +140,14 @@ class Decoder:
         for r, (row, token) in enumerate(zip(rows, ids_R.tolist(), strict=True)):
             if row.finish is not None:
                 continue
-            if token in self._ending.tokens:
-                row.finish = "stop"
+            if token in self._ends:
+                row.finish = Finish.STOP
                 continue
             row.ids.append(token)
             if watched_RW is not None:
                 row.watched.append(watched_RW[r])
             if self._ends_with_text(row.ids):
-                row.finish = "stop"
+                row.finish = Finish.STOP
 
     def _ends_with_text(self, ids: Sequence[int]) -> bool:
         """Whether an ending text became whole by the last token."""
@@ -165,12 +158,15 @@ class Decoder:
         if not self._may_end[last]:
             return False
         text = self._decode(ids[-self._tail :])
-        return any(ending in text for ending in self._ending.texts)
+        return any(ending in text for ending in self._decoding.stop)
 
     def _answer(self, row: _Row) -> Answer:
         text = self._decode(row.ids)
-        ends = [at + len(ending) for ending in self._ending.texts if (at := text.find(ending)) >= 0]
+        ends = [at + len(ending) for ending in self._decoding.stop if (at := text.find(ending)) >= 0]
         watched = np.stack([one.numpy() for one in row.watched]) if row.watched else np.zeros((0, len(self._watched)))
         return Answer(
-            tuple(row.ids), text[: min(ends, default=len(text))], row.finish or "length", watched.astype(np.float32)
+            tuple(row.ids),
+            text[: min(ends, default=len(text))],
+            row.finish or Finish.LENGTH,
+            watched.astype(np.float32),
         )

@@ -44,7 +44,11 @@ class Prefill:
         }
         prompts = tuple(prompt for part in parts for prompt in part.prompts)
         return cls(
-            joined([part.cache for part in parts]), **tensors, prompts=prompts, num_axes=first.num_axes, types=first.types
+            joined([part.cache for part in parts]),
+            **tensors,
+            prompts=prompts,
+            num_axes=first.num_axes,
+            types=first.types,
         )
 
 
@@ -61,7 +65,9 @@ def prefill(model: Any, batch: EncodedBatch, pixels: Mapping[str, torch.Tensor],
     """
     prompts = batch.prompts
     whole = [(*prompt.prefix, *prompt.suffixes[0]) for prompt in prompts]
-    rows = {name: [(*prompt.types[name], *[0] * len(prompt.suffixes[0])) for prompt in prompts] for name in prompts[0].types}
+    rows = {
+        name: [(*prompt.types[name], *[0] * len(prompt.suffixes[0])) for prompt in prompts] for name in prompts[0].types
+    }
     rows |= {"input_ids": whole, "attention_mask": [(1,) * len(ids) for ids in whole]}
     tokens = {name: _left_padded(values, width).to(model.device) for name, values in rows.items()}
     positions = torch.stack([pad(_positions(prompt), (width - length(prompt), 0)) for prompt in prompts], dim=-2)

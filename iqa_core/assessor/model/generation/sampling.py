@@ -10,37 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
 from iqa_core.assessor.model.generation.noise import gumbel
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is chosen. The defaults take the likeliest."""
-
-    temperature: float = 0.0
-    """What logits are divided by, before noise is added; 0 takes the likeliest token."""
-    top_k: int | None = None
-    """How many of the likeliest tokens may be drawn; None is all."""
-    top_p: float = 1.0
-    """Smallest sum of probabilities of the likeliest tokens that may be drawn, above 0 to 1."""
-    min_p: float = 0.0
-    """Smallest probability of a token that may be drawn, as a share of the likeliest's, 0 to 1."""
-    repetition_penalty: float = 1.0
-    """What the logit of a token of the prompt or the answer is divided by, or multiplied with below 0."""
-    presence_penalty: float = 0.0
-    """What is taken off the logit of a token of the answer."""
+from iqa_core.rubrics.written import Decoding
 
 
 class NextTokens:
     """Chooses the next tokens of rows, and remembers which tokens each row has, as far as penalties need it."""
 
-    def __init__(self, sampling: Sampling, suppressed: Sequence[int], vocabulary: int, device: torch.device) -> None:
+    def __init__(self, decoding: Decoding, suppressed: Sequence[int], vocabulary: int, device: torch.device) -> None:
         """suppressed: ids of tokens that are never written, such as the image's placeholder."""
-        self._sampling = sampling
+        self._decoding = decoding
         self._vocabulary = vocabulary
         self._device = device
         self._suppressed = torch.tensor(sorted(suppressed), dtype=torch.int64, device=device)
@@ -48,9 +30,9 @@ class NextTokens:
 
     def begin(self, prompts_R: Sequence[Sequence[int]]) -> None:
         """Start with rows that have these prompts behind them and have written nothing."""
-        if self._sampling.repetition_penalty != 1:
+        if self._decoding.repetition_penalty != 1:
             self._prompted_RV = self._marked(prompts_R)
-        if self._sampling.presence_penalty != 0:
+        if self._decoding.presence_penalty != 0:
             self._written_RV = self._marked([()] * len(prompts_R))
 
     def keep(self, rows: torch.Tensor) -> None:
@@ -68,25 +50,25 @@ class NextTokens:
         return chosen_R
 
     def _allowed(self, logits_RV: torch.Tensor) -> torch.Tensor:
-        penalty = self._sampling.repetition_penalty
+        penalty = self._decoding.repetition_penalty
         if len(self._prompted_RV):
             penalised = torch.where(logits_RV > 0, logits_RV / penalty, logits_RV * penalty)
             logits_RV = torch.where(self._prompted_RV, penalised, logits_RV)
         if len(self._written_RV):
-            logits_RV = logits_RV - self._written_RV * self._sampling.presence_penalty
+            logits_RV = logits_RV - self._written_RV * self._decoding.presence_penalty
         return logits_RV.index_fill(1, self._suppressed, -math.inf) if len(self._suppressed) else logits_RV
 
     def _chosen(self, logits_RV: torch.Tensor, keys_R: Sequence[int], step: int) -> torch.Tensor:
-        if self._sampling.temperature == 0:
+        if self._decoding.temperature == 0:
             return logits_RV.argmax(-1)
-        ids_RC, drawn_RC = self._candidates(logits_RV / self._sampling.temperature)
+        ids_RC, drawn_RC = self._candidates(logits_RV / self._decoding.temperature)
         best_R = (drawn_RC + gumbel(keys_R, step, ids_RC)).argmax(-1, keepdim=True)
         return ids_RC.gather(1, best_R)[:, 0]
 
     def _candidates(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids (R, C) of tokens that may be drawn, and their logits (R, C), -inf where they may not after all."""
-        one = self._sampling
-        if one.top_k is None and one.top_p == 1 and one.min_p == 0:
+        one = self._decoding
+        if one.top_k == 0 and one.top_p == 1 and one.min_p == 0:
             return torch.arange(self._vocabulary, device=self._device).expand_as(logits_RV), logits_RV
         count = min(one.top_k or self._vocabulary, self._vocabulary)
         logits_RC, ids_RC = logits_RV.topk(count, dim=-1)

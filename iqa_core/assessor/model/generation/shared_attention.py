@@ -122,7 +122,8 @@ class SharedCache:
         self._images_R = images_R
         self.cache = copy.copy(prefilled)
         self.cache.layers = [
-            SharedLayer(layer, groups, room) if type(layer) is DynamicLayer and layer.is_initialized
+            SharedLayer(layer, groups, room)
+            if type(layer) is DynamicLayer and layer.is_initialized
             # every other kind has its rows repeated: a window is short, and a recurrent state changes with each token
             else repeated(layer, images_R)
             for layer in prefilled.layers

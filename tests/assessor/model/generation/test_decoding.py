@@ -16,18 +16,19 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe
 from iqa_core.assessor.model.backend import make_encoder
-from iqa_core.assessor.model.generation.decoding import Answer, Decoder, Ending
+from iqa_core.assessor.model.generation.decoding import Answer, Decoder
 from iqa_core.assessor.model.generation.noise import key_of
 from iqa_core.assessor.model.generation.prefill import Prefill, length, prefill
-from iqa_core.assessor.model.generation.sampling import Sampling
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import render_prompt
-from iqa_core.records import ImageLimits
+from iqa_core.records import Finish, ImageLimits
+from iqa_core.rubrics.written import Decoding
 from tests.assessor.tiny import FAMILIES, make_images
 
 IMAGES = make_images((96, 64), (64, 64), (120, 90))
 TOKENS = 12
-SAMPLED = Sampling(temperature=1.0, top_k=40, top_p=0.95)
+GREEDY = Decoding(max_new_tokens=TOKENS)
+SAMPLED = Decoding(temperature=1.0, top_k=40, top_p=0.95, max_new_tokens=TOKENS)
 
 
 class Writer:
@@ -48,9 +49,8 @@ class Writer:
         with torch.inference_mode():
             return prefill(self.model, batch, batch.pixels, width or widest)
 
-    def decoder(self, sampling: Sampling = SAMPLED, **settings: Any) -> Decoder:
-        ending = Ending(frozenset(), (), TOKENS)
-        return Decoder(self.model, sampling, ending, self.processor.tokenizer.decode, **settings)
+    def decoder(self, decoding: Decoding = SAMPLED, **settings: Any) -> Decoder:
+        return Decoder(self.model, decoding, self.processor.tokenizer.decode, **settings)
 
 
 def texts_of(answers: Sequence[Sequence[Answer]]) -> list[list[str]]:
@@ -62,7 +62,7 @@ def texts_of(answers: Sequence[Sequence[Answer]]) -> list[list[str]]:
 def test_greedy_answers_are_those_of_generate(name: str, request: pytest.FixtureRequest) -> None:
     """Three images of unlike sizes at once, one after another in `generate`."""
     writer = Writer(request.getfixturevalue(name))
-    found = writer.decoder(Sampling())(writer.prefilled(writer.pixels), [[0]] * len(IMAGES))
+    found = writer.decoder(GREEDY)(writer.prefilled(writer.pixels), [[0]] * len(IMAGES))
     settings = GenerationConfig(do_sample=False, max_new_tokens=TOKENS, eos_token_id=None, pad_token_id=0)
     for image, (answer,) in zip(IMAGES, found, strict=True):
         inputs = writer.processor(
@@ -70,7 +70,7 @@ def test_greedy_answers_are_those_of_generate(name: str, request: pytest.Fixture
         )
         ids = writer.model.generate(**inputs, generation_config=settings)[0, inputs["input_ids"].shape[1] :]
         assert answer.ids == tuple(ids.tolist())
-        assert answer.finish == "length"
+        assert answer.finish is Finish.LENGTH
 
 
 @pytest.fixture(scope="module")
@@ -105,23 +105,23 @@ def test_rows_that_end_leave_and_change_nothing_for_the_others(name: str, reques
     keys = keys_of(range(3), 4)
     whole = [answer.ids for row in writer.decoder()(writer.prefilled(writer.pixels), keys) for answer in row]
     ends = frozenset(ids[3 + i] for i, ids in enumerate(whole[:6]))
-    decoder = Decoder(
-        writer.model, SAMPLED, Ending(ends, (), TOKENS), writer.processor.tokenizer.decode
-    )
+    decoder = writer.decoder(ends=ends)
     found = [answer for row in decoder(writer.prefilled(writer.pixels), keys) for answer in row]
     expected = [ids[: next((t for t, token in enumerate(ids) if token in ends), TOKENS)] for ids in whole]
     assert [answer.ids for answer in found] == expected
-    assert [answer.finish for answer in found] == ["stop" if len(ids) < TOKENS else "length" for ids in expected]
+    assert [answer.finish for answer in found] == [
+        Finish.STOP if len(ids) < TOKENS else Finish.LENGTH for ids in expected
+    ]
     assert len({len(ids) for ids in expected}) > 2
 
 
 def test_a_text_ends_an_answer_and_stands_in_it(writer: Writer) -> None:
     (whole,) = writer.decoder()(writer.prefilled(writer.pixels[:1]), keys_of([0], 1))[0]
     stop = whole.text[len(whole.text) // 2 :][:3]
-    decoder = Decoder(writer.model, SAMPLED, Ending(frozenset(), (stop,), TOKENS), writer.processor.tokenizer.decode)
+    decoder = writer.decoder(SAMPLED.model_copy(update={"stop": (stop,)}))
     (answer,) = decoder(writer.prefilled(writer.pixels[:1]), keys_of([0], 1))[0]
     assert answer.text == whole.text[: whole.text.index(stop) + len(stop)]
-    assert answer.finish == "stop"
+    assert answer.finish is Finish.STOP
     assert answer.ids == whole.ids[: len(answer.ids)]
     assert len(answer.ids) < TOKENS
 

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from iqa_core.assessor.model.generation.noise import key_of
-from iqa_core.assessor.model.generation.sampling import NextTokens, Sampling
+from iqa_core.assessor.model.generation.sampling import NextTokens
+from iqa_core.rubrics.written import Decoding
 
 CPU = torch.device("cpu")
 WORDS = 30
@@ -26,7 +27,7 @@ def logits_of(rows: int) -> torch.Tensor:
     return torch.randn(rows, WORDS, generator=torch.Generator().manual_seed(1)) * 3
 
 
-def draws(sampling: Sampling, logits_V: torch.Tensor, count: int) -> np.ndarray:
+def draws(sampling: Decoding, logits_V: torch.Tensor, count: int) -> np.ndarray:
     keys = [key_of("draw", i) for i in range(count)]
     choose = NextTokens(sampling, (), WORDS, CPU)
     return choose(logits_V.expand(count, -1), keys, 0).bincount(minlength=WORDS).numpy()
@@ -35,18 +36,18 @@ def draws(sampling: Sampling, logits_V: torch.Tensor, count: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(temperature=1.0),
-        Sampling(temperature=0.7, top_k=7),
-        Sampling(temperature=1.3, top_p=0.8),
-        Sampling(temperature=1.0, min_p=0.1),
-        Sampling(temperature=0.9, top_k=20, top_p=0.95, min_p=0.02),
+        Decoding(temperature=1.0),
+        Decoding(temperature=0.7, top_k=7),
+        Decoding(temperature=1.3, top_p=0.8),
+        Decoding(temperature=1.0, min_p=0.1),
+        Decoding(temperature=0.9, top_k=20, top_p=0.95, min_p=0.02),
     ],
     ids=str,
 )
-def test_tokens_are_drawn_as_often_as_generate_would(sampling: Sampling) -> None:
+def test_tokens_are_drawn_as_often_as_generate_would(sampling: Decoding) -> None:
     logits_V = logits_of(1)[0]
     chain = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
-    if sampling.top_k is not None:
+    if sampling.top_k:
         chain.append(TopKLogitsWarper(sampling.top_k))
     chain.append(TopPLogitsWarper(sampling.top_p))
     if sampling.min_p:
@@ -63,13 +64,13 @@ def test_tokens_are_drawn_as_often_as_generate_would(sampling: Sampling) -> None
 
 def test_the_likeliest_is_taken_at_temperature_0() -> None:
     logits_RV = logits_of(5)
-    assert torch.equal(NextTokens(Sampling(), (), WORDS, CPU)(logits_RV, [0] * 5, 0), logits_RV.argmax(-1))
+    assert torch.equal(NextTokens(Decoding(), (), WORDS, CPU)(logits_RV, [0] * 5, 0), logits_RV.argmax(-1))
 
 
 def test_repeated_tokens_are_penalised_as_in_generate() -> None:
     """Those of the prompt and of the answer, also when rows have left."""
     prompts = [[1, 2, 2], [5], [7, 9]]
-    choose = NextTokens(Sampling(repetition_penalty=4.0), (), WORDS, CPU)
+    choose = NextTokens(Decoding(repetition_penalty=4.0), (), WORDS, CPU)
     choose.begin(prompts)
     first = choose(logits_of(3), [0] * 3, 0)
     choose.keep(torch.tensor([0, 2]))
@@ -81,7 +82,7 @@ def test_repeated_tokens_are_penalised_as_in_generate() -> None:
 
 
 def test_presence_counts_what_was_written_once() -> None:
-    choose = NextTokens(Sampling(presence_penalty=2.0), (), 3, CPU)
+    choose = NextTokens(Decoding(presence_penalty=2.0), (), 3, CPU)
     choose.begin([[2]])
     logits = torch.tensor([[3.0, 2.0, 0.5]])
     assert [int(choose(logits, [0], step)) for step in range(5)] == [0, 1, 0, 0, 0]
@@ -89,4 +90,4 @@ def test_presence_counts_what_was_written_once() -> None:
 
 def test_what_is_suppressed_is_never_taken() -> None:
     logits = torch.tensor([[3.0, 2.0, 0.5]])
-    assert int(NextTokens(Sampling(), (0,), 3, CPU)(logits, [0], 0)) == 1
+    assert int(NextTokens(Decoding(), (0,), 3, CPU)(logits, [0], 0)) == 1
