@@ -23,6 +23,14 @@ from iqa_core.assessor.ovis2_5.processing import IMAGE, Ovis2_5ImageProcessor, O
 VISION_START_ID, IMAGE_ID, WORDS = 1, 2, 200
 """Ids of the tokens that the prompts here are made of; words follow."""
 
+QWEN_TOKENS: dict[str, Any] = {
+    "image_token_id": IMAGE_ID,
+    "video_token_id": 3,
+    "vision_start_token_id": VISION_START_ID,
+    "vision_end_token_id": 4,
+    "tie_word_embeddings": False,
+}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -85,11 +93,7 @@ class Qwen2_5VLShape(Shape):
                 "pad_token_id": 0,
                 **self.text,
             },
-            image_token_id=IMAGE_ID,
-            video_token_id=3,
-            vision_start_token_id=VISION_START_ID,
-            vision_end_token_id=4,
-            tie_word_embeddings=False,
+            **QWEN_TOKENS,
         )
         return AutoModelForImageTextToText.from_config(config, dtype=dtype)
 
@@ -132,11 +136,7 @@ class Qwen3_5Shape(Qwen2_5VLShape):
         config = Qwen3_5Config(
             vision_config=self.vision,
             text_config={"max_position_embeddings": 8192, "eos_token_id": 0, "pad_token_id": 0, **self.text},
-            image_token_id=IMAGE_ID,
-            video_token_id=3,
-            vision_start_token_id=VISION_START_ID,
-            vision_end_token_id=4,
-            tie_word_embeddings=False,
+            **QWEN_TOKENS,
         )
         return AutoModelForImageTextToText.from_config(config, dtype=dtype)
 
@@ -177,23 +177,25 @@ class Ovis2_5Shape(Shape):
         return float(patches * (2 * (depth * linear + 3 * 16**2 * width + words) + 4 * width * depth * patches))
 
 
+TINY_TOWER = {"depth": 6, "hidden_size": 192, "intermediate_size": 512, "num_heads": 6}
+TINY_TEXT = {
+    "vocab_size": 1536,
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+}
+
 SHAPES: dict[str, Shape] = {
     "tiny": Qwen2_5VLShape(
         {
-            "depth": 6,
-            "hidden_size": 192,
-            "intermediate_size": 512,
-            "num_heads": 6,
+            **TINY_TOWER,
             "out_hidden_size": 256,
             "fullatt_block_indexes": [2, 5],
         },
         {
-            "vocab_size": 1536,
-            "hidden_size": 256,
-            "intermediate_size": 704,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
+            **TINY_TEXT,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]},
         },
         torch.float32,
@@ -222,21 +224,13 @@ SHAPES: dict[str, Shape] = {
     ),
     "tiny-qwen3.5": Qwen3_5Shape(
         {
-            "depth": 6,
-            "hidden_size": 192,
-            "intermediate_size": 512,
-            "num_heads": 6,
+            **TINY_TOWER,
             "patch_size": 16,
             "out_hidden_size": 256,
             "num_position_embeddings": 784,
         },
         {
-            "vocab_size": 1536,
-            "hidden_size": 256,
-            "intermediate_size": 704,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
+            **TINY_TEXT,
             "head_dim": 32,
             "linear_num_key_heads": 4,
             "linear_num_value_heads": 8,
@@ -250,12 +244,7 @@ SHAPES: dict[str, Shape] = {
     "tiny-ovis2.5": Ovis2_5Shape(
         {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6},
         {
-            "vocab_size": 1536,
-            "hidden_size": 256,
-            "intermediate_size": 704,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
+            **TINY_TEXT,
             "head_dim": 32,
         },
         torch.float32,

@@ -67,7 +67,7 @@ class _Scale:
     is_group: bool = False
 
 
-LEVELS = _Scale()
+RATED = _Scale()
 """That of five levels, and of every reward."""
 
 
@@ -137,7 +137,7 @@ def _score(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scal
 
 
 def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scale], with_probs: bool) -> Score:
-    reward = _inside(_of(result, "reward", where), LEVELS, f"{where}reward")
+    reward = _inside(_of(result, "reward", where), RATED, f"{where}reward")
     scores = _by_dimension(_of(result, "scores", where), scales, f"{where}scores", _inside)
     if not scores:
         raise ValueError(f"{where}scores is {_shown(result['scores'])}, no values by dimension")
@@ -158,7 +158,7 @@ def _by_dimension(
 ) -> dict[str, T]:
     if not isinstance(found, dict):
         raise ValueError(f"{where} is {_shown(found)}, no values by dimension")
-    return {name: checked(value, scales.get(name, LEVELS), f"{where}.{name[:64]}") for name, value in found.items()}
+    return {name: checked(value, scales.get(name, RATED), f"{where}.{name[:64]}") for name, value in found.items()}
 
 
 def _inside(found: Any, scale: _Scale, where: str) -> float:

@@ -12,6 +12,9 @@ from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, ScoreRange
 STATEMENT = "statement"
 """The placeholder of a checklist's query that its statements take."""
 
+BETWEEN = "\n"
+"""What stands between an image and a question about it, unless a rubric says otherwise."""
+
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]{0,63})\}")
 """A name in braces: where a query takes a text."""
 
@@ -23,12 +26,14 @@ class Question:
     name: str
     """Of its dimension or statement."""
     query: str
-    """Stands behind the image, verbatim but for the placeholders of its slots."""
+    """Stands behind the image and `between`, verbatim but for the placeholders of its slots."""
     answer_start: str
     """The forced beginning of the answer. An answer follows after a space; at once, where it is empty."""
     scale: AnswerScale
     slots: tuple[str, ...] = ()
     """Names of the texts that it needs, which come with each image."""
+    between: str = BETWEEN
+    """White space behind the image, or none."""
 
     def filled(self, texts: Mapping[str, str]) -> Question:
         """The question about an image with these texts, slot -> text; it has no slots then."""

@@ -21,8 +21,8 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.golden import TOLERANCE, Scores, differences, sample_scores
 from iqa_core.assessor.load import golden_of, load_unverified
-from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
-from iqa_core.assessor.prompts.level_tokens import level_token_ids
+from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
 from iqa_core.errors import CallerError
@@ -120,18 +120,18 @@ def _look(
     first = [_rubric(spec, manifest), _level_words(load_processor(folder), spec.rubric)]
     if failed(first):
         return first, {}
-    system = spec.rubric.system
     is_level_only = manifest is not None and manifest.trained_on == "level"
     bound = spec.fingerprint_parts["max_pixels"]
     model = PlainModel.load(
         folder, spec.fingerprint_parts["dtype"], config, None if bound == "processor" else int(bound)
     )
     asked = [q.filled(dict.fromkeys(q.slots, SAMPLE_TEXT)) for q in spec.rubric.questions[:most]]
+    prompts = [prompt_of(model.processor, question, spec.rubric.system) for question in asked]
     answers = {
-        question.name: [_answer(model, question, system, read_sample(image), is_level_only) for image in images]
-        for question in asked
+        prompt.question.name: [_answer(model, prompt, read_sample(image), is_level_only) for image in images]
+        for prompt in prompts
     }
-    own_answer = _own_answer(model, asked, system, answers, images, is_level_only)
+    own_answer = _own_answer(model, prompts, answers, images, is_level_only)
     scores_QN = [[answer.score for answer in answers[question.name]] for question in asked]
     return [*first, own_answer, _mass(answers), _spread(answers, asked)], {
         image: {
@@ -159,18 +159,20 @@ def _rubric(spec: AssessorSpec, manifest: CheckpointManifest | None) -> Finding:
 def _level_words(processor: Any, rubric: Rubric) -> Finding:
     """Whether each level word begins a token of its own behind each beginning of an answer."""
     name, split = "level words", set[str]()
+    build_prompt(
+        processor, rubric.questions[0], rubric.system
+    )  # raises where there is no template, which is no finding
     for question in rubric.questions:
-        prompt = build_prompt(processor, question, rubric.system)
-        joint = answer_joint(processor, question, rubric.system)
         try:
-            level_token_ids(processor.tokenizer, prompt, question.scale.answers, joint)
+            prompt = prompt_of(processor, question, rubric.system)
         except CallerError as error:
             return Finding(name, Verdict.FAIL, f"{question.name}: {error}", forbids_loading=True)
-        tokens = len(processor.tokenizer.encode(prompt, add_special_tokens=False))
+        tokens = len(processor.tokenizer.encode(prompt.text, add_special_tokens=False))
+        begun = f"{prompt.text}{prompt.joint}"
         split |= {
             word
             for word in question.scale.answers
-            if len(processor.tokenizer.encode(f"{prompt}{joint}{word}", add_special_tokens=False)) > tokens + 1
+            if len(processor.tokenizer.encode(f"{begun}{word}", add_special_tokens=False)) > tokens + 1
         }
     if split:
         return Finding(name, Verdict.WARNING, f"{', '.join(sorted(split))}: several tokens, of which the first is read")
@@ -178,25 +180,24 @@ def _level_words(processor: Any, rubric: Rubric) -> Finding:
     return Finding(name, Verdict.OK, f"{', '.join(words)}: one token each, all different")
 
 
-def _answer(model: PlainModel, question: Question, system: str | None, image: RgbImage, is_level_only: bool) -> _Answer:
+def _answer(model: PlainModel, prompt: Prompt, image: RgbImage, is_level_only: bool) -> _Answer:
     """One forward pass: each token of the answer must be the likeliest behind those before it."""
-    prompt = build_prompt(model.processor, question, system)
-    joint = answer_joint(model.processor, question, system)
-    levels = level_token_ids(model.processor.tokenizer, prompt, question.scale.answers, joint)
-    answer = [] if is_level_only else _answer_tokens(model.processor.tokenizer, prompt, _asked(prompt, question))
-    logits_PV = model.read(prompt, image, len(answer) + 1).logits_PV.astype(np.float64)
+    levels = list(prompt.answer_ids)
+    answer = [] if is_level_only else _answer_tokens(model.processor.tokenizer, prompt.text, _asked(prompt))
+    logits_PV = model.read(prompt.text, image, len(answer) + 1).logits_PV.astype(np.float64)
     likeliest = logits_PV.argmax(axis=1).tolist()
     last_V = logits_PV[-1]
     mass = np.exp(last_V[levels] - last_V.max()).sum() / np.exp(last_V - last_V.max()).sum()
     is_sound = np.isfinite(last_V[levels]).all()
-    score = float(expected_score(level_probabilities(last_V[levels]), question.scale.worths)) if is_sound else math.nan
+    worths = prompt.question.scale.worths
+    score = float(expected_score(level_probabilities(last_V[levels]), worths)) if is_sound else math.nan
     return _Answer(likeliest[:-1] == answer and likeliest[-1] in levels, float(mass), score)
 
 
-def _asked(prompt: str, question: Question) -> str:
+def _asked(prompt: Prompt) -> str:
     """The prompt without the beginning of the answer; white space before that is the answer's."""
-    start = question.answer_start
-    return prompt.removesuffix(start).rstrip(" ") if start else prompt
+    start = prompt.question.answer_start
+    return prompt.text.removesuffix(start).rstrip(" ") if start else prompt.text
 
 
 def _answer_tokens(tokenizer: Any, prompt: str, asked: str) -> list[int]:
@@ -208,8 +209,7 @@ def _answer_tokens(tokenizer: Any, prompt: str, asked: str) -> list[int]:
 
 def _own_answer(
     model: PlainModel,
-    asked: Sequence[Question],
-    system: str | None,
+    prompts: Sequence[Prompt],
     answers: Mapping[str, Sequence[_Answer]],
     images: Sequence[str],
     is_level_only: bool,
@@ -223,11 +223,10 @@ def _own_answer(
     if not failing:
         return Finding("own answer", Verdict.OK, f"said {what}: {told}")
     k = failing[0]
-    question = asked[k]
-    prompt = build_prompt(model.processor, question, system)
-    begun = prompt if is_level_only else _asked(prompt, question)
+    prompt, question = prompts[k], prompts[k].question
+    begun = prompt.text if is_level_only else _asked(prompt)
     image = next(i for i, answer in enumerate(answers[question.name]) if not answer.says_it)
-    wanted = len(_answer_tokens(model.processor.tokenizer, prompt, begun)) + 4
+    wanted = len(_answer_tokens(model.processor.tokenizer, prompt.text, begun)) + 4
     instead = model.say(begun, read_sample(images[image]), wanted).strip()[:SHOWN_CHARACTERS]
     return Finding(
         "own answer",

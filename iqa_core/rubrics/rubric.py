@@ -15,7 +15,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from iqa_core.questions import PLACEHOLDER, STATEMENT, Column, ColumnScale, Question, placeholders, replaced, yes_column
+from iqa_core.questions import (
+    BETWEEN,
+    PLACEHOLDER,
+    STATEMENT,
+    Column,
+    ColumnScale,
+    Question,
+    placeholders,
+    replaced,
+    yes_column,
+)
 from iqa_core.records import FIVE_LEVELS, AnswerScale, ScoreRange
 from iqa_core.rubrics.base import BaseRubric, ColumnName, Model, Text
 
@@ -31,6 +41,12 @@ def _answer_prefix(template: str) -> str:
     if template != template.rstrip():
         raise ValueError("must not end with white space: the level word brings its own")
     return template
+
+
+def _white_space(value: str) -> str:
+    if value.strip():
+        raise ValueError(f"{value!r} is more than white space; what the model reads as words belongs to the query")
+    return value
 
 
 def _answers(worths: dict[str, float]) -> dict[str, float]:
@@ -158,6 +174,8 @@ class Statement(Model):
 class Rubric(BaseRubric):
     """Dimensions and statements, the questions about them, and the beginning of the answer that a word completes."""
 
+    between: Annotated[str, AfterValidator(_white_space)] = BETWEEN
+    """White space between the image and each query, or none."""
     answer_prefix: AnswerPrefix | None = None
     """Beginning of the answer, up to the word; `{dimension}` is replaced by the dimension's name."""
     levels: tuple[Text, ...] = ()
@@ -230,7 +248,8 @@ class Rubric(BaseRubric):
             "checklist": self.checklist and [self.checklist.query, self.checklist.own],
             "statements": [(one.name, one.text, one.group, one.weight) for one in self.statements],
         }
-        return {name: value for name, value in content.items() if value}
+        between = {} if self.between == BETWEEN else {"between": self.between}
+        return between | {name: value for name, value in content.items() if value}
 
     def _answer_start(self, asked: ClosedSet, name: str) -> str:
         template = self.answer_prefix if asked.answer_prefix is None else asked.answer_prefix
@@ -239,14 +258,19 @@ class Rubric(BaseRubric):
     def _question(self, dimension: RubricDimension) -> Question:
         scale = dimension.scale(self.levels)
         return Question(
-            dimension.name, dimension.query, self.answer_start(dimension), scale, self._slots_in(dimension.query)
+            dimension.name,
+            dimension.query,
+            self.answer_start(dimension),
+            scale,
+            self._slots_in(dimension.query),
+            self.between,
         )
 
     def _statement_question(self, statement: Statement) -> Question:
         assert self.checklist is not None
         query = replaced(self.checklist.query, {STATEMENT: statement.text})
         start = self._answer_start(self.checklist, statement.name)
-        return Question(statement.name, query, start, self.checklist.scale(()), self._slots_in(query))
+        return Question(statement.name, query, start, self.checklist.scale(()), self._slots_in(query), self.between)
 
     def _slots_in(self, query: str) -> tuple[str, ...]:
         found = placeholders(query)

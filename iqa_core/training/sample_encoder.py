@@ -216,7 +216,7 @@ class SampleEncoder:
         )
 
     def _encode(self, query: str, answer: str, start: str | None, answers: tuple[str, ...]) -> EncodedText:
-        tokenizer, user = self._processor.tokenizer, [None, f"\n{query}"]
+        tokenizer, user = self._processor.tokenizer, [None, f"{self.rubric.between}{query}"]
         whole = render_prompt(self._processor, user, answer, self.rubric.system)
         asked, text = whole[: len(whole) - len(answer)], whole + self._turn_end
         joint = " "

@@ -179,12 +179,11 @@ def _assessed(assessor: Assessor, images: Sequence[Path]) -> Iterator[tuple[Path
 @dataclass(frozen=True, slots=True)
 class _Table:
     by_path: Mapping[Path, list[dict[str, Any]]]
-    """Loose local files alone: a tar or Parquet file is the source of many images."""
+    """Loose local files alone: a tar or Parquet file is the source of many images. One row of each, the last; all where
+    the rubric has slots: with another text it is another image."""
     by_key: Mapping[str, list[dict[str, Any]]]
     by_name: Mapping[str, list[dict[str, Any]]]
     """Rows whose key has this last part."""
-    has_slots: bool
-    """Whether one file can have several rows that differ: with another text it is another image."""
 
 
 def _read_table(
@@ -194,6 +193,7 @@ def _read_table(
     names = sorted(ledger.finished())
     if not names:
         raise CallerError(f"--scores {output} has no scores/*.parquet; give the --output of a scoring job")
+    has_slots = contract is not None and bool(contract.slots.columns)
     by_path: dict[Path, list[dict[str, Any]]] = {}
     by_key: dict[str, list[dict[str, Any]]] = {}
     by_name: dict[str, list[dict[str, Any]]] = {}
@@ -206,16 +206,15 @@ def _read_table(
             by_key.setdefault(row["key"], []).append(row)
             by_name.setdefault(PurePosixPath(row["key"]).name, []).append(row)
             if row["offset"] is None and row["row"] is None and is_local(row["source"]):
-                by_path.setdefault(local_path(row["source"]), []).append(row)
+                path = local_path(row["source"])
+                by_path[path] = [*by_path[path], row] if has_slots and path in by_path else [row]
     about = {"scores": output, "rubric": str(metadata.get("rubric")), "fingerprint": str(metadata.get("fingerprint"))}
-    has_slots = contract is not None and bool(contract.slots.columns)
-    return _Table(by_path, by_key, by_name, has_slots), about, contract.scales if contract else {}
+    return _Table(by_path, by_key, by_name), about, contract.scales if contract else {}
 
 
 def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:
-    found = table.by_path.get(opinion.path.absolute(), [])[-1 if not table.has_slots else None :]
     found = (
-        found
+        table.by_path.get(opinion.path.absolute())
         or table.by_key.get(opinion.image)
         or [
             row

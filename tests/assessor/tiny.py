@@ -115,7 +115,6 @@ def make_tokenizer(special_tokens: list[str], named: dict[str, str] | None = Non
 
 def save_qwen2_5_vl(folder: Path) -> Path:
     """Qwen2.5-VL: windowed vision attention, multimodal rotary positions, sides in multiples of 28."""
-    import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
     tokenizer = make_tokenizer(QWEN_TOKENS)
@@ -133,51 +132,35 @@ def save_qwen2_5_vl(folder: Path) -> Path:
         text_config={**_text_config(tokenizer), "rope_parameters": _mrope()},
         **_qwen_ids(tokenizer),
     )
-    torch.manual_seed(0)
-    _save(folder, Qwen2_5_VLForConditionalGeneration(config), tokenizer, CHATML)
+    _save(folder, _made(Qwen2_5_VLForConditionalGeneration, config), tokenizer, CHATML)
     Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=112 * 112).save_pretrained(folder)
     return folder
 
 
 def save_qwen2_vl(folder: Path) -> Path:
     """Qwen2-VL: attention over whole images, layer norms and a plain MLP in the tower."""
-    import torch
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
     tokenizer = make_tokenizer(QWEN_TOKENS)
     vision = {"depth": 2, "embed_dim": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 14, "hidden_size": 48}
     text = {**_text_config(tokenizer), "rope_parameters": _mrope()}
-    torch.manual_seed(0)
     config = Qwen2VLConfig(vision_config=vision, text_config=text, **_qwen_ids(tokenizer))
-    _save(folder, Qwen2VLForConditionalGeneration(config), tokenizer, CHATML)
+    _save(folder, _made(Qwen2VLForConditionalGeneration, config), tokenizer, CHATML)
     Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=112 * 112).save_pretrained(folder)
     return folder
 
 
 def save_qwen3_vl(folder: Path) -> Path:
     """Qwen3-VL: learned positions resampled to the grid, visual features added in several layers, interleaved axes."""
-    import torch
-    from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     tokenizer = make_tokenizer(QWEN_TOKENS)
     config = Qwen3VLConfig(
-        vision_config={
-            "depth": 3,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_heads": 2,
-            "patch_size": 16,
-            "out_hidden_size": 48,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0, 1],
-        },
+        vision_config={**_qwen3_vision(), "depth": 3, "deepstack_visual_indexes": [0, 1]},
         text_config={**_text_config(tokenizer), "num_hidden_layers": 3, "head_dim": 12, "rope_parameters": _mrope()},
         **_qwen_ids(tokenizer),
     )
-    torch.manual_seed(0)
-    _save(folder, Qwen3VLForConditionalGeneration(config), tokenizer, CHATML)
-    Qwen2VLImageProcessorPil(patch_size=16, min_pixels=64 * 64, max_pixels=128 * 128).save_pretrained(folder)
-    return folder
+    return _save_qwen3(folder, Qwen3VLForConditionalGeneration, config, tokenizer)
 
 
 def save_qwen3_5(folder: Path) -> Path:
@@ -207,18 +190,15 @@ def save_qwen3_5_moe(folder: Path) -> Path:
 
 
 def _save_qwen3(folder: Path, model_class: Any, config: Any, tokenizer: Any) -> Path:
-    import torch
     from transformers import Qwen2VLImageProcessorPil
 
-    torch.manual_seed(0)
-    _save(folder, model_class(config), tokenizer, CHATML)
+    _save(folder, _made(model_class, config), tokenizer, CHATML)
     Qwen2VLImageProcessorPil(patch_size=16, min_pixels=64 * 64, max_pixels=128 * 128).save_pretrained(folder)
     return folder
 
 
 def save_glm4v(folder: Path) -> Path:
     """GLM-4.1V: multimodal rotary positions over half a head, norms behind attention and MLP too."""
-    import torch
     from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vImageProcessorPil
 
     tokenizer = make_tokenizer([*CHAT_TOKENS, *GLM_TOKENS])
@@ -242,9 +222,8 @@ def save_glm4v(folder: Path) -> Path:
         video_start_token_id=tokenizer.convert_tokens_to_ids("<|begin_of_video|>"),
         video_end_token_id=tokenizer.convert_tokens_to_ids("<|end_of_video|>"),
     )
-    torch.manual_seed(0)
     image = "<|begin_of_image|><|image|><|end_of_image|>"
-    _save(folder, Glm4vForConditionalGeneration(config), tokenizer, chatml_with(image))
+    _save(folder, _made(Glm4vForConditionalGeneration, config), tokenizer, chatml_with(image))
     bounds = {"shortest_edge": 2 * 56 * 56, "longest_edge": 2 * 112 * 112}
     Glm4vImageProcessorPil(size=bounds).save_pretrained(folder)
     _name_processor(folder, "Glm4vProcessor")
@@ -253,7 +232,6 @@ def save_glm4v(folder: Path) -> Path:
 
 def save_gemma4(folder: Path) -> Path:
     """Gemma 4: tokens of an image see each other both ways, embeddings per layer, layers that share keys and values."""
-    import torch
     from transformers import Gemma4Config, Gemma4ForConditionalGeneration, Gemma4ImageProcessorPil
 
     tokenizer = make_tokenizer(CHAT_TOKENS, GEMMA4_TOKENS)
@@ -286,8 +264,7 @@ def save_gemma4(folder: Path) -> Path:
         boa_token_id=tokenizer.convert_tokens_to_ids("<|audio>"),
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    _save(folder, Gemma4ForConditionalGeneration(config), tokenizer, chatml_with("<|image|>"))
+    _save(folder, _made(Gemma4ForConditionalGeneration, config), tokenizer, chatml_with("<|image|>"))
     Gemma4ImageProcessorPil(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2).save_pretrained(folder)
     _name_processor(folder, "Gemma4Processor")
     return folder
@@ -295,7 +272,6 @@ def save_gemma4(folder: Path) -> Path:
 
 def save_minicpm(folder: Path) -> Path:
     """MiniCPM-V 4.6: an overview and up to two slices of any size, the language model of Qwen3.5."""
-    import torch
     from transformers import (
         MiniCPMV4_6Config,
         MiniCPMV4_6ForConditionalGeneration,
@@ -311,8 +287,7 @@ def save_minicpm(folder: Path) -> Path:
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
     )
-    torch.manual_seed(0)
-    _save(folder, MiniCPMV4_6ForConditionalGeneration(config), tokenizer, chatml_with("<|image_pad|>"))
+    _save(folder, _made(MiniCPMV4_6ForConditionalGeneration, config), tokenizer, chatml_with("<|image_pad|>"))
     MiniCPMV4_6ImageProcessorPil(max_slice_nums=2, scale_resolution=64, patch_size=8).save_pretrained(folder)
     _name_processor(folder, "MiniCPMV4_6Processor")
     return folder
@@ -320,7 +295,6 @@ def save_minicpm(folder: Path) -> Path:
 
 def save_internvl(folder: Path) -> Path:
     """InternVL: up to four tiles of 56 x 56 and an overview."""
-    import torch
     from transformers import GotOcr2ImageProcessorPil, InternVLConfig, InternVLForConditionalGeneration
 
     tokenizer = make_tokenizer(CHAT_TOKENS, INTERNVL_TOKENS)
@@ -330,8 +304,7 @@ def save_internvl(folder: Path) -> Path:
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
     )
-    torch.manual_seed(0)
-    _save(folder, InternVLForConditionalGeneration(config), tokenizer, chatml_with("<IMG_CONTEXT>"))
+    _save(folder, _made(InternVLForConditionalGeneration, config), tokenizer, chatml_with("<IMG_CONTEXT>"))
     GotOcr2ImageProcessorPil(
         size={"height": 56, "width": 56}, crop_to_patches=True, max_patches=4, image_mean=[0.485, 0.456, 0.406]
     ).save_pretrained(folder)
@@ -341,7 +314,6 @@ def save_internvl(folder: Path) -> Path:
 
 def save_ovis2(folder: Path) -> Path:
     """Ovis2: tiles in a grid that tokens describe, visual tokens as mixtures of a visual vocabulary."""
-    import torch
     from transformers import Ovis2Config, Ovis2ForConditionalGeneration, Ovis2ImageProcessorPil
 
     tokenizer = make_tokenizer([*CHAT_TOKENS, *OVIS_TOKENS])
@@ -360,8 +332,7 @@ def save_ovis2(folder: Path) -> Path:
         vocab_size=len(tokenizer),
         hidden_size=48,
     )
-    torch.manual_seed(0)
-    _save(folder, Ovis2ForConditionalGeneration(config), tokenizer, chatml_with("<image>"))
+    _save(folder, _made(Ovis2ForConditionalGeneration, config), tokenizer, chatml_with("<image>"))
     Ovis2ImageProcessorPil(size={"height": 56, "width": 56}, crop_to_patches=True, max_patches=4).save_pretrained(
         folder
     )
@@ -371,7 +342,6 @@ def save_ovis2(folder: Path) -> Path:
 
 def save_llava_onevision(folder: Path) -> Path:
     """LLaVA-OneVision: tiles on a padded canvas, visual tokens of the padding dropped, a token at each row's end."""
-    import torch
     from transformers import (
         LlavaOnevisionConfig,
         LlavaOnevisionForConditionalGeneration,
@@ -381,20 +351,13 @@ def save_llava_onevision(folder: Path) -> Path:
     tokenizer = make_tokenizer(CHAT_TOKENS, LLAVA_TOKENS)
     canvases = [[56, 56], [56, 112], [112, 56], [112, 112]]
     config = LlavaOnevisionConfig(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            **_vision_config(),
-            "image_size": 56,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
+        vision_config=_siglip(),
         text_config={"model_type": "qwen2", **_text_config(tokenizer)},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=canvases,
     )
-    torch.manual_seed(0)
-    _save(folder, LlavaOnevisionForConditionalGeneration(config), tokenizer, chatml_with("<image>"))
+    _save(folder, _made(LlavaOnevisionForConditionalGeneration, config), tokenizer, chatml_with("<image>"))
     LlavaOnevisionImageProcessorPil(size={"height": 56, "width": 56}, image_grid_pinpoints=canvases).save_pretrained(
         folder
     )
@@ -404,18 +367,11 @@ def save_llava_onevision(folder: Path) -> Path:
 
 def save_gemma3(folder: Path) -> Path:
     """Gemma 3: image tokens that see each other both ways, windows shorter than the prompt in every second layer."""
-    import torch
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessorPil
 
     tokenizer = make_tokenizer(CHAT_TOKENS, GEMMA_TOKENS)
     config = Gemma3Config(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            **_vision_config(),
-            "image_size": 56,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
+        vision_config=_siglip(),
         text_config={
             **_text_config(tokenizer),
             "head_dim": 12,
@@ -429,9 +385,8 @@ def save_gemma3(folder: Path) -> Path:
         eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
         mm_tokens_per_image=4,
     )
-    torch.manual_seed(0)
-    model = Gemma3ForConditionalGeneration(config)
-    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # zeros, if left alone
+    model = _made(Gemma3ForConditionalGeneration, config)
+    model.model.multi_modal_projector.mm_input_projection_weight.data.normal_()  # zeros, if left alone
     _save(folder, model, tokenizer, chatml_with("<start_of_image>"))
     Gemma3ImageProcessorPil(size={"height": 56, "width": 56}, do_convert_rgb=True).save_pretrained(folder)
     _name_processor(folder, "Gemma3Processor", image_seq_length=4)
@@ -440,27 +395,19 @@ def save_gemma3(folder: Path) -> Path:
 
 def save_paligemma(folder: Path) -> Path:
     """PaliGemma: every token of the prompt sees every other, so nothing can be shared between two prompts."""
-    import torch
     from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, SiglipImageProcessorPil
 
     tokenizer = make_tokenizer(CHAT_TOKENS, {"image_token": "<image>"})
     tokenizer.bos_token = "<|im_start|>"
     config = PaliGemmaConfig(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            **_vision_config(),
-            "image_size": 56,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
+        vision_config=_siglip(),
         text_config={"model_type": "gemma", **_text_config(tokenizer), "head_dim": 12},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vocab_size=len(tokenizer),
         projection_dim=48,
         hidden_size=48,
     )
-    torch.manual_seed(0)
-    _save(folder, PaliGemmaForConditionalGeneration(config), tokenizer, chatml_with("<image>"))
+    _save(folder, _made(PaliGemmaForConditionalGeneration, config), tokenizer, chatml_with("<image>"))
     SiglipImageProcessorPil(size={"height": 56, "width": 56}, image_seq_length=16).save_pretrained(folder)
     _name_processor(folder, "PaliGemmaProcessor")
     return folder
@@ -468,26 +415,17 @@ def save_paligemma(folder: Path) -> Path:
 
 def save_idefics3(folder: Path) -> Path:
     """Idefics3: tiles of 56 x 56 and an overview, Lanczos, a template without a space after `Assistant:`."""
-    import torch
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessorPil
 
     tokenizer = make_tokenizer(IDEFICS_TOKENS)
     config = Idefics3Config(
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-        },
+        vision_config={**_vision_config(), "image_size": 56, "patch_size": 14},
         text_config={"model_type": "llama", **_text_config(tokenizer)},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
         pad_token_id=tokenizer.pad_token_id,
     )
-    torch.manual_seed(0)
-    _save(folder, Idefics3ForConditionalGeneration(config), tokenizer, USER_ASSISTANT)
+    _save(folder, _made(Idefics3ForConditionalGeneration, config), tokenizer, USER_ASSISTANT)
     Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56}).save_pretrained(folder)
     _name_processor(folder, "Idefics3Processor", image_seq_len=4)
     return folder
@@ -523,6 +461,16 @@ def _text_config(tokenizer: Any) -> dict[str, Any]:
 
 def _vision_config() -> dict[str, Any]:
     return {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def _siglip() -> dict[str, Any]:
+    return {
+        "model_type": "siglip_vision_model",
+        **_vision_config(),
+        "image_size": 56,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
 
 
 def _qwen3_vision() -> dict[str, Any]:
@@ -566,6 +514,14 @@ def _name_processor(folder: Path, name: str, **settings: Any) -> None:
 
 def _mrope() -> dict[str, Any]:
     return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]}
+
+
+def _made(model_class: Any, config: Any) -> Any:
+    """A model with the random weights that it always has."""
+    import torch
+
+    torch.manual_seed(0)
+    return model_class(config)
 
 
 def _save(folder: Path, model: Any, tokenizer: Any, chat_template: str) -> None:

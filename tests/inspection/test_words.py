@@ -30,8 +30,8 @@ def test_the_words_of_q_realign(here: Path, capsys: pytest.CaptureFixture[str]) 
     rubric = printed(capsys, "rubric q-realign realign")
     assert rubric.names == ("quality", "aesthetics")
     quality, aesthetics = rubric.questions
-    assert (quality.query, quality.answer_start) == ("Is it sound?", "Its soundness is")
-    assert (aesthetics.query, aesthetics.answer_start) == ("Is it beautiful?", "Its beauty is")
+    assert (quality.query, quality.answer_start) == ("Is it sound?", " Its soundness is")
+    assert (aesthetics.query, aesthetics.answer_start) == ("Is it beautiful?", " Its beauty is")
     for question in rubric.questions:
         assert (question.scale.answers, question.scale.worths) == (("awful", "fine", "superb"), (0.0, 0.5, 1.0))
     assert (rubric.slots, rubric.system) == ((), None)

@@ -70,7 +70,7 @@ def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
     assert load_rubric("interior-v1").digest.startswith("3005e27e7ab03d3a")
     plain = rubric(**LEVELS, dimensions=[LOOKS])
     same: dict[str, Any]
-    for same in ({"slots": []}, {"dimensions": [LOOKS | {"weight": 2, "description": "y"}]}):
+    for same in ({"slots": []}, {"between": "\n"}, {"dimensions": [LOOKS | {"weight": 2, "description": "y"}]}):
         assert rubric(**LEVELS | {"dimensions": [LOOKS]} | same).digest == plain.digest
     digests = {
         rubric(**parts).digest
@@ -84,15 +84,26 @@ def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
             LEVELS | {"dimensions": [LOOKS], "checklist": CHECKLIST, "statements": [DOG | {"group": "beasts"}]},
             LEVELS | {"dimensions": [LOOKS | {"query": "{prompt}?"}], "slots": ["prompt"]},
             LEVELS | {"dimensions": [LOOKS | {"query": "{prompt}?"}], "slots": []},
+            LEVELS | {"dimensions": [LOOKS], "between": ""},
+            LEVELS | {"dimensions": [LOOKS], "between": " "},
         )
     }
-    assert len(digests) == 9
+    assert len(digests) == 11
+
+
+def test_a_copy_with_other_dimensions_asks_other_questions() -> None:
+    """Though those of the original were made before."""
+    both, alone = (rubric(**LEVELS, dimensions=dimensions) for dimensions in ([LOOKS, NOISE], [LOOKS]))
+    assert (len(both.questions), len(both.columns), both.digest == alone.digest) == (2, 2, False)
+    copied = both.model_copy(update={"dimensions": both.dimensions[:1]})
+    assert (copied.questions, copied.columns, copied.digest) == (alone.questions, alone.columns, alone.digest)
 
 
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
         ({}, "nothing to ask"),
+        ({"dimensions": [NOISE], "between": "Look!"}, "'Look!' is more than white space"),
         ({"dimensions": [LOOKS]}, "levels must be 5 distinct words"),
         ({"dimensions": [LOOKS], "levels": LEVELS["levels"]}, "answer_prefix: give one"),
         ({"dimensions": [NOISE], **LEVELS}, "levels are set, but every dimension has answers of its own"),

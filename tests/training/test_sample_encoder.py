@@ -167,17 +167,19 @@ def test_the_chat_template_says_how_a_turn_ends(qwen: Path, idefics: Path) -> No
     assert json.loads((qwen / "config.json").read_text())["model_type"] == "qwen2_5_vl"
 
 
-@pytest.mark.parametrize("name", ["qwen", "idefics"])
+@pytest.mark.parametrize(("name", "between"), [("qwen", ""), ("qwen", 'between = ""\n'), ("idefics", "")])
 def test_answers_of_any_number_stand_where_scoring_reads_them(
-    name: str, request: pytest.FixtureRequest, opinions: list[Opinion], tmp_path: Path
+    name: str, between: str, request: pytest.FixtureRequest, opinions: list[Opinion], tmp_path: Path
 ) -> None:
-    (tmp_path / "unlike.toml").write_text(TRAINABLE_TOML)
+    (tmp_path / "unlike.toml").write_text(between + TRAINABLE_TOML)
     encoder = make_encoder(request.getfixturevalue(name), str(tmp_path / "unlike.toml"))
     processor, rubric = encoder._processor, encoder.rubric
     asked = [replace(opinions[0], dimension=question.name, mos=4.9) for question in rubric.questions]
-    batch = encoder.batch(level_samples(asked, rubric, "hard", {}))
+    samples = level_samples(asked, rubric, "hard", {})
+    batch = encoder.batch(samples)
     for row, question in enumerate(rubric.questions):
         prompt = build_prompt(processor, question, None)
+        assert encoder.text(samples[row]).text.startswith(prompt)
         joint, count = answer_joint(processor, question, None), len(question.scale.answers)
         ids = level_token_ids(processor.tokenizer, prompt, question.scale.answers, joint)
         assert batch.level_ids_NL[row].tolist() == [*ids, *[PADDING] * (5 - count)]

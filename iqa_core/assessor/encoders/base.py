@@ -47,6 +47,16 @@ class EncodedBatch:
     pixels: Mapping[str, torch.Tensor]
     """Argument of the model -> tensor: pixels on the device; sizes on the CPU, where reading them waits for no GPU."""
 
+    @property
+    def num_questions(self) -> int:
+        """Prompts of each image."""
+        return len(self.prompts[0].suffixes)
+
+    def asking(self, questions: Sequence[int]) -> EncodedBatch:
+        """The same images with some of the questions, by their numbers."""
+        prompts = (replace(prompt, suffixes=tuple(prompt.suffixes[k] for k in questions)) for prompt in self.prompts)
+        return replace(self, prompts=tuple(prompts))
+
 
 class Encoder(ABC):
     """Turns prepared images, each in the rubric's K prompts, into a batch."""
@@ -75,6 +85,10 @@ class Encoder(ABC):
     @abstractmethod
     def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
         """The images in the prompts that the encoder was made with."""
+
+    def longest_end(self, texts: Mapping[str, str]) -> int:
+        """Tokens behind the image in the longest prompt; 0 where the rubric has no slots. Raises TextRefused."""
+        return 0 if self.tails is None else max(map(len, self.tails(texts)))
 
     def text_tokens(self, texts: Mapping[str, str]) -> int:
         """Tokens that an image's texts add to those of SAMPLE_TEXT. Raises TextRefused."""

@@ -4,12 +4,13 @@ An encoder turns images and prompts into token ids and pixel tensors (encoders);
 share goes through the model once (prefix_sharing); the rows of the answers' first tokens in the output matrix give
 their logits in float32 (level_head). Batches hold images of similar size and are bounded by tokens.
 
-Shape suffixes: N images, K questions, L answers.
+Shape suffixes: N images, K questions, L answers, V rows of the output matrix that are kept.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ import transformers
 from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.encoders.base import Encoder
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.encoders.processor import ProcessorEncoder, given_to_tokenizer
 from iqa_core.assessor.encoders.tiles import TileEncoder
@@ -33,8 +34,8 @@ from iqa_core.assessor.model.prefix_sharing.strategy import TokenCount
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
-from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
-from iqa_core.assessor.prompts.level_tokens import level_token_ids
+from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.level_tokens import prompt_of
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
 from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.assessor.protocol import texts_of_images
@@ -57,7 +58,7 @@ CPU_BATCH_TOKENS = 2048
 in fours, 197 in eights (one thread, 7.4 million parameters)."""
 
 MAX_PADDING = 0.05
-"""Largest share of padding among a batch's visual tokens, for strategies that pad."""
+"""Largest share of padding among the tokens of a batch's pictures and texts, for strategies that pad."""
 
 
 class TransformersAssessor:
@@ -80,22 +81,13 @@ class TransformersAssessor:
         self.preparer = preparer
         self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
         sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
-        prompts_K = [build_prompt(processor, question.filled(sample), rubric.system) for question in rubric.questions]
-        self._columns = LevelColumns(
-            [
-                level_token_ids(
-                    processor.tokenizer,
-                    prompt,
-                    question.scale.answers,
-                    answer_joint(processor, question, rubric.system),
-                )
-                for prompt, question in zip(prompts_K, rubric.questions, strict=True)
-            ]
-        )
+        prompts_K = [prompt_of(processor, question.filled(sample), rubric.system) for question in rubric.questions]
+        self._columns = LevelColumns([prompt.answer_ids for prompt in prompts_K])
         self._readout = Readout(rubric.questions, rubric.columns)
         model.set_output_embeddings(LevelHead(model.get_output_embeddings(), self._columns.ids_V))
         self.model = model.eval()
-        self._encoder = make_encoder(processor, prompts_K, model, preparer)
+        self._context_tokens = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        self._encoder = make_encoder(processor, [prompt.text for prompt in prompts_K], model, preparer)
         probe = [preparer.prepare(image) for image in probe_images()]
         if rubric.slots:
             self._encoder.tails = slot_tails(processor, rubric, model)
@@ -136,13 +128,24 @@ class TransformersAssessor:
         tokens: dict[int, int] = {}
         for i, (pixels, own) in enumerate(zip(images, asked, strict=True)):
             try:
-                tokens[i] = self.preparer.tokens(pixels) + self._encoder.text_tokens(own)
+                tokens[i] = self._tokens(pixels, own)
             except TextRefused as error:
-                results[i] = Rejection(Reason.ASSESSOR_FAILED, str(error))
+                results[i] = Rejection(error.reason, str(error))
         for group in self._groups(images, tokens):
             batch = self._assess_batch([images[i] for i in group], [asked[i] for i in group])
             results.update(zip(group, batch, strict=True))
         return [results[i] for i in range(len(images))]
+
+    def _tokens(self, pixels: NDArray[np.uint8], texts: Mapping[str, str]) -> int:
+        """Tokens of an image with its texts, all questions together. Raises TextRefused."""
+        tokens = self.preparer.tokens(pixels)
+        longest = tokens - self.preparer.cost.text_tokens + self._encoder.longest_end(texts)
+        if texts and longest > self._context_tokens:
+            raise TextRefused(
+                f"with its text the image takes {longest} tokens, and the model's context has {self._context_tokens}",
+                Reason.TOO_LARGE,
+            )
+        return tokens + self._encoder.text_tokens(texts)
 
     def _groups(self, images: Sequence[NDArray[np.uint8]], tokens: Mapping[int, int]) -> Iterator[list[int]]:
         """Indices of the images of each batch, small images first. tokens: of images that can be asked about."""
@@ -161,13 +164,14 @@ class TransformersAssessor:
     def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
         """Whether one more image, the longest, would pad a batch too much.
 
-        count, tokens: of the batch so far; longest: tokens of the new image. Only visual tokens differ between images.
+        count, tokens: of the batch so far; longest: tokens of the new image. What differs between images, and is padded,
+        are their visual tokens and those of their texts in slots.
         """
         if not self._strategy.pads:
             return False
-        visual = longest - self.preparer.cost.text_tokens
+        own = longest - self.preparer.cost.text_tokens
         padding = count * longest - tokens
-        return padding > MAX_PADDING * visual * (count + 1)
+        return padding > MAX_PADDING * own * (count + 1)
 
     def _assess_batch(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]
@@ -186,8 +190,18 @@ class TransformersAssessor:
     ) -> NDArray[np.float32]:
         """Logits of the answers, worst to best, shape (N, K, L), of one batch of prepared images; -inf is padding."""
         with _without_denormals():
-            logits_NKV = self._strategy.logits(self._encoder(images, texts))
+            logits_NKV = self._logits(self._encoder(images, texts))
         return np.asarray(self._columns.of(logits_NKV).numpy())
+
+    def _logits(self, batch: EncodedBatch) -> torch.Tensor:
+        """Logits of the kept rows (N, K, V); half of the questions at a time where one image with all is too much."""
+        try:
+            return self._strategy.logits(batch)
+        except torch.OutOfMemoryError:
+            if len(batch.prompts) > 1 or batch.num_questions == 1:
+                raise
+        numbers, half = range(batch.num_questions), batch.num_questions // 2
+        return torch.cat([self._logits(batch.asking(some)) for some in (numbers[:half], numbers[half:])], dim=1)
 
     @property
     def tokens(self) -> TokenCount:

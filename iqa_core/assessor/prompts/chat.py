@@ -23,14 +23,14 @@ class ChatTemplate(Protocol):
 
 
 def build_prompt(processor: ChatTemplate, question: Question, system: str | None) -> str:
-    """Chat markup with the image, a newline, the query, and the beginning of the answer.
+    """Chat markup with the image, a newline or what the rubric has there, the query, and the beginning of the answer.
 
     system: the system prompt; None leaves it to the checkpoint's chat template.
     The image comes first, so that the prompts of all questions share it as a prefix; the text has the model's
     placeholder for it, once. `answer_joint` and an answer complete the text.
     Raises CallerError when the checkpoint has no chat template.
     """
-    return render_prompt(processor, [None, f"\n{question.query}"], question.answer_start, system)
+    return render_prompt(processor, [None, f"{question.between}{question.query}"], question.answer_start, system)
 
 
 def answer_joint(processor: ChatTemplate, question: Question, system: str | None) -> str:

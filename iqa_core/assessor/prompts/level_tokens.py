@@ -1,11 +1,14 @@
-"""Level words in their context -> the token ids whose logits are read."""
+"""A question and a checkpoint's processor -> its prompt, and the token ids of the level words that are read there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.errors import CallerError
+from iqa_core.questions import Question
 
 
 class Tokenizer(Protocol):
@@ -14,6 +17,29 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, add_special_tokens: bool) -> Any:
         """Token ids of a text."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question as a checkpoint is asked it."""
+
+    question: Question
+    text: str
+    """Chat markup up to where an answer, behind `joint`, would follow."""
+    joint: str
+    answer_ids: tuple[int, ...]
+    """First token of each answer, worst to best; all are different."""
+
+
+def prompt_of(processor: Any, question: Question, system: str | None) -> Prompt:
+    """The prompt of a question by a transformers processor. system: as `build_prompt` takes it.
+
+    Raises CallerError when the checkpoint has no chat template, or its tokenizer cannot tell the answers apart.
+    """
+    text, joint = build_prompt(processor, question, system), answer_joint(processor, question, system)
+    return Prompt(
+        question, text, joint, tuple(level_token_ids(processor.tokenizer, text, question.scale.answers, joint))
+    )
 
 
 def level_token_ids(tokenizer: Tokenizer, text_before: str, levels: Sequence[str], joint: str = " ") -> list[int]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iqa_core.errors import CallerError
+from iqa_core.records import Reason
 
 NAME = "x{nonce}{number:06x}x"
 """Letters and digits of one length: no normaliser changes them, and no name is part of another."""
@@ -23,7 +24,14 @@ FIRST_MARKER = 0xFF0000
 
 
 class TextRefused(Exception):
-    """Raised for a text that cannot stand in a prompt; its message is a sentence about the text."""
+    """Raised for a text that cannot stand in a prompt; its message is a sentence about the text.
+
+    It is refused whenever this model is asked, so its reason is none that is tried again.
+    """
+
+    def __init__(self, said: str, reason: Reason = Reason.MISSING_TEXT) -> None:
+        super().__init__(said)
+        self.reason = reason
 
 
 class PlainText:

@@ -1,8 +1,9 @@
 """A checkout of Q-ReAlign, or the folder of one of its models -> a rubric in the words that it is asked in.
 
 The checkout has the questions and the beginnings of answers in qalign/prompts.py, the five words and their worths in
-qalign/levels.py, and says in two modules which question of several is asked; its README.md shows an example. A model's
-folder has that example alone, in its card (README.md), about quality. Questions about videos are left out.
+qalign/levels.py, says in two modules which question of several is asked, and joins them in qalign/scorer.py; its
+README.md shows an example. A model's folder has that example alone, in its card (README.md), about quality. Questions
+about videos are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from iqa_core.rubrics.released.source import (
     places,
     python_blocks,
     python_file,
+    summands,
     together,
 )
 
@@ -33,6 +35,9 @@ CODE = "qalign"
 CARD = "README.md"
 ASKING = (f"{CODE}/infer.py", f"{CODE}/datasets.py")
 """Modules that pick the question to ask, of those that training draws from."""
+SCORER = f"{CODE}/scorer.py"
+"""Module that joins picture, question and beginning of the answer."""
+IMAGE = "<image>"
 PICKED = "number of the question that is asked"
 
 
@@ -56,6 +61,16 @@ class _Task:
     """Other wordings of the query."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Joints:
+    """Text between what is asked with."""
+
+    between: str
+    """Between picture and question."""
+    lead: str
+    """Before the beginning of the answer."""
+
+
 def read_q_realign(folder: Path) -> Reading:
     """The rubric of a checkout or of a model's folder.
 
@@ -67,7 +82,8 @@ def read_q_realign(folder: Path) -> Reading:
     if card is None:
         raise CallerError(f"{folder} has neither Q-ReAlign's code ({CODE}/) nor a model card ({CARD}) with its example")
     task, scale = card
-    return Reading(_content("q-realign-card", [task], scale), (*_sources(task), *_scale_sources(scale)), ())
+    content = _content("q-realign-card", [task], scale, _Joints(between="", lead=""))
+    return Reading(content, (*_sources(task), *_scale_sources(scale)), ())
 
 
 def _of_code(folder: Path, card: tuple[_Task, _Scale] | None) -> Reading:
@@ -76,9 +92,13 @@ def _of_code(folder: Path, card: tuple[_Task, _Scale] | None) -> Reading:
     indices = [index for name in ASKING for index in _indices(python_file(folder, name))]
     picked = agreed(PICKED, indices)
     tasks = [_task(prompts, name, picked) for name in TASKS]
-    notes = () if card is None else _held_against(card, tasks[0], scale)
+    joining = python_file(folder, SCORER)
+    between, lead = _put_before(joining, "prompt"), _put_before(joining, "stem")
+    notes = () if card is None else _held_against(card, tasks[0], scale, lead)
     sources = (*(source for task in tasks for source in _sources(task)), *_scale_sources(scale))
-    return Reading(_content("q-realign", tasks, scale), (*sources, (PICKED, places(indices))), notes)
+    joints = (("picture and question", between.place), ("before the answer prefix", lead.place))
+    content = _content("q-realign", tasks, scale, _Joints(between.value, lead.value))
+    return Reading(content, (*sources, (PICKED, places(indices)), *joints), notes)
 
 
 def _task(prompts: Source, name: str, picked: Quote[float]) -> _Task:
@@ -101,6 +121,33 @@ def _indices(source: Source) -> list[Quote[float]]:
     if not found:
         raise CallerError(f"{source.file} picks no question by its number any more, so which one is asked is not known")
     return found
+
+
+def _put_before(source: Source, key: str) -> Quote[str]:
+    """The text before the value of a key: the x of `"<image>" * n + x + record[key]`, which may be empty.
+
+    Raises CallerError where there is no such sum, or where two say otherwise.
+    """
+    found = [
+        source.quote("".join(source.text(part).value for part in parts[:-1] if not _is_image(part)), node)
+        for node in source.nodes
+        if isinstance(node, ast.BinOp) and _is_entry((parts := summands(node))[-1], key)
+    ]
+    if not found:
+        raise CallerError(f"{source.file} puts nothing before its {key} any more, so what stands there is not known")
+    return agreed(f"text before the {key}", found)
+
+
+def _is_image(node: ast.expr) -> bool:
+    """Whether it is `"<image>" * n`."""
+    return isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant) and node.left.value == IMAGE
+
+
+def _is_entry(node: ast.expr, key: str) -> bool:
+    """Whether it is `record[key]`, with white space taken off or not."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "strip":
+        node = node.func.value
+    return isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value == key
 
 
 def _scale(source: Source, words: str, worths: str) -> _Scale:
@@ -147,22 +194,24 @@ def _shown(block: Source, what: str, part: Callable[[ast.AST], Iterator[ast.expr
     return agreed(what, found)
 
 
-def _held_against(card: tuple[_Task, _Scale], quality: _Task, scale: _Scale) -> tuple[str, ...]:
+def _held_against(card: tuple[_Task, _Scale], quality: _Task, scale: _Scale, lead: Quote[str]) -> tuple[str, ...]:
     """What the page says otherwise, as a note. Raises CallerError where it contradicts the code."""
     shown, its_scale = card
     agreed("beginning of the answer", [quality.start, shown.start])
     agreed("list of answers", [scale.words, its_scale.words])
     agreed("list of their worths", [scale.worths, its_scale.worths])
+    notes = (f"{lead.place}, puts {lead.value!r} before the answer prefix, and the example in {CARD} nothing",)
+    notes = notes if lead.value else ()
     if shown.query.value == quality.query.value:
-        return ()
+        return notes
     if shown.query.value not in {quote.value for quote in quality.others}:
         raise CallerError(
             f"{shown.query.place} asks {shown.query.value!r}, which is none of the questions in {quality.query.file}"
         )
-    return (f"{shown.query.place}, asks another question of the same list, which is a paraphrase here",)
+    return (*notes, f"{shown.query.place}, asks another question of the same list, which is a paraphrase here")
 
 
-def _content(id: str, tasks: Sequence[_Task], scale: _Scale) -> dict[str, Any]:
+def _content(id: str, tasks: Sequence[_Task], scale: _Scale, joints: _Joints) -> dict[str, Any]:
     worst_first = sorted(zip(scale.worths.value, scale.words.value, strict=True))
     answers = {word: worth for worth, word in worst_first}
     return {
@@ -170,13 +219,14 @@ def _content(id: str, tasks: Sequence[_Task], scale: _Scale) -> dict[str, Any]:
         "domain": "Any photograph or generated image.",
         "prompt_version": 1,
         "description": "Q-ReAlign's own questions and answers; its scale, from 0 (worst) to 1 (best).",
-        "dimensions": [_dimension(task, answers) for task in tasks],
+        "between": joints.between,
+        "dimensions": [_dimension(task, answers, joints.lead) for task in tasks],
     }
 
 
-def _dimension(task: _Task, answers: dict[str, float]) -> dict[str, Any]:
+def _dimension(task: _Task, answers: dict[str, float], lead: str) -> dict[str, Any]:
     others = {"paraphrases": [quote.value for quote in task.others]} if task.others else {}
-    start = task.start.value.replace("{", "{{").replace("}", "}}")
+    start = (lead + task.start.value).replace("{", "{{").replace("}", "}}")
     return {"name": task.name, "query": task.query.value, **others, "answer_prefix": start, "answers": answers}
 
 

@@ -84,7 +84,7 @@ class Source:
             raise CallerError(
                 f"{self.place(node)}: the text has the character {unreadable[0]!r}, which nobody can read"
             )
-        return self._quote(node.value, node)
+        return self.quote(node.value, node)
 
     def texts(self, node: ast.expr) -> list[Quote[str]]:
         """A list or tuple of literal texts. Raises CallerError for anything else."""
@@ -95,7 +95,7 @@ class Source:
         value = node.value if isinstance(node, ast.Constant) else None
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise CallerError(f"{self.place(node)}: a plain number is expected here; it is not where it was")
-        return self._quote(value, node)
+        return self.quote(value, node)
 
     def numbers(self, node: ast.expr) -> list[Quote[float]]:
         """A list or tuple of literal numbers. Raises CallerError for anything else."""
@@ -109,18 +109,26 @@ class Source:
                     return value
         raise CallerError(f"{self.place(node)}: no dictionary with the key {key!r}; it is not where it was")
 
-    def place(self, node: ast.expr) -> str:
-        """File and lines of the node."""
-        return self._quote(None, node).place
-
-    def _quote(self, value: T, node: ast.expr) -> Quote[T]:
+    def quote(self, value: T, node: ast.expr) -> Quote[T]:
+        """A value that stands at a node."""
         first, last = node.lineno, node.end_lineno or node.lineno
         return Quote(value, self.file, self.lines_above + first, self.lines_above + last)
+
+    def place(self, node: ast.expr) -> str:
+        """File and lines of the node."""
+        return self.quote(None, node).place
 
     def _elements(self, node: ast.expr) -> list[ast.expr]:
         if not isinstance(node, ast.List | ast.Tuple):
             raise CallerError(f"{self.place(node)}: a plain list is expected here; it is not where it was")
         return node.elts
+
+
+def summands(node: ast.expr) -> list[ast.expr]:
+    """The parts that `a + b + c` adds up, in order; the node itself where it is no sum."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [*summands(node.left), *summands(node.right)]
+    return [node]
 
 
 def python_file(folder: Path, name: str) -> Source:

@@ -2,7 +2,7 @@
 
 Each model has a module of its own, whose words are constants or defaults of its functions; they differ from model to
 model. The words of CLIP-FlanT5, which its paper recommends, stand in the README too. Only the answer that is counted is
-there: its opposite is ours.
+there: its opposite is ours. Picture and question stand side by side where the module makes each a part of a message.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_vqascore(folder: Path, model: str = RECOMMENDED) -> Reading:
     answer = agreed("answer", answers)
     if answer.value not in OPPOSITES:
         raise CallerError(f"{answer.place} counts the answer {answer.value!r}; the opposite of Yes alone is known")
-    return _reading(model, _query(agreed("question", questions)), answer.value, questions, answers)
+    return _reading(model, _query(agreed("question", questions)), answer.value, questions, answers, _parts(blocks[0]))
 
 
 def _models(folder: Path) -> list[str]:
@@ -76,6 +76,25 @@ def _defaults(code: Source, parameter: str) -> Iterator[ast.expr]:
             yield from (value for name, value in named if name.arg == parameter and value is not None)
 
 
+def _parts(code: Source) -> list[Quote[str]]:
+    """Lists that end in `{"type": "text", "text": question}`; none where the module writes the image's token itself."""
+    written = {node.value for node in code.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = {node.id for node in code.nodes if isinstance(node, ast.Name)}
+    if "DEFAULT_IMAGE_TOKEN" in names or any("<image>" in one for one in written):
+        return []
+    lists = [node for node in code.nodes if isinstance(node, ast.List) and node.elts]
+    return [code.quote("", node) for node in lists if _is_question(node.elts[-1])]
+
+
+def _is_question(node: ast.expr) -> bool:
+    if not isinstance(node, ast.Dict):
+        return False
+    entries = {
+        key.value: value for key, value in zip(node.keys, node.values, strict=True) if isinstance(key, ast.Constant)
+    }
+    return isinstance(entries.get("text"), ast.Name)
+
+
 def _query(question: Quote[str]) -> str:
     """The template with our slot in place of its `{}`. Raises CallerError unless that is there once, and no other."""
     query = question.value.replace("{}", SLOT)
@@ -85,7 +104,12 @@ def _query(question: Quote[str]) -> str:
 
 
 def _reading(
-    model: str, query: str, answer: str, questions: Sequence[Quote[str]], answers: Sequence[Quote[str]]
+    model: str,
+    query: str,
+    answer: str,
+    questions: Sequence[Quote[str]],
+    answers: Sequence[Quote[str]],
+    parts: Sequence[Quote[str]],
 ) -> Reading:
     opposite = OPPOSITES[answer]
     asked = {"name": "vqascore", "query": query, "answer_prefix": "", "answers": {opposite: 0, answer: 1}}
@@ -95,11 +119,13 @@ def _reading(
         "prompt_version": 1,
         "description": f"VQAScore's own question and answer, as it asks {model}; 1 says that the prompt is shown.",
         "slots": ["prompt"],
+        **({"between": ""} if parts else {}),
         "dimensions": [asked],
     }
-    sources = {"question": questions, f"answer {answer}": answers}
-    return Reading(
-        content,
-        tuple((what, places(quotes)) for what, quotes in sources.items()),
-        (f"the answer {opposite} is ours: VQAScore counts {answer} among all tokens, here it is one of two",),
-    )
+    sources = {"question": questions, f"answer {answer}": answers, "picture and question": parts}
+    notes = [f"the answer {opposite} is ours: VQAScore counts {answer} among all tokens, here it is one of two"]
+    if not parts:
+        notes.append(
+            "the module joins picture and question itself, which is not read: here a line break is between them"
+        )
+    return Reading(content, tuple((what, places(quotes)) for what, quotes in sources.items() if quotes), tuple(notes))

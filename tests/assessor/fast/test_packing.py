@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from iqa_core.assessor.fast.packing import Packing, PromptLengths, attend, attend_last, packing_of
+from iqa_core.assessor.fast.packing import Packing, PromptLengths, attend, attend_last, packing_of, suffix_index
 from tests.assessor.varlen_kernels import attend_each
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
@@ -73,3 +73,10 @@ def test_rows_leave_out_padding_and_nothing_else(images: tuple[PromptLengths, ..
     assert len(packing.rows_S) == sum(image.total for image in images)
     assert packing.is_padded == (len(packing.rows_S) < len(images) * packing.width)
     assert [len(rows) - 1 for rows in prompt_rows(packing)] == packing.within_S[packing.read_R].tolist()
+
+
+def test_what_is_kept_of_a_checklists_suffixes_is_small() -> None:
+    """Up to 64 are kept; with the prefix in them, one for 256 statements behind 1,300 tokens took 14 MB."""
+    suffixes = tuple(12 + i % 9 for i in range(256))
+    kept = [part for part in vars(suffix_index(suffixes, CPU)).values() if isinstance(part, torch.Tensor)]
+    assert sum(part.nbytes for part in kept) <= 2**20

@@ -7,8 +7,10 @@ iqa_core/assessor/model/processors.py.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,15 @@ dimensions = [
 checklist = { query = "{statement} Is it so?", answers = { No = 0, Yes = 1 }, answer_prefix = "" }
 statements = [{ name = "a", text = "A lamp.", group = "things" }, { name = "b", text = "A bed.", group = "things" }]
 """.replace("DIGITS", f"{{ {', '.join(f'{digit} = {digit}' for digit in range(10))} }}")
+
+
+LAMPS = """
+id = "lamps"
+domain = "any"
+prompt_version = 1
+description = "Many statements of one length."
+checklist = { query = "{statement} Is it so?", answers = { No = 0, Yes = 1 }, answer_prefix = "" }
+"""
 
 
 def open_assessor(folder: Path, rubric: str | None = None, **settings: Any) -> TransformersAssessor:
@@ -250,6 +261,31 @@ def test_out_of_memory_halves_the_batch(qwen: Path) -> None:
         assert isinstance(after, Assessment)
         np.testing.assert_allclose(after.scores_K, before.scores_K, atol=1e-4)
     assert sorted(set(seen)) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen3_5"])
+def test_out_of_memory_with_one_image_halves_its_questions(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """As a device would with room for fewer tokens than 32 statements take, in one forward or behind a cache."""
+    statements = "".join(f'[[statements]]\nname = "a{i}"\ntext = "A lamp {i}."\n' for i in range(32))
+    (tmp_path / "list.toml").write_text(f"{LAMPS}\n{statements}")
+    assessor = open_assessor(request.getfixturevalue(name), str(tmp_path / "list.toml"))
+    pixels, tokens = [assessor.preparer.prepare(IMAGES[0])], list[int]()
+
+    def fail_above(_module: Any, _args: Any, inputs: dict[str, Any], room: float = math.inf) -> None:
+        tokens.append(inputs["input_ids"].numel())
+        if tokens[-1] > room:
+            raise torch.OutOfMemoryError("no room")
+
+    hook = assessor.model.register_forward_pre_hook(fail_above, with_kwargs=True)
+    expected = assessor.level_logits(pixels)
+    hook.remove()
+    most = max(tokens)
+    assessor.model.register_forward_pre_hook(partial(fail_above, room=most - 1), with_kwargs=True)
+    np.testing.assert_allclose(assessor.level_logits(pixels), expected, atol=1e-4)
+    assert tokens.count(most) == 2, "the whole was tried once more"
+    assert isinstance(assessor.assess(pixels)[0], Assessment)
 
 
 def test_an_image_that_does_not_fit_alone_is_a_rejection(qwen: Path) -> None:

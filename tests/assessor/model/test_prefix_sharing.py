@@ -35,7 +35,7 @@ from iqa_core.assessor.model.level_head import LevelHead
 from iqa_core.assessor.model.prefix_sharing.cached import (
     MAX_SUFFIX_PADDING,
     PrefixCaching,
-    Question,
+    SuffixRow,
     _tensors,
     blocks_of,
     repeated,
@@ -173,8 +173,8 @@ def states(cache: Cache) -> list[torch.Tensor]:
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 20))
 def test_blocks_hold_every_question_once_and_little_padding(lengths: list[int], max_rows: int) -> None:
-    questions = [Question(0, k, (1,) * length) for k, length in enumerate(lengths)]
-    blocks = list(blocks_of(questions, max_rows))
+    rows = [SuffixRow(0, k, (1,) * length) for k, length in enumerate(lengths)]
+    blocks = list(blocks_of(rows, max_rows))
     assert sorted(one.number for block in blocks for one in block) == list(range(len(lengths)))
     for block in blocks:
         sizes = [len(one.ends) for one in block]
@@ -223,6 +223,17 @@ def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
     assert type(strategy) is PrefixCaching
     assert "PackedSequences does not fit" in caplog.text
     torch.testing.assert_close(strategy.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
+
+
+def test_a_decoder_that_ours_cannot_be_made_of_leaves_the_model_untouched(qwen: Path) -> None:
+    """Such as one that names its parts otherwise: its vision tower, which ours could replace, stays too."""
+    model, encoder, _ = parts(qwen)
+    del model.get_decoder().layers[-1].self_attn.q_proj.out_features
+    patching = encoder.patching
+    with pytest.raises(AttributeError, match="out_features"):
+        PackedSequences.of(model, encoder)
+    assert encoder.patching is patching
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def padding_of(strategy: Any, encoder: Any, images: Sequence[Any]) -> TokenCount:

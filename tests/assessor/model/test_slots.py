@@ -5,6 +5,7 @@ Tests iqa_core/assessor/encoders/base.py, processor.py and iqa_core/assessor/mod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import build_prompt
-from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
+from iqa_core.records import RETRYABLE, Assessment, ImageLimits, Reason, Rejection
 from iqa_core.slots import SAMPLE_TEXT
 from tests.assessor.ovis2_5.golden import FOLDER as OVIS2_5
 from tests.assessor.tiny import FAMILIES, make_images
@@ -144,14 +145,28 @@ def test_the_image_is_shared_and_what_all_questions_say_behind_it(assessor: Tran
     )
 
 
-def test_a_text_that_cannot_be_asked_about_costs_its_own_image_alone(assessor: TransformersAssessor) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason", "detail"),
+    [
+        ("\ud83d", Reason.MISSING_TEXT, "the text has half a surrogate pair, which is no character"),
+        (" ", Reason.MISSING_TEXT, "the text is blank"),
+        (
+            "犬" * 1000,
+            Reason.TOO_LARGE,
+            "with its text the image takes [0-9]+ tokens, and the model's context has 1024",
+        ),
+    ],
+)
+def test_a_text_that_cannot_be_asked_about_costs_its_own_image_alone(
+    text: str, reason: Reason, detail: str, assessor: TransformersAssessor
+) -> None:
+    """And is not tried again: the next run would refuse it too."""
     prepared = [assessor.preparer.prepare(image) for image in IMAGES]
-    first, refused, last = assessor.assess(prepared, [TEXTS[0], TEXTS[1] | {"style": "\ud83d"}, TEXTS[2]])
+    first, refused, last = assessor.assess(prepared, [TEXTS[0], TEXTS[1] | {"style": text}, TEXTS[2]])
     assert isinstance(refused, Rejection)
-    assert (refused.reason, refused.detail) == (
-        Reason.ASSESSOR_FAILED,
-        "the text has half a surrogate pair, which is no character",
-    )
+    assert refused.reason is reason
+    assert re.fullmatch(detail, refused.detail)
+    assert reason not in RETRYABLE
     for result, pixels, texts in ((first, prepared[0], TEXTS[0]), (last, prepared[2], TEXTS[2])):
         [alone] = assessor.assess([pixels], [texts])
         assert isinstance(result, Assessment)

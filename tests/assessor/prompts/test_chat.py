@@ -11,7 +11,7 @@ from jinja2 import Template
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.errors import CallerError
-from iqa_core.rubrics import load_rubric
+from iqa_core.rubrics import Rubric, load_rubric
 from tests.assessor.tiny import CHATML, USER_ASSISTANT
 
 RUBRIC = load_rubric("interior-v2")
@@ -37,6 +37,18 @@ class Templated:
 
 def test_a_chatml_prompt_is_image_newline_tag_query_answer(qwen: Path) -> None:
     assert build_prompt(load_processor(qwen), LIGHTING, None) == CHATML_PROMPT
+
+
+@pytest.mark.parametrize("between", ["", " ", "\n\n"])
+def test_a_rubric_says_what_stands_between_image_and_query(between: str, qwen: Path) -> None:
+    """And an answer may begin with a space, as some judges read theirs."""
+    [dimension] = (one for one in RUBRIC.dimensions if one.name == "lighting")
+    own = dimension.model_dump() | {"answer_prefix": " It is"}
+    rubric = Rubric.model_validate(
+        RUBRIC.model_dump() | {"between": between, "answer_prefix": None, "dimensions": [own]}
+    )
+    prompt = build_prompt(load_processor(qwen), rubric.questions[0], None)
+    assert prompt == CHATML_PROMPT.replace("end|>\n<l", f"end|>{between}<l").replace(ANSWER, " It is")
 
 
 def test_a_system_prompt_comes_first(qwen: Path) -> None:

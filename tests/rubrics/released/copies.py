@@ -45,6 +45,10 @@ Q_REALIGN = {
     "qalign/levels.py": 'DEFAULT_NAMES = ["superb", "fine", "awful"]\nDEFAULT_WEIGHTS = [1.0, 0.5, 0.0]\n',
     "qalign/infer.py": "def run(task):\n    return task.prompts[0]\n",
     "qalign/datasets.py": "def build(task):\n    return task.prompts[0], rng.choice(task.prompts)\n",
+    "qalign/scorer.py": """def score(record, images, tok):
+    content = "<image>" * len(images) + record["prompt"]
+    return content, tok(" " + record["stem"].strip())
+""",
 }
 
 MODELS = "t2v_metrics/models/vqascore_models"
@@ -62,7 +66,8 @@ class Model:
         return images
 
     def traced(self, images, question_template='Is it "{}"?', answer_template="yes", position="end"):
-        return images
+        question = question_template.format(images)
+        return [{"role": "user", "content": [images, {"type": "text", "text": question}]}]
 """,
 }
 

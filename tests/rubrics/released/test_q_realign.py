@@ -35,16 +35,17 @@ def test_the_code_says_what_is_asked(copy: Path) -> None:
             "name": "quality",
             "query": "Is it sound?",
             "paraphrases": ["How sound is it?", "Tell how sound it is."],
-            "answer_prefix": "Its soundness is",
+            "answer_prefix": " Its soundness is",
             "answers": ANSWERS,
         },
         {
             "name": "aesthetics",
             "query": "Is it beautiful?",
-            "answer_prefix": "Its beauty is",
+            "answer_prefix": " Its beauty is",
             "answers": ANSWERS,
         },
     ]
+    assert reading.content["between"] == ""
     assert [list(d["answers"]) for d in reading.content["dimensions"]] == [["awful", "fine", "superb"]] * 2
     assert not {"qalign", "no_module_of_this_name"} & set(sys.modules)
 
@@ -60,9 +61,23 @@ def test_every_word_has_its_place(copy: Path) -> None:
         "answers": line_of(copy, "qalign/levels.py", "DEFAULT_NAMES"),
         "worths": line_of(copy, "qalign/levels.py", "DEFAULT_WEIGHTS"),
         "number of the question that is asked": "qalign/infer.py, line 6; qalign/datasets.py, line 6",
+        "picture and question": line_of(copy, "qalign/scorer.py", '"<image>"'),
+        "before the answer prefix": line_of(copy, "qalign/scorer.py", '" " +'),
     }
     shown = line_of(copy, "README.md", "How sound is it?")
-    assert reading.notes == (f"{shown}, asks another question of the same list, which is a paraphrase here",)
+    assert reading.notes == (
+        "qalign/scorer.py, line 7, puts ' ' before the answer prefix, and the example in README.md nothing",
+        f"{shown}, asks another question of the same list, which is a paraphrase here",
+    )
+
+
+def test_the_code_says_what_stands_between_picture_and_question(copy: Path) -> None:
+    change(copy, "qalign/scorer.py", "len(images) +", 'len(images) + "\\n" +')
+    change(copy, "qalign/scorer.py", '" " + record["stem"].strip()', '"" + record["stem"]')
+    reading = read_q_realign(copy)
+    assert reading.content["between"] == "\n"
+    assert [one["answer_prefix"] for one in reading.content["dimensions"]] == ["Its soundness is", "Its beauty is"]
+    assert len(reading.notes) == 1
 
 
 def test_a_model_folder_has_the_example_of_its_card(tmp_path: Path) -> None:
@@ -71,6 +86,7 @@ def test_a_model_folder_has_the_example_of_its_card(tmp_path: Path) -> None:
     assert reading.content["id"] == "q-realign-card"
     [quality] = reading.content["dimensions"]
     assert (quality["query"], quality["answer_prefix"]) == ("How sound is it?", "Its soundness is")
+    assert reading.content["between"] == ""
     assert quality["answers"] == ANSWERS
     assert dict(reading.sources)["answers"] == line_of(copy, "README.md", "LEVELS, WEIGHTS")
 
@@ -100,6 +116,14 @@ def test_a_page_without_the_example_is_not_asked(copy: Path) -> None:
         ("qalign/infer.py", "prompts[0]", "prompts[1]", "infer.py, line 6 has 1, but qalign/datasets.py, line 6 has 0"),
         ("qalign/infer.py", "prompts[0]", "prompts[-1]", "a plain number is expected here"),
         ("qalign/infer.py", "task.prompts[0]", "rng.choice(task.prompts)", "picks no question by its number any more"),
+        ("qalign/scorer.py", '+ record["prompt"]', "", "puts nothing before its prompt any more"),
+        ("qalign/scorer.py", '" " +', "space +", "scorer.py, line 7: a plain text is expected here"),
+        (
+            "qalign/scorer.py",
+            "\n    return",
+            '\n    "\\n" + record["prompt"]\n    return',
+            "the text before the prompt is not",
+        ),
         (
             "README.md",
             "Its soundness is",

@@ -39,7 +39,8 @@ def test_the_recommended_model_and_the_page(copy: Path) -> None:
         "answer Yes": f"{line_of(copy, code, 'default_answer_template = ')}; "
         f"{line_of(copy, code, 'def forward')}; README.md, line 3",
     }
-    assert "the answer No is ours" in reading.notes[0]
+    assert "between" not in reading.content
+    assert [note[:20] for note in reading.notes] == ["the answer No is our", "the module joins pic"]
 
 
 def test_another_model_has_words_of_its_own(copy: Path) -> None:
@@ -50,6 +51,30 @@ def test_another_model_has_words_of_its_own(copy: Path) -> None:
     both = [line_of(copy, code, f"def {name}") for name in ("forward", "traced")]
     assert dict(reading.sources)["question"] == "; ".join(both)
     assert reading.content["id"] == "vqascore-other"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_apart"),
+    [
+        ("", "", True),
+        ("[images, {", "images + [{", True),
+        ('"text": question', '"text": "<image>" + question', False),
+        ('"text": question', '"text": DEFAULT_IMAGE_TOKEN + "\\n" + question', False),
+        ('[images, {"type": "text", "text": question}]', '[{"type": "text", "text": question}, images]', False),
+    ],
+)
+def test_a_question_that_is_a_part_of_its_own_stands_right_behind_the_picture(
+    old: str, new: str, is_apart: bool, copy: Path
+) -> None:
+    code = f"{MODELS}/other_model.py"
+    text = (copy / code).read_text(encoding="utf-8")
+    assert old in text
+    (copy / code).write_text(text.replace(old, new), encoding="utf-8")
+    reading = read_vqascore(copy, "other")
+    assert reading.content.get("between") == ("" if is_apart else None)
+    assert len(reading.notes) == (1 if is_apart else 2)
+    wanted = line_of(copy, code, '"content"') if is_apart else None
+    assert dict(reading.sources).get("picture and question") == wanted
 
 
 @pytest.mark.parametrize(

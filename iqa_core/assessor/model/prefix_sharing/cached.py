@@ -15,7 +15,7 @@ import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
 from iqa_core.assessor.model.caches import with_rows
-from iqa_core.assessor.model.prefix_sharing.strategy import FastTower, Strategy
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 MAX_CACHE_BYTES = 2**31
 """Largest repeated cache: 24 rows of Qwen3.5-9B behind 1,200 tokens, 90 MB each."""
@@ -28,7 +28,7 @@ TRIED_ROWS = 3
 
 
 @dataclass(frozen=True)
-class Question:
+class SuffixRow:
     """A row of the second forward: one question of one image."""
 
     image: int
@@ -46,14 +46,9 @@ class PrefixCaching(Strategy):
     Suffixes have it on the right, behind the token that is read.
     """
 
-    def __init__(self, model: Any, tower: FastTower | None = None) -> None:
-        super().__init__(model, tower)
+    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
+        super().__init__(model, encoder)
         self._max_rows: float = TRIED_ROWS
-
-    @classmethod
-    def of(cls, model: Any, encoder: Encoder) -> Self:
-        """The strategy for a model; its tower is replaced where the encoder makes patches."""
-        return cls(model, FastTower.of(model, encoder))
 
     def commit(self) -> Self:
         """See `Strategy.commit`; repeated caches are bounded by their bytes alone."""
@@ -66,12 +61,12 @@ class PrefixCaching(Strategy):
         prompts = batch.prompts
         tokens = self._prefixes(prompts)
         cache = self._model(**tokens, **self._pixels(batch), use_cache=True, logits_to_keep=1).past_key_values
-        questions = [Question(i, k, end) for i, prompt in enumerate(prompts) for k, end in enumerate(prompt.suffixes)]
+        rows = [SuffixRow(i, k, end) for i, prompt in enumerate(prompts) for k, end in enumerate(prompt.suffixes)]
         found: dict[tuple[int, int], torch.Tensor] = {}
-        for block in blocks_of(questions, self._rows_at_once(cache, len(prompts))):
+        for block in blocks_of(rows, self._rows_at_once(cache, len(prompts))):
             logits_RV = self._continued(prompts, block, tokens["attention_mask"], cache)
             found.update(((one.image, one.number), row) for one, row in zip(block, logits_RV, strict=True))
-        return torch.stack([found[one.image, one.number] for one in questions]).unflatten(0, (len(prompts), -1))
+        return torch.stack([found[one.image, one.number] for one in rows]).unflatten(0, (len(prompts), -1))
 
     def _rows_at_once(self, cache: Any, num_images: int) -> int:
         row_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in _tensors(layer)) // num_images
@@ -94,9 +89,9 @@ class PrefixCaching(Strategy):
         return tokens
 
     def _continued(
-        self, prompts: Sequence[PromptTokens], block: Sequence[Question], mask_NT: torch.Tensor, cache: Any
+        self, prompts: Sequence[PromptTokens], block: Sequence[SuffixRow], mask_NT: torch.Tensor, cache: Any
     ) -> torch.Tensor:
-        """Logits (R, V) at the ends of a block's questions, on the CPU."""
+        """Logits (R, V) at the ends of a block's rows, on the CPU."""
         images_R = torch.tensor([one.image for one in block], device=mask_NT.device)
         ids_RT = self._padded([one.ends for one in block])
         own_RT = self._padded([[1] * len(one.ends) for one in block])
@@ -117,11 +112,11 @@ class PrefixCaching(Strategy):
         return logits_RTV[torch.arange(len(block)), torch.tensor(lengths) - 1].cpu()
 
 
-def blocks_of(questions: Sequence[Question], max_rows: int) -> Iterator[list[Question]]:
-    """Questions of similar length, the shortest first: at most so many, with little padding."""
-    block: list[Question] = []
+def blocks_of(rows: Sequence[SuffixRow], max_rows: int) -> Iterator[list[SuffixRow]]:
+    """Rows of similar length, the shortest first: at most so many, with little padding."""
+    block: list[SuffixRow] = []
     tokens = 0
-    for one in sorted(questions, key=lambda one: len(one.ends)):
+    for one in sorted(rows, key=lambda one: len(one.ends)):
         padded = len(one.ends) * (len(block) + 1)
         padding = padded - tokens - len(one.ends)
         if block and (len(block) >= max_rows or padding > MAX_SUFFIX_PADDING * padded):

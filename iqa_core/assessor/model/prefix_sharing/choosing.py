@@ -13,7 +13,6 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +81,8 @@ def _made(make: Callable[[], Strategy | None]) -> Strategy | None:
 
 def _few_questions(batch: EncodedBatch) -> EncodedBatch:
     """A batch with some of its questions, the first and the last among them."""
-    count = len(batch.prompts[0].suffixes)
-    chosen = sorted({round(i * (count - 1) / (TRIED_QUESTIONS - 1)) for i in range(TRIED_QUESTIONS)})
-    prompts = (replace(prompt, suffixes=tuple(prompt.suffixes[k] for k in chosen)) for prompt in batch.prompts)
-    return replace(batch, prompts=tuple(prompts))
+    last = batch.num_questions - 1
+    return batch.asking(sorted({round(i * last / (TRIED_QUESTIONS - 1)) for i in range(TRIED_QUESTIONS)}))
 
 
 def _difference(strategy: Strategy, probe: EncodedBatch, expected_NKV: torch.Tensor) -> float:

@@ -13,7 +13,7 @@ import torch
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
 from iqa_core.assessor.fast.packed_decoder import PackedDecoder, is_packable
 from iqa_core.assessor.fast.packing import PromptLengths, packing_of
-from iqa_core.assessor.model.prefix_sharing.strategy import FastTower, Strategy
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 
 class PackedSequences(Strategy):
@@ -21,16 +21,17 @@ class PackedSequences(Strategy):
 
     pads = False
 
-    def __init__(self, model: Any, tower: FastTower | None) -> None:
-        super().__init__(model, tower)
+    def __init__(self, model: Any, encoder: Encoder) -> None:
+        """Replace the model's forwards, last of all: it is untouched if ours cannot be made of its weights."""
         self._decoder = model.get_decoder()
         self._packed = PackedDecoder(self._decoder)
+        super().__init__(model, encoder)
         self._decoder.forward = self._packed.forward
 
     @classmethod
     def of(cls, model: Any, encoder: Encoder) -> Self | None:
         """None for a decoder that `PackedDecoder` does not compute; else the model's forwards are replaced by ours."""
-        return cls(model, FastTower.of(model, encoder)) if is_packable(model.get_decoder()) else None
+        return cls(model, encoder) if is_packable(model.get_decoder()) else None
 
     def commit(self) -> Self:
         """Keep the strategy; weights that were copied are freed, so the model's own forward is gone for good."""

@@ -5,20 +5,24 @@ Shape suffixes: N images, K questions, V rows of the output matrix that are kept
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from iqa_core.assessor.encoders.base import EncodedBatch
+from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 
 class SeparatePrompts(Strategy):
     """One forward for each prompt of the images, nothing shared: what the other strategies are compared with."""
 
+    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
+        super().__init__(model)  # with its own tower, whatever makes the pixels
+
     @torch.inference_mode()
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
         """See `Strategy.logits`."""
-        num_prompts = len(batch.prompts[0].suffixes)
-        return torch.stack([self._logits(batch, k) for k in range(num_prompts)], dim=1)
+        return torch.stack([self._logits(batch, k) for k in range(batch.num_questions)], dim=1)
 
     def _logits(self, batch: EncodedBatch, k: int) -> torch.Tensor:
         tokens = self._tokens(batch.prompts, [prompt.suffixes[k] for prompt in batch.prompts])

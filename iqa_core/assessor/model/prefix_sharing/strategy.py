@@ -62,15 +62,16 @@ class Strategy(ABC):
     pads = True
     """Rows of a batch are padded to the longest."""
 
-    def __init__(self, model: Any, tower: FastTower | None = None) -> None:
+    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
+        """Take the model's own vision tower, or replace it by ours where an encoder is given that makes patches."""
         self._model = model
-        self._tower = tower
+        self._tower = FastTower.of(model, encoder)
         self.count = TokenCount()
 
     @classmethod
     def of(cls, model: Any, encoder: Encoder) -> Self | None:
         """The strategy for a model; None where it cannot fit. It may replace parts of the model, see `undo`."""
-        return cls(model)
+        return cls(model, encoder)
 
     def commit(self) -> Self:
         """Keep the strategy: count tokens from now on, and free weights that only the other strategies need."""
