@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from iqa_core.records import Rejection
+from iqa_core.rubrics import Rubric
 from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
@@ -69,7 +70,7 @@ class Api:
 
     async def models(self) -> Response:
         """What is served, and what its numbers mean."""
-        return _json({"models": [description(self._dispatcher.model)]})
+        return _json({"models": [description(model) for model in self._dispatcher.served.models]})
 
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
@@ -137,9 +138,10 @@ class Api:
     async def _answered(self, request: Request) -> tuple[Question, Model, list[ImageResult]]:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
-        self._check(asked.question, self._dispatcher.model)
-        model, results = await self._assessed(asked.images, request)
-        self._check(asked.question, model)  # another one may have taken over meanwhile
+        rubric = asked.question.rubric
+        _check_dimensions(asked.question, self._dispatcher.served.model(rubric).spec.rubric)
+        model, results = await self._assessed(asked.images, request, rubric)
+        _check_dimensions(asked.question, model.spec.rubric)  # another one may have taken over meanwhile
         return asked.question, model, results
 
     async def _parsed(self, request: Request, parse: Callable[[bytes, int], T]) -> T:
@@ -149,21 +151,16 @@ class Api:
             return parse(body, self._settings.max_images)
         return await self._parsers.run(admission_of(request).caller, lambda: parse(body, self._settings.max_images))
 
-    def _check(self, question: Question, model: Model) -> None:
-        rubric = model.spec.rubric
-        if question.rubric not in (None, rubric.id):
-            raise Refusal(422, f"rubric: this endpoint serves {rubric.id}")
-        unknown = sorted(set(question.dimensions or ()) - set(rubric.names))
-        if unknown:
-            raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
-
-    async def _assessed(self, images: Sequence[EncodedImage], request: Request) -> tuple[Model, list[ImageResult]]:
+    async def _assessed(
+        self, images: Sequence[EncodedImage], request: Request, rubric: str | None = None
+    ) -> tuple[Model, list[ImageResult]]:
+        """The model that answers, and its results. rubric: id of the one that asks; None is the first."""
         admission = admission_of(request)
         texts = [image.texts for image in images]
-        check_texts(texts, self._dispatcher.model.spec.rubric)
+        check_texts(texts, self._dispatcher.served.model(rubric).spec.rubric)
         data = await self._fetcher.bytes_of(images, admission, request.receive)
         try:
-            model, results = await self._dispatcher.assess(data, texts, admission.caller)
+            model, results = await self._dispatcher.assess(data, texts, admission.caller, rubric)
         except Overloaded as error:
             raise come_back(429, str(error), self._settings.retry_after_s) from None
         except (Unavailable, MemoryError) as error:
@@ -244,6 +241,11 @@ async def _not_routed(request: Request, error: Exception) -> Response:
 def _check_type(request: Request, types: Sequence[str]) -> None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
         raise Refusal(415, f"send {types[-1]}")
+
+
+def _check_dimensions(question: Question, rubric: Rubric) -> None:
+    if unknown := sorted(set(question.dimensions or ()) - set(rubric.names)):
+        raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 
 
 async def _whole(request: Request) -> bytes:

@@ -21,7 +21,6 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
 
-from iqa_core.assessor.load import describe
 from iqa_core.errors import CallerError
 from serve.admission.gate import Gate, is_loopback
 from serve.admission.tokens import TOKENS, TOKENS_FILE, asked_for
@@ -32,7 +31,7 @@ from serve.memory import give_back_large_blocks
 from serve.metrics import Counts, Metrics, report_to
 from serve.model.dispatch import Dispatcher
 from serve.model.replica import AssessorReplica
-from serve.model.results import Model
+from serve.model.served import Served, describe_all
 from serve.settings import ServeSettings, parse
 
 QUIET = LoggingConfig(enable_access_log=False)
@@ -57,12 +56,12 @@ class Ingress:
     def __init__(self, settings: ServeSettings, digests: tuple[str, ...], replicas: Any, counts: Any) -> None:
         check_door(_http_host(), digests, settings.open, os.environ)
         give_back_large_blocks()
-        spec = describe(settings.assessor, settings.rubric, settings.limits)
+        served = Served.of(describe_all(settings), settings)
         self._metrics = Metrics()
         template = Template()
-        template.check(spec.preparer)  # an ingress that cannot decode fails its deployment
+        template.check(served.preparer)  # an ingress that cannot decode fails its deployment
         decoders = Decoders(template, settings.decoders, settings.decode_timeout_s)
-        dispatcher = Dispatcher(replicas, Model.of(spec, settings), settings, self._metrics, decoders)
+        dispatcher = Dispatcher(replicas, served, settings, self._metrics, decoders)
         api = build(Api(dispatcher, replicas, counts, settings, self._metrics))
         paths = frozenset(getattr(route, "path", "") for route in api.routes)
         self._gate = Gate(api, settings, digests, paths, self._metrics)
@@ -87,8 +86,8 @@ def app(args: dict[str, str]) -> Application:
 
 def _wired(settings: ServeSettings) -> Application:
     digests = asked_for(os.environ, is_open=settings.open, in_cluster=is_in_cluster())
-    # a checkpoint, rubric or weights that do not fit are told here, not by a replica
-    Model.of(describe(settings.assessor, settings.rubric, settings.limits), settings)
+    # a checkpoint, rubrics or weights that do not fit are told here, not by a replica
+    Served.of(describe_all(settings), settings)
     counts = serve.deployment(name="Counts", ray_actor_options={"num_cpus": 0}, logging_config=QUIET)(Counts).bind()
     assessor = serve.deployment(
         name="Assessor",

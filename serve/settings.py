@@ -36,8 +36,12 @@ class ServeSettings(BaseModel):
     assessor: AssessorConfig = AssessorConfig(timeout_s=60)
     rubric: str | None = None
     """Name of a rubric or path of its TOML; default: the one that the checkpoint was trained on."""
-    fusion: Path | None = None
-    """TOML with fusion weights; default: equal weights."""
+    rubrics: tuple[str, ...] = ()
+    """Several instead, all on one model in memory: a request's `rubric` chooses one by its id, and a request without is
+    asked by the first. On a command line with commas between them."""
+    fusion: Path | dict[str, Path] | None = None
+    """TOML with fusion weights, with several rubrics one for each that has any, by id: `{interior-v4: weights.toml}`;
+    default: the rubric's own weights, which are equal unless it says otherwise."""
     min_side: int = Field(default=ImageLimits().min_side, ge=1)
     max_image_pixels: int = Field(default=ImageLimits().max_pixels, ge=1)
     max_image_bytes: int = Field(default=ImageLimits().max_bytes, ge=1)
@@ -107,6 +111,17 @@ class ServeSettings(BaseModel):
             if isinstance(given, Mapping) and old in given:
                 raise ValueError(f"{old} is no setting; {now}")
         return given
+
+    @field_validator("rubrics", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        return given.split(",") if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _one_or_several_rubrics(self) -> ServeSettings:
+        if self.rubric is not None and self.rubrics:
+            raise ValueError("give either rubric or rubrics: among rubrics, the first is the default")
+        return self
 
     @model_validator(mode="after")
     def _a_body_fits(self) -> ServeSettings:

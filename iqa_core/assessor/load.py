@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -77,9 +77,19 @@ def load(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
     Raises CallerError when it cannot be loaded, or does not give its golden scores; RunError when the checkpoint
     changed since it was described.
     """
-    assessor = load_unverified(spec, config)
-    require_golden(assessor, golden_of(spec), spec.fingerprint_parts["dtype"], spec.checkpoint)
+    [assessor] = load_all([spec], config)
     return assessor
+
+
+def load_all(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Assessor]:
+    """An assessor of each description, on one model in memory. They are one checkpoint's, under different rubrics.
+
+    Each scores as it does when it is loaded alone. Raises as `load` does.
+    """
+    assessors = _loaded(specs, config)
+    for assessor, spec in zip(assessors, specs, strict=True):
+        require_golden(assessor, golden_of(spec), spec.fingerprint_parts["dtype"], spec.checkpoint)
+    return assessors
 
 
 def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
@@ -87,17 +97,28 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
 
     Raises CallerError when it cannot be loaded, RunError when the checkpoint changed since it was described.
     """
-    if isinstance(spec.preparer, FakePreparer):
-        return FakeAssessor(spec.rubric, spec.preparer)
-    if not isinstance(spec.preparer, ModelPreparer):
-        raise TypeError(f"no backend takes what {type(spec.preparer).__name__} prepares")
+    [assessor] = _loaded([spec], config)
+    return assessor
+
+
+def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Assessor]:
+    fakes = [spec.preparer for spec in specs if isinstance(spec.preparer, FakePreparer)]
+    if fakes:
+        return [FakeAssessor(spec.rubric, preparer) for spec, preparer in zip(specs, fakes, strict=True)]
+    preparers = [spec.preparer for spec in specs if isinstance(spec.preparer, ModelPreparer)]
+    if len(preparers) < len(specs):
+        raise TypeError(f"no backend takes what {type(specs[0].preparer).__name__} prepares")
     from iqa_core.assessor.model.backend import TransformersAssessor
 
-    folder = materialise(spec.checkpoint, spec.storage_options)
+    checkpoint, parts = specs[0].checkpoint, specs[0].fingerprint_parts
+    folder = materialise(checkpoint, specs[0].storage_options)
     found = digests(folder)
-    if (found.weights, found.tokenizer) != (spec.fingerprint_parts["weights"], spec.fingerprint_parts["tokenizer"]):
-        raise RunError(f"checkpoint {spec.checkpoint} is not the one that the run began with; start the run again")
-    return TransformersAssessor.load(folder, spec.rubric, spec.preparer, spec.fingerprint_parts["dtype"], config)
+    for spec in specs:
+        known = spec.fingerprint_parts
+        if (found.weights, found.tokenizer) != (known["weights"], known["tokenizer"]):
+            raise RunError(f"checkpoint {checkpoint} is not the one that the run began with; start the run again")
+    rubrics = [(spec.rubric, preparer) for spec, preparer in zip(specs, preparers, strict=True)]
+    return [*TransformersAssessor.load(folder, rubrics, parts["dtype"], config)]
 
 
 def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:

@@ -21,17 +21,25 @@ Texts: TypeAlias = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """An image as the assessor takes it, and the texts that it is asked about with: they travel as one."""
+    """An image as the assessor takes it, and what it is asked about with: they travel as one."""
 
     pixels_HWC: NDArray[np.uint8]
+    rubric: str
+    """Id."""
     texts: Mapping[str, str]
     """One for each slot of the rubric."""
 
 
 def asked(image: Probed | Rejection, texts: Texts, spec: AssessorSpec, limits: TextLimits) -> Probed | Rejection:
-    """The image with a text for each slot of the model's rubric, or its rejection where one is missing or too long."""
+    """The image as the rubric asks about it: what that costs, and a text for each slot.
+
+    Its rejection where a text is missing or too long. image: as any rubric of the checkpoint has it probed.
+    """
+    if isinstance(image, Rejection):
+        return image
+    image = replace(image, shape=spec.preparer.shape(image.header))
     slots = spec.rubric.slots
-    if isinstance(image, Rejection) or not slots:
+    if not slots:
         return image
     found = texts_of(slots, texts, limits)
     if isinstance(found, Rejection):

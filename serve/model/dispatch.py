@@ -24,6 +24,7 @@ from serve.model.batching import Busy
 from serve.model.gathering import Gatherer, QueueFull
 from serve.model.replica import Assessed, OtherModel
 from serve.model.results import ImageResult, Model, results_of
+from serve.model.served import Served
 from serve.settings import ServeSettings
 from serve.sharing.shares import Shares
 from serve.sharing.side_by_side import all_of
@@ -48,36 +49,37 @@ class Overloaded(Exception):
 
 
 class _ModelChanged(Exception):
-    """A replica with another model was reached; the images must be prepared for that one."""
+    """A replica with other models was reached; the images must be prepared for those."""
 
 
 class Dispatcher:
     """What an ingress does with images. Lives in one event loop."""
 
     def __init__(
-        self, replicas: Any, model: Model, settings: ServeSettings, metrics: Metrics, decoders: Decoders
+        self, replicas: Any, served: Served, settings: ServeSettings, metrics: Metrics, decoders: Decoders
     ) -> None:
         """replicas: handle of the deployment that holds the assessor."""
-        self.model = model
+        self.served = served
         self._replicas = replicas
         self._settings = settings
         self._metrics = metrics
         self._decoders = decoders
         self._turns = Shares(settings.decoders)
         self._memory = Shares(settings.max_decode_bytes)
-        self._gatherers: dict[str, Gatherer] = {}
+        self._gatherers: dict[tuple[str, ...], Gatherer] = {}
         self._suspects = Shares(1)
 
     async def assess(
-        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str
+        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str, rubric: str | None = None
     ) -> tuple[Model, list[ImageResult]]:
-        """One result per image, in order, all by one model. texts: what was sent for each image's slots.
+        """One result per image, in order, all by one model.
 
-        Raises Unavailable or Overloaded.
+        texts: what was sent for each image's slots. rubric: id of the one that asks; None is the first.
+        Raises Unavailable or Overloaded, and Refusal where the rubric is not served.
         """
         for _ in range(MODEL_CHANGES):
             try:
-                return await self._assess_once(images, texts, caller)
+                return await self._assess_once(images, texts, caller, rubric)
             except _ModelChanged:
                 self._metrics.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
@@ -85,22 +87,24 @@ class Dispatcher:
     async def ready(self) -> None:
         """Check that images can be decoded. Raises Unavailable where they cannot."""
         try:
-            await self._decoders.ready(self.model.spec.preparer)
+            await self._decoders.ready(self.served.preparer)
         except DecodersDown as error:
             raise Unavailable(str(error)) from None
 
     async def _assess_once(
-        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str
+        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str, rubric: str | None
     ) -> tuple[Model, list[ImageResult]]:
-        model = self.model
+        served = self.served
+        model = served.model(rubric)
         limits = self._settings.text_limits
         probed = [
             asked(self._fitting(image), own, model.spec, limits)
-            for image, own in zip(await self._probe_all(images, model.spec.preparer, caller), texts, strict=True)
+            for image, own in zip(await self._probe_all(images, served.preparer, caller), texts, strict=True)
         ]
         parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
         answers = await all_of(
-            self._assess_group([_sound(probed[place]) for place in part], model, caller) for part in parts
+            self._assess_group([_sound(probed[place]) for place in part], served, model.spec.rubric.id, caller)
+            for part in parts
         )
         models = {seen.fingerprint: seen for seen, _ in answers} or {model.fingerprint: model}
         if len(models) > 1:
@@ -144,96 +148,98 @@ class Dispatcher:
         return await self._by_decoder(caller, lambda: self._decoders.prepare(image, preparer))
 
     async def _assess_group(
-        self, images: Sequence[Probed], model: Model, caller: str
+        self, images: Sequence[Probed], served: Served, rubric: str, caller: str
     ) -> tuple[Model, list[ImageResult]]:
         headers = [image.header for image in images]
         async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
-            prepared = await all_of(self._prepare(image, model.spec.preparer, caller) for image in images)
+            prepared = await all_of(self._prepare(image, served.preparer, caller) for image in images)
             hold.shrink_to(sum(image.prepared_bytes for image in images))
             ready = {
-                place: PreparedImage(found, images[place].texts)
+                place: PreparedImage(found, rubric, images[place].texts)
                 for place, found in enumerate(prepared)
                 if not isinstance(found, Rejection)
             }
             if not ready:
+                model = served.model(rubric)
                 return model, results_of(headers, prepared, model)
             tokens = [images[place].tokens for place in ready]
-            answerer, results = await self._assess_prepared(list(ready.values()), tokens, model, caller)
+            answerer, results = await self._assess_prepared(list(ready.values()), tokens, served, caller)
         by_place = dict(zip(ready, results, strict=True))
         outcomes = [by_place.get(place, found) for place, found in enumerate(prepared)]
-        return answerer, results_of(headers, outcomes, answerer)
+        model = answerer.model(rubric)
+        return model, results_of(headers, outcomes, model)
 
     async def _assess_prepared(
-        self, images: Sequence[PreparedImage], tokens: Sequence[int], model: Model, caller: str
-    ) -> tuple[Model, list[Assessment | Rejection]]:
+        self, images: Sequence[PreparedImage], tokens: Sequence[int], served: Served, caller: str
+    ) -> tuple[Served, list[Assessment | Rejection]]:
         try:
-            return await self._ask(images, tokens, model, caller, is_alone=False)
+            return await self._ask(images, tokens, served, caller, is_alone=False)
         except DIED:
             self._metrics.retries["replica died"] += 1
         answers = [
-            await self._assess_alone(image, cost, model, caller) for image, cost in zip(images, tokens, strict=True)
+            await self._assess_alone(image, cost, served, caller) for image, cost in zip(images, tokens, strict=True)
         ]
-        if len({answerer.fingerprint for answerer, _ in answers}) > 1:
+        if len({answerer.fingerprints for answerer, _ in answers}) > 1:
             raise _ModelChanged
         return answers[0][0], [outcome for _, outcome in answers]
 
     async def _assess_alone(
-        self, image: PreparedImage, tokens: int, model: Model, caller: str
-    ) -> tuple[Model, Assessment | Rejection]:
+        self, image: PreparedImage, tokens: int, served: Served, caller: str
+    ) -> tuple[Served, Assessment | Rejection]:
         for _ in range(DEATHS_ALONE):
             async with self._suspects.held(caller, 1):  # one suspect at a time, so that a death has one cause
                 try:
-                    answerer, [outcome] = await self._ask([image], [tokens], model, caller, is_alone=True)
+                    answerer, [outcome] = await self._ask([image], [tokens], served, caller, is_alone=True)
                     return answerer, outcome
                 except DIED:
                     self._metrics.retries["replica died with one image"] += 1
-        return model, Rejection(Reason.ASSESSOR_FAILED, f"{DEATHS_ALONE} assessor processes died of it")
+        return served, Rejection(Reason.ASSESSOR_FAILED, f"{DEATHS_ALONE} assessor processes died of it")
 
     async def _ask(
-        self, images: Sequence[PreparedImage], tokens: Sequence[int], model: Model, caller: str, is_alone: bool
-    ) -> tuple[Model, list[Assessment | Rejection]]:
+        self, images: Sequence[PreparedImage], tokens: Sequence[int], served: Served, caller: str, is_alone: bool
+    ) -> tuple[Served, list[Assessment | Rejection]]:
         if is_alone:
-            answer, mine = await self._call(images, tokens, [caller] * len(images), model, is_alone=True), slice(None)
+            answer, mine = await self._call(images, tokens, [caller] * len(images), served, is_alone=True), slice(None)
         else:
             try:
-                answer, mine = await self._gatherer(model).ask(caller, images, tokens)
+                answer, mine = await self._gatherer(served).ask(caller, images, tokens)
             except QueueFull:
                 raise self._overloaded() from None
         if isinstance(answer, OtherModel):
-            self._adopt(answer.spec)
+            self._adopt(answer.specs)
             raise _ModelChanged
         results = [result for result in answer.results[mine] if not isinstance(result, Busy)]
         if len(results) < len(images):
             raise self._overloaded()
-        return model if answer.other is None else self._adopt(answer.other), results
+        return served if answer.other is None else self._adopt(answer.other), results
 
     def _overloaded(self) -> Overloaded:
         self._metrics.turned_away["images"] += 1
         return Overloaded("too many images wait for the assessor; try again")
 
-    def _gatherer(self, model: Model) -> Gatherer:
-        """The model's gatherer: images that were prepared for different models go in different calls."""
-        if model.fingerprint not in self._gatherers:
+    def _gatherer(self, served: Served) -> Gatherer:
+        """The gatherer of what is served: images of all its rubrics go in one call, those of other models in others."""
+        if served.fingerprints not in self._gatherers:
             self._gatherers = {  # those of earlier models have nothing more to gather, and end with their last caller
-                model.fingerprint: Gatherer(
-                    lambda images, tokens, callers: self._call(images, tokens, callers, model, is_alone=False),
+                served.fingerprints: Gatherer(
+                    lambda images, tokens, callers: self._call(images, tokens, callers, served, is_alone=False),
                     self._settings.assessor.batch_tokens,
                     self._settings.max_waiting_images,
                 )
             }
-        return self._gatherers[model.fingerprint]
+        return self._gatherers[served.fingerprints]
 
     async def _call(
         self,
         images: Sequence[PreparedImage],
         tokens: Sequence[int],
         callers: Sequence[str],
-        model: Model,
+        served: Served,
         is_alone: bool,
     ) -> Assessed | OtherModel:
         try:
             call = self._replicas.assess.remote(
-                list(images), list(tokens), list(callers), model.spec.preparer, model.fingerprint, is_alone
+                list(images), list(tokens), list(callers), served.preparer, served.fingerprints, is_alone
             )
             try:
                 answer: Assessed | OtherModel = await call
@@ -246,12 +252,12 @@ class Dispatcher:
         except DeploymentUnavailableError:
             raise Unavailable("the assessor is not running") from None
 
-    def _adopt(self, spec: AssessorSpec) -> Model:
+    def _adopt(self, specs: Sequence[AssessorSpec]) -> Served:
         try:
-            self.model = Model.of(spec, self._settings)
+            self.served = Served.of(specs, self._settings)
         except CallerError:
             raise Unavailable("another model is taking over, which this ingress cannot speak for; try again") from None
-        return self.model
+        return self.served
 
 
 def _sound(image: Probed | Rejection) -> Probed:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from iqa_core.assessor.isolation import AssessorBroken, assess_each
-from iqa_core.assessor.load import describe, fingerprint, load
-from iqa_core.assessor.protocol import AssessorSpec
+from iqa_core.assessor.load import fingerprint, load_all
+from iqa_core.assessor.protocol import Assessor, AssessorSpec
 from iqa_core.deadline import deadline
 from iqa_core.records import Assessment, ImageHeader, Preparer, Rejection, RgbImage
 from iqa_core.slots import sample_texts
 from serve.metrics import Metrics, report_to
 from serve.model.asking import PreparedImage
 from serve.model.batching import Batcher, Busy
+from serve.model.served import describe_all
 from serve.settings import ServeSettings
 
 
@@ -35,15 +36,15 @@ class Assessed:
     """One result per image, in order; Busy for those that found no room in the queue."""
 
     results: list[Assessment | Rejection | Busy]
-    other: AssessorSpec | None
-    """The model that gave them, where it is not the one that the caller named."""
+    other: tuple[AssessorSpec, ...] | None
+    """The models that gave them, where they are not those that the caller named."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtherModel:
-    """Images or texts were prepared for another model than this replica's: prepare them anew, for this one."""
+    """Images or texts were prepared for other models than this replica's: prepare them anew, for these."""
 
-    spec: AssessorSpec
+    specs: tuple[AssessorSpec, ...]
 
 
 class AssessorReplica:
@@ -52,10 +53,11 @@ class AssessorReplica:
     def __init__(self, settings: ServeSettings, counts: Any) -> None:
         """counts: handle of the deployment that adds up what happened."""
         # loaded before the process counts as started: a replica that cannot load fails its deployment
-        self._spec = describe(settings.assessor, settings.rubric, settings.limits)
-        self._fingerprint = fingerprint(self._spec.fingerprint_parts)
-        self._assessor = load(self._spec, settings.assessor)
-        self._warm_up()
+        self._specs = describe_all(settings)
+        self._fingerprints = tuple(fingerprint(spec.fingerprint_parts) for spec in self._specs)
+        self._assessors = {one.rubric.id: one for one in load_all(self._specs, settings.assessor)}
+        for assessor in self._assessors.values():
+            _warm_up(assessor)
         self._timeout_s = settings.assessor.timeout_s
         self._batch_tokens = settings.assessor.batch_tokens
         self._batcher = Batcher(self._assess, settings.assessor.batch_tokens, settings.max_waiting_images)
@@ -71,32 +73,31 @@ class AssessorReplica:
         tokens: Sequence[int],
         callers: Sequence[str],
         preparer: Preparer,
-        model: str,
+        models: tuple[str, ...],
         is_alone: bool,
     ) -> Assessed | OtherModel:
         """One result per prepared image, in order, batched with whatever other callers sent.
 
         callers: whose each image is.
-        preparer: what the images were prepared by. If it is not this model's own, or the images have other texts than
-        its rubric has slots, nothing is assessed.
-        model: fingerprint of the model that the caller believes to be here.
+        preparer: what the images were prepared by. If it is not the one of the models here, or an image is to be asked
+        about by a rubric that is not here or has other slots than the image has texts, nothing is assessed.
+        models: fingerprints of the models that the caller believes to be here.
         """
         self._start_reporting()
-        slots = set(self._spec.rubric.slots)
-        if preparer != self._spec.preparer or any(image.texts.keys() != slots for image in images):
-            return OtherModel(self._spec)
+        if preparer != self._specs[0].preparer or not all(map(self._can_ask, images)):
+            return OtherModel(self._specs)
         results = await self._batcher.submit(images, tokens, callers, is_alone)
-        return Assessed(results, None if model == self._fingerprint else self._spec)
+        return Assessed(results, None if models == self._fingerprints else self._specs)
 
     async def versions(self) -> Mapping[str, str]:
-        """The fingerprint, and versions of device and libraries; a replica that answers is ready."""
+        """The first rubric's fingerprint, and versions of device and libraries; a replica that answers is ready."""
         self._start_reporting()
-        return {"fingerprint": self._fingerprint, **self._assessor.versions}
+        first, *_ = self._assessors.values()
+        return {"fingerprint": self._fingerprints[0], **first.versions}
 
-    def _warm_up(self) -> None:
-        """The first batch of a process takes seconds more: not at a caller's cost."""
-        grey = RgbImage(np.full((64, 64, 3), 128, np.uint8), ImageHeader(64, 64, "png", 1))
-        self._assessor.assess([self._spec.preparer.prepare(grey)], sample_texts(self._spec.rubric.slots, 1))
+    def _can_ask(self, image: PreparedImage) -> bool:
+        found = self._assessors.get(image.rubric)
+        return found is not None and image.texts.keys() == set(found.rubric.slots)
 
     async def _assess(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
         began = time.monotonic()
@@ -106,15 +107,38 @@ class AssessorReplica:
         return results
 
     def _assess_in_time(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
-        texts = [image.texts for image in images] if self._spec.rubric.slots else None
         try:
             with deadline(self._timeout_s):
-                return assess_each(self._assessor, [image.pixels_HWC for image in images], texts)
+                return self._assess_by_rubric(images)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
+
+    def _assess_by_rubric(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
+        """One result per image, in order; those of one rubric go through the model together."""
+        results: dict[int, Assessment | Rejection] = {}
+        for id, places in _by_rubric(images).items():
+            assessor, own = self._assessors[id], [images[place] for place in places]
+            texts = [image.texts for image in own] if assessor.rubric.slots else None
+            found = assess_each(assessor, [image.pixels_HWC for image in own], texts)
+            results.update(zip(places, found, strict=True))
+        return [results[place] for place in range(len(images))]
 
     def _start_reporting(self) -> None:
         if self._reporting is None:
             gauge = lambda: {"waiting_images": self._batcher.num_waiting}  # noqa: E731
             self._reporting = asyncio.create_task(report_to(self._counts, self._metrics, gauge))
+
+
+def _warm_up(assessor: Assessor) -> None:
+    """The first batch of a process takes seconds more: not at a caller's cost."""
+    grey = RgbImage(np.full((64, 64, 3), 128, np.uint8), ImageHeader(64, 64, "png", 1))
+    assessor.assess([assessor.preparer.prepare(grey)], sample_texts(assessor.rubric.slots, 1))
+
+
+def _by_rubric(images: Iterable[PreparedImage]) -> dict[str, list[int]]:
+    """Rubric's id -> places of its images."""
+    places: dict[str, list[int]] = {}
+    for place, image in enumerate(images):
+        places.setdefault(image.rubric, []).append(place)
+    return places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 from iqa_core.assessor.load import fingerprint
@@ -11,7 +12,6 @@ from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.fusion import FusionWeights, fuse, load_fusion
 from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, ImageHeader, Rejection
-from serve.settings import ServeSettings
 
 DECIMALS = 6
 """Decimals of the numbers in an answer: more than float32 holds of a score between 1 and 5."""
@@ -19,18 +19,21 @@ DECIMALS = 6
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The assessor behind the endpoint, as far as an ingress needs to know it."""
+    """An assessor behind the endpoint, as far as an ingress needs to know it."""
 
     spec: AssessorSpec
     fingerprint: str
     weights: FusionWeights
 
     @classmethod
-    def of(cls, spec: AssessorSpec, settings: ServeSettings) -> Model:
-        """The model of a spec. Raises CallerError when the fusion weights are for other dimensions."""
+    def of(cls, spec: AssessorSpec, fusion: Path | None = None) -> Model:
+        """The model of a spec, with fusion weights from a TOML file or its rubric's own.
+
+        Raises CallerError when the weights are for other dimensions.
+        """
         names = spec.rubric.names
         columns = spec.rubric.columns
-        weights = FusionWeights.of_columns(columns) if settings.fusion is None else load_fusion(settings.fusion)
+        weights = FusionWeights.of_columns(columns) if fusion is None else load_fusion(fusion)
         return cls(spec, fingerprint(spec.fingerprint_parts), weights.ordered_as(names, own_scales(columns)))
 
 

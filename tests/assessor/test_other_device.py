@@ -30,9 +30,9 @@ IMAGES = make_images((64, 64), (112, 56), (40, 150))
 def assessor_of(folder: Path, model: Any) -> TransformersAssessor:
     rubric = load_rubric(RUBRIC)
     rubric = rubric.model_copy(update={"dimensions": rubric.dimensions[:2]})
-    return TransformersAssessor(
-        model, load_processor(folder), rubric, make_preparer(folder, rubric, ImageLimits(), None), 10_000
-    )
+    preparer = make_preparer(folder, rubric, ImageLimits(), None)
+    [assessor] = TransformersAssessor.over(model, load_processor(folder), [(rubric, preparer)], 10_000)
+    return assessor
 
 
 def softmax(logits_NKL: np.ndarray[Any, Any]) -> torch.Tensor:

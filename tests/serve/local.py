@@ -17,7 +17,6 @@ from typing import Any
 import httpx2
 import uvicorn
 
-from iqa_core.assessor.load import describe
 from serve.admission.gate import Gate
 from serve.admission.tokens import token_digest
 from serve.api import Api, build
@@ -26,7 +25,7 @@ from serve.decoding.template import Template
 from serve.metrics import Counts, Metrics, report_to
 from serve.model.dispatch import Dispatcher
 from serve.model.replica import AssessorReplica
-from serve.model.results import Model
+from serve.model.served import Served, describe_all
 from serve.settings import ServeSettings
 
 FAKE = {"checkpoint": "fake:"}
@@ -77,9 +76,9 @@ def local_endpoint(*tokens: str, **settings: Any) -> LocalEndpoint:
     metrics = Metrics()
     counts = LocalHandle(Counts())
     replicas = LocalHandle(AssessorReplica(chosen, counts))
-    spec = describe(chosen.assessor, chosen.rubric, chosen.limits)
+    served = Served.of(describe_all(chosen), chosen)
     decoders = Decoders(TEMPLATE, chosen.decoders, chosen.decode_timeout_s)
-    dispatcher = Dispatcher(replicas, Model.of(spec, chosen), chosen, metrics, decoders)
+    dispatcher = Dispatcher(replicas, served, chosen, metrics, decoders)
     api = build(Api(dispatcher, replicas, counts, chosen, metrics))
     paths = frozenset(getattr(route, "path", "") for route in api.routes)
     digests = tuple(token_digest(token) for token in tokens)

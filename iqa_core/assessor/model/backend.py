@@ -4,7 +4,7 @@ An encoder turns images and prompts into token ids and pixel tensors (encoders);
 share goes through the model once (prefix_sharing); the rows of the answers' first tokens in the output matrix give
 their logits in float32 (level_head). Batches hold images of similar size and are bounded by tokens.
 
-Shape suffixes: N images, K questions, L answers, V rows of the output matrix that are kept.
+Shape suffixes: N images, R rubrics, K questions, L answers, V rows of the output matrix that are kept.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from iqa_core.assessor.encoders.patches import PatchEncoder
 from iqa_core.assessor.encoders.processor import ProcessorEncoder, given_to_tokenizer
 from iqa_core.assessor.encoders.tiles import TileEncoder
 from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
-from iqa_core.assessor.model.level_head import LevelColumns, LevelHead
+from iqa_core.assessor.model.level_head import LevelColumns, LevelHead, ids_to_keep
 from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.prefix_sharing.choosing import choose_strategy
-from iqa_core.assessor.model.prefix_sharing.strategy import TokenCount
+from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
+from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
 from iqa_core.assessor.prompts.chat import build_prompt
-from iqa_core.assessor.prompts.level_tokens import prompt_of
+from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
 from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.assessor.protocol import texts_of_images
@@ -62,55 +62,73 @@ MAX_PADDING = 0.05
 
 
 class TransformersAssessor:
-    """A loaded checkpoint with its rubric; obeys `iqa_core.assessor.protocol.Assessor`."""
+    """A loaded checkpoint with a rubric; obeys `iqa_core.assessor.protocol.Assessor`.
+
+    Assessors of several rubrics may have one model. Then they take turns: one caller at a time for all of them.
+    """
 
     def __init__(
         self,
         model: Any,
-        processor: Any,
         rubric: Rubric,
         preparer: ModelPreparer,
+        encoder: Encoder,
+        columns: LevelColumns,
+        strategy: Strategy,
         batch_tokens: int,
     ) -> None:
-        """Take the model over: only the answers' rows of its output matrix stay, and its forward may be replaced.
+        """Ask the model as `over` arranges it."""
+        self.model = model
+        self.rubric = rubric
+        self.preparer = preparer
+        self._encoder = encoder
+        self._columns = columns
+        self._strategy = strategy
+        self._readout = Readout(rubric.questions, rubric.columns)
+        self._context_tokens = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
 
+    @classmethod
+    def over(
+        cls, model: Any, processor: Any, rubrics: Sequence[tuple[Rubric, ModelPreparer]], batch_tokens: int
+    ) -> list[TransformersAssessor]:
+        """Take a model over, and make an assessor of each rubric on it, with the preparer that counts its tokens.
+
+        Only the answers' rows of the model's output matrix stay, and its forward may be replaced.
         batch_tokens: bound on the tokens of a batch, all questions together.
         Raises CallerError when the checkpoint has no chat template, or two answers begin with the same token.
         """
-        self.rubric = rubric
-        self.preparer = preparer
-        self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
-        sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
-        prompts_K = [prompt_of(processor, question.filled(sample), rubric.system) for question in rubric.questions]
-        self._columns = LevelColumns([prompt.answer_ids for prompt in prompts_K])
-        self._readout = Readout(rubric.questions, rubric.columns)
-        model.set_output_embeddings(LevelHead(model.get_output_embeddings(), self._columns.ids_V))
-        self.model = model.eval()
-        self._context_tokens = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-        self._encoder = make_encoder(processor, [prompt.text for prompt in prompts_K], model, preparer)
-        probe = [preparer.prepare(image) for image in probe_images()]
-        if rubric.slots:
-            self._encoder.tails = slot_tails(processor, rubric, model)
-            _require_fitting(self._encoder, probe)
-        self._strategy = choose_strategy(model, self._encoder, probe, PROBABILITY_TOLERANCE[model.dtype])
+        prompts_RK = [sample_prompts(processor, rubric) for rubric, _ in rubrics]
+        ids_RKL = [[prompt.answer_ids for prompt in prompts_K] for prompts_K in prompts_RK]
+        ids_V = ids_to_keep(ids_RKL)
+        model.set_output_embeddings(LevelHead(model.get_output_embeddings(), ids_V))
+        model.eval()
+        columns_R = [LevelColumns(ids_KL, ids_V) for ids_KL in ids_RKL]
+        probe = [rubrics[0][1].prepare(image) for image in probe_images()]
+        encoders_R = [
+            _encoder(processor, rubric, [prompt.text for prompt in prompts_K], model, preparer, probe)
+            for (rubric, preparer), prompts_K in zip(rubrics, prompts_RK, strict=True)
+        ]
+        asked_R = [Asked(encoder, columns.own) for encoder, columns in zip(encoders_R, columns_R, strict=True)]
+        strategy = choose_strategy(model, asked_R, probe, PROBABILITY_TOLERANCE[model.dtype])
+        return [
+            cls(model, rubric, preparer, encoder, columns, strategy, batch_tokens)
+            for (rubric, preparer), encoder, columns in zip(rubrics, encoders_R, columns_R, strict=True)
+        ]
 
     @classmethod
     def load(
-        cls,
-        folder: Path,
-        rubric: Rubric,
-        preparer: ModelPreparer,
-        dtype: str,
-        config: AssessorConfig,
-    ) -> TransformersAssessor:
+        cls, folder: Path, rubrics: Sequence[tuple[Rubric, ModelPreparer]], dtype: str, config: AssessorConfig
+    ) -> list[TransformersAssessor]:
         """Load a complete checkpoint folder: safetensors alone, no code from the checkpoint, nothing fetched.
 
-        dtype: float32 or bfloat16. Raises CallerError when the checkpoint cannot be loaded whole.
+        rubrics: as `over` takes them. dtype: float32 or bfloat16.
+        Raises CallerError when the checkpoint cannot be loaded whole.
         """
         _keep_freed_memory()
         processor = load_processor(folder)
         model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
-        return cls(model, processor, rubric, preparer, config.batch_tokens)
+        return cls.over(model, processor, rubrics, config.batch_tokens)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -164,8 +182,8 @@ class TransformersAssessor:
     def _is_wasteful(self, count: int, tokens: int, longest: int) -> bool:
         """Whether one more image, the longest, would pad a batch too much.
 
-        count, tokens: of the batch so far; longest: tokens of the new image. What differs between images, and is padded,
-        are their visual tokens and those of their texts in slots.
+        count, tokens: of the batch so far; longest: tokens of the new image. What differs between images, and is
+        padded, are their visual tokens and those of their texts in slots.
         """
         if not self._strategy.pads:
             return False
@@ -207,6 +225,31 @@ class TransformersAssessor:
     def tokens(self) -> TokenCount:
         """Count of the tokens that went through the language model so far."""
         return self._strategy.count
+
+
+def sample_prompts(processor: Any, rubric: Rubric) -> list[Prompt]:
+    """The prompts of a rubric's K questions, with SAMPLE_TEXT in its slots.
+
+    Raises CallerError when two answers of a question begin with the same token.
+    """
+    sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
+    return [prompt_of(processor, question.filled(sample), rubric.system) for question in rubric.questions]
+
+
+def _encoder(
+    processor: Any,
+    rubric: Rubric,
+    prompts_K: Sequence[str],
+    model: Any,
+    preparer: ModelPreparer,
+    probe: Sequence[NDArray[np.uint8]],
+) -> Encoder:
+    """The encoder of a rubric's prompts, texts in its slots among them. Raises CallerError where these do not fit."""
+    encoder = make_encoder(processor, prompts_K, model, preparer)
+    if rubric.slots:
+        encoder.tails = slot_tails(processor, rubric, model)
+        _require_fitting(encoder, probe)
+    return encoder
 
 
 def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:

@@ -1,7 +1,7 @@
 """A model's output matrix -> the rows of the answers' first tokens, in float32.
 
 The model's own forward applies its scale or soft cap to them; the rest of the vocabulary is never computed.
-Shape suffixes: N images, K questions, L answers, V rows that are kept, D width of the model, T tokens.
+Shape suffixes: N images, R rubrics, K questions, L answers, V rows that are kept, D width of the model, T tokens.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ class LevelHead(torch.nn.Module):
 
 
 class LevelColumns:
-    """Maps the kept rows to the answers of each question; ids_V are their token ids, sorted."""
+    """Maps the kept rows to the answers of each of a rubric's questions."""
 
-    def __init__(self, ids_KL: Sequence[Sequence[int]]) -> None:
-        """ids_KL: token ids of each question's answers; their number may differ between questions."""
-        self.ids_V = sorted({token for ids in ids_KL for token in ids})
-        column_of = {token: column for column, token in enumerate(self.ids_V)}
+    def __init__(self, ids_KL: Sequence[Sequence[int]], ids_V: Sequence[int]) -> None:
+        """ids_KL: token ids of each question's answers; their number may differ between questions.
+        ids_V: those of the rows that are kept, for this rubric and others.
+        """
+        self.ids_V = ids_V
+        column_of = {token: column for column, token in enumerate(ids_V)}
+        self.own = sorted({column_of[token] for ids in ids_KL for token in ids})
+        """Columns of this rubric's answers."""
         most = max(map(len, ids_KL))
         padded_KL = [[*(column_of[token] for token in ids), *[-1] * (most - len(ids))] for ids in ids_KL]
         self._columns_KL = torch.tensor(padded_KL)
@@ -44,6 +48,11 @@ class LevelColumns:
         """Logits of each question's own answers, worst to best, shape (N, K, L); `PADDING` where it has fewer."""
         columns_NKL = self._columns_KL.clamp(min=0).expand(len(logits_NKV), -1, -1)
         return logits_NKV.gather(2, columns_NKL).masked_fill(self._is_padding_KL, PADDING)
+
+
+def ids_to_keep(ids_RKL: Sequence[Sequence[Sequence[int]]]) -> list[int]:
+    """Token ids of the answers of all rubrics, each once, in order."""
+    return sorted({token for ids_KL in ids_RKL for ids in ids_KL for token in ids})
 
 
 def _rows(matrix: Any, ids_V: Sequence[int]) -> torch.Tensor:

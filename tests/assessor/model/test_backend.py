@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from scipy.special import softmax
 from transformers import AutoModelForImageTextToText
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.model.prefix_sharing.cached import PrefixCaching
+from iqa_core.assessor.model.prefix_sharing.choosing import Asked
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
@@ -140,7 +140,8 @@ def test_a_bias_of_the_output_layer_is_honoured(qwen: Path) -> None:
     torch.nn.init.normal_(head.bias)
     head.weight = model.lm_head.weight
     model.lm_head = head
-    biased = TransformersAssessor(model, processor, assessor.rubric, assessor.preparer, 4096).level_logits(pixels)
+    [taken] = TransformersAssessor.over(model, processor, [(assessor.rubric, assessor.preparer)], 4096)
+    biased = taken.level_logits(pixels)
     prompt = build_prompt(processor, assessor.rubric.questions[0], None)
     ids = level_token_ids(processor.tokenizer, prompt, assessor.rubric.levels)
     added = biased[:, 0] - assessor.level_logits(pixels)[:, 0]
@@ -206,8 +207,8 @@ def test_a_mix_of_sizes_wastes_little_padding(
 ) -> None:
     """From one side to eight times as much, as from 256 x 256 to four megapixels."""
 
-    def choose(model: Any, encoder: Encoder, *_: object) -> Strategy:
-        chosen = strategy.of(model, encoder)
+    def choose(model: Any, rubrics: Sequence[Asked], *_: object) -> Strategy:
+        chosen = strategy.of(model, rubrics[0].encoder)
         assert chosen is not None
         return chosen
 

@@ -40,7 +40,7 @@ from iqa_core.assessor.model.prefix_sharing.cached import (
     blocks_of,
     repeated,
 )
-from iqa_core.assessor.model.prefix_sharing.choosing import choose_strategy
+from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
@@ -57,6 +57,8 @@ pytestmark = [
 ]
 
 IMAGES = make_images((64, 64), (112, 56), (40, 150))
+ROWS = range(5)
+"""Of the output matrix, those that are kept."""
 
 
 def parts(folder: Path) -> tuple[Any, Any, list[Any]]:
@@ -66,7 +68,7 @@ def parts(folder: Path) -> tuple[Any, Any, list[Any]]:
     rubric, processor = load_rubric(RUBRIC), load_processor(folder)
     preparer = make_preparer(folder, rubric, ImageLimits(), None)
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
-    model.set_output_embeddings(LevelHead(model.get_output_embeddings(), [50, 51, 52, 53, 54]))
+    model.set_output_embeddings(LevelHead(model.get_output_embeddings(), [50 + row for row in ROWS]))
     prompts = [build_prompt(processor, question, None) for question in rubric.questions]
     return model, make_encoder(processor, prompts, model, preparer), [preparer.prepare(image) for image in IMAGES]
 
@@ -198,14 +200,14 @@ def test_a_model_gets_the_fastest_way_that_fits(
     name: str, strategy: type, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, encoder, images = parts(request.getfixturevalue(name))
-    assert type(choose_strategy(model, encoder, images, 1e-4)) is strategy
+    assert type(choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)) is strategy
     assert caplog.messages == []
 
 
 def test_a_model_that_looks_back_is_noticed_and_said(paligemma: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, encoder, images = parts(paligemma)
     with caplog.at_level(logging.WARNING):
-        assert type(choose_strategy(model, encoder, images, 1e-4)) is SeparatePrompts
+        assert type(choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)) is SeparatePrompts
     assert len(caplog.messages) == 1
     assert "one forward per prompt" in caplog.messages[0]
 
@@ -219,7 +221,7 @@ def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
     for layer in model.get_decoder().layers:
         layer.mlp.register_forward_hook(lambda _module, _args, output: 0.5 * output)
     expected = SeparatePrompts(model).logits(batch)
-    strategy = choose_strategy(model, encoder, images, 1e-4)
+    strategy = choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)
     assert type(strategy) is PrefixCaching
     assert "PackedSequences does not fit" in caplog.text
     torch.testing.assert_close(strategy.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
@@ -249,6 +251,6 @@ def test_padding_is_counted_where_there_is_some(qwen: Path) -> None:
     longest = max(len(prompt.prefix) for prompt in tokens)
     assert plain.padding == 4 * sum(longest - len(prompt.prefix) for prompt in tokens) > 0
     assert padding_of(PrefixCaching(model), encoder, images).padding == plain.padding // 4
-    packed = padding_of(PackedSequences(model, encoder), encoder, images)
+    packed = padding_of(PackedSequences.of(model, encoder), encoder, images)
     assert packed == TokenCount(sum(len(p.prefix) + sum(map(len, p.suffixes)) for p in tokens), 0)
     np.testing.assert_allclose(TokenCount(95, 5).waste, 0.05)

@@ -76,7 +76,8 @@ def test_logits_of_another_device_are_the_same(
     expected = assessor.level_logits(pixels)
     model = load_model(folder, "float32", "cpu", 1)
     with other_device(monkeypatch):
-        there = TransformersAssessor(moved(model), load_processor(folder), assessor.rubric, assessor.preparer, 10_000)
+        asked = [(assessor.rubric, assessor.preparer)]
+        [there] = TransformersAssessor.over(moved(model), load_processor(folder), asked, 10_000)
         found = there.level_logits(pixels)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

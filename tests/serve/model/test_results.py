@@ -10,7 +10,7 @@ from serve.model.results import Model, ScoredImage, results_of
 from serve.settings import ServeSettings
 
 SETTINGS = ServeSettings.model_validate({"assessor": {"checkpoint": "fake:"}})
-MODEL = Model.of(describe(SETTINGS.assessor, SETTINGS.rubric, SETTINGS.limits), SETTINGS)
+MODEL = Model.of(describe(SETTINGS.assessor, SETTINGS.rubric, SETTINGS.limits))
 
 
 def header(number: int) -> ImageHeader:

@@ -1,7 +1,7 @@
 """Log-probabilities at the places of digits -> a number as a distribution, instead of the one that was written.
 
-A number is read as level words are: the digit before the point over all that the range allows, each digit behind it over
-0 to 9, given the digits that were written before it. So one answer has a spread, and is not rounded.
+A number is read as level words are: the digit before the point over all that the range allows, each digit behind it
+over 0 to 9, given the digits that were written before it. So one answer has a spread, and is not rounded.
 
 Shape suffixes: T tokens of an answer, W watched tokens, D digits.
 """

@@ -4,8 +4,8 @@ A sample's token attends to its prompt and to what the sample has written. The p
 image: the queries of its samples, and of the heads that share a head of keys, are multiplied with them at once. What a
 sample has written lies in a buffer of its own, so a token is one write; transformers' cache copies all for each token.
 
-Shape suffixes: N images, S samples of an image at most, R rows, K heads of keys, G heads of queries to each, T tokens of
-a prompt, U tokens written, D width of a head.
+Shape suffixes: N images, S samples of an image at most, R rows, K heads of keys, G heads of queries to each, T tokens
+of a prompt, U tokens written, D width of a head.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Groups:
         return rows if self._is_whole else rows[self._slots_R]
 
 
-class SharedLayer(DynamicLayer):
+class SharedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
     """Keys and values of one layer: those of the prompts, a row per image, and those of what each row has written."""
 
     def __init__(self, prompt: DynamicLayer, groups: Groups, room: int) -> None:
@@ -79,7 +79,7 @@ class SharedLayer(DynamicLayer):
         self.values[:, :, self._written : end] = value_states
         self._written = end
         keys = self.keys[:, :, :end]
-        keys.shared = self  # type: ignore[attr-defined]  # read by `attend`
+        keys.shared = self  # read by `attend`
         return keys, self.values[:, :, :end]
 
     def get_seq_length(self) -> int:

@@ -46,8 +46,8 @@ class PrefixCaching(Strategy):
     Suffixes have it on the right, behind the token that is read.
     """
 
-    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
-        super().__init__(model, encoder)
+    def __init__(self, model: Any, encoders: Sequence[Encoder] = ()) -> None:
+        super().__init__(model, encoders)
         self._max_rows: float = TRIED_ROWS
 
     def commit(self) -> Self:

@@ -1,4 +1,4 @@
-"""A model and its encoder -> the strategy that shares the most and gives the probabilities of one forward per prompt.
+"""A model and its rubrics -> the strategy that shares the most and gives the probabilities of one forward per prompt.
 
 PackedSequences   all prompts in one forward pass without padding, by our own decoder on the model's weights
 PrefixCaching     the model's own forward on the prefixes, then on all suffixes with the prefixes' repeated cache
@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,23 +39,46 @@ TRIED_QUESTIONS = 8
 """Questions of a rubric that strategies are tried on; a checklist has up to 256, and each takes a forward."""
 
 
-def choose_strategy(model: Any, encoder: Encoder, images: Sequence[NDArray[np.uint8]], tolerance: float) -> Strategy:
+@dataclass(frozen=True)
+class Asked:
+    """A rubric as a model is asked it."""
+
+    encoder: Encoder
+    answers_V: Sequence[int]
+    """Rows of its answers among those that are kept."""
+
+    def probe(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
+        """A few of its questions about the images."""
+        return _few_questions(self.encoder(images))
+
+    def probs(self, logits_NKV: torch.Tensor) -> torch.Tensor:
+        """Probabilities over its answers."""
+        return logits_NKV[..., self.answers_V].softmax(-1)
+
+
+def choose_strategy(
+    model: Any, rubrics: Sequence[Asked], images: Sequence[NDArray[np.uint8]], tolerance: float
+) -> Strategy:
     """The fastest strategy that gives the probabilities of `SeparatePrompts` on a few images, of more than one size.
 
-    tolerance: bound on differences between probabilities over the kept rows.
+    One for all rubrics, since it replaces parts of the model: whichever fits each of them.
+    tolerance: bound on differences between probabilities over a rubric's answers.
     """
     separate = SeparatePrompts(model)
-    probe = _few_questions(encoder(images))
-    with _last_hidden(model.get_decoder()) as hidden:
-        expected = separate.logits(probe).softmax(-1)
-    if not _stand_alone(probe, hidden):
-        logger.warning("what this model sees in an image depends on the question behind it: one forward per prompt")
-        return SeparatePrompts(model)
-    for make in _strategies(model, encoder):
+    expected = []
+    for rubric in rubrics:
+        probe = rubric.probe(images)
+        with _last_hidden(model.get_decoder()) as hidden:
+            expected.append(rubric.probs(separate.logits(probe)))
+        if not _stand_alone(probe, hidden):
+            logger.warning("what this model sees in an image depends on the question behind it: one forward per prompt")
+            return SeparatePrompts(model)
+    for make in _strategies(model, [rubric.encoder for rubric in rubrics]):
         strategy = _made(make)
         if strategy is None:
             continue
-        difference = _difference(strategy, _few_questions(encoder(images)), expected)
+        pairs = zip(rubrics, expected, strict=True)
+        difference = max(_difference(strategy, rubric, images, wanted) for rubric, wanted in pairs)
         if difference <= tolerance:
             return strategy.commit()
         logger.warning("%s does not fit this model: probabilities differ by %.2g", type(strategy).__name__, difference)
@@ -62,12 +86,12 @@ def choose_strategy(model: Any, encoder: Encoder, images: Sequence[NDArray[np.ui
     return SeparatePrompts(model)
 
 
-def _strategies(model: Any, encoder: Encoder) -> list[Callable[[], Strategy | None]]:
+def _strategies(model: Any, encoders: Sequence[Encoder]) -> list[Callable[[], Strategy | None]]:
     """What makes each strategy that shares, the fastest first."""
     makers: list[Callable[[], Strategy | None]] = [
-        partial(strategy.of, model, encoder) for strategy in (PackedSequences, PrefixCaching)
+        partial(strategy.of, model, encoders) for strategy in (PackedSequences, PrefixCaching)
     ]
-    return [*makers, partial(PrefixCaching, model)] if isinstance(encoder, PatchEncoder) else makers
+    return [*makers, partial(PrefixCaching, model)] if isinstance(encoders[0], PatchEncoder) else makers
 
 
 def _made(make: Callable[[], Strategy | None]) -> Strategy | None:
@@ -85,9 +109,11 @@ def _few_questions(batch: EncodedBatch) -> EncodedBatch:
     return batch.asking(sorted({round(i * last / (TRIED_QUESTIONS - 1)) for i in range(TRIED_QUESTIONS)}))
 
 
-def _difference(strategy: Strategy, probe: EncodedBatch, expected_NKV: torch.Tensor) -> float:
+def _difference(
+    strategy: Strategy, rubric: Asked, images: Sequence[NDArray[np.uint8]], expected_NKV: torch.Tensor
+) -> float:
     try:
-        return float((strategy.logits(probe).softmax(-1) - expected_NKV).abs().max())
+        return float((rubric.probs(strategy.logits(rubric.probe(images))) - expected_NKV).abs().max())
     except DOES_NOT_FIT as error:
         logger.warning("%s does not fit this model: %s", type(strategy).__name__, error)
         return math.inf

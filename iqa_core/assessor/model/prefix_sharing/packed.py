@@ -21,17 +21,17 @@ class PackedSequences(Strategy):
 
     pads = False
 
-    def __init__(self, model: Any, encoder: Encoder) -> None:
+    def __init__(self, model: Any, encoders: Sequence[Encoder]) -> None:
         """Replace the model's forwards, last of all: it is untouched if ours cannot be made of its weights."""
         self._decoder = model.get_decoder()
         self._packed = PackedDecoder(self._decoder)
-        super().__init__(model, encoder)
+        super().__init__(model, encoders)
         self._decoder.forward = self._packed.forward
 
     @classmethod
-    def of(cls, model: Any, encoder: Encoder) -> Self | None:
+    def of(cls, model: Any, encoders: Sequence[Encoder]) -> Self | None:
         """None for a decoder that `PackedDecoder` does not compute; else the model's forwards are replaced by ours."""
-        return cls(model, encoder) if is_packable(model.get_decoder()) else None
+        return cls(model, encoders) if is_packable(model.get_decoder()) else None
 
     def commit(self) -> Self:
         """Keep the strategy; weights that were copied are freed, so the model's own forward is gone for good."""

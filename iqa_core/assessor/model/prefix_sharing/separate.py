@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
@@ -16,7 +19,7 @@ from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 class SeparatePrompts(Strategy):
     """One forward for each prompt of the images, nothing shared: what the other strategies are compared with."""
 
-    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
+    def __init__(self, model: Any, encoders: Sequence[Encoder] = ()) -> None:
         super().__init__(model)  # with its own tower, whatever makes the pixels
 
     @torch.inference_mode()

@@ -34,17 +34,19 @@ class TokenCount:
 class FastTower:
     """The vision tower of a model of the Qwen2-VL family, replaced by ours."""
 
-    def __init__(self, model: Any, encoder: PatchEncoder) -> None:
+    def __init__(self, model: Any, encoders: Sequence[PatchEncoder]) -> None:
         self._visual = model.model.visual
         self._tower = PackedTower(self._visual)
-        self._encoder = encoder
+        self._encoders = encoders
         self._visual.forward = self._tower.forward
-        encoder.patching = replace(encoder.patching_of_model, frames=1)
+        for encoder in encoders:
+            encoder.patching = replace(encoder.patching_of_model, frames=1)
 
     @classmethod
-    def of(cls, model: Any, encoder: Encoder | None) -> FastTower | None:
+    def of(cls, model: Any, encoders: Sequence[Encoder]) -> FastTower | None:
         """None for a model whose images are not encoded as patches."""
-        return cls(model, encoder) if isinstance(encoder, PatchEncoder) else None
+        of_patches = [encoder for encoder in encoders if isinstance(encoder, PatchEncoder)]
+        return cls(model, of_patches) if of_patches else None
 
     def release(self) -> None:
         """Free the weights that were copied, so the model's own tower is gone for good."""
@@ -53,7 +55,8 @@ class FastTower:
     def undo(self) -> None:
         """Put the model's own tower back."""
         del self._visual.forward
-        self._encoder.patching = self._encoder.patching_of_model
+        for encoder in self._encoders:
+            encoder.patching = encoder.patching_of_model
 
 
 class Strategy(ABC):
@@ -62,16 +65,19 @@ class Strategy(ABC):
     pads = True
     """Rows of a batch are padded to the longest."""
 
-    def __init__(self, model: Any, encoder: Encoder | None = None) -> None:
-        """Take the model's own vision tower, or replace it by ours where an encoder is given that makes patches."""
+    def __init__(self, model: Any, encoders: Sequence[Encoder] = ()) -> None:
+        """Take the model's own vision tower, or replace it by ours where encoders are given that make patches."""
         self._model = model
-        self._tower = FastTower.of(model, encoder)
+        self._tower = FastTower.of(model, encoders)
         self.count = TokenCount()
 
     @classmethod
-    def of(cls, model: Any, encoder: Encoder) -> Self | None:
-        """The strategy for a model; None where it cannot fit. It may replace parts of the model, see `undo`."""
-        return cls(model, encoder)
+    def of(cls, model: Any, encoders: Sequence[Encoder]) -> Self | None:
+        """The strategy for a model and the encoders of its rubrics; None where it cannot fit.
+
+        It may replace parts of the model, see `undo`.
+        """
+        return cls(model, encoders)
 
     def commit(self) -> Self:
         """Keep the strategy: count tokens from now on, and free weights that only the other strategies need."""
