@@ -117,6 +117,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     ASSESSOR_FAILED = "assessor_failed"
     MISSING_TEXT = "missing_text"
+    UNPARSABLE = "unparsable"
 
 
 RETRYABLE = frozenset({Reason.MISSING, Reason.FORBIDDEN, Reason.FETCH_FAILED, Reason.ASSESSOR_FAILED})
@@ -158,6 +159,8 @@ class Rejection:
     """One sentence for a person; the same for the same bytes (no addresses, paths or times)."""
     header: ImageHeader | None = None
     """What was known of the image before it was rejected."""
+    codes: tuple[str, ...] = ()
+    """What is wrong with each of the written answers, where none could be parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,35 @@ class Preparer(Protocol):
         ...
 
 
+class Finish(StrEnum):
+    """Why a written answer ended."""
+
+    STOP = "stop"
+    """The model, or a text that stops it, ended it."""
+    LENGTH = "length"
+    """It was cut at the limit of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a model wrote about one image, of which at least one answer was parsed."""
+
+    caption: str | None
+    """Of the first answer that was parsed; None where the grammar has none."""
+    reasoning: str | None
+    """Likewise."""
+    finish: Finish
+    """Likewise."""
+    answers: tuple[str, ...]
+    """Every answer, verbatim."""
+    parsed: int
+    """Answers that were parsed."""
+    codes: tuple[str, ...] = ()
+    """What is wrong with each of the others."""
+    lenient: tuple[str, ...] = ()
+    """Lenient switches without which an answer would not have been parsed, once for each such answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """What the assessor thinks of one image: one entry per dimension of the rubric, in the rubric's order."""
@@ -209,6 +241,10 @@ class Assessment:
     scores_K: NDArray[np.float32]
     """Expected score, in the dimension's own range: 1 (worst) to 5 (best) unless the rubric says otherwise."""
     stds_K: NDArray[np.float32]
-    """Standard deviation of the distribution over answers, in score units."""
+    """Standard deviation of the distribution over answers, in score units; of written answers over samples, or NaN."""
     probs_K: tuple[NDArray[np.float32], ...]
-    """A dimension's probabilities of its answers, worst to best, sum 1; a group's of yes to each of its statements."""
+    """A dimension's probabilities of its answers, worst to best, sum 1; a group's of yes to each of its statements.
+
+    None where answers are written."""
+    written: Written | None = None
+    """What a written rubric made the model write."""

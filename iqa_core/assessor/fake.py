@@ -9,6 +9,7 @@ The checkpoint is `fake:?option=value&…`. Colours are hex RGB of an image's to
     prepare_exit_on, prepare_raise_on, prepare_hang_on
                           the same where images are prepared
     no_load_while=/a/b    loading raises as long as this file is there
+    cut_share=0.1         this share of written answers is cut off somewhere
 
 Options change faults and times, not scores, so they are not part of the fingerprint.
 """
@@ -20,18 +21,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iqa_core.addresses import parse_address
+from iqa_core.assessor.fake_writer import FakeWriter, Seen, turn_of, turn_of_texts
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
 from iqa_core.levels import PADDING, Readout
-from iqa_core.questions import Question
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class FakeOptions(BaseModel):
     prepare_raise_on: str | None = Field(default=None, pattern=COLOUR)
     prepare_hang_on: str | None = Field(default=None, pattern=COLOUR)
     no_load_while: str | None = None
+    cut_share: float = Field(default=0, ge=0, le=1)
 
     @classmethod
     def parse(cls, checkpoint: str) -> FakeOptions:
@@ -99,13 +100,17 @@ class FakePreparer:
 class FakeAssessor:
     """Scores images by their mean colour and their texts; obeys `iqa_core.assessor.protocol.Assessor`."""
 
-    def __init__(self, rubric: Rubric, preparer: FakePreparer) -> None:
+    def __init__(self, rubric: AnyRubric, preparer: FakePreparer) -> None:
         blocked_by = preparer.options.no_load_while
         if blocked_by is not None and os.path.exists(blocked_by):
             raise RuntimeError(f"asked not to load while {blocked_by} is there")
         self.rubric = rubric
         self.preparer = preparer
-        self._readout = Readout(rubric.questions, rubric.columns)
+        self._answers: _Levels | FakeWriter
+        if isinstance(rubric, WrittenRubric):
+            self._answers = FakeWriter(rubric, preparer.options.cut_share)
+        else:
+            self._answers = _Levels(rubric)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -122,28 +127,32 @@ class FakeAssessor:
             time.sleep(options.sleep_s)
         for pixels in images:
             _misbehave(pixels, options.exit_on, options.raise_on, options.hang_on)
-        logits = [self._logits(pixels, own) for pixels, own in zip(images, asked, strict=True)]
-        return self._readout.assessments(logits) if images else []
+        are_nan = [_colour(pixels) == options.nan_on for pixels in images]
+        return self._answers.results(list(zip(map(turn_of, images), asked, are_nan, strict=True)))
 
-    def _logits(self, pixels_HWC: NDArray[np.uint8], texts: Mapping[str, str]) -> NDArray[np.float64]:
-        """Logits, shape (K, L): the mean colour and its texts shift the answer that each question prefers."""
-        scales = [question.scale for question in self.rubric.questions]
+
+class _Levels:
+    """Answers from closed sets."""
+
+    def __init__(self, rubric: Rubric) -> None:
+        self._questions = rubric.questions
+        self._readout = Readout(rubric.questions, rubric.columns)
+
+    def results(self, seen: Sequence[Seen]) -> list[Assessment | Rejection]:
+        """One per image."""
+        return self._readout.assessments([self._logits(*one) for one in seen]) if seen else []
+
+    def _logits(self, turn_of_image: float, texts: Mapping[str, str], is_nan: bool) -> NDArray[np.float64]:
+        """Logits, shape (K, L): the image's turn and its texts shift the answer that each question prefers."""
+        scales = [question.scale for question in self._questions]
         logits_KL = np.full((len(scales), max(len(scale.answers) for scale in scales)), PADDING)
-        is_nan = _colour(pixels_HWC) == self.preparer.options.nan_on
-        # sums of whole numbers are exact in any order; this one takes a seventh of the time of `mean`
-        red, green, blue = pixels_HWC.sum(axis=0, dtype=np.uint64).sum(axis=0) / pixels_HWC[..., 0].size / 255
-        for k, (scale, question) in enumerate(zip(scales, self.rubric.questions, strict=True)):
-            turn = 0.61 * red + 0.83 * green + 1.07 * blue + k / len(scales) + _turn(question, texts)
+        for k, (scale, question) in enumerate(zip(scales, self._questions, strict=True)):
+            turn = turn_of_image + k / len(scales) + turn_of_texts([texts[slot] for slot in question.slots])
             places_L = np.arange(1, len(scale.answers) + 1)
             middle, reach = (len(places_L) + 1) / 2, (len(places_L) - 1) / 2
             wanted = middle + reach * np.sin(2 * np.pi * turn)
             logits_KL[k, : len(places_L)] = np.nan if is_nan else -((places_L - wanted) ** 2)
         return logits_KL
-
-
-def _turn(question: Question, texts: Mapping[str, str]) -> float:
-    """A share of a circle that depends on every letter of the question's texts; 0 where it has none."""
-    return crc32("\0".join(texts[slot] for slot in question.slots).encode("utf-8", "surrogatepass")) / 2**32
 
 
 def _colour(pixels_HWC: NDArray[np.uint8]) -> str:

@@ -22,7 +22,8 @@ from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
 from iqa_core.levels import SCORING_VERSION
 from iqa_core.records import ImageLimits
-from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, load_any_rubric
+from iqa_core.written.parsing import PARSER
 
 FAKE_RUBRIC = "interior-v1"
 
@@ -35,8 +36,8 @@ def describe(
 ) -> AssessorSpec:
     """All that is known of an assessor before it is loaded. The checkpoint is fetched; torch is not imported.
 
-    rubric: what `load_rubric` takes; None takes the one of the checkpoint's assessor.toml. The returned rubric has the
-    system prompt that is used: its own, else the one in args.json beside the weights.
+    rubric: what `load_any_rubric` takes; None takes the one of the checkpoint's assessor.toml. The returned rubric has
+    the system prompt that is used: its own, else the one in args.json beside the weights.
     storage_options: for fsspec, where the checkpoint is a URI.
     Raises CallerError when the checkpoint or the rubric is missing, incomplete, or they do not belong together.
     """
@@ -44,7 +45,7 @@ def describe(
         return _describe_fake(config, rubric, limits)
     folder = materialise(config.checkpoint, storage_options)
     manifest = read_manifest(folder)
-    asked = load_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
+    asked = _answerable(load_any_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest))
     system = system_prompt(asked, folder)
     chosen = system.within(asked)
     max_pixels = config.max_pixels or (manifest.max_pixels if manifest else None)
@@ -117,7 +118,7 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
         known = spec.fingerprint_parts
         if (found.weights, found.tokenizer) != (known["weights"], known["tokenizer"]):
             raise RunError(f"checkpoint {checkpoint} is not the one that the run began with; start the run again")
-    rubrics = [(spec.rubric, preparer) for spec, preparer in zip(specs, preparers, strict=True)]
+    rubrics = [(_answerable(spec.rubric), preparer) for spec, preparer in zip(specs, preparers, strict=True)]
     return [*TransformersAssessor.load(folder, rubrics, parts["dtype"], config)]
 
 
@@ -143,19 +144,29 @@ def fingerprint(parts: Mapping[str, str]) -> str:
 
 
 def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
-    chosen = load_rubric(rubric or FAKE_RUBRIC)
+    chosen = load_any_rubric(rubric or FAKE_RUBRIC)
     preparer = FakePreparer(limits, FakeOptions.parse(config.checkpoint))
     parts = _parts(chosen, limits, "fake", "none", "float32", "processor")
     return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
 
 
-def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> Rubric:
+def _answerable(rubric: AnyRubric) -> Rubric:
+    """The rubric, if a checkpoint can answer it. Raises CallerError for a written one."""
+    if isinstance(rubric, WrittenRubric):
+        raise CallerError(
+            f"rubric {rubric.id} is written, and checkpoints only answer closed sets so far; name another --rubric, or "
+            f"try its answers with --assessor.checkpoint {PREFIX}"
+        )
+    return rubric
+
+
+def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> AnyRubric:
     if manifest is None:
         raise CallerError(
             f"checkpoint {folder} has no assessor.toml, so its rubric is not known; name it with --rubric: "
             "a model must be asked in the words that it was trained on"
         )
-    rubric = load_rubric(str(folder / manifest.rubric) if manifest.rubric.endswith(".toml") else manifest.rubric)
+    rubric = load_any_rubric(str(folder / manifest.rubric) if manifest.rubric.endswith(".toml") else manifest.rubric)
     if rubric.prompt_version != manifest.prompt_version:
         raise CallerError(
             f"checkpoint {folder} was trained on prompt version {manifest.prompt_version}, "
@@ -194,8 +205,11 @@ def dtype_of(config: AssessorConfig, manifest: CheckpointManifest | None, folder
 
 
 def _parts(
-    rubric: Rubric, limits: ImageLimits, weights: str, tokenizer: str, dtype: str, max_pixels: int | str
+    rubric: AnyRubric, limits: ImageLimits, weights: str, tokenizer: str, dtype: str, max_pixels: int | str
 ) -> dict[str, str]:
+    written: dict[str, str] = {}
+    if isinstance(rubric, WrittenRubric):
+        written = {"decoding": rubric.decoding.describe(), "parser": str(PARSER)}
     return {
         "weights": weights,
         "tokenizer": tokenizer,
@@ -205,4 +219,5 @@ def _parts(
         "max_pixels": str(max_pixels),
         "dtype": dtype,
         "scoring_version": str(SCORING_VERSION),
+        **written,
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from iqa_core.assessor.checkpoint.system_prompt import SystemPrompt
 from iqa_core.records import Assessment, Preparer, Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ class Assessor(Protocol):
     """A loaded model with its rubric. Not thread-safe: one caller at a time."""
 
     @property
-    def rubric(self) -> Rubric:
+    def rubric(self) -> AnyRubric:
         """The questions that it answers."""
         ...
 
@@ -75,7 +75,7 @@ class AssessorSpec:
 
     checkpoint: str
     """Local folder, hub id, fsspec URI, `demo`, or `fake:...`."""
-    rubric: Rubric
+    rubric: AnyRubric
     """The rubric, with the system prompt that is used."""
     system: SystemPrompt
     preparer: Preparer

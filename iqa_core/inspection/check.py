@@ -29,7 +29,7 @@ from iqa_core.errors import CallerError
 from iqa_core.levels import expected_score, level_probabilities
 from iqa_core.questions import Question, own_scales
 from iqa_core.records import RATING, Rejection, RgbImage
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import Rubric, closed_set
 from iqa_core.slots import SAMPLE_TEXT
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
     images = SAMPLES[:FEW]
     findings, plain = _look(spec, config, images, most=MOST_ASKED)
     golden = tuple(entry for entry in golden_of(spec) if entry.image in images)
-    is_whole = len(spec.rubric.questions) <= MOST_ASKED
+    is_whole = len(_asked_of(spec).questions) <= MOST_ASKED
     return [*findings, _golden(golden if is_whole else (), plain, spec)] if plain else findings
 
 
@@ -117,7 +117,8 @@ def _look(
 
     folder = materialise(spec.checkpoint, spec.storage_options)
     manifest = read_manifest(folder)
-    first = [_rubric(spec, manifest), _level_words(load_processor(folder), spec.rubric)]
+    rubric = _asked_of(spec)
+    first = [_rubric(spec, manifest), _level_words(load_processor(folder), rubric)]
     if failed(first):
         return first, {}
     is_level_only = manifest is not None and manifest.trained_on == "level"
@@ -125,8 +126,8 @@ def _look(
     model = PlainModel.load(
         folder, spec.fingerprint_parts["dtype"], config, None if bound == "processor" else int(bound)
     )
-    asked = [q.filled(dict.fromkeys(q.slots, SAMPLE_TEXT)) for q in spec.rubric.questions[:most]]
-    prompts = [prompt_of(model.processor, question, spec.rubric.system) for question in asked]
+    asked = [q.filled(dict.fromkeys(q.slots, SAMPLE_TEXT)) for q in rubric.questions[:most]]
+    prompts = [prompt_of(model.processor, question, rubric.system) for question in asked]
     answers = {
         prompt.question.name: [_answer(model, prompt, read_sample(image), is_level_only) for image in images]
         for prompt in prompts
@@ -136,11 +137,15 @@ def _look(
     return [*first, own_answer, _mass(answers), _spread(answers, asked)], {
         image: {
             column.name: sum(share * scores_QN[q][i] for q, share in zip(column.questions, column.shares, strict=True))
-            for column in spec.rubric.columns
+            for column in rubric.columns
             if max(column.questions) < len(asked)
         }
         for i, image in enumerate(images)
     }
+
+
+def _asked_of(spec: AssessorSpec) -> Rubric:
+    return closed_set(spec.rubric, "check")
 
 
 def _rubric(spec: AssessorSpec, manifest: CheckpointManifest | None) -> Finding:

@@ -6,6 +6,8 @@ only if both found the same images in the same order (`layout`).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +26,8 @@ class ScoredBatch:
     rows: pa.Table
     versions: str
     """Device and libraries of the process that assessed it, as JSON."""
+    answers: Mapping[str, int] = field(default_factory=dict)
+    """How written answers were parsed: what came of them -> their number."""
 
 
 @dataclass(slots=True)
@@ -34,6 +38,8 @@ class OpenChunk:
     ordinals: list[int] = field(default_factory=list)
     pieces: list[pa.Table] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
+    answers: Counter[str] = field(default_factory=Counter)
+    """Written answers of the batches that were taken whole."""
 
     def add(self, batch: ScoredBatch) -> None:
         """Take the rows that are not there yet. Raises RunError for an ordinal that the chunk cannot have."""
@@ -43,6 +49,8 @@ class OpenChunk:
         self.versions.add(batch.versions)
         known = set(self.ordinals)
         new = [i for i, ordinal in enumerate(batch.ordinals) if ordinal not in known]
+        if len(new) == len(batch.ordinals):
+            self.answers.update(batch.answers)
         self.ordinals += [batch.ordinals[i] for i in new]
         self.pieces.append(
             batch.rows if len(new) == len(batch.ordinals) else batch.rows.take(pa.array(new, pa.int64()))

@@ -22,12 +22,14 @@ from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, load_fusion
 from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits
+from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.rubrics.load import rubric_named
 from iqa_core.slots import TextLimits, TooLong
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.columns import TABLE_VERSION, groups_of, own_columns
+from iqa_core.written.columns import WrittenColumns
 from jobs.claims import SCORES, require_own
 from jobs.scoring.settings import ScoreSettings
 from jobs.scoring.work import Work
@@ -68,7 +70,7 @@ class ScoringJob:
     @property
     def own_columns(self) -> frozenset[str]:
         """Names of the table that it writes, which no input column may have."""
-        return own_columns(self.dimensions, groups_of(self.wanted.scales))
+        return own_columns(self.dimensions, groups_of(self.wanted.scales), self.wanted.written)
 
     def work(self, contract: Contract, threads: int) -> Work:
         """What the processes of the cluster need."""
@@ -87,6 +89,7 @@ class ScoringJob:
             weights=self.weights,
             probs=self.settings.probs,
             decode_timeout_s=self.settings.decode_timeout_s,
+            written=contract.written,
         )
 
     def introduction(self) -> Iterator[tuple[str, str]]:
@@ -133,6 +136,7 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     _check_output(storage, output, settings.input)
     limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
+    written = _written_columns(spec.rubric, settings)
     dimensions = spec.rubric.names
     scales = own_scales(spec.rubric.columns)
     given = load_fusion(settings.fusion) if settings.fusion else FusionWeights.of_columns(spec.rubric.columns)
@@ -168,13 +172,28 @@ def checked(settings: ScoreSettings) -> ScoringJob:
                 settings.slot,
                 spec.rubric.slots,
                 TextLimits(settings.slot_chars, TooLong(settings.slot_too_long)),
-                own_columns(dimensions, groups_of(scales)),
+                own_columns(dimensions, groups_of(scales), written),
             ),
+            written=written,
         ),
     )
     if checked_contract(job.plan, job.wanted) is None:
         _require_no_scores(job)
     return job
+
+
+def _written_columns(rubric: AnyRubric, settings: ScoreSettings) -> WrittenColumns | None:
+    """What is kept of written answers. Raises CallerError for a flag that is about the other kind of rubric."""
+    if isinstance(rubric, WrittenRubric):
+        if settings.probs:
+            raise CallerError(
+                f"--probs: rubric {rubric.id} is written, so there are no answers whose probabilities could be kept; "
+                "leave it out, or keep the answers themselves by --all-samples"
+            )
+        return WrittenColumns(settings.all_samples)
+    if settings.all_samples:
+        raise CallerError(f"--all-samples: rubric {rubric.id} is not written, so there are no samples; leave it out")
+    return None
 
 
 def _require_no_scores(job: ScoringJob) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 
@@ -77,6 +77,8 @@ class ScoringRun:
         """Chunk that is being scored -> digest of what was planned."""
         self._generations: dict[str, int] = {}
         """Chunk that is tried again -> generation of the rows that will come of it."""
+        self._kept_answers: dict[str, Mapping[str, int]] = {}
+        """Chunk that is tried again -> how the written answers were parsed that it keeps."""
         self._commits: deque[Future[None]] = deque()
         self._writers = ThreadPoolExecutor(COMMITS_WAITING, thread_name_prefix="commit")
         self._mine, self._table = Summary(job.dimensions, job.wanted.scales, slots=job.wanted.slots), stock.table
@@ -202,6 +204,7 @@ class ScoringRun:
         rows = self._stock.ledger.read(name, files=self._stock.files)
         known = metadata_of(rows)
         self._generations[name] = 1 + known.get("generation", 0)
+        self._kept_answers[name] = known.get("written_answers", {})
         again = set(self._stock.retries[name])
         kept = [ordinal for ordinal in range(rows.num_rows) if ordinal not in again]
         origin = Origin(name, rows.num_rows, known["layout"], known["damage"])
@@ -224,8 +227,8 @@ class ScoringRun:
             return
         self._commit(rows, chunk)
         self._finished.add(name)
-        self._mine.add(self._tried(name, rows), damage)
-        self._table.add(rows, damage)
+        self._mine.add(self._tried(name, rows), damage, chunk.answers)
+        self._table.add(rows, damage, self._answers(chunk))
         self._done_chunks += 1
         rejected = {reason: count for reason, count in counts.items() if reason != SCORED}
         self._pulse.log("chunk_complete", chunk=name, images=rows.num_rows, rejected=rejected, damage=damage)
@@ -235,6 +238,10 @@ class ScoringRun:
         """The rows of a complete chunk that came back in this run."""
         tried = self._stock.retries.get(name)
         return rows if tried is None else rows.take(pa.array(tried, pa.int64()))
+
+    def _answers(self, chunk: OpenChunk) -> Counter[str]:
+        """How the written answers of a complete chunk were parsed, those of rows that it keeps among them."""
+        return chunk.answers + Counter(self._kept_answers.get(chunk.origin.chunk, {}))
 
     def _commit(self, rows: pa.Table, chunk: OpenChunk) -> None:
         while len(self._commits) >= COMMITS_WAITING or (self._commits and self._commits[0].done()):
@@ -251,6 +258,7 @@ class ScoringRun:
             "fingerprint_parts": dict(job.wanted.fingerprint_parts),
             "rubric": job.spec.rubric.id,
             "fusion": {"source": job.weights.source, "digest": job.weights.digest},
+            **({"written_answers": answers} if (answers := self._answers(chunk)) else {}),
         }
         if name in self._stock.retries:
             again = (name, rows, metadata, self._generations[name], self._stock.files)

@@ -57,6 +57,8 @@ class ScoreSettings(JobSettings):
     """Score whole chunks up to at least this many images; a later run goes on."""
     probs: bool = False
     """Also write the probabilities of the five levels."""
+    all_samples: bool = False
+    """With a written rubric: also write every answer, verbatim."""
     min_side: int | None = Field(default=None, ge=1)
     """Pixels of the shorter side below which an image is rejected; default: the checkpoint's, else 8."""
     max_image_pixels: int | None = Field(default=None, ge=1)

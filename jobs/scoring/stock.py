@@ -63,7 +63,7 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
     ledger = replace(job.ledger, schema=schema_of(contract))
     table = Summary(job.dimensions, contract.scales, slots=contract.slots)
     groups = groups_of(contract.scales)
-    schema = table_schema(job.dimensions, job.settings.probs, contract.carried, groups)
+    schema = table_schema(job.dimensions, job.settings.probs, contract.carried, groups, contract.written)
     files = ledger.settled(job.plan.retired())
     expected = {chunk.name: chunk.images for chunk in considered_chunks(job)}
     finished = files.finished & {chunk.name for chunk in job.plan.chunks()}
@@ -85,7 +85,8 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
 
 def add_committed(table: Summary, rows: pa.Table) -> None:
     """Count the rows of a committed chunk, and the damage that its file tells of."""
-    table.add(rows, metadata_of(rows).get("damage"))
+    known = metadata_of(rows)
+    table.add(rows, known.get("damage"), known.get("written_answers", {}))
 
 
 def opening(job: ScoringJob, proposal: Proposal, stock: Stock, pool: str) -> str:

@@ -29,6 +29,8 @@ from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.tables.scores.columns import groups_of, status_and_scores
 from iqa_core.tables.sink import ScoredBatch
+from iqa_core.written.columns import WrittenColumns
+from iqa_core.written.judging import tally
 from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
 from jobs.scoring.metrics import BusySeconds
 
@@ -50,7 +52,7 @@ READY_ROW = pa.schema(
 )
 """A ready batch as it travels from a reader to an actor, or the failure of a chunk."""
 
-SCORED_ROW = pa.schema([*PASSED_ON, ("rows", pa.binary()), ("versions", pa.string())])
+SCORED_ROW = pa.schema([*PASSED_ON, ("rows", pa.binary()), ("versions", pa.string()), ("answers", pa.string())])
 """A scored batch as it travels to the driver."""
 
 
@@ -65,6 +67,7 @@ class Work:
     weights: FusionWeights
     probs: bool
     decode_timeout_s: float
+    written: WrittenColumns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,8 @@ def scored_batch(
     """Rows of the score table for a batch, given what the assessor said of its images."""
     rubric = work.spec.rubric
     groups = groups_of(own_scales(rubric.columns))
-    judged = status_and_scores(batch.rejections, results, rubric.names, work.probs, work.weights, groups)
-    return ScoredBatch(batch.origin, batch.ordinals, with_scores(batch.facts, judged), versions)
+    judged = status_and_scores(batch.rejections, results, rubric.names, work.probs, work.weights, groups, work.written)
+    return ScoredBatch(batch.origin, batch.ordinals, with_scores(batch.facts, judged), versions, tally(results))
 
 
 class ReadChunks:
@@ -152,10 +155,12 @@ class AssessBatches:
     def _scored(self, row: pa.Table) -> pa.Table:
         kept = [row.column(name) for name in PASSED_ON.names]
         if row.column("failure")[0].is_valid:
-            rows = pa.nulls(1, pa.binary())
+            own = [pa.nulls(1, pa.binary()), pa.array([self._versions]), pa.nulls(1, pa.string())]
         else:
-            rows = pa.array([to_ipc(self.assess(from_ready_row(row)).rows)], pa.binary())
-        return pa.table([*kept, rows, pa.array([self._versions])], schema=SCORED_ROW)
+            batch = self.assess(from_ready_row(row))
+            answers = json.dumps(batch.answers)
+            own = [pa.array([to_ipc(batch.rows)], pa.binary()), pa.array([batch.versions]), pa.array([answers])]
+        return pa.table([*kept, *own], schema=SCORED_ROW)
 
 
 def _is_restarted() -> bool:
@@ -218,6 +223,7 @@ def from_scored_row(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
         ordinals=tuple(row["ordinals"].as_py()),
         rows=from_ipc(row["rows"]),
         versions=row["versions"].as_py(),
+        answers=json.loads(row["answers"].as_py()),
     )
 
 

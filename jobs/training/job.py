@@ -19,7 +19,7 @@ from iqa_core.errors import CallerError, IqaError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.reliable import reliable
-from iqa_core.rubrics.load import rubric_named
+from iqa_core.rubrics.load import closed_set, rubric_named
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute, join, scratch_of
 from iqa_core.training.checking import Usable, usable
@@ -89,13 +89,14 @@ def checked(settings: TrainSettings) -> TrainingJob:
     config = AssessorConfig(checkpoint=settings.base, max_pixels=settings.max_pixels)
     spec = describe(config, settings.rubric, own_limits(config))
     assert isinstance(spec.preparer, ModelPreparer)
-    encoder = SampleEncoder(load_processor(materialise(settings.base)), spec.rubric, spec.preparer)
+    rubric = closed_set(spec.rubric, "training")
+    encoder = SampleEncoder(load_processor(materialise(settings.base)), rubric, spec.preparer)
     train, validation, dropped = _samples(settings, recipe, encoder)
     require_trainable(materialise(settings.base), recipe)
     digests = {name: spec.fingerprint_parts[name] for name in ("weights", "tokenizer", "rubric")}
     task = TrainingTask(
         base=spec.checkpoint,
-        rubric=spec.rubric,
+        rubric=rubric,
         preparer=spec.preparer,
         recipe=recipe,
         train=train.samples,
@@ -108,10 +109,10 @@ def checked(settings: TrainSettings) -> TrainingJob:
         "digests": digests,
         "train_samples": len(train.samples),
         "validation_samples": len(validation.samples),
-        NAMED: rubric_named(spec.rubric.id, settings.rubric),
+        NAMED: rubric_named(rubric.id, settings.rubric),
     }
     if recipe.augment_prompts_paraphrase:  # no part of the rubric's digest, since they decide no score
-        identity["paraphrases"] = {d.name: list(d.paraphrases) for d in spec.rubric.dimensions}
+        identity["paraphrases"] = {d.name: list(d.paraphrases) for d in rubric.dimensions}
     return TrainingJob(settings, task, dropped, identity)
 
 

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from iqa_core.answers import best_first
 from iqa_core.questions import Column
 from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, Assessment, ImageHeader, Rejection, ScoreRange
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 from serve.model.results import DECIMALS, ImageResult, Model
 from serve.protocol.bodies import Question
 
@@ -142,7 +142,7 @@ def description(model: Model) -> dict[str, Any]:
     """One entry of /v1/models: what is served, and what its numbers mean."""
     rubric = model.spec.rubric
     weights = dict(zip(model.weights.dimensions, model.weights.weights, strict=True))
-    levels = {"levels": list(rubric.levels)} if rubric.levels else {}
+    levels = {"levels": list(rubric.levels)} if isinstance(rubric, Rubric) and rubric.levels else {}
     return {
         "checkpoint": model.spec.checkpoint,
         "rubric": rubric.id,
@@ -156,13 +156,15 @@ def description(model: Model) -> dict[str, Any]:
     }
 
 
-def _described(column: Column, rubric: Rubric) -> dict[str, Any]:
+def _described(column: Column, rubric: AnyRubric) -> dict[str, Any]:
     std_max = _plain(column.scale.max_std)
     return {"name": column.name, **_range(column.scale.range), "std_max": std_max, **_answers(column, rubric)}
 
 
-def _answers(column: Column, rubric: Rubric) -> Answers:
-    """What a column's scores are made of; nothing where it is the rubric's levels."""
+def _answers(column: Column, rubric: AnyRubric) -> Answers:
+    """What a column's scores are made of; nothing where it is the rubric's levels, or a number that was written."""
+    if isinstance(rubric, WrittenRubric):
+        return {}
     questions = [rubric.questions[place] for place in column.questions]
     if column.scale.is_group:
         return {"statements": [question.name for question in questions]}
@@ -194,14 +196,14 @@ def _head(question: Question, model: Model) -> Head:
     return head
 
 
-def _scales(columns: Iterable[Column], rubric: Rubric) -> Iterator[tuple[str, Scale]]:
+def _scales(columns: Iterable[Column], rubric: AnyRubric) -> Iterator[tuple[str, Scale]]:
     for column in columns:
         if answers := _answers(column, rubric):
             ends = column.scale.range
             yield column.name, {"worst": _plain(ends.worst), "best": _plain(ends.best), **answers}
 
 
-def _shown(question: Question, rubric: Rubric) -> dict[int, Column]:
+def _shown(question: Question, rubric: AnyRubric) -> dict[int, Column]:
     """Place among the rubric's columns -> column, of those that are asked for."""
     places = [rubric.names.index(name) for name in question.dimensions or rubric.names]
     return {place: rubric.columns[place] for place in places}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 from serve.errors import Refusal
 from serve.model.asking import Texts
 
@@ -34,7 +34,7 @@ def check_number(prompts: Sequence[str | None], num_images: int) -> None:
         raise Refusal(422, f"{len(prompts)} prompts for {num_images} images")
 
 
-def check_texts(texts: Sequence[Texts], rubric: Rubric) -> None:
+def check_texts(texts: Sequence[Texts], rubric: AnyRubric) -> None:
     """Check that a request has what a rubric asks about, though not for every image.
 
     texts: of each image. Raises Refusal (422) where a slot has nothing at all, or a text has no slot.

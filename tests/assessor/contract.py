@@ -9,6 +9,7 @@ import numpy as np
 
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.records import Assessment, Rejection, RgbImage
+from iqa_core.rubrics import WrittenRubric
 
 TOLERANCE = 1e-4
 """In float32, between one batch and another."""
@@ -49,6 +50,9 @@ def check_assessment(assessor: Assessor, result: object) -> None:
     rubric = assessor.rubric
     assert result.scores_K.shape == result.stds_K.shape == (len(rubric.names),)
     assert {a.dtype for a in (result.scores_K, result.stds_K, *result.probs_K)} == {np.dtype(np.float32)}
+    if isinstance(rubric, WrittenRubric):
+        check_written(result, rubric)
+        return
     for column, score, probs in zip(rubric.columns, result.scores_K, result.probs_K, strict=True):
         if column.scale.is_group:
             np.testing.assert_allclose(probs @ np.asarray(column.shares), score, atol=1e-5)
@@ -56,6 +60,16 @@ def check_assessment(assessor: Assessor, result: object) -> None:
         np.testing.assert_allclose(probs.sum(), 1, atol=1e-5)
         worths = rubric.questions[column.questions[0]].scale.worths
         np.testing.assert_allclose(probs @ np.asarray(worths, np.float32), score, atol=1e-5)
+
+
+def check_written(result: Assessment, rubric: WrittenRubric) -> None:
+    """Scores are within the range of ratings, and what was written is there."""
+    assert result.probs_K == ()
+    assert ((result.scores_K >= 1) & (result.scores_K <= 5)).all()
+    written = result.written
+    assert written is not None
+    assert len(written.answers) == rubric.decoding.samples == written.parsed + len(written.codes)
+    assert written.parsed >= 1
 
 
 def assess(
@@ -79,6 +93,7 @@ def check_batches(
         for expected, result in zip(together, results, strict=True):
             assert isinstance(result, Assessment)
             np.testing.assert_allclose(result.scores_K, expected.scores_K, atol=TOLERANCE)
+            assert result.written == expected.written
             for probs, wanted in zip(result.probs_K, expected.probs_K, strict=True):
                 np.testing.assert_allclose(probs, wanted, atol=TOLERANCE)
     scores_NK = np.stack([result.scores_K for result in together])

@@ -11,6 +11,7 @@ import pytest
 
 from iqa_core.assessor.direct import load_assessor
 from iqa_core.assessor.protocol import texts_of_images
+from iqa_core.rubrics import written_names
 from tests.assessor.contract import check_assessor
 from tests.assessor.tiny import make_images
 
@@ -21,6 +22,11 @@ IMAGES = make_images((64, 64), (112, 56), (40, 150), (200, 180), (112, 112))
 def test_an_assessor_keeps_the_contract(checkpoint: str, request: pytest.FixtureRequest) -> None:
     folder = checkpoint if checkpoint == "fake:" else str(request.getfixturevalue(checkpoint))
     check_assessor(load_assessor(folder, threads=1), IMAGES)
+
+
+@pytest.mark.parametrize("name", written_names())
+def test_a_fake_that_writes_keeps_the_contract(name: str) -> None:
+    check_assessor(load_assessor("fake:", name), IMAGES)
 
 
 @pytest.mark.parametrize("checkpoint", ["fake:", "qwen"])

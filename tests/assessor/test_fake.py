@@ -1,9 +1,14 @@
-"""The fake assessor: its scores, its faults, its options."""
+"""The fake assessor: its scores, its answers, its faults, its options.
+
+Tests iqa_core/assessor/fake.py and iqa_core/assessor/fake_writer.py.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +18,7 @@ from iqa_core.assessor.direct import load_assessor
 from iqa_core.assessor.fake import FakeOptions
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
+from iqa_core.written.judging import NOT_FINITE
 from tests.clock import least_s
 
 MAGENTA = np.full((10, 10, 3), (255, 0, 255), dtype=np.uint8)
@@ -116,3 +122,50 @@ def test_an_image_may_never_return(option: str) -> None:
 def test_a_wrong_option_is_the_callers_mistake(checkpoint: str, message: str) -> None:
     with pytest.raises(CallerError, match=message):
         FakeOptions.parse(checkpoint)
+
+
+def written_by(checkpoint: str, rubric: str, images: list[np.ndarray]) -> list[Assessment | Rejection]:
+    return load_assessor(checkpoint, rubric).assess(images)
+
+
+def some_images(count: int) -> list[np.ndarray]:
+    return [np.full((8, 8, 3), (i, 2 * i % 256, 3 * i % 256), np.uint8) for i in range(count)]
+
+
+def test_a_fake_writes_what_a_written_rubric_asks_for() -> None:
+    [found] = written_by("fake:", "interior-written-v1", [GREY])
+    assert isinstance(found, Assessment)
+    assert found.written is not None
+    [text] = found.written.answers
+    assert re.fullmatch(r"<think>(The \w+ is \w+\. ?){5}</think>\n(\w+: \d\.\d(, )?){5}", text)
+    assert found.written.reasoning is not None
+    assert found.written.reasoning in text
+
+
+def test_some_answers_are_cut_and_the_others_stay_as_they_are() -> None:
+    images = some_images(200)
+    whole, cut = (written_by(name, "perception-v1", images) for name in ("fake:", "fake:?cut_share=0.2"))
+    rejected = [isinstance(one, Rejection) for one in cut]
+    assert 20 <= sum(rejected) <= 60
+    for one, other in zip(whole, cut, strict=True):
+        assert isinstance(one, Assessment)
+        if isinstance(other, Assessment):
+            assert other.written == one.written
+    codes = {code for one in cut if isinstance(one, Rejection) for code in one.codes}
+    assert codes == {"no_open", "no_close"}
+
+
+def test_a_fake_draws_several_samples_and_reads_distributions(tmp_path: Path) -> None:
+    shipped = resources.files("iqa_core.rubrics.written").joinpath("attributes-v1.toml").read_text()
+    path = tmp_path / "drawn.toml"
+    path.write_text(shipped.replace("samples = 1\ntemperature = 0", "samples = 3\ntemperature = 1"))
+    [drawn] = written_by("fake:", str(path), [GREY])
+    assert isinstance(drawn, Assessment)
+    assert drawn.written is not None
+    assert len(set(drawn.written.answers)) == drawn.written.parsed == 3
+    assert (drawn.stds_K > 0).all()
+    path.write_text(shipped + 'readout = "expected"\n')
+    [expected] = written_by("fake:", str(path), [GREY])
+    assert isinstance(expected, Assessment)
+    assert expected.stds_K.tolist() == pytest.approx([0.1] * 5)
+    assert written_by("fake:?nan_on=808080", "attributes-v1", [GREY]) == [NOT_FINITE]

@@ -16,6 +16,7 @@ from iqa_core.assessor.samples import SAMPLES, read_sample
 from iqa_core.inspection.plain import PlainModel
 from iqa_core.levels import expected_score, level_probabilities
 from iqa_core.records import ImageLimits
+from iqa_core.rubrics import closed_set
 from tests.assessor import tiny
 
 pytestmark = pytest.mark.slow
@@ -41,9 +42,10 @@ def test_it_scores_as_the_assessor_does(name: str, max_pixels: int | None, reque
     found = sample_scores(load(spec, config), SAMPLES[:1])[SAMPLES[0]]
     assert isinstance(found, dict)
     model = PlainModel.load(folder, "float32", config, max_pixels)
-    for question in spec.rubric.questions:
+    rubric = closed_set(spec.rubric, "this test")
+    for question in rubric.questions:
         prompt = build_prompt(model.processor, question, None)
-        ids = level_token_ids(model.processor.tokenizer, prompt, spec.rubric.levels)
+        ids = level_token_ids(model.processor.tokenizer, prompt, rubric.levels)
         logits = model.read(prompt, read_sample(SAMPLES[0])).logits_PV[-1, ids]
         assert found[question.name] == pytest.approx(float(expected_score(level_probabilities(logits))), abs=1e-4)
 

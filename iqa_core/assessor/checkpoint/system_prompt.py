@@ -8,7 +8,7 @@ from typing import Literal
 
 from iqa_core.assessor.checkpoint.files import read_json
 from iqa_core.errors import CallerError
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 
 ARGS_FILE: Literal["args.json"] = "args.json"
 """File that ms-swift writes beside trained weights; its key `system` is the system prompt of the training."""
@@ -36,12 +36,15 @@ class SystemPrompt:
         )
 
 
-def system_prompt(rubric: Rubric, folder: Path | None) -> SystemPrompt:
+def system_prompt(rubric: AnyRubric, folder: Path | None) -> SystemPrompt:
     """The rubric's own system prompt, else the one of args.json beside the weights, else none.
 
-    folder: of the checkpoint; None where there is no checkpoint. An empty text is no system prompt.
+    A written rubric says all that the model is given: its empty text is an empty turn, and args.json is not asked.
+    folder: of the checkpoint; None where there is no checkpoint. Elsewhere an empty text is no system prompt.
     Raises CallerError when args.json is malformed.
     """
+    if isinstance(rubric, WrittenRubric):
+        return SystemPrompt(rubric.system, "none" if rubric.system is None else "rubric")
     if rubric.system:
         return SystemPrompt(rubric.system, "rubric")
     return SystemPrompt(None, "none") if folder is None else checkpoints_own(folder)

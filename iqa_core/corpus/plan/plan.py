@@ -44,6 +44,7 @@ from iqa_core.rubrics.load import shipped_name
 from iqa_core.storage.range_file import RangeFile
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import join, scratch_of
+from iqa_core.written.columns import WrittenColumns
 
 _SEGMENT = re.compile(r"(\d{6})\.parquet")
 
@@ -69,6 +70,8 @@ class Contract:
     scales: Mapping[str, ColumnScale] = field(default_factory=dict)
     """Of the dimensions that are not five levels worth 1 to 5."""
     slots: SlotColumns = NO_SLOTS
+    written: WrittenColumns | None = None
+    """What is kept of written answers; None where they are closed sets."""
 
     def scale_of(self, dimension: str) -> ColumnScale:
         """What the scores of a dimension can be."""
@@ -93,6 +96,8 @@ class Contract:
             content["scales"] = {name: scale.to_json() for name, scale in self.scales.items()}
         if self.slots.columns:
             content["slots"] = self.slots.to_json()
+        if self.written is not None:
+            content["written"] = self.written.to_json()
         return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
     @classmethod
@@ -104,8 +109,9 @@ class Contract:
         schema = pa.schema([field if is_scorable(field.type) else _replanned(field) for field in planned])
         scales = {name: ColumnScale.from_json(scale) for name, scale in content.pop("scales", {}).items()}
         slots = SlotColumns.from_json(content.pop("slots", {}))
+        written = WrittenColumns.from_json(content.pop("written", None))
         typed = {"dimensions": tuple(content["dimensions"]), "carried": schema, "scales": scales, "slots": slots}
-        return cls(**{**content, **typed})
+        return cls(**{**content, **typed, "written": written})
 
     def locating(self) -> ReadOptions:
         """The options that are needed to read the images of its rows again."""
@@ -131,6 +137,7 @@ class Contract:
             **{name: getattr(self, name) for name in names},
             "fusion": fusion,
             "slots": self.slots.to_json(),
+            **(self.written.to_json() if self.written else {}),
         }
 
     def _rubric_named(self) -> str:
@@ -149,7 +156,7 @@ def _replanned(field: pa.Field) -> pa.Field:
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(["fingerprint", "fusion", "rubric"], str),
-    **dict.fromkeys(["fingerprint_parts", "columns", "scales", "slots"], dict),
+    **dict.fromkeys(["fingerprint_parts", "columns", "scales", "slots", "written"], dict),
 }
 """Kinds of fields that are checked here: another kind would end in a traceback where it is first used."""
 

@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import LOCATION
+from iqa_core.corpus.column_values import utf8
 from iqa_core.corpus.columns import plain, storable
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.questions import ColumnScale, yes_column
-from iqa_core.records import RETRYABLE, Assessment, Rejection
+from iqa_core.records import RETRYABLE, Assessment, Rejection, Written
+from iqa_core.written.columns import ANSWERS, CAPTION, FINISH, PARSED, REASONING, WrittenColumns
 
 TABLE_VERSION = 1
 """Raised by hand when a column changes its name, type or meaning."""
@@ -31,20 +33,29 @@ REWARD = "reward"
 """The fused score; the last of the table's own columns."""
 
 
-def score_columns(dimensions: Sequence[str], probs: bool, groups: Collection[str] = ()) -> pa.Schema:
-    """Columns of scores, spreads, probabilities and the reward; float32.
+def score_columns(
+    dimensions: Sequence[str], probs: bool, groups: Collection[str] = (), written: WrittenColumns | None = None
+) -> pa.Schema:
+    """Columns of scores, spreads, probabilities, float32; of what was written; and the reward.
 
     probs: whether there are those of a dimension's answers. groups: dimensions that have those of their statements.
+    written: what is kept of written answers; None where answers are closed sets.
     """
     fields = [(name, pa.float32()) for name in dimensions] + [(f"{name}_std", pa.float32()) for name in dimensions]
     listed = [yes_column(name) if name in groups else f"{name}_probs" for name in dimensions if probs or name in groups]
     fields += [(name, pa.list_(pa.float32())) for name in listed]
-    return pa.schema([*fields, (REWARD, pa.float32())])
+    return pa.schema([*fields, *(written.schema if written else ()), (REWARD, pa.float32())])
 
 
-def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema, groups: Collection[str] = ()) -> pa.Schema:
+def table_schema(
+    dimensions: Sequence[str],
+    probs: bool,
+    carried: pa.Schema,
+    groups: Collection[str] = (),
+    written: WrittenColumns | None = None,
+) -> pa.Schema:
     """All columns of a score table, in order. Raises CallerError if two of them have one name."""
-    fields = [*LOCATION, *STATUS, *score_columns(dimensions, probs, groups), *carried]
+    fields = [*LOCATION, *STATUS, *score_columns(dimensions, probs, groups, written), *carried]
     names = [field.name for field in fields]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -56,7 +67,8 @@ def table_schema(dimensions: Sequence[str], probs: bool, carried: pa.Schema, gro
 
 def schema_of(contract: Contract) -> pa.Schema:
     """All columns of an output's score files; dictionary-encoded columns as their value type."""
-    return plain(table_schema(contract.dimensions, contract.probs, contract.carried, groups_of(contract.scales)))
+    groups = groups_of(contract.scales)
+    return plain(table_schema(contract.dimensions, contract.probs, contract.carried, groups, contract.written))
 
 
 def groups_of(scales: Mapping[str, ColumnScale]) -> frozenset[str]:
@@ -70,9 +82,12 @@ def dimensions_of(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in own if f"{name}_std" in own)
 
 
-def own_columns(dimensions: Sequence[str], groups: Collection[str] = ()) -> frozenset[str]:
+def own_columns(
+    dimensions: Sequence[str], groups: Collection[str] = (), written: WrittenColumns | None = None
+) -> frozenset[str]:
     """Names of the table's own columns; an input column with one of them is renamed to `input_<name>`."""
-    return frozenset([*LOCATION.names, *STATUS.names, *score_columns(dimensions, True, groups).names])
+    own = score_columns(dimensions, True, groups, written and WrittenColumns(all_samples=True))
+    return frozenset([*LOCATION.names, *STATUS.names, *own.names])
 
 
 def status_and_scores(
@@ -82,11 +97,12 @@ def status_and_scores(
     probs: bool,
     weights: FusionWeights,
     groups: Collection[str] = (),
+    written: WrittenColumns | None = None,
 ) -> pa.Table:
     """Status and score columns for images of which some were rejected before they could be assessed.
 
-    rejections: one per image, None where it was assessed; results: one per None, in order. groups: as in
-    `score_columns`.
+    rejections: one per image, None where it was assessed; results: one per None, in order. groups, written: as in
+    `score_columns`. A spread that is NaN is not known, and null.
     """
     waiting = iter(results)
     outcomes = [next(waiting) if rejection is None else rejection for rejection in rejections]
@@ -105,14 +121,29 @@ def status_and_scores(
     scored: dict[str, pa.Array] = {}
     for k, name in enumerate(dimensions):
         scored[name] = pa.array(scores_NK[:, k], pa.float32())
-        scored[f"{name}_std"] = pa.array(stds_NK[:, k], pa.float32())
+        scored[f"{name}_std"] = pa.array(stds_NK[:, k], pa.float32(), from_pandas=True)
         if probs or name in groups:
             column = yes_column(name) if name in groups else f"{name}_probs"
             scored[column] = pa.array([outcome.probs_K[k] for outcome in assessed], pa.list_(pa.float32()))
+    if written is not None:
+        scored |= _written_arrays([outcome.written for outcome in assessed if outcome.written is not None], written)
     scored[REWARD] = pa.array(fuse(scores_NK, weights), pa.float32())
     columns |= {name: array.take(gather) for name, array in scored.items()}
-    schema = pa.schema([*STATUS, *score_columns(dimensions, probs, groups)])
+    schema = pa.schema([*STATUS, *score_columns(dimensions, probs, groups, written)])
     return pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
+
+
+def _written_arrays(found: Sequence[Written], written: WrittenColumns) -> dict[str, pa.Array]:
+    """Columns of what was written about images that have scores."""
+    columns = {
+        CAPTION: storable([one.caption for one in found], pa.string()),
+        REASONING: storable([one.reasoning for one in found], pa.string()),
+        PARSED: pa.array([one.parsed for one in found], pa.int32()),
+        FINISH: pa.array([str(one.finish) for one in found], pa.string()),
+    }
+    if written.all_samples:
+        columns[ANSWERS] = pa.array([[utf8(text) for text in one.answers] for one in found], pa.list_(pa.string()))
+    return columns
 
 
 def counts_of(table: pa.Table) -> Mapping[str, int]:

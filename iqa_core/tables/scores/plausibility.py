@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.questions import ColumnScale, yes_column
-from iqa_core.records import FIVE_LEVELS, Reason
+from iqa_core.records import FIVE_LEVELS, Finish, Reason
 from iqa_core.tables.scores.columns import REJECTED, REWARD, SCORED
+from iqa_core.written.columns import FINISH, PARSED
 
 TOLERANCE = 1e-3
 """Largest error of a mean of levels through rounding to float32: a thousandth of the distance of two levels."""
@@ -33,11 +35,18 @@ def implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
     for name in contract.dimensions:
         scale = contract.scale_of(name)
         yield from _faults_of_column(rows, name, is_scored, scale.range.low, scale.range.high)
-        yield from _faults_of_column(rows, f"{name}_std", is_scored, 0, scale.max_std)
+        if contract.written is None:
+            yield from _faults_of_column(rows, f"{name}_std", is_scored, 0, scale.max_std)
+        else:
+            # of two samples at the ends, and null where a single one has none
+            is_known = is_scored & _mask(rows.column(f"{name}_std").is_valid())
+            yield from _faults_of_column(rows, f"{name}_std", is_known, 0, scale.range.width * math.sqrt(0.5))
         if scale.is_group:
             yield from _faults_of_group(rows, yes_column(name), is_scored)
         elif contract.probs:
             yield from _faults_of_probs(rows, name, is_scored, scale)
+    if contract.written is not None:
+        yield from _faults_of_written(rows, is_scored)
     best = FIVE_LEVELS.best
     yield from _faults_of_column(rows, REWARD, is_scored, -best, best)  # weights may be negative
     weights = FusionWeights.equal(contract.dimensions).within(contract.scales)
@@ -93,6 +102,14 @@ def _faults_of_group(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) ->
     if yes_NS is not None:
         is_odd_N = np.logical_or.reduce(~((yes_NS >= 0) & (yes_NS <= 1 + TOLERANCE)), axis=1)
         yield from _counted(is_odd_N, f"{name} is not from 0 to 1")
+
+
+def _faults_of_written(rows: pa.Table, is_scored: NDArray[np.bool_]) -> Iterator[str]:
+    """Rows that are scored though no answer was parsed, or whose answer ended in no known way."""
+    num_parsed = pc.fill_null(rows.column(PARSED), 0).to_numpy()
+    yield from _counted((num_parsed >= 1) != is_scored, f"{PARSED} is not 1 or more exactly where it is scored")
+    is_ended = _mask(pc.is_in(rows.column(FINISH), pa.array([str(finish) for finish in Finish])))
+    yield from _counted(is_ended != is_scored, f"{FINISH} is none of the codes exactly where it is scored")
 
 
 def _lists(rows: pa.Table, name: str, is_scored: NDArray[np.bool_]) -> Generator[str, None, NDArray[np.float64] | None]:

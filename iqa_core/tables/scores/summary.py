@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,17 @@ class Summary:
     slots: SlotColumns = NO_SLOTS
     texts_cut: int = 0
     """Scored images of whose texts only the beginning was asked about."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """How written answers were parsed: what came of them -> their number."""
 
     def columns(self) -> list[str]:
         """Columns of a score file that `add` needs."""
         return ["reason", *self.dimensions, "reward", *self.slots.that_may_be_cut]
 
-    def add(self, rows: pa.Table, damage: str | None) -> None:
-        """Count a chunk's rows. damage: of its source, as the reader noted it."""
+    def add(self, rows: pa.Table, damage: str | None, answers: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Count a chunk's rows. damage: of its source, as the reader noted it; answers: how they were parsed."""
         self.chunks += 1
+        self.answers.update(answers)
         self.counts.update(counts_of(rows))
         self.texts_cut += self.slots.num_cut(rows)
         if damage is not None:
@@ -122,6 +126,7 @@ class Summary:
             "rejected": self.rejected,
             "rejected_by_reason": dict(self.reasons),
             **({"texts_cut": self.texts_cut} if self.slots.columns else {}),
+            **({"written_answers": dict(self.answers.most_common())} if self.answers else {}),
             "chunks": self.chunks,
             "damaged_sources": sorted(self.damage),
             "scores": self.statistics(),

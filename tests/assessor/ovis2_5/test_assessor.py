@@ -23,6 +23,7 @@ from iqa_core.assessor.preparing.preparers import Ovis2_5Preparer, make_preparer
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageHeader, ImageLimits, RgbImage
+from iqa_core.rubrics import load_rubric
 from tests.assessor.other_device import moved, other_device
 from tests.assessor.ovis2_5.golden import DIMENSIONS, FOLDER, Golden, rubric_toml
 from tests.assessor.tiny import make_images
@@ -113,7 +114,7 @@ def test_bounds_of_the_processors_file_reach_the_readers(folder: Path, tmp_path:
     (bounded / "preprocessor_config.json").write_text(
         json.dumps({**settings, "min_pixels": 4096, "max_pixels": 16384, "resample": 3})
     )
-    preparer = make_preparer(bounded, spec_of(bounded).rubric, ImageLimits(), None)
+    preparer = make_preparer(bounded, load_rubric("interior-v2"), ImageLimits(), None)
     assert isinstance(preparer, Ovis2_5Preparer)
     assert (preparer.min_pixels, preparer.max_pixels, preparer.resample) == (4096, 16384, 3)
 

@@ -105,12 +105,18 @@ def test_slots_are_filled_as_in_other_rubrics() -> None:
 
 def test_the_digest_is_of_what_the_model_sees_and_how_its_answer_is_read() -> None:
     digest = rubric_of().digest
-    same = {"id": "x", "domain": "Dogs.", "description": "d", "prompt_version": 2, "decoding": {"max_new_tokens": 9}}
+    same: dict[str, Any] = {
+        "id": "x",
+        "domain": "Dogs.",
+        "description": "d",
+        "prompt_version": 2,
+        "decoding": {"max_new_tokens": 9},
+    }
     assert rubric_of(**same).digest == digest
     weighed = [{"name": "fur", "label": "Fur", "weight": 3}, {"name": "quality", "label": "Overall"}]
     assert rubric_of(attributes=weighed).digest == digest, "a weight is no part of a score"
     assert rubric_of(output={"grammar": "attributes", "thought": "think"}).digest == digest
-    others = [
+    others: list[dict[str, Any]] = [
         {"system": ""},
         {"question": "Is it?"},
         {"parts": ["text", "image"]},

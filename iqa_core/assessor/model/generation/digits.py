@@ -40,8 +40,8 @@ class DigitReader:
                 continue
             if text.strip(" ") not in DIGITS or len(text) > 2:
                 raise CallerError(
-                    f"readout = \"expected\" needs a tokenizer with a token per digit; this one has {text!r} as one: "
-                    "set readout = \"parsed\""
+                    f'readout = "expected" needs a tokenizer with a token per digit; this one has {text!r} as one: '
+                    'set readout = "parsed"'
                 )
             self._digit_of[token] = (text[:-1], int(text[-1]))
         self.watched = tuple(self._digit_of)
@@ -110,6 +110,6 @@ def _require_single_digits(attribute: Attribute) -> None:
     ends = (attribute.range.low, attribute.range.high)
     if any(end != int(end) or not 0 <= end <= 9 for end in ends):
         raise CallerError(
-            f"readout = \"expected\" needs a range that ends in whole numbers from 0 to 9; {attribute.name} has "
-            f"{ends[0]:g} to {ends[1]:g}: set readout = \"parsed\""
+            f'readout = "expected" needs a range that ends in whole numbers from 0 to 9; {attribute.name} has '
+            f'{ends[0]:g} to {ends[1]:g}: set readout = "parsed"'
         )

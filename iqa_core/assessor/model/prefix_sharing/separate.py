@@ -5,8 +5,6 @@ Shape suffixes: N images, K questions, V rows of the output matrix that are kept
 
 from __future__ import annotations
 
-from typing import Any
-
 from collections.abc import Sequence
 from typing import Any
 
