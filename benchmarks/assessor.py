@@ -57,7 +57,7 @@ class Engine:
         self.model.set_output_embeddings(LevelHead(self.full_head, LEVEL_IDS))
 
     def packed(self) -> PackedSequences:
-        strategy = PackedSequences.of(self.model, self.encoder)
+        strategy = PackedSequences.of(self.model, [self.encoder])
         assert strategy is not None
         return strategy
 

@@ -81,6 +81,11 @@ class BaseRubric(Model):
         return copied
 
     @property
+    def asked_texts(self) -> tuple[tuple[str, str], ...]:
+        """Each query, with its placeholders in it, and the beginning of its answer."""
+        raise NotImplementedError
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Columns of scores, in order."""
         return tuple(column.name for column in self.columns)

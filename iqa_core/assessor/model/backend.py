@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ class TransformersAssessor:
         rubrics: as `over` takes them. dtype: float32 or bfloat16.
         Raises CallerError when the checkpoint cannot be loaded whole.
         """
-        _keep_freed_memory()
+        keep_freed_memory()
         processor = load_processor(folder)
         model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
         return cls.over(model, processor, rubrics, config.batch_tokens)
@@ -133,9 +134,7 @@ class TransformersAssessor:
     @property
     def versions(self) -> Mapping[str, str]:
         """Names of the device and the versions of torch and transformers."""
-        device = self.model.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
+        return versions_of(self.model)
 
     def assess(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
@@ -207,7 +206,7 @@ class TransformersAssessor:
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> NDArray[np.float32]:
         """Logits of the answers, worst to best, shape (N, K, L), of one batch of prepared images; -inf is padding."""
-        with _without_denormals():
+        with without_denormals():
             logits_NKV = self._logits(self._encoder(images, texts))
         return np.asarray(self._columns.of(logits_NKV).numpy())
 
@@ -225,6 +224,12 @@ class TransformersAssessor:
     def tokens(self) -> TokenCount:
         """Count of the tokens that went through the language model so far."""
         return self._strategy.count
+
+
+def versions_of(model: Any) -> dict[str, str]:
+    """Names of a model's device and the versions of torch and transformers."""
+    name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
+    return {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
 
 
 def sample_prompts(processor: Any, rubric: Rubric) -> list[Prompt]:
@@ -247,8 +252,13 @@ def _encoder(
     """The encoder of a rubric's prompts, texts in its slots among them. Raises CallerError where these do not fit."""
     encoder = make_encoder(processor, prompts_K, model, preparer)
     if rubric.slots:
-        encoder.tails = slot_tails(processor, rubric, model)
-        _require_fitting(encoder, probe)
+        encoder.tails = slot_tails(
+            processor,
+            model,
+            [question.slots for question in rubric.questions],
+            lambda texts: [build_prompt(processor, one.filled(texts), rubric.system) for one in rubric.questions],
+        )
+        require_fitting(encoder, probe)
     return encoder
 
 
@@ -263,25 +273,31 @@ def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer:
     return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
 
 
-def slot_tails(processor: Any, rubric: Rubric, model: Any) -> SlotTails:
-    """What encodes texts into a rubric's prompts. Raises CallerError where the checkpoint cannot take them safely."""
+def slot_tails(
+    processor: Any,
+    model: Any,
+    slots_K: Sequence[Sequence[str]],
+    prompts_of: Callable[[Mapping[str, str]], Sequence[str]],
+) -> SlotTails:
+    """What encodes texts into K prompts. Raises CallerError where the checkpoint cannot take them safely.
+
+    slots_K: names of each prompt's slots; prompts_of: texts, slot -> text -> the prompts with them.
+    """
     settings = model.config.to_dict().items()
     ids = [value for name, value in settings if isinstance(value, int) and name.endswith(("_token_id", "_token_index"))]
     plain = PlainText(processor.tokenizer, ids)
-    markers = {slot: plain.marker(i) for i, slot in enumerate(rubric.slots)}
-    prompts_K = []
-    for question in rubric.questions:
-        prompt = build_prompt(processor, question.filled(markers), rubric.system)
-        prompts_K.append(given_to_tokenizer(processor, model, prompt))
-        if not all(markers[slot] in prompts_K[-1] for slot in question.slots):
+    markers = {slot: plain.marker(i) for i, slot in enumerate(dict.fromkeys(chain.from_iterable(slots_K)))}
+    prompts_K = [given_to_tokenizer(processor, model, prompt) for prompt in prompts_of(markers)]
+    for prompt, slots in zip(prompts_K, slots_K, strict=True):
+        if not all(markers[slot] in prompt for slot in slots):
             raise CallerError(
                 f"the rubric has slots, but the checkpoint's chat template or processor changes or leaves out what "
-                f"stands for {', '.join(question.slots)}; use another checkpoint"
+                f"stands for {', '.join(slots)}; use another checkpoint"
             )
     return SlotTails(plain, markers, prompts_K)
 
 
-def _require_fitting(encoder: Encoder, probe: Sequence[NDArray[np.uint8]]) -> None:
+def require_fitting(encoder: Encoder, probe: Sequence[NDArray[np.uint8]]) -> None:
     try:
         encoder(probe)
     except (TextRefused, ValueError) as error:
@@ -302,7 +318,7 @@ def probe_images() -> list[RgbImage]:
 
 
 @contextmanager
-def _without_denormals() -> Iterator[None]:
+def without_denormals() -> Iterator[None]:
     """Floats below 1e-38 are zero inside: attention whose softmax made many took 126 ms on a CPU instead of 12."""
     torch.set_flush_denormal(True)
     try:
@@ -311,7 +327,7 @@ def _without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc keep large freed blocks: allocating them anew took a tenth of the time, 8,500 page faults an image."""
     with suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt

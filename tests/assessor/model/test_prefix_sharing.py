@@ -106,7 +106,7 @@ def test_images_whose_prompts_end_at_unlike_lengths_share_a_batch(
         return with_suffixes(batch, ends)
 
     expected = SeparatePrompts(model).logits(unlike(encoder(images))).softmax(-1)
-    chosen = strategy.of(model, encoder)
+    chosen = strategy.of(model, [encoder])
     assert chosen is not None
     torch.testing.assert_close(chosen.logits(unlike(encoder(images))).softmax(-1), expected, atol=1e-5, rtol=0)
 
@@ -128,7 +128,7 @@ def test_64_questions_are_64_forwards(
         return with_suffixes(encoder(images), ends)
 
     expected = SeparatePrompts(model).logits(checklists()).softmax(-1)
-    chosen = strategy.of(model, encoder)
+    chosen = strategy.of(model, [encoder])
     assert chosen is not None
     chosen.commit()
     monkeypatch.setattr("iqa_core.assessor.model.prefix_sharing.cached.MAX_CACHE_BYTES", 2**19)
@@ -233,7 +233,7 @@ def test_a_decoder_that_ours_cannot_be_made_of_leaves_the_model_untouched(qwen: 
     del model.get_decoder().layers[-1].self_attn.q_proj.out_features
     patching = encoder.patching
     with pytest.raises(AttributeError, match="out_features"):
-        PackedSequences.of(model, encoder)
+        PackedSequences.of(model, [encoder])
     assert encoder.patching is patching
     assert not any("forward" in vars(module) for module in model.modules())
 
@@ -251,6 +251,6 @@ def test_padding_is_counted_where_there_is_some(qwen: Path) -> None:
     longest = max(len(prompt.prefix) for prompt in tokens)
     assert plain.padding == 4 * sum(longest - len(prompt.prefix) for prompt in tokens) > 0
     assert padding_of(PrefixCaching(model), encoder, images).padding == plain.padding // 4
-    packed = padding_of(PackedSequences.of(model, encoder), encoder, images)
+    packed = padding_of(PackedSequences.of(model, [encoder]), encoder, images)
     assert packed == TokenCount(sum(len(p.prefix) + sum(map(len, p.suffixes)) for p in tokens), 0)
     np.testing.assert_allclose(TokenCount(95, 5).waste, 0.05)

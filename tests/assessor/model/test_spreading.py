@@ -83,7 +83,7 @@ def test_a_model_spread_over_one_device_twice_says_the_same(qwen: Path) -> None:
     expected = SeparatePrompts(model).logits(encoder(images)).softmax(-1)
     model = spread(model, [cpu, cpu])
     for strategy in (SeparatePrompts, PrefixCaching, PackedSequences):
-        made = strategy.of(model, encoder)
+        made = strategy.of(model, [encoder])
         assert made is not None
         torch.testing.assert_close(made.logits(encoder(images)).softmax(-1), expected, atol=1e-5, rtol=0)
 

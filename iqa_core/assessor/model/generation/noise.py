@@ -8,13 +8,9 @@ Shape suffixes: R rows, C candidate tokens.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
-
-NOISE = "gumbel-splitmix64-1"
-"""Name of the generator; part of a fingerprint, so another number whenever its values change."""
 
 STEP, TOKEN = -0x61C8864680B583EB, -0x2ECBDABC217D106B
 """Odd 64-bit factors, signed, so that a counter times one of them never repeats: 2^64 over the golden ratio, and a
@@ -27,16 +23,10 @@ BITS = 23
 """Random bits of a uniform number: those, and a half, that float32 holds exactly below 1."""
 
 
-def key_of(*parts: str | int) -> int:
-    """A signed key of 64 bits out of what a sample is a function of: the first 8 bytes of a SHA-256."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
-
-
 def gumbel(keys_R: Sequence[int], step: int, ids_RC: torch.Tensor) -> torch.Tensor:
     """Gumbel noise (R, C), float32, from -2.8 to 16.6: of each row's candidate tokens at a step of its own sample.
 
-    keys_R: from `key_of`; step: number of tokens that were written before.
+    keys_R: from `iqa_core.written.keys`; step: number of tokens that were written before.
     """
     keys, count = (torch.tensor(value, dtype=torch.int64, device=ids_RC.device) for value in (list(keys_R), step + 1))
     states = _mixed(keys + count * STEP)[:, None] + (ids_RC.long() + 1) * TOKEN

@@ -17,12 +17,12 @@ from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe
 from iqa_core.assessor.model.backend import make_encoder
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
-from iqa_core.assessor.model.generation.noise import key_of
 from iqa_core.assessor.model.generation.prefill import Prefill, length, prefill
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import render_prompt
 from iqa_core.records import Finish, ImageLimits
 from iqa_core.rubrics.written import Decoding
+from iqa_core.written.keys import key_of
 from tests.assessor.tiny import FAMILIES, make_images
 
 IMAGES = make_images((96, 64), (64, 64), (120, 90))

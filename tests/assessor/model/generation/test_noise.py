@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from scipy.stats import gumbel_r, kstest
 
-from iqa_core.assessor.model.generation.noise import BITS, gumbel, key_of
+from iqa_core.assessor.model.generation.noise import BITS, gumbel
+from iqa_core.written.keys import key_of
 
 
 def test_noise_is_gumbels() -> None:

@@ -15,9 +15,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from iqa_core.assessor.model.generation.noise import key_of
 from iqa_core.assessor.model.generation.sampling import NextTokens
 from iqa_core.rubrics.written import Decoding
+from iqa_core.written.keys import key_of
 
 CPU = torch.device("cpu")
 WORDS = 30
