@@ -6,11 +6,12 @@ dimension's scores lie between 1 and 5, in five levels, or where the answer itse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from iqa_core.records import FIVE_LEVELS, RATING, ScoreRange
+from iqa_core.records import FIVE_LEVELS, RATING, Finish, ScoreRange
 
 T = TypeVar("T")
 
@@ -24,6 +25,20 @@ FLOAT32_STEP = 2.0**-23
 
 MAX_WORTH = 1e6
 """Worth of an answer at most, either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenText:
+    """What the endpoint's model wrote about one image."""
+
+    caption: str | None
+    """Of the first answer that was parsed; None where the grammar has none."""
+    reasoning: str | None
+    """Likewise."""
+    parsed: int
+    """Answers that were parsed."""
+    finish: str
+    """`stop`, or `length` where the first of them was cut at its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,8 @@ class Score:
     """Probability of yes to each of a group's statements, by group."""
     ranges: dict[str, ScoreRange] = field(default_factory=dict)
     """Of the dimensions that do not go from 1 (worst) to 5 (best)."""
+    written: WrittenText | None = None
+    """What the model wrote, where the rubric makes it write; a spread that is not known is then absent."""
 
     def rating(self, dimension: str) -> float:
         """A dimension's score, brought from its range to 1 (worst) to 5 (best). Raises KeyError where it has none."""
@@ -141,16 +158,26 @@ def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Sca
     scores = _by_dimension(_of(result, "scores", where), scales, f"{where}scores", _inside)
     if not scores:
         raise ValueError(f"{where}scores is {_shown(result['scores'])}, no values by dimension")
-    std = _by_dimension(_of(result, "std", where), scales, f"{where}std", _spread)
+    written = _written(result["written"], f"{where}written.") if "written" in result else None
+    std = _by_dimension(_of(result, "std", where), scales, f"{where}std", _spread if written is None else _over_samples)
     probs = _by_dimension(_of(result, "probs", where), scales, f"{where}probs", _probs) if with_probs else None
     yes = _by_dimension(result.get("yes", {}), scales, f"{where}yes", _yes)
     groups = {name for name in scores if name in scales and scales[name].is_group}
-    wanted = {"std": (std, scores.keys()), "probs": (probs, scores.keys() - groups), "yes": (yes, groups)}
+    spread = scores.keys() if written is None else scores.keys() & std.keys()
+    wanted = {"std": (std, spread), "probs": (probs, scores.keys() - groups), "yes": (yes, groups)}
     for name, (own, dimensions) in wanted.items():
         if own is not None and own.keys() != dimensions:
             raise ValueError(f"{where}{name} has other dimensions than {where}scores")
     ranges = {name: scales[name].range for name in scores if name in scales and scales[name].range != RATING}
-    return Score(reward, scores, std, None, None, fingerprint, probs, yes, ranges)
+    return Score(reward, scores, std, None, None, fingerprint, probs, yes, ranges, written)
+
+
+def _written(found: Any, where: str) -> WrittenText:
+    caption, reasoning = (_text_or_none(_of(found, name, where), f"{where}{name}") for name in ("caption", "reasoning"))
+    parsed = _number(_of(found, "parsed", where), 1, math.inf, f"{where}parsed")
+    if (finish := found.get("finish")) not in (Finish.STOP, Finish.LENGTH):
+        raise ValueError(f"{where}finish is {_shown(finish)}, neither stop nor length")
+    return WrittenText(caption, reasoning, int(parsed), finish)
 
 
 def _by_dimension(
@@ -169,6 +196,11 @@ def _inside(found: Any, scale: _Scale, where: str) -> float:
 def _spread(found: Any, scale: _Scale, where: str) -> float:
     high = (scale.range.high - scale.range.low) / 2
     return _number(found, 0, high, where, slack=ANSWER_STEP + FLOAT32_STEP * high)
+
+
+def _over_samples(found: Any, scale: _Scale, where: str) -> float:
+    """An unbiased spread, which is largest for two samples at the ends."""
+    return _number(found, 0, scale.range.width * math.sqrt(0.5), where, slack=ANSWER_STEP)
 
 
 def _probs(found: Any, scale: _Scale, where: str) -> list[float]:
@@ -195,6 +227,10 @@ def _text(found: Any, where: str) -> str:
     if not isinstance(found, str):
         raise ValueError(f"{where} is {_shown(found)}, no text")
     return found
+
+
+def _text_or_none(found: Any, where: str) -> str | None:
+    return None if found is None else _text(found, where)
 
 
 def _of(found: Any, name: str, where: str) -> Any:

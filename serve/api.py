@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from iqa_core.records import Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, WrittenRubric
 from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
@@ -139,9 +139,9 @@ class Api:
         kind = request.headers.get("content-type", "")
         asked = await self._parsed(request, lambda body, max_images: understood(body, kind, max_images))
         rubric = asked.question.rubric
-        _check_dimensions(asked.question, self._dispatcher.served.model(rubric).spec.rubric)
+        _check_question(asked.question, self._dispatcher.served.model(rubric).spec.rubric)
         model, results = await self._assessed(asked.images, request, rubric)
-        _check_dimensions(asked.question, model.spec.rubric)  # another one may have taken over meanwhile
+        _check_question(asked.question, model.spec.rubric)  # another one may have taken over meanwhile
         return asked.question, model, results
 
     async def _parsed(self, request: Request, parse: Callable[[bytes, int], T]) -> T:
@@ -243,7 +243,12 @@ def _check_type(request: Request, types: Sequence[str]) -> None:
         raise Refusal(415, f"send {types[-1]}")
 
 
-def _check_dimensions(question: Question, rubric: Rubric) -> None:
+def _check_question(question: Question, rubric: AnyRubric) -> None:
+    is_written = isinstance(rubric, WrittenRubric)
+    if question.probs and is_written:
+        raise Refusal(422, f"probs: answers to {rubric.id} are written, and have no probabilities; leave it out")
+    if question.answers and not is_written:
+        raise Refusal(422, f"answers: answers to {rubric.id} are not written; leave it out")
     if unknown := sorted(set(question.dimensions or ()) - set(rubric.names)):
         raise Refusal(422, f"dimensions: {unknown[0][:64]!r} is none of {', '.join(rubric.names)}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iqa_core.answers import Score, best_first, models_of, scores_of
+from iqa_core.answers import Score, WrittenText, best_first, models_of, scores_of
 from iqa_core.records import ScoreRange
 
 SCORED = {
@@ -193,3 +193,39 @@ def test_the_first_fault_ends_the_check() -> None:
     answer = {"fingerprint": "f", "results": [0] * 100_000}
     with pytest.raises(ValueError, match=r"it has no results\.0\.status"):
         scores_of(answer, 100_000, with_probs=False)
+
+
+WRITTEN = {
+    "status": "scored",
+    "scores": {"quality": 3.5},
+    "std": {},
+    "reward": 3.5,
+    "written": {"caption": None, "reasoning": "soft", "parsed": 2, "finish": "stop", "answers": ["a", "b"]},
+}
+WROTE = {"fingerprint": "f", "rubric": "r", "results": [WRITTEN]}
+
+
+def test_what_was_written_comes_with_its_scores() -> None:
+    [found] = scores_of(WROTE, 1, with_probs=False)
+    assert found.written == WrittenText(None, "soft", 2, "stop")
+    assert (found.scores, found.std) == ({"quality": 3.5}, {})
+    [drawn] = scores_of(damaged("results.0.std", {"quality": 2.8284}, WROTE), 1, with_probs=False)
+    assert drawn.std == {"quality": 2.8284}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("written.caption", 3, "written.caption is 3, no text"),
+        ("written.parsed", 0, "written.parsed is 0, no number"),
+        ("written.finish", "eos", "written.finish is 'eos', neither stop nor length"),
+        ("written.reasoning", ..., "it has no results.0.written.reasoning"),
+        ("written", None, "it has no results.0.written.caption"),
+        ("written", ..., "std has other dimensions"),
+        ("std", {"quality": 2.9}, "std.quality is 2.9"),
+        ("std", {"layout": 1.0}, "std has other dimensions"),
+    ],
+)
+def test_what_is_no_written_answer_is_named(place: str, value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        scores_of(damaged(f"results.0.{place}", value, WROTE), 1, with_probs=False)

@@ -69,7 +69,7 @@ def judged(samples: Sequence[Sample], form: Form) -> Assessment | Rejection:
     found = [sample.parsed(form) for sample in samples]
     codes = tuple(one.code for one in found if isinstance(one, Unparsed))
     if len(codes) == len(samples):
-        begin = samples[0].text[:SHOWN].encode("utf-8", "replace").decode().translate(VISIBLE)
+        begin = _encodable(samples[0].text[:SHOWN]).translate(VISIBLE)
         return Rejection(Reason.UNPARSABLE, f"{codes[0]}: {begin}", codes=codes)
     good = [(sample, one) for sample, one in zip(samples, found, strict=True) if isinstance(one, Parsed)]
     scores_K, stds_K = _scored(good, form)
@@ -81,10 +81,10 @@ def judged(samples: Sequence[Sample], form: Form) -> Assessment | Rejection:
         stds_K,
         (),
         Written(
-            caption=said.caption,
-            reasoning=said.reasoning,
+            caption=None if said.caption is None else _encodable(said.caption),
+            reasoning=None if said.reasoning is None else _encodable(said.reasoning),
             finish=first.finish,
-            answers=tuple(sample.text for sample in samples),
+            answers=tuple(_encodable(sample.text) for sample in samples),
             parsed=len(good),
             codes=codes,
             lenient=tuple(switch for _, one in good for switch in one.lenient),
@@ -102,6 +102,11 @@ def tally(results: Iterable[Assessment | Rejection]) -> Counter[str]:
             counts.update({"parsed": written.parsed})
             counts.update((*written.codes, *written.lenient))
     return counts
+
+
+def _encodable(text: str) -> str:
+    """The text with `?` for lone surrogates, which no file and no answer can have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _scored(good: Sequence[tuple[Sample, Parsed]], form: Form) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -6,6 +6,7 @@ typing's own from Python 3.12 on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired
 
@@ -16,7 +17,7 @@ from typing_extensions import TypedDict
 
 from iqa_core.answers import best_first
 from iqa_core.questions import Column
-from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, Assessment, ImageHeader, Rejection, ScoreRange
+from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, Assessment, ImageHeader, Rejection, ScoreRange, Written
 from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 from serve.model.results import DECIMALS, ImageResult, Model
 from serve.protocol.bodies import Question
@@ -65,14 +66,36 @@ class Scale(Answers):
 
 
 @with_config(DESCRIBED)
-class Scored(Size, Probs):
+class WrittenText(TypedDict):
+    """What was written about an image."""
+
+    caption: str | None
+    """Of the first answer that was parsed, as the grammar has it; null where it has none."""
+    reasoning: str | None
+    """Likewise."""
+    parsed: int
+    """Answers that were parsed, of which the scores are the mean."""
+    finish: Literal["stop", "length"]
+    """Whether the first answer that was parsed ended by itself, or was cut at its limit."""
+    answers: NotRequired[list[str]]
+    """Every answer, verbatim; there where they were asked for."""
+
+
+class WrittenPart(TypedDict, total=False):
+    """There where the rubric is written."""
+
+    written: WrittenText
+
+
+@with_config(DESCRIBED)
+class Scored(Size, Probs, WrittenPart):
     """An image with scores."""
 
     status: Literal["scored"]
     scores: dict[str, float]
     """Expected worth of the answer by dimension: 1 (worst) to 5 (best), or in its range among `scales`."""
     std: dict[str, float]
-    """Spread of the answers by dimension, 0 (sure) to half of the range."""
+    """Spread of the answers by dimension, 0 (sure) to half of the range; of written ones over samples, if known."""
     reward: float
     """Fused score of all dimensions, 1 (worst) to 5 (best)."""
 
@@ -150,6 +173,7 @@ def description(model: Model) -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "fingerprint_parts": dict(model.spec.fingerprint_parts),
         "slots": list(rubric.slots),
+        **({"kind": rubric.kind} if isinstance(rubric, WrittenRubric) else {}),
         "dimensions": [{**_described(column, rubric), "weight": weights[column.name]} for column in rubric.columns],
         **levels,
         "reward": {**_range(RATING), "weights": model.weights.source},
@@ -211,10 +235,10 @@ def _shown(question: Question, rubric: AnyRubric) -> dict[int, Column]:
 
 def _entries(question: Question, model: Model, results: Sequence[ImageResult]) -> list[Scored | Rejected]:
     columns = _shown(question, model.spec.rubric)
-    return [_entry(one, columns, question.probs) for one in results]
+    return [_entry(one, columns, question) for one in results]
 
 
-def _entry(one: ImageResult, columns: Mapping[int, Column], with_probs: bool) -> Scored | Rejected:
+def _entry(one: ImageResult, columns: Mapping[int, Column], question: Question) -> Scored | Rejected:
     if isinstance(one, Rejection):
         return {"status": "rejected", "reason": str(one.reason), "detail": one.detail, **_size(one.header)}
     found = one.assessment
@@ -222,15 +246,32 @@ def _entry(one: ImageResult, columns: Mapping[int, Column], with_probs: bool) ->
     return {
         "status": "scored",
         "scores": {column.name: scores_K[k] for k, column in columns.items()},
-        "std": {column.name: stds_K[k] for k, column in columns.items()},
-        **_probs(found, columns, with_probs),
+        "std": {column.name: stds_K[k] for k, column in columns.items() if not math.isnan(stds_K[k])},
+        **_probs(found, columns, question.probs),
+        **_written(found.written, question.answers),
         "reward": one.reward,
         **_size(one.header),
     }
 
 
+def _written(found: Written | None, with_answers: bool) -> WrittenPart:
+    if found is None:
+        return {}
+    text: WrittenText = {
+        "caption": found.caption,
+        "reasoning": found.reasoning,
+        "parsed": found.parsed,
+        "finish": found.finish.value,
+    }
+    if with_answers:
+        text["answers"] = list(found.answers)
+    return {"written": text}
+
+
 def _probs(found: Assessment, columns: Mapping[int, Column], with_probs: bool) -> Probs:
     probs: Probs = {}
+    if found.written is not None:
+        return probs
     if with_probs:
         probs["probs"] = {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if not one.scale.is_group}
     if yes := {one.name: _rounded(found.probs_K[k]) for k, one in columns.items() if one.scale.is_group}:

@@ -22,7 +22,7 @@ from serve.settings import MAX_TEXT
 
 B = TypeVar("B", bound=BaseModel)
 
-MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "prompt", "prompts", "request_id"})
+MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "answers", "prompt", "prompts", "request_id"})
 LISTS = frozenset({"dimensions", "prompts"})
 """Fields of a form that have a part for each entry."""
 MAX_FIELDS = 32
@@ -78,7 +78,9 @@ class Question(FewFields):
     dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
     """Dimensions to show; the reward is that of all dimensions in any case."""
     probs: bool = False
-    """Whether to show the probabilities of the answers, too."""
+    """Whether to show the probabilities of the answers, too; of closed sets alone."""
+    answers: bool = False
+    """Whether to show every answer that was written, verbatim; where a written rubric is served."""
     prompt: Text | None = None
     """What all images were made from: the text of the rubric's slot `prompt`, where it has one. Carried back."""
     prompts: list[Text | None] | None = Field(default=None, fail_fast=True)

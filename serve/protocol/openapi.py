@@ -34,16 +34,20 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
 """Name of what is sent and answered -> its type."""
 
 
+SWITCHES = {"probs", "answers"}
+"""Fields of a form that are true or false."""
+
+
 def question_body(answer: str) -> dict[str, Any]:
     """A question as JSON or as multipart, and its answer, by its name in SCHEMAS."""
-    fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - {"probs"})}
+    fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - SWITCHES)}
     lists = {name: {"type": "array", "items": {"type": "string"}} for name in sorted(LISTS)}
     form = {
         "type": "object",
         "required": ["images"],
         "properties": {
             "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
-            "probs": {"type": "boolean"},
+            **{name: {"type": "boolean"} for name in sorted(SWITCHES)},
             **lists,
             **fields,
         },

@@ -181,7 +181,7 @@ def test_selections_look_at_the_text_and_export_it_as_caption(table: Path, tmp_p
     given: dict[str, Any] = {"scores": [str(table)], "output": str(tmp_path / "out"), "report": False}
     wanted = {"where": "written_reasoning ILIKE '%LAYOUT is excellent%' AND quality > 1", "export": ["list"]}
     assert select(SelectSettings(**given, **wanted, caption_column="written_reasoning")) == DONE
-    kept = pq.read_table(tmp_path / "out" / "list" / "list.parquet").to_pylist()
+    kept = pq.read_table(tmp_path / "out" / "list" / "selected.parquet").to_pylist()
     expected = [row for row in rows_of(table) if "layout is excellent" in (row["written_reasoning"] or "")]
     assert kept
     assert [row["caption"] for row in kept] == [row["written_reasoning"] for row in expected if row["quality"] > 1]
@@ -192,7 +192,10 @@ def test_scores_are_held_against_opinions(table: Path, images: Path, tmp_path: P
     lines = [f"{name},{rows[name]['quality'] or 3},{rows[name]['layout'] or 3}" for name in NAMES]
     path = images.parent / "opinions.csv"
     path.write_text("\n".join(["image,quality,layout", *lines]))
-    settings = {"annotations": [f"{path}?dimensions=quality,layout&images={images}"], "scores": str(table)}
+    settings: dict[str, Any] = {
+        "annotations": [f"{path}?dimensions=quality,layout&images={images}"],
+        "scores": str(table),
+    }
     output = tmp_path / "figures.json"
     assert evaluate(EvaluateSettings(**settings, resamples=0, output=str(output))) == DONE
     figures = json.loads(output.read_text())

@@ -80,10 +80,13 @@ def test_an_image_of_which_no_answer_is_parsed_is_rejected() -> None:
     assert found.detail.isprintable()
 
 
-def test_a_lone_surrogate_is_shown_and_kept_out_of_the_detail() -> None:
+def test_a_lone_surrogate_is_kept_out_of_files() -> None:
     found = judged([Sample("\ud800")], NUMBER)
     assert isinstance(found, Rejection)
-    found.detail.encode()
+    assert found.detail == "no_open: ?"
+    written = assessed([Sample(answer(3, "a\udc80b"))]).written
+    assert written is not None
+    assert (written.reasoning, written.answers) == ("a?b", (answer(3, "a?b"),))
 
 
 def test_answers_are_counted_by_what_was_wrong_with_them() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import LOCATION
-from iqa_core.corpus.column_values import utf8
 from iqa_core.corpus.columns import plain, storable
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.errors import CallerError
@@ -136,13 +135,13 @@ def status_and_scores(
 def _written_arrays(found: Sequence[Written], written: WrittenColumns) -> dict[str, pa.Array]:
     """Columns of what was written about images that have scores."""
     columns = {
-        CAPTION: storable([one.caption for one in found], pa.string()),
-        REASONING: storable([one.reasoning for one in found], pa.string()),
+        CAPTION: pa.array([one.caption for one in found], pa.string()),
+        REASONING: pa.array([one.reasoning for one in found], pa.string()),
         PARSED: pa.array([one.parsed for one in found], pa.int32()),
         FINISH: pa.array([str(one.finish) for one in found], pa.string()),
     }
     if written.all_samples:
-        columns[ANSWERS] = pa.array([[utf8(text) for text in one.answers] for one in found], pa.list_(pa.string()))
+        columns[ANSWERS] = pa.array([one.answers for one in found], pa.list_(pa.string()))
     return columns
 
 

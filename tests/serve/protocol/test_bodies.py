@@ -107,7 +107,7 @@ def many(entry: bytes, times: int = 4000) -> bytes:
         (
             "form",
             b"--b\r\n" + b"\r\n--b\r\n".join([FORM % (b"dimensions", b"hue")] * 4000) + b"\r\n--b--",
-            "more than 204 parts",
+            "more than 206 parts",
         ),
         (
             "form",
