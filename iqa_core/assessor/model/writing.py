@@ -17,28 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from iqa_core.assessor.batching import MAX_ROWS
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
-from iqa_core.assessor.model.backend import (
-    CPU_BATCH_TOKENS,
-    MAX_PADDING,
-    TOO_LARGE,
-    keep_freed_memory,
-    make_encoder,
-    probe_images,
-    require_fitting,
-    slot_tails,
-    versions_of,
-    without_denormals,
-)
+from iqa_core.assessor.encoders.base import Encoder
+from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
+from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
-from iqa_core.assessor.model.generation.digits import DigitReader, texts_of_vocabulary
-from iqa_core.assessor.model.generation.prefill import Prefill, length, prefill
+from iqa_core.assessor.model.generation.digits import DigitReader
+from iqa_core.assessor.model.generation.prefill import Prefill, length
+from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
-from iqa_core.assessor.prompts.plain_text import TextRefused
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.records import Assessment, Rejection
 from iqa_core.rubrics import WrittenRubric
@@ -47,11 +38,17 @@ from iqa_core.written.judging import Sample, judged
 from iqa_core.written.keys import sample_keys
 from iqa_core.written.parsing import Parsed
 
-MAX_CACHE_BYTES = {"cpu": 2**31, "cuda": 2**34}
-"""Largest cache of the rows that are written at once, where their number is not given."""
+MAX_PADDING = 0.25
+"""Largest share by which a prompt is padded, of the shortest prompt beside it: writing many at once saves more."""
 
-MAX_ROWS = 256
-"""Most rows that are written at once, where their number is not given: beyond it, a step takes longer for each row."""
+CPU_CACHE_BYTES = 2**31
+"""Largest cache of the answers that are written at once, on a CPU, where their number is not given."""
+
+FREE_SHARE = 0.5
+"""The same on other devices, as a share of the memory that is free once a model is loaded."""
+
+PROMPT_TOKENS = 1536
+"""Tokens of a prompt, as memory for it is set aside: those of a picture of a megapixel."""
 
 PLACEHOLDERS = ("image", "video", "audio", "vision")
 """Parts of names of tokens, in a model's configuration, that stand for what is no text."""
@@ -80,9 +77,13 @@ class WritingAssessor:
         self.preparer = preparer
         self.model = model.eval()
         self._fingerprint = fingerprint
-        self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
+        self._batch_tokens = bounded_batch_tokens(batch_tokens, model.device)
         self._encoder = _encoder(model, processor, rubric, preparer)
+        self._intake = Intake(model, preparer, self._encoder, rubric.decoding.max_new_tokens)
         self._digits = _digit_reader(processor.tokenizer, rubric)
+        self._probe = [preparer.prepare(image) for image in probe_images()]
+        with without_denormals():
+            self._way = fastest_way(model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype])
         self._decoder = Decoder(
             model,
             rubric.decoding,
@@ -90,6 +91,7 @@ class WritingAssessor:
             ends=_ends(processor, rubric),
             suppressed=_placeholders(model) if rubric.decoding.suppress_image else (),
             watched=() if self._digits is None else self._digits.watched,
+            shares=self._way.shares,
         )
         self._decode_rows = decode_rows or self._rows_that_fit()
 
@@ -123,13 +125,8 @@ class WritingAssessor:
         """One result per prepared image, in order; images of similar size are written about at once."""
         decoding = self.rubric.decoding
         asked = texts_of_images(self.rubric.slots, texts, len(images))
-        results: dict[int, Assessment | Rejection] = {}
-        tokens: dict[int, int] = {}
-        for i, (pixels, own) in enumerate(zip(images, asked, strict=True)):
-            try:
-                tokens[i] = self.preparer.tokens(pixels) + self._encoder.text_tokens(own)
-            except TextRefused as error:
-                results[i] = Rejection(error.reason, str(error))
+        tokens, refused = self._intake(images, asked)
+        results: dict[int, Assessment | Rejection] = {**refused}
         for group in self._groups(tokens):
             keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
             answers = self._answers([images[i] for i in group], [asked[i] for i in group], keys)
@@ -159,7 +156,7 @@ class WritingAssessor:
             with without_denormals():
                 return [*self._decoder(self._prefilled(images, texts), keys_NS)]
         except torch.OutOfMemoryError:
-            if len(images) == 1 and len(keys_NS[0]) == 1:
+            if len(images) == len(keys_NS[0]) == 1:
                 return [None]
         # not inside the handler: its traceback would keep the failed batch's tensors in memory
         if len(images) > 1:
@@ -167,23 +164,20 @@ class WritingAssessor:
             parts = (slice(half), slice(half, None))
             return [one for part in parts for one in self._answers(images[part], texts[part], keys_NS[part])]
         half = len(keys_NS[0]) // 2
-        halves = [self._answers(images, texts, [keys])[0] for keys in (keys_NS[0][:half], keys_NS[0][half:])]
-        return [None if None in halves else [answer for part in halves if part is not None for answer in part]]
+        first, second = (self._answers(images, texts, [keys])[0] for keys in (keys_NS[0][:half], keys_NS[0][half:]))
+        return [None if first is None or second is None else first + second]
 
     @torch.inference_mode()
     def _prefilled(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> Prefill:
         """The prompts of the images, through the model in batches of up to `batch_tokens`."""
-        batch = self._encoder(images, texts if self.rubric.slots else None)
-        width = max(map(length, batch.prompts))
-        count = max(1, self._batch_tokens // width)
-        parts = [
+        tokens, _ = self._intake(images, texts)
+        count = max(1, self._batch_tokens // max(tokens.values()))
+        batches = [
             self._encoder(images[at : at + count], texts[at : at + count] if self.rubric.slots else None)
             for at in range(0, len(images), count)
         ]
-        return Prefill.join([prefill(self.model, part, self._pixels(part), width) for part in parts])
-
-    def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
-        return {name: value.to(self.model.device) for name, value in batch.pixels.items()}
+        width = max(length(prompt) for batch in batches for prompt in batch.prompts)
+        return Prefill.join([self._way.prefilled(batch, width) for batch in batches])
 
     def _judged(self, answers: Sequence[Answer] | None) -> Assessment | Rejection:
         if answers is None:
@@ -197,33 +191,37 @@ class WritingAssessor:
         return Sample(answer.text, answer.finish, self._digits.readings(answer, said.spans))
 
     def _rows_that_fit(self) -> int:
-        """Samples whose caches fit into the bound, by what one token of the probe's takes."""
-        images = [self.preparer.prepare(image) for image in probe_images()]
-        found = self._prefilled(images, [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(images))
+        """Answers whose caches fit into memory, by what a token of the probe's takes."""
+        found = self._prefilled(self._probe, [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe))
         tensors = [value for layer in found.cache.layers for value in vars(layer).values()]
-        held = sum(value.nbytes for value in tensors if isinstance(value, torch.Tensor))
-        row = held / found.mask_NT.numel() * self.rubric.decoding.max_new_tokens
-        return int(max(1, min(MAX_ROWS, MAX_CACHE_BYTES[self.model.device.type] // row)))
+        token_bytes = sum(value.nbytes for value in tensors if isinstance(value, torch.Tensor)) / found.mask_NT.numel()
+        decoding = self.rubric.decoding
+        row_bytes = token_bytes * (decoding.max_new_tokens + PROMPT_TOKENS / decoding.samples)
+        return int(max(1, min(MAX_ROWS, _free_bytes(self.model.device) // row_bytes)))
 
 
 def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelPreparer) -> Encoder:
     """The encoder of the rubric's one prompt. Raises CallerError where texts do not fit into its slots."""
+
+    def prompts_of(texts: Mapping[str, str]) -> list[str]:
+        return [written_prompt(processor, rubric, texts)]
+
     sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
-    encoder = make_encoder(processor, [written_prompt(processor, rubric, sample)], model, preparer)
-    if rubric.slots:
-        encoder.tails = slot_tails(
-            processor, model, [rubric.slots], lambda texts: [written_prompt(processor, rubric, texts)]
-        )
-        require_fitting(encoder, [preparer.prepare(image) for image in probe_images()])
-    return encoder
+    return encoder_of(processor, model, preparer, prompts_of(sample), [rubric.slots], prompts_of)
+
+
+def _free_bytes(device: torch.device) -> float:
+    """Memory for what is written at once."""
+    return CPU_CACHE_BYTES if device.type == "cpu" else FREE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _digit_reader(tokenizer: Any, rubric: WrittenRubric) -> DigitReader | None:
     """What reads numbers as distributions, where the rubric has them read so."""
     if rubric.decoding.readout == "parsed":
         return None
-    texts = texts_of_vocabulary(lambda ids: _text_of(tokenizer, ids), len(tokenizer), tokenizer.all_special_ids)
-    return DigitReader([*texts], rubric.form)
+    texts = [_text_of(tokenizer, [token]) for token in range(len(tokenizer))]
+    markup = [token for token, added in tokenizer.added_tokens_decoder.items() if len(str(added)) > 1]
+    return DigitReader(texts, rubric.form, markup)
 
 
 def _ends(processor: Any, rubric: WrittenRubric) -> set[int]:

@@ -208,7 +208,7 @@ def test_a_mix_of_sizes_wastes_little_padding(
     """From one side to eight times as much, as from 256 x 256 to four megapixels."""
 
     def choose(model: Any, rubrics: Sequence[Asked], *_: object) -> Strategy:
-        chosen = strategy.of(model, rubrics[0].encoder)
+        chosen = strategy.of(model, [rubrics[0].encoder])
         assert chosen is not None
         return chosen
 

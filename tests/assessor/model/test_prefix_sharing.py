@@ -30,7 +30,7 @@ from transformers.cache_utils import (
 
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.encoders.base import EncodedBatch
-from iqa_core.assessor.model.backend import make_encoder
+from iqa_core.assessor.model.asking import make_encoder
 from iqa_core.assessor.model.level_head import LevelHead
 from iqa_core.assessor.model.prefix_sharing.cached import (
     MAX_SUFFIX_PADDING,

@@ -7,6 +7,7 @@ that are watched, T tokens that were written.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from iqa_core.assessor.model.generation.prefill import Prefill
 from iqa_core.assessor.model.generation.sampling import NextTokens
-from iqa_core.assessor.model.generation.shared_attention import SharedCache, sharing
+from iqa_core.assessor.model.generation.shared_attention import RowsCache, sharing
 from iqa_core.records import Finish
 from iqa_core.rubrics.written import Decoding
 
@@ -63,11 +64,12 @@ class Decoder:
         ends: Collection[int] = (),
         suppressed: Sequence[int] = (),
         watched: Sequence[int] = (),
+        shares: bool = True,
     ) -> None:
         """A decoder by a rubric's settings.
 
         decode: token ids -> their text, verbatim; ends: ids that end a turn, and are no part of the answer;
-        suppressed: ids that are never written; watched: see `Answer`.
+        suppressed: ids that are never written; watched: see `Answer`; shares: see `RowsCache`.
         """
         self._model = model
         self._decoding = decoding
@@ -78,6 +80,7 @@ class Decoder:
         self._last_letters = {text[-1] for text in decoding.stop}
         self._tail = 1 + max((len(text.encode()) for text in decoding.stop), default=0)
         self._may_end: dict[int, bool] = {}
+        self._shares = shares
 
     @torch.inference_mode()
     def __call__(self, prefill: Prefill, keys_NS: Sequence[Sequence[int]]) -> list[list[Answer]]:
@@ -85,14 +88,14 @@ class Decoder:
         images = [i for i, keys in enumerate(keys_NS) for _ in keys]
         keys = [key for keys in keys_NS for key in keys]
         rows = [_Row(r, key, prefill.prompts[i]) for r, (i, key) in enumerate(zip(images, keys, strict=True))]
-        with sharing(self._model):
+        with sharing(self._model) if self._shares else nullcontext():
             self._write(prefill, rows, torch.tensor(images, device=self._model.device))
         answers = iter([self._answer(row) for row in rows])
         return [[next(answers) for _ in keys] for keys in keys_NS]
 
     def _write(self, prefill: Prefill, rows: Sequence[_Row], images_R: torch.Tensor) -> None:
         limit = self._decoding.max_new_tokens
-        cache = SharedCache(prefill.cache, images_R, limit)
+        cache = RowsCache(prefill.cache, images_R, limit, shares=self._shares)
         mask, positions, logits = (
             values[images_R] for values in (prefill.mask_NT, prefill.positions_N, prefill.logits_NV)
         )

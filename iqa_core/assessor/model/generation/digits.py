@@ -8,7 +8,7 @@ Shape suffixes: T tokens of an answer, W watched tokens, D digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ DIGITS = "0123456789"
 class DigitReader:
     """Reads the numbers of answers by the tokens of a vocabulary in which each digit is a token of its own."""
 
-    def __init__(self, texts_V: Sequence[str], form: Form) -> None:
-        """texts_V: what each token is decoded to, "" for those that never stand in a number, such as markup.
+    def __init__(self, texts_V: Sequence[str], form: Form, markup: Collection[int] = ()) -> None:
+        """texts_V: what each token is decoded to; markup: ids of tokens that never stand in a number.
 
         Raises CallerError where a token joins a digit with anything but one space before it, or where a range does not
         end in single digits.
@@ -34,26 +34,26 @@ class DigitReader:
         self._attributes = form.attributes
         for attribute in form.attributes:
             _require_single_digits(attribute)
-        self._digit_of: dict[int, tuple[str, int]] = {}
-        for token, text in enumerate(texts_V):
-            if not any(letter in DIGITS for letter in text):
-                continue
-            if text.strip(" ") not in DIGITS or len(text) > 2:
+        found = {token: text for token, text in enumerate(texts_V) if any(letter in DIGITS for letter in text)}
+        self._num_digits = {token: sum(letter in DIGITS for letter in text) for token, text in found.items()}
+        of_numbers = {token: text for token, text in found.items() if token not in markup}
+        for text in of_numbers.values():
+            if text[:-1] not in ("", " ") or text[-1] not in DIGITS:
                 raise CallerError(
                     f'readout = "expected" needs a tokenizer with a token per digit; this one has {text!r} as one: '
                     'set readout = "parsed"'
                 )
-            self._digit_of[token] = (text[:-1], int(text[-1]))
-        self.watched = tuple(self._digit_of)
+        self._before = {token: text[:-1] for token, text in of_numbers.items()}
+        self.watched = tuple(of_numbers)
         """Ids of tokens whose log-probabilities an answer must come with, in the order of its columns."""
         self._columns = {
-            before: [self._column(before, digit) for digit in range(10)]
-            for before in {before for before, _ in self._digit_of.values()}
+            before: [_columns([*of_numbers.values()], f"{before}{digit}") for digit in DIGITS]
+            for before in {*self._before.values()}
         }
 
     def readings(self, answer: Answer, spans: Sequence[Span]) -> tuple[Reading, ...]:
         """The distribution of each number. spans: where they stand in the answer's text, one per attribute."""
-        places = [t for t, token in enumerate(answer.ids) if token in self._digit_of]
+        places = [t for t, token in enumerate(answer.ids) for _ in range(self._num_digits.get(token, 0))]
         found = []
         for attribute, (begin, end) in zip(self._attributes, spans, strict=True):
             first = sum(letter in DIGITS for letter in answer.text[:begin])
@@ -64,14 +64,15 @@ class DigitReader:
 
     def _distribution(self, answer: Answer, place: int) -> NDArray[np.float64]:
         """Log-probabilities (D,) of all digits where one was written, -inf for a digit without a token."""
-        before, _ = self._digit_of[answer.ids[place]]
-        row = np.append(answer.watched_TW[place].astype(np.float64), -np.inf)
-        return row[self._columns[before]]
+        row_W = answer.watched_TW[place].astype(np.float64)
+        return np.array(
+            [np.logaddexp.reduce(row_W[columns]) for columns in self._columns[self._before[answer.ids[place]]]]
+        )
 
-    def _column(self, before: str, digit: int) -> int:
-        """Column of a digit's token with this text before it; -1 where there is none."""
-        ids = list(self._digit_of)
-        return next((ids.index(token) for token, found in self._digit_of.items() if found == (before, digit)), -1)
+
+def _columns(texts: Sequence[str], wanted: str) -> list[int]:
+    """Places of a text; two tokens may have it, such as a digit and the byte that it is made of."""
+    return [column for column, text in enumerate(texts) if text == wanted]
 
 
 def reading(rows: Sequence[NDArray[np.float64]], attribute: Attribute) -> Reading:
@@ -92,12 +93,6 @@ def reading(rows: Sequence[NDArray[np.float64]], attribute: Attribute) -> Readin
     mean = float(weights @ values)
     spread = float(weights @ (values - mean) ** 2) + variance * float(weights[digits != ends.high].sum())
     return Reading(mean, spread**0.5)
-
-
-def texts_of_vocabulary(decode: Callable[[Sequence[int]], str], size: int, special: Sequence[int]) -> Iterator[str]:
-    """What each token is decoded to; "" for special tokens."""
-    markup = set(special)
-    return ("" if token in markup else decode([token]) for token in range(size))
 
 
 def _weights(log_probs: NDArray[np.float64]) -> NDArray[np.float64]:

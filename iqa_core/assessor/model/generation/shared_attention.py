@@ -113,17 +113,20 @@ class SharedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no ty
         return found.flatten(1, 2)
 
 
-class SharedCache:
-    """A model's cache whose layers of full attention share the prompts of their rows."""
+class RowsCache:
+    """A model's cache with a row per sample; its layers of full attention may share the prompts of their rows."""
 
-    def __init__(self, prefilled: Any, images_R: torch.Tensor, room: int) -> None:
-        """prefilled: cache of the prompts, a row per image; room: tokens that a row may write."""
+    def __init__(self, prefilled: Any, images_R: torch.Tensor, room: int, *, shares: bool) -> None:
+        """prefilled: cache of the prompts, a row per image; room: tokens that a row may write.
+
+        shares: whether to keep prompts once per image, which `sharing` then needs; else their rows are repeated.
+        """
         groups = Groups(images_R)
         self._images_R = images_R
         self.cache = copy.copy(prefilled)
         self.cache.layers = [
             SharedLayer(layer, groups, room)
-            if type(layer) is DynamicLayer and layer.is_initialized
+            if shares and type(layer) is DynamicLayer and layer.is_initialized
             # every other kind has its rows repeated: a window is short, and a recurrent state changes with each token
             else repeated(layer, images_R)
             for layer in prefilled.layers

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe
-from iqa_core.assessor.model.backend import make_encoder
+from iqa_core.assessor.model.asking import make_encoder
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
 from iqa_core.assessor.model.generation.prefill import Prefill, length, prefill
 from iqa_core.assessor.model.processors import load_processor
