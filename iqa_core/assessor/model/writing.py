@@ -122,16 +122,23 @@ class WritingAssessor:
     def assess(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> list[Assessment | Rejection]:
-        """One result per prepared image, in order; images of similar size are written about at once."""
+        """One result per prepared image, in order."""
+        found = self.answers(images, texts)
+        return [one if isinstance(one, Rejection) else self._judged(one) for one in found]
+
+    def answers(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+    ) -> list[list[Answer] | Rejection]:
+        """What is written about each image, a text per sample; images of similar size are written about at once."""
         decoding = self.rubric.decoding
         asked = texts_of_images(self.rubric.slots, texts, len(images))
         tokens, refused = self._intake(images, asked)
-        results: dict[int, Assessment | Rejection] = {**refused}
+        found: dict[int, list[Answer] | Rejection] = {**refused}
         for group in self._groups(tokens):
             keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
             answers = self._answers([images[i] for i in group], [asked[i] for i in group], keys)
-            results.update((i, self._judged(one)) for i, one in zip(group, answers, strict=True))
-        return [results[i] for i in range(len(images))]
+            found.update(zip(group, answers, strict=True))
+        return [found[i] for i in range(len(images))]
 
     def _groups(self, tokens: Mapping[int, int]) -> Iterator[list[int]]:
         """Indices of the images that are written about at once, small images first, with little padding."""
@@ -150,14 +157,14 @@ class WritingAssessor:
         images: Sequence[NDArray[np.uint8]],
         texts: Sequence[Mapping[str, str]],
         keys_NS: Sequence[Sequence[int]],
-    ) -> list[list[Answer] | None]:
-        """Answers about each image; None where one alone does not fit into memory. Half at a time where all do not."""
+    ) -> list[list[Answer] | Rejection]:
+        """Answers about each image of a group; half at a time where all do not fit into memory."""
         try:
             with without_denormals():
                 return [*self._decoder(self._prefilled(images, texts), keys_NS)]
         except torch.OutOfMemoryError:
             if len(images) == len(keys_NS[0]) == 1:
-                return [None]
+                return [TOO_LARGE]
         # not inside the handler: its traceback would keep the failed batch's tensors in memory
         if len(images) > 1:
             half = len(images) // 2
@@ -165,7 +172,7 @@ class WritingAssessor:
             return [one for part in parts for one in self._answers(images[part], texts[part], keys_NS[part])]
         half = len(keys_NS[0]) // 2
         first, second = (self._answers(images, texts, [keys])[0] for keys in (keys_NS[0][:half], keys_NS[0][half:]))
-        return [None if first is None or second is None else first + second]
+        return [TOO_LARGE if isinstance(first, Rejection) or isinstance(second, Rejection) else first + second]
 
     @torch.inference_mode()
     def _prefilled(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> Prefill:
@@ -179,9 +186,7 @@ class WritingAssessor:
         width = max(length(prompt) for batch in batches for prompt in batch.prompts)
         return Prefill.join([self._way.prefilled(batch, width) for batch in batches])
 
-    def _judged(self, answers: Sequence[Answer] | None) -> Assessment | Rejection:
-        if answers is None:
-            return TOO_LARGE
+    def _judged(self, answers: Sequence[Answer]) -> Assessment | Rejection:
         return judged([self._sample(answer) for answer in answers], self.rubric.form)
 
     def _sample(self, answer: Answer) -> Sample:

@@ -26,6 +26,9 @@ from iqa_core.assessor.model.caches import repeated
 NAME = "iqa_shared_prompt"
 """What the attention is called in a model's configuration while it is used."""
 
+REFUSED = ("softcap", "s_aux", "position_bias")
+"""Arguments of transformers' attention that change scores in ways that are not computed here."""
+
 
 class Groups:
     """Which row continues which image, and its place among that image's rows."""
@@ -159,7 +162,7 @@ def attend(
     shared: SharedLayer | None = getattr(key, "shared", None)
     if shared is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **settings)
-    if any(settings.get(name) is not None for name in ("softcap", "s_aux")):
+    if any(settings.get(name) is not None for name in REFUSED):
         raise TypeError("scores of attention are capped or extended")
     found = shared.attended(query[:, :, 0], attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
     return found[:, None], None
