@@ -33,6 +33,7 @@ ROW = {
     "deadline": 1,
     "questions": 2,
     "slots": 2,
+    "written": 2,
     "flags": 3,
     "storage": 3,
     "images": 3,

@@ -23,8 +23,12 @@ from iqa_core.corpus.sources import IMAGE_EXTENSIONS, UNSUPPORTED_IMAGE_EXTENSIO
 from iqa_core.errors import CallerError
 from iqa_core.fusion import load_fusion
 from iqa_core.records import RETRYABLE, ImageLimits, Reason
-from iqa_core.rubrics import load_rubric, rubric_names
+from iqa_core.rubrics import load_any_rubric, load_rubric, rubric_names, written_names
+from iqa_core.rubrics.written import Decoding
 from iqa_core.tables.scores.columns import table_schema
+from iqa_core.written.columns import WrittenColumns
+from iqa_core.written.form import Grammar
+from iqa_core.written.parsing import CODES
 from jobs.command import JobSettings, parse
 from jobs.compaction.settings import CompactSettings
 from jobs.evaluation.settings import EvaluateSettings
@@ -62,7 +66,11 @@ JOBS: Mapping[str, type[JobSettings]] = {
     "compact_scores": CompactSettings,
 }
 
-COLUMN_TYPES: Mapping[str, pa.DataType] = {**TYPE_NAMES, "list<float32>": pa.list_(pa.float32())}
+COLUMN_TYPES: Mapping[str, pa.DataType] = {
+    **TYPE_NAMES,
+    "list<float32>": pa.list_(pa.float32()),
+    "list<string>": pa.list_(pa.string()),
+}
 DIMENSIONS = ("sharpness", "cleanness")
 
 
@@ -304,6 +312,23 @@ def test_shipped_rubrics_are_named() -> None:
     assert families == {re.match(r"`(.+?)(?:-v\d+)?`", cells[0])[1] for cells in table_below(page, "Rubrics")}  # type: ignore[index]
 
 
+def test_the_page_about_written_answers_says_what_there_is() -> None:
+    page = (ROOT / "docs" / "written.md").read_text(encoding="utf-8")
+    named = {cells[0].strip("`"): cells[-1].split(", ") for cells in table_below(page, "Shipped rubrics")}
+    assert named == {name: list(load_any_rubric(name).names) for name in written_names()}
+    settings = {cells[0].strip("`"): cells[1] for cells in table_below(page, "Decoding")}
+    defaults = [part.split("=") for part in Decoding().describe().split()]
+    assert settings == dict(defaults)
+    rows = table_below(page, "Grammars")
+    assert [name.strip("`") for name, *_ in rows] == [str(grammar) for grammar in Grammar]
+    codes = [name.strip("`").partition(":")[0] for name, _ in table_below(page, "Codes")]
+    assert codes == list(CODES)
+    columns = {name.strip("`"): kind for name, kind, _ in table_below(page, "In the score table")}
+    assert {name: COLUMN_TYPES[kind] for name, kind in columns.items()} == {
+        field.name: field.type for field in WrittenColumns(all_samples=True).schema
+    }
+
+
 def questions_of_ask() -> list[str]:
     """Files that the page about questions shows, in its order."""
     blocks = fenced((ROOT / "docs" / "ask.md").read_text(encoding="utf-8"), "toml")
@@ -321,11 +346,13 @@ def test_every_question_of_the_table_has_its_rubric_which_loads(examples: Path) 
 def test_the_toml_examples_are_valid(examples: Path) -> None:
     assert {path.name for path in examples.iterdir()} - set(questions_of_ask()) == {
         "assessor.toml",
+        "chairs.toml",
         "golden.toml",
         "job.toml",
         "product.toml",
         "weights.toml",
     }
+    assert load_any_rubric(str(examples / "chairs.toml")).names == ("chair", "quality")
     rubric = load_rubric(str(examples / "product.toml"))
     load_fusion(examples / "weights.toml").ordered_as(rubric.names)
     CheckpointManifest.model_validate(tomllib.loads((examples / "assessor.toml").read_text()))

@@ -42,7 +42,7 @@ class Shown:
     """One image of a contact sheet."""
 
     values: Mapping[str, Any]
-    """key, the locator columns, and the scores."""
+    """key, the locator columns, the scores, and the texts."""
     rank: float
     """Sort key of the sheet; smaller is further in front."""
 
@@ -63,6 +63,22 @@ class Group:
 
 
 @dataclass(slots=True)
+class Lengths:
+    """Characters of the texts of one column."""
+
+    count: int = 0
+    total: int = 0
+    longest: int = 0
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        """Count the texts of a block; a null is none."""
+        lengths = pc.utf8_length(column.drop_null())
+        self.count += len(lengths)
+        self.total += pc.sum(lengths).as_py() or 0
+        self.longest = max(self.longest, pc.max(lengths).as_py() or 0)
+
+
+@dataclass(slots=True)
 class Gathered:
     """Everything that a report shows of one table; fed block by block."""
 
@@ -72,6 +88,8 @@ class Gathered:
     """Carried columns that may be groups."""
     scales: Mapping[str, ColumnScale] = field(default_factory=dict)
     """Of the names whose scores are not five levels worth 1 to 5."""
+    texts: Sequence[str] = ()
+    """Columns of text that is shown under a picture."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejection code, or `scored` -> rows."""
     histograms: NDArray[np.int64] = field(init=False)
@@ -83,17 +101,22 @@ class Gathered:
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Rejection code -> a few of its rows."""
     by_group: dict[str, dict[Any, Group]] = field(default_factory=dict)
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    """Column of text -> how long its texts are."""
 
     def __post_init__(self) -> None:
         count = len(self.names)
         self.histograms = np.zeros((2, count, BINS), np.int64)
         self.moments = np.zeros((count + 1, count + 1))
         self.by_group = {name: {} for name in self.groups}
+        self.lengths = {name: Lengths() for name in self.texts}
 
     @property
     def columns(self) -> list[str]:
         """What `add` needs of a score table."""
-        return list(dict.fromkeys(["key", *LOCATOR, "status", "reason", "detail", *self.names, *self.groups]))
+        return list(
+            dict.fromkeys(["key", *LOCATOR, "status", "reason", "detail", *self.names, *self.groups, *self.texts])
+        )
 
     @property
     def sheet_images(self) -> int:
@@ -117,6 +140,8 @@ class Gathered:
         self._add_histograms(scores_NK, kept)
         for k, name in enumerate(self.names):
             self._add_sheets(name, scores_NK[:, k], scored, kept)
+        for name, lengths in self.lengths.items():
+            lengths.add(scored.column(name))
         for name in list(self.by_group):
             self._add_groups(name, scored.column(name), scores_NK)
 
@@ -186,7 +211,7 @@ class Gathered:
         front = better[np.argsort(ranks_N[better], kind="stable")[:count]]
         if not len(front):
             return
-        columns = ["key", *LOCATOR, *self.names]
+        columns = ["key", *LOCATOR, *self.names, *self.texts]
         found = rows.select(columns).take(pa.array(front)).to_pylist()
         new = [Shown(values, float(ranks_N[i])) for values, i in zip(found, front, strict=True)]
         self.sheets[which] = sorted([*held, *new], key=lambda image: image.rank)[:count]

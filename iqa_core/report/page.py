@@ -26,6 +26,10 @@ SHEET_TITLES = {
 """Whether the page is of a selection -> sheet -> its title, which may name the middle of the range."""
 
 
+SHOWN_TEXT = 600
+"""Characters of a written text at most: 300 images with two each stay under 400 kB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """How another run's scores of the same images differ: this run's minus the other's."""
@@ -104,7 +108,7 @@ def _cells(gathered: Gathered) -> list[tuple[str, list[tuple[str, int]]]]:
     ]
 
 
-def _sheets(report: Report, name: str) -> list[tuple[str, list[dict[str, str]]]]:
+def _sheets(report: Report, name: str) -> list[tuple[str, list[dict[str, Any]]]]:
     titles, middle = SHEET_TITLES[report.is_selection], report.gathered.range_of(name).middle
     found = []
     for sheet in SHEETS:
@@ -114,9 +118,15 @@ def _sheets(report: Report, name: str) -> list[tuple[str, list[dict[str, str]]]]
     return found
 
 
-def _tile(report: Report, values: Mapping[str, Any], text: str) -> dict[str, str]:
-    """One image with its caption; src is empty where it has no thumbnail."""
-    return {"src": report.thumbnails.get(locator_of(values), ""), "key": str(values["key"]), "text": text}
+def _tile(report: Report, values: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """One image with its caption, and what was written about it; src is empty where it has no thumbnail."""
+    said = [_shortened(values[name]) for name in report.gathered.texts if values.get(name)]
+    src = report.thumbnails.get(locator_of(values), "")
+    return {"src": src, "key": str(values["key"]), "text": text, "said": said}
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]} …"
 
 
 def _change(values: Mapping[str, Any]) -> str:

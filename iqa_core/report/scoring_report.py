@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from iqa_core.corpus.originals import Locator
@@ -13,6 +13,8 @@ from iqa_core.report.page import Moved, Report, locator_of, render
 from iqa_core.report.thumbnails import thumbnails
 from iqa_core.tables.scores.run_record import run_record
 from iqa_core.tables.scores.score_table import ScoreTable
+from iqa_core.written.columns import CAPTION, REASONING
+from iqa_core.written.form import LENIENT
 
 
 def scoring_report(table: ScoreTable, against: ScoreTable | None = None) -> bytes:
@@ -26,7 +28,7 @@ def scoring_report(table: ScoreTable, against: ScoreTable | None = None) -> byte
     return render(
         Report(
             title=f"Scores of {table.uri}",
-            facts=[*_facts(table, gathered), *assessor_facts(record)],
+            facts=[*_facts(table, gathered), *assessor_facts(record), *_written_facts(record, gathered)],
             gathered=gathered,
             thumbnails=sheet_thumbnails(table, gathered, moved),
             progress=record.get("this_run", {}).get("progress", ()),
@@ -48,10 +50,24 @@ def assessor_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
+def _written_facts(record: Mapping[str, Any], gathered: Gathered) -> Iterator[tuple[str, str]]:
+    """How written answers were parsed, and how long their texts are."""
+    counts: Mapping[str, int] = record.get("written_answers", {})
+    # a lenient switch is counted beside the answer that it let pass
+    answers = sum(count for what, count in counts.items() if what not in LENIENT)
+    if answers:
+        yield "answers", f"{answers:,}: " + ", ".join(f"{what} {n / answers:.2%}" for what, n in counts.items())
+    for name, lengths in gathered.lengths.items():
+        if lengths.count:
+            mean = lengths.total / lengths.count
+            yield name, f"{mean:,.0f} characters in the mean, {lengths.longest:,} at most"
+
+
 def gather(table: ScoreTable) -> Gathered:
     """What the report shows of all rows; one chunk is held at a time."""
     contract = table.contract
-    gathered = Gathered((*contract.dimensions, "reward"), group_columns(contract.carried), contract.scales)
+    texts = (CAPTION, REASONING) if contract.written else ()
+    gathered = Gathered((*contract.dimensions, "reward"), group_columns(contract.carried), contract.scales, texts)
     for _, rows in table.ledger.read_all(table.chunks, gathered.columns):
         gathered.add(rows)
     return gathered

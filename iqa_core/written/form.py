@@ -36,6 +36,7 @@ ANSWERING = frozenset({Grammar.TAGGED_NUMBER, Grammar.TAGGED_JSON})
 """Grammars with an `<answer>`."""
 
 LAST_ANSWER, STRIP_PREFIX = "last_answer", "strip_prefix"
+LENIENT = (LAST_ANSWER, STRIP_PREFIX)
 """The lenient switches: of several `<answer>` the last counts; an empty `<think>` before the answer is taken off."""
 
 

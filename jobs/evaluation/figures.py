@@ -50,6 +50,8 @@ class Figures:
     """Group -> the same as `agreement` on its opinions alone; empty where groups are not looked at."""
     spread: Mapping[str, Mapping[str, Spread]]
     """Dimension -> plcc and srcc -> over all groups."""
+    parsed: Mapping[str, float | None]
+    """Dimension -> share of the images with written answers of which one could be parsed; empty for closed sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,15 @@ def _figures(opinions: Opinions, judged: Judged, resamples: int, seed: int, *, b
         failures=judged.failures,
         groups=groups,
         spread={name: _spreads([g[name] for g in groups.values() if name in g]) for name in masks} if groups else {},
+        parsed={} if judged.unparsed_N is None else {name: _parsed(judged, mask) for name, mask in masks.items()},
     )
+
+
+def _parsed(judged: Judged, mask: NDArray[np.bool_]) -> float | None:
+    """Share of opinions with a score among those whose images were answered; None where none was."""
+    assert judged.unparsed_N is not None
+    scored, unparsed = np.isfinite(judged.scores_N[mask]).sum(), judged.unparsed_N[mask].sum()
+    return float(scored / (scored + unparsed)) if scored + unparsed else None
 
 
 def _masks(opinions: Opinions) -> dict[str, NDArray[np.bool_]]:

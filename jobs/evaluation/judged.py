@@ -17,12 +17,13 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.direct import assess_images
 from iqa_core.assessor.load import describe, fingerprint, load, own_limits
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
-from iqa_core.corpus.plan.plan import Plan
+from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import CallerError
 from iqa_core.fusion import Curve, FusionWeights, fuse
 from iqa_core.opinions.opinion import Opinion, Opinions
 from iqa_core.questions import ColumnScale, own_scales
-from iqa_core.records import RATING, Assessment, Rejection, ScoreRange
+from iqa_core.records import RATING, Assessment, Reason, Rejection, ScoreRange
+from iqa_core.rubrics import WrittenRubric
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute, is_local, local_path
 from iqa_core.tables.score_file import metadata_of
@@ -51,6 +52,8 @@ class Judged:
     """Rejection code -> opinions that have no score for it."""
     ranges: Mapping[str, ScoreRange] = field(default_factory=dict)
     """Of the dimensions whose scores came on another range than 1 to 5."""
+    unparsed_N: NDArray[np.bool_] | None = None
+    """Whether no written answer about the image could be parsed; None where answers are closed sets."""
 
 
 Judge = Callable[[], Judged]
@@ -99,7 +102,8 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
             return float(fuse(result.scores_K[None], weights)[0]), math.nan
         return float(result.scores_K[columns[opinion.dimension]]), float(result.stds_K[columns[opinion.dimension]])
 
-    return _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns))
+    is_written = isinstance(spec.rubric, WrittenRubric)
+    return _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns), is_written)
 
 
 def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, Any]) -> Judge:
@@ -109,7 +113,7 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
     Raises CallerError when there is no such table, it lacks a dimension, none of the images is in it, or one could be
     several.
     """
-    table, about, scales = _read_table(opinions, absolute(scores), Storage(storage_options))
+    table, about, contract = _read_table(opinions, absolute(scores), Storage(storage_options))
     rows = [_find(opinion, table) for opinion in opinions.rows]
     if not any(rows):
         raise CallerError(
@@ -126,7 +130,10 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
             return str(row["reason"])
         return row[opinion.dimension], row.get(f"{opinion.dimension}_std", math.nan)
 
-    return partial(_judged, about, opinions.rows, score_of, scales)
+    scales = contract.scales if contract else {}
+    return partial(
+        _judged, about, opinions.rows, score_of, scales, contract is not None and contract.written is not None
+    )
 
 
 def _judged(
@@ -134,6 +141,7 @@ def _judged(
     rows: Sequence[Opinion],
     score_of: Callable[[Opinion], tuple[float, float] | str],
     scales: Mapping[str, ColumnScale],
+    is_written: bool,
 ) -> Judged:
     """The scores brought to the opinions' scale, so that figures mean the same where a dimension has another range."""
     asked = dict.fromkeys(row.dimension for row in rows)
@@ -144,7 +152,8 @@ def _judged(
     scores_N, spreads_N = np.asarray(values, dtype=np.float64).reshape(-1, 2).T
     shown = ", ".join(f"{name} from {ends.worst:g} to {ends.best:g}" for name, ends in ranges.items())
     about = {**about, "ranges": f"{shown}, brought to 1 to 5"} if ranges else about
-    return Judged(about, scores_N, spreads_N, dict(failures.most_common()), ranges)
+    unparsed_N = np.array([one == Reason.UNPARSABLE for one in found]) if is_written else None
+    return Judged(about, scores_N, spreads_N, dict(failures.most_common()), ranges, unparsed_N)
 
 
 def _rated(found: tuple[float, float] | str, ends: ScoreRange | None) -> tuple[float, float] | str:
@@ -186,9 +195,7 @@ class _Table:
     """Rows whose key has this last part."""
 
 
-def _read_table(
-    opinions: Opinions, output: str, storage: Storage
-) -> tuple[_Table, dict[str, str], Mapping[str, ColumnScale]]:
+def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Table, dict[str, str], Contract | None]:
     contract, ledger = Plan(storage, output).contract(), score_ledger(storage, output)
     names = sorted(ledger.finished())
     if not names:
@@ -209,7 +216,7 @@ def _read_table(
                 path = local_path(row["source"])
                 by_path[path] = [*by_path[path], row] if has_slots and path in by_path else [row]
     about = {"scores": output, "rubric": str(metadata.get("rubric")), "fingerprint": str(metadata.get("fingerprint"))}
-    return _Table(by_path, by_key, by_name), about, contract.scales if contract else {}
+    return _Table(by_path, by_key, by_name), about, contract
 
 
 def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:

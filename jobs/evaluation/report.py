@@ -29,6 +29,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Figures unrounded, the first assessor's at the top; what is not defined is null."""
     content = asdict(evaluation)
     first, *others = content.pop("assessors")
+    for each in (first, *others):
+        if not each["parsed"]:
+            del each["parsed"]
     differences = content.pop("differences")
     content = first | content
     content["against"] = [other | {"difference": each} for other, each in zip(others, differences, strict=True)]
@@ -86,12 +89,14 @@ def _is_sa_bench(evaluation: Evaluation) -> bool:
 
 
 def _agreement_rows(figures: Figures, ceiling: Mapping[str, HumanCeiling]) -> Iterator[list[str]]:
-    yield ["dimension", "scored", "failed", "PLCC", "fitted", "SRCC", "KRCC", "RMSE", "MAE", "one rater"]
+    told = ["parsed"] if figures.parsed else []
+    yield ["dimension", "scored", "failed", *told, "PLCC", "fitted", "SRCC", "KRCC", "RMSE", "MAE", "one rater"]
     for name, found in figures.agreement.items():
         yield [
             name,
             f"{found.scored:,}",
             f"{found.failed:,}",
+            *([_value(figures.parsed[name])] if figures.parsed else []),
             *map(_shown, (found.plcc, found.plcc_fitted, found.srcc, found.krcc, found.rmse, found.mae)),
             _pair(ceiling.get(name)),
         ]

@@ -101,6 +101,8 @@ class ScoringJob:
         yield "rubric", f"{self.spec.rubric.id}, fingerprint {self.wanted.fingerprint}"
         yield "meant for", self.spec.rubric.domain
         yield "system", self.spec.system.describe()
+        if isinstance(self.spec.rubric, WrittenRubric):
+            yield "decoding", self.spec.rubric.decoding.describe()
         if self.wanted.slots.columns:
             yield "slots", self.wanted.slots.describe()
 

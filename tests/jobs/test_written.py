@@ -6,24 +6,31 @@ Tests iqa_core/written/columns.py.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import DONE, CallerError
+from iqa_core.report.scoring_report import scoring_report
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
+from iqa_core.tables.scores.score_table import open_score_table
+from iqa_core.tables.sink import ScoredBatch
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.parsing import Parsed, parsed
 from jobs.evaluation.flow import evaluate
 from jobs.evaluation.settings import EvaluateSettings
+from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
+from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_scored_row
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png, write_folder
@@ -130,6 +137,42 @@ def test_what_was_counted_stays_when_more_images_come(images: Path, tmp_path: Pa
     assert read_run(tmp_path / "out")["written_answers"] == run["written_answers"]
 
 
+def test_it_is_right_where_images_are_tried_again(images: Path, tmp_path: Path) -> None:
+    write_folder(
+        tmp_path / "in", {"a.png": tiny_png(1), "b.png": tiny_png(2, corner=(255, 0, 0)), "c.png": tiny_png(3)}
+    )
+    settings: dict[str, Any] = {"rubric": "attributes-v1", "max_reject_rate": 1}
+    failing = AssessorConfig(checkpoint="fake:?nan_on=ff0000")
+    score(tmp_path / "out", tmp_path / "in", **settings, assessor=failing)
+    assert read_run(tmp_path / "out")["written_answers"] == {"parsed": 2}
+    score(tmp_path / "out", tmp_path / "in", **settings, retry_rejected=True)
+    run = read_run(tmp_path / "out")
+    assert (run["written_answers"], run["this_run"]["written_answers"]) == ({"parsed": 3}, {"parsed": 1})
+    assert faults_of(tmp_path / "out") == []
+    score(tmp_path / "out", tmp_path / "in", **settings)
+    assert read_run(tmp_path / "out")["written_answers"] == {"parsed": 3}
+
+
+def test_counts_travel_with_their_batches_from_the_actors(images: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "input": [str(images)],
+        "output": str(tmp_path),
+        "assessor": CUT,
+        "rubric": "perception-v1",
+    }
+    job = checked(ScoreSettings(**given))
+    work = job.work(applied(job, proposed(job)), threads=1)
+    read, assess, counts = ReadChunks(work), AssessBatches(lambda: work), Counter[str]()
+    for chunk in job.plan.chunks():
+        for ready in read(ScoringTask.of(chunk)):
+            done = assess(ready)
+            batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})
+            assert isinstance(batch, ScoredBatch)
+            assert batch.answers["parsed"] == pc.sum(batch.rows.column("written_parsed")).as_py()
+            counts.update(batch.answers)
+    assert counts.total() == len(NAMES)
+
+
 def test_a_carried_column_of_such_a_name_makes_way_in_written_outputs_alone(images: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"image": [(images / NAMES[0]).read_bytes()], "written_caption": ["mine"]}), path)
@@ -139,6 +182,18 @@ def test_a_carried_column_of_such_a_name_makes_way_in_written_outputs_alone(imag
     [row] = rows_of(tmp_path / "written")
     assert row["input_written_caption"] == "mine"
     assert row["written_caption"].startswith("Something ")
+
+
+def test_the_report_shows_the_text_under_its_pictures(table: Path) -> None:
+    page = scoring_report(open_score_table(LOCAL, str(table))).decode()
+    best = max(rows_of(table), key=lambda row: row["quality"] or 0)
+    assert f'<p class="said">{best["written_reasoning"]}</p>' in page
+    counts = read_run(table)["written_answers"]
+    assert f"<dd>40: parsed {counts['parsed'] / 40:.2%}, no_close " in page
+    lengths = [len(row["written_reasoning"]) for row in rows_of(table) if row["written_reasoning"]]
+    said = f"{sum(lengths) / len(lengths):,.0f} characters in the mean, {max(lengths)} at most"
+    assert f"<dt>written_reasoning</dt><dd>{said}</dd>" in page
+    assert "<dt>written_caption</dt>" not in page, "this grammar has none"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +234,10 @@ def test_plans_say_what_is_kept_and_those_without_are_read(table: Path) -> None:
 
 def test_selections_look_at_the_text_and_export_it_as_caption(table: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"scores": [str(table)], "output": str(tmp_path / "out"), "report": False}
-    wanted = {"where": "written_reasoning ILIKE '%LAYOUT is excellent%' AND quality > 1", "export": ["list"]}
+    wanted: dict[str, Any] = {
+        "where": "written_reasoning ILIKE '%LAYOUT is excellent%' AND quality > 1",
+        "export": ["list"],
+    }
     assert select(SelectSettings(**given, **wanted, caption_column="written_reasoning")) == DONE
     kept = pq.read_table(tmp_path / "out" / "list" / "selected.parquet").to_pylist()
     expected = [row for row in rows_of(table) if "layout is excellent" in (row["written_reasoning"] or "")]
@@ -187,7 +245,9 @@ def test_selections_look_at_the_text_and_export_it_as_caption(table: Path, tmp_p
     assert [row["caption"] for row in kept] == [row["written_reasoning"] for row in expected if row["quality"] > 1]
 
 
-def test_scores_are_held_against_opinions(table: Path, images: Path, tmp_path: Path) -> None:
+def test_scores_are_held_against_opinions(
+    table: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = {row["key"]: row for row in rows_of(table)}
     lines = [f"{name},{rows[name]['quality'] or 3},{rows[name]['layout'] or 3}" for name in NAMES]
     path = images.parent / "opinions.csv"
@@ -197,9 +257,17 @@ def test_scores_are_held_against_opinions(table: Path, images: Path, tmp_path: P
         "scores": str(table),
     }
     output = tmp_path / "figures.json"
-    assert evaluate(EvaluateSettings(**settings, resamples=0, output=str(output))) == DONE
+    assert evaluate(EvaluateSettings(**settings, resamples=5, output=str(output))) == DONE
     figures = json.loads(output.read_text())
     scored = sum(row["status"] == "scored" for row in rows.values())
     for name in ("quality", "layout"):
         assert figures["agreement"][name]["srcc"]["value"] == pytest.approx(1)
         assert (figures["agreement"][name]["scored"], figures["agreement"][name]["failed"]) == (scored, 40 - scored)
+        assert figures["parsed"][name] == pytest.approx(scored / 40)
+        assert figures["uncertainty"][name]["srcc"]["value"] is None, "one sample has no spread"
+    assert f"| quality | {scored} | {40 - scored} | {scored / 40:.3f} |" in capsys.readouterr().out
+    settings |= {"scores": None, "assessor": CUT, "rubric": "interior-written-v1"}
+    assert evaluate(EvaluateSettings(**settings, resamples=0, output=str(output))) == DONE
+    again = json.loads(output.read_text())
+    assert again["parsed"] == figures["parsed"]
+    assert again["agreement"]["quality"]["srcc"]["value"] == pytest.approx(1)

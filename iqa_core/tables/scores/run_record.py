@@ -12,7 +12,7 @@ from iqa_core.storage.uris import join
 
 RUN_RECORD = "run.json"
 
-LATER: Mapping[str, type] = {"meant_for": dict, "warnings": list}
+LATER: Mapping[str, type] = {"meant_for": dict, "warnings": list, "written_answers": dict}
 """Fields that are read, and that old outputs do not have."""
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from iqa_core.errors import CallerError
 from iqa_core.fusion import FusionWeights
-from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.records import Assessment, Finish, Reason, Rejection, Written
 from iqa_core.tables.scores.columns import counts_of, own_columns, retryable_ordinals, status_and_scores, table_schema
+from iqa_core.written.columns import WrittenColumns
 
 DIMENSIONS = ("layout", "harmony")
 WEIGHTS = FusionWeights.equal(DIMENSIONS)
@@ -108,3 +109,23 @@ def test_a_detail_that_is_no_text_is_written_as_one() -> None:
         [Rejection(Reason.CORRUPT, "tag \udce9")], [], DIMENSIONS, False, FusionWeights.equal(DIMENSIONS)
     )
     assert table.column("detail").to_pylist() == ["tag \\udce9"]
+
+
+@pytest.mark.parametrize("all_samples", [False, True])
+def test_what_was_written_stands_before_the_reward(all_samples: bool) -> None:
+    written = Written("a hall", None, Finish.LENGTH, answers=("x", "y"), parsed=1, codes=("no_open",))
+    spread_unknown = np.array([np.nan, 0.5], np.float32)
+    found = Assessment(np.array([3, 4], np.float32), spread_unknown, (), written)
+    rejection = Rejection(Reason.UNPARSABLE, "no_open: x")
+    columns = WrittenColumns(all_samples)
+    table = status_and_scores([None, None], [found, rejection], DIMENSIONS, False, WEIGHTS, written=columns)
+    own = table_schema(DIMENSIONS, False, pa.schema([]), written=columns)
+    assert table.schema.equals(pa.schema(list(own)[10:]))
+    assert table.column_names[-1 - len(columns.schema) :] == [*columns.schema.names, "reward"]
+    assert table.select(["layout_std", "harmony_std"]).to_pylist()[0] == {"layout_std": None, "harmony_std": 0.5}
+    row, empty = table.select(columns.schema.names).to_pylist()
+    texts = {"written_caption": "a hall", "written_reasoning": None, "written_parsed": 1, "written_finish": "length"}
+    assert row == texts | ({"written_answers": ["x", "y"]} if all_samples else {})
+    assert set(empty.values()) == {None}
+    assert not {name for name in own_columns(DIMENSIONS) if name.startswith("written_")}
+    assert "written_answers" in own_columns(DIMENSIONS, written=columns), "so that a later output may have it"

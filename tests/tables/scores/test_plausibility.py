@@ -13,6 +13,7 @@ from iqa_core.questions import ColumnScale
 from iqa_core.records import ScoreRange
 from iqa_core.tables.scores.columns import schema_of, table_schema
 from iqa_core.tables.scores.plausibility import implausible
+from iqa_core.written.columns import WrittenColumns
 from tests.corpus.planned import DIMENSIONS, WANTED
 
 CONTRACT = replace(WANTED, probs=True, fusion=FusionWeights.equal(DIMENSIONS).digest)
@@ -122,3 +123,22 @@ def test_a_row_on_scales_of_its_own(change: dict[str, Any], what: str | None) ->
     schema = schema_of(contract)
     found = list(implausible(pa.Table.from_pylist([row, {**row, **change}, REJECTED], schema), contract))
     assert found == [] if what is None else any(fault.startswith(what) for fault in found), found
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({}, None),
+        ({f"{DIMENSIONS[0]}_std": 2.83}, f"1 row: {DIMENSIONS[0]}_std is not from 0 to 2.82843, though scored"),
+        ({"written_parsed": 0}, "1 row: written_parsed is not 1 or more exactly where it is scored"),
+        ({"written_parsed": None}, "1 row: written_parsed is not 1 or more exactly where it is scored"),
+        ({"written_finish": "eos"}, "1 row: written_finish is none of the codes exactly where it is scored"),
+    ],
+)
+def test_a_row_of_what_was_written(change: dict[str, Any], what: str | None) -> None:
+    contract = replace(WANTED, written=WrittenColumns())
+    row = {**SCORED, "written_parsed": 1, "written_finish": "stop", **{f"{name}_std": None for name in DIMENSIONS}}
+    drawn = {**row, f"{DIMENSIONS[0]}_std": 2.8, "written_finish": "length"}
+    schema = schema_of(contract)
+    found = list(implausible(pa.Table.from_pylist([row, drawn, {**row, **change}, REJECTED], schema), contract))
+    assert found == ([] if what is None else [what])
