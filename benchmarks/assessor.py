@@ -163,7 +163,7 @@ def measure_hybrid(repeats: int) -> float:
     """`shared_over_separate` of a tiny Qwen3.5, whose cache is repeated for the four dimensions."""
     device, images = torch.device("cpu"), pictures(2, 448)
     shared, plain = (Engine("tiny-qwen3.5", device, torch.float32) for _ in range(2))
-    caching, separate = PrefixCaching(shared.model, shared.encoder).commit(), SeparatePrompts(plain.model)
+    caching, separate = PrefixCaching(shared.model, [shared.encoder]).commit(), SeparatePrompts(plain.model)
     runs: dict[str, Callable[[], object]] = {
         "shared": lambda: caching.logits(shared.encoder(images)),
         "separate": lambda: separate.logits(plain.encoder(images)),

@@ -11,7 +11,7 @@ from iqa_core.assessor.load import describe
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.records import Preparer
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 from serve.errors import Refusal
 from serve.model.results import Model
 from serve.settings import ServeSettings
@@ -38,7 +38,7 @@ class Served:
         raise Refusal(422, f"rubric: this endpoint serves {', '.join(one.id for one in self.rubrics)}")
 
     @property
-    def rubrics(self) -> tuple[Rubric, ...]:
+    def rubrics(self) -> tuple[AnyRubric, ...]:
         """The rubrics, in order."""
         return tuple(model.spec.rubric for model in self.models)
 

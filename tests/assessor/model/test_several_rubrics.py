@@ -48,7 +48,7 @@ def scores_of(assessor: Assessor, prepared: Sequence[np.ndarray]) -> np.ndarray:
 def test_each_scores_as_it_does_alone(name: str, shown: Path, request: pytest.FixtureRequest) -> None:
     """A packed model, one of linear attention, and one that gets a forward per prompt."""
     specs = specs_of(request.getfixturevalue(name), shown)
-    assert all(replace(spec.preparer, cost=specs[0].preparer.cost) == specs[0].preparer for spec in specs)  # type: ignore[type-var, attr-defined, call-arg]
+    assert all(replace(spec.preparer, cost=specs[0].preparer.cost) == specs[0].preparer for spec in specs)  # type: ignore[type-var, attr-defined]
     together = load_all(specs, config_of(specs[0]))
     prepared = [specs[0].preparer.prepare(image) for image in IMAGES]
     found = [scores_of(assessor, prepared) for assessor in (*together, *together)]

@@ -36,12 +36,12 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         config = AssessorConfig(checkpoint=str(folder), threads=1)
-        self.preparer: Any = describe(config, None, ImageLimits()).preparer
+        preparer: Any = describe(config, None, ImageLimits()).preparer
         self.processor = load_processor(folder)
         self.model = AutoModelForImageTextToText.from_pretrained(folder).eval()
         self.prompt = render_prompt(self.processor, [None, "\nDescribe the quality."], "", None)
-        self.encoder: Encoder = make_encoder(self.processor, [self.prompt], self.model, self.preparer)
-        self.pixels = [self.preparer.prepare(image) for image in IMAGES]
+        self.encoder: Encoder = make_encoder(self.processor, [self.prompt], self.model, preparer)
+        self.pixels = [preparer.prepare(image) for image in IMAGES]
 
     def prefilled(self, pixels: Sequence[np.ndarray], width: int | None = None) -> Prefill:
         batch = self.encoder(pixels)

@@ -82,4 +82,4 @@ def test_scores_that_are_changed_otherwise_are_refused(name: str) -> None:
     found, _ = attend(torch.nn.Module(), query, keys, values, None, sliding_window=None)
     assert found.shape == (len(IMAGES_R), 1, HEADS, WIDTH)
     with pytest.raises(TypeError, match="capped or extended"):
-        attend(torch.nn.Module(), query, keys, values, None, **{name: torch.tensor(1.0)})
+        attend(torch.nn.Module(), query, keys, values, None, None, **{name: torch.tensor(1.0)})
