@@ -1,4 +1,7 @@
-"""Written rubrics held against checkpoints that do not answer them. Tests findings.py as far as they go."""
+"""Written rubrics held against checkpoints that do not answer them.
+
+Tests iqa_core/inspection/findings.py as far as they go.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from iqa_core.inspection.findings import Verdict, failed, graded
 from iqa_core.inspection.written_check import _answers, _spread
 from iqa_core.records import Assessment, Finish, ImageLimits, Reason, Rejection, Written
 
+RUBRIC = "interior-written-v1"
+
 
 def written(text: str, parsed: int, codes: tuple[str, ...] = ()) -> Assessment:
     score = np.array([3.0], np.float32)
@@ -25,16 +30,13 @@ def written(text: str, parsed: int, codes: tuple[str, ...] = ()) -> Assessment:
 def test_a_checkpoint_that_says_something_else_fails_before_a_job_begins() -> None:
     """The demo says its level words, whatever it is asked."""
     config = AssessorConfig(checkpoint="demo", threads=1)
-    findings = {one.name: one for one in quick_check(*[describe(config, RUBRIC, ImageLimits()), config])}
+    findings = {one.name: one for one in quick_check(describe(config, RUBRIC, ImageLimits()), config)}
     assert findings["answers"].verdict is Verdict.FAIL
     assert findings["answers"].said.startswith("0 of 3 are parsed; of room-0062: no_open: The spatial aesthetic")
     assert findings["rubric"].verdict is Verdict.WARNING
     assert "spread" not in findings
     assert failed([*findings.values()])
     assert not any(one.forbids_loading for one in findings.values())
-
-
-RUBRIC = "interior-written-v1"
 
 
 def test_shares_count_answers() -> None:

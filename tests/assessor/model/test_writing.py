@@ -1,6 +1,7 @@
 """Checkpoints that write about images, as an assessor: company, memory, texts in slots, ways that do not fit.
 
-Tests iqa_core/assessor/model/asking.py and device.py as far as written rubrics go, and generation/proving.py.
+Tests iqa_core/assessor/model/asking.py and iqa_core/assessor/model/device.py as far as written rubrics go, and
+iqa_core/assessor/model/generation/proving.py.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class _Row:
     key: int
     prompt: tuple[int, ...]
     ids: list[int] = field(default_factory=list)
-    watched: list[torch.Tensor] = field(default_factory=list)
+    watched: list[NDArray[np.float32]] = field(default_factory=list)
     finish: Finish | None = None
 
 
@@ -139,7 +139,9 @@ class Decoder:
         """Write a token into each row that goes on, and see which rows end with it."""
         watched_RW = None
         if len(self._watched):
-            watched_RW = logits_RV.float().log_softmax(-1)[:, self._watched].cpu()
+            logits_RV = logits_RV.float()
+            whole_R1 = logits_RV.logsumexp(-1, keepdim=True)
+            watched_RW = (logits_RV[:, self._watched] - whole_R1).cpu().numpy()
         for r, (row, token) in enumerate(zip(rows, ids_R.tolist(), strict=True)):
             if row.finish is not None:
                 continue
@@ -166,7 +168,7 @@ class Decoder:
     def _answer(self, row: _Row) -> Answer:
         text = self._decode(row.ids)
         ends = [at + len(ending) for ending in self._decoding.stop if (at := text.find(ending)) >= 0]
-        watched = np.stack([one.numpy() for one in row.watched]) if row.watched else np.zeros((0, len(self._watched)))
+        watched = np.stack(row.watched) if row.watched else np.zeros((0, len(self._watched)))
         return Answer(
             tuple(row.ids),
             text[: min(ends, default=len(text))],

@@ -1,4 +1,7 @@
-"""Greedy answers against transformers' own `generate`; samples in any company. Tests caches.py and prefill.py too."""
+"""Greedy answers against transformers' own `generate`; samples in any company.
+
+Tests iqa_core/assessor/model/caches.py and iqa_core/assessor/model/generation/prefill.py too.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise against its distribution, and against values that must never change."""
+"""Noise against its distribution, and against values that must never change. Tests iqa_core/written/keys.py too."""
 
 from __future__ import annotations
 
