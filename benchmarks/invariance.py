@@ -1,6 +1,7 @@
 """The largest difference between two scores of one image: alone, in company, in any order, in any size of batch.
 
-The demo assessor on scenes of many sizes, in float32 and in bfloat16.
+The demo assessor on scenes of many sizes, in float32 and in bfloat16. Then the share of images about which it writes
+the same text in batches of 40 and of 7, shuffled and alone, in float32: the likeliest tokens, and drawn ones.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,15 +21,20 @@ from benchmarks.harness import main
 from iqa_core.assessor.direct import load_assessor
 from iqa_core.demo.scenes import make_scene
 from iqa_core.records import Assessment, ImageHeader, RgbImage
+from iqa_core.rubrics import written as written_rubrics
 
 IMAGES, SEED = 32, 616
+WRITTEN, ALONE = 1000, 200
+"""Images that are written about, and those of them that are written about by themselves."""
+
+SAMPLED = "samples = 2\ntemperature = 1.0\ntop_p = 0.95\n"
 
 
-def images() -> list[RgbImage]:
+def images(count: int = IMAGES) -> list[RgbImage]:
     """Scenes, cut to many shapes."""
     rng = np.random.default_rng(SEED)
     found = []
-    for index in range(IMAGES):
+    for index in range(count):
         height, width = rng.integers(28, 113, 2)
         pixels = np.ascontiguousarray(make_scene(SEED, index).pixels_HWC[:height, :width])
         found.append(RgbImage(pixels, ImageHeader(int(width), int(height), "png", 1)))
@@ -57,10 +64,36 @@ def differences(dtype: str) -> dict[str, float]:
     return {**{name: float(part.max()) for name, part in apart.items()}, "images_above_0.02": over}
 
 
+def texts(assessor: Any, prepared: Sequence[NDArray[np.uint8]], size: int) -> list[tuple[str, ...]]:
+    """What is written about each, so many at a time."""
+    found = [one for at in range(0, len(prepared), size) for one in assessor.answers(prepared[at : at + size])]
+    return [tuple(answer.text for answer in one) for one in found]
+
+
+def same_texts(rubric: str) -> float:
+    """Share of comparisons in which an image has the same texts, 0 to 1."""
+    assessor: Any = load_assessor("demo", rubric, dtype="float32", threads=1)
+    prepared = [assessor.preparer.prepare(image) for image in images(WRITTEN)]
+    order = np.random.default_rng(SEED).permutation(WRITTEN).tolist()
+    expected = texts(assessor, prepared, 40)
+    shuffled = dict(zip(order, texts(assessor, [prepared[i] for i in order], 7), strict=True))
+    alone = dict(enumerate(texts(assessor, prepared[:ALONE], 1)))
+    return float(np.mean([own == expected[i] for found in (shuffled, alone) for i, own in found.items()]))
+
+
+def written() -> dict[str, float]:
+    """Of the likeliest tokens, and of tokens that are drawn."""
+    shipped = Path(written_rubrics.__file__).with_name("interior-written-v1.toml").read_text()
+    with TemporaryDirectory() as folder:
+        drawn = Path(folder) / "drawn.toml"
+        drawn.write_text(shipped.replace("samples = 1\ntemperature = 0\n", SAMPLED))
+        return {"same_text_greedy": same_texts("interior-written-v1"), "same_text_drawn": same_texts(str(drawn))}
+
+
 def measure() -> Mapping[str, Any]:
     found = {dtype: differences(dtype) for dtype in ("float32", "bfloat16")}
     largest = {f"largest_{dtype}": max(list(part.values())[:-1]) for dtype, part in found.items()}
-    return {"images": IMAGES, **largest, **found}
+    return {"images": IMAGES, **largest, **found, "written_about": WRITTEN, **written()}
 
 
 if __name__ == "__main__":

@@ -24,8 +24,14 @@ class AssessorConfig(BaseModel):
     """Pixels of the prepared image; larger ones are scaled down. None is what assessor.toml or the processor says."""
     batch_tokens: int = Field(default=8192, ge=1)
     """Tokens of one batch, all dimensions together: 8192 is 16 images of the demo checkpoint. GPUs want more."""
+    decode_rows: int | None = Field(default=None, ge=1)
+    """Samples of a written rubric that are written at once; None is what fits into memory, up to 256."""
     timeout_s: float = Field(default=300, gt=0)
     """Seconds that one batch may take before its process is ended and its images are tried one by one."""
+    timeout_per_image_s: float = Field(default=5, ge=0)
+    """Seconds more for each image of a batch that a written rubric is asked about."""
+    timeout_per_100_tokens_s: float = Field(default=60, ge=0)
+    """Seconds more for each 100 tokens that an answer to a written rubric may have."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch per actor; None is the number of usable CPUs."""
 

@@ -23,6 +23,7 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.levels import SCORING_VERSION
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, load_any_rubric
+from iqa_core.written.keys import NOISE
 from iqa_core.written.parsing import PARSER
 
 FAKE_RUBRIC = "interior-v1"
@@ -45,7 +46,7 @@ def describe(
         return _describe_fake(config, rubric, limits)
     folder = materialise(config.checkpoint, storage_options)
     manifest = read_manifest(folder)
-    asked = _answerable(load_any_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest))
+    asked = load_any_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
     system = system_prompt(asked, folder)
     chosen = system.within(asked)
     max_pixels = config.max_pixels or (manifest.max_pixels if manifest else None)
@@ -109,8 +110,9 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
     preparers = [spec.preparer for spec in specs if isinstance(spec.preparer, ModelPreparer)]
     if len(preparers) < len(specs):
         raise TypeError(f"no backend takes what {type(specs[0].preparer).__name__} prepares")
-    from iqa_core.assessor.model.backend import TransformersAssessor
-
+    if len(specs) > 1:
+        for spec in specs:
+            _closed(spec.rubric)
     checkpoint, parts = specs[0].checkpoint, specs[0].fingerprint_parts
     folder = materialise(checkpoint, specs[0].storage_options)
     found = digests(folder)
@@ -118,7 +120,13 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
         known = spec.fingerprint_parts
         if (found.weights, found.tokenizer) != (known["weights"], known["tokenizer"]):
             raise RunError(f"checkpoint {checkpoint} is not the one that the run began with; start the run again")
-    rubrics = [(_answerable(spec.rubric), preparer) for spec, preparer in zip(specs, preparers, strict=True)]
+    if isinstance(rubric := specs[0].rubric, WrittenRubric):
+        from iqa_core.assessor.model.writing import WritingAssessor
+
+        return [WritingAssessor.load(folder, rubric, preparers[0], parts["dtype"], fingerprint(parts), config)]
+    from iqa_core.assessor.model.backend import TransformersAssessor
+
+    rubrics = [(_closed(spec.rubric), preparer) for spec, preparer in zip(specs, preparers, strict=True)]
     return [*TransformersAssessor.load(folder, rubrics, parts["dtype"], config)]
 
 
@@ -150,13 +158,10 @@ def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimi
     return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
 
 
-def _answerable(rubric: AnyRubric) -> Rubric:
-    """The rubric, if a checkpoint can answer it. Raises CallerError for a written one."""
+def _closed(rubric: AnyRubric) -> Rubric:
+    """The rubric, if it can share a model with others. Raises CallerError for a written one."""
     if isinstance(rubric, WrittenRubric):
-        raise CallerError(
-            f"rubric {rubric.id} is written, and checkpoints only answer closed sets so far; name another --rubric, or "
-            f"try its answers with --assessor.checkpoint {PREFIX}"
-        )
+        raise CallerError(f"rubric {rubric.id} is written, and shares no model with other rubrics; serve it by itself")
     return rubric
 
 
@@ -176,7 +181,7 @@ def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> AnyRubric:
 
 
 def _require_described(
-    folder: Path, manifest: CheckpointManifest, found: CheckpointDigests, own_rubric: Rubric | None
+    folder: Path, manifest: CheckpointManifest, found: CheckpointDigests, own_rubric: AnyRubric | None
 ) -> None:
     """Raises CallerError when assessor.toml was written for other files than those beside it."""
     here = asdict(found) | ({"rubric": own_rubric.digest} if own_rubric else {})
@@ -209,7 +214,9 @@ def _parts(
 ) -> dict[str, str]:
     written: dict[str, str] = {}
     if isinstance(rubric, WrittenRubric):
-        written = {"decoding": rubric.decoding.describe(), "parser": str(PARSER)}
+        written = {"decoding": rubric.decoding.describe(), "parser": str(PARSER), "engine": "transformers"}
+        if rubric.decoding.temperature:
+            written["noise"] = NOISE
     return {
         "weights": weights,
         "tokenizer": tokenizer,

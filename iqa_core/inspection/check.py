@@ -8,28 +8,38 @@ project, and its scores are held against those that it should give.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from iqa_core.assessor.checkpoint.files import materialise
-from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest
+from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.fake import PREFIX
-from iqa_core.assessor.golden import TOLERANCE, Scores, differences, sample_scores
+from iqa_core.assessor.golden import TOLERANCE, Scores, sample_scores
 from iqa_core.assessor.load import golden_of, load_unverified
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.assessor.samples import FEW, SAMPLES, read_sample
 from iqa_core.errors import CallerError, listed
+from iqa_core.inspection.findings import (
+    SPREAD_LEAST,
+    SPREAD_OK,
+    Finding,
+    Verdict,
+    failed,
+    golden_finding,
+    graded,
+    require_model,
+    rubric_finding,
+)
+from iqa_core.inspection.written_check import written_findings
 from iqa_core.levels import expected_score, level_probabilities
-from iqa_core.questions import LEVELS, Question, own_scales
+from iqa_core.questions import LEVELS, Question
 from iqa_core.records import RATING, Rejection, RgbImage, ScoreRange
-from iqa_core.rubrics import Rubric, closed_set
+from iqa_core.rubrics import Rubric, WrittenRubric, closed_set
 from iqa_core.slots import SAMPLE_TEXT
 
 if TYPE_CHECKING:
@@ -39,33 +49,9 @@ SAID_SHARE = 0.9
 """Share of the images, per dimension, on which the model must say the answer by itself."""
 MASS_OK, MASS_LEAST = 0.9, 0.5
 """Mean probability of a question's answers in the whole vocabulary; below the second the model would say others."""
-SPREAD_OK, SPREAD_LEAST = 0.1, 0.01
-"""Largest minus smallest score over images from awful to fine; below the second the image does not reach the model."""
 SHOWN_CHARACTERS = 60
 MOST_ASKED = 16
 """Questions that a job waits for: a checklist has up to 256, and each takes a forward of its own per image."""
-SHOWN_FAULTS = 4
-
-
-class Verdict(StrEnum):
-    """What a finding means for the checkpoint."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAIL = "FAIL"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked, and what came out."""
-
-    name: str
-    verdict: Verdict
-    said: str
-    """What was found, with its numbers, in one line."""
-    forbids_loading: bool = False
-    """Whether an assessor of this checkpoint refuses to load for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +70,13 @@ def check(spec: AssessorSpec, config: AssessorConfig, images: Sequence[str] = SA
 
     Raises CallerError when the checkpoint cannot be loaded, or is no model.
     """
+    if isinstance(spec.rubric, WrittenRubric):
+        return written_findings(spec, config, images)
     findings, plain = _look(spec, config, images)
     if not plain:
         return findings
     own = sample_scores(load_unverified(spec, config), images)
-    return [*findings, _same_as_plain(plain, own, spec), _golden(golden_of(spec), own, spec)]
+    return [*findings, _same_as_plain(plain, own, spec), golden_finding(golden_of(spec), own, spec)]
 
 
 def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
@@ -97,10 +85,12 @@ def quick_check(spec: AssessorSpec, config: AssessorConfig) -> list[Finding]:
     Raises CallerError when the checkpoint cannot be loaded, or is no model.
     """
     images = SAMPLES[:FEW]
+    if isinstance(spec.rubric, WrittenRubric):
+        return written_findings(spec, config, images)
     findings, plain = _look(spec, config, images, most=MOST_ASKED)
     golden = tuple(entry for entry in golden_of(spec) if entry.image in images)
     is_whole = len(_asked_of(spec).questions) <= MOST_ASKED
-    return [*findings, _golden(golden if is_whole else (), plain, spec)] if plain else findings
+    return [*findings, golden_finding(golden if is_whole else (), plain, spec)] if plain else findings
 
 
 def _look(
@@ -110,15 +100,14 @@ def _look(
 
     most: bound on the questions that it is asked, the first of the rubric; columns of others have no scores.
     """
-    if spec.checkpoint.startswith(PREFIX):
-        raise CallerError(f"{spec.checkpoint} has no model that could be checked; give a checkpoint")
+    require_model(spec)
     from iqa_core.assessor.model.processors import load_processor
     from iqa_core.inspection.plain import PlainModel
 
     folder = materialise(spec.checkpoint, spec.storage_options)
     manifest = read_manifest(folder)
     rubric = _asked_of(spec)
-    first = [_rubric(spec, manifest), _level_words(load_processor(folder), rubric)]
+    first = [rubric_finding(spec, manifest), _level_words(load_processor(folder), rubric)]
     if failed(first):
         return first, {}
     is_level_only = manifest is not None and manifest.trained_on == "level"
@@ -146,19 +135,6 @@ def _look(
 
 def _asked_of(spec: AssessorSpec) -> Rubric:
     return closed_set(spec.rubric, "check")
-
-
-def _rubric(spec: AssessorSpec, manifest: CheckpointManifest | None) -> Finding:
-    """Whether the model is asked in the words that it was trained on, as far as that is known."""
-    trained_on = manifest.fingerprint.get("rubric") if manifest else None
-    if manifest is None or trained_on is None:
-        return Finding(
-            "rubric", Verdict.OK, f"{spec.rubric.id}; no assessor.toml says by digest what it was trained on"
-        )
-    if trained_on != spec.rubric.digest:
-        said = f"{spec.rubric.id}, but its assessor.toml says {manifest.rubric}: other words than it was trained on"
-        return Finding("rubric", Verdict.WARNING, said)
-    return Finding("rubric", Verdict.OK, f"{spec.rubric.id}, the one that it was trained on")
 
 
 def _level_words(processor: Any, rubric: Rubric) -> Finding:
@@ -260,7 +236,7 @@ def _mass(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question]) -
     means = {name: float(np.mean([answer.mass for answer in found])) for name, found in answers.items()}
     told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     name = "level mass" if _are_levels(asked) else "answer mass"
-    return Finding(name, _graded(min(means.values()), MASS_OK, MASS_LEAST), f"of 1: {told}")
+    return Finding(name, graded(min(means.values()), MASS_OK, MASS_LEAST), f"of 1: {told}")
 
 
 def _spread(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question]) -> Finding:
@@ -270,14 +246,7 @@ def _spread(answers: Mapping[str, Sequence[_Answer]], asked: Sequence[Question])
     ranges = [question.scale.range for question in asked]
     spreads = [one.points(max(found) - min(found)) for found, one in zip(scores.values(), ranges, strict=True)]
     spread = min(spreads) if all(one == RATING for one in ranges) else max(spreads)
-    return Finding("spread", _graded(spread, SPREAD_OK, SPREAD_LEAST), told)
-
-
-def _graded(value: float, ok_from: float, least: float) -> Verdict:
-    """The verdict on a value of which more is better; NaN fails."""
-    if value >= ok_from:
-        return Verdict.OK
-    return Verdict.WARNING if value >= least else Verdict.FAIL
+    return Finding("spread", graded(spread, SPREAD_OK, SPREAD_LEAST), told)
 
 
 def _same_as_plain(
@@ -297,30 +266,3 @@ def _gap(plain: Scores | Rejection, own: Scores | Rejection, ranges: Mapping[str
         return math.inf
     gaps = [ranges[name].points(abs(plain[name] - own[name])) for name in plain]
     return math.inf if any(map(math.isnan, gaps)) else max(gaps)
-
-
-def _golden(golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], spec: AssessorSpec) -> Finding:
-    name = "golden scores"
-    if not golden:
-        return Finding(name, Verdict.SKIPPED, "assessor.toml has none that were made with these settings")
-    dtype = spec.fingerprint_parts["dtype"]
-    if faults := list(differences(golden, found, dtype, own_scales(spec.rubric.columns))):
-        more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        return Finding(name, Verdict.FAIL, "; ".join(faults[:SHOWN_FAULTS]) + more, forbids_loading=True)
-    count = sum(len(entry.scores) for entry in golden)
-    return Finding(name, Verdict.OK, f"{count} scores of {len(golden)} images within {TOLERANCE[dtype]:g}")
-
-
-def failed(findings: Sequence[Finding]) -> bool:
-    """Whether any finding is a failure."""
-    return any(finding.verdict is Verdict.FAIL for finding in findings)
-
-
-def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """A line per finding, and the verdict of all."""
-    for finding in findings:
-        yield f"{finding.name:<14} {finding.verdict:<8} {finding.said}"
-    warned = sum(finding.verdict is Verdict.WARNING for finding in findings)
-    warnings = f", {warned} warning{'s' * (warned > 1)}" if warned else ""
-    yield ""
-    yield f"verdict        {'FAIL' if failed(findings) else 'pass' + warnings}"

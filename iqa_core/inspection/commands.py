@@ -80,7 +80,8 @@ def run_check(flags: argparse.Namespace) -> int:
     Raises CallerError on flags that do not go together, or a checkpoint that cannot be loaded.
     """
     from iqa_core.assessor.load import describe, fingerprint, own_limits
-    from iqa_core.inspection.check import check, failed, finding_lines
+    from iqa_core.inspection.check import check
+    from iqa_core.inspection.findings import failed, finding_lines
 
     if flags.ladder is None and (flags.output or flags.limit):
         raise CallerError("--output and --limit belong to --ladder")

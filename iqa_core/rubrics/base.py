@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -68,6 +69,21 @@ class BaseRubric(Model):
     """Names of texts that come with each image: `{prompt}` in a query is replaced by the text called prompt.
 
     Without any, braces in the queries of level words are asked as they stand."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The rubric with other values, not validated; what is made of them once, such as its digest, is its own.
+
+        pydantic would keep what was made of the original.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        for made in vars(copied).keys() - type(self).model_fields.keys():
+            del vars(copied)[made]
+        return copied
+
+    @property
+    def asked_texts(self) -> tuple[tuple[str, str], ...]:
+        """Each query, with its placeholders in it, and the beginning of its answer."""
+        raise NotImplementedError
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -217,6 +217,11 @@ class Rubric(BaseRubric):
         self._check_slots(found, not self.slots and ("slots" in self.model_fields_set or not self._used()))
         return self
 
+    @property
+    def asked_texts(self) -> tuple[tuple[str, str], ...]:
+        """See `BaseRubric.asked_texts`."""
+        return tuple((question.query, question.answer_start) for question in self.questions)
+
     @cached_property
     def questions(self) -> tuple[Question, ...]:
         """What is asked of a model about each image: dimensions, then statements."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from iqa_core.assessor.batching import time_limit_s
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
 from iqa_core.corpus.chunks import Chunk, Content, Origin
 from iqa_core.corpus.reading import open_chunk
@@ -111,7 +112,8 @@ class Isolation:
         self._failed_in_a_row = 0
         self._reader = _Process(SingleReader, work, {"num_cpus": pool.reader_cpus}, None)
         resources = {"num_cpus": pool.actor_cpus, "num_gpus": pool.actor_gpus}
-        self._assessor = _Process(SingleAssessor, work, resources, work.config.timeout_s + GRACE_S)
+        limit_s = time_limit_s(work.config, work.spec.rubric, num_images=1)
+        self._assessor = _Process(SingleAssessor, work, resources, limit_s + GRACE_S)
 
     def replay(self, encoded: bytes, sink: Sink) -> Iterator[Event]:
         """Images of a chunk that the sink does not have, one batch each, or why the chunk cannot be read.

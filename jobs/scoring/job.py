@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from iqa_core.assessor.batching import batch_bounds
 from iqa_core.assessor.load import describe, fingerprint, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.corpus.batches import BatchBounds
@@ -85,7 +86,7 @@ class ScoringJob:
                 self.own_columns,
                 contract.slots,
             ),
-            bounds=BatchBounds(self.settings.assessor.batch_tokens),
+            bounds=BatchBounds(*batch_bounds(self.settings.assessor, self.spec.rubric)),
             weights=self.weights,
             probs=self.settings.probs,
             decode_timeout_s=self.settings.decode_timeout_s,

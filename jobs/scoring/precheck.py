@@ -10,7 +10,8 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.fake import PREFIX
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
-from iqa_core.inspection.check import Finding, Verdict, failed, quick_check
+from iqa_core.inspection.check import quick_check
+from iqa_core.inspection.findings import Finding, Verdict, failed
 from jobs.on_ray.cluster import Pool
 
 if TYPE_CHECKING:

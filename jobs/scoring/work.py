@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from iqa_core.assessor.batching import time_limit_s
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.isolation import AssessorBroken, assess_each
 from iqa_core.assessor.load import load
@@ -145,7 +146,8 @@ class AssessBatches:
     def assess(self, batch: ReadyBatch) -> ScoredBatch:
         """Rows of the score table for one batch. Ends the process at the time limit, or when the device is broken."""
         try:
-            with deadline(self._work.config.timeout_s), self._busy.counted():
+            limit_s = time_limit_s(self._work.config, self._work.spec.rubric, len(batch.images))
+            with deadline(limit_s), self._busy.counted():
                 results = assess_each(self._assessor, batch.images, batch.texts)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)

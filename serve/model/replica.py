@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from iqa_core.assessor.batching import time_limit_s
 from iqa_core.assessor.isolation import AssessorBroken, assess_each
 from iqa_core.assessor.load import fingerprint, load_all
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
@@ -58,7 +59,7 @@ class AssessorReplica:
         self._assessors = {one.rubric.id: one for one in load_all(self._specs, settings.assessor)}
         for assessor in self._assessors.values():
             _warm_up(assessor)
-        self._timeout_s = settings.assessor.timeout_s
+        self._config = settings.assessor
         self._batch_tokens = settings.assessor.batch_tokens
         self._batcher = Batcher(self._assess, settings.assessor.batch_tokens, settings.max_waiting_images)
         # one thread: an assessor serves one caller at a time; the event loop stays free to queue the others
@@ -108,7 +109,7 @@ class AssessorReplica:
 
     def _assess_in_time(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
         try:
-            with deadline(self._timeout_s):
+            with deadline(time_limit_s(self._config, self._specs[0].rubric, len(images))):
                 return self._assess_by_rubric(images)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)

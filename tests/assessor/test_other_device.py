@@ -12,7 +12,8 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks.assessor import Engine, pictures
 from benchmarks.model_shapes import SHAPES, Shape
-from iqa_core.assessor.model.backend import PROBABILITY_TOLERANCE, TransformersAssessor
+from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE
+from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import make_preparer

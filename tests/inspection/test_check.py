@@ -19,7 +19,8 @@ from iqa_core.assessor.load import describe, own_limits
 from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
-from iqa_core.inspection.check import Finding, Verdict, failed, finding_lines, is_said, quick_check
+from iqa_core.inspection.check import is_said, quick_check
+from iqa_core.inspection.findings import Finding, Verdict, failed, finding_lines
 
 pytestmark = pytest.mark.slow
 

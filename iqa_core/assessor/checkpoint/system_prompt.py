@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from iqa_core.assessor.checkpoint.files import read_json
 from iqa_core.errors import CallerError
-from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
+from iqa_core.rubrics import AnyRubric, BaseRubric, WrittenRubric
 
 ARGS_FILE: Literal["args.json"] = "args.json"
 """File that ms-swift writes beside trained weights; its key `system` is the system prompt of the training."""
+
+SomeRubric = TypeVar("SomeRubric", bound=BaseRubric)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,13 @@ class SystemPrompt:
             return "none given; the chat template decides"
         return f"{self.text!r}, from {'the rubric' if self.origin == 'rubric' else self.origin}"
 
-    def within(self, rubric: Rubric) -> Rubric:
+    def within(self, rubric: SomeRubric) -> SomeRubric:
         """The rubric with this system prompt, so that the rubric's digest covers all text that the model is given."""
-        # validated anew, not copied: a copy would keep a digest that was computed before
+        # validated anew, not copied: its text may have a slot's name in braces
         return (
-            rubric if self.text == rubric.system else Rubric.model_validate(rubric.model_dump() | {"system": self.text})
+            rubric
+            if self.text == rubric.system
+            else type(rubric).model_validate(rubric.model_dump() | {"system": self.text})
         )
 
 

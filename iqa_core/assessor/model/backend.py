@@ -9,53 +9,31 @@ Shape suffixes: N images, R rubrics, K questions, L answers, V rows of the outpu
 
 from __future__ import annotations
 
-import ctypes
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
-from iqa_core.assessor.encoders.patches import PatchEncoder
-from iqa_core.assessor.encoders.processor import ProcessorEncoder, given_to_tokenizer
-from iqa_core.assessor.encoders.tiles import TileEncoder
-from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
+from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
+from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead, ids_to_keep
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
 from iqa_core.assessor.model.processors import load_processor
-from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
-from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
+from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
-from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
-from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.assessor.protocol import texts_of_images
-from iqa_core.errors import CallerError
 from iqa_core.levels import Readout
-from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
+from iqa_core.records import Assessment, Rejection
 from iqa_core.rubrics import Rubric
 from iqa_core.slots import SAMPLE_TEXT
-
-TOO_LARGE = Rejection(Reason.ASSESSOR_FAILED, "the image alone does not fit into the memory of the device")
-
-PROBABILITY_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
-"""Largest difference of a strategy from one forward per prompt, tried when a checkpoint is loaded; by dtype."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of mallopt, from glibc's malloc.h."""
-
-CPU_BATCH_TOKENS = 2048
-"""Largest batch on a CPU, whose caches a larger one overflows: 206 ms per image of 585 tokens alone, 183 in pairs, 185
-in fours, 197 in eights (one thread, 7.4 million parameters)."""
 
 MAX_PADDING = 0.05
 """Largest share of padding among the tokens of a batch's pictures and texts, for strategies that pad."""
@@ -85,8 +63,8 @@ class TransformersAssessor:
         self._columns = columns
         self._strategy = strategy
         self._readout = Readout(rubric.questions, rubric.columns)
-        self._context_tokens = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-        self._batch_tokens = batch_tokens if model.device.type != "cpu" else min(batch_tokens, CPU_BATCH_TOKENS)
+        self._intake = Intake(model, preparer, encoder)
+        self._batch_tokens = bounded_batch_tokens(batch_tokens, model.device)
 
     @classmethod
     def over(
@@ -104,12 +82,12 @@ class TransformersAssessor:
         model.set_output_embeddings(LevelHead(model.get_output_embeddings(), ids_V))
         model.eval()
         columns_R = [LevelColumns(ids_KL, ids_V) for ids_KL in ids_RKL]
-        probe = [rubrics[0][1].prepare(image) for image in probe_images()]
         encoders_R = [
-            _encoder(processor, rubric, [prompt.text for prompt in prompts_K], model, preparer, probe)
+            _encoder(processor, rubric, [prompt.text for prompt in prompts_K], model, preparer)
             for (rubric, preparer), prompts_K in zip(rubrics, prompts_RK, strict=True)
         ]
         asked_R = [Asked(encoder, columns.own) for encoder, columns in zip(encoders_R, columns_R, strict=True)]
+        probe = [rubrics[0][1].prepare(image) for image in probe_images()]
         strategy = choose_strategy(model, asked_R, probe, PROBABILITY_TOLERANCE[model.dtype])
         return [
             cls(model, rubric, preparer, encoder, columns, strategy, batch_tokens)
@@ -125,7 +103,7 @@ class TransformersAssessor:
         rubrics: as `over` takes them. dtype: float32 or bfloat16.
         Raises CallerError when the checkpoint cannot be loaded whole.
         """
-        _keep_freed_memory()
+        keep_freed_memory()
         processor = load_processor(folder)
         model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
         return cls.over(model, processor, rubrics, config.batch_tokens)
@@ -133,37 +111,19 @@ class TransformersAssessor:
     @property
     def versions(self) -> Mapping[str, str]:
         """Names of the device and the versions of torch and transformers."""
-        device = self.model.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return {"device": name, "torch": torch.__version__, "transformers": transformers.__version__}
+        return versions_of(self.model)
 
     def assess(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> list[Assessment | Rejection]:
         """One result per prepared image, in order; images of similar size are batched up to `batch_tokens`."""
         asked = texts_of_images(self.rubric.slots, texts, len(images))
-        results: dict[int, Assessment | Rejection] = {}
-        tokens: dict[int, int] = {}
-        for i, (pixels, own) in enumerate(zip(images, asked, strict=True)):
-            try:
-                tokens[i] = self._tokens(pixels, own)
-            except TextRefused as error:
-                results[i] = Rejection(error.reason, str(error))
+        tokens, refused = self._intake(images, asked)
+        results: dict[int, Assessment | Rejection] = {**refused}
         for group in self._groups(images, tokens):
             batch = self._assess_batch([images[i] for i in group], [asked[i] for i in group])
             results.update(zip(group, batch, strict=True))
         return [results[i] for i in range(len(images))]
-
-    def _tokens(self, pixels: NDArray[np.uint8], texts: Mapping[str, str]) -> int:
-        """Tokens of an image with its texts, all questions together. Raises TextRefused."""
-        tokens = self.preparer.tokens(pixels)
-        longest = tokens - self.preparer.cost.text_tokens + self._encoder.longest_end(texts)
-        if texts and longest > self._context_tokens:
-            raise TextRefused(
-                f"with its text the image takes {longest} tokens, and the model's context has {self._context_tokens}",
-                Reason.TOO_LARGE,
-            )
-        return tokens + self._encoder.text_tokens(texts)
 
     def _groups(self, images: Sequence[NDArray[np.uint8]], tokens: Mapping[int, int]) -> Iterator[list[int]]:
         """Indices of the images of each batch, small images first. tokens: of images that can be asked about."""
@@ -207,7 +167,7 @@ class TransformersAssessor:
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> NDArray[np.float32]:
         """Logits of the answers, worst to best, shape (N, K, L), of one batch of prepared images; -inf is padding."""
-        with _without_denormals():
+        with without_denormals():
             logits_NKV = self._logits(self._encoder(images, texts))
         return np.asarray(self._columns.of(logits_NKV).numpy())
 
@@ -237,84 +197,12 @@ def sample_prompts(processor: Any, rubric: Rubric) -> list[Prompt]:
     return [prompt_of(processor, question.filled(sample), rubric.system) for question in rubric.questions]
 
 
-def _encoder(
-    processor: Any,
-    rubric: Rubric,
-    prompts_K: Sequence[str],
-    model: Any,
-    preparer: ModelPreparer,
-    probe: Sequence[NDArray[np.uint8]],
-) -> Encoder:
-    """The encoder of a rubric's prompts, texts in its slots among them. Raises CallerError where these do not fit."""
-    encoder = make_encoder(processor, prompts_K, model, preparer)
-    if rubric.slots:
-        encoder.tails = slot_tails(processor, rubric, model)
-        _require_fitting(encoder, probe)
-    return encoder
-
-
-def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
-    """The encoder for what a preparer prepares; the checkpoint's own processor where there is no faster one."""
-    if isinstance(preparer, SmartResizePreparer) and model.config.model_type in QWEN2_VL:
-        return PatchEncoder(processor, prompts_K, model)
-    if isinstance(preparer, TilingPreparer):
-        return TileEncoder(processor, prompts_K, model, preparer.tiling)
-    if model.config.model_type == OVIS2_5:
-        return Ovis2_5Encoder(processor, prompts_K, model)
-    return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
-
-
-def slot_tails(processor: Any, rubric: Rubric, model: Any) -> SlotTails:
-    """What encodes texts into a rubric's prompts. Raises CallerError where the checkpoint cannot take them safely."""
-    settings = model.config.to_dict().items()
-    ids = [value for name, value in settings if isinstance(value, int) and name.endswith(("_token_id", "_token_index"))]
-    plain = PlainText(processor.tokenizer, ids)
-    markers = {slot: plain.marker(i) for i, slot in enumerate(rubric.slots)}
-    prompts_K = []
-    for question in rubric.questions:
-        prompt = build_prompt(processor, question.filled(markers), rubric.system)
-        prompts_K.append(given_to_tokenizer(processor, prompt))
-        if not all(markers[slot] in prompts_K[-1] for slot in question.slots):
-            raise CallerError(
-                f"the rubric has slots, but the checkpoint's chat template or processor changes or leaves out what "
-                f"stands for {', '.join(question.slots)}; use another checkpoint"
-            )
-    return SlotTails(plain, markers, prompts_K)
-
-
-def _require_fitting(encoder: Encoder, probe: Sequence[NDArray[np.uint8]]) -> None:
-    try:
-        encoder(probe)
-    except (TextRefused, ValueError) as error:
-        raise CallerError(
-            f"the rubric has slots, but this checkpoint cannot take texts behind an image: {error}; "
-            "use another checkpoint, or a rubric without slots"
-        ) from None
-
-
-def probe_images() -> list[RgbImage]:
-    """Two small images of noise in different shapes, on which strategies are compared."""
-    rng = np.random.default_rng(0)
-    sizes = ((96, 96), (64, 160))
-    return [
-        RgbImage(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), ImageHeader(width, height, "png", 1))
-        for height, width in sizes
-    ]
-
-
-@contextmanager
-def _without_denormals() -> Iterator[None]:
-    """Floats below 1e-38 are zero inside: attention whose softmax made many took 126 ms on a CPU instead of 12."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def _keep_freed_memory() -> None:
-    """Make glibc keep large freed blocks: allocating them anew took a tenth of the time, 8,500 page faults an image."""
-    with suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_TRIM_THRESHOLD, 2**30)
-        mallopt(M_MMAP_THRESHOLD, 2**30)
+def _encoder(processor: Any, rubric: Rubric, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
+    return encoder_of(
+        processor,
+        model,
+        preparer,
+        prompts_K,
+        [question.slots for question in rubric.questions],
+        lambda texts: [build_prompt(processor, one.filled(texts), rubric.system) for one in rubric.questions],
+    )

@@ -30,7 +30,7 @@ from iqa_core.records import ImageHeader, ImageLimits, PreparedShape, RgbImage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from iqa_core.rubrics import Rubric
+    from iqa_core.rubrics import BaseRubric
 
 MARKUP_TOKENS = 16
 BYTES_PER_TOKEN = 4
@@ -58,10 +58,10 @@ class TokenCost:
     """Slot -> how often its text goes through the model."""
 
     @classmethod
-    def of(cls, rubric: Rubric) -> TokenCost:
-        """The cost under a rubric, estimated from its text: readers have no tokenizer."""
-        texts = [rubric.system or "", *(f"{question.query}{question.answer_start}" for question in rubric.questions)]
-        queries = [question.query for question in rubric.questions]
+    def of(cls, rubric: BaseRubric) -> TokenCost:
+        """The cost under a rubric, estimated from its text: readers have no tokenizer. What is written is not in it."""
+        texts = [rubric.system or "", *(f"{query}{answer_start}" for query, answer_start in rubric.asked_texts)]
+        queries = [query for query, _ in rubric.asked_texts]
         places = tuple((slot, _num_places(f"{{{slot}}}", queries)) for slot in rubric.slots)
         return cls(MARKUP_TOKENS + sum(map(_tokens, texts)), places)
 
@@ -221,7 +221,7 @@ class Ovis2_5Preparer(SmartResizePreparer):
         return ovis2_5.image_size(header.height, header.width, self.min_pixels, self.max_pixels)
 
 
-def make_preparer(folder: Path, rubric: Rubric, limits: ImageLimits, max_pixels: int | None) -> ModelPreparer:
+def make_preparer(folder: Path, rubric: BaseRubric, limits: ImageLimits, max_pixels: int | None) -> ModelPreparer:
     """The preparer that a checkpoint's processor files ask for.
 
     max_pixels: replaces the bound of a processor that has one; else images above it are scaled down first.

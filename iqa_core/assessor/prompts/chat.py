@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from iqa_core.errors import CallerError
 from iqa_core.questions import Question
+from iqa_core.rubrics import WrittenRubric
 
 
 class ChatTemplate(Protocol):
@@ -41,6 +43,16 @@ def answer_joint(processor: ChatTemplate, question: Question, system: str | None
     return " " if question.answer_start else _rendered(processor, [None, "?"], "good", system)[1]
 
 
+def written_prompt(processor: ChatTemplate, rubric: WrittenRubric, texts: Mapping[str, str]) -> str:
+    """Chat markup with image and question in the rubric's order, up to where the model writes. texts: slot -> text.
+
+    Raises CallerError when the checkpoint has no chat template.
+    """
+    parts = {"image": {"type": "image"}, "text": _text(rubric.asked(texts))}
+    messages = _turns(_message("user", *(parts[part] for part in rubric.parts)), rubric.system)
+    return _render(processor, messages, add_generation_prompt=True, template=rubric.template)
+
+
 def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> str:
     """Chat markup with the user's turn, in whose parts None is the image, and the beginning of the answer, if any.
 
@@ -52,9 +64,8 @@ def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: s
 
 def _rendered(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> tuple[str, str]:
     """The question's markup, and white space that the template puts between it and an answer."""
-    messages = [_message("user", *({"type": "image"} if part is None else _text(part) for part in user))]
-    if system is not None:
-        messages.insert(0, _message("system", _text(system)))
+    turn = _message("user", *({"type": "image"} if part is None else _text(part) for part in user))
+    messages = _turns(turn, system)
     asked = _render(processor, messages, add_generation_prompt=True)
     answered = _render(processor, [*messages, _message("assistant", _text(answer))], add_generation_prompt=False)
     return asked, _gap(asked, answered, answer)
@@ -66,9 +77,7 @@ def turn_end(processor: ChatTemplate, system: str | None) -> str:
     Raises CallerError when the checkpoint has no chat template.
     """
     answer = "good"
-    messages = [_message("user", {"type": "image"}, _text("?")), _message("assistant", _text(answer))]
-    if system is not None:
-        messages.insert(0, _message("system", _text(system)))
+    messages = [*_turns(_message("user", {"type": "image"}, _text("?")), system), _message("assistant", _text(answer))]
     return _render(processor, messages, add_generation_prompt=False).rpartition(answer)[2].strip()
 
 
@@ -79,11 +88,22 @@ def _gap(asked: str, answered: str, answer: str) -> str:
     return gap if gap.isspace() else ""
 
 
-def _render(processor: ChatTemplate, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+def _turns(user: dict[str, Any], system: str | None) -> list[dict[str, Any]]:
+    return [user] if system is None else [_message("system", _text(system)), user]
+
+
+def _render(
+    processor: ChatTemplate,
+    messages: list[dict[str, Any]],
+    *,
+    add_generation_prompt: bool,
+    template: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
+    """The conversation's markup. template: further arguments of the chat template; thinking is off without them."""
     thinking = {"enable_thinking": False} if "enable_thinking" in str(processor.chat_template) else {}
     try:
         text = processor.apply_chat_template(
-            messages, add_generation_prompt=add_generation_prompt, tokenize=False, **thinking
+            messages, add_generation_prompt=add_generation_prompt, tokenize=False, **{**thinking, **template}
         )
     except ValueError as error:
         raise CallerError(f"the checkpoint's chat template cannot be applied: {error}") from None

@@ -180,6 +180,11 @@ class WrittenRubric(BaseRubric):
             raise ValueError(f"the grammar {self.output.grammar} has one number without a label: give one attribute")
         return self
 
+    @property
+    def asked_texts(self) -> tuple[tuple[str, str], ...]:
+        """See `BaseRubric.asked_texts`; a written answer has no given beginning."""
+        return ((self.question, ""),)
+
     def asked(self, texts: Mapping[str, str]) -> str:
         """The question about an image with these texts, slot -> text."""
         return replaced(self.question, {slot: texts[slot] for slot in self.slots})

@@ -30,7 +30,8 @@ from transformers.cache_utils import (
 
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.encoders.base import EncodedBatch
-from iqa_core.assessor.model.backend import make_encoder
+from iqa_core.assessor.model.asking import make_encoder
+from iqa_core.assessor.model.caches import with_rows
 from iqa_core.assessor.model.level_head import LevelHead
 from iqa_core.assessor.model.prefix_sharing.cached import (
     MAX_SUFFIX_PADDING,
@@ -38,7 +39,6 @@ from iqa_core.assessor.model.prefix_sharing.cached import (
     SuffixRow,
     _tensors,
     blocks_of,
-    repeated,
 )
 from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
@@ -156,7 +156,7 @@ def test_a_repeated_cache_of_any_kind_of_layer_leaves_the_first_as_it_is(kind: s
     grow(cache, torch.arange(2.0))
     before = copy.deepcopy(cache)
     chosen = torch.tensor([1, 0, 1])
-    again = repeated(cache, chosen)
+    again = with_rows(cache, chosen)
     assert all(torch.equal(a, b[chosen]) for a, b in zip(states(again), states(cache), strict=True))
     grow(again, torch.arange(3.0))
     assert all(torch.equal(a, b) for a, b in zip(states(cache), states(before), strict=True))

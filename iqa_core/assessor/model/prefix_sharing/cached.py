@@ -6,7 +6,6 @@ kept, A axes of rotary positions, T tokens.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Self
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
+from iqa_core.assessor.model.caches import with_rows
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 MAX_CACHE_BYTES = 2**31
@@ -106,7 +106,7 @@ class PrefixCaching(Strategy):
             position_ids=positions,
             attention_mask=torch.cat([mask_NT[images_R], own_RT], dim=1),
             **{name: torch.zeros_like(ids_RT) for name in prompts[0].types},
-            past_key_values=repeated(cache, images_R),
+            past_key_values=with_rows(cache, images_R),
             use_cache=True,
         ).logits
         return logits_RTV[torch.arange(len(block)), torch.tensor(lengths) - 1].cpu()
@@ -125,20 +125,6 @@ def blocks_of(rows: Sequence[SuffixRow], max_rows: int) -> Iterator[list[SuffixR
         block.append(one)
         tokens += len(one.ends)
     yield block
-
-
-def repeated(cache: Any, images_R: torch.Tensor) -> Any:
-    """A cache of transformers whose rows are those of another by index; the other stays as it is.
-
-    `reorder_cache` works on every kind of layer, and leaves new tensors in it. So the layers are copied first, and the
-    dictionaries in which those of linear attention keep their states.
-    """
-    made = copy.copy(cache)
-    made.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in made.layers:
-        vars(layer).update({name: dict(value) for name, value in vars(layer).items() if isinstance(value, dict)})
-    made.reorder_cache(images_R)
-    return made
 
 
 def _tensors(layer: Any) -> Iterator[torch.Tensor]:

@@ -1,0 +1,137 @@
+"""Images per second of written answers over transformers' own `generate`, and what more samples and digits cost.
+
+A Qwen2.5-VL of 7.4 million random parameters on one thread of the CPU, images of 448 x 448, 5 samples of 77 tokens.
+What is compared takes turns, and medians are taken; seconds are the CPU's: on a shared machine no others mean anything.
+`generate` runs the vision tower once per image and the text of its prompt once per sample.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.assessor import pictures
+from benchmarks.harness import main
+from benchmarks.model_shapes import SHAPES, make_prompts
+from iqa_core.assessor.model.generation.decoding import Decoder
+from iqa_core.assessor.model.generation.prefill import Prefill, length
+from iqa_core.assessor.model.generation.proving import Way
+from iqa_core.assessor.model.prefix_sharing.strategy import FastTower
+from iqa_core.rubrics.written import Decoding
+from iqa_core.written.keys import key_of
+
+SAMPLES, TOKENS, QUESTION_TOKENS = 5, 77, 80
+IMAGES, PREFILLED, REPEATS = 8, 4, 3
+BATCHES = (1, 2, 4, 8)
+"""Images at once that `generate` is tried with; the best counts."""
+TOP_K = 50
+DIGITS = range(20)
+"""Tokens that are watched where numbers are read as distributions: ten digits, each with and without a space."""
+
+
+class Engine:
+    """A model of random weights that writes."""
+
+    def __init__(self) -> None:
+        self.shape = SHAPES["tiny"]
+        self.model = self.shape.make_model(torch.device("cpu"), torch.float32)
+        self.encoder = self.shape.make_encoder(make_prompts(self.shape.image_text, (QUESTION_TOKENS,)), self.model)
+        self.images = pictures(IMAGES, self.shape.sides[0])
+
+
+class Ours(Engine):
+    """Prompts once per image, all samples of all images at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.way = Way(self.model, self.encoder, FastTower.of(self.model, [self.encoder]), shares=True)
+
+    @torch.inference_mode()
+    def write(self, samples: int, watched: Sequence[int] = ()) -> None:
+        decoding = Decoding(samples=samples, temperature=1, top_k=TOP_K, max_new_tokens=TOKENS)
+        batches = [self.encoder(self.images[at : at + PREFILLED]) for at in range(0, IMAGES, PREFILLED)]
+        width = max(length(prompt) for batch in batches for prompt in batch.prompts)
+        prefilled = Prefill.join([self.way.prefilled(batch, width) for batch in batches])
+        keys = [[key_of(i, sample) for sample in range(samples)] for i in range(IMAGES)]
+        Decoder(self.model, decoding, lambda ids: "", watched=watched)(prefilled, keys)
+
+
+class Theirs(Engine):
+    """`generate` of transformers, with so many images at once."""
+
+    @torch.inference_mode()
+    def write(self, count: int) -> None:
+        for at in range(0, IMAGES, count):
+            batch = self.encoder(self.images[at : at + count])
+            ids = torch.tensor([[*prompt.prefix, *prompt.suffixes[0]] for prompt in batch.prompts])
+            self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                mm_token_type_ids=(ids == self.model.config.image_token_id).int(),
+                **batch.pixels,
+                max_new_tokens=TOKENS,
+                min_new_tokens=TOKENS,
+                do_sample=True,
+                top_k=TOP_K,
+                num_return_sequences=SAMPLES,
+            )
+
+
+def cpu_seconds(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median of each, which take turns; the first round does not count."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(repeats + 1):
+        for name, run in runs.items():
+            began = time.process_time()
+            run()
+            if round_:
+                found[name].append(time.process_time() - began)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def operations(engine: Engine, prefills: int) -> float:
+    """Multiplications and additions for one image with its samples, whose prompt's text is computed so often."""
+    text, [prompt] = engine.shape.text, engine.encoder(engine.images[:1]).prompts
+    layers = engine.model.get_decoder().layers
+    linear = 2 * sum(parameter.numel() for parameter in layers.parameters() if parameter.ndim == 2)
+    attended = 4 * text["hidden_size"] * len(layers)
+    size, head = length(prompt), 2 * text["hidden_size"] * text["vocab_size"]
+    prefill = size * linear + attended * size**2 / 2 + head
+    written = TOKENS * (linear + head + attended * (size + TOKENS / 2))
+    return engine.shape.tower_operations(engine.shape.sides[0]) + prefills * prefill + SAMPLES * written
+
+
+def measure() -> Mapping[str, Any]:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    ours, theirs = Ours(), Theirs()
+    sizes = {f"generate_{count}": partial(theirs.write, count) for count in BATCHES}
+    best = min(taken := cpu_seconds(sizes, 1), key=lambda name: taken[name])
+    runs = {
+        "shared": partial(ours.write, SAMPLES),
+        "expected": partial(ours.write, SAMPLES, DIGITS),
+        "one": partial(ours.write, 1),
+        "generate": sizes[best],
+    }
+    taken = cpu_seconds(runs, REPEATS)
+    return {
+        "images_per_s": IMAGES / taken["shared"],
+        "shared_over_generate": taken["generate"] / taken["shared"],
+        "counted": operations(ours, SAMPLES) / operations(ours, 1),
+        "images_of_generate": int(best.removeprefix("generate_")),
+        "n5_over_n1": taken["shared"] / taken["one"],
+        "expected_over_parsed": taken["expected"] / taken["shared"],
+    }
+
+
+if __name__ == "__main__":
+    main("generation", measure)

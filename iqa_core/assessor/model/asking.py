@@ -1,0 +1,141 @@
+"""A checkpoint and prompts -> their encoder, texts in slots among them; images -> those that can be asked about.
+
+Shape suffixes: N images, K prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iqa_core.assessor.encoders.base import Encoder
+from iqa_core.assessor.encoders.patches import PatchEncoder
+from iqa_core.assessor.encoders.processor import ProcessorEncoder, given_to_tokenizer
+from iqa_core.assessor.encoders.tiles import TileEncoder
+from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
+from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
+from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
+from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
+from iqa_core.assessor.prompts.slot_texts import SlotTails
+from iqa_core.errors import CallerError
+from iqa_core.records import ImageHeader, Reason, Rejection, RgbImage
+
+TOO_LARGE = Rejection(Reason.ASSESSOR_FAILED, "the image alone does not fit into the memory of the device")
+
+PROBABILITY_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+"""Largest difference of a strategy from one forward per prompt, tried when a checkpoint is loaded; by dtype."""
+
+
+class Intake:
+    """Decides which images can be asked about with their texts."""
+
+    def __init__(self, model: Any, preparer: ModelPreparer, encoder: Encoder, num_written: int = 0) -> None:
+        """num_written: tokens that the model may write behind a prompt."""
+        self._preparer = preparer
+        self._encoder = encoder
+        self._num_written = num_written
+        self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+
+    def __call__(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]
+    ) -> tuple[dict[int, int], dict[int, Rejection]]:
+        """Index -> tokens of an image's prompts together; index -> rejection of an image whose texts cannot be asked.
+
+        texts: of each image, slot -> text.
+        """
+        tokens, refused = dict[int, int](), dict[int, Rejection]()
+        for i, (pixels, own) in enumerate(zip(images, texts, strict=True)):
+            try:
+                tokens[i] = self._tokens(pixels, own)
+            except TextRefused as error:
+                refused[i] = Rejection(error.reason, str(error))
+        return tokens, refused
+
+    def _tokens(self, pixels: NDArray[np.uint8], texts: Mapping[str, str]) -> int:
+        tokens = self._preparer.tokens(pixels)
+        head = tokens - self._preparer.cost.text_tokens
+        longest = head + self._encoder.longest_end(texts) + self._num_written
+        if texts and longest > self._context:
+            raise TextRefused(
+                f"with its text the image takes {longest} tokens, and the model's context has {self._context}",
+                Reason.TOO_LARGE,
+            )
+        return tokens + self._encoder.text_tokens(texts)
+
+
+def encoder_of(
+    processor: Any,
+    model: Any,
+    preparer: ModelPreparer,
+    prompts_K: Sequence[str],
+    slots_K: Sequence[Sequence[str]],
+    prompts_of: Callable[[Mapping[str, str]], Sequence[str]],
+) -> Encoder:
+    """The encoder of a rubric's prompts.
+
+    prompts_K: with SAMPLE_TEXT in their slots; slots_K: names of each prompt's slots; prompts_of: texts, slot -> text
+    -> the prompts with them. Raises CallerError where the checkpoint cannot take texts there.
+    """
+    encoder = make_encoder(processor, prompts_K, model, preparer)
+    if any(slots_K):
+        encoder.tails = _slot_tails(processor, model, slots_K, prompts_of)
+        _require_fitting(encoder, [preparer.prepare(image) for image in probe_images()])
+    return encoder
+
+
+def make_encoder(processor: Any, prompts_K: Sequence[str], model: Any, preparer: ModelPreparer) -> Encoder:
+    """The encoder for what a preparer prepares; the checkpoint's own processor where there is no faster one."""
+    if isinstance(preparer, SmartResizePreparer) and model.config.model_type in QWEN2_VL:
+        return PatchEncoder(processor, prompts_K, model)
+    if isinstance(preparer, TilingPreparer):
+        return TileEncoder(processor, prompts_K, model, preparer.tiling)
+    if model.config.model_type == OVIS2_5:
+        return Ovis2_5Encoder(processor, prompts_K, model)
+    return ProcessorEncoder(processor, prompts_K, model, resizes=preparer.processor_resizes)
+
+
+def _slot_tails(
+    processor: Any,
+    model: Any,
+    slots_K: Sequence[Sequence[str]],
+    prompts_of: Callable[[Mapping[str, str]], Sequence[str]],
+) -> SlotTails:
+    """What encodes texts into K prompts; see `encoder_of`."""
+    settings = model.config.to_dict().items()
+    ids = [value for name, value in settings if isinstance(value, int) and name.endswith(("_token_id", "_token_index"))]
+    plain = PlainText(processor.tokenizer, ids)
+    markers = {slot: plain.marker(i) for i, slot in enumerate(dict.fromkeys(chain.from_iterable(slots_K)))}
+    prompts_K = [given_to_tokenizer(processor, prompt) for prompt in prompts_of(markers)]
+    for prompt, slots in zip(prompts_K, slots_K, strict=True):
+        if not all(markers[slot] in prompt for slot in slots):
+            raise CallerError(
+                f"the rubric has slots, but the checkpoint's chat template or processor changes or leaves out what "
+                f"stands for {', '.join(slots)}; use another checkpoint"
+            )
+    return SlotTails(plain, markers, prompts_K)
+
+
+def _require_fitting(encoder: Encoder, probe: Sequence[NDArray[np.uint8]]) -> None:
+    try:
+        encoder(probe)
+    except (TextRefused, ValueError) as error:
+        raise CallerError(
+            f"the rubric has slots, but this checkpoint cannot take texts behind an image: {error}; "
+            "use another checkpoint, or a rubric without slots"
+        ) from None
+
+
+def probe_images() -> list[RgbImage]:
+    """Two small images of noise in different shapes, on which strategies are compared."""
+    rng = np.random.default_rng(0)
+    sizes = ((96, 96), (64, 160))
+    return [
+        RgbImage(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), ImageHeader(width, height, "png", 1))
+        for height, width in sizes
+    ]

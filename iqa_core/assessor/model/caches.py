@@ -1,0 +1,48 @@
+"""Caches of several forwards -> one cache; one cache -> another with its rows by index.
+
+A cache of transformers has a layer object per layer of the model: keys and values, whole or of a window, and states of
+convolutions and of linear attention. All of them have their rows in the first axis.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+def repeated(layer: Any, rows: torch.Tensor) -> Any:
+    """A layer whose rows are those of another by index; the other stays as it is.
+
+    `reorder_cache` works on every kind of layer, and leaves new tensors in it. So the layer is copied first, and the
+    dictionaries in which those of linear attention keep their states.
+    """
+    made = copy.copy(layer)
+    vars(made).update({name: dict(value) for name, value in vars(made).items() if isinstance(value, dict)})
+    made.reorder_cache(rows)
+    return made
+
+
+def with_rows(cache: Any, rows: torch.Tensor) -> Any:
+    """A cache whose rows are those of another by index; the other stays as it is."""
+    made = copy.copy(cache)
+    made.layers = [repeated(layer, rows) for layer in cache.layers]
+    return made
+
+
+def joined(caches: Sequence[Any]) -> Any:
+    """One cache with the rows of several whose prompts are of one width; the first is used up."""
+    whole = caches[0]
+    for layer, *others in zip(*(cache.layers for cache in caches), strict=True):
+        for name, value in vars(layer).items():
+            setattr(layer, name, _joined([value, *(vars(other)[name] for other in others)]))
+    return whole
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _joined([value[key] for value in values]) for key in first}
+    return torch.cat(list(values)) if isinstance(first, torch.Tensor) and first.ndim > 1 else first

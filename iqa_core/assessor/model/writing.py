@@ -1,0 +1,253 @@
+"""Prepared images and texts -> what a model writes about them -> assessments, by any checkpoint of transformers.
+
+Each image's prompt goes through the model once, in batches bounded by tokens. Then all samples of a batch's images
+are written token by token, bounded by rows. What a sample says depends on its image alone: the likeliest token is
+taken, or noise is added that is a function of the pixels, the fingerprint and the sample's number.
+
+Shape suffixes: N images, S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iqa_core.assessor.batching import MAX_ROWS
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.encoders.base import Encoder
+from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
+from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
+from iqa_core.assessor.model.generation.decoding import Answer, Decoder
+from iqa_core.assessor.model.generation.digits import DigitReader
+from iqa_core.assessor.model.generation.prefill import Prefill, length
+from iqa_core.assessor.model.generation.proving import fastest_way
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.preparing.preparers import ModelPreparer
+from iqa_core.assessor.prompts.chat import turn_end, written_prompt
+from iqa_core.assessor.protocol import texts_of_images
+from iqa_core.records import Assessment, Rejection
+from iqa_core.rubrics import WrittenRubric
+from iqa_core.slots import SAMPLE_TEXT
+from iqa_core.written.judging import Sample, judged
+from iqa_core.written.keys import sample_keys
+from iqa_core.written.parsing import Parsed
+
+MAX_PADDING = 0.25
+"""Largest share by which a prompt is padded, of the shortest prompt beside it: writing many at once saves more."""
+
+CPU_CACHE_BYTES = 2**31
+"""Largest cache of the answers that are written at once, on a CPU, where their number is not given."""
+
+FREE_SHARE = 0.5
+"""The same on other devices, as a share of the memory that is free once a model is loaded."""
+
+PROMPT_TOKENS = 1536
+"""Tokens of a prompt, as memory for it is set aside: those of a picture of a megapixel."""
+
+PLACEHOLDERS = ("image", "video", "audio", "vision")
+"""Parts of names of tokens, in a model's configuration, that stand for what is no text."""
+
+
+class WritingAssessor:
+    """A loaded checkpoint with a written rubric; obeys `iqa_core.assessor.protocol.Assessor`."""
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        rubric: WrittenRubric,
+        preparer: ModelPreparer,
+        fingerprint: str,
+        batch_tokens: int,
+        decode_rows: int | None = None,
+    ) -> None:
+        """Take the model over.
+
+        fingerprint: part of the key of each sample's noise; batch_tokens: bound on the tokens of prompts that go
+        through the model at once; decode_rows: bound on the samples that are written at once, None is what fits.
+        Raises CallerError when the checkpoint has no chat template, or cannot take the rubric's texts or readout.
+        """
+        self.rubric = rubric
+        self.preparer = preparer
+        self.model = model.eval()
+        self._fingerprint = fingerprint
+        self._batch_tokens = bounded_batch_tokens(batch_tokens, model.device)
+        self._encoder = _encoder(model, processor, rubric, preparer)
+        self._intake = Intake(model, preparer, self._encoder, rubric.decoding.max_new_tokens)
+        self._digits = _digit_reader(processor.tokenizer, rubric)
+        self._probe = [preparer.prepare(image) for image in probe_images()]
+        with without_denormals():
+            self._way = fastest_way(model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype])
+        self._decoder = Decoder(
+            model,
+            rubric.decoding,
+            lambda ids: _text_of(processor.tokenizer, ids),
+            ends=_ends(processor, rubric),
+            suppressed=_placeholders(model) if rubric.decoding.suppress_image else (),
+            watched=() if self._digits is None else self._digits.watched,
+            shares=self._way.shares,
+        )
+        self._decode_rows = decode_rows or self._rows_that_fit()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        rubric: WrittenRubric,
+        preparer: ModelPreparer,
+        dtype: str,
+        fingerprint: str,
+        config: AssessorConfig,
+    ) -> WritingAssessor:
+        """Load a complete checkpoint folder: safetensors alone, no code from the checkpoint, nothing fetched.
+
+        dtype: float32 or bfloat16. Raises CallerError when the checkpoint cannot be loaded whole.
+        """
+        keep_freed_memory()
+        processor = load_processor(folder)
+        model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
+        return cls(model, processor, rubric, preparer, fingerprint, config.batch_tokens, config.decode_rows)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Names of the device and the versions of torch and transformers."""
+        return versions_of(self.model)
+
+    def assess(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+    ) -> list[Assessment | Rejection]:
+        """One result per prepared image, in order."""
+        found = self.answers(images, texts)
+        return [one if isinstance(one, Rejection) else self._judged(one) for one in found]
+
+    def answers(
+        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+    ) -> list[list[Answer] | Rejection]:
+        """What is written about each image, a text per sample; images of similar size are written about at once."""
+        decoding = self.rubric.decoding
+        asked = texts_of_images(self.rubric.slots, texts, len(images))
+        tokens, refused = self._intake(images, asked)
+        found: dict[int, list[Answer] | Rejection] = {**refused}
+        for group in self._groups(tokens):
+            keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
+            answers = self._answers([images[i] for i in group], [asked[i] for i in group], keys)
+            found.update(zip(group, answers, strict=True))
+        return [found[i] for i in range(len(images))]
+
+    def _groups(self, tokens: Mapping[int, int]) -> Iterator[list[int]]:
+        """Indices of the images that are written about at once, small images first, with little padding."""
+        most = max(1, self._decode_rows // self.rubric.decoding.samples)
+        group: list[int] = []
+        for i in sorted(tokens, key=lambda i: (tokens[i], i)):
+            if group and (len(group) == most or tokens[i] > (1 + MAX_PADDING) * tokens[group[0]]):
+                yield group
+                group = []
+            group.append(i)
+        if group:
+            yield group
+
+    def _answers(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        texts: Sequence[Mapping[str, str]],
+        keys_NS: Sequence[Sequence[int]],
+    ) -> list[list[Answer] | Rejection]:
+        """Answers about each image of a group; half at a time where all do not fit into memory."""
+        try:
+            with without_denormals():
+                return [*self._decoder(self._prefilled(images, texts), keys_NS)]
+        except torch.OutOfMemoryError:
+            if len(images) == len(keys_NS[0]) == 1:
+                return [TOO_LARGE]
+        # not inside the handler: its traceback would keep the failed batch's tensors in memory
+        if len(images) > 1:
+            half = len(images) // 2
+            parts = (slice(half), slice(half, None))
+            return [one for part in parts for one in self._answers(images[part], texts[part], keys_NS[part])]
+        half = len(keys_NS[0]) // 2
+        first, second = (self._answers(images, texts, [keys])[0] for keys in (keys_NS[0][:half], keys_NS[0][half:]))
+        return [TOO_LARGE if isinstance(first, Rejection) or isinstance(second, Rejection) else first + second]
+
+    @torch.inference_mode()
+    def _prefilled(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> Prefill:
+        """The prompts of the images, through the model in batches of up to `batch_tokens`."""
+        tokens, _ = self._intake(images, texts)
+        count = max(1, self._batch_tokens // max(tokens.values()))
+        batches = [
+            self._encoder(images[at : at + count], texts[at : at + count] if self.rubric.slots else None)
+            for at in range(0, len(images), count)
+        ]
+        width = max(length(prompt) for batch in batches for prompt in batch.prompts)
+        return Prefill.join([self._way.prefilled(batch, width) for batch in batches])
+
+    def _judged(self, answers: Sequence[Answer]) -> Assessment | Rejection:
+        return judged([self._sample(answer) for answer in answers], self.rubric.form)
+
+    def _sample(self, answer: Answer) -> Sample:
+        sample = Sample(answer.text, answer.finish)
+        if self._digits is None or not isinstance(said := sample.parsed(self.rubric.form), Parsed):
+            return sample
+        return Sample(answer.text, answer.finish, self._digits.readings(answer, said.spans))
+
+    def _rows_that_fit(self) -> int:
+        """Answers whose caches fit into memory, by what a token of the probe's takes."""
+        found = self._prefilled(self._probe, [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe))
+        tensors = [value for layer in found.cache.layers for value in vars(layer).values()]
+        token_bytes = sum(value.nbytes for value in tensors if isinstance(value, torch.Tensor)) / found.mask_NT.numel()
+        decoding = self.rubric.decoding
+        row_bytes = token_bytes * (decoding.max_new_tokens + PROMPT_TOKENS / decoding.samples)
+        return int(max(1, min(MAX_ROWS, _free_bytes(self.model.device) // row_bytes)))
+
+
+def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelPreparer) -> Encoder:
+    """The encoder of the rubric's one prompt. Raises CallerError where texts do not fit into its slots."""
+
+    def prompts_of(texts: Mapping[str, str]) -> list[str]:
+        return [written_prompt(processor, rubric, texts)]
+
+    sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
+    return encoder_of(processor, model, preparer, prompts_of(sample), [rubric.slots], prompts_of)
+
+
+def _free_bytes(device: torch.device) -> float:
+    """Memory for what is written at once."""
+    return CPU_CACHE_BYTES if device.type == "cpu" else FREE_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def _digit_reader(tokenizer: Any, rubric: WrittenRubric) -> DigitReader | None:
+    """What reads numbers as distributions, where the rubric has them read so."""
+    if rubric.decoding.readout == "parsed":
+        return None
+    texts = [_text_of(tokenizer, [token]) for token in range(len(tokenizer))]
+    markup = [token for token, added in tokenizer.added_tokens_decoder.items() if len(str(added)) > 1]
+    return DigitReader(texts, rubric.form, markup)
+
+
+def _ends(processor: Any, rubric: WrittenRubric) -> set[int]:
+    """Ids of the tokens that end a turn: the tokenizer's own, and the one that the chat template puts there."""
+    tokenizer = processor.tokenizer
+    of_turn = tokenizer.encode(turn_end(processor, rubric.system), add_special_tokens=False)
+    return {tokenizer.eos_token_id, *(of_turn if len(of_turn) == 1 else ())} - {None}
+
+
+def _placeholders(model: Any) -> list[int]:
+    """Ids of tokens that stand for what is no text, and that no answer can have."""
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    settings = model.config.to_dict().items()
+    found = {
+        value
+        for name, value in settings
+        if isinstance(value, int) and name.endswith(("_token_id", "_token_index")) and name.startswith(PLACEHOLDERS)
+    }
+    return sorted(value for value in found if 0 <= value < vocabulary)
+
+
+def _text_of(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of tokens, verbatim, markup included."""
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
