@@ -7,7 +7,9 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from iqa_core.records import Rejection
+from iqa_core.rubrics import Rubric
 from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
@@ -26,10 +29,12 @@ from serve.model.dispatch import Dispatcher, Overloaded, Unavailable
 from serve.model.results import ImageResult, Model
 from serve.protocol.answers import answer, description, ranked_answer
 from serve.protocol.bodies import EncodedImage, Question, understood
+from serve.protocol.chat import ChatCompletion, chat_question, completion, listed_models
 from serve.protocol.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
 from serve.protocol.flow_grpo import PICKLE, flow_grpo_answer, flow_grpo_images
 from serve.protocol.json_values import SMALL_BODY_BYTES
-from serve.protocol.openapi import describe_bodies, dialect_body, pickle_body, question_body
+from serve.protocol.openapi import chat_body, describe_bodies, dialect_body, pickle_body, question_body
+from serve.protocol.question_texts import asked_question
 from serve.protocol.texts import check_texts
 from serve.settings import ServeSettings
 from serve.sharing.threads import Threads
@@ -58,6 +63,7 @@ class Api:
         self._fetcher = Fetcher(settings)
         self._page = PAGE.read_bytes()
         self._parsers = Threads(PARSE_THREADS, "parse")
+        self._began = int(time.time())
 
     async def assess(self, request: Request) -> Response:
         """Scores, spread and reward of each image, or the reason why it has none."""
@@ -68,8 +74,16 @@ class Api:
         return _json(ranked_answer(*await self._answered(request)))
 
     async def models(self) -> Response:
-        """What is served, and what its numbers mean."""
-        return _json({"models": [description(self._dispatcher.model)]})
+        """What is served, and what its numbers mean; and what OpenAI's clients may send as their `model`."""
+        listed = listed_models(self.rubrics, self._began)
+        return _json({"models": [description(self._dispatcher.model)], **listed})
+
+    async def chat(self, request: Request) -> Response:
+        """One question of a rubric about one image, for OpenAI's clients: the probabilities of its answers."""
+        try:
+            return _json(await self._completed(request))
+        except Refusal as error:
+            return error.openai_response
 
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
@@ -93,6 +107,11 @@ class Api:
         images = await self._parsed(request, flow_grpo_images)
         model, results = await self._assessed(images, request)
         return Response(flow_grpo_answer(model, results), media_type=PICKLE)
+
+    @property
+    def rubrics(self) -> tuple[Rubric, ...]:
+        """Those that are served."""
+        return (self._dispatcher.model.spec.rubric,)
 
     @property
     def dialects(self) -> tuple[str, ...]:
@@ -142,6 +161,15 @@ class Api:
         self._check(asked.question, model)  # another one may have taken over meanwhile
         return asked.question, model, results
 
+    async def _completed(self, request: Request) -> ChatCompletion:
+        _check_type(request, (JSON,))
+        asked = await self._parsed(request, chat_question)
+        found = asked_question(asked.model, asked.text, self.rubrics)
+        model, [result] = await self._assessed([replace(asked.image, texts=found.texts)], request)
+        if asked_question(asked.model, asked.text, [model.spec.rubric]) != found:
+            raise come_back(503, "another model is taking over; try again", self._settings.retry_after_s)
+        return completion(asked, found, model, result, self._settings.text_limits)
+
     async def _parsed(self, request: Request, parse: Callable[[bytes, int], T]) -> T:
         """The body as parsed: off the event loop where that takes longer than the hop. The body is not kept."""
         body = await _whole(request)
@@ -187,6 +215,7 @@ def build(api: Api) -> FastAPI:
     )
     app.post("/v1/assess", openapi_extra=question_body("Answer"), response_class=Response)(api.assess)
     app.post("/v1/rank", openapi_extra=question_body("RankedAnswer"), response_class=Response)(api.rank)
+    app.post("/v1/chat/completions", openapi_extra=chat_body(api.rubrics), response_class=Response)(api.chat)
     unirl, flow_factory = dialect_body("UniRlBody", "UniRlAnswer"), dialect_body("FlowFactoryBody", "FlowFactoryAnswer")
     app.post("/score", openapi_extra=unirl, response_class=Response, tags=["dialects"])(api.unirl_score)
     app.post("/compute", openapi_extra=flow_factory, response_class=Response, tags=["dialects"])(

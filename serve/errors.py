@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import NotRequired
 
 from starlette.responses import Response
 from typing_extensions import TypedDict
@@ -33,6 +34,8 @@ class ErrorBody(TypedDict):
 
     code: str
     message: str
+    type: NotRequired[str]
+    param: NotRequired[str | None]
 
 
 class Error(TypedDict):
@@ -44,16 +47,36 @@ class Error(TypedDict):
 class Refusal(Exception):
     """The request is at fault, or the moment is; raised anywhere, answered as `Error`."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        """code: default: that of the status. param: the field that is at fault, for OpenAI's clients."""
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers = dict(headers or {})
+        self._code = code or CODES.get(status, "error")
+        self._param = param
 
     @property
     def response(self) -> Response:
         """What is sent."""
-        content: Error = {"error": {"code": CODES.get(self.status, "error"), "message": self.message}}
+        return self._sent({"code": self._code, "message": self.message})
+
+    @property
+    def openai_response(self) -> Response:
+        """What is sent to OpenAI's clients: the same, and whose fault it is."""
+        fault = "invalid_request_error" if self.status < 500 else "server_error"
+        return self._sent({"code": self._code, "message": self.message, "type": fault, "param": self._param})
+
+    def _sent(self, error: ErrorBody) -> Response:
+        content: Error = {"error": error}
         return Response(json.dumps(content), status_code=self.status, headers=self.headers, media_type=JSON)
 
 

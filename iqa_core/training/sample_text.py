@@ -101,15 +101,15 @@ class SampleTexts:
         return PlainText(self._processor.tokenizer, ids)
 
     def _whole(self, query: str, answer: str) -> str:
+        """The question's markup with an answer, or up to where one comes if it is empty."""
         return render_prompt(self._processor, [None, f"\n{query}"], answer, self._system)
 
     def _encode(self, query: str, answer: str, start: str | None, answers: tuple[str, ...]) -> EncodedText:
-        tokenizer, user = self._processor.tokenizer, [None, f"\n{query}"]
-        whole = self._whole(query, answer)
+        tokenizer, whole = self._processor.tokenizer, self._whole(query, answer)
         asked, text = whole[: len(whole) - len(answer)], whole + self.turn_end
         joint = " "
         if start == "":  # what the template puts before an answer belongs to its first token, as in scoring
-            asked = render_prompt(self._processor, user, "", self._system)
+            asked = self._whole(query, "")
             joint = whole[len(asked) : len(whole) - len(answer)]
         ids, asked_ids = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (text, asked))
         if ids[: len(asked_ids)] != asked_ids or len(ids) == len(asked_ids):

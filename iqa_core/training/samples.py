@@ -17,6 +17,9 @@ from iqa_core.training.targets import Target, TargetKind, level_target, nearest_
 ANSWER_END = "."
 """Text behind the level word."""
 
+SHOWN = 20
+"""Number of questions that an error names."""
+
 IMAGE_TAG = "<image>"
 """Place of the image in a description's query."""
 
@@ -117,9 +120,14 @@ def _require_asked(names: set[str], rubric: Rubric) -> None:
         )
     if unknown := sorted(names - set(known)):
         raise CallerError(
-            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {', '.join(known)}; "
+            f"opinions on {', '.join(unknown)}, but rubric {rubric.id} asks for {_few(known)}; "
             "name another --rubric, or leave these rows out"
         )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names of what may be a long checklist."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _answer(question: Question, worths_A: Target, mos: float) -> str:

@@ -3,7 +3,7 @@
     UniRL          POST /score, GET /rewards, GET /health
     Flow-Factory   POST /compute, GET /health
 
-A failure is a null and a reason, never a number. Pickled requests are those of `flow_grpo.py`.
+A failure is a null and a reason, never a number. Pickled requests are in `flow_grpo.py`, OpenAI's clients in `chat.py`.
 """
 
 from __future__ import annotations

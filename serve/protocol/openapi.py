@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
+from iqa_core.rubrics import Rubric
 from serve.errors import CODES, JSON, Error
 from serve.protocol.answers import Answer, RankedAnswer
 from serve.protocol.bodies import LISTS, MULTIPART_FIELDS, Question
+from serve.protocol.chat import MAX_TOP, ChatBody, ChatCompletion
 from serve.protocol.dialects import REWARD, FlowFactoryAnswer, FlowFactoryBody, UniRlAnswer, UniRlBody
 from serve.protocol.flow_grpo import PICKLE
+from serve.protocol.question_texts import askable
 
 REF = "#/components/schemas/"
 
@@ -29,7 +32,10 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
 
 SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     one.__name__: TypeAdapter(one)
-    for one in (Question, UniRlBody, FlowFactoryBody, Answer, RankedAnswer, UniRlAnswer, FlowFactoryAnswer, Error)
+    for one in (
+        *(Question, ChatBody, UniRlBody, FlowFactoryBody),
+        *(Answer, RankedAnswer, ChatCompletion, UniRlAnswer, FlowFactoryAnswer, Error),
+    )
 }
 """Name of what is sent and answered -> its type."""
 
@@ -60,6 +66,26 @@ def dialect_body(body: str, answer: str) -> dict[str, Any]:
     """A dialect's request as JSON, and its answer, by their names in SCHEMAS."""
     content = {JSON: {"schema": {"$ref": f"{REF}{body}"}, "example": EXAMPLES[body]}}
     return {"requestBody": {"required": True, "content": content}, "responses": _responses(_named(answer))}
+
+
+def chat_body(rubrics: Sequence[Rubric]) -> dict[str, Any]:
+    """A request of OpenAI's clients, and its answer. rubrics: those that are served, the first one's in the example."""
+    content: dict[str, Any] = {"schema": {"$ref": f"{REF}ChatBody"}}
+    if asked := [(rubric, one) for rubric in rubrics for one in askable(rubric)]:
+        rubric, question = asked[0]
+        text = question.filled(dict.fromkeys(question.slots, "a hall")).query
+        image = {"type": "image_url", "image_url": {"url": DATA_URI}}
+        content["example"] = {
+            "model": f"{rubric.id}/{question.name}",
+            "messages": [{"role": "user", "content": [image, {"type": "text", "text": text}]}],
+            "max_tokens": 1,
+            "logprobs": True,
+            "top_logprobs": MAX_TOP,
+        }
+    return {
+        "requestBody": {"required": True, "content": {JSON: content}},
+        "responses": _responses(_named("ChatCompletion")),
+    }
 
 
 def pickle_body() -> dict[str, Any]:

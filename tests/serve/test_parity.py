@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.corpora import tiny_png, write_folder
 from tests.jobs.running import read_run, read_table, run
 from tests.serve.conftest import Deploy, remove
 from tests.serve.local import UNEVEN
+from tests.serve.protocol.test_chat import asking_for, place_of
 
 pytestmark = pytest.mark.ray
 
@@ -62,10 +64,14 @@ def test_the_job_and_the_endpoint_agree_on_every_image_and_its_prompt(deploy: De
     try:
         body = {"images": [{"data": base64.b64encode(image).decode()} for image in images], "prompts": captions}
         answer = httpx2.post(f"{url}/v1/assess", json={**body, "probs": True}, timeout=60)
+        text = 'Does this picture show "two dogs"?'  # the third's caption
+        chat = httpx2.post(f"{url}/v1/chat/completions", json=asking_for(images[2], text, "prompted"), timeout=60)
     finally:
         remove("prompted")
     table = read_table(output).sort_by("row").to_pylist()
     assert_agree(table, answer, read_run(output)["fingerprint"])
+    found = {one["token"]: math.exp(one["logprob"]) for one in place_of(chat)["top_logprobs"]}
+    assert found == pytest.approx(dict(zip(("No", "Yes"), table[2]["faithful_probs"], strict=True)), abs=1e-4)
     reasons = [row["reason"] for row in table]
     assert (reasons.count("missing_text"), reasons.count("too_large"), reasons.count(None)) == (1, 1, 12)
 

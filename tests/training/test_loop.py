@@ -219,7 +219,13 @@ def backwards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_short_fine_tuning_of_the_demo_raises_agreement(backwards: Path, tmp_path: Path) -> None:
     """Two workers, 40 steps of 16 samples, vision frozen; in full it is `jobs/train_sft.py --base demo`."""
     opinions = scene_opinions(tmp_path / "scenes", 80)
-    settings = {"zero_stage": 0, "global_batch": 16, "micro_batch": 8, "every": 40, "level_weight": 10.0}
+    settings: dict[str, Any] = {
+        "zero_stage": 0,
+        "global_batch": 16,
+        "micro_batch": 8,
+        "every": 40,
+        "level_weight": 10.0,
+    }
     jobs = [
         Job("before", make_task(backwards, opinions, **settings, max_steps=1, learning_rate=1e-12)),
         Job("after", make_task(backwards, opinions, **settings, max_steps=40)),
