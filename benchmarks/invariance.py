@@ -1,7 +1,7 @@
 """The largest difference between two scores of one image: alone, in company, in any order, in any size of batch.
 
-The demo assessor on scenes of many sizes, in float32 and in bfloat16. Then the share of images about which it writes the
-same text in batches of 40 and of 7, shuffled and alone, in float32: the likeliest tokens, and drawn ones.
+The demo assessor on scenes of many sizes, in float32 and in bfloat16. Then the share of images about which it writes
+the same text in batches of 40 and of 7, shuffled and alone, in float32: the likeliest tokens, and drawn ones.
 """
 
 from __future__ import annotations
