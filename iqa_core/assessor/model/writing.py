@@ -158,13 +158,15 @@ class WritingAssessor:
         texts: Sequence[Mapping[str, str]],
         keys_NS: Sequence[Sequence[int]],
     ) -> list[list[Answer] | Rejection]:
-        """Answers about each image of a group; half at a time where all do not fit into memory."""
-        try:
-            with without_denormals():
-                return [*self._decoder(self._prefilled(images, texts), keys_NS)]
-        except torch.OutOfMemoryError:
-            if len(images) == len(keys_NS[0]) == 1:
-                return [TOO_LARGE]
+        """Answers about each image of a group; half at a time where they are too many, or do not fit into memory."""
+        num_rows = len(images) * len(keys_NS[0])
+        if num_rows <= self._decode_rows:
+            try:
+                with without_denormals():
+                    return [*self._decoder(self._prefilled(images, texts), keys_NS)]
+            except torch.OutOfMemoryError:
+                if num_rows == 1:
+                    return [TOO_LARGE]
         # not inside the handler: its traceback would keep the failed batch's tensors in memory
         if len(images) > 1:
             half = len(images) // 2

@@ -85,8 +85,13 @@ def test_texts_do_not_depend_on_company_order_or_bounds(decoding: str, qwen: Pat
     assert len({tuple(texts) for texts in whole}) > 3
     assert [said(assessor.answers([one]))[0] for one in pixels] == whole
     assert said(assessor.answers(pixels[::-1]))[::-1] == whole
-    assessor._decode_rows, assessor._batch_tokens = 4, 64
+    assessor._decode_rows, assessor._batch_tokens = 2, 64
+    rows = list[int]()
+    assessor.model.register_forward_pre_hook(
+        lambda _module, _args, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+    )
     assert said(assessor.answers(pixels)) == whole
+    assert max(rows) == 2
     results = assessor.assess(pixels)
     assert [result.reason for result in results if isinstance(result, Rejection)] == [Reason.UNPARSABLE] * len(IMAGES)
 
