@@ -275,9 +275,9 @@ def _readable(
 def _seeing(
     surveyed: Iterable[tuple[Source, Survey]], inputs: Sequence[str], seen: dict[str, set[str]]
 ) -> Iterator[tuple[Source, Survey]]:
-    """The same surveys, of which the columns are noted by input; an unreadable source counts for nothing."""
+    """The same surveys, of which the columns are noted by input; an unreadable or empty source counts for nothing."""
     for source, survey in surveyed:
-        if len(survey.carried) or survey.spans[0].images is not None:
+        if len(survey.carried) or any(span.images is not None for span in survey.spans):
             given = next((given for given in inputs if _holds(given, source.uri)), source.uri)
             seen.setdefault(given, set()).update(survey.carried.names)
         yield source, survey
