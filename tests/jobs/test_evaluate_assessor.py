@@ -385,8 +385,12 @@ def test_a_file_that_was_scored_twice_is_its_last_row_unless_its_text_was_anothe
 ) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(path)
-    rows = [{"key": key, "source": str(path), "layout": score} for key, score in (("a.png", 1.0), ("b/a.png", 4.0))]
-    table = write_score_table(tmp_path / "scores", rows, slots=slots)
+    rows = [
+        {"key": key, "source": str(path), "layout": score, "caption": key}
+        for key, score in (("a.png", 1.0), ("b/a.png", 4.0))
+    ]
+    carried = pa.schema([("caption", pa.string())])
+    table = write_score_table(tmp_path / "scores", rows, carried=carried, slots=slots)
     (tmp_path / "t.csv").write_text(f"image,dimension,mos\n{path},layout,4\n")
     flags = ("--annotations", tmp_path / "t.csv", "--scores", table)
     if slots.columns:

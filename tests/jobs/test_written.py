@@ -202,10 +202,6 @@ def test_the_report_shows_the_text_under_its_pictures(table: Path) -> None:
     [
         ({"rubric": "perception-v1", "probs": True}, "--probs: rubric perception-v1 is written"),
         ({"all_samples": True}, "--all-samples: rubric interior-v1 is not written"),
-        (
-            {"rubric": "perception-v1", "assessor": AssessorConfig(checkpoint="demo")},
-            "rubric perception-v1 is written, and checkpoints only answer closed sets so far",
-        ),
     ],
 )
 def test_flags_of_the_other_kind_are_refused(
