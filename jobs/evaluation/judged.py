@@ -300,7 +300,8 @@ def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:
 
 
 def _is_about(found: Mapping[str, str] | Rejection, texts: Texts) -> bool:
-    return not isinstance(found, Rejection) and all(found.get(slot) == text for slot, text in texts)
+    """Whether a row was asked about with these texts, as far as its own rubric has slots for them."""
+    return not isinstance(found, Rejection) and all(found.get(slot, text) == text for slot, text in texts)
 
 
 def _ends_alike(key: tuple[str, ...], image: tuple[str, ...]) -> bool:
