@@ -66,8 +66,8 @@ class Served:
 def describe_all(settings: ServeSettings) -> tuple[AssessorSpec, ...]:
     """The described assessor of each rubric.
 
-    Raises CallerError as `describe` does, where two rubrics have one id or one of several is written, and for weights of
-    none of them.
+    Raises CallerError as `describe` does, where two rubrics have one id or one of several is written, and for weights
+    that are of none of them.
     """
     names = settings.rubrics or (settings.rubric,)
     specs = tuple(describe(settings.assessor, name, settings.limits) for name in names)
