@@ -277,7 +277,7 @@ def test_rubrics_and_weights_that_do_not_fit_stop_the_start(given: dict[str, Any
 def test_settings_of_several_rubrics() -> None:
     with pytest.raises(CallerError, match="give either rubric or rubrics"):
         parse({"rubric": "q-align", "rubrics": ["interior-v1"]})
-    shown = parse({"rubrics": "interior-v1,q-align", "fusion.interior-v1": str(UNEVEN)})
+    shown = parse({"rubrics": " interior-v1, q-align,", "fusion.interior-v1": str(UNEVEN)})
     assert shown.rubrics == ("interior-v1", "q-align")
     assert shown.fusion == {"interior-v1": UNEVEN}
 
