@@ -195,8 +195,7 @@ def _spread(found: Any, scale: _Scale, where: str) -> float:
 
 
 def _over_samples(found: Any, scale: _Scale, where: str) -> float:
-    """An unbiased spread, which is largest for two samples at the ends."""
-    return _number(found, 0, scale.range.width * math.sqrt(0.5), where, slack=ANSWER_STEP)
+    return _number(found, 0, scale.range.max_sample_std, where, slack=ANSWER_STEP)
 
 
 def _probs(found: Any, scale: _Scale, where: str) -> list[float]:

@@ -38,10 +38,10 @@ class RunError(IqaError):
     """
 
 
-def listed(names: Sequence[str], most: int = NAMES_SHOWN) -> str:
+def listed(names: Sequence[str], most: int = NAMES_SHOWN, between: str = ", ") -> str:
     """Names for a message: the first of them, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return between.join(names[:most]) + more
 
 
 def exit_code(command: Callable[[], int]) -> int:

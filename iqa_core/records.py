@@ -90,6 +90,11 @@ class ScoreRange:
         """Distance of the ends."""
         return self.high - self.low
 
+    @property
+    def max_sample_std(self) -> float:
+        """Largest unbiased standard deviation: that of two samples, one at each end; of more it is smaller."""
+        return self.width * math.sqrt(0.5)
+
     def inside(self, score: float) -> float:
         """The score, or the end that it lies beyond."""
         return min(max(score, self.low), self.high)
@@ -100,8 +105,8 @@ class ScoreRange:
             return score
         return RATING.worst + (RATING.best - RATING.worst) * ((score - self.worst) / (self.best - self.worst))
 
-    def points(self, distance: float) -> float:
-        """A distance of two scores, or their standard deviation, in points of 1 to 5."""
+    def points(self, distance: T) -> T:
+        """A distance of two scores, or their standard deviation, or an array of them, in points of 1 to 5."""
         return distance * RATING.width / self.width
 
 

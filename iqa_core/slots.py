@@ -38,7 +38,7 @@ class TextLimits:
 
     def is_cut(self, text: str) -> bool:
         """Whether a text is asked about in part only."""
-        return self.too_long is TooLong.CUT and len(text.strip()) > self.max_chars
+        return self.too_long is TooLong.CUT and len(_letters(text)) > self.max_chars
 
 
 def texts_of(
@@ -53,7 +53,7 @@ def texts_of(
     found: dict[str, str] = {}
     for slot in slots:
         value = values.get(slot)
-        text = value.strip().encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
+        text = _letters(value) if isinstance(value, str) else ""
         if not text:
             return Rejection(Reason.MISSING_TEXT, f"there is no text for {{{slot}}}")
         if len(text) > limits.max_chars and limits.too_long is TooLong.REFUSE:
@@ -62,6 +62,11 @@ def texts_of(
             )
         found[slot] = text[: limits.max_chars]
     return found
+
+
+def _letters(text: str) -> str:
+    """A text as it is asked about, at full length."""
+    return text.strip().encode("utf-8", "backslashreplace").decode()
 
 
 def columns_of(given: Sequence[str], slots: Sequence[str], limits: TextLimits) -> dict[str, str]:

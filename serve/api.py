@@ -82,7 +82,8 @@ class Api:
     async def models(self) -> Response:
         """What is served, and what its numbers mean; and what OpenAI's clients may send as their `model`."""
         listed = listed_models(self.rubrics, self._began)
-        return _json({"models": [description(model) for model in self._dispatcher.served.models], **listed})
+        models = [description(self._dispatcher.model(rubric.id)) for rubric in self.rubrics]
+        return _json({"models": models, **listed})
 
     async def chat(self, request: Request) -> Response:
         """One question of a rubric about one image, for OpenAI's clients: the probabilities of its answers."""

@@ -115,7 +115,7 @@ class ServeSettings(BaseModel):
     @field_validator("rubrics", mode="before")
     @classmethod
     def _listed(cls, given: Any) -> Any:
-        return given.split(",") if isinstance(given, str) else given
+        return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _one_or_several_rubrics(self) -> ServeSettings:

@@ -37,5 +37,6 @@ def test_what_no_tokenizer_takes_becomes_letters_as_in_carried_columns() -> None
     letters = "a" + r"\ud83d" + "b"
     assert texts_of(("prompt",), {"prompt": "a\ud83db"}) == texts_of(("prompt",), {"prompt": letters})
     assert texts_of(("prompt",), {"prompt": "a\ud83db"}) == {"prompt": letters}
+    assert TextLimits(5, TooLong.CUT).is_cut("\ud83d"), "six letters"
     refused = texts_of(("prompt",), {"prompt": "\ud83d"}, FIVE)
     assert refused == Rejection(Reason.TOO_LARGE, "the text for {prompt} has 6 characters, above 5")

@@ -112,7 +112,7 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
         raise TypeError(f"no backend takes what {type(specs[0].preparer).__name__} prepares")
     if len(specs) > 1:
         for spec in specs:
-            _closed(spec.rubric)
+            closed(spec.rubric)
     checkpoint, parts = specs[0].checkpoint, specs[0].fingerprint_parts
     folder = materialise(checkpoint, specs[0].storage_options)
     found = digests(folder)
@@ -126,7 +126,7 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
         return [WritingAssessor.load(folder, rubric, preparers[0], parts["dtype"], fingerprint(parts), config)]
     from iqa_core.assessor.model.backend import TransformersAssessor
 
-    rubrics = [(_closed(spec.rubric), preparer) for spec, preparer in zip(specs, preparers, strict=True)]
+    rubrics = [(closed(spec.rubric), preparer) for spec, preparer in zip(specs, preparers, strict=True)]
     return [*TransformersAssessor.load(folder, rubrics, parts["dtype"], config)]
 
 
@@ -158,7 +158,7 @@ def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimi
     return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
 
 
-def _closed(rubric: AnyRubric) -> Rubric:
+def closed(rubric: AnyRubric) -> Rubric:
     """The rubric, if it can share a model with others. Raises CallerError for a written one."""
     if isinstance(rubric, WrittenRubric):
         raise CallerError(f"rubric {rubric.id} is written, and shares no model with other rubrics; serve it by itself")

@@ -30,11 +30,10 @@ class NumberRange(ScoreRange):
 
     def std(self, value: float, place: str) -> float:
         """A standard deviation in points of 1..5. Raises CallerError, with `place`, when no ratings can have it."""
-        largest = self.width * math.sqrt(0.5)  # that of two ratings, one at each end; with more ratings it is smaller
-        if not 0 <= value <= largest + SLACK:
+        if not 0 <= value <= self.max_sample_std + SLACK:
             raise CallerError(
                 f"{place}: {value:g} is no standard deviation of ratings from {self.worst:g} to {self.best:g}, which "
-                f"lies between 0 and {largest:.4g}; is it on another scale, or a variance?"
+                f"lies between 0 and {self.max_sample_std:.4g}; is it on another scale, or a variance?"
             )
         return self.points(value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     for place, cells in csv_cells(path):
         if header is None:
             header = cells
-            if doubled := sorted({name for name in header if header.count(name) > 1}):
+            if doubled := sorted(name for name, times in Counter(header).items() if times > 1):
                 raise CallerError(f"{path}: its header has {', '.join(doubled)} more than once; rename all but one")
             continue
         if len(cells) != len(header):

@@ -49,8 +49,11 @@ def read(path: Path, options: TableOptions, terms: Terms = ANY) -> Iterator[Opin
         image = row.text("image")
         for dimension, mos, std, count, raters in _columns(row, options.dimensions):
             value, texts = row.number(mos), terms.texts(row, dimension)
-            if value is None or isinstance(texts, str):
-                yield NO_OPINION if isinstance(texts, tuple) else texts
+            if value is None:
+                yield NO_OPINION
+                continue
+            if isinstance(texts, str):
+                yield texts
                 continue
             scale = options.numbers(dimension, terms, row.place)
             yield Opinion(

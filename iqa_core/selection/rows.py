@@ -212,7 +212,6 @@ def _fused(connection: DuckDBPyConnection, fusion: FusionWeights) -> str:
 
     They are computed by `fuse` itself: as SQL, 64 curves of 20 lines take the engine 10 s of planning in each query.
     """
-
     from duckdb.func import ARROW, SPECIAL
 
     def rewards(scores: pa.ChunkedArray) -> pa.Array:

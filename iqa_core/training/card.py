@@ -94,7 +94,7 @@ def _with_range(question: Question) -> str:
 
 
 def _shown(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _recipe(task: TrainingTask) -> Iterator[str]:

@@ -17,8 +17,8 @@ RANK = "rank_by"
 NO_CORRELATION = -2.0
 """Its value where all scores are equal, so that the correlation is not defined: below every correlation."""
 
-YES_OR_NO = 2
-"""Answers of a question that AUC belongs to."""
+AUC_ANSWERS = 2
+"""Answers of a question that AUC belongs to: yes and no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Pairs:
         """Figure -> value; a correlation that is not defined is NaN."""
         found = {"plcc": pearson(self.scores_N, self.opinions_N), "srcc": spearman(self.scores_N, self.opinions_N)}
         order = auc(self.scores_N, self.opinions_N, RATING.middle)
-        if len(self.level.answers) == YES_OR_NO and math.isfinite(order):
+        if len(self.level.answers) == AUC_ANSWERS and math.isfinite(order):
             found["auc"] = order
         units = self.level.range.width / RATING.width
         found["mae"] = float(np.abs(self.scores_N - self.opinions_N).mean()) * units

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_core.records import RATING, Assessment, Finish, Reason, Rejection, ScoreRange, Written
+from iqa_core.records import Assessment, Finish, Reason, Rejection, Written
 from iqa_core.written.form import Form
 from iqa_core.written.parsing import Parsed, Unparsed, parsed
 
@@ -115,17 +115,10 @@ def _scored(good: Sequence[tuple[Sample, Parsed]], form: Form) -> tuple[NDArray[
     means_SK = np.array([[one.mean for one in of_sample] for of_sample in readings], np.float64)
     stds_SK = np.array([[one.std for one in of_sample] for of_sample in readings], np.float64)
     for k, attribute in enumerate(form.attributes):
-        means_SK[:, k] = rated(means_SK[:, k], attribute.range)
-        stds_SK[:, k] *= RATING.width / attribute.range.width
+        means_SK[:, k] = attribute.range.rating(means_SK[:, k])
+        stds_SK[:, k] = attribute.range.points(stds_SK[:, k])
     if all(sample.readings for sample, _ in good):
         variances_K = (stds_SK**2).mean(axis=0) + means_SK.var(axis=0)
     else:
         variances_K = means_SK.var(axis=0, ddof=1) if len(good) > 1 else np.full(len(form.attributes), np.nan)
     return means_SK.mean(axis=0).astype(np.float32), np.sqrt(variances_K).astype(np.float32)
-
-
-def rated(values: NDArray[np.float64], own: ScoreRange) -> NDArray[np.float64]:
-    """Numbers in a range brought to 1 (worst) to 5 (best); as they are where they are there already."""
-    if own == RATING:
-        return values
-    return RATING.worst + (RATING.best - RATING.worst) * (values - own.worst) / (own.best - own.worst)

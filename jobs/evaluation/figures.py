@@ -20,7 +20,7 @@ from iqa_core.agreement import (
     separation,
     uncertainty,
 )
-from iqa_core.opinions.opinion import Opinions
+from iqa_core.opinions.opinion import CUT_TEXT, Opinions
 from iqa_core.records import RATING
 from iqa_core.tables.scores.columns import REWARD
 from jobs.evaluation.judged import Judged
@@ -72,6 +72,7 @@ class Evaluation:
     ceiling: Mapping[str, HumanCeiling]
     """Dimension -> how well one rater agrees with the others, where single ratings are known."""
     dropped: Mapping[str, int]
+    """Reason -> rows of the annotations without an opinion; with them, those whose text is cut."""
     held_out_by: str | None
     ungrouped: int
     """Opinions that belong to no group."""
@@ -97,13 +98,14 @@ def measured(
         }
         for other in judged[1:]
     ]
+    cut = sum(row.is_cut for row in opinions.rows)
     return Evaluation(
         datasets=opinions.datasets,
         images=len(opinions.images),
         assessors=[_figures(opinions, each, resamples, seed, by_group=held_out_by is not None) for each in judged],
         differences=differences,
         ceiling={name: ceiling for name, ceiling in ceilings.items() if ceiling is not None},
-        dropped=opinions.dropped,
+        dropped={**opinions.dropped, **({CUT_TEXT: cut} if cut else {})},
         held_out_by=held_out_by,
         ungrouped=sum(row.group is None for row in opinions.rows) if held_out_by is not None else 0,
     )

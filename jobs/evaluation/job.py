@@ -46,11 +46,13 @@ def checked(settings: EvaluateSettings) -> EvaluationJob:
     """The job, with all checked that can be before anything is scored. Raises CallerError."""
     _check_flags(settings)
     spec = None if settings.scores is not None else _spec(settings.assessor, settings.rubric)
-    opinions = chosen(load_opinions(settings.annotations, settings.hold_out_by, _terms(settings, spec)), settings)
+    terms = _terms(settings, spec)
+    opinions = chosen(load_opinions(settings.annotations, settings.hold_out_by, terms), settings)
     if settings.hold_out_by is not None and not any(row.group for row in opinions.rows):
         raise CallerError(f"--hold-out-by {settings.hold_out_by}: no opinion has anything in that column")
     print(f"annotations {len(opinions.rows):,} opinions on {len(opinions.images):,} images", flush=True)
-    judges = [_first(settings, opinions, spec), *(_other(text, settings, opinions) for text in settings.against)]
+    others = (_other(text, settings, opinions, terms.limits) for text in settings.against)
+    judges = [_first(settings, opinions, spec), *others]
     return EvaluationJob(settings, opinions, judges)
 
 
@@ -95,13 +97,16 @@ def _first(settings: EvaluateSettings, opinions: Opinions, spec: AssessorSpec | 
     return _table(settings, opinions, settings.scores)
 
 
-def _other(text: str, settings: EvaluateSettings, opinions: Opinions) -> Judge:
-    """One --against; all settings of the assessor but its checkpoint are those of the first."""
+def _other(text: str, settings: EvaluateSettings, opinions: Opinions, limits: TextLimits) -> Judge:
+    """One --against; all settings of the assessor but its checkpoint are those of the first.
+
+    limits: those by which the opinions' texts were read: with --scores they are the table's.
+    """
     if text.startswith(TABLE):
         return _table(settings, opinions, text.removeprefix(TABLE))
     checkpoint, _, rubric = text.partition(RUBRIC)
     config = settings.assessor.model_copy(update={"checkpoint": checkpoint})
-    return assessor_judge(opinions, config, _spec(config, rubric or None), settings.text_limits)
+    return assessor_judge(opinions, config, _spec(config, rubric or None), limits)
 
 
 def _table(settings: EvaluateSettings, opinions: Opinions, scores: str) -> Judge:

@@ -39,8 +39,8 @@ WINDOW = 64
 
 NOT_IN_TABLE = "not in the score table"
 
-YES_OR_NO = ColumnScale(ScoreRange(0.0, 1.0), (0.0, 1.0))
-"""Of a statement in a group."""
+STATEMENT_SCALE = ColumnScale(ScoreRange(0.0, 1.0), (0.0, 1.0))
+"""That of a statement in a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
         return share, math.sqrt(share * (1 - share))
 
     is_written = isinstance(spec.rubric, WrittenRubric)
-    scales = {name: YES_OR_NO for name, (_, member) in places.items() if member is not None}
+    scales = {name: STATEMENT_SCALE for name, (_, member) in places.items() if member is not None}
     return _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns) | scales, is_written)
 
 
@@ -300,7 +300,8 @@ def _find(opinion: Opinion, table: _Table) -> dict[str, Any] | None:
 
 
 def _is_about(found: Mapping[str, str] | Rejection, texts: Texts) -> bool:
-    return not isinstance(found, Rejection) and all(found.get(slot) == text for slot, text in texts)
+    """Whether a row was asked about with these texts, as far as its own rubric has slots for them."""
+    return not isinstance(found, Rejection) and all(found.get(slot, text) == text for slot, text in texts)
 
 
 def _ends_alike(key: tuple[str, ...], image: tuple[str, ...]) -> bool:

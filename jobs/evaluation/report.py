@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from iqa_core.agreement import Agreement, Figure, HumanCeiling
+from iqa_core.opinions.opinion import CUT_TEXT
 from iqa_core.opinions.sa_bench import DATASET as SA_BENCH
 from jobs.evaluation.figures import OVERALL, Evaluation, Figures, Spread
 
@@ -161,7 +162,8 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.ungrouped:
         yield f"{evaluation.ungrouped:,} opinions without {evaluation.held_out_by}: in no group"
     for reason, count in evaluation.dropped.items():
-        yield f"{count:,} rows of the annotations left out: {reason}"
+        what = "opinions on" if reason == CUT_TEXT else "rows of the annotations left out:"
+        yield f"{count:,} {what} {reason}"
 
 
 def _table(rows: Iterator[list[str]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa_core.assessor.load import describe
+from iqa_core.assessor.load import closed, describe
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.records import Preparer
@@ -66,13 +66,20 @@ class Served:
 def describe_all(settings: ServeSettings) -> tuple[AssessorSpec, ...]:
     """The described assessor of each rubric.
 
-    Raises CallerError as `describe` does, and where two rubrics have one id.
+    Raises CallerError as `describe` does, where two rubrics have one id or one of several is written, and for weights
+    that are of none of them.
     """
     names = settings.rubrics or (settings.rubric,)
     specs = tuple(describe(settings.assessor, name, settings.limits) for name in names)
     for id, times in Counter(spec.rubric.id for spec in specs).items():
         if times > 1:
             raise CallerError(f"rubrics: {times} of them have the id {id}, by which requests choose; give each its own")
+    ids = [spec.rubric.id for spec in specs]
+    if isinstance(settings.fusion, dict) and (unknown := sorted(settings.fusion.keys() - set(ids))):
+        raise CallerError(f"fusion: {unknown[0]} is none of the rubrics, {', '.join(ids)}")
+    if len(specs) > 1:
+        for spec in specs:
+            closed(spec.rubric)
     return specs
 
 
@@ -85,7 +92,10 @@ def _require_slots_fit(rubric: AnyRubric, slot_chars: int) -> None:
 
 
 def _fusion(ids: Sequence[str], given: Path | dict[str, Path] | None) -> dict[str, Path]:
-    """Rubric's id -> file of its weights. Raises CallerError where it is not known which file is whose."""
+    """Rubric's id -> file of its weights; of other rubrics too, as while another application takes over.
+
+    Raises CallerError where it is not known whose the one file is.
+    """
     if given is None:
         return {}
     if isinstance(given, Path):
@@ -94,6 +104,4 @@ def _fusion(ids: Sequence[str], given: Path | dict[str, Path] | None) -> dict[st
                 f"fusion: say whose weights {given} are, as in {{{ids[0]}: {given}}}: there are {len(ids)}"
             )
         return {ids[0]: given}
-    if unknown := sorted(given.keys() - set(ids)):
-        raise CallerError(f"fusion: {unknown[0]} is none of the rubrics, {', '.join(ids)}")
     return given

@@ -181,8 +181,9 @@ def description(model: Model) -> dict[str, Any]:
 
 
 def _described(column: Column, rubric: AnyRubric) -> dict[str, Any]:
-    std_max = _plain(column.scale.max_std)
-    return {"name": column.name, **_range(column.scale.range), "std_max": std_max, **_answers(column, rubric)}
+    scale = column.scale
+    std_max = _plain(scale.range.max_sample_std if isinstance(rubric, WrittenRubric) else scale.max_std)
+    return {"name": column.name, **_range(scale.range), "std_max": std_max, **_answers(column, rubric)}
 
 
 def _answers(column: Column, rubric: AnyRubric) -> Answers:

@@ -40,7 +40,7 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
 """Name of what is sent and answered -> its type."""
 
 
-SWITCHES = {"probs", "answers"}
+SWITCHES = frozenset({"probs", "answers"})
 """Fields of a form that are true or false."""
 
 

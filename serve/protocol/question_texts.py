@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from iqa_core.errors import listed
 from iqa_core.questions import Question, placeholders
 from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 from serve.errors import Refusal
@@ -17,6 +18,8 @@ from serve.model.asking import Texts
 NO_QUESTION = "model: no question here is one text: that takes a rubric without slots, or with one, once in the query"
 MAX_SHOWN = 200
 """Characters of a query in a refusal."""
+MAX_QUERIES = 8
+"""Queries in a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,11 @@ def asked_question(model: str, text: str, rubrics: Sequence[AnyRubric]) -> Asked
     """
     named = [(rubric.id, one) for rubric in rubrics for one in askable(rubric) if model in _names(rubric, one)]
     if not named:
-        served = ", ".join(name for rubric in rubrics for name in model_names(rubric))
+        served = listed([name for rubric in rubrics for name in model_names(rubric)])
         raise Refusal(422, f"model: {model[:64]!r} is none of {served}" if served else NO_QUESTION, param="model")
     found = [(rubric, one, texts) for rubric, one in named if (texts := texts_in(text, one)) is not None]
     if not found:
-        wanted = "; or ".join(repr(one.query[:MAX_SHOWN]) for _, one in named)
+        wanted = listed([repr(one.query[:MAX_SHOWN]) for _, one in named], MAX_QUERIES, "; or ")
         raise Refusal(422, f"messages: {model} asks no such text; send {wanted}", param="messages")
     if len(found) > 1:
         fitting = ", ".join(f"{rubric}/{one.name}" for rubric, one, _ in found)

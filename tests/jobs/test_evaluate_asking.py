@@ -10,8 +10,10 @@ import pytest
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.corpus.slot_columns import SlotColumns
 from iqa_core.demo.corpus import write_scenes
+from iqa_core.opinions.opinion import CUT_TEXT
 from iqa_core.questions import own_scales
 from iqa_core.records import Assessment
+from iqa_core.slots import TextLimits
 from tests.jobs.test_evaluate_assessor import evaluated, refused
 from tests.selection.score_tables import write_score_table
 from tests.unlike import ASKING, ASKING_TOML
@@ -52,6 +54,9 @@ def test_every_text_is_asked_about_and_figures_are_in_the_dimensions_own_range(
     assert "in units of a dimension's own range" in printed
     assert "line 2: no column prompt with texts for {prompt}" in refused(*given)
     against = ("--annotations", f"{tmp_path / 'opinions.csv'}?dimensions=layout", "--assessor.checkpoint", "fake:")
+    cut = ("--slot", "prompt=caption", "--slot-chars", 5, "--slot-too-long", "cut")
+    assert evaluated(tmp_path, *given, *cut)["dropped"] == {CUT_TEXT: len(scenes) * 3 * 3}
+    assert f"{len(scenes) * 3 * 3} opinions on {CUT_TEXT}" in capsys.readouterr().out
     others = ("--rubric", "interior-v2", "--against", f"fake:?rubric={tmp_path / 'asking.toml'}")
     assert "opinions come without a text for {prompt}" in refused(*against, *others)
 
@@ -91,3 +96,30 @@ def test_rows_of_one_image_are_told_apart_by_their_texts(tmp_path: Path) -> None
     assert found["failures"] == {"not in the score table": 1}
     assert "--slot slot=column of the annotations tells texts apart" in refused(*given)
     assert "leave them out with --scores" in refused(*given, "--slot-chars", 9)
+
+
+def test_texts_of_a_table_reach_what_stands_beside_it_as_the_table_had_them(scenes: list[Path], tmp_path: Path) -> None:
+    """They are longer than a text may be by default, and the other table was asked without the style."""
+    long = {"prompt": "a" * 2500, "style": "oil"}
+
+    def table(name: str, *slots: str) -> Path:
+        rows = [
+            {"key": str(path), "faithful": n / 6, "layout": 3.0, "things": 0.5, **{slot: long[slot] for slot in slots}}
+            for n, path in enumerate(scenes)
+        ]
+        return write_score_table(
+            tmp_path / name,
+            rows,
+            pa.schema([(slot, pa.string()) for slot in slots]),
+            dimensions=ASKING.names,
+            scales=own_scales(ASKING.columns),
+            slots=SlotColumns({slot: slot for slot in slots}, TextLimits(3000)),
+        )
+
+    lines = [f"{path},{n % 2},{long['prompt']},oil" for n, path in enumerate(scenes)]
+    (tmp_path / "opinions.csv").write_text("\n".join(["image,faithful,prompt,style", *lines]))
+    given = ("--annotations", f"{tmp_path / 'opinions.csv'}?dimensions=faithful&range=own")
+    first = ("--scores", table("both", "prompt", "style"), "--slot", "prompt=prompt", "--slot", "style=style")
+    others = (f"fake:?rubric={tmp_path / 'asking.toml'}", f"scores:{table('prompt', 'prompt')}")
+    found = evaluated(tmp_path, *given, *first, *(part for other in others for part in ("--against", other)))
+    assert [found["failures"], *(other["failures"] for other in found["against"])] == [{}, {}, {}]

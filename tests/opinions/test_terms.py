@@ -9,6 +9,7 @@ import pytest
 from iqa_core.errors import CallerError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import SECOND_OPINION
+from iqa_core.opinions.rows import NO_OPINION
 from iqa_core.opinions.terms import LEFT_OUT, Terms, terms_of
 from iqa_core.records import Reason
 from iqa_core.slots import TextLimits
@@ -48,10 +49,11 @@ def test_a_scored_image_has_the_texts_of_all_questions(path: Path) -> None:
 def test_another_text_is_another_opinion_and_one_without_is_counted(path: Path) -> None:
     path.write_text(
         f"{HEAD}a.png,faithful,1,a cat,\na.png,faithful,0,a dog,\na.png,faithful,0,a cat,\nb.png,faithful,1, ,\n"
+        "c.png,faithful,,,\n"
     )
     found = load_opinions([f"{path}?range=own"], terms=terms_of(ASKING, ["prompt=caption"]))
     assert [row.mos for row in found.rows] == [5, 1]
-    assert found.dropped == {SECOND_OPINION: 1, LEFT_OUT[Reason.MISSING_TEXT]: 1}
+    assert found.dropped == {SECOND_OPINION: 1, LEFT_OUT[Reason.MISSING_TEXT]: 1, NO_OPINION: 1}
 
 
 def test_what_the_rubric_cannot_say_is_an_error(path: Path) -> None:

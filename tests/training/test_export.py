@@ -111,7 +111,7 @@ def test_the_folder_says_what_it_is(qwen: Path, opinions: list[Opinion], tmp_pat
     assert len(manifest.golden) == 3
     assert json.loads((tmp_path / "out" / "training.json").read_text()) == {"train": ["a.csv"]}
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "| layout | not defined | 0.900 |" in card
+    assert "| layout | – | 0.900 |" in card
     assert "| mean | 0.900 | 0.910 |" in card
     assert str(tmp_path) not in card
     assert next(iter(load_file(tmp_path / "out" / "model.safetensors").values())).dtype == torch.bfloat16
@@ -157,5 +157,5 @@ def test_the_card_says_what_can_be_answered_and_what_it_is_worth(qwen: Path, opi
     shown = {"auc_shown": 0.75, "auc": 0.75, "mae_noise": 1.5, "srcc_layout": 0.5}
     card = model_card(replace(task, rubric=TRAINABLE), FIGURES | shown)
     assert "| dimension | PLCC | SRCC | AUC | MAE |" in card
-    assert "| shown, 0 to 1 | not defined | not defined | 0.750 | not defined |" in card
-    assert "| noise, 10 to 1 | not defined | not defined | not defined | 1.500 |" in card
+    assert "| shown, 0 to 1 | – | – | 0.750 | – |" in card
+    assert "| noise, 10 to 1 | – | – | – | 1.500 |" in card

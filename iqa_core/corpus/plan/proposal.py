@@ -114,7 +114,9 @@ def propose(
     try:
         fitting = (source for source in new if room.has_for(source))
         surveyed = _readable(_surveyed(pool, beside, fitting, exact=exact or limit is not None), listing, room)
-        cut = _cut(_noting(_seeing(surveyed, inputs, seen), tables, unfit), options)
+        if wanted.slots.columns:
+            surveyed = _seeing(surveyed, inputs, seen)
+        cut = _cut(_noting(surveyed, tables, unfit), options)
         _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), room)
     finally:  # here, not in the generator, which ends when the garbage collector finds it
         pool.shutdown(cancel_futures=True)
@@ -217,14 +219,17 @@ def _check_slots(contract: Contract, seen: Mapping[str, set[str]], own: frozense
     seen: input -> columns of its new sources, by their own names.
     """
     contract.slots.check(contract.carried)
-    for given, names in seen.items():
-        there = table_names(sorted(names), own, contract.reading)
-        lacking = [(slot, name) for slot, name in contract.slots.columns.items() if name not in there]
-        if lacking and not any(_holds(given, row.span.source) for row in plan.rows()):
-            [(slot, name), *_] = lacking
+    columns = contract.slots.columns
+    tables = {given: table_names(sorted(names), own, contract.reading) for given, names in seen.items()}
+    lacking = {given.rstrip("/"): given for given, there in tables.items() if not set(columns.values()) <= set(there)}
+    planned = {_input_of(row.span.source, lacking) for row in plan.rows()} if lacking else set()
+    for given in lacking.values():
+        if given not in planned:
+            slot, name = next((slot, name) for slot, name in columns.items() if name not in tables[given])
             raise CallerError(
-                f"--input {given}: it has no column {name}, from which the rubric's {{{slot}}} comes ({shown(there)}); "
-                f"give it one, score it into an output of its own by --slot {slot}=COLUMN, or leave it out"
+                f"--input {given}: it has no column {name}, from which the rubric's {{{slot}}} comes "
+                f"({shown(tables[given])}); give it one, score it into an output of its own by --slot {slot}=COLUMN, "
+                "or leave it out"
             )
 
 
@@ -276,16 +281,20 @@ def _seeing(
     surveyed: Iterable[tuple[Source, Survey]], inputs: Sequence[str], seen: dict[str, set[str]]
 ) -> Iterator[tuple[Source, Survey]]:
     """The same surveys, of which the columns are noted by input; an unreadable or empty source counts for nothing."""
+    known = {given.rstrip("/"): given for given in inputs}
     for source, survey in surveyed:
         if len(survey.carried) or any(span.images is not None for span in survey.spans):
-            given = next((given for given in inputs if _holds(given, source.uri)), source.uri)
+            given = _input_of(source.uri, known)
             seen.setdefault(given, set()).update(survey.carried.names)
         yield source, survey
 
 
-def _holds(given: str, uri: str) -> bool:
-    """Whether a source is an input, or lies in it."""
-    return uri == given or uri.startswith(f"{given.rstrip('/')}/")
+def _input_of(uri: str, known: Mapping[str, str]) -> str:
+    """The input that a source is or lies in; itself where it lies in none. known: by the URI without a last slash."""
+    above = uri
+    while above not in known and above:
+        above = above.rpartition("/")[0]
+    return known.get(above, uri)
 
 
 def _noting(

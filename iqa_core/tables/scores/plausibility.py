@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator
 
 import numpy as np
@@ -38,9 +37,9 @@ def implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
         if contract.written is None:
             yield from _faults_of_column(rows, f"{name}_std", is_scored, 0, scale.max_std)
         else:
-            # of two samples at the ends, and null where a single one has none
+            # null where a single sample has none
             is_known = is_scored & _mask(rows.column(f"{name}_std").is_valid())
-            yield from _faults_of_column(rows, f"{name}_std", is_known, 0, scale.range.width * math.sqrt(0.5))
+            yield from _faults_of_column(rows, f"{name}_std", is_known, 0, scale.range.max_sample_std)
         if scale.is_group:
             yield from _faults_of_group(rows, yes_column(name), is_scored)
         elif contract.probs:

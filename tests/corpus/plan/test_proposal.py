@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 from iqa_core.corpus.chunks import READING, ReadOptions, Span
 from iqa_core.corpus.plan import segments
 from iqa_core.corpus.plan.plan import Contract, Plan
-from iqa_core.corpus.plan.proposal import Proposal, apply
+from iqa_core.corpus.plan.proposal import Proposal, _input_of, apply
 from iqa_core.corpus.plan.segments import Draft
+from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.rubrics import load_rubric
@@ -48,6 +49,25 @@ def loose_names(output: Output) -> list[list[str]]:
 
 
 # ---- chunks
+
+
+@pytest.mark.parametrize("slots", [NO_SLOTS, SlotColumns({"prompt": "prompt"})])
+def test_a_table_without_rows_or_other_columns_is_nothing_to_score(tmp_path: Path, slots: SlotColumns) -> None:
+    touch(tmp_path / "in", "a.jpg")
+    pq.write_table(pa.table({"image": pa.array([], pa.binary())}), tmp_path / "in" / "empty.parquet")
+    output = Output(tmp_path / "out")
+    if slots.columns:
+        with pytest.raises(CallerError, match="no input has"):
+            output.proposal(tmp_path / "in", wanted=replace(WANTED, slots=slots))
+    else:
+        output.extend(tmp_path / "in")
+        assert loose_names(output) == [["a.jpg"]]
+
+
+def test_a_source_is_of_the_input_that_it_lies_in() -> None:
+    known = {given.rstrip("/"): given for given in ("/a/b/", "/a/c.tar", "s3://bucket", "file:///")}
+    found = [_input_of(uri, known) for uri in ("/a/b/c/d.tar", "/a/c.tar", "/a/c.tar2", "s3://bucket/a", "file:///a")]
+    assert found == ["/a/b/", "/a/c.tar", "/a/c.tar2", "s3://bucket", "file:///"]
 
 
 def test_loose_images_go_together_in_order(tmp_path: Path) -> None:

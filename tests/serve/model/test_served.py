@@ -215,12 +215,21 @@ def test_an_image_costs_what_its_own_rubric_asks() -> None:
     assert first.preparer.shape(probed.header).tokens != second.preparer.shape(probed.header).tokens
 
 
-@pytest.mark.parametrize("order", [["q-align", "interior-v2"], ["interior-v1", "q-align"]])
-def test_while_another_application_takes_over_the_rubrics_that_both_have_go_on(order: Sequence[str]) -> None:
+@pytest.mark.parametrize(
+    ("order", "fusion"),
+    [
+        (["q-align", "interior-v2"], None),
+        (["interior-v1", "q-align"], None),
+        (["q-align", "interior-v2"], {"interior-v1": UNEVEN}),
+    ],
+)
+def test_while_another_application_takes_over_the_rubrics_that_both_have_go_on(
+    order: Sequence[str], fusion: Mapping[str, Path] | None
+) -> None:
     """Whichever is the first then. One that is not there may be in a moment: the replica asked may be an old one."""
 
     async def test() -> None:
-        endpoint = local_endpoint(rubrics=RUBRICS, fusion=None)
+        endpoint = local_endpoint(rubrics=RUBRICS, fusion=fusion)
         async with endpoint.client() as client:
 
             async def said(id: str) -> tuple[int, Any]:
@@ -237,6 +246,8 @@ def test_while_another_application_takes_over_the_rubrics_that_both_have_go_on(o
             status, refused = await said("prompted")
             assert (status, refused["error"]["code"]) == (503, "unavailable")
             assert (await said("other"))[0] == 422
+            models = (await client.get("/v1/models")).json()["models"]
+            assert {model["rubric"] for model in models} == {*order, *IDS}, "all that may be asked"
             endpoint.replicas.target = here
             assert [await said(id) for id in reversed(IDS)] == before[::-1]
 
@@ -248,6 +259,7 @@ def test_while_another_application_takes_over_the_rubrics_that_both_have_go_on(o
     [
         ({"rubrics": ["q-align", "interior-v1", "q-align"]}, "rubrics: 2 of them have the id q-align"),
         ({"rubrics": ["q-align", "interior-v0"]}, "no rubric 'interior-v0'"),
+        ({"rubrics": ["q-align", "perception-v1"]}, "perception-v1 is written, and shares no model with other rubrics"),
         (
             {"rubrics": RUBRICS, "fusion": str(UNEVEN)},
             r"fusion: say whose weights .*uneven.toml are, as in {interior-v1",
@@ -265,7 +277,7 @@ def test_rubrics_and_weights_that_do_not_fit_stop_the_start(given: dict[str, Any
 def test_settings_of_several_rubrics() -> None:
     with pytest.raises(CallerError, match="give either rubric or rubrics"):
         parse({"rubric": "q-align", "rubrics": ["interior-v1"]})
-    shown = parse({"rubrics": "interior-v1,q-align", "fusion.interior-v1": str(UNEVEN)})
+    shown = parse({"rubrics": " interior-v1, q-align,", "fusion.interior-v1": str(UNEVEN)})
     assert shown.rubrics == ("interior-v1", "q-align")
     assert shown.fusion == {"interior-v1": UNEVEN}
 

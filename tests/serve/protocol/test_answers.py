@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from iqa_core.answers import scores_of
@@ -52,7 +53,9 @@ def test_an_answer_has_the_text_that_a_notebook_gets() -> None:
         ]
         [model] = (await client.get("/v1/models")).json()["models"]
         assert (model["kind"], "levels" in model) == ("written", False)
-        assert model["dimensions"][0]["name"] == "quality"
+        [quality] = model["dimensions"]
+        assert quality["name"] == "quality"
+        assert quality["std_max"] == pytest.approx(np.std([1, 5], ddof=1)), "of two samples"
 
     assert len({*map(type, expected)}) == 2, "some are parsed, and some are not"
     ask_written(test)

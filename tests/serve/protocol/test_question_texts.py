@@ -90,3 +90,11 @@ def test_statements_that_are_columns_are_questions_and_those_of_a_group_are_not(
     rubric = Rubric(id="list", domain="Any.", prompt_version=1, description="Two.", **listed)  # type: ignore[arg-type]
     assert model_names(rubric) == ["list", "list/dog"]
     assert asked_question("list", "A dog? Say Yes or No.", [rubric]).question.name == "dog"
+
+
+def test_a_refusal_is_short_however_many_questions_there_are() -> None:
+    many = [INTERIOR] * 50
+    with pytest.raises(Refusal, match=r"is none of interior-v1, .* and 210 more"):
+        asked_question("other", "a", many)
+    with pytest.raises(Refusal, match=r"; or .* and 192 more"):
+        asked_question("interior-v1", "a", many)
