@@ -31,6 +31,7 @@ from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
 from iqa_core.assessor.protocol import texts_of_images
+from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Rejection
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.slots import SAMPLE_TEXT
@@ -71,7 +72,8 @@ class WritingAssessor:
 
         fingerprint: part of the key of each sample's noise; batch_tokens: bound on the tokens of prompts that go
         through the model at once; decode_rows: bound on the samples that are written at once, None is what fits.
-        Raises CallerError when the checkpoint has no chat template, or cannot take the rubric's texts or readout.
+        Raises CallerError when the checkpoint has no chat template, cannot take the rubric's texts or readout, or has a
+        context without room for an answer.
         """
         self.rubric = rubric
         self.preparer = preparer
@@ -82,6 +84,7 @@ class WritingAssessor:
         self._intake = Intake(model, preparer, self._encoder, rubric.decoding.max_new_tokens)
         self._digits = _digit_reader(processor.tokenizer, rubric)
         self._probe = [preparer.prepare(image) for image in probe_images()]
+        self._require_room()
         with without_denormals():
             self._way = fastest_way(model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype])
         self._decoder = Decoder(
@@ -197,9 +200,17 @@ class WritingAssessor:
             return sample
         return Sample(answer.text, answer.finish, self._digits.readings(answer, said.spans))
 
+    def _require_room(self) -> None:
+        _, refused = self._intake(self._probe, self._probe_texts())
+        for rejection in refused.values():
+            raise CallerError(f"rubric {self.rubric.id}: {rejection.detail}; set a smaller max_new_tokens")
+
+    def _probe_texts(self) -> list[dict[str, str]]:
+        return [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
+
     def _rows_that_fit(self) -> int:
         """Answers whose caches fit into memory, by what a token of the probe's takes."""
-        found = self._prefilled(self._probe, [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe))
+        found = self._prefilled(self._probe, self._probe_texts())
         tensors = [value for layer in found.cache.layers for value in vars(layer).values()]
         token_bytes = sum(value.nbytes for value in tensors if isinstance(value, torch.Tensor)) / found.mask_NT.numel()
         decoding = self.rubric.decoding

@@ -44,7 +44,7 @@ thought = "none"
 [[attributes]]
 name = "quality"
 [decoding]
-max_new_tokens = 8
+max_new_tokens = {tokens}
 {decoding}
 """
 SAMPLED = "samples = 3\ntemperature = 1.0\ntop_k = 40\nseed = 5"
@@ -53,10 +53,13 @@ SLOTTED = 'slots = ["prompt"]'
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., WritingAssessor]:
-    def make(folder: Path, decoding: str = "", head: str = "", **settings: Any) -> WritingAssessor:
+    def make(
+        folder: Path, decoding: str = "", head: str = "", tokens: int = TOKENS, **settings: Any
+    ) -> WritingAssessor:
         path = tmp_path / "rated.toml"
         about = " of '{prompt}'" if "slots" in head else ""
-        path.write_text(RUBRIC.replace("{about}", about).replace("{head}", head).replace("{decoding}", decoding))
+        text = RUBRIC.replace("{about}", about).replace("{head}", head).replace("{decoding}", decoding)
+        path.write_text(text.replace("{tokens}", str(tokens)))
         config = AssessorConfig(checkpoint=str(folder), threads=1, dtype="float32", **settings)
         assessor = load(describe(config, str(path), ImageLimits()), config)
         assert isinstance(assessor, WritingAssessor)
@@ -187,6 +190,28 @@ def test_a_text_that_cannot_be_asked_about_costs_its_own_image(qwen: Path, made:
     shortest = next(n for n in range(1, context) if is_refused(assessor, pixels, "犬" * n))
     assessor._intake._num_written -= TOKENS
     assert not is_refused(assessor, pixels, "犬" * shortest)
+
+
+@pytest.mark.parametrize("head", ["", SLOTTED])
+def test_an_answer_without_room_in_the_context_is_refused_when_a_checkpoint_is_loaded(
+    head: str, qwen: Path, made: Make
+) -> None:
+    context = made(qwen).model.config.get_text_config().max_position_embeddings
+    with pytest.raises(CallerError, match=f"its answer up to {context}, .*context has {context}; set a smaller"):
+        made(qwen, head=head, tokens=context)
+
+
+def test_an_image_whose_answer_does_not_fit_is_too_large_without_texts_too(qwen: Path, made: Make) -> None:
+    assessor = made(qwen)
+    small, large = (assessor.preparer.prepare(image) for image in make_images((56, 56), (112, 112)))
+    assessor._intake._context = assessor.preparer.tokens(large) + TOKENS - 1
+    good, refused = assessor.answers([small, large])
+    assert not isinstance(good, Rejection)
+    assert isinstance(refused, Rejection)
+    assert refused.reason is Reason.TOO_LARGE
+    assert f"its answer up to {TOKENS}" in refused.detail
+    assessor._intake._context += 1
+    assert said(assessor.answers([large]))
 
 
 def is_refused(assessor: WritingAssessor, pixels: np.ndarray, text: str) -> bool:
