@@ -217,7 +217,7 @@ class WritingAssessor:
         return [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
 
     def _cached_tokens(self, prompt: int) -> int:
-        """Tokens whose keys and values lie in memory for one image with a prompt of so many, at the end of its answers."""
+        """Tokens whose keys and values lie in memory for one image, by those of its prompt, when its answers end."""
         samples = self.rubric.decoding.samples
         return samples * self.rubric.decoding.max_new_tokens + prompt * (1 if self._way.shares else samples)
 
