@@ -261,7 +261,7 @@ def _digit_reader(tokenizer: Any, rubric: WrittenRubric) -> DigitReader | None:
 def _ends(processor: Any, rubric: WrittenRubric) -> set[int]:
     """Ids of the tokens that end a turn: the tokenizer's own, and the one that the chat template puts there."""
     tokenizer = processor.tokenizer
-    of_turn = tokenizer.encode(turn_end(processor, rubric.system), add_special_tokens=False)
+    of_turn = tokenizer.encode(turn_end(processor, rubric.system, rubric.template), add_special_tokens=False)
     return {tokenizer.eos_token_id, *(of_turn if len(of_turn) == 1 else ())} - {None}
 
 
