@@ -14,6 +14,10 @@ MOST_IMAGES = 256
 """Images of one batch at most."""
 
 
+GRACE_S = 60.0
+"""Seconds beyond a process's own time limit before it is given up from outside."""
+
+
 def batch_bounds(config: AssessorConfig, rubric: AnyRubric) -> tuple[int, int]:
     """Tokens and images of one batch at most.
 
@@ -32,3 +36,11 @@ def time_limit_s(config: AssessorConfig, rubric: AnyRubric, num_images: int) -> 
         return config.timeout_s
     hundreds = rubric.decoding.max_new_tokens / 100
     return config.timeout_s + config.timeout_per_image_s * num_images + config.timeout_per_100_tokens_s * hundreds
+
+
+def quiet_limit_s(config: AssessorConfig, rubric: AnyRubric, stall_timeout_s: float) -> float:
+    """Seconds without any result after which a run ends: never sooner than a full batch of written answers may take."""
+    if not isinstance(rubric, WrittenRubric):
+        return stall_timeout_s
+    _, most = batch_bounds(config, rubric)
+    return max(stall_timeout_s, time_limit_s(config, rubric, most) + GRACE_S)

@@ -104,15 +104,15 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
 
 
 def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Assessor]:
+    if len(specs) > 1:
+        for spec in specs:
+            closed(spec.rubric)
     fakes = [spec.preparer for spec in specs if isinstance(spec.preparer, FakePreparer)]
     if fakes:
         return [FakeAssessor(spec.rubric, preparer) for spec, preparer in zip(specs, fakes, strict=True)]
     preparers = [spec.preparer for spec in specs if isinstance(spec.preparer, ModelPreparer)]
     if len(preparers) < len(specs):
         raise TypeError(f"no backend takes what {type(specs[0].preparer).__name__} prepares")
-    if len(specs) > 1:
-        for spec in specs:
-            closed(spec.rubric)
     checkpoint, parts = specs[0].checkpoint, specs[0].fingerprint_parts
     folder = materialise(checkpoint, specs[0].storage_options)
     found = digests(folder)

@@ -19,7 +19,7 @@ from iqa_core.written.parsing import Parsed, Unparsed, parsed
 SHOWN = 200
 """Characters of an answer's beginning that a rejection shows."""
 
-NOT_FINITE = Rejection(Reason.ASSESSOR_FAILED, "the model returned a distribution over digits that is not finite")
+NOT_FINITE = Rejection(Reason.ASSESSOR_FAILED, "the model returned the logit of a token that is not finite")
 
 VISIBLE = {
     code: chr(code).encode("unicode_escape").decode()

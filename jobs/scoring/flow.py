@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+from iqa_core.assessor.batching import quiet_limit_s
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import Proposal, apply, propose
 from iqa_core.corpus.plan.segments import Draft
@@ -60,10 +61,11 @@ def score(settings: ScoreSettings) -> int:
         run.begin(pool.describe())
         work = job.work(contract, pool.threads_per_actor)
         isolation = session.enter_context(closing(Isolation(work, pool)))
+        quiet_s = quiet_limit_s(work.config, work.spec.rubric, settings.stall_timeout_s)
         for wave in waves(run.tasks(), settings.wave_chunks):
-            for event in guarded(stream(wave, work, pool), settings.stall_timeout_s):
+            for event in guarded(stream(wave, work, pool), quiet_s):
                 run.take(event)
-            _replay(wave, run, isolation, settings.stall_timeout_s)
+            _replay(wave, run, isolation, quiet_s)
             isolation.close()  # it would hold what the next wave's actors need
         return run.conclude()
 
@@ -97,11 +99,11 @@ def _ray_resumable() -> Iterator[None]:
         raise RunError(f"Ray ended the run ({type(error).__name__}: {error}); the same command goes on") from error
 
 
-def _replay(wave: Iterable[ScoringTask], run: ScoringRun, isolation: Isolation, stall_timeout_s: float) -> None:
+def _replay(wave: Iterable[ScoringTask], run: ScoringRun, isolation: Isolation, quiet_s: float) -> None:
     """Try what did not come back of these chunks again, image by image."""
     for task in wave:
         if run.is_open(task):
-            for event in guarded(isolation.replay(task.encoded, run.sink), stall_timeout_s):
+            for event in guarded(isolation.replay(task.encoded, run.sink), quiet_s):
                 run.take(event)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from iqa_core.assessor.batching import time_limit_s
+from iqa_core.assessor.batching import GRACE_S, time_limit_s
 from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches, rejected_batch
 from iqa_core.corpus.chunks import Chunk, Content, Origin
 from iqa_core.corpus.reading import open_chunk
@@ -33,9 +33,6 @@ LOST_NODES = 20
 
 FAILED_IN_A_ROW = 16
 """Images in a row that end fresh processes before the assessor is suspected, and no longer the images."""
-
-GRACE_S = 60.0
-"""Seconds beyond a process's own time limit before it is killed from outside."""
 
 
 class SingleReader:

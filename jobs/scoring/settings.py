@@ -81,7 +81,7 @@ class ScoreSettings(JobSettings):
     decode_timeout_s: float = Field(default=60, gt=0)
     """Seconds that decoding one image may take."""
     stall_timeout_s: float = Field(default=1800, gt=0)
-    """Seconds without any result after which the run ends, resumable."""
+    """Seconds without any result after which the run ends, resumable; never less than written answers may take."""
     wave_chunks: int = Field(default=50_000, ge=1)
     """Chunks per stream of Ray Data, which keeps 13 kB of each on the driver; actors start anew for the next stream."""
     wait_for_resources_s: float = Field(default=0, ge=0)

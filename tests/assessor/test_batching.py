@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iqa_core.assessor.batching import batch_bounds, time_limit_s
+from iqa_core.assessor.batching import GRACE_S, batch_bounds, quiet_limit_s, time_limit_s
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.rubrics import AnyRubric, load_any_rubric
 
@@ -35,3 +35,10 @@ def test_other_rubrics_are_bounded_as_ever() -> None:
 def test_time_grows_with_images_and_tokens() -> None:
     config = AssessorConfig(timeout_s=100, timeout_per_image_s=2, timeout_per_100_tokens_s=10)
     assert time_limit_s(config, written(1), 30) == 100 + 60 + 25.6
+
+
+def test_a_run_waits_for_a_full_batch_of_answers() -> None:
+    config = AssessorConfig(decode_rows=20, timeout_s=100, timeout_per_image_s=2, timeout_per_100_tokens_s=10)
+    full_s = time_limit_s(config, written(5), 4) + GRACE_S
+    assert [quiet_limit_s(config, written(5), stall_s) for stall_s in (7, 1800)] == [full_s, 1800]
+    assert quiet_limit_s(config, load_any_rubric("interior-v2"), 7) == 7

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.load import describe, fingerprint, load
+from iqa_core.assessor.load import describe, fingerprint, load, load_all
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError, RunError
 from iqa_core.records import ImageLimits
@@ -145,6 +145,14 @@ def test_a_fake_is_described_without_a_checkpoint() -> None:
     assert slow.fingerprint_parts == plain.fingerprint_parts
     assert pickle.loads(pickle.dumps(slow)) == slow
     assert describe(AssessorConfig(checkpoint="fake:"), "q-align", LIMITS).fingerprint_parts != plain.fingerprint_parts
+
+
+@pytest.mark.parametrize("checkpoint", ["fake:", "demo"])
+def test_a_written_rubric_shares_no_model(checkpoint: str) -> None:
+    config = AssessorConfig(checkpoint=checkpoint)
+    specs = [describe(config, rubric, LIMITS) for rubric in ("interior-v1", "interior-written-v1")]
+    with pytest.raises(CallerError, match="interior-written-v1 is written"):
+        load_all(specs, config)
 
 
 def test_the_shipped_demo_is_described_and_loaded() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from benchmarks.assessor import Engine, pictures
 from benchmarks.model_shapes import SHAPES, Shape
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE
 from iqa_core.assessor.model.backend import TransformersAssessor
+from iqa_core.assessor.model.generation.decoding import Decoder
+from iqa_core.assessor.model.generation.shared_attention import Groups
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.model.writing import WritingAssessor
 from iqa_core.assessor.preparing.preparers import make_preparer
-from iqa_core.records import ImageLimits
-from iqa_core.rubrics import load_rubric
+from iqa_core.records import ImageLimits, Rejection
+from iqa_core.rubrics import WrittenRubric, load_any_rubric, load_rubric
 from tests.assessor.other_device import DEVICE, moved, other_device
 from tests.assessor.tiny import FAMILIES, RUBRIC, make_images
 
@@ -86,3 +91,51 @@ def test_a_gpu_is_waited_for_twice_per_batch(shape: str, monkeypatch: pytest.Mon
         found = strategy.logits(batch).softmax(-1)
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
     assert sum(device.waits.values()) == 2
+
+
+def texts_of(assessor: WritingAssessor, images: list[np.ndarray[Any, Any]]) -> list[list[str]]:
+    return [[answer.text for answer in one] for one in assessor.answers(images) if not isinstance(one, Rejection)]
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen3_5"])
+def test_samples_are_written_there_too(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that chooses a token, and rows that leave."""
+    folder = request.getfixturevalue(name)
+    shipped = load_any_rubric("interior-perception-v1")
+    assert isinstance(shipped, WrittenRubric)
+    drawn = {"max_new_tokens": 8, "samples": 3, "temperature": 1.0, "top_k": 40, "repetition_penalty": 1.2}
+    rubric = shipped.model_copy(update={"decoding": shipped.decoding.model_copy(update=drawn)})
+    preparer = make_preparer(folder, rubric, ImageLimits(), None)
+    images = [preparer.prepare(image) for image in IMAGES]
+
+    def made(model: Any) -> WritingAssessor:
+        return WritingAssessor(model, load_processor(folder), rubric, preparer, "of a test", 10_000, 64)
+
+    here = made(AutoModelForImageTextToText.from_pretrained(folder))
+    ids = [answer.ids for one in here.answers(images) if not isinstance(one, Rejection) for answer in one]
+    ends = frozenset(one[2 + i % 3] for i, one in enumerate(ids[:6]))
+    here._decoder._ends = ends
+    expected = texts_of(here, images)
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    for owner, method in ((Decoder, "__call__"), (WritingAssessor, "_prefilled")):  # see `other_device`
+        monkeypatch.setattr(owner, method, inspect.unwrap(getattr(owner, method)))
+    monkeypatch.setattr(torch, "inference_mode", nullcontext)
+    with other_device(monkeypatch):
+        there = made(moved(model))
+        assert there._way.shares == here._way.shares
+        there._decoder._ends = ends
+        assert texts_of(there, images) == expected
+    assert len({len(text) for row in expected for text in row}) > 2
+
+
+def test_rows_are_grouped_where_a_layer_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a model over several devices."""
+    groups, rows = Groups(torch.tensor([0, 1, 1])), torch.arange(6.0).reshape(3, 1, 1, 2)
+    expected = groups.gathered(rows)
+    with other_device(monkeypatch):
+        there = groups.gathered(rows.to(DEVICE))
+        assert there.device == DEVICE
+        assert torch.equal(there.cpu(), expected)
+        assert torch.equal(groups.scattered(there).cpu(), rows)

@@ -45,7 +45,7 @@ class Intake:
     def __call__(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]
     ) -> tuple[dict[int, int], dict[int, Rejection]]:
-        """Index -> tokens of an image's prompts together; index -> rejection of an image whose texts cannot be asked.
+        """Index -> tokens of an image's prompts together; index -> rejection of an image that cannot be asked about.
 
         texts: of each image, slot -> text.
         """
@@ -59,11 +59,13 @@ class Intake:
 
     def _tokens(self, pixels: NDArray[np.uint8], texts: Mapping[str, str]) -> int:
         tokens = self._preparer.tokens(pixels)
-        head = tokens - self._preparer.cost.text_tokens
-        longest = head + self._encoder.longest_end(texts) + self._num_written
-        if texts and longest > self._context:
+        longest = tokens
+        if texts:
+            longest += self._encoder.longest_end(texts) - self._preparer.cost.text_tokens
+        if (texts or self._num_written) and longest + self._num_written > self._context:
+            answer = f" and its answer up to {self._num_written}" if self._num_written else ""
             raise TextRefused(
-                f"with its text the image takes {longest} tokens, and the model's context has {self._context}",
+                f"with its text the image takes {longest} tokens{answer}, and the model's context has {self._context}",
                 Reason.TOO_LARGE,
             )
         return tokens + self._encoder.text_tokens(texts)

@@ -7,10 +7,27 @@ convolutions and of linear attention. All of them have their rows in the first a
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+
+
+def tensors_of(layer: Any) -> Iterator[torch.Tensor]:
+    """Keys, values and states of a layer."""
+    yield from _tensors(vars(layer))
+    yield from states_of(layer)
+
+
+def states_of(layer: Any) -> Iterator[torch.Tensor]:
+    """States of convolutions and of linear attention, which do not grow with a prompt."""
+    for value in vars(layer).values():
+        if isinstance(value, dict):
+            yield from _tensors(value)
+
+
+def _tensors(values: Mapping[Any, Any]) -> Iterator[torch.Tensor]:
+    return (value for value in values.values() if isinstance(value, torch.Tensor))
 
 
 def repeated(layer: Any, rows: torch.Tensor) -> Any:

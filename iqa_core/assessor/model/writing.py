@@ -21,6 +21,7 @@ from iqa_core.assessor.batching import MAX_ROWS
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
+from iqa_core.assessor.model.caches import states_of, tensors_of
 from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
 from iqa_core.assessor.model.generation.digits import DigitReader
@@ -31,10 +32,11 @@ from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
 from iqa_core.assessor.protocol import texts_of_images
+from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Rejection
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.slots import SAMPLE_TEXT
-from iqa_core.written.judging import Sample, judged
+from iqa_core.written.judging import NOT_FINITE, Sample, judged
 from iqa_core.written.keys import sample_keys
 from iqa_core.written.parsing import Parsed
 
@@ -71,7 +73,8 @@ class WritingAssessor:
 
         fingerprint: part of the key of each sample's noise; batch_tokens: bound on the tokens of prompts that go
         through the model at once; decode_rows: bound on the samples that are written at once, None is what fits.
-        Raises CallerError when the checkpoint has no chat template, or cannot take the rubric's texts or readout.
+        Raises CallerError when the checkpoint has no chat template, cannot take the rubric's texts or readout, or has a
+        context without room for an answer.
         """
         self.rubric = rubric
         self.preparer = preparer
@@ -82,6 +85,7 @@ class WritingAssessor:
         self._intake = Intake(model, preparer, self._encoder, rubric.decoding.max_new_tokens)
         self._digits = _digit_reader(processor.tokenizer, rubric)
         self._probe = [preparer.prepare(image) for image in probe_images()]
+        self._require_room()
         with without_denormals():
             self._way = fastest_way(model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype])
         self._decoder = Decoder(
@@ -141,11 +145,16 @@ class WritingAssessor:
         return [found[i] for i in range(len(images))]
 
     def _groups(self, tokens: Mapping[int, int]) -> Iterator[list[int]]:
-        """Indices of the images that are written about at once, small images first, with little padding."""
-        most = max(1, self._decode_rows // self.rubric.decoding.samples)
+        """Indices of the images that are written about at once, small images first, with little padding.
+
+        Large prompts are fewer at once: memory is set aside for rows of PROMPT_TOKENS.
+        """
+        images = self._decode_rows / self.rubric.decoding.samples
+        room = images * self._cached_tokens(PROMPT_TOKENS)
         group: list[int] = []
         for i in sorted(tokens, key=lambda i: (tokens[i], i)):
-            if group and (len(group) == most or tokens[i] > (1 + MAX_PADDING) * tokens[group[0]]):
+            most = min(images, room / self._cached_tokens(tokens[i]))
+            if group and (len(group) + 1 > most or tokens[i] > (1 + MAX_PADDING) * tokens[group[0]]):
                 yield group
                 group = []
             group.append(i)
@@ -189,6 +198,8 @@ class WritingAssessor:
         return Prefill.join([self._way.prefilled(batch, width) for batch in batches])
 
     def _judged(self, answers: Sequence[Answer]) -> Assessment | Rejection:
+        if not all(answer.is_finite for answer in answers):
+            return NOT_FINITE
         return judged([self._sample(answer) for answer in answers], self.rubric.form)
 
     def _sample(self, answer: Answer) -> Sample:
@@ -197,14 +208,30 @@ class WritingAssessor:
             return sample
         return Sample(answer.text, answer.finish, self._digits.readings(answer, said.spans))
 
+    def _require_room(self) -> None:
+        _, refused = self._intake(self._probe, self._probe_texts())
+        for rejection in refused.values():
+            raise CallerError(f"rubric {self.rubric.id}: {rejection.detail}; set a smaller max_new_tokens")
+
+    def _probe_texts(self) -> list[dict[str, str]]:
+        return [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
+
+    def _cached_tokens(self, prompt: int) -> int:
+        """Tokens whose keys and values lie in memory for one image, by those of its prompt, when its answers end."""
+        samples = self.rubric.decoding.samples
+        return samples * self.rubric.decoding.max_new_tokens + prompt * (1 if self._way.shares else samples)
+
     def _rows_that_fit(self) -> int:
-        """Answers whose caches fit into memory, by what a token of the probe's takes."""
-        found = self._prefilled(self._probe, [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe))
-        tensors = [value for layer in found.cache.layers for value in vars(layer).values()]
-        token_bytes = sum(value.nbytes for value in tensors if isinstance(value, torch.Tensor)) / found.mask_NT.numel()
-        decoding = self.rubric.decoding
-        row_bytes = token_bytes * (decoding.max_new_tokens + PROMPT_TOKENS / decoding.samples)
-        return int(max(1, min(MAX_ROWS, _free_bytes(self.model.device) // row_bytes)))
+        """Answers whose caches fit into memory, by what the probe's take: bytes per token, and of states per row."""
+        found = self._prefilled(self._probe, self._probe_texts())
+        layers = found.cache.layers
+        state_bytes = sum(state.nbytes for layer in layers for state in states_of(layer))
+        whole_bytes = sum(tensor.nbytes for layer in layers for tensor in tensors_of(layer))
+        token_bytes = (whole_bytes - state_bytes) / found.mask_NT.numel()
+        row_bytes = token_bytes * self._cached_tokens(PROMPT_TOKENS) / self.rubric.decoding.samples + state_bytes / len(
+            found.mask_NT
+        )
+        return int(max(1, min(MAX_ROWS, _free_bytes(self.model.device) // max(row_bytes, 1))))
 
 
 def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelPreparer) -> Encoder:
@@ -234,7 +261,7 @@ def _digit_reader(tokenizer: Any, rubric: WrittenRubric) -> DigitReader | None:
 def _ends(processor: Any, rubric: WrittenRubric) -> set[int]:
     """Ids of the tokens that end a turn: the tokenizer's own, and the one that the chat template puts there."""
     tokenizer = processor.tokenizer
-    of_turn = tokenizer.encode(turn_end(processor, rubric.system), add_special_tokens=False)
+    of_turn = tokenizer.encode(turn_end(processor, rubric.system, rubric.template), add_special_tokens=False)
     return {tokenizer.eos_token_id, *(of_turn if len(of_turn) == 1 else ())} - {None}
 
 

@@ -71,14 +71,15 @@ def _rendered(processor: ChatTemplate, user: Sequence[str | None], answer: str, 
     return asked, _gap(asked, answered, answer)
 
 
-def turn_end(processor: ChatTemplate, system: str | None) -> str:
+def turn_end(processor: ChatTemplate, system: str | None, template: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Text that the chat template puts behind an answer, stripped: the token that ends the turn, if there is one.
 
-    Raises CallerError when the checkpoint has no chat template.
+    template: further arguments of the chat template. Raises CallerError when the checkpoint has no chat template.
     """
     answer = "good"
     messages = [*_turns(_message("user", {"type": "image"}, _text("?")), system), _message("assistant", _text(answer))]
-    return _render(processor, messages, add_generation_prompt=False).rpartition(answer)[2].strip()
+    rendered = _render(processor, messages, add_generation_prompt=False, template=template)
+    return rendered.rpartition(answer)[2].strip()
 
 
 def _gap(asked: str, answered: str, answer: str) -> str:

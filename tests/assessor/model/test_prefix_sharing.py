@@ -31,13 +31,12 @@ from transformers.cache_utils import (
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.model.asking import make_encoder
-from iqa_core.assessor.model.caches import with_rows
+from iqa_core.assessor.model.caches import tensors_of, with_rows
 from iqa_core.assessor.model.level_head import LevelHead
 from iqa_core.assessor.model.prefix_sharing.cached import (
     MAX_SUFFIX_PADDING,
     PrefixCaching,
     SuffixRow,
-    _tensors,
     blocks_of,
 )
 from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
@@ -174,7 +173,7 @@ def grow(cache: Cache, values_R: torch.Tensor) -> None:
 
 def states(cache: Cache) -> list[torch.Tensor]:
     """Tensors of a layer that have a row per sequence."""
-    return [tensor for tensor in _tensors(cache.layers[0]) if tensor.ndim]
+    return [tensor for tensor in tensors_of(cache.layers[0]) if tensor.ndim]
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 20))

@@ -7,6 +7,7 @@ iqa_core/assessor/model/generation/proving.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import torch
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, fingerprint, load
+from iqa_core.assessor.model import writing
+from iqa_core.assessor.model.caches import states_of
 from iqa_core.assessor.model.generation.decoding import Answer
 from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
-from iqa_core.assessor.model.writing import WritingAssessor
+from iqa_core.assessor.model.writing import PROMPT_TOKENS, WritingAssessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Finish, ImageLimits, Reason, Rejection
 from iqa_core.rubrics import WrittenRubric
+from iqa_core.written.judging import NOT_FINITE
 from tests.assessor.ovis2_5.golden import FOLDER as OVIS2_5
 from tests.assessor.tiny import make_images
 
@@ -44,7 +48,7 @@ thought = "none"
 [[attributes]]
 name = "quality"
 [decoding]
-max_new_tokens = 8
+max_new_tokens = {tokens}
 {decoding}
 """
 SAMPLED = "samples = 3\ntemperature = 1.0\ntop_k = 40\nseed = 5"
@@ -53,10 +57,13 @@ SLOTTED = 'slots = ["prompt"]'
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., WritingAssessor]:
-    def make(folder: Path, decoding: str = "", head: str = "", **settings: Any) -> WritingAssessor:
+    def make(
+        folder: Path, decoding: str = "", head: str = "", tokens: int = TOKENS, **settings: Any
+    ) -> WritingAssessor:
         path = tmp_path / "rated.toml"
         about = " of '{prompt}'" if "slots" in head else ""
-        path.write_text(RUBRIC.replace("{about}", about).replace("{head}", head).replace("{decoding}", decoding))
+        text = RUBRIC.replace("{about}", about).replace("{head}", head).replace("{decoding}", decoding)
+        path.write_text(text.replace("{tokens}", str(tokens)))
         config = AssessorConfig(checkpoint=str(folder), threads=1, dtype="float32", **settings)
         assessor = load(describe(config, str(path), ImageLimits()), config)
         assert isinstance(assessor, WritingAssessor)
@@ -142,6 +149,65 @@ def test_out_of_memory_halves_images_then_samples(qwen: Path, made: Make) -> Non
     assert result.reason is Reason.ASSESSOR_FAILED
 
 
+def nan_in(forward: int) -> Callable[..., None]:
+    """A hook that makes the logits of the first row not finite in one forward."""
+    count = 0
+
+    def hook(_module: Any, _args: Any, output: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == forward:
+            output.logits[0, :, 1:] = float("nan")
+
+    return hook
+
+
+@pytest.mark.parametrize("decoding", ["", SAMPLED], ids=["greedy", "keyed"])
+def test_logits_that_are_not_finite_reject_their_image_alone(decoding: str, qwen: Path, made: Make) -> None:
+    assessor = made(qwen, decoding)
+    pixels = [assessor.preparer.prepare(image) for image in make_images((64, 64), (64, 64))]
+    whole = assessor.answers(pixels)
+    with assessor.model.register_forward_hook(nan_in(4)):
+        found = assessor.answers(pixels)
+    assert not isinstance(found[0], Rejection)
+    assert [len(answer.ids) for answer in found[0]].count(3) == 1
+    assert said(found)[1] == said(whole)[1]
+    with assessor.model.register_forward_hook(nan_in(4)):
+        results = assessor.assess(pixels)
+    assert results[0] == NOT_FINITE
+    assert results[1] == assessor.assess(pixels)[1]
+
+
+@pytest.mark.parametrize("decoding", ["", SAMPLED], ids=["greedy", "keyed"])
+@pytest.mark.parametrize("name", ["qwen", "qwen3_5"])
+def test_rows_are_as_many_as_their_caches_fit_into_memory(
+    name: str, decoding: str, request: pytest.FixtureRequest, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States of linear attention are counted, and once per row."""
+    assessor = made(request.getfixturevalue(name), decoding)
+    samples = assessor.rubric.decoding.samples
+    cache = assessor._prefilled(assessor._probe[:1], [{}]).cache
+    states = sum(state.nbytes for layer in cache.layers for state in states_of(layer))
+    assert bool(states) == (name == "qwen3_5")
+    keys = [layer.keys for layer in cache.layers if hasattr(layer, "keys")]
+    token = 2 * sum(one.nbytes for one in keys) // keys[0].shape[2]
+    image = samples * (TOKENS * token + states) + PROMPT_TOKENS * token
+    for images in (2, 3):
+        monkeypatch.setattr(writing, "CPU_CACHE_BYTES", images * image)
+        assert assessor._rows_that_fit() == images * samples
+    monkeypatch.setattr(writing, "CPU_CACHE_BYTES", 1)
+    assert assessor._rows_that_fit() == 1
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_images_with_long_prompts_are_fewer_at_once(shares: bool, qwen: Path, made: Make) -> None:
+    assessor = made(qwen, SAMPLED, decode_rows=12)
+    assessor._way = replace(assessor._way, shares=shares)
+    assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), PROMPT_TOKENS))] == [4, 4]
+    assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), 2 * PROMPT_TOKENS))] == [2, 2, 2, 2]
+    assert [len(group) for group in assessor._groups(dict.fromkeys(range(2), 9 * PROMPT_TOKENS))] == [1, 1]
+
+
 def test_an_answer_that_never_ends_costs_its_own_tokens(qwen: Path, made: Make) -> None:
     """All others end with their first token, and leave."""
     assessor = made(qwen)
@@ -187,6 +253,28 @@ def test_a_text_that_cannot_be_asked_about_costs_its_own_image(qwen: Path, made:
     shortest = next(n for n in range(1, context) if is_refused(assessor, pixels, "犬" * n))
     assessor._intake._num_written -= TOKENS
     assert not is_refused(assessor, pixels, "犬" * shortest)
+
+
+@pytest.mark.parametrize("head", ["", SLOTTED])
+def test_an_answer_without_room_in_the_context_is_refused_when_a_checkpoint_is_loaded(
+    head: str, qwen: Path, made: Make
+) -> None:
+    context = made(qwen).model.config.get_text_config().max_position_embeddings
+    with pytest.raises(CallerError, match=f"its answer up to {context}, .*context has {context}; set a smaller"):
+        made(qwen, head=head, tokens=context)
+
+
+def test_an_image_whose_answer_does_not_fit_is_too_large_without_texts_too(qwen: Path, made: Make) -> None:
+    assessor = made(qwen)
+    small, large = (assessor.preparer.prepare(image) for image in make_images((56, 56), (112, 112)))
+    assessor._intake._context = assessor.preparer.tokens(large) + TOKENS - 1
+    good, refused = assessor.answers([small, large])
+    assert not isinstance(good, Rejection)
+    assert isinstance(refused, Rejection)
+    assert refused.reason is Reason.TOO_LARGE
+    assert f"its answer up to {TOKENS}" in refused.detail
+    assessor._intake._context += 1
+    assert said(assessor.answers([large]))
 
 
 def is_refused(assessor: WritingAssessor, pixels: np.ndarray, text: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from jinja2 import Template
 
 from iqa_core.assessor.model.processors import load_processor
-from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.prompts.chat import build_prompt, turn_end
 from iqa_core.errors import CallerError
 from iqa_core.rubrics import Rubric, load_rubric
 from tests.assessor.tiny import CHATML, USER_ASSISTANT
@@ -78,6 +78,14 @@ def test_thinking_is_switched_off_where_the_template_knows_it() -> None:
     prompt = build_prompt(Templated(thinking), LIGHTING, None)
     assert prompt.endswith(f"assistant\n<think>\n\n</think>\n\n{ANSWER}")
     assert build_prompt(Templated(USER_ASSISTANT), LIGHTING, None).endswith(f"Assistant: {ANSWER}")
+
+
+def test_a_turn_ends_as_the_rubrics_template_arguments_have_it() -> None:
+    closing = Templated(
+        "{% for message in messages %}{{ message.content[-1].text }}{{ closing or '<end>' }}{% endfor %}"
+    )
+    assert turn_end(closing, None) == "<end>"
+    assert turn_end(closing, None, {"closing": "<eot>"}) == "<eot>"
 
 
 def test_a_checkpoint_without_a_chat_template_is_refused(qwen: Path) -> None:

@@ -38,6 +38,8 @@ class Answer:
     finish: Finish
     watched_TW: NDArray[np.float32]
     """Log-probabilities of the watched tokens at the place of each token; before penalties and temperature."""
+    is_finite: bool = True
+    """Whether all logits were numbers; the answer ends before a token for which they were not."""
 
 
 @dataclass
@@ -50,6 +52,7 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     watched: list[NDArray[np.float32]] = field(default_factory=list)
     finish: Finish | None = None
+    is_finite: bool = True
 
 
 class Decoder:
@@ -138,14 +141,17 @@ class Decoder:
     def _note(self, rows: Sequence[_Row], ids_R: torch.Tensor, logits_RV: torch.Tensor) -> None:
         """Write a token into each row that goes on, and see which rows end with it."""
         watched_RW = None
+        are_finite_R = logits_RV.amax(-1).isfinite()  # NaN counts as the largest
         if len(self._watched):
             logits_RV = logits_RV.float()
             whole_R1 = logits_RV.logsumexp(-1, keepdim=True)
             watched_RW = (logits_RV[:, self._watched] - whole_R1).cpu().numpy()
-        for r, (row, token) in enumerate(zip(rows, ids_R.tolist(), strict=True)):
+        tokens = torch.stack([ids_R, are_finite_R.long()], dim=1).tolist()  # one wait for a GPU
+        for r, (row, (token, is_finite)) in enumerate(zip(rows, tokens, strict=True)):
             if row.finish is not None:
                 continue
-            if token in self._ends:
+            row.is_finite = bool(is_finite)
+            if token in self._ends or not is_finite:
                 row.finish = Finish.STOP
                 continue
             row.ids.append(token)
@@ -174,4 +180,5 @@ class Decoder:
             text[: min(ends, default=len(text))],
             row.finish or Finish.LENGTH,
             watched.astype(np.float32),
+            row.is_finite,
         )

@@ -8,7 +8,7 @@ Shape suffixes: T tokens of an answer, W watched tokens, D digits.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ class DigitReader:
     def __init__(self, texts_V: Sequence[str], form: Form, markup: Collection[int] = ()) -> None:
         """texts_V: what each token is decoded to; markup: ids of tokens that never stand in a number.
 
-        Raises CallerError where a token joins a digit with anything but one space before it, or where a range does not
-        end in single digits.
+        Raises CallerError where a token joins a digit with anything but one space before it, where only some digits
+        have a token, alone or with that space, or where a range does not end in single digits.
         """
         self._attributes = form.attributes
         for attribute in form.attributes:
@@ -48,8 +48,9 @@ class DigitReader:
         """Ids of tokens whose log-probabilities an answer must come with, in the order of its columns."""
         self._columns = {
             before: [_columns([*of_numbers.values()], f"{before}{digit}") for digit in DIGITS]
-            for before in {*self._before.values()}
+            for before in {"", *self._before.values()}
         }
+        _require_all_digits(self._columns)
 
     def readings(self, answer: Answer, spans: Sequence[Span]) -> tuple[Reading, ...]:
         """The distribution of each number. spans: where they stand in the answer's text, one per attribute."""
@@ -63,7 +64,7 @@ class DigitReader:
         return tuple(found)
 
     def _distribution(self, answer: Answer, place: int) -> NDArray[np.float64]:
-        """Log-probabilities (D,) of all digits where one was written, -inf for a digit without a token."""
+        """Log-probabilities (D,) of all digits where one was written."""
         row_W = answer.watched_TW[place].astype(np.float64)
         return np.array(
             [np.logaddexp.reduce(row_W[columns]) for columns in self._columns[self._before[answer.ids[place]]]]
@@ -73,6 +74,16 @@ class DigitReader:
 def _columns(texts: Sequence[str], wanted: str) -> list[int]:
     """Places of a text; two tokens may have it, such as a digit and the byte that it is made of."""
     return [column for column, text in enumerate(texts) if text == wanted]
+
+
+def _require_all_digits(columns: Mapping[str, Sequence[Sequence[int]]]) -> None:
+    """What a digit without a token is worth is not known, and the others would share it."""
+    for before, of_digits in columns.items():
+        if missing := [f"{before}{digit}" for digit, found in zip(DIGITS, of_digits, strict=True) if not found]:
+            raise CallerError(
+                f'readout = "expected" needs a tokenizer with a token per digit; this one has none for {missing[0]!r}: '
+                'set readout = "parsed"'
+            )
 
 
 def reading(rows: Sequence[NDArray[np.float64]], attribute: Attribute) -> Reading:

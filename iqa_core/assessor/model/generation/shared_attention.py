@@ -31,7 +31,7 @@ REFUSED = ("softcap", "s_aux", "position_bias")
 
 
 class Groups:
-    """Which row continues which image, and its place among that image's rows."""
+    """Which row continues which image, and its place among that image's rows; layers may lie on other devices."""
 
     def __init__(self, images_R: torch.Tensor) -> None:
         self.images_R = images_R
@@ -49,13 +49,13 @@ class Groups:
         """Rows by image, (N, K, G x S, D); places without a row hold zeros."""
         if not self._is_whole:
             whole = rows_RKGD.new_zeros((self._num_images * self.most, *rows_RKGD.shape[1:]))
-            rows_RKGD = whole.index_copy_(0, self._slots_R, rows_RKGD)
+            rows_RKGD = whole.index_copy_(0, self._slots_R.to(whole.device), rows_RKGD)
         return rows_RKGD.unflatten(0, (self._num_images, self.most)).permute(0, 2, 3, 1, 4).flatten(2, 3)
 
     def scattered(self, groups_NKED: torch.Tensor) -> torch.Tensor:
         """What `gathered` made, or something else of the same first three axes, by row again: (R, K, G, …)."""
         rows = groups_NKED.unflatten(2, (-1, self.most)).permute(0, 3, 1, 2, 4).flatten(0, 1)
-        return rows if self._is_whole else rows[self._slots_R]
+        return rows if self._is_whole else rows[self._slots_R.to(rows.device)]
 
 
 class SharedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
@@ -95,6 +95,7 @@ class SharedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no ty
 
     def kept(self, rows: torch.Tensor, images: torch.Tensor, groups: Groups) -> Self:
         """The layer with these rows and images alone. groups: of what is left."""
+        rows, images = rows.to(self.keys.device), images.to(self.keys.device)
         self.keys, self.values = self.keys[rows], self.values[rows]
         if len(images) < len(self._prompt_keys):
             self._prompt_keys, self._prompt_values = self._prompt_keys[images], self._prompt_values[images]

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
-from iqa_core.assessor.model.caches import with_rows
+from iqa_core.assessor.model.caches import tensors_of, with_rows
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 MAX_CACHE_BYTES = 2**31
@@ -69,7 +69,7 @@ class PrefixCaching(Strategy):
         return torch.stack([found[one.image, one.number] for one in rows]).unflatten(0, (len(prompts), -1))
 
     def _rows_at_once(self, cache: Any, num_images: int) -> int:
-        row_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in _tensors(layer)) // num_images
+        row_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in tensors_of(layer)) // num_images
         return int(max(1, min(self._max_rows, MAX_CACHE_BYTES // max(row_bytes, 1))))
 
     def _prefixes(self, prompts: Sequence[PromptTokens]) -> dict[str, torch.Tensor]:
@@ -125,13 +125,6 @@ def blocks_of(rows: Sequence[SuffixRow], max_rows: int) -> Iterator[list[SuffixR
         block.append(one)
         tokens += len(one.ends)
     yield block
-
-
-def _tensors(layer: Any) -> Iterator[torch.Tensor]:
-    """Keys, values and states of a layer of a cache."""
-    for value in vars(layer).values():
-        values = value.values() if isinstance(value, dict) else (value,)
-        yield from (one for one in values if isinstance(one, torch.Tensor))
 
 
 def _positions_of(prompt: PromptTokens) -> torch.Tensor:

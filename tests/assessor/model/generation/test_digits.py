@@ -13,8 +13,8 @@ from iqa_core.written.form import Attribute, Form, Grammar
 
 RATING = Attribute("quality", "")
 FORM = Form(Grammar.TAGGED_NUMBER, (RATING,))
-TEXTS = ["<7>", "", *"0123456789", " 3", " 4", ".", "a", "3"]
-"""Markup, nothing, digits, two of them with a space before, and a second way to write a digit, such as its byte."""
+TEXTS = ["<7>", "", *"0123456789", " 3", " 4", ".", "a", "3", *(f" {digit}" for digit in "01256789")]
+"""Markup, nothing, digits, the same with a space before, and a second way to write a digit, such as its byte."""
 
 
 def logs(**weights: float) -> np.ndarray:
@@ -78,6 +78,12 @@ def test_two_tokens_of_one_digit_count_together() -> None:
 def test_a_token_of_more_than_a_digit_is_refused(text: str) -> None:
     with pytest.raises(CallerError, match=f"has '{text}' as one"):
         DigitReader([*TEXTS[1:], text], FORM)
+
+
+@pytest.mark.parametrize("text", [" 3", " 9", "5"])
+def test_digits_of_which_one_has_no_token_are_refused(text: str) -> None:
+    with pytest.raises(CallerError, match=f"has none for '{text}'"):
+        DigitReader([one for one in TEXTS[1:] if one != text], FORM)
 
 
 @pytest.mark.parametrize("ends", [(0, 100), (1, 4.5), (10, 1)])
