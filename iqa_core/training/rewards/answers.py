@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from iqa_core.training.rewards.arrays import Floats
 from iqa_core.written.form import Form
 from iqa_core.written.judging import Sample
 from iqa_core.written.parsing import Parsed
+
+Part = Literal["caption", "reasoning", "both"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,12 @@ class Answers:
     @property
     def format_NK(self) -> Floats:
         """The reward of form: 1 for an answer that was parsed, 0 for another."""
-        return np.isfinite(self.q_NKA).all(axis=2).astype(np.float64)
+        return np.asarray(np.isfinite(self.q_NKA).all(axis=2), np.float64)
+
+    def texts(self, part: Part) -> list[list[str | None]]:
+        """That part of each answer, (N, K); of both, those that it has, joined by a line break."""
+        pairs_NK = [zip(*both, strict=True) for both in zip(self.captions_NK, self.reasonings_NK, strict=True)]
+        return [[_joined(caption, reasoning, part) for caption, reasoning in pairs] for pairs in pairs_NK]
 
 
 def read(samples_NK: Sequence[Sequence[Sample]], form: Form) -> Answers:
@@ -47,6 +55,13 @@ def read(samples_NK: Sequence[Sequence[Sample]], form: Form) -> Answers:
         tuple(tuple(one.caption if isinstance(one, Parsed) else None for one in found) for found in found_NK),
         tuple(tuple(one.reasoning if isinstance(one, Parsed) else None for one in found) for found in found_NK),
     )
+
+
+def _joined(caption: str | None, reasoning: str | None, part: Part) -> str | None:
+    if part != "both":
+        return caption if part == "caption" else reasoning
+    said = [text for text in (caption, reasoning) if text is not None]
+    return "\n".join(said) if said else None
 
 
 def _ratings(found: object, form: Form) -> list[float]:

@@ -1,7 +1,8 @@
 """What rollouts say and what people think -> how near each score is to the opinion, whatever the other images get.
 
-It is the anchor of a ranking reward, which does not see the scale, and the reward of a rating that was made from the
-rollout's own caption. Errors are in points of the scale 1 to 5. Shape suffixes are those of `arrays`.
+It is the anchor of a ranking reward, which does not see the scale, and the reward of a rating that a judge made from
+the rollout's own caption (self-consistency). Errors are in points of the scale 1 to 5. Shape suffixes are those of
+`arrays`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
 from iqa_core.records import RATING
-from iqa_core.training.rewards.arrays import Floats, opinions, predictions, rated, shaped
+from iqa_core.training.rewards.arrays import Floats, predictions, rated, shaped
 
 ScoreKind = Literal["threshold", "exponential", "cosine", "quarter-cosine", "plateau", "gaussian"]
 
@@ -64,26 +65,16 @@ class ScoreReward(BaseModel):
         return _half_cosine(e / self.t)
 
 
-def score_reward(q_NKA: ArrayLike, y_NA: ArrayLike, kind: ScoreReward) -> Floats:
-    """Reward of each rollout's score on each attribute, (N, K, A); NaN without an opinion, or where it was not parsed.
+def score_reward(q_NKA: ArrayLike, target: ArrayLike, kind: ScoreReward) -> Floats:
+    """Reward of each rollout's score on each attribute, (N, K, A); NaN where score or target is.
 
-    Raises ValueError on shapes and values as `predictions` and `opinions` do, and outside of 1 to 5.
+    target: people's opinions (N, A), or another rating of each rollout (N, K, A), such as what a judge reads from its
+    caption alone. Raises ValueError on shapes and values as `predictions` and `shaped` do, and outside of 1 to 5.
     """
     q = rated("q_NKA", predictions(q_NKA))
-    people = opinions(q, y_NA, np.zeros(len(q), dtype=np.int64))
-    return kind.of_errors(np.abs(q - rated("y_NA", people.y_NA)[:, None]))
-
-
-def caption_reward(c_NK: ArrayLike, target: ArrayLike, kind: ScoreReward) -> Floats:
-    """Reward of the rating that a judge made from each rollout's caption alone, (N, K): self-consistency.
-
-    c_NK: NaN where the caption got no rating. target: people's opinion (N,), or what the rollout said itself (N, K).
-    NaN where either is. Raises ValueError on another shape, and outside of 1 to 5.
-    """
-    found = np.asarray(target, dtype=np.float64)
-    c = rated("c_NK", predictions(np.asarray(c_NK)[..., None])[..., 0])
-    wanted = rated("target", shaped("target", found, c.shape if found.ndim == 2 else c.shape[:1]))
-    return kind.of_errors(np.abs(c - wanted.reshape(len(c), -1)))
+    shape = q.shape if np.ndim(target) == q.ndim else (len(q), q.shape[2])
+    wanted = rated("target", shaped("target", target, shape))
+    return kind.of_errors(np.abs(q - (wanted if wanted.ndim == q.ndim else wanted[:, None])))
 
 
 def _half_cosine(progress: Floats) -> Floats:

@@ -115,7 +115,7 @@ def test_numbers_out_of_range_are_refused(settings: dict[str, Any]) -> None:
 
 
 def test_opinions_that_are_all_equal_rank_nothing() -> None:
-    opinions = [[1, 3.5], [2, 3], [3, 2], [3, np.nan]]
+    opinions = np.array([[1, 3.5], [2, 3], [3, 2], [3, np.nan]])
     require_ranks(opinions, [0, 0, 0, 0], ["quality", "noise"])
     require_ranks(np.full((3, 1), np.nan), [0, 0, 1], ["quality"])
     with pytest.raises(CallerError, match="the opinions of data set 1 on quality are all 3, which ranks nothing"):

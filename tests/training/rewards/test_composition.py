@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
 from iqa_core.training.rewards.composition import Composition, advantages, composed, filled, group_std
 from iqa_core.training.rewards.fidelity import fidelity
 
-NAN = np.nan
+NAN = float("nan")
 THREE_IMAGES = np.array(
     [[3, 3.2, 3.4, 3.1, 2.9, 3.3], [4, 4.2, 3.8, 4.1, 4, 3.9], [2, 2.5, 1.5, 2.2, 2.1, 1.9]], dtype=float
 )
@@ -24,7 +23,7 @@ def of_three_images() -> Any:
     return fidelity(THREE_IMAGES[:, :, None], [[3.2], [3.9], [2.4]], [0, 0, 0])[:, :, 0]
 
 
-def same(found: ArrayLike, wanted: ArrayLike) -> None:
+def same(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=6e-7)
 
 
@@ -55,7 +54,7 @@ def test_what_a_rollout_lacks_is_worth_nothing_and_what_an_image_lacks_is_left_o
 
 @pytest.mark.parametrize("aggregation", ["sum_then_normalise", "normalise_then_sum"])
 def test_an_image_without_any_reward_teaches_nothing(aggregation: Any) -> None:
-    rewards = {"fidelity": [[0.9, 0.7], [NAN, NAN]], "seen": [[1, 0], [1, 0]]}
+    rewards = {"fidelity": [[0.9, 0.7], [NAN, NAN]], "seen": [[1.0, 0.0], [1.0, 0.0]]}
     found = composed(rewards, Composition(weights={"fidelity": 1, "seen": 0}, aggregation=aggregation))
     np.testing.assert_array_equal(found.reward_NK, [[0.9, 0.7], [NAN, NAN]])
     assert (found.advantage_NK[0] != 0).all()

@@ -5,27 +5,29 @@ Tests iqa_core/training/rewards/pairs.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike
 
 from iqa_core.training.rewards.arrays import Floats
 from iqa_core.training.rewards.fidelity import CHANCE, Preferences, above_chance, fidelity, over_attributes
+from iqa_core.training.rewards.margin import margin
 from iqa_core.training.rewards.pairs import Alignment, LabelScales, label_scales
 from iqa_core.training.rewards.scores import ScoreReward, score_reward
 from tests.clock import least_cpu_s
 
-NAN = np.nan
+NAN = float("nan")
 THREE_IMAGES = [[3, 3.2, 3.4, 3.1, 2.9, 3.3], [4, 4.2, 3.8, 4.1, 4, 3.9], [2, 2.5, 1.5, 2.2, 2.1, 1.9]]
 OF_TWO_SETS = [[2, 2.5, 2], [3.5, 3, 3.5], [2, 1.5, 2.5], [4, 4.5, 4.5]]
 SCALES = LabelScales(np.array([[55], [2.8]]), np.array([[20], [0.9]]))
 
 
-def of_one(q_NK: ArrayLike, y_N: ArrayLike, d_N: ArrayLike | None = None, **settings: Any) -> Floats:
+def of_one(q_NK: Any, y_N: Any, d_N: Any = None, **settings: Any) -> Floats:
     """Fidelity of one attribute, (N, K)."""
     q, y = np.asarray(q_NK, dtype=float), np.asarray(y_N, dtype=float)
     spread = settings.pop("s_N", None)
@@ -34,7 +36,7 @@ def of_one(q_NK: ArrayLike, y_N: ArrayLike, d_N: ArrayLike | None = None, **sett
     return fidelity(q[:, :, None], y[:, None], d, s, **settings)[:, :, 0]
 
 
-def same(found: Floats, wanted: ArrayLike) -> None:
+def same(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=6e-7)
 
 
@@ -53,7 +55,7 @@ def test_two_data_sets_an_unparsed_number_and_a_missing_opinion() -> None:
     overall = [[3, 3.5, 2.5], [4, 4.5, 4], [2, 2.5, 3], [1.5, 2, 1]]
     sharpness = [[2, 2.5, 3], [4, 3.5, NAN], [3, 3, 3], [2, 2, 2.5]]
     y = [[3.0, 2.4], [4.2, 3.9], [2.1, 2.0], [1.2, NAN]]
-    found = fidelity(np.stack([overall, sharpness], axis=2), y, [0, 0, 1, 0])
+    found = fidelity(np.dstack([np.array(overall, float), np.array(sharpness, float)]), y, [0, 0, 1, 0])
     none = [NAN] * 3
     same(
         found[:, :, 0],
@@ -232,14 +234,15 @@ def taken(values: dict[str, Any], axis: str, order: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("preferences", ["hard", "soft"])
+@pytest.mark.parametrize("reward", [fidelity, partial(fidelity, preferences="soft"), margin])
 @given(seed=st.integers(0, 10_000), axis=st.sampled_from("NKA"))
 @settings(max_examples=25, deadline=None)
-def test_another_order_of_anything_is_the_same_order_of_rewards(preferences: Preferences, seed: int, axis: str) -> None:
+def test_another_order_of_anything_is_the_same_order_of_rewards(
+    reward: Callable[..., Floats], seed: int, axis: str
+) -> None:
     values = batch(seed)
     order = np.random.default_rng(seed).permutation(values["q_NKA"].shape["NKA".index(axis)])
-    moved = fidelity(**taken(values, axis, order), preferences=preferences)
-    same(moved, np.take(fidelity(**values, preferences=preferences), order, axis="NKA".index(axis)))
+    same(reward(**taken(values, axis, order)), np.take(reward(**values), order, axis="NKA".index(axis)))
 
 
 @given(seed=st.integers(0, 10_000), attribute=st.integers(0, 2), kept=st.integers(0, 2))

@@ -34,7 +34,7 @@ def test_a_shift_of_all_predictions_is_not_seen_and_a_stretch_is() -> None:
 def test_what_is_missing_has_no_reward() -> None:
     assert np.isnan(margin(Q, Y, D)[2, 1, 0])
     assert np.isnan(margin(Q, Y, [0, 1, 2])).all()
-    assert np.isnan(margin(Q, Y, D, [[1], [1], [np.nan]], tolerance="sigma")[2]).all()
+    assert np.isnan(margin(Q, Y, D, [[1.0], [1.0], [np.nan]], tolerance="sigma")[2]).all()
 
 
 def test_opinions_of_another_scale_are_refused() -> None:

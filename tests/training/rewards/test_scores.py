@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from iqa_core.training.rewards.scores import WIDTHS, ScoreKind, ScoreReward, caption_reward, score_reward
+from iqa_core.training.rewards.scores import WIDTHS, ScoreKind, ScoreReward, score_reward
 
 ERRORS = [0, 0.1, 0.34, 0.35, 0.5, 1, 2, 4]
 COSINE = ScoreReward()
@@ -59,11 +59,8 @@ def test_scores_and_opinions_are_on_one_scale(q: float, y: float) -> None:
         score_reward([[[q]]], [[y]], COSINE)
 
 
-def test_a_caption_is_held_against_the_opinion_or_the_rollouts_own_rating() -> None:
-    captions = [[3.0, 2.0, np.nan], [5.0, 4.0, 4.0]]
-    found = caption_reward(captions, [3.0, np.nan], COSINE)
-    np.testing.assert_allclose(found, [[1, 0.5, np.nan], [np.nan] * 3])
-    own = caption_reward(captions, [[4.0, 2.0, 3.0], [5.0, np.nan, 4.0]], COSINE)
-    np.testing.assert_allclose(own, [[0.5, 1, np.nan], [1, np.nan, 1]])
+def test_another_rating_of_the_same_rollouts_may_be_the_target() -> None:
+    found = score_reward([[[3.0], [2.0], [np.nan]]], [[[4.0], [2.0], [3.0]]], COSINE)
+    np.testing.assert_allclose(found[0, :, 0], [0.5, 1, np.nan])
     with pytest.raises(ValueError, match="target has the shape"):
-        caption_reward(captions, [3.0], COSINE)
+        score_reward([[[3.0]]], [[3.0, 3.0]], COSINE)
