@@ -27,19 +27,19 @@ class RankingRecipe(BaseModel):
     batches: Mode = "homogeneous"
     """Whether a batch is of one data set, or of all alike."""
     alpha: float = Field(default=0.5, ge=0, le=1)
-    """Of homogeneous batches: data sets are drawn by their size to this power."""
+    """In homogeneous batches, data sets are drawn by their size to this power."""
     temperature: float = Field(default=1.0, gt=0)
-    """At which answers are drawn; no other setting of sampling is changed."""
+    """Temperature at which answers are drawn, from all tokens."""
     max_new_tokens: int = Field(default=512, ge=1)
     """Tokens of an answer; a longer one is cut, and is not parsed."""
     learning_rate: float = Field(default=1e-6, gt=0)
-    """Of AdamW."""
+    """AdamW's, at its highest."""
     kl_weight: float = Field(default=0.04, ge=0)
     """Weight of the divergence from the base model."""
     lora_rank: int | None = Field(default=None, ge=1)
     """Rank of low-rank updates of the language model; None trains all of it."""
     seed: int = Field(default=0, ge=0)
-    """Of order and answers."""
+    """Seed of the order, and of the answers that are drawn."""
 
 
 PRESETS: Mapping[str, RankingRecipe] = {

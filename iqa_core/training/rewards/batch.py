@@ -34,9 +34,9 @@ class Batch:
     references_N: Sequence[Sequence[str]] | None = None
     """What people wrote about each image: none, one text or several."""
     judged_NKA: ArrayLike | None = None
-    """What a judge says who has each rollout's caption alone; NaN where that was not parsed."""
+    """What a judge reads from each rollout's caption alone; NaN where its answer was not parsed."""
     scales: LabelScales | None = None
-    """Of the data sets' training parts, for the alignment `standardised` alone."""
+    """Scales of the data sets' training parts, for the alignment `standardised` alone."""
 
 
 class RewardSettings(BaseModel):
@@ -49,23 +49,23 @@ class RewardSettings(BaseModel):
     attributes: dict[str, float] = Field(default={})
     """Attribute -> its weight among those of one rollout; 1 for one that is not named."""
     preferences: Preferences = "hard"
-    """Of fidelity: whether raters who disagree make a preference less sure."""
+    """Whether raters who disagree make a preference less sure, for `fidelity`."""
     alignment: Alignment = "within"
-    """Of fidelity: whether images of different data sets are compared."""
+    """Whether images of different data sets are compared, for `fidelity`."""
     variance_floor: float = Field(default=0.0, ge=0)
-    """Of fidelity: lowest variance of an image's rollouts."""
+    """Lowest variance of an image's rollouts, for `fidelity`."""
     tolerance: Tolerance = "unit"
-    """Of margin: what the error of a difference is divided by."""
+    """What the error of a difference is divided by, for `margin`."""
     score: ScoreReward = ScoreReward()
-    """Of the scores themselves."""
+    """Reward of the rollout's own score."""
     caption: ScoreReward = ScoreReward()
-    """Of what a judge reads from captions."""
+    """Reward of what a judge reads from its caption."""
     caption_target: Literal["opinion", "own"] = "opinion"
     """What the judge's rating is held against: people's opinion, or what the rollout said itself."""
     words: Part = "both"
     """Which part of an answer is held against what people wrote; both are joined by a line break."""
     measure: Measure = "f1"
-    """Of the words in common."""
+    """What share the words in common are taken of."""
 
     @model_validator(mode="after")
     def _knows_its_rewards(self) -> Self:

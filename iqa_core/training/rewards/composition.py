@@ -36,7 +36,7 @@ class Composition(BaseModel):
     aggregation: Aggregation = "sum_then_normalise"
     """Sum first or normalise first. In a sum the reward with the largest spread leads: early that of form."""
     scaling: Scaling = "group"
-    """Of the sum, for `sum_then_normalise` alone."""
+    """What the sum's distance is divided by, for `sum_then_normalise` alone."""
     std_floor: float = Field(default=STD_FLOOR, gt=0)
     """Lowest standard deviation that anything is divided by."""
 
@@ -63,11 +63,13 @@ class Composed:
 def composed(rewards_NK: Mapping[str, ArrayLike], composition: Composition) -> Composed:
     """Reward and advantage of each rollout. rewards_NK: by name, each (N, K), NaN where there is none.
 
-    Raises ValueError when the names are not those of the weights, or the shapes differ.
+    Raises ValueError when the names are not those of the weights, or the shapes differ or are no such shape.
     """
     if rewards_NK.keys() != composition.weights.keys():
         raise ValueError(f"rewards are {sorted(rewards_NK)}, and weights of {sorted(composition.weights)}")
     shape = np.shape(next(iter(rewards_NK.values())))
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"rewards have the shape {shape}; it is (images, rollouts), neither of them 0")
     parts = {name: filled(shaped(name, reward, shape)) for name, reward in rewards_NK.items()}
     reward_NK = weighted_sum(parts, composition.weights)
     if composition.aggregation == "sum_then_normalise":

@@ -30,7 +30,7 @@ def labels(sizes: tuple[int, ...] = SIZES) -> Any:
     alpha=st.floats(0, 1),
     mode=st.sampled_from(["homogeneous", "mixed"]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_epoch_is_as_long_as_it_says_and_no_image_comes_twice(
     sizes: tuple[int, ...], epoch: int, repeat: int, again: int, alpha: float, mode: Any
 ) -> None:
@@ -54,6 +54,12 @@ def test_each_index_comes_as_the_trainer_asks() -> None:
     assert [count for _, count in runs] == [2] * 12
     assert [index for index, _ in runs[:3]] == [index for index, _ in runs[3:6]]
     assert {index for index, _ in runs} == set(range(6))
+
+
+def test_the_rollouts_of_an_image_may_lie_on_two_workers() -> None:
+    drawn = list(DomainBatchSampler([0] * 3, unique=3, repeat=4))
+    first, second, third = drawn[0], drawn[4], drawn[8]
+    assert [drawn[:6], drawn[6:]] == [[first] * 4 + [second] * 2, [second] * 2 + [third] * 4]  # 2 workers, 6 each
 
 
 @pytest.mark.parametrize(

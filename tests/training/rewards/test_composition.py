@@ -105,5 +105,8 @@ def test_rewards_and_weights_have_the_same_names_and_shapes() -> None:
     composition = Composition(weights={"a": 1, "b": 1})
     with pytest.raises(ValueError, match=r"rewards are \['a'\], and weights of \['a', 'b'\]"):
         composed({"a": [[1.0]]}, composition)
+    for flat in (np.zeros(2), np.zeros((1, 0))):
+        with pytest.raises(ValueError, match="neither of them 0"):
+            composed({"a": flat, "b": flat}, composition)
     with pytest.raises(ValueError, match="b has the shape"):
         composed({"a": [[1.0, 2.0]], "b": [[1.0]]}, composition)

@@ -236,7 +236,7 @@ def taken(values: dict[str, Any], axis: str, order: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("reward", [fidelity, partial(fidelity, preferences="soft"), margin])
 @given(seed=st.integers(0, 10_000), axis=st.sampled_from("NKA"))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_another_order_of_anything_is_the_same_order_of_rewards(
     reward: Callable[..., Floats], seed: int, axis: str
 ) -> None:
@@ -246,7 +246,7 @@ def test_another_order_of_anything_is_the_same_order_of_rewards(
 
 
 @given(seed=st.integers(0, 10_000), attribute=st.integers(0, 2), kept=st.integers(0, 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_is_masked_changes_nothing_else(seed: int, attribute: int, kept: int) -> None:
     values = batch(seed)
     weights = [1.0, 0.5, 2.0]
@@ -262,7 +262,7 @@ def test_what_is_masked_changes_nothing_else(seed: int, attribute: int, kept: in
 
 
 @given(seed=st.integers(0, 10_000), shift=st.floats(-0.9, 0.9).filter(lambda shift: abs(shift) > 0.1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_shift_of_all_predictions_is_seen_by_the_anchor_alone(seed: int, shift: float) -> None:
     values = batch(seed)
     values["q_NKA"] = 2 + values["q_NKA"] * 2 / 5  # 2.04 to 4
