@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from iqa_core.training.rewards.batch import REWARDS, Batch, RewardSettings, rewa
 from iqa_core.training.rewards.composition import Composition, composed
 from iqa_core.training.rewards.fidelity import fidelity, over_attributes
 from iqa_core.training.rewards.margin import margin
+from iqa_core.training.rewards.pairs import label_scales
 from iqa_core.training.rewards.scores import ScoreReward
 from iqa_core.written.form import Attribute, Form, Grammar
 from iqa_core.written.judging import Sample
@@ -48,6 +50,12 @@ def test_each_reward_is_that_of_its_function_by_the_settings() -> None:
     assert found["score"][2, 0] == ScoreReward().of_errors([0.5])  # no opinion on noise
     assert found["format"].tolist() == [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
     assert composed(found, chosen.composition).reward_NK[0, 2] == 0
+
+
+def test_data_sets_are_compared_by_the_scales_of_the_batch() -> None:
+    scales = label_scales(Y, [0, 0, 0])
+    found = rewards_of(replace(BATCH, scales=scales), settings("fidelity", alignment="standardised"), NAMES)
+    np.testing.assert_allclose(found["fidelity"], rewards_of(BATCH, settings("fidelity"), NAMES)["fidelity"])
 
 
 def test_attributes_have_weights_by_name() -> None:
