@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3 python3.13 python3.12 python3.11
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-EXTRAS := s3,plots,select,serve,client,train,ray,dev
+EXTRAS := s3,plots,select,serve,client,train,ray,rl,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 60
 # attacks for seconds each, nodes that come and go, every TIFF, every mode at size, every change that a kill may come before, every stop, 500 corruptions

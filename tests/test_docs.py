@@ -26,6 +26,8 @@ from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_any_rubric, load_rubric, rubric_names, written_names
 from iqa_core.rubrics.written import Decoding
 from iqa_core.tables.scores.columns import table_schema
+from iqa_core.training.rewards.batch import REWARDS
+from iqa_core.training.rewards.scores import WIDTHS
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.form import Grammar
 from iqa_core.written.parsing import CODES
@@ -327,6 +329,13 @@ def test_the_page_about_written_answers_says_what_there_is() -> None:
     assert {name: COLUMN_TYPES[kind] for name, kind in columns.items()} == {
         field.name: field.type for field in WrittenColumns(all_samples=True).schema
     }
+
+
+def test_the_page_about_rewards_says_what_there_is() -> None:
+    page = (ROOT / "docs" / "ranking.md").read_text(encoding="utf-8")
+    assert [name.strip("`") for name, *_ in table_below(page, "Rewards")] == list(REWARDS)
+    widths = dict(re.findall(r"^\| `([\w-]+)` \| .* \| ([\d.]+) \|$", page, re.MULTILINE))
+    assert {name: float(width) for name, width in widths.items()} == WIDTHS
 
 
 def questions_of_ask() -> list[str]:
