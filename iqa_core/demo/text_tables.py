@@ -1,4 +1,4 @@
-"""What is said of scenes -> the tables beside the images: answers for training, and opinions on the scenes as a whole."""
+"""What is said of scenes -> the tables beside the images: answers for training, opinions on scenes as a whole."""
 
 from __future__ import annotations
 

@@ -116,4 +116,4 @@ def _capital(text: str) -> str:
 
 
 def _picked(wordings: Sequence[str], rng: np.random.Generator) -> str:
-    return wordings[rng.integers(len(wordings))]
+    return wordings[int(rng.integers(len(wordings)))]

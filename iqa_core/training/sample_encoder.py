@@ -20,7 +20,7 @@ from iqa_core.assessor.prompts.chat import adds_special_tokens, with_visual_toke
 from iqa_core.errors import RunError
 from iqa_core.images import decode
 from iqa_core.records import ImageHeader, Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 from iqa_core.training.sample_text import EncodedText, SampleTexts, with_own_texts
 from iqa_core.training.samples import TrainingSample
 
@@ -103,7 +103,7 @@ class SampleEncoder:
     """Encodes samples with a checkpoint's processor and rubric."""
 
     def __init__(
-        self, processor: Any, rubric: Rubric, preparer: ModelPreparer, kept_bytes: int = KEPT_PICTURE_BYTES
+        self, processor: Any, rubric: AnyRubric, preparer: ModelPreparer, kept_bytes: int = KEPT_PICTURE_BYTES
     ) -> None:
         """kept_bytes: bound on pictures that are kept, so that they are not decoded again.
 

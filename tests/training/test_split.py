@@ -30,7 +30,7 @@ def opinions(count: int, groups: int | None = None) -> list[Opinion]:
 
 def test_an_image_lies_whole_in_one_part() -> None:
     train, validation = split(opinions(200), 0.2, "image", seed=0)
-    require_disjoint(train, validation)
+    require_disjoint([row.path for row in train], [row.path for row in validation])
     assert len(train) + len(validation) == 400
     assert len(validation) == 2 * 40
 
@@ -62,4 +62,4 @@ def test_opinions_without_a_group_cannot_be_split_by_it() -> None:
 
 def test_an_image_in_both_parts_is_refused() -> None:
     with pytest.raises(CallerError, match="3 images are in --train and in --validation"):
-        require_disjoint(opinions(5), opinions(3))
+        require_disjoint([row.path for row in opinions(5)], [row.path for row in opinions(3)])
