@@ -142,14 +142,21 @@ class SampleEncoder:
         known = self._pictures.get((sample.image, sample.max_pixels))
         if known is not None:
             return known
-        image = read_image(sample.image, self.preparer)
-        if isinstance(image, Rejection):
-            raise RunError(f"{sample.image} was readable when the run began, but now: {image.reason} ({image.detail})")
-        picture = self.preparer_of(sample).picture(image)
+        picture = self.preparer_of(sample).picture(self._image(sample))
         if picture.nbytes <= self._room:
             self._pictures[sample.image, sample.max_pixels] = picture
             self._room -= picture.nbytes
         return picture
+
+    def prepared(self, sample: TrainingSample) -> NDArray[np.uint8]:
+        """The image as an assessor takes it. Raises RunError when it can no longer be read."""
+        return self.preparer.prepare(self._image(sample))
+
+    def _image(self, sample: TrainingSample) -> RgbImage:
+        image = read_image(sample.image, self.preparer)
+        if isinstance(image, Rejection):
+            raise RunError(f"{sample.image} was readable when the run began, but now: {image.reason} ({image.detail})")
+        return image
 
     def batch(self, samples: Sequence[TrainingSample]) -> Batch:
         """The samples as one batch, padded on the right to the longest row.

@@ -100,7 +100,7 @@ def written_scores(
 
     tokens = AssessorConfig().batch_tokens
     assessor = WritingAssessor(model, processor, greedy(rubric), encoder.preparer, "", tokens, keeps_model=True)
-    results = assessor.assess([encoder.pixels(each.sample) for each in rated])
+    results = assessor.assess([encoder.prepared(each.sample) for each in rated])
     return [
         dict(zip(rubric.names, map(float, result.scores_K), strict=True)) if isinstance(result, Assessment) else None
         for result in results

@@ -191,17 +191,17 @@ def _trained_rubric(settings: TrainSettings, rubric: AnyRubric) -> AnyRubric:
     if settings.zero_stage == SPREADS_WEIGHTS:
         raise CallerError("--zero-stage 3 spreads the weights, and each worker writes with all of them: take 0 or 2")
     about_raters = () if settings.validation else ("min_raters", "max_std")
-    for name in ("augment_prompts_paraphrase", "augment_prompts_drop", "slot", *about_raters):
+    for name in ("augment_prompts_paraphrase", "augment_prompts_drop", *about_raters):
         if getattr(settings, name):
             raise CallerError(f"--{name.replace('_', '-')} is about opinions, and there are none: leave it out")
     if settings.split_by != "image":
-        raise CallerError(f"--split-by {settings.split_by}: answers of --text have no group; leave it out")
+        raise CallerError(f"--split-by {settings.split_by}: texts have no group; leave it out")
     return rubric
 
 
 def _written_data(settings: TrainSettings, encoder: SampleEncoder, rubric: WrittenRubric) -> _Data:
     """Answers to learn, and images to write about: a part of the answers', or those of opinions."""
-    weights = _weights(settings.weight)
+    weights, terms = _weights(settings.weight), terms_of(rubric, settings.slot, settings.text_limits)
     texts, dropped = parsable(text_samples(settings.text, weights), rubric)
     require_known_weights(weights, texts)
     if not settings.validation:
@@ -216,7 +216,7 @@ def _written_data(settings: TrainSettings, encoder: SampleEncoder, rubric: Writt
                 "which checkpoint is best; name another --rubric, or give --validation"
             )
         return _Data(train, validation, dropped, rated)
-    opinions, more = _reliable(settings, settings.validation, terms_of(rubric))
+    opinions, more = _reliable(settings, settings.validation, terms)
     dropped.update(more)
     require_disjoint((text.image for text in texts), (opinion.path for opinion in opinions), "--text")
     asked = _usable(asked_about(opinions, rubric), encoder, settings, dropped)
