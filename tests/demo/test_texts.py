@@ -1,4 +1,7 @@
-"""Scenes -> answers that are true of them, parse to their truths, and are worded in many ways."""
+"""Scenes -> answers that are true of them, parse to their truths, and are worded in many ways.
+
+Tests iqa_core/demo/text_tables.py.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +136,6 @@ def test_texts_are_worded_in_many_ways_by_the_scene(scenes: list[Scene], texts: 
 def test_the_command_writes_what_training_and_evaluation_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], texts: list[SceneTexts]
 ) -> None:
-    """Tests iqa_core/demo/text_tables.py."""
     plain, output = tmp_path / "plain", tmp_path / "out"
     for folder, flags in ((plain, []), (output, ["--texts"])):
         assert main(["scenes", "--count", "3", "--seed", str(SEED), "--output", str(folder), *flags]) == 0
