@@ -45,7 +45,7 @@ def asking(runs: Path, qwen: Path, opinions: list[Opinion]) -> TrainingTask:
 def writing(runs: Path, qwen: Path, opinions: list[Opinion]) -> TrainingTask:
     """Answers of one number each about 16 images, 4 of them to write about."""
     images = list(dict.fromkeys(row.path for row in opinions))
-    settings = {"zero_stage": 0, "max_steps": 40, "every": 20, "learning_rate": 5e-3}
+    settings = {"zero_stage": 0, "max_steps": 24, "every": 12, "learning_rate": 5e-3}
     return make_writing_task(qwen, runs, images, [3] * 12 + [3, 3, 3, 9], **settings)
 
 
@@ -70,7 +70,7 @@ def alone(
         Job("augmented", make_task(qwen, opinions, zero_stage=0, augment_prompts_drop=0.5, max_steps=2)),
         Job("asking", asking),
         Job("writing", writing),
-        Job("writing-restored", writing, runs / "alone" / "writing" / "step-20"),
+        Job("writing-restored", writing, runs / "alone" / "writing" / "step-12"),
         Job("qwen3", make_task(qwen3, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("ovis", make_task(ovis, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
@@ -164,12 +164,12 @@ def test_writing_is_learnt_from_texts_alone_and_judged_by_the_numbers_that_are_p
 ) -> None:
     reports = alone["writing"]
     last = reports[-1]
-    assert last["validation_loss"] < reports[len(reports) // 2 - 1]["validation_loss"]
+    assert last["loss"] < 0.1 * reports[0]["loss"]
     assert last[PARSED] == 1
     assert last["mae_quality"] == pytest.approx(3 / 4, abs=1e-6), "3 of 9 to 1 is 4 points, and the last image has 1"
     assert last[RANK] == NO_CORRELATION, "all numbers are alike"
-    assert curve(alone["writing-restored"]) == pytest.approx(curve(reports)[20:], abs=1e-6)
-    assert_same(weights(runs / "alone", "writing-restored", 40), weights(runs / "alone", "writing", 40), 1e-6)
+    assert curve(alone["writing-restored"]) == pytest.approx(curve(reports)[12:], abs=1e-6)
+    assert_same(weights(runs / "alone", "writing-restored", 24), weights(runs / "alone", "writing", 24), 1e-6)
     assert together["writing"][-1]["mae_quality"] == pytest.approx(3 / 4, abs=1e-6), "each worker writes a share"
 
 
