@@ -36,7 +36,7 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-tuned demo-ablations demo-captions lock clean
+.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-tuned demo-ablations demo-captions demo-written lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,6 +123,20 @@ demo-captions: $(INSTALLED) ## Fine-tune the demo to read captions (minutes), an
 	$(PY) -m iqa_core scenes --captions --count 600 --seed 1000003 --output demo-model/captions/held-out
 	$(PY) jobs/evaluate_assessor.py --annotations 'demo-model/captions/held-out/captions.csv?range=own' --resamples 0 \
 	  --assessor.checkpoint demo-model/captions/run/checkpoint --slot prompt=caption
+
+demo-written: $(INSTALLED) demo-model/base/assessor.toml ## Teach that base to write (15 minutes), judge it on 500 other scenes, and put it in its place
+	rm -rf demo-model/written
+	$(PY) -m iqa_core scenes --texts --count 3300 --seed 21 --output demo-model/written/scenes
+	$(PY) jobs/train_sft.py --config iqa_core/demo/writing.toml
+	$(PY) -m iqa_core scenes --texts --count 500 --seed 1000003 --output demo-model/written/held-out
+	$(PY) jobs/evaluate_assessor.py --annotations demo-model/written/held-out/annotations.csv \
+	  --annotations demo-model/written/held-out/quality.csv --resamples 0 \
+	  --assessor.checkpoint demo-model/written/run/checkpoint --output demo-model/written/written.json
+	$(PY) jobs/evaluate_assessor.py --annotations demo-model/written/held-out/quality.csv --resamples 0 \
+	  --assessor.checkpoint demo-model/written/run/checkpoint --rubric interior-perception-v1 \
+	  --output demo-model/written/perception.json
+	$(PY) -m iqa_core.demo.card --written --export demo-model/written/run/checkpoint \
+	  --figures demo-model/written/written.json demo-model/written/perception.json
 
 demo-model/base/assessor.toml: | $(INSTALLED)
 	$(PY) -m iqa_core.demo.base --output demo-model/base --resume

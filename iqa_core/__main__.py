@@ -40,18 +40,22 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--captions", action="store_true", help="each with a caption, which is true or false in one detail"
     )
+    parser.add_argument(
+        "--texts", action="store_true", help="and what a writer would say of each, as answers of two written rubrics"
+    )
 
 
 def _scenes(flags: argparse.Namespace) -> int:
     from iqa_core.demo.corpus import write_scenes
 
+    beside = {"captions": flags.captions, "texts": flags.texts}
     written = write_scenes(
-        flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format, flags.captions
+        flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format, *beside.values()
     )
-    beside = "annotations and captions" if flags.captions else "annotations"
+    named = " and ".join(["annotations", *(name for name, is_there in beside.items() if is_there)])
     print(
         f"{written.images:,} scenes of {flags.size} x {flags.size} ({written.num_bytes / 1e6:.1f} MB of "
-        f"{flags.image_format}, {flags.format}) and their {beside} in {flags.output}"
+        f"{flags.image_format}, {flags.format}) and their {named} in {flags.output}"
     )
     return 0
 

@@ -13,7 +13,8 @@ class AssessorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     checkpoint: str = "demo"
-    """Local folder, hub id (org/name[/folder]), fsspec URI (copied once per node), `demo`, or `fake:` (no model)."""
+    """Local folder, hub id (org/name[/folder]), fsspec URI (copied once per node), `demo`, `demo-written`, or `fake:`
+    (no model)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; auto is what assessor.toml says, else config.json, never what the hardware likes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

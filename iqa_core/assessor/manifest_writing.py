@@ -13,8 +13,8 @@ from iqa_core.assessor.load import describe, load_unverified
 from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.errors import RunError
 from iqa_core.questions import own_scales
-from iqa_core.records import RATING, ImageLimits, Rejection
-from iqa_core.rubrics import load_rubric
+from iqa_core.records import RATING, ImageLimits, Reason, Rejection
+from iqa_core.rubrics import WrittenRubric, load_any_rubric
 
 
 def write_manifest(
@@ -33,9 +33,11 @@ def write_manifest(
 
     rubric: name of a shipped one, or of a .toml file in the folder. dtype: what the model is to compute in. images:
     names of bundled images to score. running: settings of AssessorConfig for that, such as device and threads.
+    A written rubric has golden scores where it is written greedily in float32, of the images whose answers are parsed:
+    elsewhere another device may write another number.
     Raises CallerError when the folder cannot be loaded, RunError when an image gets no score.
     """
-    own = load_rubric(str(folder / rubric) if rubric.endswith(".toml") else rubric)
+    own = load_any_rubric(str(folder / rubric) if rubric.endswith(".toml") else rubric)
     plain = CheckpointManifest(
         rubric=rubric,
         prompt_version=own.prompt_version,
@@ -48,14 +50,17 @@ def write_manifest(
     save_manifest(folder, plain)
     config = AssessorConfig(checkpoint=str(folder), **running)
     spec = describe(config, None, plain.image_limits)
+    if isinstance(own, WrittenRubric) and (dtype != "float32" or own.decoding.temperature):
+        images = ()
     scores = sample_scores(load_unverified(spec, config), images)
+    scores = {name: found for name, found in scores.items() if not _is_unparsable(found)}
     ends = {name: scale.range for name, scale in own_scales(own.columns).items() if scale.range != RATING}
     manifest = CheckpointManifest.model_validate(
         plain.model_dump()
         | {
             "fingerprint": dict(spec.fingerprint_parts),
             "ranges": {name: (found.worst, found.best) for name, found in ends.items()},
-            "golden": [_golden(name, scores[name]) for name in images],
+            "golden": [_golden(name, found) for name, found in scores.items()],
         }
     )
     save_manifest(folder, manifest)
@@ -65,6 +70,10 @@ def write_manifest(
 def _other_than_default(limits: ImageLimits) -> dict[LimitName, int]:
     names: tuple[LimitName, ...] = get_args(LimitName)
     return {name: getattr(limits, name) for name in names if getattr(limits, name) != getattr(ImageLimits(), name)}
+
+
+def _is_unparsable(found: Mapping[str, float] | Rejection) -> bool:
+    return isinstance(found, Rejection) and found.reason is Reason.UNPARSABLE
 
 
 def _golden(image: str, scores: Mapping[str, float] | Rejection) -> GoldenScores:

@@ -26,16 +26,17 @@ def write_captions(output: Path, captions: Mapping[str, Captions], are_loose: bo
         for image, made in captions.items()
         for caption, is_true in ((made.true, 1), (made.false, 0))
     ]
-    _write_csv(output / "captions.csv", opinions)
+    write_csv(output / "captions.csv", opinions)
     with (output / "descriptions.jsonl").open("w", encoding="utf-8") as file:
         for image, made in captions.items():
             file.write(json.dumps({"query": DESCRIBE, "response": made.description, "image": image}) + "\n")
     if are_loose:
         rows = [{"file_name": image, **made.columns} for image, made in captions.items()]
-        _write_csv(output / "metadata.csv", [row | {"caption_true": int(row["caption_true"] is True)} for row in rows])
+        write_csv(output / "metadata.csv", [row | {"caption_true": int(row["caption_true"] is True)} for row in rows])
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows, of which there is at least one, all with the same columns."""
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()

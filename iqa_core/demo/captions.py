@@ -53,7 +53,7 @@ def make_captions(contents: Contents, seed: int, index: int) -> Captions:
     The wrong word is drawn so that each is as frequent as where it is right: a colour at least two names away.
     """
     random = np.random.Generator(np.random.PCG64([seed, index, 3]))
-    words = _words(contents)
+    words = words_of(contents)
     things = [tuple(contents.hues)[random.integers(len(contents.hues))]]
     if WINDOW in words and random.random() < 0.5:
         things.insert(int(random.integers(2)), WINDOW)
@@ -71,7 +71,7 @@ def make_captions(contents: Contents, seed: int, index: int) -> Captions:
     )
 
 
-def _words(contents: Contents) -> dict[str, str]:
+def words_of(contents: Contents) -> dict[str, str]:
     """Thing -> its colour or side; without the window where its side is unclear."""
     words = {surface: COLOURS[int(len(COLOURS) * hue + 0.5) % len(COLOURS)] for surface, hue in contents.hues.items()}
     if abs(contents.window - 0.5) >= UNCLEAR:
@@ -88,5 +88,9 @@ def _others(word: str) -> tuple[str, ...]:
 
 
 def _sentence(beginning: str, things: Sequence[str], words: Mapping[str, str]) -> str:
-    parts = [f"a {thing} on the {words[thing]}" if thing == WINDOW else f"a {words[thing]} {thing}" for thing in things]
-    return f"{beginning} {' and '.join(parts)}."
+    return f"{beginning} {' and '.join(phrase(thing, words[thing]) for thing in things)}."
+
+
+def phrase(thing: str, word: str) -> str:
+    """A thing with its colour or side."""
+    return f"a {thing} on the {word}" if thing == WINDOW else f"a {word} {thing}"

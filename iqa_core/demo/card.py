@@ -4,6 +4,8 @@ The card is written by people but for two sections between marks like `<!-- figu
 one, and `ablations`, which benchmarks/demo_ablations.py writes.
 
     python -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
+
+With --written it is the checkpoint that writes, and there are figures of each rubric that it answers.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from typing import Any
 from iqa_core.assessor.checkpoint.manifest import read_manifest, save_manifest
 from iqa_core.demo.scenes import DIMENSIONS
 from iqa_core.flags import StrictParser
+from iqa_core.rubrics.written.rubric import OVERALL
 
-CHECKPOINT = Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
+CHECKPOINT, WRITTEN = (Path(str(resources.files("iqa_core.demo"))) / folder for folder in ("checkpoint", "written"))
 CARD = "README.md"
 ITS_OWN = frozenset({CARD, "training.json"})
 """Files of an export that do not ship: the demo has a card of its own, and its settings are in fine_tuning.toml."""
@@ -52,15 +55,31 @@ def write_section(name: str, lines: Iterable[str], checkpoint: Path = CHECKPOINT
 
 def srcc_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
     """Lines of Markdown: a row per name, SRCC by dimension, and their mean."""
-    yield f"| | {' | '.join(DIMENSIONS)} | mean |"
-    yield "|---" * (len(DIMENSIONS) + 2) + "|"
-    for name, srcc in rows:
-        values = [*(srcc[dimension] for dimension in DIMENSIONS), statistics.mean(srcc[d] for d in DIMENSIONS)]
-        yield f"| {name} | {' | '.join(shown(value) for value in values)} |"
+    columns = [*DIMENSIONS, "mean"]
+    yield from _table(
+        columns, [(name, srcc | {"mean": statistics.mean(srcc[d] for d in DIMENSIONS)}) for name, srcc in rows]
+    )
+
+
+def written_table(evaluated: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines of Markdown: a row per rubric, SRCC by attribute, and the share of answers that are parsed."""
+    rows = []
+    for each in evaluated:
+        srcc = {name: found["srcc"]["value"] for name, found in each["agreement"].items()}
+        rows.append((each["about"]["rubric"], srcc | {"parsed": each["parsed"][OVERALL]}))
+    yield from _table([*DIMENSIONS, OVERALL, "parsed"], rows)
+
+
+def _table(columns: Sequence[str], rows: Iterable[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
+    """A dash stands where a row has no such column."""
+    yield f"| | {' | '.join(columns)} |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for name, values in rows:
+        yield f"| {name} | {' | '.join(shown(values[one]) if one in values else '–' for one in columns)} |"
 
 
 def shown(value: float) -> str:
-    """A correlation with three digits: .918."""
+    """A correlation or a share with three digits: .918."""
     return f"{value:.3f}".replace("0.", ".", 1)
 
 
@@ -69,7 +88,7 @@ def srcc_of(evaluated: Mapping[str, Any]) -> dict[str, float]:
     return {name: evaluated["agreement"][name]["srcc"]["value"] for name in DIMENSIONS}
 
 
-def install(export: Path, evaluated: Mapping[str, Any], checkpoint: Path = CHECKPOINT) -> None:
+def install(export: Path, figures: Iterable[str], checkpoint: Path = CHECKPOINT) -> None:
     """Put the export's files in place of the checkpoint's, what it knows into assessor.toml, figures into the card."""
     for file in export.iterdir():
         if file.is_file() and file.name not in ITS_OWN:
@@ -77,17 +96,29 @@ def install(export: Path, evaluated: Mapping[str, Any], checkpoint: Path = CHECK
     manifest = read_manifest(checkpoint)
     assert manifest is not None, "an export is complete when it has one"
     save_manifest(checkpoint, manifest.model_copy(update={"domain": DOMAIN}))
-    rows = [(each["about"]["rubric"], srcc_of(each)) for each in (evaluated, *evaluated["against"])]
-    write_section(FIGURES, srcc_table(rows), checkpoint)
+    write_section(FIGURES, figures, checkpoint)
+
+
+def figures_of(evaluated: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The table of one evaluation, and of what stands against it in it."""
+    rows = [each for one in evaluated for each in (one, *one["against"])]
+    return srcc_table([(each["about"]["rubric"], srcc_of(each)) for each in rows])
 
 
 def main(argv: Iterable[str] | None = None) -> None:
     """Install the export that the flags name."""
     parser = StrictParser(prog="python -m iqa_core.demo.card", description=__doc__)
     parser.add_argument("--export", type=Path, required=True, help="what jobs/train_sft.py exported")
-    parser.add_argument("--figures", type=Path, required=True, help="what jobs/evaluate_assessor.py found of it")
+    parser.add_argument(
+        "--figures", type=Path, required=True, nargs="+", help="what jobs/evaluate_assessor.py found of it"
+    )
+    parser.add_argument("--written", action="store_true", help="it is the checkpoint that writes")
     flags = parser.parse_args(None if argv is None else list(argv))
-    install(flags.export, json.loads(flags.figures.read_text(encoding="utf-8")))
+    evaluated = [json.loads(file.read_text(encoding="utf-8")) for file in flags.figures]
+    if flags.written:
+        install(flags.export, written_table(evaluated), WRITTEN)
+    else:
+        install(flags.export, figures_of(evaluated))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ The same seed gives the same files, and an image has one name and the same bytes
 With captions, each image carries one, true for every second image, as `caption`, `caption_true` and `caption_false_in`:
 columns in Parquet, in the sidecars of tars, else in `metadata.csv`. `captions.csv` and `descriptions.jsonl` are for
 training: two captions of each image, one of them true, and all that captions may tell of it.
+
+With texts, the answers of two written rubrics about each image are for training, `interior-written-v1.jsonl` and
+`interior-perception-v1.jsonl`, and `quality.csv` has opinions on the scenes as a whole.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from iqa_core.demo import sa_bench
 from iqa_core.demo.caption_tables import write_captions
 from iqa_core.demo.captions import Captions, make_captions
 from iqa_core.demo.scenes import make_scene
+from iqa_core.demo.text_tables import write_texts
+from iqa_core.demo.texts import SceneTexts, make_texts
 from iqa_core.errors import CallerError
 from iqa_core.storage.outputs import require_folder
 
@@ -58,6 +63,8 @@ class SceneFile:
     truths: Mapping[str, float]
     captions: Captions | None = None
     """None: it was made without."""
+    texts: SceneTexts | None = None
+    """Likewise."""
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -85,6 +92,7 @@ def write_scenes(
     size: int = 112,
     image_format: str = "png",
     captioned: bool = False,
+    with_texts: bool = False,
 ) -> WrittenCorpus:
     """Write `count` scenes and their annotations into a new or empty folder.
 
@@ -103,13 +111,17 @@ def write_scenes(
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
     make_scene(seed, 0, size)  # a seed or size out of bounds is found before the folder is made
     output.mkdir(parents=True, exist_ok=True)
-    scenes = (encode_scene(seed, index, size, image_format, captioned) for index in range(count))
+    scenes = (encode_scene(seed, index, size, image_format, captioned, with_texts) for index in range(count))
     written = _write_sa_bench(output, scenes, seed) if format == SA_BENCH else _write_files(output, scenes, format)
-    num_bytes, captions = 0, {}
+    num_bytes, captions, texts = 0, {}, {}
     for path, scene in written:
         num_bytes += len(scene.data)
         if scene.captions is not None:
             captions[path] = scene.captions
+        if scene.texts is not None:
+            texts[path] = scene.texts
+    if texts:
+        write_texts(output, texts)
     if captions:
         write_captions(output, captions, are_loose=format in (FOLDER, SA_BENCH))
     files = count if format == SA_BENCH else -(-count // _WRITERS[format][0])
@@ -141,7 +153,9 @@ def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Ite
     sa_bench.write_annotations(output, seed, truths)
 
 
-def encode_scene(seed: int, index: int, size: int, image_format: str, captioned: bool = False) -> SceneFile:
+def encode_scene(
+    seed: int, index: int, size: int, image_format: str, captioned: bool = False, with_texts: bool = False
+) -> SceneFile:
     """PNG without loss, or JPEG of quality 92; the prompt is what a person might have asked a generator for."""
     scene = make_scene(seed, index, size)
     buffer = io.BytesIO()
@@ -157,6 +171,7 @@ def encode_scene(seed: int, index: int, size: int, image_format: str, captioned:
         index=index,
         truths=scene.truths,
         captions=make_captions(scene.contents, seed, index) if captioned else None,
+        texts=make_texts(scene, seed, index) if with_texts else None,
     )
 
 

@@ -7,6 +7,8 @@ Each truth is drawn on its own, uniform in 1..5, and each is something one can s
     lighting     even                                              ..  dark, blown out, or steeply uneven
     distortion   clean                                             ..  wavy warp, 8-pixel block artefacts, noise
 
+What is true of a scene as a whole, its quality, is the mean of the four.
+
 Lengths are fractions of the image's side. Arithmetic is + - * / on float64 and integers (no sin, no matrix product),
 so the same seed gives the same pixels on every machine.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -42,6 +45,14 @@ _Box = tuple[float, float, float, float]
 _Rgb = tuple[float, float, float]
 
 
+class Light(StrEnum):
+    """What is wrong with a scene's light."""
+
+    DARK = "dark"
+    BRIGHT = "bright"
+    UNEVEN = "uneven"
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a scene shows that words can tell, and that is large enough to be seen: a rug is 45 pixels of 112 wide."""
@@ -50,6 +61,8 @@ class Contents:
     """Wall, floor and rug -> hue in turns, 0..1 from red over green and blue to red."""
     window: float
     """Middle of the window, from the left."""
+    light: Light
+    """Of which there is too much; how much, the truth of its lighting says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,11 @@ class Scene:
     truths: Mapping[str, float]
     """Dimension -> 1 (worst) to 5 (best)."""
     contents: Contents
+
+    @property
+    def quality(self) -> float:
+        """What is true of it as a whole: the mean of the truths."""
+        return sum(self.truths.values()) / len(self.truths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +127,10 @@ def make_scene(seed: int, index: int, size: int = 112, *, intact: bool = False) 
     window = _draw_room(draw, rng, colours[NUM_PIECES:])
     _draw_furniture(draw, rng, flaw["layout"], colours[:NUM_PIECES], _shade(colours[NUM_PIECES + 1], 0.45))
     pixels = np.asarray(canvas.reduce(_SUPERSAMPLE), dtype=np.float64)
-    pixels = _light(pixels, rng, flaw["lighting"])
+    pixels, light = _light(pixels, rng, flaw["lighting"])
     pixels = distorted(pixels, rng, flaw["distortion"])
     wall, floor, _, rug = map(float, hues[NUM_PIECES:])
-    contents = Contents(MappingProxyType({"wall": wall, "floor": floor, "rug": rug}), window)
+    contents = Contents(MappingProxyType({"wall": wall, "floor": floor, "rug": rug}), window, light)
     return Scene(rounded(pixels), MappingProxyType(truths), contents)
 
 
@@ -249,20 +267,20 @@ def _draw_piece(draw: ImageDraw.ImageDraw, kind: _Kind, centre: float, base: flo
         _polygon(draw, corners, _shade(colour, shade))
 
 
-def _light(pixels_HWC: NDArray[np.float64], rng: np.random.Generator, flaw: float) -> NDArray[np.float64]:
+def _light(pixels_HWC: NDArray[np.float64], rng: np.random.Generator, flaw: float) -> tuple[NDArray[np.float64], Light]:
     """A room with soft corners; the flaw makes it dark, blown out, or bright at one side and black at the other."""
     size = len(pixels_HWC)
     across = (np.arange(size) + 0.5) / size - 0.5
     fall = across[None, :] * (1.0 if rng.random() < 0.5 else -1.0) + across[:, None] * (rng.random() - 0.5)
     corners = 1.0 - 0.25 * (across[None, :] ** 2 + across[:, None] ** 2)
-    fault = int(rng.integers(3))
-    if fault == 0:
+    fault = tuple(Light)[int(rng.integers(3))]
+    if fault is Light.DARK:
         gain, lift = corners * (1 - 0.74 * flaw), 0.0
-    elif fault == 1:
+    elif fault is Light.BRIGHT:
         gain, lift = corners * (1 + 0.7 * flaw), 60.0 * flaw
     else:
         gain, lift = corners * np.maximum(0.08, 1 + 1.9 * flaw * fall), 0.0
-    return np.clip(pixels_HWC * gain[:, :, None] + lift, 0, 255)
+    return np.clip(pixels_HWC * gain[:, :, None] + lift, 0, 255), fault
 
 
 def distorted(pixels_HWC: NDArray[np.float64], rng: np.random.Generator, flaw: float) -> NDArray[np.float64]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from iqa_core.errors import listed
-from iqa_core.questions import Question, own_scales
-from iqa_core.records import RATING, AnswerScale
+from iqa_core.questions import Column, Question, own_scales
+from iqa_core.records import RATING, AnswerScale, ScoreRange
+from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.training.task import TrainingTask
+from iqa_core.training.validation import PARSED
 
 CARD = "README.md"
 
@@ -29,22 +31,22 @@ def _head(task: TrainingTask) -> Iterator[str]:
     yield ""
     yield (
         f"Fine-tuned from `{_base_name(task)}` to answer the questions of rubric `{task.rubric.id}` "
-        f"(prompt version {task.rubric.prompt_version}) with one of {_answers(task)}. "
+        f"(prompt version {task.rubric.prompt_version}) {_answers(task.rubric)}. "
         "The licence of the base and of the data apply."
     )
     yield ""
 
 
-def _answers(task: TrainingTask) -> str:
+def _answers(rubric: AnyRubric) -> str:
     """What can be answered and what a score is; by dimension, where one has answers of its own."""
-    if not own_scales(task.rubric.columns):
-        return "five level words; the score is their expectation, 1 (worst) to 5 (best)"
-    asked = [
-        _answered(question.name, question.scale) for question in task.rubric.questions[: len(task.rubric.dimensions)]
-    ]
-    if task.rubric.checklist:
-        asked.append(_answered(f"each of {len(task.rubric.statements)} statements", task.rubric.checklist.scale(())))
-    return f"its answers; a score is their expectation ({'; '.join(asked)})"
+    if isinstance(rubric, WrittenRubric):
+        return "in writing; a score is a number that the answer says, brought to 1 (worst) to 5 (best)"
+    if not own_scales(rubric.columns):
+        return "with one of five level words; the score is their expectation, 1 (worst) to 5 (best)"
+    asked = [_answered(question.name, question.scale) for question in rubric.questions[: len(rubric.dimensions)]]
+    if rubric.checklist:
+        asked.append(_answered(f"each of {len(rubric.statements)} statements", rubric.checklist.scale(())))
+    return f"with one of its answers; a score is their expectation ({'; '.join(asked)})"
 
 
 def _answered(name: str, scale: AnswerScale) -> str:
@@ -71,8 +73,10 @@ def _numbers(task: TrainingTask, figures: Mapping[str, float]) -> Iterator[str]:
     yield ""
     columns = [column for column in FIGURES if column in CORRELATIONS or _has(figures, column)]
     rows = {
-        _with_range(question): [figures.get(f"{column}_{question.name}") for column in columns]
-        for question in task.rubric.questions
+        name if ends == RATING else f"{name}, {ends.worst:g} to {ends.best:g}": [
+            figures.get(f"{column}_{name}") for column in columns
+        ]
+        for name, ends in _ranges(task.rubric)
     }
     rows["mean"] = [figures.get(column) for column in columns]
     if any(value is not None for row in rows.values() for value in row):
@@ -80,7 +84,13 @@ def _numbers(task: TrainingTask, figures: Mapping[str, float]) -> Iterator[str]:
         yield f"|{'---|' * (1 + len(columns))}"
         yield from (f"| {name} | {' | '.join(map(_shown, row))} |" for name, row in rows.items())
         yield ""
-    yield f"Loss {figures['loss']:.4f} in training, {figures['validation_loss']:.4f} in validation."
+    if PARSED in figures:
+        yield (
+            f"Of {len(task.rated)} images, {figures[PARSED]:.1%} of the answers could be parsed; figures are of these."
+        )
+        yield ""
+    validated = f", {figures['validation_loss']:.4f} in validation" if "validation_loss" in figures else ""
+    yield f"Loss {figures['loss']:.4f} in training{validated}."
     yield ""
 
 
@@ -88,9 +98,10 @@ def _has(figures: Mapping[str, float], column: str) -> bool:
     return any(name.startswith(f"{column}_") for name in figures)
 
 
-def _with_range(question: Question) -> str:
-    ends = question.scale.range
-    return question.name if ends == RATING else f"{question.name}, {ends.worst:g} to {ends.best:g}"
+def _ranges(rubric: AnyRubric) -> list[tuple[str, ScoreRange]]:
+    """Names of questions, or of what is written, with the range of their figures."""
+    asked: Sequence[Column | Question] = rubric.columns if isinstance(rubric, WrittenRubric) else rubric.questions
+    return [(one.name, one.scale.range) for one in asked]
 
 
 def _shown(value: float | None) -> str:

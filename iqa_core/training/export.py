@@ -13,7 +13,7 @@ from iqa_core.assessor.checkpoint.files import TOKENIZER, materialise
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest
 from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.errors import RunError
-from iqa_core.rubrics import Rubric, load_rubric, rubric_names
+from iqa_core.rubrics import AnyRubric, load_any_rubric, rubric_names, written_names
 from iqa_core.training.card import CARD, model_card
 from iqa_core.training.parts import apply_part_modes, merge_adapters, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
@@ -94,23 +94,28 @@ def _copy_texts(base: Path, output: Path) -> None:
             shutil.copyfile(file, output / file.name)
 
 
-def _rubric_name(rubric: Rubric, output: Path) -> str:
+def _rubric_name(rubric: AnyRubric, output: Path) -> str:
     """Name of a shipped rubric, or of the file into which any other one is written, with its system prompt."""
-    if rubric.id in rubric_names() and load_rubric(rubric.id).digest == rubric.digest:
+    if rubric.id in (*rubric_names(), *written_names()) and _is_same(rubric, load_any_rubric(rubric.id)):
         return rubric.id
     (output / RUBRIC_FILE).write_text("\n".join(_toml_lines(rubric)) + "\n", encoding="utf-8")
     return RUBRIC_FILE
 
 
-def _toml_lines(rubric: Rubric) -> Iterator[str]:
+def _is_same(rubric: AnyRubric, shipped: AnyRubric) -> bool:
+    """Whether both ask the same, and have what is written decoded in the same way."""
+    return rubric.digest == shipped.digest and getattr(rubric, "decoding", None) == getattr(shipped, "decoding", None)
+
+
+def _toml_lines(rubric: AnyRubric) -> Iterator[str]:
     """Lines of a rubric's TOML file: what is set, values before tables."""
     values = rubric.model_dump(mode="json", exclude_defaults=True)
     if "slots" in rubric.model_fields_set:  # also none: braces in its queries are asked as they stand
         values["slots"] = list(rubric.slots)
-    lists = {name: values.pop(name, []) for name in ("dimensions", "statements")}
-    checklist = values.pop("checklist", None)
+    lists = {name: values.pop(name, []) for name in ("dimensions", "statements", "attributes")}
+    single = {name: values.pop(name, None) for name in ("checklist", "output", "decoding")}
     yield from (f"{name} = {_toml(value)}" for name, value in values.items())
-    tables = [("[checklist]", checklist)] if checklist else []
+    tables = [(f"[{name}]", table) for name, table in single.items() if table]
     tables += [(f"[[{name}]]", one) for name, rows in lists.items() for one in rows]
     for head, content in tables:
         yield from ("", head)

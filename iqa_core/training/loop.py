@@ -27,13 +27,15 @@ from iqa_core.assessor.checkpoint.files import materialise
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.errors import RunError
+from iqa_core.rubrics import WrittenRubric
 from iqa_core.training.augmenting import augmented
 from iqa_core.training.engine import Engine
 from iqa_core.training.parts import apply_part_modes, set_training
 from iqa_core.training.sample_encoder import Batch, SampleEncoder
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
-from iqa_core.training.validation import Prediction, figures
+from iqa_core.training.validation import Prediction, figures, written_figures
+from iqa_core.training.written_validation import written_scores
 
 AHEAD = 2
 """Batches that are made ahead while the model computes."""
@@ -74,7 +76,8 @@ class Training:
     def __init__(self, task: TrainingTask, worker: Worker) -> None:
         folder = materialise(task.base)
         self.task, self.worker, self.recipe = task, worker, task.recipe
-        self.encoder = SampleEncoder(load_processor(folder), task.rubric, task.preparer)
+        self.processor = load_processor(folder)
+        self.encoder = SampleEncoder(self.processor, task.rubric, task.preparer)
         model = load_model(folder, task.recipe.weights_dtype, str(worker.device.type), task.threads).to(worker.device)
         apply_part_modes(model, task.recipe)
         if task.recipe.gradient_checkpointing:
@@ -136,7 +139,7 @@ class Training:
     def _conclude(self, step: int, meter: Meter, host: Host) -> None:
         """Validate, and report the figures with a checkpoint."""
         values = meter.read(step, self.schedule.steps)
-        values |= figures(self.task.validation, self._predictions())
+        values |= self._validated()
         with TemporaryDirectory() as name:
             folder = Path(name)
             began = time.monotonic()
@@ -148,13 +151,28 @@ class Training:
             host.report(values | {"checkpoint_s": time.monotonic() - began}, folder)
         meter.restart()
 
+    def _validated(self) -> dict[str, float]:
+        """Figures of the validation part; those of what is written about its images rank, where there are any."""
+        self.engine.module.eval()
+        found = figures(self.task.validation, self._predictions()) if self.task.validation else {}
+        return found | written_figures(self.task.rated, self._written()) if self.task.rated else found
+
+    def _written(self) -> list[dict[str, float] | None]:
+        """What is written about each of the rated images, the same on every worker; each writes its share."""
+        rubric, rated, workers = self.task.rubric, self.task.rated, self.worker.num_workers
+        assert isinstance(rubric, WrittenRubric)
+        own = rated[self.worker.rank :: workers]
+        found = written_scores(self.engine.module, self.processor, rubric, self.encoder, own) if own else []
+        gathered: list[list[dict[str, float] | None]] = [[] for _ in range(workers)]
+        dist.all_gather_object(gathered, found)
+        return [gathered[i % workers][i // workers] for i in range(len(rated))]
+
     @torch.no_grad()
     def _predictions(self) -> list[Prediction]:
         """Predictions for the whole validation part, the same on every worker.
 
         All workers make equally many forward passes: with ZeRO 3 one that stops would block the others.
         """
-        self.engine.module.eval()
         size = 2 * self.recipe.micro_batch
         order = sorted(range(len(self.task.validation)), key=lambda i: self.task.validation[i].tokens)
         pieces = [order[at : at + size] for at in range(0, len(order), size)]

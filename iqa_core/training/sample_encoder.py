@@ -20,7 +20,7 @@ from iqa_core.assessor.prompts.chat import adds_special_tokens, with_visual_toke
 from iqa_core.errors import RunError
 from iqa_core.images import decode
 from iqa_core.records import ImageHeader, Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric
 from iqa_core.training.sample_text import EncodedText, SampleTexts, with_own_texts
 from iqa_core.training.samples import TrainingSample
 
@@ -103,7 +103,7 @@ class SampleEncoder:
     """Encodes samples with a checkpoint's processor and rubric."""
 
     def __init__(
-        self, processor: Any, rubric: Rubric, preparer: ModelPreparer, kept_bytes: int = KEPT_PICTURE_BYTES
+        self, processor: Any, rubric: AnyRubric, preparer: ModelPreparer, kept_bytes: int = KEPT_PICTURE_BYTES
     ) -> None:
         """kept_bytes: bound on pictures that are kept, so that they are not decoded again.
 
@@ -142,14 +142,21 @@ class SampleEncoder:
         known = self._pictures.get((sample.image, sample.max_pixels))
         if known is not None:
             return known
-        image = read_image(sample.image, self.preparer)
-        if isinstance(image, Rejection):
-            raise RunError(f"{sample.image} was readable when the run began, but now: {image.reason} ({image.detail})")
-        picture = self.preparer_of(sample).picture(image)
+        picture = self.preparer_of(sample).picture(self._image(sample))
         if picture.nbytes <= self._room:
             self._pictures[sample.image, sample.max_pixels] = picture
             self._room -= picture.nbytes
         return picture
+
+    def prepared(self, sample: TrainingSample) -> NDArray[np.uint8]:
+        """The image as an assessor takes it. Raises RunError when it can no longer be read."""
+        return self.preparer.prepare(self._image(sample))
+
+    def _image(self, sample: TrainingSample) -> RgbImage:
+        image = read_image(sample.image, self.preparer)
+        if isinstance(image, Rejection):
+            raise RunError(f"{sample.image} was readable when the run began, but now: {image.reason} ({image.detail})")
+        return image
 
     def batch(self, samples: Sequence[TrainingSample]) -> Batch:
         """The samples as one batch, padded on the right to the longest row.

@@ -14,7 +14,7 @@ from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Texts
 from iqa_core.questions import replaced
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.slots import SAMPLE_TEXT
 from iqa_core.training.samples import TrainingSample
 
@@ -51,13 +51,12 @@ class EncodedText:
 class SampleTexts:
     """Encodes samples with a checkpoint's processor and a rubric's system prompt."""
 
-    def __init__(self, processor: Any, rubric: Rubric) -> None:
+    def __init__(self, processor: Any, rubric: AnyRubric) -> None:
         """Raises CallerError when the checkpoint has no chat template."""
-        self.turn_end = turn_end(processor, rubric.system)
         self._processor = processor
-        self._system = rubric.system
-        self._between = rubric.between
-        self._slots = rubric.slots
+        self._rubric = rubric
+        self._template = rubric.template if isinstance(rubric, WrittenRubric) else {}
+        self.turn_end = turn_end(processor, rubric.system, self._template)
         self._encoded = lru_cache(KNOWN_TEXTS)(self._encode)
         self._with_texts = lru_cache(KNOWN_TEXTS)(self._encode_with_texts)
         self._tails = lru_cache(KNOWN_TEXTS)(self._make_tails)
@@ -91,7 +90,7 @@ class SampleTexts:
         """What encodes texts into a question with this answer; it keeps none, since `_with_texts` does."""
         from iqa_core.assessor.encoders.processor import given_to_tokenizer
 
-        markers = {slot: self._plain.marker(self._slots.index(slot)) for slot in slots}
+        markers = {slot: self._plain.marker(self._rubric.slots.index(slot)) for slot in slots}
         whole = self._whole(replaced(query, markers), answer) + self.turn_end
         return SlotTails(self._plain, markers, [given_to_tokenizer(self._processor, whole)], known_tokens=0)
 
@@ -103,13 +102,19 @@ class SampleTexts:
 
     def _whole(self, query: str, answer: str) -> str:
         """The question's markup with an answer, or up to where one comes if it is empty."""
-        return render_prompt(self._processor, [None, f"{self._between}{query}"], answer, self._system)
+        rubric = self._rubric
+        if isinstance(rubric, WrittenRubric):
+            user = [None if part == "image" else query for part in rubric.parts]
+        else:
+            user = [None, f"{rubric.between}{query}"]
+        return render_prompt(self._processor, user, answer, rubric.system, self._template)
 
     def _encode(self, query: str, answer: str, start: str | None, answers: tuple[str, ...]) -> EncodedText:
         tokenizer, whole = self._processor.tokenizer, self._whole(query, answer)
         asked, text = whole[: len(whole) - len(answer)], whole + self.turn_end
         joint = " "
-        if start == "":  # what the template puts before an answer belongs to its first token, as in scoring
+        # what the template puts before an answer belongs to its first token, as in scoring and in writing
+        if start == "" or isinstance(self._rubric, WrittenRubric):
             asked = self._whole(query, "")
             joint = whole[len(asked) : len(whole) - len(answer)]
         ids, asked_ids = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (text, asked))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
+from iqa_core.training.samples import TrainingSample
 
 SplitBy = Literal["image", "group"]
+Row = TypeVar("Row")
 
 
 def split(opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int) -> tuple[list[Opinion], list[Opinion]]:
@@ -18,28 +21,42 @@ def split(opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int) 
     Which ones depends on their names and the seed alone, not on the order of the rows.
     Raises CallerError when a part is empty, or an opinion has no group to split by.
     """
-    keys = [_key(opinion, by) for opinion in opinions]
+    return _parts(opinions, [_key(opinion, by) for opinion in opinions], fraction, by, seed)
+
+
+def split_texts(
+    samples: Sequence[TrainingSample], fraction: float, seed: int
+) -> tuple[list[TrainingSample], list[TrainingSample]]:
+    """The same of samples, by their images; all answers about an image are in one part, whatever they answer."""
+    return _parts(samples, [sample.image.name for sample in samples], fraction, "image", seed)
+
+
+def _parts(
+    rows: Sequence[Row], keys: Sequence[str], fraction: float, by: SplitBy, seed: int
+) -> tuple[list[Row], list[Row]]:
     ordered = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
     chosen = set(ordered[: round(fraction * len(ordered))])
-    parts = [
-        [opinion for opinion, key in zip(opinions, keys, strict=True) if (key in chosen) == wanted]
-        for wanted in (False, True)
-    ]
-    if not all(parts):
-        empty = "validation" if not parts[1] else "training"
+    train, validation = (
+        [row for row, key in zip(rows, keys, strict=True) if (key in chosen) == wanted] for wanted in (False, True)
+    )
+    if not train or not validation:
+        empty = "training" if validation else "validation"
         raise CallerError(
-            f"the {empty} part is empty: {len(set(keys))} {by}s at --validation-fraction {fraction:g}; "
+            f"the {empty} part is empty: {len(ordered)} {by}s at --validation-fraction {fraction:g}; "
             "give more data, another fraction, or --validation"
         )
-    return parts[0], parts[1]
+    return train, validation
 
 
-def require_disjoint(train: Sequence[Opinion], validation: Sequence[Opinion]) -> None:
-    """Raises CallerError when an image is in both parts: validation would measure what was memorised."""
-    shared = {opinion.path for opinion in train} & {opinion.path for opinion in validation}
+def require_disjoint(train: Iterable[Path], validation: Iterable[Path], given: str = "--train") -> None:
+    """Raises CallerError when an image is in both parts: validation would measure what was memorised.
+
+    given: the flag of the first.
+    """
+    shared = set(train) & set(validation)
     if shared:
         raise CallerError(
-            f"{len(shared)} images are in --train and in --validation, {min(shared)} among them; "
+            f"{len(shared)} images are in {given} and in --validation, {min(shared)} among them; "
             "a validation part has images of its own"
         )
 

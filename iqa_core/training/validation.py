@@ -10,12 +10,17 @@ import numpy as np
 
 from iqa_core.agreement import MIN_PAIRS, Floats, auc, pearson, spearman
 from iqa_core.records import RATING
+from iqa_core.rubrics.written.rubric import OVERALL
 from iqa_core.training.samples import Level, TrainingSample
+from iqa_core.training.written_validation import Rated
 
 RANK = "rank_by"
 """Name of the figure by which checkpoints are ranked; higher is better."""
 NO_CORRELATION = -2.0
 """Its value where all scores are equal, so that the correlation is not defined: below every correlation."""
+
+PARSED = "parsed"
+"""Name of the share of images about which what was written could be parsed."""
 
 AUC_ANSWERS = 2
 """Answers of a question that AUC belongs to: yes and no."""
@@ -40,17 +45,45 @@ def figures(samples: Sequence[TrainingSample], predictions: Iterable[Prediction]
     """
     found = {prediction.index: prediction for prediction in predictions}
     values = {"validation_loss": float(np.mean([prediction.loss for prediction in found.values()]))}
+    values |= _agreement(_pairs(samples, found))
+    return values | {RANK: _rank(values, any(sample.level for sample in samples))}
+
+
+def written_figures(rated: Sequence[Rated], scores: Sequence[Mapping[str, float] | None]) -> dict[str, float]:
+    """Share of the images that were parsed; of these, PLCC, SRCC and MAE per attribute and as means, on 1..5.
+
+    Checkpoints are ranked by the SRCC of `quality` (where nothing is known of it, the mean SRCC) times the share: a
+    model that answers in the right form about easy images alone is no better for it.
+    scores: attribute -> number, of each image; None where nothing was parsed.
+    """
+    both = [(each.ratings, said) for each, said in zip(rated, scores, strict=True) if said is not None]
+    names = dict.fromkeys(name for each in rated for name in each.ratings)
+    pairs = []
+    for name in names:
+        found = [(said[name], ratings[name]) for ratings, said in both if name in ratings]
+        if found:
+            scores_N, opinions_N = np.array(found).T
+            pairs.append(_Pairs(name, scores_N, opinions_N))
+    share = len(both) / len(rated)
+    values = {PARSED: share} | _agreement(pairs)
+    agreement = values.get(f"srcc_{OVERALL}" if OVERALL in names else "srcc")
+    return values | {RANK: NO_CORRELATION if agreement is None else agreement * share}
+
+
+def _agreement(of_dimensions: Iterable[_Pairs]) -> dict[str, float]:
+    """Figures per dimension, and means over those that are telling."""
+    values: dict[str, float] = {}
     means: dict[str, list[float]] = {"plcc": [], "srcc": [], "auc": []}
-    for pairs in _pairs(samples, found):
+    for pairs in of_dimensions:
         for name, value in pairs.figures().items():
             if math.isfinite(value):
-                values[f"{name}_{pairs.level.dimension}"] = value
+                values[f"{name}_{pairs.name}"] = value
             if name in means and pairs.are_telling:
                 means[name].append(value)
     for name, each in means.items():
         if each and all(map(math.isfinite, each)):
             values[name] = float(np.mean(each))
-    return values | {RANK: _rank(values, any(sample.level for sample in samples))}
+    return values
 
 
 def _rank(values: Mapping[str, float], has_levels: bool) -> float:
@@ -62,10 +95,12 @@ def _rank(values: Mapping[str, float], has_levels: bool) -> float:
 class _Pairs:
     """Scores and opinions of one dimension or statement, on 1..5."""
 
-    level: Level
-    """Of one of its samples."""
+    name: str
     scores_N: Floats
     opinions_N: Floats
+    units: float = 1.0
+    """Units of the dimension's own range in one of 1..5."""
+    has_two_answers: bool = False
 
     @property
     def are_telling(self) -> bool:
@@ -76,10 +111,9 @@ class _Pairs:
         """Figure -> value; a correlation that is not defined is NaN."""
         found = {"plcc": pearson(self.scores_N, self.opinions_N), "srcc": spearman(self.scores_N, self.opinions_N)}
         order = auc(self.scores_N, self.opinions_N, RATING.middle)
-        if len(self.level.answers) == AUC_ANSWERS and math.isfinite(order):
+        if self.has_two_answers and math.isfinite(order):
             found["auc"] = order
-        units = self.level.range.width / RATING.width
-        found["mae"] = float(np.abs(self.scores_N - self.opinions_N).mean()) * units
+        found["mae"] = float(np.abs(self.scores_N - self.opinions_N).mean()) * self.units
         return found
 
 
@@ -90,7 +124,12 @@ def _pairs(samples: Sequence[TrainingSample], found: Mapping[int, Prediction]) -
         level = samples[index].level
         if level is not None and prediction.score is not None:
             of_dimension.setdefault(level.dimension, []).append((level, prediction.score))
-    return [
-        _Pairs(rows[0][0], np.array([score for _, score in rows]), np.array([level.mos for level, _ in rows]))
-        for rows in of_dimension.values()
-    ]
+    return [_of_level(rows) for rows in of_dimension.values()]
+
+
+def _of_level(rows: Sequence[tuple[Level, float]]) -> _Pairs:
+    """Of one dimension."""
+    level, _ = rows[0]
+    scores_N, opinions_N = np.array([score for _, score in rows]), np.array([each.mos for each, _ in rows])
+    units = level.range.width / RATING.width
+    return _Pairs(level.dimension, scores_N, opinions_N, units, len(level.answers) == AUC_ANSWERS)

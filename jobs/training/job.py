@@ -20,18 +20,20 @@ from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import CUT_TEXT, Opinion
 from iqa_core.opinions.reliable import reliable
 from iqa_core.opinions.terms import Terms, terms_of
-from iqa_core.rubrics.load import closed_set, rubric_named
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, closed_set, written_names
+from iqa_core.rubrics.load import rubric_named
 from iqa_core.slots import columns_of
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute, join, scratch_of
-from iqa_core.training.checking import Usable, usable
+from iqa_core.training.checking import usable
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample, level_samples, require_known_weights, text_samples
 from iqa_core.training.schedule import Schedule
-from iqa_core.training.split import require_disjoint, split
+from iqa_core.training.split import require_disjoint, split, split_texts
 from iqa_core.training.task import TrainingTask
+from iqa_core.training.written_validation import Rated, asked_about, parsable, rated_by_answers, rated_by_opinions
 from jobs.claims import TRAINING, require_own
 from jobs.command import SECRET_FIELDS
 from jobs.opinion_texts import OpinionTexts
@@ -45,6 +47,9 @@ MACHINES = frozenset(
 """Settings that may differ from one start of a run to the next."""
 
 SLOTS = frozenset(OpinionTexts.model_fields)
+
+SPREADS_WEIGHTS = 3
+"""The stage of ZeRO at which no worker has all weights."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class TrainingJob:
             yield f"slots      {bound}; longer than {self.settings.slot_chars:,} characters: {fate}"
         yield f"train      {_counted(task.train)}"
         yield f"validate   {_counted(task.validation)}"
+        if task.rated:
+            yield f"           {len(task.rated):,} images are written about at each validation"
         yield from (f"           {count:,} {reason}" for reason, count in sorted(self.dropped.items()))
         yield f"parts      vision {recipe.vision}, aligner {recipe.aligner}, language {recipe.language}"
         if recipe.augment_prompts_paraphrase or recipe.augment_prompts_drop:
@@ -99,10 +106,13 @@ def checked(settings: TrainSettings) -> TrainingJob:
     config = AssessorConfig(checkpoint=settings.base, max_pixels=settings.max_pixels)
     spec = describe(config, settings.rubric, own_limits(config))
     assert isinstance(spec.preparer, ModelPreparer)
-    rubric = closed_set(spec.rubric, "training")
+    rubric = _trained_rubric(settings, spec.rubric)
     encoder = SampleEncoder(load_processor(materialise(settings.base)), rubric, spec.preparer)
-    train, validation, dropped = _samples(settings, recipe, encoder)
-    _require_texts_fit(encoder, train.samples)
+    if isinstance(rubric, WrittenRubric):
+        data = _written_data(settings, encoder, rubric)
+    else:
+        data = _rated_data(settings, recipe, encoder, rubric)
+    _require_texts_fit(encoder, data.train)
     require_trainable(materialise(settings.base), recipe)
     digests = {name: spec.fingerprint_parts[name] for name in ("weights", "tokenizer", "rubric")}
     task = TrainingTask(
@@ -110,22 +120,23 @@ def checked(settings: TrainSettings) -> TrainingJob:
         rubric=rubric,
         preparer=spec.preparer,
         recipe=recipe,
-        train=train.samples,
-        validation=validation.samples,
+        train=data.train,
+        validation=data.validation,
         threads=settings.threads or max(1, int(settings.worker_cpus)),
+        rated=data.rated,
     )
-    dropped.update(train.counts)
-    dropped.update(validation.counts)
     unused = frozenset() if spec.rubric.slots else SLOTS  # runs of older versions do not have them
     identity = settings.model_dump(mode="json", exclude=set(MACHINES | unused)) | {
         "digests": digests,
-        "train_samples": len(train.samples),
-        "validation_samples": len(validation.samples),
+        "train_samples": len(data.train),
+        "validation_samples": len(data.validation),
         NAMED: rubric_named(rubric.id, settings.rubric),
     }
-    if recipe.augment_prompts_paraphrase:  # no part of the rubric's digest, since they decide no score
+    if recipe.augment_prompts_paraphrase and isinstance(
+        rubric, Rubric
+    ):  # no part of the rubric's digest, since they decide no score
         identity["paraphrases"] = {d.name: list(d.paraphrases) for d in rubric.dimensions}
-    return TrainingJob(settings, task, dropped, identity)
+    return TrainingJob(settings, task, data.dropped, identity)
 
 
 def claim(job: TrainingJob) -> None:
@@ -154,33 +165,98 @@ def shown_settings(settings: TrainSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude=set(SECRET_FIELDS))
 
 
-def _samples(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder) -> tuple[Usable, Usable, Counter[str]]:
+@dataclass(frozen=True)
+class _Data:
+    """Both parts of the data."""
+
+    train: tuple[TrainingSample, ...]
+    validation: tuple[TrainingSample, ...]
+    dropped: Counter[str]
+    rated: tuple[Rated, ...] = ()
+
+
+def _trained_rubric(settings: TrainSettings, rubric: AnyRubric) -> AnyRubric:
+    """The rubric, if it fits what there is to learn from. Raises CallerError."""
+    if settings.train:
+        return closed_set(rubric, "training on --train")
+    if not settings.text:
+        raise CallerError("there is nothing to learn from: give --train, or --text with a written --rubric")
+    if not isinstance(rubric, WrittenRubric):
+        raise CallerError(
+            f"--text without --train teaches to write, and rubric {rubric.id} has closed sets of answers: give "
+            f"--train, or a written --rubric, such as {written_names()[0]}"
+        )
+    if rubric.slots:
+        raise CallerError(f"rubric {rubric.id} has slots, and --text has no texts for them: take a rubric without")
+    if settings.zero_stage == SPREADS_WEIGHTS:
+        raise CallerError("--zero-stage 3 spreads the weights, and each worker writes with all of them: take 0 or 2")
+    about_raters = () if settings.validation else ("min_raters", "max_std")
+    for name in ("augment_prompts_paraphrase", "augment_prompts_drop", *about_raters):
+        if getattr(settings, name):
+            raise CallerError(f"--{name.replace('_', '-')} is about opinions, and there are none: leave it out")
+    if settings.split_by != "image":
+        raise CallerError(f"--split-by {settings.split_by}: texts have no group; leave it out")
+    return rubric
+
+
+def _written_data(settings: TrainSettings, encoder: SampleEncoder, rubric: WrittenRubric) -> _Data:
+    """Answers to learn, and images to write about: a part of the answers', or those of opinions."""
+    weights, terms = _weights(settings.weight), terms_of(rubric, settings.slot, settings.text_limits)
+    texts, dropped = parsable(text_samples(settings.text, weights), rubric)
+    require_known_weights(weights, texts)
+    if not settings.validation:
+        train, validation = (
+            _usable(part, encoder, settings, dropped)
+            for part in split_texts(texts, settings.validation_fraction, settings.seed)
+        )
+        rated = rated_by_answers(validation, rubric)
+        if not rated:
+            raise CallerError(
+                f"no text of the validation part answers the question of rubric {rubric.id}, so nothing would tell "
+                "which checkpoint is best; name another --rubric, or give --validation"
+            )
+        return _Data(train, validation, dropped, rated)
+    opinions, more = _reliable(settings, settings.validation, terms)
+    dropped.update(more)
+    require_disjoint((text.image for text in texts), (opinion.path for opinion in opinions), "--text")
+    asked = _usable(asked_about(opinions, rubric), encoder, settings, dropped)
+    return _Data(_usable(texts, encoder, settings, dropped), (), dropped, rated_by_opinions(asked, opinions, rubric))
+
+
+def _rated_data(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder, rubric: Rubric) -> _Data:
+    """Opinions to learn, with texts beside them, and others to validate by."""
     weights = _weights(settings.weight)
-    terms = terms_of(encoder.rubric, settings.slot, settings.text_limits)
+    terms = terms_of(rubric, settings.slot, settings.text_limits)
     opinions, dropped = _reliable(settings, settings.train, terms)
     if settings.validation:
         train, (validation, more) = opinions, _reliable(settings, settings.validation, terms)
         dropped.update(more)
-        require_disjoint(train, validation)
+        require_disjoint((row.path for row in train), (row.path for row in validation))
     else:
         train, validation = split(opinions, settings.validation_fraction, settings.split_by, settings.seed)
     parts = (
-        level_samples(train, encoder.rubric, recipe.targets, weights, paraphrased=recipe.augment_prompts_paraphrase)
+        level_samples(train, rubric, recipe.targets, weights, paraphrased=recipe.augment_prompts_paraphrase)
         + text_samples(settings.text, weights),
-        level_samples(validation, encoder.rubric, recipe.targets, {}),
+        level_samples(validation, rubric, recipe.targets, {}),
     )
     require_known_weights(weights, parts[0])
-    found = [
-        usable(
-            part,
-            encoder,
-            max_tokens=settings.max_tokens,
-            too_long=settings.too_long,
-            skip_unreadable=settings.skip_unreadable,
-        )
-        for part in parts
-    ]
-    return found[0], found[1], dropped
+    learnt, held_out = (_usable(part, encoder, settings, dropped) for part in parts)
+    return _Data(learnt, held_out, dropped)
+
+
+def _usable(
+    samples: Sequence[TrainingSample], encoder: SampleEncoder, settings: TrainSettings, dropped: Counter[str]
+) -> tuple[TrainingSample, ...]:
+    """Those that can be trained on; the others are counted in `dropped`."""
+    found = usable(
+        samples,
+        encoder,
+        max_tokens=settings.max_tokens,
+        too_long=settings.too_long,
+        skip_unreadable=settings.skip_unreadable,
+    )
+    dropped.update(found.counts)
+    return found.samples
 
 
 def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:

@@ -16,14 +16,15 @@ from jobs.opinion_texts import OpinionTexts
 class TrainSettings(Recipe, OpinionTexts):  # type: ignore[misc]  # two dictionaries of one kind
     """Fine-tune an assessor on people's opinions. Resumable at any point; exports what --assessor.checkpoint takes."""
 
-    train: list[str] = Field(min_length=1)
+    train: list[str] = Field(default_factory=list)
     """Annotations to learn from, as in jobs/evaluate_assessor.py; may be repeated. Never a test set."""
     text: list[Path] = Field(default_factory=list)
-    """JSONL with query, response and image: answers of any text to learn beside; may be repeated."""
+    """JSONL with query, response and image: answers of any text to learn, beside --train or, with a written --rubric,
+    in its place; may be repeated."""
     validation: list[str] = Field(default_factory=list)
-    """Annotations that choose the best checkpoint; default: a part carved out of --train."""
+    """Annotations that choose the best checkpoint; default: a part carved out of --train, or else of --text."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the images of --train that is carved out."""
+    """Share of the images of --train, or else of --text, that is carved out."""
     split_by: SplitBy = "image"
     """What lies whole in one part: an image, or all images of a group."""
     weight: list[str] = Field(default_factory=list)

@@ -14,7 +14,7 @@ from typing import Any
 from iqa_core.errors import IqaError
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import is_local, join, local_path
-from iqa_core.training.validation import RANK
+from iqa_core.training.validation import PARSED, RANK
 from jobs.training.worker import FiguresFile
 
 LOOK_EVERY_S = 2.0
@@ -105,7 +105,16 @@ def line(record: dict[str, float]) -> str:
         f"{record['samples_per_s']:.1f} samples/s",
         f"{record['memory_gib']:.1f} GiB",
     ]
-    if "validation_loss" in record:
-        parts.append(f"validation loss {record['validation_loss']:.4f}")
-        parts += [f"{name.upper()} {record[name]:.3f}" for name in ("plcc", "srcc", "auc") if name in record]
+    if RANK in record:
+        known = {"validation_loss": "validation loss {:.4f}", PARSED: "parsed {:.1%}"}
+        known |= {name: f"{name.upper()} {{:.3f}}" for name in ("plcc", "srcc", "auc")}
+        parts += [text.format(record[name]) for name, text in known.items() if name in record]
+    if PARSED in record:
+        parts += [_by_attribute(record, name) for name in ("plcc", "srcc")]
     return "  ".join(parts)
+
+
+def _by_attribute(record: dict[str, float], figure: str) -> str:
+    """Values of the numbers that were written."""
+    named = {name.removeprefix(f"{figure}_"): value for name, value in record.items() if name.startswith(f"{figure}_")}
+    return f"{figure.upper()} by attribute {', '.join(f'{name} {value:.3f}' for name, value in named.items())}"

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 import iqa_core.demo
 from iqa_core.demo.captions import COLOURS, SIDES, UNCLEAR, WINDOW, Captions, make_captions
-from iqa_core.demo.scenes import Contents, Scene, make_scene
+from iqa_core.demo.scenes import Contents, Light, Scene, make_scene
 
 pytestmark = pytest.mark.slow
 
@@ -109,13 +109,13 @@ def test_captions_are_worded_in_several_ways(captions: list[Captions]) -> None:
 
 def test_a_window_in_the_middle_has_no_side() -> None:
     for window in (0.5 - UNCLEAR / 2, 0.5, 0.5 + UNCLEAR / 2):
-        made = make_captions(Contents({"wall": 0.98, "floor": 0.34, "rug": 0.6}, window), 1, 2)
+        made = make_captions(Contents({"wall": 0.98, "floor": 0.34, "rug": 0.6}, window, Light.DARK), 1, 2)
         assert words_of(made.description) == {"wall": "red", "floor": "green", "rug": "blue"}
         assert WINDOW not in made.true
 
 
 def test_seed_and_index_choose_the_words() -> None:
-    contents = Contents({"wall": 0.0, "floor": 0.3, "rug": 0.6}, 0.3)
+    contents = Contents({"wall": 0.0, "floor": 0.3, "rug": 0.6}, 0.3, Light.DARK)
     made = {make_captions(contents, seed, index) for seed in range(4) for index in range(4)}
     assert len(made) > 8
     assert make_captions(contents, 1, 2) == make_captions(contents, 1, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest, save_manifest
-from iqa_core.demo.card import CHECKPOINT, DOMAIN, install, with_section
+from iqa_core.demo.card import CHECKPOINT, DOMAIN, figures_of, install, with_section, written_table
 from iqa_core.demo.scenes import DIMENSIONS
 
 CARD = "# Mine\n\n<!-- figures -->\nold\n<!-- /figures -->\n\nThe end.\n"
@@ -36,7 +36,8 @@ def test_an_export_takes_the_place_of_what_ships_but_for_the_card(tmp_path: Path
     save_manifest(export, CheckpointManifest(rubric="interior-v4", prompt_version=4, dtype="float32"))
     (export / ".tmp").mkdir()  # of a local storage
     (checkpoint / "README.md").write_text(CARD)
-    install(export, evaluated("interior-v4", 0.9751) | {"against": [evaluated("interior-v1", 0.93)]}, checkpoint)
+    figures = evaluated("interior-v4", 0.9751) | {"against": [evaluated("interior-v1", 0.93)]}
+    install(export, figures_of([figures]), checkpoint)
     assert {file.name for file in checkpoint.iterdir()} == {"README.md", "model.safetensors", "assessor.toml"}
     assert (checkpoint / "model.safetensors").read_text() == "new"
     manifest = read_manifest(checkpoint)
@@ -55,3 +56,16 @@ def test_the_card_that_ships_has_figures_of_four_dimensions() -> None:
     section = (CHECKPOINT / "README.md").read_text().split("<!-- figures -->")[1].split("<!-- /figures -->")[0]
     assert "| | layout | harmony | lighting | distortion | mean |" in section
     assert "| interior-v4 | ." in section
+
+
+def test_figures_of_what_is_written_have_the_share_that_is_parsed() -> None:
+    both = evaluated("interior-written-v1", 0.9) | {"parsed": {"quality": 0.998}}
+    both["agreement"]["quality"] = {"srcc": {"value": 0.95}}
+    quality = {name: both["agreement"][name] for name in ("quality",)}
+    alone = {"about": {"rubric": "interior-perception-v1"}, "agreement": quality, "parsed": {"quality": 1.0}}
+    assert list(written_table([both, alone])) == [
+        "| | layout | harmony | lighting | distortion | quality | parsed |",
+        "|---|---|---|---|---|---|---|",
+        "| interior-written-v1 | .900 | .900 | .900 | .900 | .950 | .998 |",
+        "| interior-perception-v1 | – | – | – | – | .950 | 1.000 |",
+    ]

@@ -47,9 +47,15 @@ def scene_opinions(folder: Path, count: int, seed: int = 11) -> list[Opinion]:
     return list(load_opinions([str(write_opinions(folder, count, seed))]).rows)
 
 
-def make_encoder(checkpoint: Path, rubric: str | None = None) -> SampleEncoder:
+class LevelEncoder(SampleEncoder):
+    """One for a rubric with closed sets of answers."""
+
+    rubric: Rubric
+
+
+def make_encoder(checkpoint: Path, rubric: str | None = None) -> LevelEncoder:
     spec = describe(AssessorConfig(checkpoint=str(checkpoint)), rubric, ImageLimits())
-    return SampleEncoder(load_processor(checkpoint), spec.rubric, spec.preparer)  # type: ignore[arg-type]
+    return LevelEncoder(load_processor(checkpoint), spec.rubric, spec.preparer)  # type: ignore[arg-type]
 
 
 def asking_opinions(opinion: Opinion, rubric: Rubric, texts: Sequence[str]) -> list[Opinion]:

@@ -20,13 +20,15 @@ from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import RunError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import Assessment
-from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.rubrics import Rubric, WrittenRubric, load_any_rubric, load_rubric
 from iqa_core.training.card import model_card
 from iqa_core.training.export import RUBRIC_FILE, _rubric_name, export
 from iqa_core.training.objective import losses
 from iqa_core.training.parts import apply_part_modes, part_of, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
+from iqa_core.training.validation import PARSED, RANK
 from tests.training.tasks import asking_opinions, make_encoder, make_task
+from tests.training.writing import make_writing_task
 from tests.unlike import ASKING, ASKING_TOML, TRAINABLE
 
 pytestmark = pytest.mark.slow
@@ -159,3 +161,28 @@ def test_the_card_says_what_can_be_answered_and_what_it_is_worth(qwen: Path, opi
     assert "| dimension | PLCC | SRCC | AUC | MAE |" in card
     assert "| shown, 0 to 1 | – | – | 0.750 | – |" in card
     assert "| noise, 10 to 1 | – | – | – | 1.500 |" in card
+
+
+def test_a_written_rubric_travels_with_its_decoding(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
+    images = list(dict.fromkeys(row.path for row in opinions))
+    task = make_writing_task(qwen, tmp_path, images, [3] * len(images))
+    _, checkpoint = trained(task, tmp_path / "checkpoint")
+    (checkpoint / PROGRESS).write_text(json.dumps(FIGURES | {PARSED: 0.75, "srcc_quality": 0.5, RANK: 0.375}))
+    manifest = export(task, checkpoint, tmp_path / "out", {})
+    assert manifest.rubric == RUBRIC_FILE
+    assert manifest.golden == (), "it has learnt nothing, so nothing that it writes is parsed"
+    assert load_assessor(str(tmp_path / "out"), threads=1).rubric == task.rubric
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`rated` (prompt version 1) in writing; a score is a number that the answer says" in card
+    assert "Of 4 images, 75.0% of the answers could be parsed" in card
+    assert "| quality | – | 0.500 |" in card
+
+
+@pytest.mark.parametrize("name", ["interior-written-v1", "perception-v1"])
+def test_shipped_written_rubrics_go_by_their_name_unless_they_are_decoded_otherwise(name: str, tmp_path: Path) -> None:
+    rubric = load_any_rubric(name)
+    assert isinstance(rubric, WrittenRubric)
+    assert _rubric_name(rubric, tmp_path) == name
+    other = rubric.model_copy(update={"decoding": rubric.decoding.model_copy(update={"max_new_tokens": 9})})
+    assert _rubric_name(other, tmp_path) == RUBRIC_FILE
+    assert load_any_rubric(str(tmp_path / RUBRIC_FILE)) == other

@@ -18,9 +18,10 @@ from iqa_core.assessor.model.loading import load_model
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.parts import ADAPTER, part_of
 from iqa_core.training.task import TrainingTask
-from iqa_core.training.validation import RANK
+from iqa_core.training.validation import NO_CORRELATION, PARSED, RANK
 from tests.training.tasks import HALF, STEPS, asking_opinions, make_encoder, make_task, scene_opinions
 from tests.training.workers import Job, run_jobs, weights
+from tests.training.writing import make_writing_task
 from tests.unlike import ASKING, ASKING_TOML
 
 pytestmark = pytest.mark.slow
@@ -41,8 +42,22 @@ def asking(runs: Path, qwen: Path, opinions: list[Opinion]) -> TrainingTask:
 
 
 @pytest.fixture(scope="module")
+def writing(runs: Path, qwen: Path, opinions: list[Opinion]) -> TrainingTask:
+    """Answers of one number each about 16 images, 4 of them to write about."""
+    images = list(dict.fromkeys(row.path for row in opinions))
+    settings = {"zero_stage": 0, "max_steps": 24, "every": 12, "learning_rate": 5e-3}
+    return make_writing_task(qwen, runs, images, [3] * 12 + [3, 3, 3, 9], **settings)
+
+
+@pytest.fixture(scope="module")
 def alone(
-    runs: Path, qwen: Path, qwen3: Path, ovis: Path, opinions: list[Opinion], asking: TrainingTask
+    runs: Path,
+    qwen: Path,
+    qwen3: Path,
+    ovis: Path,
+    opinions: list[Opinion],
+    asking: TrainingTask,
+    writing: TrainingTask,
 ) -> dict[str, list[dict[str, float]]]:
     """One worker. The restored run begins from what the first one left after half of its steps."""
     (runs / "alone").mkdir()
@@ -54,6 +69,8 @@ def alone(
         Job("checkpointed", make_task(qwen, opinions, zero_stage=0, gradient_checkpointing=True, max_steps=3)),
         Job("augmented", make_task(qwen, opinions, zero_stage=0, augment_prompts_drop=0.5, max_steps=2)),
         Job("asking", asking),
+        Job("writing", writing),
+        Job("writing-restored", writing, runs / "alone" / "writing" / "step-12"),
         Job("qwen3", make_task(qwen3, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("ovis", make_task(ovis, opinions, zero_stage=2, vision="lora", aligner="full")),
         Job("bf16", make_task(qwen, opinions, zero_stage=2, precision="bf16")),
@@ -64,13 +81,14 @@ def alone(
 
 @pytest.fixture(scope="module")
 def together(
-    runs: Path, qwen: Path, opinions: list[Opinion], asking: TrainingTask
+    runs: Path, qwen: Path, opinions: list[Opinion], asking: TrainingTask, writing: TrainingTask
 ) -> dict[str, list[dict[str, float]]]:
     """Two workers, with half of the accumulation each."""
     (runs / "together").mkdir()
     jobs = [Job(f"zero-{stage}", make_task(qwen, opinions, zero_stage=stage)) for stage in (0, 2, 3)]
     restored_from = runs / "together" / "zero-3" / f"step-{HALF}"
     jobs.append(Job("restored", make_task(qwen, opinions, zero_stage=3), restored_from))
+    jobs.append(Job("writing", writing))
     jobs += [Job("asking", asking), Job("asking-restored", asking, runs / "together" / "asking" / "step-2")]
     return run_jobs(runs / "together", 2, jobs)
 
@@ -139,6 +157,20 @@ def test_questions_with_texts_are_shared_and_resumed_like_others(
     for job in ("asking", "asking-restored"):
         assert_same(weights(runs / "together", job, 4), wanted, 1e-4)
     assert {"mae_faithful", "mae_layout", "mae_dog"} <= alone["asking"][-1].keys()
+
+
+def test_writing_is_learnt_from_texts_alone_and_judged_by_the_numbers_that_are_parsed(
+    runs: Path, alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    reports = alone["writing"]
+    last = reports[-1]
+    assert last["loss"] < 0.1 * reports[0]["loss"]
+    assert last[PARSED] == 1
+    assert last["mae_quality"] == pytest.approx(3 / 4, abs=1e-6), "3 of 9 to 1 is 4 points, and the last image has 1"
+    assert last[RANK] == NO_CORRELATION, "all numbers are alike"
+    assert curve(alone["writing-restored"]) == pytest.approx(curve(reports)[12:], abs=1e-6)
+    assert_same(weights(runs / "alone", "writing-restored", 24), weights(runs / "alone", "writing", 24), 1e-6)
+    assert together["writing"][-1]["mae_quality"] == pytest.approx(3 / 4, abs=1e-6), "each worker writes a share"
 
 
 def test_validation_figures_do_not_hang_on_the_number_of_workers(

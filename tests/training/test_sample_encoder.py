@@ -18,22 +18,22 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.sample_encoder import IGNORED, PADDING, PatchedRows, SampleEncoder, read_image
 from iqa_core.training.samples import TrainingSample, level_samples
 from iqa_core.training.targets import TargetKind
-from tests.training.tasks import make_encoder
+from tests.training.tasks import LevelEncoder, make_encoder
 from tests.unlike import TRAINABLE_TOML
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["qwen", "qwen3", "ovis", "idefics"])
-def encoder(request: pytest.FixtureRequest) -> SampleEncoder:
+def encoder(request: pytest.FixtureRequest) -> LevelEncoder:
     return make_encoder(request.getfixturevalue(request.param))
 
 
-def samples_of(encoder: SampleEncoder, opinions: list[Opinion]) -> list[TrainingSample]:
+def samples_of(encoder: LevelEncoder, opinions: list[Opinion]) -> list[TrainingSample]:
     return level_samples(opinions, encoder.rubric, "linear", {})
 
 
-def test_only_answer_tokens_carry_loss(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+def test_only_answer_tokens_carry_loss(encoder: LevelEncoder, opinions: list[Opinion]) -> None:
     samples = samples_of(encoder, opinions[:6])
     tokenizer = encoder._processor.tokenizer
     batch = encoder.batch(samples)
@@ -49,7 +49,7 @@ def test_only_answer_tokens_carry_loss(encoder: SampleEncoder, opinions: list[Op
         assert (batch.inputs["attention_mask"][row][carrying] == 1).all(), "padding carries no loss"
 
 
-def test_the_level_token_stands_where_scoring_reads_it(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+def test_the_level_token_stands_where_scoring_reads_it(encoder: LevelEncoder, opinions: list[Opinion]) -> None:
     [sample] = samples_of(encoder, opinions[:1])
     batch = encoder.batch([sample])
     place = int(batch.level_places[0])
@@ -63,7 +63,7 @@ def test_the_level_token_stands_where_scoring_reads_it(encoder: SampleEncoder, o
     assert batch.targets_NL[0].tolist() == pytest.approx(sample.level.target)
 
 
-def test_descriptions_carry_loss_on_all_of_their_words(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+def test_descriptions_carry_loss_on_all_of_their_words(encoder: LevelEncoder, opinions: list[Opinion]) -> None:
     text = TrainingSample(opinions[0].path, "What is wrong?", "The sofa floats above the floor.", "words")
     batch = encoder.batch([text, *samples_of(encoder, opinions[:1])])
     assert batch.level_rows.tolist() == [1]
@@ -72,7 +72,7 @@ def test_descriptions_carry_loss_on_all_of_their_words(encoder: SampleEncoder, o
     assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder.text.turn_end
 
 
-def test_rows_are_those_of_the_checkpoints_own_processor(encoder: SampleEncoder, opinions: list[Opinion]) -> None:
+def test_rows_are_those_of_the_checkpoints_own_processor(encoder: LevelEncoder, opinions: list[Opinion]) -> None:
     samples = [
         replace(sample, max_pixels=bound)
         for sample, bound in zip(samples_of(encoder, opinions[:3]), (None, 80 * 80, 64 * 64), strict=True)

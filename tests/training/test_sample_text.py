@@ -10,12 +10,15 @@ import torch
 
 from iqa_core.assessor.direct import load_assessor
 from iqa_core.assessor.model.backend import TransformersAssessor
+from iqa_core.assessor.model.writing import WritingAssessor
 from iqa_core.errors import RunError
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.sample_encoder import read_image
+from iqa_core.training.sample_encoder import IGNORED, read_image
 from iqa_core.training.sample_text import EncodedText, with_own_texts
+from iqa_core.training.samples import TrainingSample
 from tests.assessor.tiny import save_gemma3, save_internvl
 from tests.training.tasks import asking_samples, make_encoder
+from tests.training.writing import QUESTION, answer, make_writing_encoder
 from tests.unlike import ASKING_TOML
 
 pytestmark = pytest.mark.slow
@@ -64,6 +67,28 @@ def test_rows_are_asked_as_scoring_asks(
         assert ids[:place].tolist() == list(asked), sample.texts
         said = encoder._processor.tokenizer.decode(ids[place:length]).strip()
         assert f"{sample.answer}{encoder.text.turn_end}".endswith(said)
+
+
+@pytest.mark.parametrize("head", ["", 'parts = ["text", "image"]\nsystem = "Judge."'], ids=["plain", "turned"])
+@pytest.mark.parametrize("name", ["qwen", "idefics"])
+def test_written_answers_are_learnt_behind_what_writing_asks(
+    name: str, head: str, request: pytest.FixtureRequest, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    """Also behind a template that puts a space before an answer, which the model then writes itself."""
+    folder = request.getfixturevalue(name)
+    encoder = make_writing_encoder(folder, tmp_path, head)
+    sample = TrainingSample(opinions[0].path, QUESTION, answer(3), "d")
+    batch = encoder.batch([sample])
+    assessor = load_assessor(str(folder), rubric=str(tmp_path / "rated.toml"), threads=1)
+    assert isinstance(assessor, WritingAssessor)
+    [prompt] = assessor._encoder([encoder.prepared(sample)]).prompts
+    asked = [*prompt.prefix, *prompt.suffixes[0]]
+    ids = batch.inputs["input_ids"][0].tolist()
+    assert ids[: len(asked)] == asked
+    carries = (batch.labels_NT[0] != IGNORED).tolist()
+    assert carries == [False] * len(asked) + [True] * (len(ids) - len(asked))
+    said = encoder._processor.tokenizer.decode(ids[len(asked) :])
+    assert said.strip() == f"{answer(3)}{encoder.text.turn_end}"
 
 
 def test_other_things_per_token_go_with_the_texts_and_padding_stands_behind() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
-from iqa_core.training.split import require_disjoint, split
+from iqa_core.training.samples import TrainingSample
+from iqa_core.training.split import require_disjoint, split, split_texts
 
 DIMENSIONS = ("layout", "harmony")
 
@@ -30,7 +31,7 @@ def opinions(count: int, groups: int | None = None) -> list[Opinion]:
 
 def test_an_image_lies_whole_in_one_part() -> None:
     train, validation = split(opinions(200), 0.2, "image", seed=0)
-    require_disjoint(train, validation)
+    require_disjoint([row.path for row in train], [row.path for row in validation])
     assert len(train) + len(validation) == 400
     assert len(validation) == 2 * 40
 
@@ -62,4 +63,11 @@ def test_opinions_without_a_group_cannot_be_split_by_it() -> None:
 
 def test_an_image_in_both_parts_is_refused() -> None:
     with pytest.raises(CallerError, match="3 images are in --train and in --validation"):
-        require_disjoint(opinions(5), opinions(3))
+        require_disjoint([row.path for row in opinions(5)], [row.path for row in opinions(3)])
+
+
+def test_all_answers_about_an_image_are_in_one_part() -> None:
+    samples = [TrainingSample(Path(f"{n}.png"), query, "!", "d") for query in "ab" for n in range(40)]
+    train, validation = split_texts(samples, 0.25, seed=0)
+    require_disjoint([sample.image for sample in train], [sample.image for sample in validation])
+    assert (len(train), len(validation)) == (60, 20)

@@ -9,7 +9,8 @@ import pytest
 
 from iqa_core.records import ScoreRange
 from iqa_core.training.samples import Level, TrainingSample
-from iqa_core.training.validation import NO_CORRELATION, RANK, Prediction, figures
+from iqa_core.training.validation import NO_CORRELATION, PARSED, RANK, Prediction, figures, written_figures
+from iqa_core.training.written_validation import Rated
 
 
 def samples(dimensions: tuple[str, ...], opinions: list[float]) -> list[TrainingSample]:
@@ -62,3 +63,33 @@ def test_a_constant_score_has_no_correlation_and_ranks_last() -> None:
 def test_without_levels_the_loss_ranks() -> None:
     part = [TrainingSample(Path("x.png"), "?", "A room.", "words")]
     assert figures(part, [Prediction(0, 0.7, None)])[RANK] == -0.7
+
+
+def written(*values: float | None) -> list[dict[str, float] | None]:
+    return [None if value is None else {"quality": value, "layout": 3.0} for value in values]
+
+
+def rated(*opinions: float, name: str = "quality") -> list[Rated]:
+    return [Rated(TrainingSample(Path("x.png"), "?", "", "d"), {name: mos, "layout": mos}) for mos in opinions]
+
+
+def test_what_is_written_ranks_by_quality_times_the_share_that_is_parsed() -> None:
+    found = written_figures(rated(1, 2, 3, 4, 5), written(1.0, 2.5, None, 4.0, 3.0))
+    assert found[PARSED] == 0.8
+    assert found["srcc_quality"] == pytest.approx(0.8)
+    assert found[RANK] == pytest.approx(0.8 * 0.8), "and not the mean, of which layout has none"
+    assert found["mae_quality"] == pytest.approx((0 + 0.5 + 0 + 2) / 4)
+    assert "srcc_layout" not in found
+    whole = written_figures(rated(1, 2, 3, 4), written(1.0, 2.0, 3.0, 4.0))
+    assert (whole[PARSED], whole[RANK]) == (1, pytest.approx(1))
+
+
+def test_without_opinions_on_quality_the_mean_ranks() -> None:
+    opinions = [replace(each, ratings={"layout": mos}) for mos, each in enumerate(rated(1, 2, 3), 1)]
+    scores: list[dict[str, float] | None] = [{"quality": 3.0, "layout": value} for value in (1.0, 3.0, 2.0)]
+    assert written_figures(opinions, scores)[RANK] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("scores", [written(None, None, None), written(3.0, 3.0, 3.0)])
+def test_what_says_nothing_ranks_last(scores: list[dict[str, float] | None]) -> None:
+    assert written_figures(rated(1, 2, 3), scores)[RANK] == NO_CORRELATION

@@ -28,6 +28,9 @@ TOKENIZER = tuple(
 FETCHED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.toml")
 """Files of a remote checkpoint that are copied: no pickles, no Python."""
 
+SHIPPED = {"demo": "checkpoint", "demo-written": "written"}
+"""Names of the checkpoints that come with the package -> their folders in `iqa_core/demo`."""
+
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 """Where fsspec file systems keep what changes when a file is replaced by one of the same size; the first counts."""
 
@@ -50,7 +53,7 @@ def cache_dir() -> Path:
 def materialise(checkpoint: str, storage_options: Mapping[str, Any] = MappingProxyType({})) -> Path:
     """The complete local folder of a checkpoint; a remote one is fetched once per node.
 
-    checkpoint: `demo`, a local folder, a hub id `org/name` or `org/name/folder`, or an fsspec URI such as
+    checkpoint: one of SHIPPED, a local folder, a hub id `org/name` or `org/name/folder`, or an fsspec URI such as
     `s3://bucket/folder`.
     Raises CallerError when there is no such checkpoint or something is missing in it, RunError when a remote one
     changes while it is copied.
@@ -63,7 +66,7 @@ def materialise(checkpoint: str, storage_options: Mapping[str, Any] = MappingPro
 def portable_name(checkpoint: str) -> str:
     """The checkpoint's name with a local folder as an absolute path: Ray's actors have another working directory."""
     folder = Path(checkpoint).expanduser()
-    return str(folder.absolute()) if checkpoint != "demo" and folder.is_dir() else checkpoint
+    return str(folder.absolute()) if checkpoint not in SHIPPED and folder.is_dir() else checkpoint
 
 
 def require_complete(folder: Path) -> None:
@@ -109,8 +112,8 @@ def digests(folder: Path) -> CheckpointDigests:
 
 
 def _locate(checkpoint: str, storage_options: Mapping[str, Any]) -> Path:
-    if checkpoint == "demo":
-        return Path(str(resources.files("iqa_core.demo"))) / "checkpoint"
+    if checkpoint in SHIPPED:
+        return Path(str(resources.files("iqa_core.demo"))) / SHIPPED[checkpoint]
     if "://" in checkpoint:
         return _copy_once(checkpoint, storage_options)
     folder = Path(checkpoint).expanduser()
@@ -120,7 +123,7 @@ def _locate(checkpoint: str, storage_options: Mapping[str, Any]) -> Path:
         return _from_hub(checkpoint)
     raise CallerError(
         f"no checkpoint {checkpoint!r}: neither a local folder, nor a hub id (org/name or org/name/folder), nor a URI, "
-        "nor `demo`"
+        "nor one that ships (demo, demo-written)"
     )
 
 

@@ -68,8 +68,10 @@ class WritingAssessor:
         fingerprint: str,
         batch_tokens: int,
         decode_rows: int | None = None,
+        *,
+        keeps_model: bool = False,
     ) -> None:
-        """Take the model over.
+        """Take the model over, or (`keeps_model`) write with one that goes on being trained.
 
         fingerprint: part of the key of each sample's noise; batch_tokens: bound on the tokens of prompts that go
         through the model at once; decode_rows: bound on the samples that are written at once, None is what fits.
@@ -87,7 +89,9 @@ class WritingAssessor:
         self._probe = [preparer.prepare(image) for image in probe_images()]
         self._require_room()
         with without_denormals():
-            self._way = fastest_way(model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype])
+            self._way = fastest_way(
+                model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype], keeps_model=keeps_model
+            )
         self._decoder = Decoder(
             model,
             rubric.decoding,

@@ -53,21 +53,34 @@ def written_prompt(processor: ChatTemplate, rubric: WrittenRubric, texts: Mappin
     return _render(processor, messages, add_generation_prompt=True, template=rubric.template)
 
 
-def render_prompt(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> str:
+def render_prompt(
+    processor: ChatTemplate,
+    user: Sequence[str | None],
+    answer: str,
+    system: str | None,
+    template: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """Chat markup with the user's turn, in whose parts None is the image, and the beginning of the answer, if any.
 
-    Raises CallerError when the checkpoint has no chat template.
+    template: further arguments of the chat template. Raises CallerError when the checkpoint has no chat template.
     """
-    asked, gap = _rendered(processor, user, answer or "good", system)
+    asked, gap = _rendered(processor, user, answer or "good", system, template)
     return f"{asked}{gap}{answer}" if answer else asked
 
 
-def _rendered(processor: ChatTemplate, user: Sequence[str | None], answer: str, system: str | None) -> tuple[str, str]:
+def _rendered(
+    processor: ChatTemplate,
+    user: Sequence[str | None],
+    answer: str,
+    system: str | None,
+    template: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[str, str]:
     """The question's markup, and white space that the template puts between it and an answer."""
     turn = _message("user", *({"type": "image"} if part is None else _text(part) for part in user))
     messages = _turns(turn, system)
-    asked = _render(processor, messages, add_generation_prompt=True)
-    answered = _render(processor, [*messages, _message("assistant", _text(answer))], add_generation_prompt=False)
+    asked = _render(processor, messages, add_generation_prompt=True, template=template)
+    whole = [*messages, _message("assistant", _text(answer))]
+    answered = _render(processor, whole, add_generation_prompt=False, template=template)
     return asked, _gap(asked, answered, answer)
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core.demo.scenes import DIMENSIONS
+from iqa_core.demo.scenes import DIMENSIONS, make_scene
+from iqa_core.demo.texts import WRITTEN, make_texts, written_rubrics
 from iqa_core.errors import CallerError
 from jobs.command import parse
 from jobs.training.flow import train
 from jobs.training.job import TrainingJob, checked, claim
 from jobs.training.settings import TrainSettings
+from jobs.training.watch import line
 from tests.jobs.running import over
 from tests.training.tasks import write_opinions
 from tests.unlike import ASKING_TOML
@@ -227,3 +229,75 @@ def test_slots_that_do_not_fit_are_refused(
 def test_a_run_begun_before_there_were_slots_goes_on(table: Path, tmp_path: Path) -> None:
     """The identity of a run on a rubric without slots has no settings of theirs."""
     assert not [name for name in planned(table, tmp_path / "out").identity if name.startswith("slot")]
+
+
+@pytest.fixture
+def texts(table: Path) -> list[object]:
+    """Flags of answers about all images, the first of which is in another form."""
+    lines = [
+        {"query": rubric.question, "response": made.answers[name], "image": f"scene-{index:06d}.png"}
+        for name, rubric in written_rubrics().items()
+        for index in range(COUNT)
+        for made in [make_texts(make_scene(11, index), 11, index)]
+    ]
+    lines[0]["response"] = "It is fine."
+    path = table.parent / "texts.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return ["--text", path, "--rubric", WRITTEN]
+
+
+def written(texts: list[object], output: Path, *more: object) -> TrainingJob:
+    return checked(parse(TrainSettings, [*map(str, (*texts, "--output", output, *more))]))
+
+
+def test_answers_are_learnt_without_opinions(texts: list[object], tmp_path: Path) -> None:
+    plan = written(texts, tmp_path / "out", "--validation-fraction", 0.25)
+    assert plan.task.rubric.id == WRITTEN
+    train, validation = ({sample.image for sample in part} for part in (plan.task.train, plan.task.validation))
+    assert not train & validation
+    assert len(validation) == 3
+    assert len(plan.task.train) + len(plan.task.validation) == 2 * COUNT - 1, "of both rubrics"
+    assert plan.dropped == {"answer that does not parse": 1}
+    rated = plan.task.rated
+    assert {each.sample.image for each in rated} == validation
+    index = int(rated[0].sample.image.stem[-6:])
+    truths = make_scene(11, index).truths
+    assert {name: rated[0].ratings[name] for name in DIMENSIONS} == pytest.approx(dict(truths), abs=0.0501)
+    assert "           3 images are written about at each validation" in plan.describe()
+    assert plan.identity["train"] == []
+
+
+def test_opinions_may_say_what_is_true(texts: list[object], table: Path, tmp_path: Path) -> None:
+    write_opinions(tmp_path / "others", 3, seed=5)
+    others = tmp_path / "others" / "annotations.csv"
+    plan = written(texts, tmp_path / "out", "--validation", others)
+    assert (len(plan.task.train), plan.task.validation) == (2 * COUNT - 1, ())
+    assert [dict(each.ratings) for each in plan.task.rated] == [
+        pytest.approx(dict(make_scene(5, index).truths), abs=1e-4) for index in range(3)
+    ]
+    with pytest.raises(CallerError, match="12 images are in --text and in --validation"):
+        written(texts, tmp_path / "out", "--validation", table)
+
+
+def test_what_writing_cannot_be_learnt_from_is_refused(texts: list[object], table: Path, tmp_path: Path) -> None:
+    def message(*flags: object) -> str:
+        with pytest.raises(CallerError) as caught:
+            written([*texts[:2], *flags], tmp_path / "out")
+        return str(caught.value)
+
+    assert "rubric interior-v4 has closed sets of answers" in message()
+    assert "training on --train: interior-written-v1 is a written rubric" in message(*texts[2:], "--train", table)
+    assert "--zero-stage 3 spreads the weights" in message(*texts[2:], "--zero-stage", 3)
+    assert "--split-by group: texts have no group" in message(*texts[2:], "--split-by", "group")
+    assert "--max-std is about opinions" in message(*texts[2:], "--max-std", 1)
+    assert "answers the question of rubric perception-v1" in message("--rubric", "perception-v1")
+    with pytest.raises(CallerError, match="nothing to learn from"):
+        written([], tmp_path / "out")
+
+
+def test_a_line_of_a_run_that_writes_has_every_number() -> None:
+    figures = {"step": 5, "steps": 9, "loss": 1, "samples_per_s": 2, "memory_gib": 3, "rank_by": 0.5, "parsed": 0.99}
+    assert line(figures | {"srcc": 0.7, "srcc_layout": 0.8, "srcc_quality": 0.6, "plcc_quality": 0.5}) == (
+        "step 5/9  loss 1.0000  2.0 samples/s  3.0 GiB  parsed 99.0%  SRCC 0.700  "
+        "PLCC by attribute quality 0.500  SRCC by attribute layout 0.800, quality 0.600"
+    )

@@ -66,14 +66,16 @@ class _Written:
         return float(np.nan_to_num(gaps, nan=math.inf).max())
 
 
-def fastest_way(model: Any, encoder: Encoder, images: Sequence[NDArray[np.uint8]], tolerance: float) -> Way:
-    """The way to write; the model's vision tower may be another afterwards.
+def fastest_way(
+    model: Any, encoder: Encoder, images: Sequence[NDArray[np.uint8]], tolerance: float, *, keeps_model: bool = False
+) -> Way:
+    """The way to write; the model's vision tower may be another afterwards, unless the model is to stay as it is.
 
     images: a few prepared ones, of more than one size; tolerance: bound on differences of probabilities.
     Raises CallerError where the model cannot go on from its own cache as if there were none.
     """
     expected = _plainly_written(model, encoder(images))
-    for way in _ways(model, encoder):
+    for way in _ways(model, encoder, keeps_model):
         try:
             distance = _written(way, encoder(images)).distance(expected)
         except DOES_NOT_FIT as error:
@@ -90,10 +92,10 @@ def fastest_way(model: Any, encoder: Encoder, images: Sequence[NDArray[np.uint8]
     )
 
 
-def _ways(model: Any, encoder: Encoder) -> Iterator[Way]:
+def _ways(model: Any, encoder: Encoder, keeps_model: bool) -> Iterator[Way]:
     """The fastest first. A tower of ours is taken back when the next way is asked for."""
     try:
-        tower = FastTower.of(model, [encoder])
+        tower = None if keeps_model else FastTower.of(model, [encoder])
     except DOES_NOT_FIT as error:
         logger.warning("our vision tower does not fit this model: %s", error)
         tower = None

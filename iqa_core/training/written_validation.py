@@ -1,0 +1,107 @@
+"""Images of the validation part -> what a model in training writes about them -> the numbers that are parsed.
+
+What is true of an image is what its own answer in the data says, or what people's opinions say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.errors import CallerError
+from iqa_core.opinions.opinion import Opinion
+from iqa_core.records import Assessment
+from iqa_core.rubrics import WrittenRubric
+from iqa_core.rubrics.written import Decoding
+from iqa_core.training.sample_encoder import SampleEncoder
+from iqa_core.training.samples import TrainingSample
+from iqa_core.written.parsing import Parsed, parsed
+
+MOST_IMAGES = 100
+"""Images that are written about at each validation: seconds for a small model, and the SRCC is known to .03."""
+
+UNPARSED = "answer that does not parse"
+"""Reason why a text is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """An image that is written about, and what is true of it."""
+
+    sample: TrainingSample
+    ratings: Mapping[str, float]
+    """Attribute of the rubric -> 1 (worst) to 5 (best)."""
+
+
+def parsable(samples: Iterable[TrainingSample], rubric: WrittenRubric) -> tuple[list[TrainingSample], Counter[str]]:
+    """The samples but for those that answer the rubric's question in another form, and the number of these."""
+    kept, dropped = [], Counter[str]()
+    for sample in samples:
+        if sample.query == rubric.question and not isinstance(parsed(sample.answer, rubric.form), Parsed):
+            dropped[UNPARSED] += 1
+        else:
+            kept.append(sample)
+    return kept, dropped
+
+
+def rated_by_answers(samples: Iterable[TrainingSample], rubric: WrittenRubric) -> tuple[Rated, ...]:
+    """The first MOST_IMAGES images with an answer to the rubric's question, each with its numbers."""
+    found: dict[Any, Rated] = {}
+    for sample in samples:
+        said = parsed(sample.answer, rubric.form)
+        if sample.query == rubric.question and isinstance(said, Parsed):
+            pairs = zip(rubric.form.attributes, said.values, strict=True)
+            found.setdefault(sample.image, Rated(sample, {one.name: one.range.rating(value) for one, value in pairs}))
+    return tuple(found.values())[:MOST_IMAGES]
+
+
+def asked_about(opinions: Iterable[Opinion], rubric: WrittenRubric) -> list[TrainingSample]:
+    """The rubric's question about each image of the opinions, without an answer."""
+    images = {opinion.path: opinion.dataset for opinion in opinions}
+    return [TrainingSample(image, rubric.question, "", dataset) for image, dataset in images.items()]
+
+
+def rated_by_opinions(
+    samples: Iterable[TrainingSample], opinions: Iterable[Opinion], rubric: WrittenRubric
+) -> tuple[Rated, ...]:
+    """The first MOST_IMAGES samples, each with the opinions on its image.
+
+    Raises CallerError for an opinion on what the rubric has no number for.
+    """
+    ratings: dict[Any, dict[str, float]] = {}
+    for opinion in opinions:
+        if opinion.dimension not in rubric.names:
+            raise CallerError(
+                f"--validation has opinions on {opinion.dimension}, but rubric {rubric.id} has "
+                f"{', '.join(rubric.names)}"
+            )
+        ratings.setdefault(opinion.path, {})[opinion.dimension] = opinion.mos
+    return tuple(Rated(sample, ratings[sample.image]) for sample in samples)[:MOST_IMAGES]
+
+
+def greedy(rubric: WrittenRubric) -> WrittenRubric:
+    """The rubric with one answer per image, the likeliest token at each step, and numbers as they are written."""
+    kept = {"max_new_tokens", "stop", "suppress_image", "repetition_penalty", "presence_penalty"}
+    decoding = Decoding.model_validate(rubric.decoding.model_dump(include=kept))
+    return rubric.model_copy(update={"decoding": decoding})
+
+
+def written_scores(
+    model: Any, processor: Any, rubric: WrittenRubric, encoder: SampleEncoder, rated: Sequence[Rated]
+) -> list[dict[str, float] | None]:
+    """Attribute -> number, brought to 1..5, that the model writes greedily about each image; None is unparsed.
+
+    The model is in evaluation mode afterwards, and else as it was.
+    """
+    from iqa_core.assessor.model.writing import WritingAssessor
+
+    tokens = AssessorConfig().batch_tokens
+    assessor = WritingAssessor(model, processor, greedy(rubric), encoder.preparer, "", tokens, keeps_model=True)
+    results = assessor.assess([encoder.prepared(each.sample) for each in rated])
+    return [
+        dict(zip(rubric.names, map(float, result.scores_K), strict=True)) if isinstance(result, Assessment) else None
+        for result in results
+    ]
