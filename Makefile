@@ -99,8 +99,9 @@ demo-model: demo-tuned ## Train the small checkpoint that ships with the project
 	$(PY) -m iqa_core.demo.card --export demo-model/run/checkpoint --figures demo-model/held-out.json
 
 demo-tuned: $(INSTALLED) demo-model/base/assessor.toml ## The same up to its figures on held-out scenes and its ladder; what ships stays
-	rm -rf demo-model/scenes demo-model/others demo-model/words demo-model/run demo-model/held-out demo-model/ladder
+	rm -rf demo-model/scenes demo-model/flawed demo-model/others demo-model/words demo-model/run demo-model/held-out demo-model/ladder
 	$(PY) -m iqa_core scenes --count 1500 --seed 1 --output demo-model/scenes
+	$(PY) -m iqa_core scenes --flawed --count 500 --seed 3 --output demo-model/flawed
 	$(PY) -m iqa_core scenes --count 300 --seed 2 --output demo-model/others
 	$(PY) -m iqa_core convert --annotations demo-model/others/annotations.csv --output sa-bench:demo-model/words \
 	  --rubric interior-v1 --rubric interior-v2 --rubric interior-v3

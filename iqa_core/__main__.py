@@ -41,6 +41,9 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
         "--captions", action="store_true", help="each with a caption, which is true or false in one detail"
     )
     parser.add_argument(
+        "--flawed", action="store_true", help="each blurred, noisy, warped or the like, in one place or everywhere"
+    )
+    parser.add_argument(
         "--texts", action="store_true", help="and what a writer would say of each, as answers of two written rubrics"
     )
 
@@ -50,7 +53,14 @@ def _scenes(flags: argparse.Namespace) -> int:
 
     beside = {"captions": flags.captions, "texts": flags.texts}
     written = write_scenes(
-        flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format, *beside.values()
+        flags.output,
+        flags.count,
+        flags.seed,
+        flags.format,
+        flags.size,
+        flags.image_format,
+        *beside.values(),
+        flags.flawed,
     )
     named = " and ".join(["annotations", *(name for name, is_there in beside.items() if is_there)])
     print(

@@ -12,6 +12,8 @@ With captions, each image carries one, true for every second image, as `caption`
 columns in Parquet, in the sidecars of tars, else in `metadata.csv`. `captions.csv` and `descriptions.jsonl` are for
 training: two captions of each image, one of them true, and all that captions may tell of it.
 
+Flawed scenes have what is wrong with them, a noise or a warp somewhere or everywhere (see flaws), in their truths.
+
 With texts, the answers of two written rubrics about each image are for training, `interior-written-v1.jsonl` and
 `interior-perception-v1.jsonl`, and `quality.csv` has opinions on the scenes as a whole.
 """
@@ -34,6 +36,7 @@ from PIL import Image
 from iqa_core.demo import sa_bench
 from iqa_core.demo.caption_tables import write_captions
 from iqa_core.demo.captions import Captions, make_captions
+from iqa_core.demo.flaws import make_flawed_scene
 from iqa_core.demo.scenes import make_scene
 from iqa_core.demo.text_tables import write_texts
 from iqa_core.demo.texts import SceneTexts, make_texts
@@ -93,8 +96,9 @@ def write_scenes(
     image_format: str = "png",
     captioned: bool = False,
     with_texts: bool = False,
+    flawed: bool = False,
 ) -> WrittenCorpus:
-    """Write `count` scenes and their annotations into a new or empty folder.
+    """Write `count` scenes and their annotations into a new or empty folder; flawed: each with one flaw more.
 
     Raises CallerError on a folder that is not empty, an unknown format, or a count, seed or size out of bounds.
     """
@@ -111,7 +115,7 @@ def write_scenes(
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
     make_scene(seed, 0, size)  # a seed or size out of bounds is found before the folder is made
     output.mkdir(parents=True, exist_ok=True)
-    scenes = (encode_scene(seed, index, size, image_format, captioned, with_texts) for index in range(count))
+    scenes = (encode_scene(seed, index, size, image_format, captioned, with_texts, flawed) for index in range(count))
     written = _write_sa_bench(output, scenes, seed) if format == SA_BENCH else _write_files(output, scenes, format)
     num_bytes, captions, texts = 0, {}, {}
     for path, scene in written:
@@ -154,10 +158,16 @@ def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Ite
 
 
 def encode_scene(
-    seed: int, index: int, size: int, image_format: str, captioned: bool = False, with_texts: bool = False
+    seed: int,
+    index: int,
+    size: int,
+    image_format: str,
+    captioned: bool = False,
+    with_texts: bool = False,
+    flawed: bool = False,
 ) -> SceneFile:
     """PNG without loss, or JPEG of quality 92; the prompt is what a person might have asked a generator for."""
-    scene = make_scene(seed, index, size)
+    scene = make_flawed_scene(seed, index, size).scene if flawed else make_scene(seed, index, size)
     buffer = io.BytesIO()
     settings = {"quality": JPEG_QUALITY} if image_format == "jpeg" else {"compress_level": 6}
     Image.fromarray(scene.pixels_HWC).save(buffer, format=image_format, **settings)

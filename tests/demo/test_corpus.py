@@ -16,6 +16,7 @@ from PIL import Image
 
 from iqa_core.__main__ import main
 from iqa_core.demo.corpus import FORMATS, write_scenes
+from iqa_core.demo.flaws import make_flawed_scene
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.errors import CallerError
 
@@ -67,6 +68,19 @@ def test_annotations_hold_the_truths(corpora: dict[str, Path]) -> None:
     truths = make_scene(7, 12, 64).truths
     found = {row["dimension"]: row["mos"] for row in rows if row["image"] == "scene-000012.png"}
     assert found == {name: f"{truths[name]:.4f}" for name in DIMENSIONS}
+
+
+def test_flawed_scenes_lie_there_with_the_truths_of_what_is_wrong(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "flawed", 3, seed=7, size=64, flawed=True)
+    lines = (tmp_path / "flawed/annotations.csv").read_text().splitlines()[1:]
+    found = {(name, dimension): truth for name, dimension, truth in (line.split(",") for line in lines)}
+    for index in range(3):
+        name, made = f"scene-{index:06d}.png", make_flawed_scene(7, index, 64)
+        with Image.open(tmp_path / "flawed" / name) as image:
+            assert np.array_equal(np.asarray(image), made.scene.pixels_HWC)
+        assert not np.array_equal(made.scene.pixels_HWC, make_scene(7, index, 64).pixels_HWC)
+        truths = [f"{made.scene.truths[dimension]:.4f}" for dimension in DIMENSIONS]
+        assert [found[name, dimension] for dimension in DIMENSIONS] == truths
 
 
 def test_tars_hold_256_images_with_a_sidecar_each(corpora: dict[str, Path]) -> None:
