@@ -28,6 +28,10 @@ from iqa_core.written.parsing import PARSER
 
 FAKE_RUBRIC = "interior-v1"
 
+OUTSIDE_PROMISE = ("image_limits", "prompt_tokens")
+"""Parts of the fingerprint that may be others where golden scores hold: bundled images are not held to limits, and of a
+prompt that libraries render otherwise, golden scores show whether it matters."""
+
 
 def describe(
     config: AssessorConfig,
@@ -35,8 +39,9 @@ def describe(
     limits: ImageLimits,
     storage_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> AssessorSpec:
-    """All that is known of an assessor before it is loaded. The checkpoint is fetched; torch is not imported.
+    """All that is known of an assessor before it is loaded. The checkpoint is fetched.
 
+    torch is imported for a written rubric alone, whose prompt is rendered.
     rubric: what `load_any_rubric` takes; None takes the one of the checkpoint's assessor.toml. The returned rubric has
     the system prompt that is used: its own, else the one in args.json beside the weights.
     storage_options: for fsspec, where the checkpoint is a URI.
@@ -53,9 +58,9 @@ def describe(
     found = digests(folder)
     if manifest is not None:
         _require_described(folder, manifest, found, None if rubric else chosen)
-    parts = _parts(
-        chosen, limits, found.weights, found.tokenizer, dtype_of(config, manifest, folder), max_pixels or "processor"
-    )
+    dtype = dtype_of(config, manifest, folder)
+    parts = _parts(chosen, limits, found.weights, found.tokenizer, dtype, max_pixels or "processor")
+    parts |= _prompt_part(folder, chosen)
     preparer = make_preparer(folder, chosen, limits, max_pixels)
     name = portable_name(config.checkpoint)
     domain = manifest.domain if manifest else None
@@ -133,17 +138,15 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
 def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
     """Golden scores that the described assessor must give; none if it differs from theirs in a part of the fingerprint.
 
-    Image limits may differ, since bundled images are not held to them.
-
-    Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
+    Parts of OUTSIDE_PROMISE may differ. Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
     """
     if isinstance(spec.preparer, FakePreparer):
         return ()
     manifest = read_manifest(materialise(spec.checkpoint, spec.storage_options))
     if manifest is None:
         return ()
-    written = {name: value for name, value in manifest.fingerprint.items() if name != "image_limits"}
-    return manifest.golden if written.items() <= spec.fingerprint_parts.items() else ()
+    promised = {name: value for name, value in manifest.fingerprint.items() if name not in OUTSIDE_PROMISE}
+    return manifest.golden if promised.items() <= spec.fingerprint_parts.items() else ()
 
 
 def fingerprint(parts: Mapping[str, str]) -> str:
@@ -212,11 +215,6 @@ def dtype_of(config: AssessorConfig, manifest: CheckpointManifest | None, folder
 def _parts(
     rubric: AnyRubric, limits: ImageLimits, weights: str, tokenizer: str, dtype: str, max_pixels: int | str
 ) -> dict[str, str]:
-    written: dict[str, str] = {}
-    if isinstance(rubric, WrittenRubric):
-        written = {"decoding": rubric.decoding.describe(), "parser": str(PARSER), "engine": "transformers"}
-        if rubric.decoding.temperature:
-            written["noise"] = NOISE
     return {
         "weights": weights,
         "tokenizer": tokenizer,
@@ -226,5 +224,19 @@ def _parts(
         "max_pixels": str(max_pixels),
         "dtype": dtype,
         "scoring_version": str(SCORING_VERSION),
-        **written,
+        **(_written_parts(rubric) if isinstance(rubric, WrittenRubric) else {}),
     }
+
+
+def _written_parts(rubric: WrittenRubric) -> dict[str, str]:
+    parts = {"decoding": rubric.decoding.describe(), "parser": str(PARSER), "engine": "transformers"}
+    return {**parts, "noise": NOISE} if rubric.decoding.temperature else parts
+
+
+def _prompt_part(folder: Path, rubric: AnyRubric) -> dict[str, str]:
+    """What rendering a written rubric's prompt adds; transformers and torch are loaded for it."""
+    if not isinstance(rubric, WrittenRubric):
+        return {}
+    from iqa_core.assessor.model.rendering import prompt_digest
+
+    return {"prompt_tokens": prompt_digest(folder, rubric)}
