@@ -138,7 +138,8 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
 def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
     """Golden scores that the described assessor must give; none if it differs from theirs in a part of the fingerprint.
 
-    Parts of OUTSIDE_PROMISE may differ. Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
+    Parts of OUTSIDE_PROMISE may differ.
+    Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
     """
     if isinstance(spec.preparer, FakePreparer):
         return ()
