@@ -28,6 +28,9 @@ from iqa_core.written.parsing import PARSER
 
 FAKE_RUBRIC = "interior-v1"
 
+GENERATION_CONFIG = "generation_config.json"
+"""File of a checkpoint with settings that transformers' `generate` takes where none are given."""
+
 OUTSIDE_PROMISE = ("image_limits", "prompt_tokens")
 """Parts of the fingerprint that may be others where golden scores hold: bundled images are not held to limits, and of a
 prompt that libraries render otherwise, golden scores show whether it matters."""
@@ -64,7 +67,8 @@ def describe(
     preparer = make_preparer(folder, chosen, limits, max_pixels)
     name = portable_name(config.checkpoint)
     domain = manifest.domain if manifest else None
-    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options), domain)
+    not_taken = read_json(folder / GENERATION_CONFIG) if isinstance(chosen, WrittenRubric) else None
+    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options), domain, not_taken)
 
 
 def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = MappingProxyType({})) -> ImageLimits:

@@ -15,11 +15,12 @@ import pytest
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest, save_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, golden_of, load
-from iqa_core.assessor.manifest_writing import write_manifest
+from iqa_core.assessor.manifest_writing import _golden, write_manifest
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.assessor.samples import FEW, SAMPLES
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, RunError
 from iqa_core.records import ImageLimits
+from iqa_core.written.judging import NOT_FINITE
 from tests.inspection.speaking import WRITING, save_writing
 
 pytestmark = pytest.mark.slow
@@ -98,3 +99,8 @@ def test_texts_that_may_differ_elsewhere_or_say_nothing_are_not_promised(
     assert manifest.golden == ()
     assert manifest.fingerprint["dtype"] == dtype
     open_folder(folder)
+
+
+def test_a_model_that_fails_is_no_promise() -> None:
+    with pytest.raises(RunError, match="a gets no score: the model returned"):
+        list(_golden({"a": NOT_FINITE}, ["quality"]))
