@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iqa_core.assessor.batching import MAX_ROWS
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
-from iqa_core.assessor.model.caches import states_of, tensors_of
 from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
 from iqa_core.assessor.model.generation.digits import DigitReader
+from iqa_core.assessor.model.generation.memory import PROMPT_TOKENS, AnswerMemory
 from iqa_core.assessor.model.generation.prefill import Prefill, length
 from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.loading import load_model
@@ -42,15 +41,6 @@ from iqa_core.written.parsing import Parsed
 
 MAX_PADDING = 0.25
 """Largest share by which a prompt is padded, of the shortest prompt beside it: writing many at once saves more."""
-
-CPU_CACHE_BYTES = 2**31
-"""Largest cache of the answers that are written at once, on a CPU, where their number is not given."""
-
-FREE_SHARE = 0.5
-"""The same on other devices, as a share of the memory that is free once a model is loaded."""
-
-PROMPT_TOKENS = 1536
-"""Tokens of a prompt, as memory for it is set aside: those of a picture of a megapixel."""
 
 PLACEHOLDERS = ("image", "video", "audio", "vision")
 """Parts of names of tokens, in a model's configuration, that stand for what is no text."""
@@ -97,7 +87,9 @@ class WritingAssessor:
             watched=() if self._digits is None else self._digits.watched,
             shares=self._way.shares,
         )
-        self._decode_rows = decode_rows or self._rows_that_fit()
+        cache = self._prefilled(self._probe, self._probe_texts()).cache
+        self._memory = AnswerMemory(cache, rubric.decoding, shares=self._way.shares)
+        self._decode_rows = decode_rows or self._memory.rows_that_fit(model.device)
 
     @classmethod
     def load(
@@ -150,10 +142,10 @@ class WritingAssessor:
         Large prompts are fewer at once: memory is set aside for rows of PROMPT_TOKENS.
         """
         images = self._decode_rows / self.rubric.decoding.samples
-        room = images * self._cached_tokens(PROMPT_TOKENS)
+        room = images * self._memory.image_bytes(PROMPT_TOKENS)
         group: list[int] = []
         for i in sorted(tokens, key=lambda i: (tokens[i], i)):
-            most = min(images, room / self._cached_tokens(tokens[i]))
+            most = min(images, room / self._memory.image_bytes(tokens[i]))
             if group and (len(group) + 1 > most or tokens[i] > (1 + MAX_PADDING) * tokens[group[0]]):
                 yield group
                 group = []
@@ -216,23 +208,6 @@ class WritingAssessor:
     def _probe_texts(self) -> list[dict[str, str]]:
         return [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
 
-    def _cached_tokens(self, prompt: int) -> int:
-        """Tokens whose keys and values lie in memory for one image, by those of its prompt, when its answers end."""
-        samples = self.rubric.decoding.samples
-        return samples * self.rubric.decoding.max_new_tokens + prompt * (1 if self._way.shares else samples)
-
-    def _rows_that_fit(self) -> int:
-        """Answers whose caches fit into memory, by what the probe's take: bytes per token, and of states per row."""
-        found = self._prefilled(self._probe, self._probe_texts())
-        layers = found.cache.layers
-        state_bytes = sum(state.nbytes for layer in layers for state in states_of(layer))
-        whole_bytes = sum(tensor.nbytes for layer in layers for tensor in tensors_of(layer))
-        token_bytes = (whole_bytes - state_bytes) / found.mask_NT.numel()
-        row_bytes = token_bytes * self._cached_tokens(PROMPT_TOKENS) / self.rubric.decoding.samples + state_bytes / len(
-            found.mask_NT
-        )
-        return int(max(1, min(MAX_ROWS, _free_bytes(self.model.device) // max(row_bytes, 1))))
-
 
 def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelPreparer) -> Encoder:
     """The encoder of the rubric's one prompt. Raises CallerError where texts do not fit into its slots."""
@@ -242,11 +217,6 @@ def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelP
 
     sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
     return encoder_of(processor, model, preparer, prompts_of(sample), [rubric.slots], prompts_of)
-
-
-def _free_bytes(device: torch.device) -> float:
-    """Memory for what is written at once."""
-    return CPU_CACHE_BYTES if device.type == "cpu" else FREE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _digit_reader(tokenizer: Any, rubric: WrittenRubric) -> DigitReader | None:
