@@ -19,8 +19,7 @@ from PIL import Image
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.processor import processed
-from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.model.loading import open_checkpoint
 from iqa_core.assessor.preparing.preparers import QWEN_PROCESSOR, scaled_down
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 from iqa_core.records import RgbImage
@@ -69,8 +68,7 @@ class PlainModel:
     @classmethod
     def load(cls, folder: Path, dtype: str, config: AssessorConfig, max_pixels: int | None) -> PlainModel:
         """The model of a complete checkpoint folder. Raises CallerError when it cannot be loaded whole."""
-        processor = load_processor(folder)
-        return cls(load_model(folder, dtype, config.device, config.threads, config.num_gpus), processor, max_pixels)
+        return cls(*open_checkpoint(folder, dtype, config), max_pixels)
 
     @torch.inference_mode()
     def read(self, prompt: str, image: RgbImage, positions: int = 1) -> Reading:

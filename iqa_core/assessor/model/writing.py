@@ -26,8 +26,7 @@ from iqa_core.assessor.model.generation.digits import DigitReader
 from iqa_core.assessor.model.generation.memory import PROMPT_TOKENS, AnswerMemory
 from iqa_core.assessor.model.generation.prefill import Prefill, length
 from iqa_core.assessor.model.generation.proving import fastest_way
-from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.model.loading import open_checkpoint
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
 from iqa_core.assessor.protocol import texts_of_images
@@ -106,9 +105,8 @@ class WritingAssessor:
         dtype: float32 or bfloat16. Raises CallerError when the checkpoint cannot be loaded whole.
         """
         keep_freed_memory()
-        processor = load_processor(folder)
-        model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
-        return cls(model, processor, rubric, preparer, fingerprint, config.batch_tokens, config.decode_rows)
+        opened = open_checkpoint(folder, dtype, config)
+        return cls(*opened, rubric, preparer, fingerprint, config.batch_tokens, config.decode_rows)
 
     @property
     def versions(self) -> Mapping[str, str]:
