@@ -10,6 +10,7 @@ Shape suffixes: N images, S samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ PLACEHOLDERS = ("image", "video", "audio", "vision")
 """Parts of names of tokens, in a model's configuration, that stand for what is no text."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """An image that is written about."""
+
+    pixels: NDArray[np.uint8]
+    texts: Mapping[str, str]
+    """Slot -> text."""
+    tokens: int
+    """Of its prompt."""
+    keys: Sequence[int] = (0,)
+    """Of its samples' noise."""
+
+
 class WritingAssessor:
     """A loaded checkpoint with a written rubric; obeys `iqa_core.assessor.protocol.Assessor`."""
 
@@ -74,7 +88,7 @@ class WritingAssessor:
         self._intake = Intake(model, preparer, self._encoder, rubric.decoding.max_new_tokens)
         self._digits = _digit_reader(processor.tokenizer, rubric)
         self._probe = [preparer.prepare(image) for image in probe_images()]
-        self._require_room()
+        asked = self._probe_requests()
         with without_denormals():
             self._way = fastest_way(model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype])
         self._decoder = Decoder(
@@ -86,8 +100,7 @@ class WritingAssessor:
             watched=() if self._digits is None else self._digits.watched,
             shares=self._way.shares,
         )
-        cache = self._prefilled(self._probe, self._probe_texts()).cache
-        self._memory = AnswerMemory(cache, rubric.decoding, shares=self._way.shares)
+        self._memory = AnswerMemory(self._prefilled(asked).cache, rubric.decoding, shares=self._way.shares)
         self._decode_rows = decode_rows or self._memory.rows_that_fit(model.device)
 
     @classmethod
@@ -130,8 +143,8 @@ class WritingAssessor:
         found: dict[int, list[Answer] | Rejection] = {**refused}
         for group in self._groups(tokens):
             keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
-            answers = self._answers([images[i] for i in group], [asked[i] for i in group], keys)
-            found.update(zip(group, answers, strict=True))
+            requests = [_Request(images[i], asked[i], tokens[i], own) for i, own in zip(group, keys, strict=True)]
+            found.update(zip(group, self._answers(requests), strict=True))
         return [found[i] for i in range(len(images))]
 
     def _groups(self, tokens: Mapping[int, int]) -> Iterator[list[int]]:
@@ -151,38 +164,34 @@ class WritingAssessor:
         if group:
             yield group
 
-    def _answers(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        texts: Sequence[Mapping[str, str]],
-        keys_NS: Sequence[Sequence[int]],
-    ) -> list[list[Answer] | Rejection]:
+    def _answers(self, requests: Sequence[_Request]) -> list[list[Answer] | Rejection]:
         """Answers about each image of a group; half at a time where they are too many, or do not fit into memory."""
-        num_rows = len(images) * len(keys_NS[0])
+        num_rows = sum(len(one.keys) for one in requests)
         if num_rows <= self._decode_rows:
             try:
                 with without_denormals():
-                    return [*self._decoder(self._prefilled(images, texts), keys_NS)]
+                    return [*self._decoder(self._prefilled(requests), [one.keys for one in requests])]
             except torch.OutOfMemoryError:
                 if num_rows == 1:
                     return [TOO_LARGE]
         # not inside the handler: its traceback would keep the failed batch's tensors in memory
-        if len(images) > 1:
-            half = len(images) // 2
-            parts = (slice(half), slice(half, None))
-            return [one for part in parts for one in self._answers(images[part], texts[part], keys_NS[part])]
-        half = len(keys_NS[0]) // 2
-        first, second = (self._answers(images, texts, [keys])[0] for keys in (keys_NS[0][:half], keys_NS[0][half:]))
+        if len(requests) > 1:
+            half = len(requests) // 2
+            return self._answers(requests[:half]) + self._answers(requests[half:])
+        [one] = requests
+        half = len(one.keys) // 2
+        first, second = (self._answers([replace(one, keys=keys)])[0] for keys in (one.keys[:half], one.keys[half:]))
         return [TOO_LARGE if isinstance(first, Rejection) or isinstance(second, Rejection) else first + second]
 
     @torch.inference_mode()
-    def _prefilled(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> Prefill:
+    def _prefilled(self, requests: Sequence[_Request]) -> Prefill:
         """The prompts of the images, through the model in batches of up to `batch_tokens`."""
-        tokens, _ = self._intake(images, texts)
-        count = max(1, self._batch_tokens // max(tokens.values()))
+        count = max(1, self._batch_tokens // max(one.tokens for one in requests))
+        parts = [requests[at : at + count] for at in range(0, len(requests), count)]
+        slots = self.rubric.slots
         batches = [
-            self._encoder(images[at : at + count], texts[at : at + count] if self.rubric.slots else None)
-            for at in range(0, len(images), count)
+            self._encoder([one.pixels for one in part], [one.texts for one in part] if slots else None)
+            for part in parts
         ]
         width = max(length(prompt) for batch in batches for prompt in batch.prompts)
         return Prefill.join([self._way.prefilled(batch, width) for batch in batches])
@@ -198,13 +207,13 @@ class WritingAssessor:
             return sample
         return Sample(answer.text, answer.finish, self._digits.readings(answer, said.spans))
 
-    def _require_room(self) -> None:
-        _, refused = self._intake(self._probe, self._probe_texts())
+    def _probe_requests(self) -> list[_Request]:
+        """The images that the model is tried on. Raises CallerError where the context has no room for an answer."""
+        texts = [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
+        tokens, refused = self._intake(self._probe, texts)
         for rejection in refused.values():
             raise CallerError(f"rubric {self.rubric.id}: {rejection.detail}; set a smaller max_new_tokens")
-
-    def _probe_texts(self) -> list[dict[str, str]]:
-        return [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
+        return [_Request(pixels, texts[i], tokens[i]) for i, pixels in enumerate(self._probe)]
 
 
 def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelPreparer) -> Encoder:

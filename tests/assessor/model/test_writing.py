@@ -188,7 +188,7 @@ def test_rows_are_as_many_as_their_caches_fit_into_memory(
     """States of linear attention and windows are counted, and once per row."""
     assessor = made(request.getfixturevalue(name), decoding)
     samples = assessor.rubric.decoding.samples
-    cache = assessor._prefilled(assessor._probe[:1], [{}]).cache
+    cache = assessor._prefilled(assessor._probe_requests()[:1]).cache
     states = sum(state.nbytes for layer in cache.layers for state in states_of(layer))
     assert bool(states) == (name == "qwen3_5")
     windows = [layer.keys for layer in cache.layers if hasattr(layer, "sliding_window")]
@@ -208,7 +208,7 @@ def test_rows_are_as_many_as_their_caches_fit_into_memory(
 @pytest.mark.parametrize("shares", [True, False])
 def test_images_with_long_prompts_are_fewer_at_once(shares: bool, qwen: Path, made: Make) -> None:
     assessor = made(qwen, SAMPLED, decode_rows=12)
-    cache = assessor._prefilled(assessor._probe[:1], [{}]).cache
+    cache = assessor._prefilled(assessor._probe_requests()[:1]).cache
     assessor._memory = AnswerMemory(cache, assessor.rubric.decoding, shares=shares)
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), PROMPT_TOKENS))] == [4, 4]
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), 2 * PROMPT_TOKENS))] == [2, 2, 2, 2]
