@@ -44,7 +44,7 @@ class ExactHead(torch.nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PlainLogits:
     """What a model computes behind the last tokens of a prompt."""
 
     logits_PV: NDArray[np.float32]
@@ -71,7 +71,7 @@ class PlainModel:
         return cls(*open_checkpoint(folder, dtype, config), max_pixels)
 
     @torch.inference_mode()
-    def read(self, prompt: str, image: RgbImage, positions: int = 1) -> Reading:
+    def read(self, prompt: str, image: RgbImage, positions: int = 1) -> PlainLogits:
         """Logits behind the last `positions` tokens of a prompt that has the image's placeholder once."""
         inputs = self._inputs(prompt, image)
         kept = {"logits_to_keep": positions} if "logits_to_keep" in _parameters(self._model) else {}
@@ -79,7 +79,7 @@ class PlainModel:
         ids_T = inputs["input_ids"][0]
         image_token = getattr(self._model.config, "image_token_id", None)
         visual = None if image_token is None else int((ids_T == image_token).sum())
-        return Reading(logits_PV.cpu().numpy(), len(ids_T), visual)
+        return PlainLogits(logits_PV.cpu().numpy(), len(ids_T), visual)
 
     @torch.inference_mode()
     def say(self, prompt: str, image: RgbImage, tokens: int) -> str:

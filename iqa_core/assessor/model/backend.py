@@ -23,7 +23,7 @@ from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Int
 from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead, ids_to_keep
 from iqa_core.assessor.model.loading import open_checkpoint
-from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
+from iqa_core.assessor.model.prefix_sharing.choosing import AskedRubric, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import build_prompt
@@ -85,7 +85,7 @@ class TransformersAssessor:
             _encoder(processor, rubric, [prompt.text for prompt in prompts_K], model, preparer)
             for (rubric, preparer), prompts_K in zip(rubrics, prompts_RK, strict=True)
         ]
-        asked_R = [Asked(encoder, columns.own) for encoder, columns in zip(encoders_R, columns_R, strict=True)]
+        asked_R = [AskedRubric(encoder, columns.own) for encoder, columns in zip(encoders_R, columns_R, strict=True)]
         probe = [rubrics[0][1].prepare(image) for image in probe_images()]
         strategy = choose_strategy(model, asked_R, probe, PROBABILITY_TOLERANCE[model.dtype])
         return [

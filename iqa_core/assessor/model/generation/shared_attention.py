@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from iqa_core.assessor.model.caches import repeated
+from iqa_core.assessor.model.caches import layer_with_rows
 
 NAME = "iqa_shared_prompt"
 """What the attention is called in a model's configuration while it is used."""
@@ -137,7 +137,7 @@ class RowsCache:
             SharedLayer(layer, groups, room)
             if shares and can_share(layer)
             # every other kind has its rows repeated: a window is short, and a recurrent state changes with each token
-            else repeated(layer, images_R)
+            else layer_with_rows(layer, images_R)
             for layer in prefilled.layers
         ]
 
