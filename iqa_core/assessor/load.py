@@ -22,7 +22,7 @@ from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
 from iqa_core.levels import SCORING_VERSION
 from iqa_core.records import ImageLimits
-from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, load_any_rubric
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, closed_set, load_any_rubric
 from iqa_core.written.keys import NOISE
 from iqa_core.written.parsing import PARSER
 
@@ -114,8 +114,7 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
 
 def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Assessor]:
     if len(specs) > 1:
-        for spec in specs:
-            closed(spec.rubric)
+        rubrics_on_one_model(specs)
     fakes = [spec.preparer for spec in specs if isinstance(spec.preparer, FakePreparer)]
     if fakes:
         return [FakeAssessor(spec.rubric, preparer) for spec, preparer in zip(specs, fakes, strict=True)]
@@ -135,7 +134,7 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
         return [WritingAssessor.load(folder, rubric, preparers[0], parts["dtype"], fingerprint(parts), config)]
     from iqa_core.assessor.model.backend import TransformersAssessor
 
-    rubrics = [(closed(spec.rubric), preparer) for spec, preparer in zip(specs, preparers, strict=True)]
+    rubrics = [*zip(rubrics_on_one_model(specs), preparers, strict=True)]
     return [*TransformersAssessor.load(folder, rubrics, parts["dtype"], config)]
 
 
@@ -166,11 +165,9 @@ def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimi
     return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
 
 
-def closed(rubric: AnyRubric) -> Rubric:
-    """The rubric, if it can share a model with others. Raises CallerError for a written one."""
-    if isinstance(rubric, WrittenRubric):
-        raise CallerError(f"rubric {rubric.id} is written, and shares no model with other rubrics; serve it by itself")
-    return rubric
+def rubrics_on_one_model(specs: Sequence[AssessorSpec]) -> list[Rubric]:
+    """Rubrics that can share a model. Raises CallerError when one of them is written."""
+    return [closed_set(spec.rubric, "rubrics on one model", "serve it by itself") for spec in specs]
 
 
 def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> AnyRubric:

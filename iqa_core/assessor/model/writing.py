@@ -30,6 +30,7 @@ from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.loading import open_checkpoint
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
+from iqa_core.assessor.prompts.plain_text import ids_of_markup
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Rejection
@@ -100,7 +101,7 @@ class WritingAssessor:
             watched=() if self._digits is None else self._digits.watched,
             shares=self._way.shares,
         )
-        self._memory = AnswerMemory(self._prefilled(asked).cache, rubric.decoding, shares=self._way.shares)
+        self._memory = AnswerMemory.of(self._prefilled(asked).cache, rubric.decoding, shares=self._way.shares)
         self._decode_rows = decode_rows or self._memory.rows_that_fit(model.device)
 
     @classmethod
@@ -245,13 +246,8 @@ def _ends(processor: Any, rubric: WrittenRubric) -> set[int]:
 def _placeholders(model: Any) -> list[int]:
     """Ids of tokens that stand for what is no text, and that no answer can have."""
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    settings = model.config.to_dict().items()
-    found = {
-        value
-        for name, value in settings
-        if isinstance(value, int) and name.endswith(("_token_id", "_token_index")) and name.startswith(PLACEHOLDERS)
-    }
-    return sorted(value for value in found if 0 <= value < vocabulary)
+    found = ids_of_markup(model.config.to_dict(), PLACEHOLDERS)
+    return sorted({token for token in found if 0 <= token < vocabulary})
 
 
 def _text_of(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -209,7 +209,7 @@ def test_rows_are_as_many_as_their_caches_fit_into_memory(
 def test_images_with_long_prompts_are_fewer_at_once(shares: bool, qwen: Path, made: Make) -> None:
     assessor = made(qwen, SAMPLED, decode_rows=12)
     cache = assessor._prefilled(assessor._probe_requests()[:1]).cache
-    assessor._memory = AnswerMemory(cache, assessor.rubric.decoding, shares=shares)
+    assessor._memory = AnswerMemory.of(cache, assessor.rubric.decoding, shares=shares)
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), PROMPT_TOKENS))] == [4, 4]
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), 2 * PROMPT_TOKENS))] == [2, 2, 2, 2]
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(2), 9 * PROMPT_TOKENS))] == [1, 1]

@@ -49,24 +49,31 @@ class LayerMemory:
         return self.token_bytes * min(tokens, self.window) + self.state_bytes
 
 
+@dataclass(frozen=True, slots=True)
 class AnswerMemory:
     """What the answers about an image take when they end: a prompt once where layers share it, else once per answer."""
 
-    def __init__(self, cache: Any, decoding: Decoding, *, shares: bool) -> None:
+    decoding: Decoding
+    shared: tuple[LayerMemory, ...]
+    own: tuple[LayerMemory, ...]
+
+    @classmethod
+    def of(cls, cache: Any, decoding: Decoding, *, shares: bool) -> AnswerMemory:
         """cache: of a few prompts; shares: whether answers attend to one copy of their prompt where layers can."""
-        self._samples = decoding.samples
-        self._written = decoding.max_new_tokens
-        self._shared = [LayerMemory.of(layer) for layer in cache.layers if shares and can_share(layer)]
-        self._own = [LayerMemory.of(layer) for layer in cache.layers if not (shares and can_share(layer))]
+        shared, own = list[LayerMemory](), list[LayerMemory]()
+        for layer in cache.layers:
+            (shared if shares and can_share(layer) else own).append(LayerMemory.of(layer))
+        return cls(decoding, tuple(shared), tuple(own))
 
     def image_bytes(self, prompt_tokens: int) -> float:
         """Bytes of an image's answers with a prompt of so many tokens."""
-        shared = sum(layer.row_bytes(prompt_tokens + self._samples * self._written) for layer in self._shared)
-        return shared + self._samples * sum(layer.row_bytes(prompt_tokens + self._written) for layer in self._own)
+        samples, written = self.decoding.samples, self.decoding.max_new_tokens
+        shared = sum(layer.row_bytes(prompt_tokens + samples * written) for layer in self.shared)
+        return shared + samples * sum(layer.row_bytes(prompt_tokens + written) for layer in self.own)
 
     def rows_that_fit(self, device: torch.device) -> int:
         """Answers behind prompts of PROMPT_TOKENS that fit into the memory of a device, 1 to MAX_ROWS."""
-        row_bytes = self.image_bytes(PROMPT_TOKENS) / self._samples
+        row_bytes = self.image_bytes(PROMPT_TOKENS) / self.decoding.samples
         return int(max(1, min(MAX_ROWS, _free_bytes(device) // max(row_bytes, 1))))
 
 
