@@ -64,8 +64,9 @@ class Intake:
             longest += self._encoder.longest_end(texts) - self._preparer.cost.text_tokens
         if (texts or self._num_written) and longest + self._num_written > self._context:
             answer = f" and its answer up to {self._num_written}" if self._num_written else ""
+            text = "with its text " if texts else ""
             raise TextRefused(
-                f"with its text the image takes {longest} tokens{answer}, and the model's context has {self._context}",
+                f"{text}the image takes {longest} tokens{answer}, and the model's context has {self._context}",
                 Reason.TOO_LARGE,
             )
         return tokens + self._encoder.text_tokens(texts)
