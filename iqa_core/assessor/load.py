@@ -1,4 +1,4 @@
-"""Settings -> the description of an assessor (cheap, no torch) -> the loaded assessor."""
+"""Settings -> the description of an assessor, which loads no weights -> the loaded assessor."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def processor_output(
     text_settings: Mapping[str, Any],
     image_settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
-    """The same as the processor's own kind of mapping, on the CPU."""
+    """The same in the processor's own kind of mapping, on the CPU."""
     inputs = processor(
         text=list(texts),
         images=[[image] for image in images],

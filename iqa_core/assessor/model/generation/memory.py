@@ -41,7 +41,7 @@ class LayerMemory:
         return cls(
             sum(tensor.nbytes / (len(tensor) * tensor.shape[2]) for tensor in tensors),
             sum(state.nbytes / len(state) for state in states_of(layer)),
-            getattr(layer, "sliding_window", math.inf) - 1,
+            (getattr(layer, "sliding_window", None) or math.inf) - 1,  # as transformers keeps them
         )
 
     def row_bytes(self, tokens: float) -> float:
