@@ -140,6 +140,7 @@ def test_what_has_no_stem_or_no_ending_ends_no_sample(tmp_path: Path) -> None:
     assert [(image.key, image.carried["txt"]) for image in images] == [("._a.jpg", None), ("a.jpg", "mine")]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     names=st.lists(
