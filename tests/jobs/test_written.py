@@ -108,6 +108,15 @@ def test_several_samples_are_averaged_and_kept_where_asked(drawn: Path) -> None:
     assert faults_of(drawn) == []
 
 
+def test_an_answer_that_does_not_end_costs_its_image_alone(table: Path, images: Path, tmp_path: Path) -> None:
+    score(tmp_path / "out", images, rubric="interior-written-v1")
+    whole, cut = rows_of(tmp_path / "out"), rows_of(table)
+    assert {row["status"] for row in whole} == {"scored"}
+    assert [row for row in cut if row["status"] == "scored"] == [
+        row for row, other in zip(whole, cut, strict=True) if other["status"] == "scored"
+    ]
+
+
 def test_run_json_counts_how_answers_were_parsed(table: Path, drawn: Path) -> None:
     for output, samples in ((table, 1), (drawn, 3)):
         run, rows = read_run(output), rows_of(output)
