@@ -148,6 +148,7 @@ def test_intervals_are_the_same_for_the_same_seed_and_narrow_with_the_count() ->
     assert narrow.high - narrow.low < (wide.high - wide.low) / 2  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     """Rank correlation of bivariate normals of r = .8 is 6 / pi asin(.4); 38 of 40 intervals of 95 % should hold it."""
     random = np.random.default_rng(3)
