@@ -12,8 +12,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -86,12 +86,14 @@ class Engine:
         return cls(shape, model, encoder, [spec.preparer.prepare(scene) for scene in scenes])
 
 
+@dataclass
 class Ours(Engine):
     """Prompts once per image, all samples of all images at once."""
 
-    @cached_property
-    def way(self) -> Way:
-        return Way(self.model, self.encoder, FastTower.of(self.model, [self.encoder]), shares=True)
+    way: Way = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.way = Way(self.model, self.encoder, FastTower.of(self.model, [self.encoder]), shares=True)
 
     @torch.inference_mode()
     def write(self, samples: int, watched: Sequence[int] = ()) -> None:
