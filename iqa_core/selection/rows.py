@@ -223,7 +223,7 @@ def asked_name(column: str) -> str:
 
 def _asked(column: str, chars: int) -> str:
     """An item for a SELECT: a column's texts without white space around them, cut as they were."""
-    return f", left(trim({column}, '{WHITE}'), {chars}) AS {asked_name(column)}"
+    return f", left(trim({column}::VARCHAR, '{WHITE}'), {chars}) AS {asked_name(column)}"
 
 
 def _fused(connection: DuckDBPyConnection, fusion: FusionWeights) -> str:
