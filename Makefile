@@ -69,7 +69,7 @@ test: $(INSTALLED) ## Run all tests but the long fault tests
 	$(SIDE_BY_SIDE) -m "not ray and not chaos"
 	$(PY) -m pytest -m "ray and not chaos" --durations 25
 
-check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s)
+check: $(INSTALLED) ## Check format, lint, types and the fast tests (under 90 s on two cores; the first time mypy takes a minute more)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy

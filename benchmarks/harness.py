@@ -27,17 +27,31 @@ from jobs.scoring.work import ScoringTask
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main(name: str, measure: Callable[[], Mapping[str, Any]]) -> None:
-    """Measure and print: a JSON line with --json, else a line per figure."""
+def main(
+    name: str, measure: Callable[..., Mapping[str, Any]], add_flags: Callable[[StrictParser], None] | None = None
+) -> None:
+    """Measure and print: a JSON line with --json, else a line per figure.
+
+    add_flags: adds flags of the benchmark's own, whose values `measure` takes by name.
+    """
     parser = StrictParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
-    as_json = parser.parse_args().json
-    record = {"benchmark": name, **measure(), "machine": machine()}
+    if add_flags is not None:
+        add_flags(parser)
+    given = vars(parser.parse_args())
+    as_json = given.pop("json")
+    record = {"benchmark": name, **measure(**given), "machine": machine()}
     if as_json:
         print(json.dumps(record), flush=True)
         return
     for key, value in record.items():
         print(f"{key:<28}{value}")
+
+
+def add_written_flags(parser: StrictParser) -> None:
+    """Which checkpoint writes, along which rubric."""
+    parser.add_argument("--assessor.checkpoint", dest="checkpoint", default="demo", help="that writes (%(default)s)")
+    parser.add_argument("--rubric", default="interior-written-v1", help="of the shipped ones (%(default)s)")
 
 
 def machine() -> dict[str, Any]:

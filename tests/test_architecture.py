@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -221,6 +222,24 @@ def remote_code_faults(tree: ast.Module) -> Iterator[str]:
             yield f"line {node.value.lineno}: trust_remote_code runs code from a checkpoint"
 
 
+def is_heavy(imported: Import) -> bool:
+    """Whether it is a heavy library, or a module of ours whose own lines import one."""
+    names = (imported.name, imported.name.rpartition(".")[0])  # of a module, or of something in it
+    files = [PurePosixPath(f"{name.replace('.', '/')}.py") for name in names]
+    found = [own for file in files if (ROOT / file).is_file() for own in imports_of(tree_of(file), ())]
+    return imported.library in HEAVY or any(own.library in HEAVY and own.at_import for own in found)
+
+
+def weight_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
+    """A test module that loads a heavy library by being imported, and that `make check` imports."""
+    lines = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assign)]
+    marks = "".join(line for line in lines if line.startswith("pytestmark"))
+    if path.name.startswith("test_") and not re.search(r"mark\.(slow|ray|chaos)", marks):
+        for imported in imports_of(tree, path.parts[:-1]):
+            if imported.at_import and is_heavy(imported):
+                yield f"{imported.name} loads torch: mark the module slow"
+
+
 def faults(path: PurePosixPath, source: str) -> list[str]:
     """Everything that is wrong with one module of the product."""
     tree = ast.parse(source)
@@ -270,6 +289,11 @@ def modules_of(*folders: str) -> list[PurePosixPath]:
     ]
 
 
+@cache
+def tree_of(path: PurePosixPath) -> ast.Module:
+    return ast.parse((ROOT / path).read_text("utf-8"))
+
+
 def test_the_product_follows_the_picture() -> None:
     modules = modules_of(*PRODUCT)
     assert PurePosixPath("iqa_core/records.py") in modules
@@ -297,7 +321,7 @@ def test_no_module_is_too_long_and_no_folder_too_full() -> None:
 
 def test_every_module_has_its_test() -> None:
     tests = [path for path in modules_of("tests") if path.name.startswith("test_")]
-    docstrings = {path: ast.get_docstring(ast.parse((ROOT / path).read_text("utf-8"))) or "" for path in tests}
+    docstrings = {path: ast.get_docstring(tree_of(path)) or "" for path in tests}
     assert list(mirror_faults(modules_of(*PRODUCT), docstrings)) == []
 
 
@@ -326,10 +350,18 @@ def test_a_module_without_a_test_and_a_test_of_no_module_are_found() -> None:
 def test_every_test_and_benchmark_says_what_it_is() -> None:
     modules = modules_of("tests", *OTHER_CODE)
     sources = {path: (ROOT / path).read_text("utf-8") for path in modules}
-    found = [
-        f"{path}: {fault}" for path in modules for fault in shape_faults(path, sources[path], ast.parse(sources[path]))
-    ]
+    found = [f"{path}: {fault}" for path in modules for fault in shape_faults(path, sources[path], tree_of(path))]
     assert found == []
+
+
+def test_what_make_check_imports_loads_no_torch() -> None:
+    tests = modules_of("tests")
+    assert [f"{path}: {fault}" for path in tests for fault in weight_faults(path, tree_of(path))] == []
+    path, light = PurePosixPath("tests/test_x.py"), "def f():\n    import torch\n"
+    for line in ("import torch", "from transformers import AutoModel", "from iqa_core.training.loop import loop"):
+        assert len([*weight_faults(path, ast.parse(f"{line}\n{light}"))]) == 1
+        assert [*weight_faults(path, ast.parse(f"{line}\npytestmark = [pytest.mark.slow]"))] == []
+    assert [*weight_faults(path, ast.parse(light))] == []
 
 
 @pytest.mark.parametrize(
@@ -452,6 +484,7 @@ def import_all(folder: Path, *names: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False).stderr.strip()
 
 
+@pytest.mark.slow
 def test_importing_the_core_loads_no_heavy_library() -> None:
     light = [path for path in modules_of("iqa_core") if not str(path).startswith(HEAVY_AT_IMPORT)]
     names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in light]

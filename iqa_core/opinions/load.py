@@ -57,7 +57,7 @@ def _rows(text: str, group_column: str | None, terms: Terms) -> Iterator[Opinion
         for row in read(Path(address.place).expanduser(), options):
             if isinstance(row, Opinion) and terms.needed(row.dimension) and not row.texts:
                 raise CallerError(
-                    f"annotations {text}: the rubric asks for {row.dimension} with texts for its slots, and only a "
+                    f"annotations {text}: opinions on {row.dimension} are to come with texts for slots, and only a "
                     "table of our own has columns of texts"
                 )
             yield row

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,23 +27,27 @@ TABLES = (".csv", ".jsonl", ".parquet")
 """Endings of our own tables."""
 
 
-def write_table(opinions: Sequence[Opinion], path: Path) -> None:
+def write_table(opinions: Sequence[Opinion], path: Path, texts: Mapping[str, str]) -> None:
     """Write one row per opinion, on 1..5, as CSV, JSONL or Parquet by the path's ending.
 
-    Reading it again gives the same opinions. Raises CallerError on another ending, or when the file is there already.
+    texts: slot -> column that its texts are written into. Reading it again gives the same opinions. Raises CallerError
+    on another ending, when the file is there already, or for a column of texts that is called as one of COLUMNS.
     """
+    if taken := sorted(set(texts.values()) & set(COLUMNS)):
+        raise CallerError(f"--slot: {', '.join(taken)} is no column of texts; a table of opinions has it for its own")
     if path.suffix not in TABLES:
         raise CallerError(f"{path}: a table of opinions ends in {', '.join(TABLES)}")
     _require_new(path)
-    rows = list(_rows(opinions, path.parent))
+    rows = list(_rows(opinions, path.parent, texts))
+    columns = list(dict.fromkeys([*COLUMNS, *texts.values()]))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
-        _write_parquet(rows, path)
+        _write_parquet(rows, columns, path)
     elif path.suffix == ".jsonl":
         path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
             table.writerows({**row, "raters": " ".join(map(str, row["raters"]))} for row in rows)
 
@@ -83,7 +87,7 @@ def write_sa_bench(opinions: Sequence[Opinion], rubrics: Sequence[Rubric], folde
     return list(contents)
 
 
-def _rows(opinions: Sequence[Opinion], folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(opinions: Sequence[Opinion], folder: Path, texts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for opinion in opinions:
         values = (
             _name(opinion.path, folder),
@@ -95,16 +99,17 @@ def _rows(opinions: Sequence[Opinion], folder: Path) -> Iterator[dict[str, Any]]
             opinion.group,
             opinion.dataset,
         )
-        yield dict(zip(COLUMNS, values, strict=True))
+        yield dict(zip(COLUMNS, values, strict=True)) | {texts[slot]: text for slot, text in opinion.texts}
 
 
-def _write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def _write_parquet(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     text, number = pa.string(), pa.float64()
-    types = (text, text, number, number, pa.int64(), pa.list_(number), text, text)
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(zip(COLUMNS, types, strict=True)))), path)
+    types = {"mos": number, "std": number, "count": pa.int64(), "raters": pa.list_(number)}
+    schema = pa.schema([(name, types.get(name, text)) for name in columns])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
 def _prompt_lines(opinions: Sequence[Opinion], rubric: Rubric, folder: Path) -> Iterator[str]:

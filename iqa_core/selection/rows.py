@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,9 @@ OWN = frozenset({POSITION, PASSES, EARLIER})
 
 FUSE = "iqa_fuse"
 """Name of `fuse` in the engine."""
+
+WHITE = "".join(letter for letter in map(chr, range(0x3001)) if letter.isspace())
+"""What `str.strip` takes off, as the texts of slots have it taken off."""
 
 FILE_BITS = ROW_BITS = 26
 """A position is table, file and row: 67 million of the latter each."""
@@ -65,10 +67,14 @@ class Combined:
         return f"iqa_carried_{self.carried.index(name)}" if name in self.carried else name
 
     @property
-    def slot_columns(self) -> tuple[str, ...]:
-        """Columns with the texts that images were asked about with."""
-        bound = (given.table.contract.slots.columns.values() for given in self.given)
-        return tuple(dict.fromkeys(name for name in chain.from_iterable(bound) if name in self.carried))
+    def slot_columns(self) -> dict[str, int]:
+        """Columns with the texts that images were asked about with -> characters of a text that were asked about."""
+        found: dict[str, int] = {}
+        for slots in (given.table.contract.slots for given in self.given):
+            for name in slots.columns.values():
+                if name in self.carried:
+                    found[name] = max(found.get(name, 0), slots.limits.max_chars)
+        return found
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -197,14 +203,27 @@ def make_view(
     else:
         source = " UNION ALL BY NAME ".join(f"SELECT *, false AS {EARLIER} FROM ({part})" for part in parts)
     replaced = f"REPLACE ({_fused(connection, fusion)} AS reward)" if fusion else ""
+    asked = "".join(
+        _asked(rows.engine_name(name), chars) for name, chars in rows.slot_columns.items() if name in needed
+    )
     passes = condition.as_item(PASSES) if condition else f"true AS {PASSES}"
-    connection.execute(f"CREATE VIEW fused AS SELECT * {replaced} FROM ({source})")
+    connection.execute(f"CREATE VIEW fused AS SELECT * {replaced}{asked} FROM ({source})")
     connection.execute(f"CREATE VIEW judged AS SELECT *, {passes} FROM fused")
     # a null is not true; in a further view, since the condition is run in the very SELECT in which it was checked
     connection.execute(
         f"CREATE VIEW scores AS SELECT * REPLACE (coalesce({PASSES}, false) AS {PASSES}, "
         f"CASE WHEN {EARLIER} THEN '{REJECTED}' ELSE status END AS status) FROM judged"
     )
+
+
+def asked_name(column: str) -> str:
+    """Name in the view of a carried column's texts as images were asked about with them."""
+    return f"{column}_asked"
+
+
+def _asked(column: str, chars: int) -> str:
+    """An item for a SELECT: a column's texts without white space around them, cut as they were."""
+    return f", left(trim({column}::VARCHAR, '{WHITE}'), {chars}) AS {asked_name(column)}"
 
 
 def _fused(connection: DuckDBPyConnection, fusion: FusionWeights) -> str:

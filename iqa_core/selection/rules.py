@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from iqa_core.errors import CallerError, listed
 from iqa_core.selection.policy import Policy, reason
-from iqa_core.selection.rows import PASSES, POSITION
+from iqa_core.selection.rows import PASSES, POSITION, asked_name
 from iqa_core.tables.duckdb_engine import engine_type, quoted
 from iqa_core.tables.scores.columns import SCORED
 
@@ -67,7 +67,7 @@ def rules_of(policy: Policy, engine_name: Callable[[str], str] = str) -> list[Ru
     per = {rule: tuple(map(engine_name, columns)) for rule, columns in policy.per.items()}
     rules: list[Rule] = []
     if policy.dedup:
-        rules.append(_best(reason("dedup"), ("sha256", *per.get("dedup", ())), "1"))
+        rules.append(_best(reason("dedup"), ("sha256", *map(asked_name, per.get("dedup", ()))), "1"))
     for name, q in policy.quantiles:
         rules.append(_quantile(reason("quantile", name), engine_name(name), q, per.get("quantile", ())))
     if policy.best_of is not None:

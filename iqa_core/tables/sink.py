@@ -26,8 +26,8 @@ class ScoredBatch:
     rows: pa.Table
     versions: str
     """Device and libraries of the process that assessed it, as JSON."""
-    answers: Mapping[str, int] = field(default_factory=dict)
-    """How written answers were parsed: what came of them -> their number."""
+    answers: tuple[Mapping[str, int], ...] = ()
+    """Of each image: what came of the answers written about it -> their number. Empty for closed sets."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class OpenChunk:
     pieces: list[pa.Table] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
     answers: Counter[str] = field(default_factory=Counter)
-    """Written answers of the batches that were taken whole."""
+    """How the written answers about its images were parsed."""
 
     def add(self, batch: ScoredBatch) -> None:
         """Take the rows that are not there yet. Raises RunError for an ordinal that the chunk cannot have."""
@@ -49,8 +49,8 @@ class OpenChunk:
         self.versions.add(batch.versions)
         known = set(self.ordinals)
         new = [i for i, ordinal in enumerate(batch.ordinals) if ordinal not in known]
-        if len(new) == len(batch.ordinals):
-            self.answers.update(batch.answers)
+        for i in new if batch.answers else ():
+            self.answers.update(batch.answers[i])
         self.ordinals += [batch.ordinals[i] for i in new]
         self.pieces.append(
             batch.rows if len(new) == len(batch.ordinals) else batch.rows.take(pa.array(new, pa.int64()))

@@ -6,7 +6,7 @@ Shape suffixes: S answers that were parsed, K attributes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,16 +95,12 @@ def judged(samples: Sequence[Sample], form: Form) -> Assessment | Rejection:
     )
 
 
-def tally(results: Iterable[Assessment | Rejection]) -> Counter[str]:
-    """How the answers about some images were parsed: `parsed`, codes and lenient switches -> number of answers."""
-    counts: Counter[str] = Counter()
-    for result in results:
-        if isinstance(result, Rejection):
-            counts.update(result.codes)
-        elif (written := result.written) is not None:
-            counts.update({"parsed": written.parsed})
-            counts.update((*written.codes, *written.lenient))
-    return counts
+def tally(result: Assessment | Rejection) -> Counter[str]:
+    """How the answers about one image were parsed: `parsed`, codes and lenient switches -> number of answers."""
+    if isinstance(result, Rejection):
+        return Counter(result.codes)
+    written = result.written
+    return Counter() if written is None else Counter(("parsed",) * written.parsed + written.codes + written.lenient)
 
 
 def _encodable(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_core.agreement import (
+from iqa_core.agreement.figures import (
     Agreement,
     Comparison,
     Figure,

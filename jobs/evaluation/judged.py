@@ -77,7 +77,7 @@ def assessor_judge(opinions: Opinions, config: AssessorConfig, spec: AssessorSpe
     Raises CallerError before a model is loaded: an unknown dimension, an opinion without texts that the rubric has
     slots for, no image where the annotations say.
     """
-    _require_dimensions(opinions, (*_places(spec.rubric), REWARD), f"rubric {spec.rubric.id}")
+    _require_dimensions(opinions, (*_places(spec.rubric), REWARD), f"rubric {spec.rubric.id}", "name another --rubric")
     given = min((frozenset(slot for slot, _ in row.texts) for row in opinions.rows), key=len)
     if lacking := sorted(set(spec.rubric.slots) - given):
         raise CallerError(
@@ -214,13 +214,25 @@ def _rated(found: tuple[float, float] | str, ends: ScoreRange | None) -> tuple[f
     return ends.rating(score), ends.points(spread)
 
 
-def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str) -> None:
+def _require_dimensions(opinions: Opinions, known: Sequence[str], origin: str, way: str) -> None:
+    """way: what helps where an opinion is about something else."""
     unknown = [name for name in opinions.dimensions if name not in known]
     if unknown:
         raise CallerError(
             f"the annotations are about {', '.join(unknown)}, but {origin} has {listed(known)}; choose with "
-            "--dimension, or name another --rubric"
+            f"--dimension, or {way}"
         )
+
+
+def _way(contract: Contract | None) -> str:
+    """What helps where a table lacks a dimension: it has no names of the statements in its groups."""
+    groups = [name for name, scale in contract.scales.items() if scale.is_group] if contract else []
+    if not groups:
+        return "name another table"
+    return (
+        f"give the assessor and its --rubric in place of the table, which has the statements of {listed(groups)} as "
+        "lists without names"
+    )
 
 
 def _assessed(
@@ -264,7 +276,8 @@ def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Tab
     scored = [f"{name}{end}" for name in opinions.dimensions for end in ("", "_std") if name + end != f"{REWARD}_std"]
     for _, rows in ledger.read_all(names):
         metadata = metadata_of(rows)
-        _require_dimensions(opinions, (*dimensions_of(rows.column_names), REWARD), f"the score table {output}")
+        known = (*dimensions_of(rows.column_names), REWARD)
+        _require_dimensions(opinions, known, f"the score table {output}", _way(contract))
         asked = contract.slots.texts(rows) if contract else None
         columns = rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist()
         for row, texts in zip(columns, asked or repeat({}), strict=False):

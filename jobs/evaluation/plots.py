@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.agreement import Floats, fit_logistic
+from iqa_core.agreement import Floats
+from iqa_core.agreement.logistic import fit_logistic
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinions
 from iqa_core.records import FIVE_LEVELS, RATING, ScoreRange

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from iqa_core.agreement import Agreement, Figure, HumanCeiling
+from iqa_core.agreement.figures import Agreement, Figure, HumanCeiling
 from iqa_core.opinions.opinion import CUT_TEXT
 from iqa_core.opinions.sa_bench import DATASET as SA_BENCH
 from jobs.evaluation.figures import OVERALL, Evaluation, Figures, Spread

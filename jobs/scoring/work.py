@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +106,20 @@ def scored_batch(
     rubric = work.spec.rubric
     groups = groups_of(own_scales(rubric.columns))
     judged = status_and_scores(batch.rejections, results, rubric.names, work.probs, work.weights, groups, work.written)
-    return ScoredBatch(batch.origin, batch.ordinals, with_scores(batch.facts, judged), versions, tally(results))
+    rows = with_scores(batch.facts, judged)
+    return ScoredBatch(batch.origin, batch.ordinals, rows, versions, _tallied(batch.rejections, results))
+
+
+def _tallied(
+    rejections: Sequence[Rejection | None], results: Sequence[Assessment | Rejection]
+) -> tuple[Mapping[str, int], ...]:
+    """How the answers about each image of a batch were parsed; empty where none was written.
+
+    rejections: one per image, None where it was assessed; results: one per None, in order.
+    """
+    waiting = iter(results)
+    found = tuple(tally(rejection or next(waiting)) for rejection in rejections)
+    return found if any(found) else ()
 
 
 class ReadChunks:
@@ -225,7 +238,7 @@ def from_scored_row(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
         ordinals=tuple(row["ordinals"].as_py()),
         rows=from_ipc(row["rows"]),
         versions=row["versions"].as_py(),
-        answers=json.loads(row["answers"].as_py()),
+        answers=tuple(json.loads(row["answers"].as_py())),
     )
 
 

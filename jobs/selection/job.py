@@ -79,7 +79,7 @@ def checked(settings: SelectSettings) -> SelectionJob:
         policy = replace(policy, fusion=policy.fusion.within(given[0].table.contract.scales))
     rows = combined(given, settings.combine, policy.fusion)
     if policy.dedup and rows.slot_columns:
-        policy = replace(policy, per={**policy.per, "dedup": rows.slot_columns})
+        policy = replace(policy, per={**policy.per, "dedup": tuple(rows.slot_columns)})
     condition = None if policy.where is None else check_condition(policy.where, rows.schema, rows.engine_name)
     check_columns(policy, rows.schema)
     if before is not None and before["policy_digest"] != policy.digest:

@@ -16,9 +16,10 @@ from tests.assessor.contract import check_assessor
 from tests.assessor.tiny import make_images
 
 IMAGES = make_images((64, 64), (112, 56), (40, 150), (200, 180), (112, 112))
+MODELS = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen", "idefics")]
 
 
-@pytest.mark.parametrize("checkpoint", ["fake:", "qwen", "idefics"])
+@pytest.mark.parametrize("checkpoint", ["fake:", *MODELS])
 def test_an_assessor_keeps_the_contract(checkpoint: str, request: pytest.FixtureRequest) -> None:
     folder = checkpoint if checkpoint == "fake:" else str(request.getfixturevalue(checkpoint))
     check_assessor(load_assessor(folder, threads=1), IMAGES)
@@ -29,7 +30,7 @@ def test_a_fake_that_writes_keeps_the_contract(name: str) -> None:
     check_assessor(load_assessor("fake:", name), IMAGES)
 
 
-@pytest.mark.parametrize("checkpoint", ["fake:", "qwen"])
+@pytest.mark.parametrize("checkpoint", ["fake:", MODELS[0]])
 def test_it_keeps_the_contract_with_texts(checkpoint: str, shown: Path, request: pytest.FixtureRequest) -> None:
     folder = checkpoint if checkpoint == "fake:" else str(request.getfixturevalue(checkpoint))
     check_assessor(load_assessor(folder, str(shown), threads=1), IMAGES)

@@ -123,6 +123,7 @@ def test_an_array_of_another_kind_is_the_callers_mistake(array: np.ndarray) -> N
         assess_images(FAKE, [array])
 
 
+@pytest.mark.slow
 def test_a_real_model_scores_sizes_together(qwen: Path) -> None:
     assessor = load_assessor(str(qwen), threads=1)
     images = [image.pixels_HWC for image in make_images((64, 64), (90, 200), (33, 70))]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import transformers
 from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
 
 from iqa_core.assessor.families import OVIS2_5, PACKED_DECODERS, QWEN2_VL, TILED
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_model_type_is_one_of_transformers() -> None:

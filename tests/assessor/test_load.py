@@ -18,6 +18,8 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import load_rubric
 
+pytestmark = pytest.mark.slow
+
 LIMITS = ImageLimits()
 
 

@@ -23,6 +23,8 @@ from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits, Reason, Rejection
 from tests.unlike import RUBRIC, TOML
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sealed(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

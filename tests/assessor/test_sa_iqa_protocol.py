@@ -15,6 +15,8 @@ from iqa_core.assessor.load import describe, load
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageLimits
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "ovis2_5"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_text("utf-8"))["cases"]
 

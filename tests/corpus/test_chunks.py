@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ spans = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(chunk=st.builds(Chunk, names, st.sampled_from(Kind), st.lists(spans, max_size=5).map(tuple)))
 def test_bytes_are_the_chunk_again(chunk: Chunk) -> None:
     assert Chunk.from_bytes(chunk.to_bytes()) == chunk

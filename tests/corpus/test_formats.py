@@ -118,9 +118,9 @@ CONTAINERS: tuple[Callable[[Path], Path], ...] = (
     parquet_uris,
     csv_list,
     json_list,
-    saved_to_disk,
-    hugging_face_parquet,
 )
+HUGGING_FACE = (saved_to_disk, hugging_face_parquet)
+"""Their library loads torch."""
 
 
 def by_name(images: list[Image]) -> dict[str, Image]:
@@ -135,7 +135,9 @@ def test_a_folder(tmp_path: Path) -> None:
     assert len(images) == len(CORPUS)
 
 
-@pytest.mark.parametrize("write", CONTAINERS)
+@pytest.mark.parametrize(
+    "write", [*CONTAINERS, *(pytest.param(write, marks=pytest.mark.slow) for write in HUGGING_FACE)]
+)
 def test_every_container_holds_the_same(write: Callable[[Path], Path], tmp_path: Path) -> None:
     carry = {"name": "string", "seed": "int64"} if write in (webdataset, csv_list) else {}
     images = read(tmp_path / "out", write(tmp_path), carry=carry)
@@ -155,13 +157,16 @@ def test_every_container_holds_the_same(write: Callable[[Path], Path], tmp_path:
         assert keys == {name: name for name in NAMES}
 
 
-@pytest.mark.parametrize("write", [parquet_bytes, csv_list, saved_to_disk, parquet_uris])
+@pytest.mark.parametrize(
+    "write", [parquet_bytes, csv_list, parquet_uris, pytest.param(saved_to_disk, marks=pytest.mark.slow)]
+)
 def test_an_id_column_is_the_key_everywhere(write: Callable[[Path], Path], tmp_path: Path) -> None:
     images = read(tmp_path / "out", write(tmp_path), id_column="name")
     assert [image.key for image in images] == [image.carried["name"] for image in images]
     assert {image.key: image.data for image in images} == CORPUS
 
 
+@pytest.mark.slow
 def test_all_of_them_at_once_are_one_table(tmp_path: Path) -> None:
     """Loose images have none of the columns, a tar has sidecars: what is missing is null."""
     places = []

@@ -77,7 +77,7 @@ def test_what_is_gone_or_changed_is_said_of_that_image_alone(tmp_path: Path) -> 
     assert not any(isinstance(data, bytes) for data in cells)
 
 
-@pytest.mark.parametrize("format", ["parquet", "arrow"])
+@pytest.mark.parametrize("format", ["parquet", pytest.param("arrow", marks=pytest.mark.slow)])
 def test_the_reader_that_scored_a_table_finds_its_cells_again(tmp_path: Path, format: str) -> None:
     images = {f"{index:03d}.png": tiny_png(index) for index in range(9)}
     if format == "parquet":

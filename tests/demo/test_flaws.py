@@ -46,6 +46,7 @@ def test_a_flaw_everywhere_spoils_what_the_scene_left() -> None:
     assert made.spoilt_HW2[..., 0] == pytest.approx(made.flaw.strength * (before - 1) / 4 + (5 - before) / 4)
 
 
+@pytest.mark.slow
 def test_regions_are_anywhere_and_kinds_are_all_drawn() -> None:
     flaws = [make_flawed_scene(8, index, 64).flaw for index in range(200)]
     assert {flaw.kind for flaw in flaws} == set(KINDS)

@@ -13,6 +13,8 @@ from iqa_core.demo.lessons import COLOUR, GRID, SPOILT, THINGS, UNKNOWN, Lessons
 from iqa_core.demo.prompts import PLACES_OF_THINGS, STATEMENTS
 from iqa_core.demo.scenes import FURNITURE, make_scene
 
+pytestmark = pytest.mark.slow
+
 COUNT = 48
 
 

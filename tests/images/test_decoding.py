@@ -158,6 +158,7 @@ def test_noise_is_answered_without_an_exception(start: bytes, noise: bytes) -> N
     assert_same(decode(start + noise, LIMITS), decode(start + noise, LIMITS))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(name=st.sampled_from(sorted(SOUND)), data=st.data())
 def test_damage_is_answered_without_an_exception_and_the_same_each_time(name: str, data: st.DataObject) -> None:
@@ -367,6 +368,7 @@ def test_a_jpeg_without_its_end_marker_is_truncated() -> None:
             assert result.reason is Reason.TRUNCATED
 
 
+@pytest.mark.slow
 def test_text_that_inflates_without_end_is_never_inflated() -> None:
     profile = b"bomb\0\0" + zlib.compress(bytes(200_000_000 // 4))
     text = b"Comment\0\0" + zlib.compress(bytes(200_000_000 // 4))

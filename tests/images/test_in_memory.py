@@ -222,6 +222,7 @@ def test_an_array_is_taken_in_one_layout() -> None:
             as_file(array, compress_level=0)
 
 
+@pytest.mark.slow
 def test_a_tensor_is_taken_in_every_layout_and_type_that_has_one_meaning() -> None:
     torch = pytest.importorskip("torch")
     whole = torch.from_numpy(RGB_HWC.copy())

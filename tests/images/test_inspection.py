@@ -120,6 +120,7 @@ def cost_s(data: bytes, enough_s: float = 0.0, tries: int = 3) -> float:
     return least_cpu_s(lambda: read_header(data, LIMITS), enough_s, tries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COSTLY)
 def test_time_grows_with_the_bytes_and_no_faster(kind: str) -> None:
     once, twice = COSTLY[kind](PIECE), COSTLY[kind](2 * PIECE)

@@ -68,6 +68,7 @@ def test_strips_are_turned_to_their_places(orientation: int) -> None:
     np.testing.assert_array_equal(image.pixels_HWC, turned_HWC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA"])
 def test_strips_of_every_mode_lie_on_white(mode: str) -> None:
     picture = image_of(mode)
@@ -84,6 +85,7 @@ def test_strips_of_every_mode_lie_on_white(mode: str) -> None:
     np.testing.assert_array_equal(again.pixels_HWC, image.pixels_HWC)
 
 
+@pytest.mark.slow
 def test_a_key_of_16_bits_is_white_in_every_strip() -> None:
     values_HWC = samples(WIDTH, HEIGHT, 3).astype(np.uint16) * 257
     values_HWC[::2, 0, :] = 255 * 257 - 1  # its high bytes are those of the key
@@ -197,6 +199,7 @@ def peaks(files: dict[str, bytes], tmp_path: Path) -> Iterator[tuple[str, int, i
         yield name, said, measured
 
 
+@pytest.mark.slow
 @ON_LINUX
 def test_decoding_holds_no_more_than_was_said_of_it(tmp_path: Path) -> None:
     some = {"png palette", "jpeg progressive", "webp alpha", "avif"}

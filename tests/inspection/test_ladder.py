@@ -189,6 +189,7 @@ class UnlikeMeter(Meter):
         return Assessment(scores, np.zeros(4, np.float32), ())
 
 
+@pytest.mark.slow
 def test_of_many_dimensions_the_first_are_shown(ladder: Ladder, tmp_path: Path) -> None:
     names = tuple(f"d{index}" for index in range(256))
     many = replace(

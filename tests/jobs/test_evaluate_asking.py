@@ -72,6 +72,9 @@ def test_errors_are_in_units_of_the_range(tmp_path: Path) -> None:
         {"faithful": 0.5, "layout": 2.0, "overall": 2.0}
     )
     assert found["auc"]["faithful"]["value"] == 0.5
+    (tmp_path / "dog.csv").write_text("image,dimension,mos\n0.png,dog,1\n")
+    said = refused("--annotations", tmp_path / "dog.csv", "--scores", table)
+    assert "in place of the table, which has the statements of things as lists without names" in said
 
 
 def test_rows_of_one_image_are_told_apart_by_their_texts(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from iqa_core.assessor.config import AssessorConfig
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.rubrics import load_rubric
 from tests.clock import wait_for
@@ -33,10 +34,12 @@ from tests.corpora import (
     write_mixed,
 )
 from tests.jobs import running
+from tests.jobs.operations import score
 
 pytestmark = pytest.mark.ray
 
 IMAGES = 640
+WRITTEN = "interior-written-v1"
 DIMENSIONS = load_rubric("interior-v1").names
 SLOW = ("--assessor.checkpoint", "fake:?sleep_s=0.1", "--chunk-images", "20", "--num-actors", "2")
 """About 4 s of work for two actors, in 35 chunks: time to die in."""
@@ -101,6 +104,27 @@ def test_driver_killed_at_random_moments(scene: Scene, tmp_path: Path, ray_addre
     code, output = running.run(*scene.arguments, *SLOW, "--output", tmp_path / "out", address=ray_address)
     assert code == 0, output
     assert_undisturbed(scene, tmp_path / "out")
+
+
+def test_driver_killed_while_answers_are_written(tmp_path: Path, ray_address: str) -> None:
+    """Texts, numbers and counts are those of a worker's loop that nothing disturbed; a tenth of the answers is cut."""
+    write_folder(tmp_path / "in", {f"{index:02d}.png": tiny_png(index) for index in range(80)})
+    alone, output, checkpoint = tmp_path / "alone", tmp_path / "out", "fake:?cut_share=0.1&sleep_s="
+    assert score(alone, tmp_path / "in", rubric=WRITTEN, assessor=AssessorConfig(checkpoint=f"{checkpoint}0")) == 0
+    job = ("--input", tmp_path / "in", "--rubric", WRITTEN, "--assessor.checkpoint", f"{checkpoint}0.3")
+    flags = (*job, "--chunk-images", 4, "--num-actors", 2, "--output", output)
+    process = running.start(*flags, address=ray_address)
+    wait_for(lambda: running.committed(output) >= 1 or process.poll() is not None, timeout_s=180)
+    assert process.poll() is None, process.communicate()[0]
+    running.kill(process)
+    assert running.committed(output) < 20
+    code, text = running.run(*flags, address=ray_address)
+    assert code == 0, text
+    table = running.read_table(output)
+    running.assert_same_tables(table, running.read_table(alone))
+    assert {"written_caption", "written_reasoning", "written_parsed", "written_finish"} < set(table.column_names)
+    assert 0 < table.column("written_reasoning").null_count < 80
+    assert running.read_run(output)["written_answers"] == running.read_run(alone)["written_answers"]
 
 
 @pytest.mark.chaos

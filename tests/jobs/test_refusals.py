@@ -55,6 +55,7 @@ def refused(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return message
 
 
+@pytest.mark.slow
 def test_as_a_process_it_is_one_message_and_exit_code_2(tmp_path: Path, corpus: Path) -> None:
     code, output = running.run("--input", corpus, "--output", tmp_path / "out", "--rubric", "interior-v9")
     assert code == 2

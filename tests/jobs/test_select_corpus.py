@@ -21,6 +21,7 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.questions import ColumnScale, scales_json
 from iqa_core.records import ScoreRange
 from iqa_core.selection.exports.card import card
+from iqa_core.slots import TextLimits, TooLong
 from jobs.command import parse
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
@@ -148,6 +149,18 @@ def test_a_picture_under_two_captions_is_two_judgements(tmp_path: Path) -> None:
         assert run("--scores", scores, "--output", output, "--dedup") == 0
         assert [row["key"] for row in decisions(output).to_pylist() if row["kept"]] == kept
         assert record(output)["policy"]["per"] == groups, "the digest of a policy about images alone is as it was"
+
+
+def test_texts_that_were_asked_about_alike_are_one(tmp_path: Path) -> None:
+    """White space around a text was not asked about, nor what stands behind the bound."""
+    prompts = ["two dogs", "\u3000two dogs\u2003\n", "two dogs run", "two  dogs", "Two dogs", "'"]
+    rows = [{"key": f"{place}", "sha256": "a" * 64, "prompt": prompt} for place, prompt in enumerate(prompts)]
+    for chars, kept in ((8, "0345"), (12, "02345")):
+        asked = SlotColumns({"prompt": "prompt"}, TextLimits(chars, TooLong.CUT))
+        scores = write_score_table(tmp_path / f"scores{chars}", rows, CARRIED, slots=asked)
+        output = tmp_path / f"out{chars}"
+        assert run("--scores", scores, "--output", output, "--dedup") == 0
+        assert "".join(row["key"] for row in decisions(output).to_pylist() if row["kept"]) == kept
 
 
 def test_other_ranges_than_1_to_5_are_said_beside_what_is_chosen(tmp_path: Path, scores: Path) -> None:

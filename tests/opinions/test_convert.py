@@ -15,7 +15,9 @@ from iqa_core.__main__ import main
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinion
+from iqa_core.opinions.terms import Terms
 from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.slots import TextLimits
 
 DEQA = [
     {"id": "1", "image": "a.jpg", "gt_score": 70, "gt_score_norm": 3.7999999999999998, "std": 10, "std_norm": 0.37},
@@ -65,6 +67,37 @@ def test_beside_the_images_they_keep_their_names_and_numbers_to_the_last_digit(e
     rows = load_opinions([str(table)]).rows
     assert rows == load_opinions([f"deqa:{tmp_path / 'deqa.json'}"]).rows
     assert [(row.image, row.mos, row.std) for row in rows] == [("a.jpg", 3.8, 0.37), ("sub/b.jpg", 1.43, 1.2)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_texts_stay_beside_their_opinions(ending: str, tmp_path: Path) -> None:
+    """Of one image two opinions, on two texts; the longest above what a slot takes by default."""
+    texts = ["a red chair", 'two, "red"\nchairs', "é" * 3000, ""]
+    rows = [{"image": "a.jpg", "dimension": "said", "mos": 3 + i / 2, "caption": text} for i, text in enumerate(texts)]
+    (tmp_path / "in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    table, flags = tmp_path / f"out.{ending}", ("--slot", "prompt=caption")
+    assert converted(tmp_path / "in.jsonl", table, *flags) == 0
+    terms = Terms({"prompt": "caption"}, TextLimits(3000), all_slots=("prompt",))
+    found = load_opinions([str(table)], terms=terms).rows
+    assert [(row.mos, row.texts) for row in found] == [(3 + i / 2, (("prompt", texts[i]),)) for i in range(3)]
+
+
+def test_a_text_that_would_have_no_place_is_refused(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text("image,dimension,mos,group\na.jpg,said,3,g\n")
+    for slot, output, fault in (
+        ("prompt=group", "out.csv", "--slot: group is no column of texts"),
+        ("prompt=caption", "out.csv", "no column caption with texts for {prompt}"),
+        ("prompt", "out.csv", "--slot prompt: give it as slot=column"),
+    ):
+        assert fault in refused(capsys, tmp_path / "in.csv", tmp_path / output, "--slot", slot)
+    lines = f"sa-bench:{tmp_path / 'words'}"
+    said = refused(capsys, tmp_path / "in.csv", lines, "--slot", "prompt=group", "--rubric", "interior-v1")
+    assert "--slot: the lines of sa-bench have no place for texts" in said
+    said = refused(capsys, f"sa-bench:{bench}?split=full", tmp_path / "out.csv", "--slot", "prompt=caption")
+    assert "only a table of our own has columns of texts" in said
+    assert [*tmp_path.iterdir()] == [tmp_path / "in.csv"]
 
 
 def test_what_is_left_out_is_counted_by_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

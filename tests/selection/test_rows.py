@@ -67,6 +67,7 @@ def rewards_in_engine(output: Path, weights: FusionWeights) -> np.ndarray:
     return rewards.fill_null(np.nan).to_numpy()
 
 
+@pytest.mark.slow
 def test_rewards_through_many_fitted_curves_are_those_of_fuse_and_planned_at_once(tmp_path: Path) -> None:
     names = [f"d{k}" for k in range(257)]
     scores_NK = np.random.default_rng(0).random((30, len(names))).astype(np.float32)

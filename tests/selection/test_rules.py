@@ -221,6 +221,7 @@ def test_a_fused_reward_of_no_number_is_none(chosen: Chosen, tmp_path: Path) -> 
     assert kept(chosen(rows, "--top-k", 1, "--fusion", tmp_path / "weights.toml")) == "b"
 
 
+@pytest.mark.slow
 @settings(max_examples=20)  # each has an engine of its own
 @given(
     st.lists(st.tuples(st.sampled_from("pqr"), st.sampled_from("st"), st.integers(1, 4)), min_size=1, max_size=30),

@@ -53,6 +53,7 @@ def failed(uri: str, host: str = "") -> str:
     return failure_named(caught.value)
 
 
+@pytest.mark.slow
 def test_a_failure_has_one_name_whether_it_is_met_by_http_or_s3(host: str) -> None:
     for name, word in (
         ("cut", "a cut connection"),

@@ -240,6 +240,7 @@ alike = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(paths=st.lists(st.lists(alike | parts, min_size=1, max_size=3), min_size=1, max_size=15))
 def test_a_walk_is_sorted_by_uri_and_every_uri_leads_back(

@@ -14,7 +14,8 @@ from iqa_core.tables.sink import ScoredBatch, Sink
 
 def batch(ordinals: list[int], images: int, chunk: str = "c", layout: str = "l", mark: str = "") -> ScoredBatch:
     rows = pa.table({"key": [f"{chunk}{layout}{i}{mark}" for i in ordinals]}, schema=pa.schema({"key": pa.string()}))
-    return ScoredBatch(Origin(chunk, images, layout, None), tuple(ordinals), rows, f"versions{mark}")
+    answers = tuple({f"{mark}{i}": 1} for i in ordinals)
+    return ScoredBatch(Origin(chunk, images, layout, None), tuple(ordinals), rows, f"versions{mark}", answers)
 
 
 def keys(sink: Sink, added: ScoredBatch) -> list[str] | None:
@@ -43,6 +44,7 @@ def test_overlapping_batches_keep_what_came_first() -> None:
     assert complete is not None
     assert complete.rows().column("key").to_pylist() == ["cl0a", "cl1a", "cl2b", "cl3c"]
     assert complete.versions == {"versionsa", "versionsb", "versionsc"}
+    assert complete.answers == {"a0": 1, "a1": 1, "b2": 1, "c3": 1}, "of each image what its row came with"
 
 
 def test_two_readings_with_other_content_are_never_mixed() -> None:

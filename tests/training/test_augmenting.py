@@ -74,6 +74,7 @@ def test_a_description_is_asked_as_it_was_written() -> None:
     assert augmented(sample, 0, 0, BOTH) is sample
 
 
+@pytest.mark.slow
 def test_the_tokens_of_the_answer_stay_and_those_of_the_question_change(
     encoder: SampleEncoder, samples: list[TrainingSample]
 ) -> None:
@@ -95,6 +96,7 @@ def test_the_tokens_of_the_answer_stay_and_those_of_the_question_change(
     assert (plain.targets_NL == other.targets_NL).all()
 
 
+@pytest.mark.slow
 def test_the_longest_wording_counts_for_the_bound_on_tokens(
     encoder: SampleEncoder, samples: list[TrainingSample]
 ) -> None:

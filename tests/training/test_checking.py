@@ -13,6 +13,8 @@ from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample
 from tests.training.tasks import make_encoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def encoder(qwen: Path) -> SampleEncoder:

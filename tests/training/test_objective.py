@@ -19,6 +19,8 @@ from iqa_core.training.targets import TargetKind
 from tests.training.tasks import asking_samples, make_encoder
 from tests.unlike import ASKING_TOML, TRAINABLE_TOML
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(qwen: Path) -> Any:

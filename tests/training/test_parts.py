@@ -21,6 +21,8 @@ from iqa_core.training.parts import (
 )
 from iqa_core.training.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 def prepared(folder: Path, **modes: Any) -> Any:
     model = load_model(folder, "float32", "cpu", 1)

@@ -88,6 +88,7 @@ def attempt(seed: int) -> None:
         assert value == float(text[begin:end]), (seed, text)
 
 
+@pytest.mark.slow
 def test_5_000_texts_have_a_value_or_a_code() -> None:
     for seed in range(5_000):
         attempt(seed)

@@ -83,6 +83,7 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
     assert materialise(str(folder)) == folder
 
 
+@pytest.mark.slow
 def test_code_in_a_checkpoint_is_never_needed(folder: Path) -> None:
     remote = {"auto_map": {"AutoModel": "modeling.Model"}}
     (folder / "config.json").write_text(json.dumps({"model_type": "somebody_s_own", **remote}))

@@ -67,6 +67,7 @@ def test_a_digest_that_was_computed_before_is_not_kept() -> None:
     assert SystemPrompt(None, "none").within(PLAIN) is PLAIN
 
 
+@pytest.mark.slow
 def test_args_json_changes_the_fingerprint_exactly_as_the_same_words_in_a_rubric_do(folder: Path) -> None:
     without = described(folder)
     write_args(folder, system="You are strict.")
@@ -77,6 +78,7 @@ def test_args_json_changes_the_fingerprint_exactly_as_the_same_words_in_a_rubric
     assert given.fingerprint_parts["rubric"] == STRICT.digest
 
 
+@pytest.mark.slow
 def test_the_model_is_given_it(folder: Path) -> None:
     config = AssessorConfig(checkpoint=str(folder), threads=1)
     spec = described(folder)

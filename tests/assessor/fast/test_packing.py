@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from iqa_core.assessor.fast.packing import Packing, PromptLengths, attend, attend_last, packing_of, suffix_index
 from tests.assessor.varlen_kernels import attend_each
+
+pytestmark = pytest.mark.slow
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 CPU = torch.device("cpu")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from iqa_core.assessor.fast.segment_attention import attend_segments, segments_of
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=12).map(tuple)

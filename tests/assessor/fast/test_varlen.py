@@ -18,6 +18,8 @@ from iqa_core.assessor.fast.packing import PromptLengths, packing_of
 from iqa_core.assessor.fast.segment_attention import attend_segments, segments_of
 from tests.assessor.varlen_kernels import attend_each
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 LENGTHS = (5, 2, 2, 7)
 PROMPTS = (PromptLengths(6, (3, 2)), PromptLengths(4, (1, 5)))

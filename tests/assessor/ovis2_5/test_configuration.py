@@ -10,6 +10,8 @@ import pytest
 from iqa_core.assessor.ovis2_5.configuration import Ovis2_5Config, Ovis2_5VisionConfig
 from tests.assessor.ovis2_5.golden import FOLDER
 
+pytestmark = pytest.mark.slow
+
 RELEASED = json.loads((FOLDER / "config.json").read_text())
 
 

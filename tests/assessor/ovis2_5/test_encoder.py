@@ -12,6 +12,8 @@ from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.rubrics import load_rubric
 from tests.assessor.ovis2_5.golden import Golden
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("sizes", [[(64, 64)], [(64, 128), (96, 64), (64, 128)]])
 def test_patches_grids_and_tokens_are_the_processors(golden: Golden, sizes: list[tuple[int, int]]) -> None:

@@ -8,6 +8,8 @@ import torch
 from iqa_core.assessor.ovis2_5.patches import patchify
 from tests.assessor.ovis2_5.naive import block_order
 
+pytestmark = pytest.mark.slow
+
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
 IMAGES = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -23,6 +23,8 @@ from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.rubrics import load_rubric
 from tests.assessor.ovis2_5.golden import FOLDER, Golden, rubric_toml
 
+pytestmark = pytest.mark.slow
+
 QWEN3_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"

@@ -9,6 +9,8 @@ from iqa_core.assessor.ovis2_5.configuration import Ovis2_5VisionConfig
 from iqa_core.assessor.ovis2_5.vision import PatchLayout, VisionTower, VisualTokenizer
 from tests.assessor.ovis2_5 import naive
 
+pytestmark = pytest.mark.slow
+
 GRIDS = [(4, 8), (10, 6), (8, 4), (4, 8), (2, 2)]
 CONFIG = {
     "hidden_size": 32,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
@@ -19,6 +20,8 @@ from transformers.models.ovis2.image_processing_pil_ovis2 import get_min_tile_co
 
 from iqa_core.assessor.preparing.grids import best_canvas, closest_grid, covering_grid, fitted
 from iqa_core.assessor.preparing.tiling import LongestEdge
+
+pytestmark = pytest.mark.slow
 
 SIDES = st.integers(1, 20_000)
 PINPOINTS = [(height, width) for height, width in LlavaOnevisionImageProcessorPil.image_grid_pinpoints]

@@ -29,6 +29,8 @@ from iqa_core.records import ImageHeader, ImageLimits, RgbImage
 from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import SHOWN, make_images
 
+pytestmark = pytest.mark.slow
+
 RUBRIC = load_rubric("interior-v2")
 LIMITS = ImageLimits()
 SIDES = st.integers(1, 20_000)

@@ -29,6 +29,8 @@ from iqa_core.records import ImageHeader, ImageLimits
 from iqa_core.rubrics import load_rubric
 from tests.assessor.tiny import TILED, make_images
 
+pytestmark = pytest.mark.slow
+
 
 def preparer_of(folder: Path, max_pixels: int | None = None) -> ModelPreparer:
     return make_preparer(folder, load_rubric("interior-v2"), ImageLimits(), max_pixels)

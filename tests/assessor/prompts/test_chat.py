@@ -14,6 +14,8 @@ from iqa_core.errors import CallerError
 from iqa_core.rubrics import Rubric, load_rubric
 from tests.assessor.tiny import CHATML, USER_ASSISTANT
 
+pytestmark = pytest.mark.slow
+
 RUBRIC = load_rubric("interior-v2")
 LIGHTING = RUBRIC.questions[2]
 ANSWER = "The spatial aesthetic lighting quality level of this image is"

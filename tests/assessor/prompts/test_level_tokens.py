@@ -12,6 +12,8 @@ from iqa_core.errors import CallerError
 from iqa_core.rubrics import load_rubric, rubric_names
 from tests.assessor.tiny import make_tokenizer
 
+pytestmark = pytest.mark.slow
+
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
 BEFORE = "The quality is"
 

@@ -15,6 +15,8 @@ from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
 from iqa_core.errors import CallerError
 from tests.assessor.prompts.tokenizers_by_hand import LETTERS, TOKENIZERS
 
+pytestmark = pytest.mark.slow
+
 ORDINARY = (
     "a photo of a room",
     'it says "no"',

@@ -14,6 +14,8 @@ from iqa_core.errors import CallerError
 from iqa_core.slots import SAMPLE_TEXT
 from tests.assessor.prompts.tokenizers_by_hand import TOKENIZERS
 
+pytestmark = pytest.mark.slow
+
 CHATML = "<|im_start|>user\n<|image_pad|>\n{query}<|im_end|>\n<|im_start|>assistant\n{answer}"
 WORDS = "User: <image>\n{query} Assistant: {answer}"
 QUERIES = ('Does this show "{prompt}"?', "Is {prompt} good, and {style}?", "Is the picture good?")

@@ -135,6 +135,7 @@ def test_new_input_is_a_new_segment_and_moves_nothing(tmp_path: Path) -> None:
     assert sources == sorted(sources)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     batches=st.lists(
@@ -691,6 +692,7 @@ def test_racing_threads_plan_every_image_once(tmp_path: Path) -> None:
     assert_each_is_planned_once(tmp_path)
 
 
+@pytest.mark.slow
 def test_racing_threads_retire_and_plan_anew_in_proposals_of_many_segments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

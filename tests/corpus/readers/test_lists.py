@@ -175,6 +175,7 @@ scalars = st.one_of(
 )
 
 
+@pytest.mark.slow
 @example(values=[[-(2**70)], [0]])  # text, since no integer type holds the first
 @settings(max_examples=6, deadline=None)
 @given(values=st.lists(st.lists(scalars, max_size=3), min_size=2, max_size=6))

@@ -45,6 +45,7 @@ def structs(*values: dict[str, Any] | None) -> pa.Array:
 # ---- Parquet: row groups
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     rows=st.integers(1, 60),

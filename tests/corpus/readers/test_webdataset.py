@@ -140,6 +140,7 @@ def test_what_has_no_stem_or_no_ending_ends_no_sample(tmp_path: Path) -> None:
     assert [(image.key, image.carried["txt"]) for image in images] == [("._a.jpg", None), ("a.jpg", "mine")]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     names=st.lists(
@@ -285,6 +286,7 @@ def test_a_whole_tar_is_not_damaged(tmp_path: Path) -> None:
     assert content.damage is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_a_cut_anywhere_costs_the_cut_member_alone(format: int, tmp_path: Path) -> None:
     """Tried at each 37th byte: in headers, long names, data, sidecars, padding and the end mark."""
@@ -427,6 +429,7 @@ stems = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(stems=stems, chunk_images=st.integers(1, 6), chunk_bytes=st.sampled_from([2_000, 9_000, 10**9]))
 def test_spans_never_split_a_stem_and_hold_together_what_the_whole_holds(

@@ -95,6 +95,7 @@ def test_every_layout_has_its_pixels_or_is_refused(blocks: str, order: str) -> N
     assert sum(pixels_or_refusal(layout) is not None for layout in some) > 1000
 
 
+@pytest.mark.slow
 def test_layouts_have_their_pixels_or_are_refused() -> None:
     """So many of 450 are read, and to these very pixels: a change that refuses or rounds otherwise is noticed."""
     drawn = random.Random(1).sample([layout for layout in layouts() if layout.compression != JPEG], 450)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ SCALARS = READABLE | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, a
 TABLES = st.dictionaries(st.sampled_from(["name", "query", "list"]), SCALARS | st.lists(READABLE, max_size=5))
 
 
+@pytest.mark.slow
 @given(content=TABLES, tables=st.lists(TABLES, min_size=1, max_size=3), answers=st.dictionaries(READABLE, SCALARS))
 def test_the_content_comes_back(content: dict[str, Any], tables: list[dict[str, Any]], answers: dict[str, Any]) -> None:
     whole = content | {"answers": answers, "dimensions": tables}

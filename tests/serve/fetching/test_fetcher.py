@@ -341,6 +341,7 @@ def test_fetches_end_when_the_caller_leaves() -> None:
             assert closed.acquire(timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counted as Linux tells it")
 def test_nothing_is_left_open() -> None:
     def num_open() -> int:

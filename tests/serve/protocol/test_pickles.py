@@ -316,6 +316,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(value=VALUES, protocol=st.integers(3, 5))
 def test_plain_values_are_read_as_python_reads_them(value: Any, protocol: int) -> None:
@@ -333,6 +334,7 @@ def copied(value: Any) -> Any:
     return value
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(value=VALUES, protocol=st.integers(3, 5), data=st.data())
 def test_a_damaged_pickle_is_refused_or_read_as_python_reads_it(value: Any, protocol: int, data: st.DataObject) -> None:

@@ -29,6 +29,8 @@ from iqa_core.rubrics.written import Decoding
 from iqa_core.written.keys import key_of
 from tests.assessor.tiny import FAMILIES, make_images
 
+pytestmark = pytest.mark.slow
+
 IMAGES = make_images((96, 64), (64, 64), (120, 90))
 TOKENS = 12
 GREEDY = Decoding(max_new_tokens=TOKENS)

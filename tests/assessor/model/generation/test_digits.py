@@ -11,6 +11,8 @@ from iqa_core.errors import CallerError
 from iqa_core.records import Finish, ScoreRange
 from iqa_core.written.form import Attribute, Form, Grammar
 
+pytestmark = pytest.mark.slow
+
 RATING = Attribute("quality", "")
 FORM = Form(Grammar.TAGGED_NUMBER, (RATING,))
 TEXTS = ["<7>", "", *"0123456789", " 3", " 4", ".", "a", "3", *(f" {digit}" for digit in "01256789")]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy.stats import gumbel_r, kstest
 
 from iqa_core.assessor.model.generation.noise import BITS, gumbel
 from iqa_core.written.keys import key_of
+
+pytestmark = pytest.mark.slow
 
 
 def test_noise_is_gumbels() -> None:

@@ -19,6 +19,8 @@ from iqa_core.assessor.model.generation.sampling import NextTokens
 from iqa_core.rubrics.written import Decoding
 from iqa_core.written.keys import key_of
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 WORDS = 30
 

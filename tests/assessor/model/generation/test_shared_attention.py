@@ -12,6 +12,8 @@ from transformers.cache_utils import DynamicLayer
 from iqa_core.assessor.model.generation.shared_attention import REFUSED, Groups, RowsCache, SharedLayer, attend
 from tests.assessor.model.generation.test_decoding import Writer
 
+pytestmark = pytest.mark.slow
+
 KEY_HEADS, HEADS, WIDTH, PROMPT, ROOM = 2, 6, 8, 11, 4
 IMAGES_R = torch.tensor([0, 2, 2, 2, 1, 2])
 """Of unlike number, and not in order."""

@@ -7,21 +7,16 @@ defined (a constant side, too few pairs) is None, never a number. Shape suffixes
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
-Floats = NDArray[np.float64]
-
-MIN_PAIRS = 3
-"""Below it no correlation is given: two points always lie on a line."""
+from iqa_core.agreement.logistic import Logistic, fit_logistic, refit
+from iqa_core.agreement.measures import MIN_PAIRS, Floats, auc, kendall, pearson, spearman
 
 RESAMPLES = 1000
-MAX_EVALUATIONS = 10_000
 FEW_PAIRS = 30
 WEAK = 0.1
 """A correlation at or below this is flagged as near zero."""
@@ -108,19 +103,6 @@ class Uncertainty:
     spread, above 1 where the assessor is too sure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logistic:
-    """(b1 - b2) / (1 + exp(-(x - b3) / b4)) + b2, the form in which the field fits scores to opinions."""
-
-    b1: float
-    b2: float
-    b3: float
-    b4: float
-
-    def __call__(self, x_N: Floats) -> Floats:
-        return np.asarray(_logistic(x_N, self.b1, self.b2, self.b3, self.b4))
-
-
 def agreement(scores_N: ArrayLike, opinions_N: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Agreement:
     """All figures of one set of pairs; the same seed gives the same intervals.
 
@@ -130,7 +112,7 @@ def agreement(scores_N: ArrayLike, opinions_N: ArrayLike, resamples: int = RESAM
     fit = fit_logistic(x_N, y_N)
     values = _measures(x_N, y_N, fit)
     figures = _bootstrapped(
-        lambda picks: _measures(x_N[picks], y_N[picks], _refit(x_N[picks], y_N[picks], fit)),
+        lambda picks: _measures(x_N[picks], y_N[picks], refit(x_N[picks], y_N[picks], fit)),
         values,
         len(x_N),
         resamples,
@@ -162,17 +144,6 @@ def agreement_by_dimension(
         scores, opinions = (np.concatenate([np.asarray(p[k], float) for p in pairs.values()]) for k in (0, 1))
         found["overall"] = agreement(scores, opinions, resamples, seed)
     return found
-
-
-def fit_logistic(x_N: Floats, y_N: Floats) -> Logistic | None:
-    """The least-squares logistic from scores to opinions; None when MAX_EVALUATIONS evaluations do not find it.
-
-    It starts from [max y, min y, mean x, std x / 4], as the field's code does (VQEG's 4-parameter form).
-    """
-    if len(x_N) < 5 or np.ptp(x_N) == 0 or np.ptp(y_N) == 0:
-        return None
-    start = Logistic(float(y_N.max()), float(y_N.min()), float(x_N.mean()), float(x_N.std()) / 4)
-    return _fit(x_N, y_N, start, tolerance=1e-8)
 
 
 def compare(
@@ -237,49 +208,6 @@ def uncertainty(
     return Uncertainty(len(x_N), srcc, float((error_N <= s_N).mean()) if len(x_N) else None, slope)
 
 
-def pearson(x_N: Floats, y_N: Floats) -> float:
-    """Product-moment correlation; NaN where a side is constant or there are fewer than MIN_PAIRS."""
-    if len(x_N) < MIN_PAIRS:
-        return math.nan
-    x, y = x_N - x_N.mean(), y_N - y_N.mean()
-    scale = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
-    # a constant side leaves rounding errors of its mean, some 1e-16 of it
-    is_constant = np.ptp(x_N) == 0 or np.ptp(y_N) == 0 or scale == 0
-    return math.nan if is_constant else float((x * y).sum()) / scale
-
-
-def spearman(x_N: Floats, y_N: Floats) -> float:
-    """Correlation of ranks, ties at their mean rank; NaN as in `pearson`."""
-    return pearson(_ranks(x_N), _ranks(y_N))
-
-
-def kendall(x_N: Floats, y_N: Floats) -> float:
-    """Tau-b; NaN as in `pearson`."""
-    from scipy.stats import kendalltau  # a second to import, of which training and scoring have no use
-
-    return float(kendalltau(x_N, y_N).statistic) if len(x_N) >= MIN_PAIRS else math.nan
-
-
-def auc(scores_N: Floats, opinions_N: Floats, middle: float) -> float:
-    """Share of pairs of an opinion above the middle and one below in which scores are in the same order; ties half.
-
-    NaN where there are none on a side. An opinion at the middle is left out.
-    """
-    is_above_N, is_below_N = opinions_N > middle, opinions_N < middle
-    above, below = int(is_above_N.sum()), int(is_below_N.sum())
-    if not above or not below:
-        return math.nan
-    is_either_N = is_above_N | is_below_N
-    ranks = _ranks(scores_N[is_either_N])[is_above_N[is_either_N]]  # Mann and Whitney's U from the sum of ranks
-    return (float(ranks.sum()) - above * (above + 1) / 2) / (above * below)
-
-
-def _ranks(values_N: Floats) -> Floats:
-    """1 to N, ties at their mean; SciPy's own takes three times as long for the few hundred values of a resample."""
-    _, places_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
-    return np.asarray(counts.cumsum() - (counts - 1) / 2)[places_N]
-
-
 def _measures(x_N: Floats, y_N: Floats, fit: Logistic | None) -> list[float]:
     if not len(x_N):
         return [math.nan] * len(MEASURES)
@@ -293,52 +221,6 @@ def _measures(x_N: Floats, y_N: Floats, fit: Logistic | None) -> list[float]:
         math.sqrt(float((error_N**2).mean())),
         float(np.abs(error_N).mean()),
     ]
-
-
-def _refit(x_N: Floats, y_N: Floats, whole: Logistic | None) -> Logistic | None:
-    """The fit of a resample, begun where the whole sample's fit ended: 4 evaluations instead of 23.
-
-    A resample that has no fit of its own after 200 takes that of the whole sample.
-    """
-    return None if whole is None else _fit(x_N, y_N, whole, tolerance=1e-6, evaluations=200) or whole
-
-
-def _fit(
-    x_N: Floats, y_N: Floats, start: Logistic, tolerance: float, evaluations: int = MAX_EVALUATIONS
-) -> Logistic | None:
-    """tolerance: relative change of squares and parameters at which the search ends."""
-    from scipy.optimize import OptimizeWarning, curve_fit
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", OptimizeWarning)  # it warns about the covariance, which is not used
-        try:
-            found, _ = curve_fit(
-                _logistic,
-                x_N,
-                y_N,
-                p0=[start.b1, start.b2, start.b3, start.b4],
-                jac=_slopes,
-                maxfev=evaluations,
-                ftol=tolerance,
-                xtol=tolerance,
-            )
-        except (RuntimeError, ValueError):
-            return None
-        fit = Logistic(*map(float, found))
-        fitted_N = fit(x_N)
-    # a step far outside of the data maps every score to one value: that is no fit
-    return fit if np.isfinite(fitted_N).all() and np.ptp(fitted_N) > 0 else None
-
-
-def _logistic(x_N: Floats, b1: float, b2: float, b3: float, b4: float) -> Floats:
-    return np.asarray((b1 - b2) * expit((x_N - b3) / b4) + b2)
-
-
-def _slopes(x_N: Floats, b1: float, b2: float, b3: float, b4: float) -> Floats:
-    """Derivatives of `_logistic` with respect to its parameters, (N, 4)."""
-    rise_N = expit((x_N - b3) / b4)
-    steep_N = (b1 - b2) * rise_N * (1 - rise_N) / b4
-    return np.stack([rise_N, 1 - rise_N, -steep_N, -steep_N * (x_N - b3) / b4], axis=1)
 
 
 def _pairs(*columns: ArrayLike) -> tuple[tuple[Floats, ...], int]:

@@ -1,4 +1,7 @@
-"""Agreement with opinions: reference figures, intervals that hold, and what is not defined stays undefined."""
+"""Agreement with opinions: reference figures, intervals that hold, and what is not defined stays undefined.
+
+Tests iqa_core/agreement/measures.py and iqa_core/agreement/logistic.py.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from iqa_core.agreement import (
+from iqa_core.agreement import auc, kendall, pearson, spearman
+from iqa_core.agreement.figures import (
     Figure,
-    Logistic,
     agreement,
     agreement_by_dimension,
-    auc,
     compare,
-    fit_logistic,
     human_ceiling,
-    kendall,
-    pearson,
     separation,
-    spearman,
     uncertainty,
 )
+from iqa_core.agreement.logistic import Logistic, fit_logistic
 
 NOTHING = Figure(None, None, None)
 X = np.array([1.2, 2, 2.9, 3.1, 3.8, 4.4, 4.6, 1.9])
@@ -149,6 +148,7 @@ def test_intervals_are_the_same_for_the_same_seed_and_narrow_with_the_count() ->
     assert narrow.high - narrow.low < (wide.high - wide.low) / 2  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     """Rank correlation of bivariate normals of r = .8 is 6 / pi asin(.4); 38 of 40 intervals of 95 % should hold it."""
     random = np.random.default_rng(3)
