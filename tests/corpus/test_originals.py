@@ -19,13 +19,14 @@ from tests.selection.scored_corpora import score, write_scored_corpus
 
 @dataclass(frozen=True, slots=True)
 class Counting(Storage):
-    """The real storage, with a record of its large reads."""
+    """The real storage, with a record of its reads."""
 
-    reads: list[tuple[int, int]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
-    def read_large(self, uri: str, begin: int, end: int) -> bytes:
-        self.reads.append((begin, end))
-        return Storage.read_large(self, uri, begin, end)
+    def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
+        data = Storage.read(self, uri, begin, end, max_bytes)
+        self.sizes.append(len(data))
+        return data
 
 
 def fetched(wanted: list[Locator], storage: Storage | None = None) -> list[bytes | Rejection]:
@@ -47,7 +48,32 @@ def test_neighbours_in_a_tar_are_one_read(tmp_path: Path) -> None:
     wanted = locators(table.sort_by("offset"))
     storage = Counting()
     assert all(isinstance(data, bytes) for data in fetched(wanted, storage))
-    assert len(storage.reads) == 1
+    assert len(storage.sizes) == 1
+
+
+def test_few_of_many_members_cost_few_bytes(tmp_path: Path) -> None:
+    images = {f"{index:02d}.png": tiny_png(index, size=96) for index in range(40)}
+    write_tar(tmp_path / "in" / "a.tar", images)
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in")).sort_by("offset"))
+    some = [place for index, place in enumerate(wanted) if index % 8 in (0, 1, 4)]
+    storage = Counting()
+    found = fetched(some, storage)
+    assert all(isinstance(data, bytes) for data in found)
+    size = sum(place.length or 0 for place in some)
+    assert size / len(some) > 20_000, "else headers alone are more than what is allowed"
+    assert sum(storage.sizes) <= 1.3 * size
+    assert len(storage.sizes) == 10  # of 0 and 1 one, for they are neighbours
+
+
+def test_a_row_group_is_read_once_however_its_rows_are_spread(tmp_path: Path) -> None:
+    images = {f"{index:03d}.png": tiny_png(index) for index in range(400)}
+    write_parquet(tmp_path / "in" / "t.parquet", images, rows_per_group=200)
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=400)))
+    by_row = {place.row: place for place in wanted}
+    storage = Counting()
+    assert all(isinstance(data, bytes) for data in fetched([by_row[row] for row in (0, 70, 140, 199)], storage))
+    size = (tmp_path / "in" / "t.parquet").stat().st_size
+    assert 0.4 * size < sum(storage.sizes) < 0.8 * size
 
 
 def test_rows_of_a_table_that_lie_far_apart_are_not_read_through(tmp_path: Path) -> None:
