@@ -32,7 +32,7 @@ GAP_BYTES = 256 * 2**10
 """Largest gap between two wanted members of a tar that one request spans: reading it costs less than a request."""
 
 MOST_READ = 1.25
-"""Bytes of a request over the bytes that are wanted, at most, where it spans such gaps: few of many members cost few."""
+"""Bytes of a request over those that are wanted, at most, where it spans such gaps: few of many members cost few."""
 
 SMALL_GAP_BYTES = 4 * 2**10
 """Gap that is read in any case: headers and a sidecar between two neighbours."""
