@@ -28,7 +28,7 @@ from iqa_core.corpus.originals import LOCATOR, encoded_bounds
 from iqa_core.corpus.plan.changes import replaced
 from iqa_core.corpus.plan.plan import Plan
 from iqa_core.corpus.sources import Kind, Source
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, RunError
 from iqa_core.selection.carried import CarriedColumns
 from iqa_core.selection.condition import Condition, check_condition
 from iqa_core.selection.rows import PASSES, POSITION, ROW_BITS, Combined, Given, combined, engine_faults, make_view
@@ -101,7 +101,7 @@ class TableInput:
         return pa.schema([self.table.schema.field(name) for name in names])
 
     def sources(self) -> Iterator[Source]:
-        """One for each chunk with rows that pass. Raises CallerError or RunError for a table that cannot be read."""
+        """One for each chunk with rows that pass. Raises CallerError for a table that cannot be read."""
         return (found.source for found in self._selected().values())
 
     def rows(self, source: Source) -> pa.Table:
@@ -129,9 +129,12 @@ class TableInput:
         """Positions of the rows that pass, ascending."""
         rows, looked_at = self._combined, () if self.condition is None else self.condition.columns
         query = f"SELECT {POSITION} FROM scores WHERE {PASSES} AND status = '{SCORED}' ORDER BY {POSITION}"
-        with engine(sorted({file.parent for file in files})) as connection, engine_faults(rows):
-            make_view(connection, rows, [files], self.condition, None, looked_at)
-            found: NDArray[np.int64] = connection.execute(query).fetchnumpy()[POSITION].astype(np.int64)
+        try:
+            with engine(sorted({file.parent for file in files})) as connection, engine_faults(rows):
+                make_view(connection, rows, [files], self.condition, None, looked_at)
+                found: NDArray[np.int64] = connection.execute(query).fetchnumpy()[POSITION].astype(np.int64)
+        except RunError as error:
+            raise CallerError(f"--input {self.root}: {error}") from error
         return found
 
     @property

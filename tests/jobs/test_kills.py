@@ -56,6 +56,9 @@ class Corpus:
     def bring_what_is_missing(self) -> None:
         write_folder(self.root / "listed", {"2.png": tiny_png(42)})
 
+    def score_elsewhere(self) -> None:
+        assert score(self.root / "elsewhere", *self.inputs) == 0
+
     @property
     def inputs(self) -> tuple[Path, ...]:
         return (self.root / "a", self.root / "b", self.root / "list.jsonl")
@@ -85,6 +88,12 @@ OPERATIONS = {
         lambda corpus, out: score(out, corpus.root / "a", on_changed="rescore", limit=7),
         8,
         planned=15,
+    ),
+    "rows": Operation(
+        Corpus.score_elsewhere,
+        lambda corpus, out: score(out, f"scores:{corpus.root}/elsewhere?where=layout < 4"),
+        9,
+        is_first=True,
     ),
     "compact": Operation(lambda _: None, lambda _, out: compact(out), 15),
 }

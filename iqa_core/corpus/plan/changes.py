@@ -28,6 +28,8 @@ class Change:
     uri: str
     what: str
     chunks: frozenset[str]
+    is_original: bool = False
+    """Whether a score table names it, which says what it scored."""
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ class PlanComparison:
             rows = next(planned, None)
         what = "no longer describes files as it did"
         self.changes += [Change(uri, what, frozenset(chunks)) for uri, chunks in sorted(tables.items())]
-        self.changes += [Change(uri, what, frozenset(chunks)) for (uri, what), chunks in self._originals.items()]
+        self.changes += [Change(*found, frozenset(chunks), True) for found, chunks in self._originals.items()]
 
     def _planned(self) -> Iterator[list[Planned]]:
         """Planned rows of each source: those of chunks that are not retired, or all where every chunk is."""
@@ -160,9 +162,11 @@ def changes_message(changes: Sequence[Change]) -> str:
     """The message of a run that stops for these: the first CHANGES_SHOWN, and the ways out."""
     shown = "\n".join(f"  {change.what}: {change.uri}" for change in changes[:CHANGES_SHOWN])
     more = f"\n  and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
+    left_out = any(change.is_original for change in changes)
+    anew = "scores their chunks anew" + left_out * ", without originals that are not what their score table scored"
     return (
         f"{len(changes)} planned sources are no longer what they were:\n{shown}{more}\n"
-        "--on-changed rescore scores their chunks anew, --on-changed ignore keeps what is planned and scored"
+        f"--on-changed rescore {anew}, --on-changed ignore keeps what is planned and scored"
     )
 
 

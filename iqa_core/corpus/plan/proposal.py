@@ -129,13 +129,13 @@ def propose(
         _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), chunks), room)
     finally:  # here, not in the generator, which ends when the garbage collector finds it
         pool.shutdown(cancel_futures=True)
+        selected.close()
     exhaust(new)  # the limit may have ended the pass early: this finds the other changes
     for survey in beside.surveys.values():
         unfit.update(survey.unfit)
     if changes and on_changed == "stop":
         raise CallerError(changes_message(changes))
     draft.close()
-    selected.close()
     contract, left_out = _with_columns(wanted, laid_down, columns, own_columns)
     if contract.slots.columns:
         _check_slots(contract, seen, own_columns, plan)
