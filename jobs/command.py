@@ -36,7 +36,8 @@ SECRET_FIELDS = frozenset({"storage_options"})
 
 
 def _outlives_the_job(given: str, info: ValidationInfo) -> str:
-    require_lasting(given.removeprefix(SCORES) or given, f"--{_flag((info.field_name or '',))}")
+    place = given.removeprefix(SCORES).partition("?where=")[0] if given.startswith(SCORES) else given
+    require_lasting(place or given, f"--{_flag((info.field_name or '',))}")
     return given
 
 

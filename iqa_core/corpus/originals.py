@@ -9,19 +9,20 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from iqa_core.corpus.chunks import Chunk, Encoded, ReadOptions, Span
-from iqa_core.corpus.fetching import fetch_all, unread
+from iqa_core.corpus.fetching import fetch_all, in_order, unread
 from iqa_core.corpus.readers import arrow, parquet
 from iqa_core.corpus.sources import Kind, extension
 from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import is_local
 
 T = TypeVar("T")
 
@@ -37,8 +38,11 @@ MOST_READ = 1.25
 SMALL_GAP_BYTES = 4 * 2**10
 """Gap that is read in any case: headers and a sidecar between two neighbours."""
 
-READ_BYTES = 64 * 2**20
+READ_BYTES = 16 * 2**20
 """Largest read of a tar, unless a single image is larger."""
+
+READS_AHEAD = 8
+"""Reads of a remote tar that are under way: 128 MiB at most, and 250 small ones in a second where one takes 30 ms."""
 
 BYTES_PER_PIXEL = 2
 """Bound on an encoded image whose length is not in the score table: PNG of photographs needs 1.5."""
@@ -59,8 +63,9 @@ class Locator:
     @property
     def kind(self) -> Kind:
         """Which reader fetches it."""
-        if self.row is not None:
-            return Kind.ARROW if extension(self.source) == "arrow" else Kind.PARQUET
+        tables = {"arrow": Kind.ARROW, "parquet": Kind.PARQUET}
+        if self.row is not None and (table := tables.get(extension(self.source))) is not None:
+            return table  # else the row had no bytes, but a path to them
         return Kind.IMAGE if self.offset is None else Kind.WEBDATASET
 
 
@@ -110,12 +115,16 @@ def _checked(data: bytes | Rejection, locator: Locator) -> bytes | Rejection:
 
 def _members(storage: Storage, source: str, run: Sequence[Locator]) -> Iterator[bytes | Rejection]:
     """The bytes of members of one tar; neighbours are fetched in one read."""
-    for near in _near(run):
-        begin = min(offset for offset, _ in near)
-        end = max(last for _, last in near)
-        data = _answer(partial(storage.read_large, source, begin, end), source)
-        for offset, last in near:
-            yield data if isinstance(data, Rejection) else data[offset - begin : last - begin]
+    reads = (partial(_parts, storage, source, near) for near in _near(run))
+    found = (read() for read in reads) if is_local(source) else in_order(reads, READS_AHEAD)
+    return chain.from_iterable(found)
+
+
+def _parts(storage: Storage, source: str, near: Sequence[tuple[int, int]]) -> list[bytes | Rejection]:
+    """Neighbouring byte ranges, by one read."""
+    begin, end = near[0][0], near[-1][1]
+    data = _answer(partial(storage.read_large, source, begin, end), source)
+    return [data if isinstance(data, Rejection) else data[first - begin : last - begin] for first, last in near]
 
 
 def _near(run: Sequence[Locator]) -> Iterator[list[tuple[int, int]]]:

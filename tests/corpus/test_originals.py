@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import CHANGED, Locator, locators, originals
 from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.storage import Storage
-from tests.corpora import tiny_png, write_parquet, write_tar
+from tests.corpora import tiny_png, write_folder, write_parquet, write_tar
 from tests.corpus.planned import read
 from tests.jobs import running
 from tests.selection.scored_corpora import score, write_scored_corpus
@@ -101,6 +103,15 @@ def test_what_is_gone_or_changed_is_said_of_that_image_alone(tmp_path: Path) -> 
     cells = fetched([place for place in wanted if place.row is not None])
     assert {data.reason for data in cells if isinstance(data, Rejection)} == {Reason.FETCH_FAILED}
     assert not any(isinstance(data, bytes) for data in cells)
+
+
+def test_a_row_without_bytes_is_found_where_its_path_leads(tmp_path: Path) -> None:
+    write_folder(tmp_path / "files", {"0.png": tiny_png(0)})
+    (tmp_path / "in").mkdir()
+    cells = [{"bytes": None, "path": "../files/0.png"}, {"bytes": tiny_png(1), "path": "1.png"}]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "in" / "t.parquet")
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in")))
+    assert set(fetched(wanted)) == {tiny_png(0), tiny_png(1)}
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
