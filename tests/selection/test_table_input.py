@@ -20,6 +20,7 @@ from iqa_core.errors import CallerError
 from iqa_core.selection.table_input import open_table_input
 from iqa_core.storage.storage import Storage
 from jobs.command import parse
+from jobs.scoring.flow import score as score_job
 from jobs.scoring.settings import ScoreSettings
 from jobs.selection.export_work import export_shard
 from jobs.selection.exporting import shards
@@ -266,7 +267,7 @@ def test_rows_of_a_table_whose_column_of_images_was_named_are_found_by_that_name
         ("scores:{root}/first?wher=layout < 2", "the only option is"),
         ("scores:{root}/first?where= ", "the condition is empty"),
         ("scores:?where=layout < 2", "the place is empty"),
-        ("scores:{root}/first?where=layout < 0", "nothing to score there"),
+        ("scores:{root}/first?where=layout < 0", "nothing to score there (no row passes)"),
         ("scores:{root}/first?where=CAST(key AS INT) > 1", "the engine stopped"),
     ],
 )
@@ -293,6 +294,17 @@ def test_an_output_has_one_condition_on_a_table(loose: Path, tmp_path: Path) -> 
     for inside in (loose, loose / "more"):
         with pytest.raises(CallerError, match="lies inside of"):
             score_rows(inside, rows(loose))
+
+
+def test_a_dry_run_times_rows_that_are_not_planned_yet(
+    loose: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"output": str(tmp_path / "second"), "chunk_images": 2, "dry_run": True, "estimate": True}
+    given = {"input": [rows(loose, "layout < 9")], "assessor": AssessorConfig(checkpoint="fake:")}
+    assert score_job(ScoreSettings(**settings, **given)) == 0
+    assert "8 images" in (said := capsys.readouterr().out)
+    assert "images/s here in one process" in said
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.s3

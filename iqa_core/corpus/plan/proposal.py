@@ -12,6 +12,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from iqa_core.addresses import SCORES
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Span, Survey
@@ -208,8 +209,9 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
 
 def _check_is_any(inputs: Sequence[str], draft: Draft, listing: Listing) -> None:
     if not draft:
-        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
-        raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
+        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3))
+        what = passed or ("no row passes" if inputs[-1].startswith(SCORES) else "no files at all")
+        raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({what})")
 
 
 def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_CarriedColumns]) -> None:
