@@ -149,8 +149,8 @@ def test_a_table_that_has_grown_is_a_new_segment(loose: Path, tmp_path: Path) ->
 
 
 def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selected, "ROWS_PER_FILE", 9)
     monkeypatch.setattr(selected, "ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(selected, "GROUPS_PER_FILE", 3)
     write_folder(tmp_path / "in", {f"{index:02d}.png": tiny_png(index) for index in range(24)})
     assert score(tmp_path / "few", tmp_path / "in", chunk_images=2) == 0
     assert score(tmp_path / "many", tmp_path / "in", chunk_images=24) == 0
@@ -161,6 +161,12 @@ def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, mo
         assert [len(chunk.spans) for chunk in chunks] == spans
         assert identity(rows_of(output)) == identity(rows_of(tmp_path / table))
     assert len(list((tmp_path / "of-few" / "plan").glob("rows-*.parquet"))) == 3
+    # what shares a chunk with what changed is planned again with it, and loses no row
+    (tmp_path / "in" / "00.png").unlink()
+    assert score_rows(tmp_path / "of-few", rows(tmp_path / "few"), chunk_images=6, on_changed="rescore") == 0
+    assert [row["key"] for row in rows_of(tmp_path / "of-few")] == [f"{index:02d}.png" for index in range(1, 24)]
+    assert segments(tmp_path / "of-few") == 2
+    assert faults_of(tmp_path / "of-few") == []
 
 
 @dataclass(frozen=True, slots=True)

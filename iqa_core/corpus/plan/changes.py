@@ -162,8 +162,8 @@ def changes_message(changes: Sequence[Change]) -> str:
     """The message of a run that stops for these: the first CHANGES_SHOWN, and the ways out."""
     shown = "\n".join(f"  {change.what}: {change.uri}" for change in changes[:CHANGES_SHOWN])
     more = f"\n  and {len(changes) - CHANGES_SHOWN} more" if len(changes) > CHANGES_SHOWN else ""
-    left_out = any(change.is_original for change in changes)
-    anew = "scores their chunks anew" + left_out * ", without originals that are not what their score table scored"
+    are_originals = any(change.is_original for change in changes)
+    anew = "scores their chunks anew" + are_originals * " (without originals of a score table: score that anew first)"
     return (
         f"{len(changes)} planned sources are no longer what they were:\n{shown}{more}\n"
         f"--on-changed rescore {anew}, --on-changed ignore keeps what is planned and scored"

@@ -23,11 +23,11 @@ from iqa_core.corpus.reading import with_given_types
 from iqa_core.corpus.sources import Metadata, Source
 from iqa_core.storage.uris import join
 
-ROWS_PER_FILE = 131_072
-"""Rows after which another file is begun, so that its footer, which each reader of it fetches, is some 100 kB."""
-
 ROWS_PER_GROUP = 2048
-"""Rows of a row group, of which a reader needs one or two: some 400 kB beside a chunk's images."""
+"""Rows of a row group, or as many as a chunk has, if these are fewer: a reader needs two row groups at most."""
+
+GROUPS_PER_FILE = 64
+"""Row groups after which another file is begun, so that its footer, which each reader of it fetches, is some 100 kB."""
 
 
 class SelectedTable(Protocol):
@@ -80,7 +80,7 @@ class SelectedRows:
     def survey(self, source: Source, options: ReadOptions) -> Survey:
         """Spans of a source, whose rows are added to a file, and its columns."""
         rows = self._table_of(source).rows(source)
-        uri, begin = self._add(rows)
+        uri, begin = self._add(rows, min(ROWS_PER_GROUP, options.chunk_images))
         table = Metadata(uri, None, "", "")
         spans = [
             Span(
@@ -106,24 +106,25 @@ class SelectedRows:
     def _table_of(self, source: Source) -> SelectedTable:
         return self._tables[source.uri.rpartition("/")[0]]
 
-    def _add(self, rows: pa.Table) -> tuple[str, int]:
+    def _add(self, rows: pa.Table, rows_per_group: int) -> tuple[str, int]:
         """URI of the file that rows go into, and the number of the first of them there."""
         is_other = self._writer is not None and not self._writer.schema.equals(rows.schema)
-        if is_other or self._rows_of_file >= ROWS_PER_FILE:
+        if is_other or self._rows_of_file >= GROUPS_PER_FILE * rows_per_group:
             self.close()
         if self._writer is None:
-            self._drafts[join(self._folder, f"rows-{uuid.uuid4().hex}.parquet")] = file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
+            file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
+            self._drafts[join(self._folder, f"rows-{uuid.uuid4().hex}.parquet")] = file
             self._writer = pq.ParquetWriter(file, rows.schema, compression="zstd", write_page_checksum=True)
         begin = self._rows_of_file
         self._waiting.append(rows)
         self._rows_of_file += rows.num_rows
-        if sum(some.num_rows for some in self._waiting) >= ROWS_PER_GROUP:
-            self._write()
+        if sum(some.num_rows for some in self._waiting) >= rows_per_group:
+            self._write(rows_per_group)
         return [*self._drafts][-1], begin
 
-    def _write(self) -> None:
+    def _write(self, rows_per_group: int = ROWS_PER_GROUP) -> None:
         if self._writer is not None and self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting), ROWS_PER_GROUP)
+            self._writer.write_table(pa.concat_tables(self._waiting), rows_per_group)
         self._waiting = []
 
 
