@@ -305,9 +305,10 @@ def test_an_output_has_one_condition_on_a_table(loose: Path, tmp_path: Path) -> 
 def test_a_dry_run_times_rows_that_are_not_planned_yet(
     loose: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"output": str(tmp_path / "second"), "chunk_images": 2, "dry_run": True, "estimate": True}
-    given = {"input": [rows(loose, "layout < 9")], "assessor": AssessorConfig(checkpoint="fake:")}
-    assert score_job(ScoreSettings(**settings, **given)) == 0
+    fake = AssessorConfig(checkpoint="fake:")
+    given, output = [rows(loose, "layout < 9")], str(tmp_path / "second")
+    settings = ScoreSettings(input=given, output=output, assessor=fake, chunk_images=2, dry_run=True, estimate=True)
+    assert score_job(settings) == 0
     assert "8 images" in (said := capsys.readouterr().out)
     assert "images/s here in one process" in said
     assert not (tmp_path / "second").exists()
