@@ -33,3 +33,23 @@ def parse_address(text: str, kinds: frozenset[str]) -> Address:
     if len(dict(pairs)) != len(pairs):
         raise ValueError("an option is given twice")
     return Address(kind, place, dict(pairs))
+
+
+SCORES = "scores:"
+"""What the name of a score table begins with where its rows are an input."""
+
+
+def parse_scores(text: str) -> tuple[str, str] | None:
+    """Place and condition of `scores:OUTPUT?where=CONDITION`, empty where none is given; None for any other text.
+
+    The condition is taken as it stands: SQL has `?`, `&`, `+` and `%` of its own. Raises ValueError for another option,
+    and for a part that is empty.
+    """
+    if not text.startswith(SCORES):
+        return None
+    place, mark, condition = text.removeprefix(SCORES).partition("?where=")
+    if "?" in place:
+        raise ValueError("the only option is ?where=CONDITION")
+    if not place or (mark and not condition.strip()):
+        raise ValueError(f"{'the condition' if place else 'the place'} is empty")
+    return place, condition.strip()

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from iqa_core.addresses import SCORES
 from iqa_core.errors import CallerError, exit_code
 from iqa_core.flags import StrictParser, json_object
 from iqa_core.storage.outputs import require_lasting
@@ -35,7 +36,8 @@ SECRET_FIELDS = frozenset({"storage_options"})
 
 
 def _outlives_the_job(given: str, info: ValidationInfo) -> str:
-    require_lasting(given, f"--{_flag((info.field_name or '',))}")
+    place = given.removeprefix(SCORES).partition("?where=")[0] if given.startswith(SCORES) else given
+    require_lasting(place or given, f"--{_flag((info.field_name or '',))}")
     return given
 
 

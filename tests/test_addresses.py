@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iqa_core.addresses import Address, parse_address
+from iqa_core.addresses import Address, parse_address, parse_scores
 
 KINDS = frozenset({"sa-bench", "fake"})
 
@@ -28,3 +28,22 @@ def test_a_name_falls_into_its_parts(text: str, kind: str, place: str, options: 
 def test_options_that_are_not_pairs_or_come_twice_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"twice|bad query"):
         parse_address(text, KINDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("scores:s3://bucket/out", ("s3://bucket/out", "")),
+        ("scores:out?where=key LIKE '%20a+b?where=&c' ", ("out", "key LIKE '%20a+b?where=&c'")),
+        ("s3://bucket/scores:out?where=x", None),
+        ("scores/out", None),
+    ],
+)
+def test_a_score_table_and_its_condition_are_taken_as_they_stand(text: str, parts: tuple[str, str] | None) -> None:
+    assert parse_scores(text) == parts
+
+
+@pytest.mark.parametrize("text", ["scores:", "scores:?where=x", "scores:out?where= ", "scores:out?were=x", "scores:?"])
+def test_a_score_table_with_another_option_or_an_empty_part_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"the only option|is empty"):
+        parse_scores(text)

@@ -69,7 +69,7 @@ BEGINNINGS = {
     "iqa_core/questions.py": ["{", "{a"],
     "iqa_core/selection/condition.py": ["iqa_carried_", "\nLINE"],
     "iqa_core/selection/exports/imagefolder.py": ["2026-01-01", "2026-01-01 10:10:10"],
-    "jobs/selection/flow.py": ["iqa_carried_", "\nLINE"],
+    "iqa_core/selection/rows.py": ["iqa_carried_", "\nLINE"],
     "iqa_core/training/parts.py": ["visual", "merger", "."],
     "iqa_core/training/augmenting.py": ["a"],  # a query is never blank
     "iqa_core/corpus/readers/tar.py": [""],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from iqa_core.base64_text import bytes_of, is_base64
@@ -22,6 +24,8 @@ from iqa_core.storage.failures import (
 )
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import windows_hint
+
+T = TypeVar("T")
 
 FETCH_THREADS = 16
 """Requests in flight per reader: enough to hide 50 ms of latency at 300 images/s."""
@@ -94,13 +98,18 @@ def fetch_all(
 
     Raises RunError where the credentials are at fault.
     """
+    return in_order((partial(fetch, storage, uri, size, limits) for uri, size in wanted), LOOKAHEAD)
+
+
+def in_order(calls: Iterable[Callable[[], T]], ahead: int) -> Iterator[T]:
+    """Results of calls in order, FETCH_THREADS of them at once, at most so many ahead of the consumer."""
     pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
-    waiting = iter(wanted)
-    pending: deque[Future[bytes | Rejection]] = deque()
+    waiting = iter(calls)
+    pending: deque[Future[T]] = deque()
     try:
         while True:
-            for uri, size in islice(waiting, LOOKAHEAD - len(pending)):
-                pending.append(pool.submit(fetch, storage, uri, size, limits))
+            for call in islice(waiting, ahead - len(pending)):
+                pending.append(pool.submit(call))
             if not pending:
                 return
             yield pending.popleft().result()

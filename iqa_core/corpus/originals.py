@@ -9,18 +9,20 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from iqa_core.corpus.chunks import Chunk, ReadOptions, Span
-from iqa_core.corpus.fetching import fetch_all, unread
-from iqa_core.corpus.reading import READERS
+from iqa_core.corpus.chunks import Chunk, Encoded, ReadOptions, Span
+from iqa_core.corpus.fetching import fetch_all, in_order, unread
+from iqa_core.corpus.readers import arrow, parquet
 from iqa_core.corpus.sources import Kind, extension
 from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import is_local
 
 T = TypeVar("T")
 
@@ -30,11 +32,20 @@ LOCATOR = ("source", "offset", "length", "row", "sha256")
 GAP_BYTES = 256 * 2**10
 """Largest gap between two wanted members of a tar that one request spans: reading it costs less than a request."""
 
-GAP_ROWS = 64
-"""Largest gap between two wanted rows of a table that one read spans."""
+MOST_READ = 1.25
+"""Bytes of a request over those that are wanted, at most, where it spans such gaps: few of many members cost few."""
 
-READ_BYTES = 64 * 2**20
+SMALL_GAP_BYTES = 4 * 2**10
+"""Gap that is read in any case: headers and a sidecar between two neighbours."""
+
+READ_BYTES = 16 * 2**20
 """Largest read of a tar, unless a single image is larger."""
+
+READS_AHEAD = 8
+"""Reads of a remote tar that are under way: 128 MiB at most, and 250 small ones in a second where one takes 30 ms."""
+
+BYTES_PER_PIXEL = 2
+"""Bound on an encoded image whose length is not in the score table: PNG of photographs needs 1.5."""
 
 CHANGED = "its bytes are no longer those that were scored"
 
@@ -52,14 +63,22 @@ class Locator:
     @property
     def kind(self) -> Kind:
         """Which reader fetches it."""
-        if self.row is not None:
-            return Kind.ARROW if extension(self.source) == "arrow" else Kind.PARQUET
+        tables = {"arrow": Kind.ARROW, "parquet": Kind.PARQUET}
+        if self.row is not None and (table := tables.get(extension(self.source))) is not None:
+            return table  # else the row had no bytes, but a path to them
         return Kind.IMAGE if self.offset is None else Kind.WEBDATASET
 
 
 def locators(rows: pa.Table) -> list[Locator]:
     """One locator per row of a table that has the columns of LOCATOR."""
     return [Locator(**row) for row in rows.select(LOCATOR).to_pylist()]
+
+
+def encoded_bounds(rows: pa.Table) -> list[int]:
+    """Bytes of each image: exact for a member of a tar, else a bound from its size in pixels."""
+    pixels = pc.multiply(rows.column("width").cast(pa.int64()), rows.column("height").cast(pa.int64()))
+    bounds: list[int] = pc.coalesce(rows.column("length"), pc.multiply(pixels, BYTES_PER_PIXEL)).to_pylist()
+    return bounds
 
 
 def originals(
@@ -96,25 +115,38 @@ def _checked(data: bytes | Rejection, locator: Locator) -> bytes | Rejection:
 
 def _members(storage: Storage, source: str, run: Sequence[Locator]) -> Iterator[bytes | Rejection]:
     """The bytes of members of one tar; neighbours are fetched in one read."""
-    for near in _near(run):
-        begin = min(offset for offset, _ in near)
-        end = max(last for _, last in near)
-        data = _answer(partial(storage.read_large, source, begin, end), source)
-        for offset, last in near:
-            yield data if isinstance(data, Rejection) else data[offset - begin : last - begin]
+    reads = (partial(_parts, storage, source, near) for near in _near(run))
+    found = (read() for read in reads) if is_local(source) else in_order(reads, READS_AHEAD)
+    return chain.from_iterable(found)
+
+
+def _parts(storage: Storage, source: str, near: Sequence[tuple[int, int]]) -> list[bytes | Rejection]:
+    """Neighbouring byte ranges, by one read."""
+    begin, end = near[0][0], near[-1][1]
+    data = _answer(partial(storage.read_large, source, begin, end), source)
+    return [data if isinstance(data, Rejection) else data[first - begin : last - begin] for first, last in near]
 
 
 def _near(run: Sequence[Locator]) -> Iterator[list[tuple[int, int]]]:
     """Byte ranges of members, in groups that are worth one read each."""
     near: list[tuple[int, int]] = []
+    wanted = 0
     for locator in run:
+        length = locator.length or 0
         begin = locator.offset or 0
-        end = begin + (locator.length or 0)
-        if near and not (0 <= begin - near[-1][1] <= GAP_BYTES and end - near[0][0] <= READ_BYTES):
+        end = begin + length
+        if near and not _is_worth_joining(begin - near[-1][1], end - near[0][0], wanted + length):
             yield near
-            near = []
+            near, wanted = [], 0
         near.append((begin, end))
+        wanted += length
     yield near
+
+
+def _is_worth_joining(gap: int, read: int, wanted: int) -> bool:
+    """Whether a member behind a gap becomes part of one read of so many bytes, of which so many are wanted."""
+    is_little = gap <= SMALL_GAP_BYTES or (gap <= GAP_BYTES and read <= MOST_READ * wanted)
+    return gap >= 0 and is_little and read <= READ_BYTES
 
 
 def _cells(
@@ -123,38 +155,40 @@ def _cells(
     """The images in rows of one table, by the reader of its kind."""
     rows = [locator.row for locator in run if locator.row is not None]
     found: dict[int, bytes | Rejection] = {}
-    for near in _near_rows(sorted(set(rows))):
-        read = partial(_read_cells, storage, kind, source, near, options, limits)
-        cells = _answer(read, source)
-        found |= dict.fromkeys(near, cells) if isinstance(cells, Rejection) else cells
+    reads = _answer(partial(_reads, storage, kind, source, sorted(set(rows)), options, limits), source)
+    if isinstance(reads, Rejection):
+        found = dict.fromkeys(rows, reads)
+        reads = []
+    for near, read in reads:
+        images = _answer(read, source)
+        if isinstance(images, Rejection):
+            found |= dict.fromkeys(near, images)
+        else:
+            found |= {row: _held(image) for row, image in zip(near, images, strict=True)}
     yield from (found[row] for row in rows)
 
 
-def _near_rows(rows: Sequence[int]) -> Iterator[list[int]]:
-    """Ascending rows, in groups that are worth one read each."""
-    near: list[int] = []
-    for row in rows:
-        if near and row - near[-1] > GAP_ROWS:
-            yield near
-            near = []
-        near.append(row)
-    yield near
-
-
-def _read_cells(
-    storage: Storage, kind: Kind, source: str, rows: Sequence[int], options: ReadOptions, limits: ImageLimits
-) -> dict[int, bytes | Rejection]:
+def _reads(
+    storage: Storage, kind: Kind, source: str, rows: list[int], options: ReadOptions, limits: ImageLimits
+) -> list[tuple[list[int], Callable[[], list[Encoded]]]]:
+    """Ascending rows in groups that are read alone, each with what reads its images."""
     entry = storage.stat(source)
     if entry is None:
         raise Missing(source)
+    if kind is Kind.PARQUET:
+        return list(parquet.cells(storage, source, entry.size or 0, rows, options, limits))
     begin, end = rows[0], rows[-1] + 1
-    span = Span(source, "", entry.size, entry.etag, begin, end, end - begin)
-    content = READERS[kind].read(storage, Chunk("", kind, (span,)), options, limits)
-    images = content.images([row - begin for row in rows])
-    return {
-        row: image.data if isinstance(image.data, Rejection) else bytes(image.data)
-        for row, image in zip(rows, images, strict=True)
-    }
+    chunk = Chunk("", kind, (Span(source, "", entry.size, entry.etag, begin, end, end - begin),))
+
+    def images() -> list[Encoded]:
+        content = arrow.read(storage, chunk, options, limits)
+        return list(content.images([row - begin for row in rows]))
+
+    return [(rows, images)]
+
+
+def _held(image: Encoded) -> bytes | Rejection:
+    return image.data if isinstance(image.data, Rejection) else bytes(image.data)
 
 
 def _answer(once: Callable[[], T], source: str) -> T | Rejection:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.chunks import Chunk, Content, ReadOptions, Survey
 from iqa_core.corpus.columns import TYPE_NAMES, InputColumn, conformed, table_names
-from iqa_core.corpus.readers import arrow, lists, loose, parquet, webdataset
+from iqa_core.corpus.readers import arrow, lists, loose, parquet, selected, webdataset
 from iqa_core.corpus.readers.webdataset import beside_sidecars
 from iqa_core.corpus.slot_columns import NO_SLOTS, SlotColumns
 from iqa_core.corpus.sources import Kind, Source
@@ -24,6 +24,7 @@ READERS: Mapping[Kind, ModuleType] = {
     Kind.PARQUET: parquet,
     Kind.ARROW: arrow,
     Kind.LIST: lists,
+    Kind.SCORES: selected,
 }
 """Kind of source -> its reader, see `iqa_core.corpus.readers`."""
 
@@ -56,6 +57,11 @@ def survey_source(
     if source.metadata is not None:
         spans = tuple(replace(span, metadata=source.metadata) for span in found.spans)
         found = _together(replace(found, spans=spans), described, options)
+    return with_given_types(source, found, options)
+
+
+def with_given_types(source: Source, found: Survey, options: ReadOptions) -> Survey:
+    """The survey with the types that `--carry` gives. Raises CallerError where one does not hold a column's values."""
     if not found.carried.names:
         return found
     typed = [

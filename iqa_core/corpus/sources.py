@@ -43,6 +43,8 @@ class Kind(StrEnum):
     PARQUET = "parquet"
     ARROW = "arrow"
     LIST = "list"
+    SCORES = "scores"
+    """Selected rows of a chunk of a score table: `iqa_core.corpus.scored`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class CarriedColumns:
         """The columns of the rows at these positions, which ascend; one row each, in order."""
         if not len(self.schema):
             return pa.table({})
-        parts = [self.schema.empty_table(), *self._parts(positions)]
+        parts = [self.schema.empty_table(), *(self._parts(positions) if len(positions) else ())]
         return pa.concat_tables(parts).combine_chunks()
 
     def _parts(self, positions: NDArray[np.int64]) -> Iterator[pa.Table]:

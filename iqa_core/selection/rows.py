@@ -6,7 +6,9 @@ name: the engine never meets the other columns' types and names. A NaN is null i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iqa_core.corpus.columns import repeated
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, RunError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.questions import ColumnScale
 from iqa_core.selection.condition import Condition
@@ -178,6 +180,29 @@ def _check_names(found: Combined) -> None:
     own = (name.lower() for name in [*found.schema.names, *OWN] if name not in found.carried)
     if doubled := sorted({*repeated(own), *repeated(found.schema.names)}):
         raise CallerError(f"--scores: {', '.join(doubled)} would be the name of more than one column")
+
+
+@contextmanager
+def engine_faults(rows: Combined) -> Iterator[None]:
+    """Inside, the engine reads these tables.
+
+    Raises RunError for whatever the engine raises, which is about the data, and CallerError that names a score file
+    which is damaged.
+    """
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        if not isinstance(error, duckdb.OutOfMemoryException):
+            for given in rows.given:
+                given.table.require_whole()
+        if not isinstance(error, duckdb.Error):
+            raise
+        message = re.sub(r"iqa_carried_(\d+)", lambda found: rows.carried[int(found[1])], str(error))
+        message = re.split(r"\n\n|\nLINE", message)[0].replace("\n", " ")
+        way = "; TRY_CAST makes it null" if isinstance(error, duckdb.ConversionException) else ""
+        raise RunError(f"the engine stopped: {message}{way}") from error
 
 
 def make_view(

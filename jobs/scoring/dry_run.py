@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ReadyBatch, ready_batches
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.proposal import Proposal
+from iqa_core.corpus.plan.selected import SelectedRows
 from iqa_core.corpus.reading import open_chunk
 from jobs.progress import counted
 from jobs.scoring.job import ScoringJob, within_limit
@@ -82,7 +85,7 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk]
     assessor = load(work.spec, work.config)
     timed = 0
     began: float | None = None
-    for batch in _batches(chunks, work):
+    for batch in _batches(chunks, work, proposal.selected):
         assess_each(assessor, batch.images, batch.texts)
         if began is None:  # the first batch warms up and is not counted
             began = time.monotonic()
@@ -103,7 +106,24 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk]
         print(f"             and cost {alone_h * job.settings.price_per_hour:.2f} at the given price per hour")
 
 
-def _batches(chunks: Iterable[Chunk], work: Work) -> Iterator[ReadyBatch]:
-    for chunk in chunks:
-        content = open_chunk(chunk, work.read_plan)
-        yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)
+def _batches(chunks: Iterable[Chunk], work: Work, selected: SelectedRows) -> Iterator[ReadyBatch]:
+    with TemporaryDirectory(prefix="iqa-rows-") as scratch:
+        drafted: dict[str, str] = {}
+        for uri, data in selected.files():
+            path = Path(scratch, uri.rpartition("/")[2])
+            path.write_bytes(data)
+            drafted[uri] = str(path)
+        for chunk in chunks:
+            content = open_chunk(_with_drafted(chunk, drafted), work.read_plan)
+            yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)
+
+
+def _with_drafted(chunk: Chunk, drafted: Mapping[str, str]) -> Chunk:
+    """The chunk as it is read before its plan is written. drafted: URI of a file of selected rows -> its copy."""
+    spans = (
+        replace(span, metadata=replace(span.metadata, uri=drafted.get(span.metadata.uri, span.metadata.uri)))
+        if span.metadata is not None
+        else span
+        for span in chunk.spans
+    )
+    return replace(chunk, spans=tuple(spans))

@@ -117,12 +117,13 @@ def proposed(job: ScoringJob) -> Proposal:
         return propose(
             job.plan,
             job.wanted,
-            settings.input,
+            job.inputs,
             job.options,
             own_columns=job.own_columns,
             limit=settings.limit,
             on_changed=settings.on_changed,
             exact=settings.estimate,
+            tables=job.tables,
         )
     if (contract := job.plan.contract()) is not None:
         return Proposal(contract, Draft())

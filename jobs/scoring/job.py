@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.rubrics.load import rubric_named
+from iqa_core.selection.table_input import TableInput, open_table_input
 from iqa_core.slots import TextLimits, TooLong
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
@@ -52,6 +53,10 @@ class ScoringJob:
     options: ReadOptions
     wanted: Contract
     """The contract that this run would lay down, its carried columns still empty."""
+    inputs: tuple[str, ...]
+    """What is listed of --input."""
+    tables: tuple[TableInput, ...]
+    """Score tables of --input."""
 
     @property
     def plan(self) -> Plan:
@@ -95,6 +100,8 @@ class ScoringJob:
 
     def introduction(self) -> Iterator[tuple[str, str]]:
         """Label and text of what a run says first: who scores, with which questions, and for which images."""
+        for table in self.tables:
+            yield "rows of", table.describe()
         yield "assessor", self.settings.assessor.checkpoint
         if self.spec.domain is not None:
             yield "knows", self.spec.domain
@@ -136,7 +143,8 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     _check_flags(settings)
     output = absolute(settings.output)
     storage = Storage(settings.storage_options)
-    _check_output(storage, output, settings.input)
+    inputs, tables = _inputs(storage, settings)
+    _check_output(storage, output, [*inputs, *(table.table.uri for table in tables)])
     limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
     written = _written_columns(spec.rubric, settings)
@@ -144,10 +152,11 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     scales = own_scales(spec.rubric.columns)
     given = load_fusion(settings.fusion) if settings.fusion else FusionWeights.of_columns(spec.rubric.columns)
     weights = given.ordered_as(dimensions, scales)
+    locating = _locating(settings, tables)
     options = ReadOptions(
         chunk_images=settings.chunk_images,
-        image_column=settings.image_column,
-        uri_column=settings.uri_column,
+        image_column=locating.get("image"),
+        uri_column=locating.get("uri"),
         id_column=settings.id_column,
         carry=parse_carry(settings.carry),
     )
@@ -178,11 +187,50 @@ def checked(settings: ScoreSettings) -> ScoringJob:
                 own_columns(dimensions, groups_of(scales), written),
             ),
             written=written,
+            tables={table.table.uri: table.terms for table in tables},
         ),
+        inputs=inputs,
+        tables=tables,
     )
     if checked_contract(job.plan, job.wanted) is None:
         _require_no_scores(job)
     return job
+
+
+def _inputs(storage: Storage, settings: ScoreSettings) -> tuple[tuple[str, ...], tuple[TableInput, ...]]:
+    """What is listed, and the score tables. Raises CallerError for one that cannot be read, or is given twice."""
+    inputs: list[str] = []
+    tables: dict[str, TableInput] = {}
+    for given in settings.input:
+        table = open_table_input(storage, given, settings.on_changed != "ignore")
+        if table is None:
+            inputs.append(given)
+        elif tables.setdefault(table.table.uri, table) is not table:
+            raise CallerError(f"--input {given}: another --input names this score table; join the conditions by OR")
+    return tuple(inputs), tuple(tables.values())
+
+
+def _locating(settings: ScoreSettings, tables: Iterable[TableInput]) -> dict[str, str]:
+    """Columns of images, as the flags name them, or as they were named where score tables that are inputs were made.
+
+    Raises CallerError where these differ: an output has one such column, by which exports find its images again.
+    """
+    flags = {"image": settings.image_column, "uri": settings.uri_column}
+    given = {name: value for name, value in flags.items() if value is not None}
+    found = given
+    for index, table in enumerate(tables):
+        own = {name: value for name, value in table.table.contract.columns.items() if name in flags}
+        if own != found and (given or index):
+            raise CallerError(
+                f"--input {table.root}: it was scored with {_as_flags(own)}, and others of this run's inputs have "
+                f"{_as_flags(found)}; score them into outputs of their own"
+            )
+        found = own
+    return found
+
+
+def _as_flags(columns: Mapping[str, str]) -> str:
+    return " ".join(f"--{name}-column {value}" for name, value in columns.items()) or "no column of images named"
 
 
 def _written_columns(rubric: AnyRubric, settings: ScoreSettings) -> WrittenColumns | None:

@@ -16,7 +16,8 @@ class ScoreSettings(JobSettings):
     """Score images along the dimensions of a rubric: one row per image, in Parquet. Resumable at any point."""
 
     input: list[Lasting] = Field(min_length=1)
-    """Folder, prefix, image, .tar, .parquet, saved data set, or a .csv / .jsonl list of URIs; may be repeated."""
+    """Folder, prefix, image, .tar, .parquet, saved data set, .csv / .jsonl list of URIs, or rows of a score table as
+    scores:OUTPUT?where=CONDITION; may be repeated."""
     output: Lasting
     """Folder or prefix for scores/, plan/ and run.json; the same output resumes."""
     rubric: str | None = None

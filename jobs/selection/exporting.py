@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from iqa_core.corpus.chunks import chunk_name
+from iqa_core.corpus.originals import encoded_bounds
 from iqa_core.errors import DONE, FAILED, RunError
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card
@@ -33,9 +33,6 @@ from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, Exp
 
 SHARD_BYTES = 512 * 2**20
 """Encoded bytes of a shard at most, as far as they are known: a task holds them twice."""
-
-BYTES_PER_PIXEL = 2
-"""Bound on an encoded image whose length is not in the score table: PNG of photographs needs 1.5."""
 
 WAVE_BYTES = 256 * 2**20
 """Bytes of shards' rows that lie in the object store at once."""
@@ -128,7 +125,7 @@ def shards(blocks: Iterable[pa.Table], shard_images: int) -> Iterator[Shard]:
     held = size = index = 0
     for block in blocks:
         begin = 0
-        for row, length in enumerate(_lengths(block)):
+        for row, length in enumerate(encoded_bounds(block)):
             if held + row - begin and (held + row - begin == shard_images or size + length > SHARD_BYTES):
                 waiting.append(block.slice(begin, row - begin))
                 yield Shard(chunk_name(0, index), pa.concat_tables(waiting).combine_chunks())
@@ -149,13 +146,6 @@ def _watched(found: Iterable[Shard], format: str, outcome: ExportOutcome) -> Ite
         if format == "imagefolder":
             outcome.read_as_times.update(imagefolder.taken_for_times(values))
         yield shard
-
-
-def _lengths(block: pa.Table) -> list[int]:
-    """Bytes of each image: exact for a member of a tar, else a bound from its size in pixels."""
-    pixels = pc.multiply(block.column("width").cast(pa.int64()), block.column("height").cast(pa.int64()))
-    lengths: list[int] = pc.coalesce(block.column("length"), pc.multiply(pixels, BYTES_PER_PIXEL)).to_pylist()
-    return lengths
 
 
 def _unfinished(found: Iterable[Shard], finished: set[str], planned: list[str], progress: Progress) -> Iterator[Shard]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from iqa_core.errors import DONE, RunError
+from iqa_core.errors import DONE
 from iqa_core.questions import scales_json
 from iqa_core.report.gathered import group_columns
 from iqa_core.report.selection_report import CARRIED, selection_report
 from iqa_core.selection.carried import CarriedColumns
 from iqa_core.selection.decisions import Weighting, decided, decision_schema, weighting
 from iqa_core.selection.exports.samples import renamed
-from iqa_core.selection.rows import POSITION, make_view
+from iqa_core.selection.rows import POSITION, engine_faults, make_view
 from iqa_core.selection.rules import Survivors, apply_rules, columns_of, rules_of
 from iqa_core.selection.selection import DecisionCounts
 from iqa_core.tables.duckdb_engine import engine
@@ -138,31 +137,14 @@ class DecidedRows:
 
 @contextmanager
 def opened(job: SelectionJob, scratch: Path) -> Iterator[DecidedRows]:
-    """Inside: an engine in which the policy's rules have run.
-
-    Raises RunError for whatever the engine raises, which is about the data, and CallerError that names a score file
-    which is damaged.
-    """
-    import duckdb
-
+    """Inside: an engine in which the policy's rules have run. Raises what `engine_faults` raises."""
     files = [given.table.local_files(scratch / f"table{index}") for index, given in enumerate(job.rows.given)]
     folders = sorted({file.parent for paths in files for file in paths})
-    try:
-        with engine(folders, job.settings.memory_gib) as connection:
-            make_view(connection, job.rows, files, job.condition, job.policy.fusion, _looked_at(job))
-            survivors = list(apply_rules(connection, rules_of(job.policy, job.rows.engine_name)))
-            weights = weighting(connection, survivors, job.policy.temperature)
-            yield DecidedRows(job, connection, survivors, weights, files)
-    except (duckdb.Error, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
-        if not isinstance(error, duckdb.OutOfMemoryException):
-            for given in job.rows.given:
-                given.table.require_whole()
-        if not isinstance(error, duckdb.Error):
-            raise
-        message = re.sub(r"iqa_carried_(\d+)", lambda found: job.rows.carried[int(found[1])], str(error))
-        message = re.split(r"\n\n|\nLINE", message)[0].replace("\n", " ")
-        way = "; TRY_CAST makes it null" if isinstance(error, duckdb.ConversionException) else ""
-        raise RunError(f"the engine stopped: {message}{way}") from error
+    with engine(folders, job.settings.memory_gib) as connection, engine_faults(job.rows):
+        make_view(connection, job.rows, files, job.condition, job.policy.fusion, _looked_at(job))
+        survivors = list(apply_rules(connection, rules_of(job.policy, job.rows.engine_name)))
+        weights = weighting(connection, survivors, job.policy.temperature)
+        yield DecidedRows(job, connection, survivors, weights, files)
 
 
 def _looked_at(job: SelectionJob) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import CHANGED, Locator, locators, originals
 from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.storage import Storage
-from tests.corpora import tiny_png, write_parquet, write_tar
+from tests.corpora import tiny_png, write_folder, write_parquet, write_tar
 from tests.corpus.planned import read
 from tests.jobs import running
 from tests.selection.scored_corpora import score, write_scored_corpus
@@ -19,13 +21,14 @@ from tests.selection.scored_corpora import score, write_scored_corpus
 
 @dataclass(frozen=True, slots=True)
 class Counting(Storage):
-    """The real storage, with a record of its large reads."""
+    """The real storage, with a record of its reads."""
 
-    reads: list[tuple[int, int]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
-    def read_large(self, uri: str, begin: int, end: int) -> bytes:
-        self.reads.append((begin, end))
-        return Storage.read_large(self, uri, begin, end)
+    def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
+        data = Storage.read(self, uri, begin, end, max_bytes)
+        self.sizes.append(len(data))
+        return data
 
 
 def fetched(wanted: list[Locator], storage: Storage | None = None) -> list[bytes | Rejection]:
@@ -47,7 +50,32 @@ def test_neighbours_in_a_tar_are_one_read(tmp_path: Path) -> None:
     wanted = locators(table.sort_by("offset"))
     storage = Counting()
     assert all(isinstance(data, bytes) for data in fetched(wanted, storage))
-    assert len(storage.reads) == 1
+    assert len(storage.sizes) == 1
+
+
+def test_few_of_many_members_cost_few_bytes(tmp_path: Path) -> None:
+    images = {f"{index:02d}.png": tiny_png(index, size=96) for index in range(40)}
+    write_tar(tmp_path / "in" / "a.tar", images)
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in")).sort_by("offset"))
+    some = [place for index, place in enumerate(wanted) if index % 8 in (0, 1, 4)]
+    storage = Counting()
+    found = fetched(some, storage)
+    assert all(isinstance(data, bytes) for data in found)
+    size = sum(place.length or 0 for place in some)
+    assert size / len(some) > 20_000, "else headers alone are more than what is allowed"
+    assert sum(storage.sizes) <= 1.3 * size
+    assert len(storage.sizes) == 10  # of 0 and 1 one, for they are neighbours
+
+
+def test_a_row_group_is_read_once_however_its_rows_are_spread(tmp_path: Path) -> None:
+    images = {f"{index:03d}.png": tiny_png(index) for index in range(400)}
+    write_parquet(tmp_path / "in" / "t.parquet", images, rows_per_group=200)
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=400)))
+    by_row = {place.row: place for place in wanted}
+    storage = Counting()
+    assert all(isinstance(data, bytes) for data in fetched([by_row[row] for row in (0, 70, 140, 199)], storage))
+    size = (tmp_path / "in" / "t.parquet").stat().st_size
+    assert 0.4 * size < sum(storage.sizes) < 0.8 * size
 
 
 def test_rows_of_a_table_that_lie_far_apart_are_not_read_through(tmp_path: Path) -> None:
@@ -75,6 +103,15 @@ def test_what_is_gone_or_changed_is_said_of_that_image_alone(tmp_path: Path) -> 
     cells = fetched([place for place in wanted if place.row is not None])
     assert {data.reason for data in cells if isinstance(data, Rejection)} == {Reason.FETCH_FAILED}
     assert not any(isinstance(data, bytes) for data in cells)
+
+
+def test_a_row_without_bytes_is_found_where_its_path_leads(tmp_path: Path) -> None:
+    write_folder(tmp_path / "files", {"0.png": tiny_png(0)})
+    (tmp_path / "in").mkdir()
+    cells = [{"bytes": None, "path": "../files/0.png"}, {"bytes": tiny_png(1), "path": "1.png"}]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "in" / "t.parquet")
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in")))
+    assert set(fetched(wanted)) == {tiny_png(0), tiny_png(1)}
 
 
 @pytest.mark.parametrize("format", ["parquet", pytest.param("arrow", marks=pytest.mark.slow)])

@@ -35,12 +35,12 @@ from tests.jobs.by_hand import scoring_by_hand
 LOCAL = Storage()
 
 
-def score(output: Path, *inputs: Path, **settings: Any) -> int:
+def score(output: Path, *inputs: Path | str, **settings: Any) -> int:
     """The scoring job with its readers and its assessor in this process, one after the other; the exit code."""
     return sum(scoring(output, *inputs, **settings))
 
 
-def scoring(output: Path, *inputs: Path, **settings: Any) -> Iterator[int]:
+def scoring(output: Path, *inputs: Path | str, **settings: Any) -> Iterator[int]:
     """The same, a chunk at a time: 0 before each, and at last the exit code. Two of them are two drivers."""
     given = {"input": [str(path) for path in inputs], "output": str(output), "report": False, "chunk_images": 4}
     yield from scoring_by_hand(ScoreSettings(**{**given, "assessor": AssessorConfig(checkpoint="fake:"), **settings}))

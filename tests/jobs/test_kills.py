@@ -56,6 +56,9 @@ class Corpus:
     def bring_what_is_missing(self) -> None:
         write_folder(self.root / "listed", {"2.png": tiny_png(42)})
 
+    def score_elsewhere(self) -> None:
+        assert score(self.root / "elsewhere", *self.inputs) == 0
+
     @property
     def inputs(self) -> tuple[Path, ...]:
         return (self.root / "a", self.root / "b", self.root / "list.jsonl")
@@ -72,6 +75,8 @@ class Operation:
     is_first: bool = False
     planned: int | None = None
     """Images that there are when a later run has done what a limit left."""
+    apart: int = 1
+    """How many times as far apart kills are where not each change is one: less of it is its own."""
 
 
 OPERATIONS = {
@@ -85,6 +90,13 @@ OPERATIONS = {
         lambda corpus, out: score(out, corpus.root / "a", on_changed="rescore", limit=7),
         8,
         planned=15,
+    ),
+    "rows": Operation(
+        Corpus.score_elsewhere,
+        lambda corpus, out: score(out, f"scores:{corpus.root}/elsewhere?where=layout < 4"),
+        9,
+        is_first=True,
+        apart=3,
     ),
     "compact": Operation(lambda _: None, lambda _, out: compact(out), 15),
 }
@@ -103,7 +115,7 @@ def kill_everywhere(tmp_path: Path, operation: Operation, every: int) -> None:
     expected = rows_of(whole)
     assert len(expected) == operation.images
     # the first of every fifth is between two segments of a proposal
-    for kill_at in range(3 % every, watch.changes, every):
+    for kill_at in range(3 % every, watch.changes, every * (operation.apart if every > 1 else 1)):
         output = copied(before, tmp_path / f"{kill_at}")
         with killed_at(output, kill_at) as killed:
             operation.done(corpus, output)

@@ -102,6 +102,8 @@ def test_in_a_submitted_job_what_lies_in_its_package(
     monkeypatch.setenv(SUBMITTED, "{}")
     assert "--output out/scores: in a submitted job" in refused(output=Path("out/scores"))
     assert "--input in: in a submitted job" in refused(given="in")
+    assert "--input out: in a submitted job" in refused(given="scores:out?where=source <> 's3://a'")
+    assert parse(ScoreSettings, ["--input", "scores:/data/out", "--output", "s3://a/out"]).input == ["scores:/data/out"]
     config = tmp_path / "job.toml"
     config.write_text('output = "out"\n')
     for settings, flags in (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from iqa_core.rubrics import load_rubric
 from tests.bad_images import bad_images
 from tests.corpora import assessed_alone, tiny_png, write_asking, write_folder, write_mixed, write_tar
 from tests.jobs import running
+from tests.selection.scored_corpora import write_scored_corpus
 
 pytestmark = pytest.mark.ray
 
@@ -70,6 +72,19 @@ def test_mixed_inputs_score_as_each_image_does_alone(tmp_path: Path, ray_address
     assert code == 0, output
     assert running.read_run(out)["this_run"]["images"] == 0, "nothing is scored twice"
     running.assert_same_tables(running.read_table(out), table, tolerance=0)
+
+
+def test_rows_of_a_score_table_score_as_their_images_do(tmp_path: Path, ray_address: str) -> None:
+    corpus = write_scored_corpus(tmp_path)
+    flags = ("--input", f"scores:{corpus.scores}?where=reward < 3", "--output", tmp_path / "out", *FAKE)
+    code, output = running.run(*flags, address=ray_address)
+    assert code == 0, output
+    assert re.search(rf"^rows of +{corpus.scores} where reward < 3$", output, re.MULTILINE), output
+    chosen = {row["key"] for row in running.read_table(corpus.scores).to_pylist() if (row["reward"] or 3) < 3}
+    assert 10 < len(chosen) < 20
+    table = running.read_table(tmp_path / "out")
+    running.assert_scores(table, assessed_alone({key: corpus.images[key] for key in chosen}), DIMENSIONS)
+    assert set(table.column("input_reward").to_pylist()) == {1.0, 2.0}
 
 
 def _located(row: dict[str, object]) -> bytes:

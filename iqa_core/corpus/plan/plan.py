@@ -2,6 +2,7 @@
 
     plan/000000.json       what may not change during the life of an output (`Contract`), created first
     plan/NNNNNN.parquet    one row per span of a source, sorted by source; chunk i of segment N is named NNNNNN-i
+    plan/rows-….parquet    rows of score tables that are an input (see selected); what no segment names does not count
 
 All are put by create-if-absent: of two drivers that plan at once, one loses, reads what the other wrote and plans
 again. A proposal may retire chunks of earlier ones whose sources changed; the metadata of its first segment names them.
@@ -22,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iqa_core.addresses import SCORES
 from iqa_core.corpus.carried_types import carried_type, is_scorable, settled
 from iqa_core.corpus.chunks import READING, Chunk, ReadOptions, Span, chunk_name
 from iqa_core.corpus.plan.segments import (
@@ -72,6 +74,8 @@ class Contract:
     slots: SlotColumns = NO_SLOTS
     written: WrittenColumns | None = None
     """What is kept of written answers; None where they are closed sets."""
+    tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Score table of which rows are an input -> its `fingerprint`, and the condition `where` if there is one."""
 
     def scale_of(self, dimension: str) -> ColumnScale:
         """What the scores of a dimension can be."""
@@ -98,6 +102,8 @@ class Contract:
             content["slots"] = self.slots.to_json()
         if self.written is not None:
             content["written"] = self.written.to_json()
+        if self.tables:
+            content["tables"] = {uri: dict(said) for uri, said in self.tables.items()}
         return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
     @classmethod
@@ -125,7 +131,11 @@ class Contract:
         rubrics = [contract.fingerprint_parts.get("rubric", "") for contract in (self, other)]
         if rubrics[0] != rubrics[1]:
             found.insert(0, f"rubric: {self._rubric_named()} {places[0]}, {other._rubric_named()} {places[1]}")
-        return found
+        # a run need not name all tables that others named
+        there, here = (
+            {f"{SCORES}{uri}": tables.get(uri, {}) for uri in other.tables} for tables in (self.tables, other.tables)
+        )
+        return [*found, *differences(there, here, places)]
 
     def _compared(self) -> dict[str, Any]:
         names = ("chunk_images", "probs", "dimensions", "columns")
@@ -156,7 +166,7 @@ def _replanned(field: pa.Field) -> pa.Field:
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(["fingerprint", "fusion", "rubric"], str),
-    **dict.fromkeys(["fingerprint_parts", "columns", "scales", "slots", "written"], dict),
+    **dict.fromkeys(["fingerprint_parts", "columns", "scales", "slots", "written", "tables"], dict),
 }
 """Kinds of fields that are checked here: another kind would end in a traceback where it is first used."""
 
@@ -220,7 +230,7 @@ class Plan:
 
     def segments(self) -> list[int]:
         """Numbers that are taken, also by segments that do not count; other files are ignored."""
-        return [int(found[1]) for name in self.storage.names(self._folder) if (found := _SEGMENT.fullmatch(name))]
+        return [int(found[1]) for name in self.storage.names(self.folder) if (found := _SEGMENT.fullmatch(name))]
 
     def retired(self) -> frozenset[str]:
         """Names of chunks that a later segment replaces. Raises CallerError for a damaged segment."""
@@ -273,15 +283,16 @@ class Plan:
         return self.storage.create(self._uri(segment), data, scratch=scratch_of(self.output))
 
     @property
-    def _folder(self) -> str:
+    def folder(self) -> str:
+        """Where its files lie."""
         return join(self.output, "plan")
 
     @property
     def _contract_uri(self) -> str:
-        return join(self._folder, "000000.json")
+        return join(self.folder, "000000.json")
 
     def _uri(self, segment: int) -> str:
-        return join(self._folder, f"{segment:06d}.parquet")
+        return join(self.folder, f"{segment:06d}.parquet")
 
     def _file(self, segment: int) -> pq.ParquetFile:
         return segment_file(self.storage.read(self._uri(segment)))

@@ -12,21 +12,24 @@ from typing import Literal
 
 import pyarrow as pa
 
+from iqa_core.addresses import SCORES
 from iqa_core.corpus.beside import Beside
 from iqa_core.corpus.carried_types import Bounds
 from iqa_core.corpus.chunks import ReadOptions, Span, Survey
 from iqa_core.corpus.columns import InputColumn, plain, promoted, repeated, settled_schema, table_names
 from iqa_core.corpus.overlaps import distinct_inputs, without_listed
 from iqa_core.corpus.plan.changes import PlanComparison, changed_chunks, changes_message, exhaust
+from iqa_core.corpus.plan.cutting import cut
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.corpus.plan.segments import Draft, NewChunk
+from iqa_core.corpus.plan.selected import SelectedRows, SelectedTable
 from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.slot_columns import shown
 from iqa_core.corpus.sources import Kind, Listing, Source
 from iqa_core.errors import CallerError
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
-from iqa_core.storage.uris import absolute, is_local
+from iqa_core.storage.uris import absolute, is_local, scratch_of
 
 SURVEY_THREADS = 16
 """Sources surveyed in parallel where each one costs round trips."""
@@ -53,6 +56,8 @@ class Proposal:
     """Number of the first segment that it would add to its plan."""
     unfit: Counter[str] = field(default_factory=Counter)
     """Column -> number of its values in lists that do not have the type that `--carry` gives: they become null."""
+    selected: SelectedRows = field(default_factory=lambda: SelectedRows((), ""))
+    """Rows of score tables that its chunks are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ def propose(
     limit: int | None,
     on_changed: OnChanged,
     exact: bool = False,
+    tables: Sequence[SelectedTable] = (),
 ) -> Proposal:
     """List the inputs, compare with the plan, and cut what is new.
 
@@ -91,6 +97,7 @@ def propose(
     options: the reading is taken from the contract that is there, else from the wanted one.
     own_columns: names of the table that will be written, which an input column may not have (`input_<name>` then).
     exact: count the images of every tar, whatever it costs; a limit needs that anyway.
+    tables: score tables of which rows are an input as well.
     Raises CallerError if the plan was made under another contract, for changed sources (unless told what to do), for a
     slot without a column, and if there is nothing at all to score.
     """
@@ -98,41 +105,45 @@ def propose(
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
+    selected = SelectedRows(tables, plan.folder)
     # a pass of its own: retired chunks must be known before anything is cut
-    retired = changed_chunks(plan, inputs, options) if on_changed == "rescore" else frozenset()
+    retired = changed_chunks(plan, inputs, options, selected) if on_changed == "rescore" else frozenset()
     listing = Listing(Counter())
     beside = Beside.of(plan.storage, options, listing, inputs)
-    found = PlanComparison(plan, inputs, beside, retired)
+    found = PlanComparison(plan, inputs, beside, retired, selected)
     new = without_listed(found.unplanned(), plan.storage, inputs, options, found.owed)
     changes = found.changes
     room = _Room(limit, _planned_images(plan) if limit is not None else 0, found.owed)
-    tables: list[_CarriedColumns] = []
+    columns: list[_CarriedColumns] = []
     unfit: Counter[str] = Counter()
     seen: dict[str, set[str]] = {}
     draft = Draft(retired)
     pool = _survey_pool(inputs)
     try:
         fitting = (source for source in new if room.has_for(source))
-        surveyed = _readable(_surveyed(pool, beside, fitting, exact=exact or limit is not None), listing, room)
+        surveyed = _readable(
+            _surveyed(pool, beside, selected, fitting, exact=exact or limit is not None), listing, room
+        )
         if wanted.slots.columns:
-            surveyed = _seeing(surveyed, inputs, seen)
-        cut = _cut(_noting(surveyed, tables, unfit), options)
-        _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), cut), room)
+            surveyed = _seeing(surveyed, [*inputs, *selected.roots], seen)
+        chunks = cut(_noting(surveyed, columns, unfit), options)
+        _add(draft, takewhile(lambda _: not (changes and on_changed == "stop"), chunks), room)
     finally:  # here, not in the generator, which ends when the garbage collector finds it
         pool.shutdown(cancel_futures=True)
+        selected.close()
     exhaust(new)  # the limit may have ended the pass early: this finds the other changes
     for survey in beside.surveys.values():
         unfit.update(survey.unfit)
     if changes and on_changed == "stop":
         raise CallerError(changes_message(changes))
     draft.close()
-    contract, left_out = _with_columns(wanted, laid_down, tables, own_columns)
+    contract, left_out = _with_columns(wanted, laid_down, columns, own_columns)
     if contract.slots.columns:
         _check_slots(contract, seen, own_columns, plan)
     if laid_down is None:
-        _check_is_any(inputs, draft, listing)
-        _check_flags_are_used(options, draft, tables)
-    return Proposal(contract, draft, retired, listing, left_out, next_segment, unfit)
+        _check_is_any([*inputs, *selected.roots], draft, listing)
+        _check_flags_are_used(options, draft, columns)
+    return Proposal(contract, draft, retired, listing, left_out, next_segment, unfit, selected)
 
 
 def _survey_pool(inputs: Sequence[str]) -> ThreadPoolExecutor:
@@ -190,21 +201,24 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     other = proposal.contract
     if contract.reading != other.reading or not contract.carried.equals(other.carried):
         return False
+    for uri, data in proposal.selected.files():
+        plan.storage.put(uri, data, scratch=scratch_of(plan.output))
     numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
     return all(plan.add_segment(number, data) for number, data in numbered)
 
 
 def _check_is_any(inputs: Sequence[str], draft: Draft, listing: Listing) -> None:
     if not draft:
-        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3)) or "no files at all"
-        raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({passed})")
+        passed = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(3))
+        what = passed or ("no row passes" if inputs[-1].startswith(SCORES) else "no files at all")
+        raise CallerError(f"--input {', '.join(inputs)}: nothing to score there ({what})")
 
 
 def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tables: Sequence[_CarriedColumns]) -> None:
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
     given = {name: value for name, value in columns.items() if value is not None}
-    has_table = bool(given) and any(kind in (Kind.PARQUET, Kind.ARROW, Kind.LIST) for kind, _ in chunks)
+    has_table = bool(given) and any(kind in (Kind.PARQUET, Kind.ARROW, Kind.LIST, Kind.SCORES) for kind, _ in chunks)
     for name, value in given.items():
         if not has_table:
             raise CallerError(f"--{name}-column {value}: none of the inputs is a table with columns")
@@ -246,14 +260,17 @@ def _planned_images(plan: Plan) -> int:
 
 
 def _surveyed(
-    pool: ThreadPoolExecutor, beside: Beside, sources: Iterable[Source], exact: bool
+    pool: ThreadPoolExecutor, beside: Beside, selected: SelectedRows, sources: Iterable[Source], exact: bool
 ) -> Iterator[tuple[Source, Callable[[], Survey]]]:
     """Each source with its survey, in order; surveys of containers run in the pool, a few sources ahead."""
     pending: deque[tuple[Source, Callable[[], Survey]]] = deque()
     for source in sources:
         described = None if source.metadata is None else beside.surveys.get(source.metadata.uri)
         survey = partial(survey_source, beside.storage, source, beside.options, exact, described)
-        pending.append((source, survey if source.kind is Kind.IMAGE else pool.submit(survey).result))
+        if source.kind is Kind.SCORES:  # its rows are drafted in the order in which they are planned
+            survey = partial(selected.survey, source, beside.options)
+        is_quick = source.kind in (Kind.IMAGE, Kind.SCORES)
+        pending.append((source, survey if is_quick else pool.submit(survey).result))
         if len(pending) > 4 * SURVEY_THREADS:
             yield pending.popleft()
     yield from pending
@@ -309,28 +326,6 @@ def _noting(
         elif len(survey.carried):
             tables.append(_CarriedColumns(source.uri, survey.carried, survey.bounds))
         yield source, survey
-
-
-def _cut(surveyed: Iterable[tuple[Source, Survey]], options: ReadOptions) -> Iterator[NewChunk]:
-    """Chunks: containers keep the spans of their survey; loose images are put together in order, up to the bounds.
-
-    Loose images on the two sides of a container are two chunks, so that a segment stays sorted by source.
-    """
-    loose: list[Span] = []
-    size = 0
-    for source, survey in surveyed:
-        is_loose = source.kind is Kind.IMAGE
-        is_full = len(loose) == options.chunk_images or size + (source.size or 0) > options.chunk_bytes
-        if loose and (not is_loose or is_full):
-            yield Kind.IMAGE, tuple(loose)
-            loose, size = [], 0
-        if is_loose:
-            loose += survey.spans
-            size += source.size or 0
-        else:
-            yield from ((source.kind, (span,)) for span in survey.spans)
-    if loose:
-        yield Kind.IMAGE, tuple(loose)
 
 
 def _with_columns(

@@ -4,5 +4,5 @@
     read(storage, chunk, options, limits) -> Content      in a reader: its images in an order that never changes
 
 Both raise Missing, Forbidden or FetchFailed when the source as a whole cannot be read, and CallerError when none of its
-columns can be the image.
+columns can be the image. Selected rows are surveyed where they are drafted: in `iqa_core.corpus.plan.selected`.
 """

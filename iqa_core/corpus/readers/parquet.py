@@ -5,10 +5,12 @@ Parquet is read by row groups, so a chunk that is a part of one re-reads the pag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from functools import partial
+from itertools import accumulate, groupby, pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,22 +55,51 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
         span = replace(span, begin=0, end=file.metadata.num_rows)
     columns = choose_columns(file.schema_arrow, options, span.source)
     groups, skipped = _groups_of(file.metadata, span)
-    count = span.end - span.begin
     names = columns.carried(file.schema_arrow)
     # of a struct of bytes and path only the path is read here
     path = [f"{columns.image}.path"] if columns.has_path else [columns.image] if columns.is_uri else []
-    with faults_named(span.source):
-        table = file.read_row_groups(groups, columns=[*names, *path]).slice(skipped, count)
+    table = rows_of(file, span, [*names, *path])
     paths = paths_of(table, columns)
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         if columns.is_uri and paths is not None:
             return images_from_uris(storage, span.source, values_of(paths), ordinals, limits)
-        batches = _batches(file, span.source, columns.image, groups, skipped, count)
+        batches = _batches(file, span.source, columns.image, groups, skipped, span.end - span.begin)
         return images_from_bytes(storage, span, batches, ordinals, limits)
 
     keys = keys_of(table, columns, paths, range(span.begin, span.end))
     return Content(keys, table.select(names), images)
+
+
+def rows_of(file: pq.ParquetFile, span: Span, columns: Sequence[str]) -> pa.Table:
+    """These columns of the span's rows. Raises FetchFailed where the file does not have them all."""
+    groups, skipped = _groups_of(file.metadata, span)
+    with faults_named(span.source):
+        return file.read_row_groups(groups, columns=list(columns)).slice(skipped, span.end - span.begin)
+
+
+def cells(
+    storage: Storage, uri: str, size: int, rows: Sequence[int], options: ReadOptions, limits: ImageLimits
+) -> Iterator[tuple[list[int], Callable[[], list[Encoded]]]]:
+    """Ascending rows by row group, each with what reads their images: of the row group's image column alone, once.
+
+    Raises FetchFailed where the file is none, or has fewer rows.
+    """
+    file = opened(storage, uri, size)
+    column = choose_columns(file.schema_arrow, options, uri).image
+    counts = (file.metadata.row_group(index).num_rows for index in range(file.num_row_groups))
+    edges = list(accumulate(counts, initial=0))
+    if rows[-1] >= edges[-1]:
+        raise FetchFailed(f"{uri}: it has {edges[-1]} rows, and one of them was number {rows[-1]}")
+
+    def images(group: int, wanted: Sequence[int]) -> list[Encoded]:
+        span = Span(uri, "", size, "", edges[group], edges[group + 1], None)
+        batches = _batches(file, uri, column, [group], 0, wanted[-1] + 1 - span.begin)
+        return list(images_from_bytes(storage, span, batches, [row - span.begin for row in wanted], limits))
+
+    for group, inside in groupby(rows, key=lambda row: bisect(edges, row) - 1):
+        wanted = list(inside)
+        yield wanted, partial(images, group, wanted)
 
 
 def opened(storage: Storage, uri: str, size: int) -> pq.ParquetFile:

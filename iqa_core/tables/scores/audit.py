@@ -1,8 +1,8 @@
 """A plan against its score table -> every planned image that is not there exactly once, with a possible score.
 
 How much can be checked depends on what the plan knows of its images. A loose image is known by its URI and key, a row
-of a table by its number. A list of URIs and a tar are held against the digest of keys that was written when their chunk
-was read. The ledger checks that every file is whole and belongs to its name, plan and output.
+of a table by its number. Lists of URIs, tars and selected rows are held against the digest of keys that was written
+when their chunk was read. The ledger checks that every file is whole and belongs to its name, plan and output.
 """
 
 from __future__ import annotations
@@ -156,6 +156,8 @@ def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
         differing = [*_differences([span.source for span in chunk.spans], sources)]
         keys = rows.column("key").to_pylist()
         yield from differing or _differences([span.key for span in chunk.spans], keys, "key ")
+        return
+    if chunk.kind is Kind.SCORES:  # like those of a list, its keys are held against the digest alone
         return
     planned = {span.source for span in chunk.spans}
     is_inside = chunk.kind is Kind.WEBDATASET or any(number is not None for number in numbers)

@@ -100,16 +100,19 @@ def score_ledger(storage: Storage, uri: str) -> Ledger:
     return ledger_of(storage, uri, contract)
 
 
-def open_score_table(storage: Storage, given: str) -> ScoreTable:
-    """The score table as it stands. Raises CallerError where nothing was planned, or no chunk is finished yet."""
+def open_score_table(storage: Storage, given: str, flag: str = "--scores ") -> ScoreTable:
+    """The score table as it stands. Raises CallerError where nothing was planned, or no chunk is finished yet.
+
+    flag: what stands before the place on the command line.
+    """
     uri = absolute(given)
     plan = Plan(storage, uri)
     contract = plan.contract()
     if contract is None:
-        raise CallerError(f"--scores {given}: no score table is there; give the --output of jobs/score_corpus.py")
+        raise CallerError(f"{flag}{given}: no score table is there; give the --output of jobs/score_corpus.py")
     planned = {chunk.name for chunk in plan.chunks()}
     files = ledger_of(storage, uri, contract).files()
     chunks = tuple(sorted(files.finished & planned))
     if not chunks:
-        raise CallerError(f"--scores {given}: none of its {len(planned)} chunks is scored yet")
+        raise CallerError(f"{flag}{given}: none of its {len(planned)} chunks is scored yet")
     return ScoreTable(storage, uri, contract, chunks, len(planned), files.packed)
