@@ -56,7 +56,9 @@ def probe(data: bytes, preparer: Preparer) -> Probed | Rejection:
     return found if isinstance(found, Rejection) else Probed.of(data, found.probe)
 
 
-def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int) -> Iterator[list[int]]:
+def groups(
+    images: Sequence[Probed | Rejection], max_tokens: int, max_images: int, max_bytes: int
+) -> Iterator[list[int]]:
     """Places of the images that were not rejected, in groups that fit into one batch and into a budget of memory.
 
     One that is above a bound by itself is a group of its own.
@@ -66,7 +68,8 @@ def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int
     for place, image in enumerate(images):
         if isinstance(image, Rejection):
             continue
-        if group and (tokens + image.tokens > max_tokens or size + image.peak_bytes > max_bytes):
+        is_full = len(group) == max_images or tokens + image.tokens > max_tokens or size + image.peak_bytes > max_bytes
+        if group and is_full:
             yield group
             group, tokens, size = [], 0, 0
         group.append(place)

@@ -1,4 +1,4 @@
-"""Calls of many callers -> batches bounded by tokens -> each caller's own results.
+"""Calls of many callers -> batches bounded by tokens and images -> each caller's own results.
 
 No timer: while one batch is assessed, the next gathers. So a lone caller waits for nobody, and many callers fill
 batches to the bound. Whose images go next is decided fairly, by tokens: a thousand images of one caller do not stand
@@ -51,11 +51,13 @@ class _Image:
 class Batcher:
     """A queue in front of one assessor. Lives in one event loop."""
 
-    def __init__(self, assess: Assess, max_tokens: int, max_waiting: int) -> None:
+    def __init__(self, assess: Assess, max_tokens: int, max_images: int, max_waiting: int) -> None:
         """assess: called with one batch at a time. max_tokens: of one batch; a single image may exceed it.
-        max_waiting: images that no batch has taken yet, of all callers; half of them at most of one."""
+        max_images: of one batch. max_waiting: images that no batch has taken yet, of all callers; half of them at most
+        of one."""
         self._assess = assess
         self._max_tokens = max_tokens
+        self._max_images = max_images
         self._room = Shares(max_waiting)
         self._queue: FairQueue[_Image] = FairQueue()
         self._is_running = False
@@ -118,7 +120,7 @@ class Batcher:
 
     def _next(self) -> list[_Image]:
         batch = self._queue.serve_batch(
-            self._max_tokens, lambda image: not image.result.done(), lambda image: image.is_alone
+            self._max_tokens, self._max_images, lambda image: not image.result.done(), lambda image: image.is_alone
         )
         for image in batch:
             image.part.leave()

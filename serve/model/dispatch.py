@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ray.exceptions import RayActorError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from iqa_core.assessor.batching import batch_bounds
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Preparer, Reason, Rejection
@@ -60,14 +61,14 @@ class Dispatcher:
         self, replicas: Any, served: Served, settings: ServeSettings, metrics: Metrics, decoders: Decoders
     ) -> None:
         """replicas: handle of the deployment that holds the assessor."""
-        self.served = served
-        self._own = served if len(served.models) > 1 else None  # one rubric alone is what is behind the handle
+        self.served = self._own = served
         self._replicas = replicas
         self._settings = settings
         self._metrics = metrics
         self._decoders = decoders
         self._turns = Shares(settings.decoders)
         self._memory = Shares(settings.max_decode_bytes)
+        self._waiting = Shares(settings.max_waiting_images)  # of all gatherers: there are several during a takeover
         self._gatherers: dict[tuple[str, ...], Gatherer] = {}
         self._suspects = Shares(1)
 
@@ -94,7 +95,12 @@ class Dispatcher:
     def rubrics(self) -> tuple[AnyRubric, ...]:
         """Those that may be asked, the first as the default."""
         there = self.served
-        return (*there.rubrics, *(one for one in (self._own or there).rubrics if one.id not in there.ids))
+        return (*there.rubrics, *(one for one in self._kept.rubrics if one.id not in there.ids))
+
+    @property
+    def _kept(self) -> Served:
+        """What this ingress came with where that are several rubrics; one alone is what is behind the handle."""
+        return self._own if len(self._own.models) > 1 else self.served
 
     def _serving(self, rubric: str | None) -> Served:
         """What was last found behind the handle; what this ingress came with where that alone has the rubric.
@@ -102,7 +108,7 @@ class Dispatcher:
         While one application takes over from another, the replica asked last may be an old one without the rubric, and
         no request that names it would ever reach another.
         """
-        return self._own if self._own and rubric in self._own.ids - self.served.ids else self.served
+        return self._kept if rubric in self._kept.ids - self.served.ids else self.served
 
     async def ready(self) -> None:
         """Check that images can be decoded. Raises Unavailable where they cannot."""
@@ -121,7 +127,7 @@ class Dispatcher:
             asked(self._fitting(image), own, model.spec, limits)
             for image, own in zip(await self._probe_all(images, served.preparer, caller), texts, strict=True)
         ]
-        parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
+        parts = list(groups(probed, *self._bounds(served), self._memory.half))
         answers = await all_of(
             self._assess_group([_sound(probed[place]) for place in part], served, model.spec.rubric.id, caller)
             for part in parts
@@ -243,11 +249,15 @@ class Dispatcher:
             self._gatherers = {  # those of earlier models have nothing more to gather, and end with their last caller
                 served.fingerprints: Gatherer(
                     lambda images, tokens, callers: self._call(images, tokens, callers, served, is_alone=False),
-                    self._settings.assessor.batch_tokens,
-                    self._settings.max_waiting_images,
+                    *self._bounds(served),
+                    self._waiting,
                 )
             }
         return self._gatherers[served.fingerprints]
+
+    def _bounds(self, served: Served) -> tuple[int, int]:
+        """Tokens and images of one batch; a written rubric is served alone."""
+        return batch_bounds(self._settings.assessor, served.rubrics[0])
 
     async def _call(
         self,
@@ -265,6 +275,8 @@ class Dispatcher:
                 answer: Assessed | OtherModel = await call
             except asyncio.CancelledError:
                 call.cancel()  # the caller is gone, or out of time: its images leave the queue
+                if (task := asyncio.current_task()) and not task.cancelling():  # it was Serve that ended the call
+                    raise Unavailable("the call to the assessor was ended; try again") from None
                 raise
             return answer
         except BackPressureError:
@@ -274,7 +286,7 @@ class Dispatcher:
 
     def _adopt(self, specs: Sequence[AssessorSpec]) -> Served:
         try:
-            self.served = Served.of(specs, self._settings)
+            self.served = self._own.taken_over(specs, self._settings)
         except CallerError:
             raise Unavailable("another model is taking over, which this ingress cannot speak for; try again") from None
         return self.served

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.assessor.batching import time_limit_s
+from iqa_core.assessor.batching import batch_bounds, time_limit_s
 from iqa_core.assessor.isolation import AssessorBroken, assess_each
 from iqa_core.assessor.load import fingerprint, load_all
 from iqa_core.assessor.protocol import Assessor, AssessorSpec
@@ -60,8 +60,8 @@ class AssessorReplica:
         for assessor in self._assessors.values():
             _warm_up(assessor)
         self._config = settings.assessor
-        self._batch_tokens = settings.assessor.batch_tokens
-        self._batcher = Batcher(self._assess, settings.assessor.batch_tokens, settings.max_waiting_images)
+        bounds = batch_bounds(settings.assessor, self._specs[0].rubric)
+        self._batcher = Batcher(self._assess, *bounds, settings.max_waiting_images)
         # one thread: an assessor serves one caller at a time; the event loop stays free to queue the others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assess")
         self._metrics = Metrics()
