@@ -19,15 +19,17 @@ import asyncio
 import base64
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import httpx2
 
+from iqa_core.answers import Description as Description  # what callers get
 from iqa_core.answers import Score as Score
-from iqa_core.answers import best_first, models_of, scores_of
+from iqa_core.answers import best_first, descriptions_of, models_of, scores_of
 from iqa_core.attempts import Attempts, Endpoint, HttpAnswer, token_of, warn_of_plain_http
 from iqa_core.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
 from iqa_core.attempts import RequestRefused as RequestRefused
@@ -154,18 +156,23 @@ class AsyncRewardClient(_Settings):
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
         parts = _parts(_all_asked(images, prompts, texts), self.images_per_request)
-        asked = [asyncio.ensure_future(self._assess(part, probs, rubric)) for part in parts]
-        try:
-            return [score for scores in await asyncio.gather(*asked) for score in scores]
-        finally:
-            for one in asked:  # with one refused, none of the others is asked on
-                one.cancel()
+        return await self._together(self._assess(part, probs, rubric) for part in parts)
 
     async def rank(
         self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None
     ) -> Ranking:
         """The images of one prompt, best first."""
         return ranking_of(await self.assess(images, prompt, rubric=rubric))
+
+    async def describe(
+        self, images: Sequence[ImageLike], question: str, *, max_tokens: int | None = None
+    ) -> list[Description]:
+        """One answer to the question per image, in order; only where a written rubric is served.
+
+        max_tokens: after which an answer is cut; default: the rubric's `max_new_tokens`. Raises as `assess` does.
+        """
+        parts = _parts(_all_asked(images, None, None), self.images_per_request)
+        return await self._together(self._describe(part, question, max_tokens) for part in parts)
 
     async def models(self) -> list[dict[str, Any]]:
         """What is served."""
@@ -179,6 +186,23 @@ class AsyncRewardClient(_Settings):
                 "/v1/assess",
                 **_content(part, probs, rubric),
             )
+
+    async def _describe(self, part: Sequence[_Asked], question: str, max_tokens: int | None) -> list[Description]:
+        async with self._places:
+            return await self._tried(
+                lambda answer: descriptions_of(answer, len(part)),
+                "POST",
+                "/v1/describe",
+                **_question(part, question, max_tokens),
+            )
+
+    async def _together(self, parts: Iterable[Coroutine[Any, Any, list[T]]]) -> list[T]:
+        asked = [asyncio.ensure_future(part) for part in parts]
+        try:
+            return [one for part in await asyncio.gather(*asked) for one in part]
+        finally:
+            for one in asked:  # with one refused, none of the others is asked on
+                one.cancel()
 
     async def _tried(self, read: Callable[[Any], T], method: str, path: str, **content: Any) -> T:
         attempts = self.attempts()
@@ -242,6 +266,20 @@ class RewardClient(_Settings):
     def rank(self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None) -> Ranking:
         """The images of one prompt, best first."""
         return ranking_of(self.assess(images, prompt, rubric=rubric))
+
+    def describe(
+        self, images: Sequence[ImageLike], question: str, *, max_tokens: int | None = None
+    ) -> list[Description]:
+        """One answer to the question per image, in order; only where a written rubric is served.
+
+        max_tokens: after which an answer is cut; default: the rubric's `max_new_tokens`. Raises as `assess` does.
+        """
+        found: list[Description] = []
+        for part in _parts(_all_asked(images, None, None), self.images_per_request):
+            content = _question(part, question, max_tokens)
+            read = partial(descriptions_of, num_images=len(part))
+            found += self._tried(read, "POST", "/v1/describe", **content)
+        return found
 
     def models(self) -> list[dict[str, Any]]:
         """What is served."""
@@ -333,9 +371,17 @@ def _content(part: Sequence[_Asked], probs: bool, rubric: str | None) -> dict[st
     chosen = {} if rubric is None else {"rubric": rubric}
     if any(image.texts is not None for image in part):
         return {"json": {"images": [image.as_json() for image in part], "probs": probs, **chosen}}
-    files = [("images", (f"{place}", image.data, "application/octet-stream")) for place, image in enumerate(part)]
     prompts = _prompts([image.prompt for image in part])
-    return {"files": files, "data": {"probs": str(probs).lower(), **chosen, **prompts}}
+    return {"files": _files(part), "data": {"probs": str(probs).lower(), **chosen, **prompts}}
+
+
+def _question(part: Sequence[_Asked], question: str, max_tokens: int | None) -> dict[str, Any]:
+    limit = {} if max_tokens is None else {"max_tokens": str(max_tokens)}
+    return {"files": _files(part), "data": {"question": _sendable(question), **limit}}
+
+
+def _files(part: Sequence[_Asked]) -> list[tuple[str, tuple[str, bytes, str]]]:
+    return [("images", (f"{place}", image.data, "application/octet-stream")) for place, image in enumerate(part)]
 
 
 def _prompts(prompts: Sequence[str | None]) -> dict[str, str | list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iqa_core.images import preparing
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
+from iqa_core.records import FreeQuestion, ImageHeader, PreparedShape, Preparer, Rejection
 
 QUICK_BYTES = 8 * 1024
 """Bytes of a file that is probed on the event loop: 64 KiB of nothing but heads of parts take 15 ms (TIFF: 95 ms)."""
@@ -26,8 +26,10 @@ class Probed:
     """Memory held while it is decoded and prepared."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Slot of the rubric -> what the image is asked about with."""
+    question: FreeQuestion | None = None
+    """What it is asked instead of the rubric's question."""
     text_tokens: int = 0
-    """What the texts cost beside the image."""
+    """What texts and question cost beside the image."""
 
     @classmethod
     def of(cls, data: bytes, found: preparing.Probe) -> Probed:

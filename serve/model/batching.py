@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iqa_core.records import Assessment, Rejection
+from serve.model.results import Outcome
 from serve.sharing.fair_queue import FairQueue, Turn
 from serve.sharing.shares import Hold, Shares
 
-Assess = Callable[[Sequence[Any]], Awaitable[list[Assessment | Rejection]]]
+Assess = Callable[[Sequence[Any]], Awaitable[list[Outcome]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Image:
     prepared: Any
     is_alone: bool
     part: _Part
-    result: asyncio.Future[Assessment | Rejection] = field(repr=False)
+    result: asyncio.Future[Outcome] = field(repr=False)
 
 
 class Batcher:
@@ -70,7 +70,7 @@ class Batcher:
 
     async def submit(
         self, images: Sequence[Any], tokens: Sequence[int], callers: Sequence[str], is_alone: bool = False
-    ) -> list[Assessment | Rejection | Busy]:
+    ) -> list[Outcome | Busy]:
         """One result per image, in order; Busy for all images of a caller who has no room for them.
 
         A cancelled call's images leave the queue. is_alone: each image becomes a batch of its own, so that a process
@@ -127,7 +127,7 @@ class Batcher:
         return batch
 
 
-def _settle(batch: Sequence[_Image], outcomes: Sequence[Assessment | Rejection | Exception]) -> None:
+def _settle(batch: Sequence[_Image], outcomes: Sequence[Outcome | Exception]) -> None:
     for one, outcome in zip(batch, outcomes, strict=True):
         if one.result.done():
             continue

@@ -16,7 +16,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from iqa_core.assessor.batching import batch_bounds
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
-from iqa_core.records import Assessment, Preparer, Reason, Rejection
+from iqa_core.records import FreeQuestion, Preparer, Reason, Rejection
 from iqa_core.rubrics import AnyRubric
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
@@ -25,7 +25,16 @@ from serve.model.asking import PreparedImage, Texts, asked
 from serve.model.batching import Busy
 from serve.model.gathering import Gatherer, QueueFull
 from serve.model.replica import Assessed, OtherModel
-from serve.model.results import ImageResult, Model, results_of
+from serve.model.results import (
+    AnyResult,
+    DescribedImage,
+    Description,
+    ImageResult,
+    Model,
+    Outcome,
+    ScoredImage,
+    results_of,
+)
 from serve.model.served import Served
 from serve.settings import ServeSettings
 from serve.sharing.shares import Shares
@@ -80,9 +89,26 @@ class Dispatcher:
         texts: what was sent for each image's slots. rubric: id of the one that asks; None is the first.
         Raises Unavailable or Overloaded, and Refusal where the rubric is not served.
         """
+        model, results = await self._asked(images, texts, caller, rubric)
+        return model, [one for one in results if not isinstance(one, DescribedImage)]
+
+    async def describe(
+        self, images: Sequence[bytes | Rejection], question: FreeQuestion, caller: str
+    ) -> tuple[Model, list[Description]]:
+        """One answer to the question per image, likewise; the written rubric is the only one."""
+        model, results = await self._asked(images, [question] * len(images), caller, None)
+        return model, [one for one in results if not isinstance(one, ScoredImage)]
+
+    async def _asked(
+        self,
+        images: Sequence[bytes | Rejection],
+        texts: Sequence[Texts | FreeQuestion],
+        caller: str,
+        rubric: str | None,
+    ) -> tuple[Model, list[AnyResult]]:
         for _ in range(MODEL_CHANGES):
             try:
-                return await self._assess_once(images, texts, caller, rubric)
+                return await self._asked_once(images, texts, caller, rubric)
             except _ModelChanged:
                 self._metrics.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
@@ -117,9 +143,13 @@ class Dispatcher:
         except DecodersDown as error:
             raise Unavailable(str(error)) from None
 
-    async def _assess_once(
-        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str, rubric: str | None
-    ) -> tuple[Model, list[ImageResult]]:
+    async def _asked_once(
+        self,
+        images: Sequence[bytes | Rejection],
+        texts: Sequence[Texts | FreeQuestion],
+        caller: str,
+        rubric: str | None,
+    ) -> tuple[Model, list[AnyResult]]:
         served = self._serving(rubric)
         model = served.model(rubric)
         limits = self._settings.text_limits
@@ -136,7 +166,7 @@ class Dispatcher:
         if len(models) > 1:
             raise _ModelChanged
         [answerer] = models.values()
-        found: dict[int, ImageResult] = {}
+        found: dict[int, AnyResult] = {}
         for part, (_, results) in zip(parts, answers, strict=True):
             found.update(zip(part, results, strict=True))
         return answerer, [image if isinstance(image, Rejection) else found[place] for place, image in enumerate(probed)]
@@ -175,13 +205,13 @@ class Dispatcher:
 
     async def _assess_group(
         self, images: Sequence[Probed], served: Served, rubric: str, caller: str
-    ) -> tuple[Model, list[ImageResult]]:
+    ) -> tuple[Model, list[AnyResult]]:
         headers = [image.header for image in images]
         async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
             prepared = await all_of(self._prepare(image, served.preparer, caller) for image in images)
             hold.shrink_to(sum(image.prepared_bytes for image in images))
             ready = {
-                place: PreparedImage(found, rubric, images[place].texts)
+                place: PreparedImage(found, rubric, images[place].texts, images[place].question)
                 for place, found in enumerate(prepared)
                 if not isinstance(found, Rejection)
             }
@@ -197,7 +227,7 @@ class Dispatcher:
 
     async def _assess_prepared(
         self, images: Sequence[PreparedImage], tokens: Sequence[int], served: Served, caller: str
-    ) -> tuple[Served, list[Assessment | Rejection]]:
+    ) -> tuple[Served, list[Outcome]]:
         try:
             return await self._ask(images, tokens, served, caller, is_alone=False)
         except DIED:
@@ -211,7 +241,7 @@ class Dispatcher:
 
     async def _assess_alone(
         self, image: PreparedImage, tokens: int, served: Served, caller: str
-    ) -> tuple[Served, Assessment | Rejection]:
+    ) -> tuple[Served, Outcome]:
         for _ in range(DEATHS_ALONE):
             async with self._suspects.held(caller, 1):  # one suspect at a time, so that a death has one cause
                 try:
@@ -223,7 +253,7 @@ class Dispatcher:
 
     async def _ask(
         self, images: Sequence[PreparedImage], tokens: Sequence[int], served: Served, caller: str, is_alone: bool
-    ) -> tuple[Served, list[Assessment | Rejection]]:
+    ) -> tuple[Served, list[Outcome]]:
         if is_alone:
             answer, mine = await self._call(images, tokens, [caller] * len(images), served, is_alone=True), slice(None)
         else:

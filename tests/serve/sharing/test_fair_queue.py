@@ -44,8 +44,8 @@ def test_a_batch_is_bounded_by_cost_but_for_what_costs_more_by_itself() -> None:
 
 def test_a_batch_is_bounded_by_what_its_items_hold_together() -> None:
     queue: FairQueue[str] = FairQueue()
-    for count, item in ((2, "a"), (1, "b"), (2, "c"), (9, "many"), (3, "d")):
-        queue.push("caller", 1, item, count)
+    for held, item in ((2, "a"), (1, "b"), (2, "c"), (9, "many"), (3, "d")):
+        queue.push("caller", 1, item, held)
     assert queue.total_count == 17
     batches = []
     while batch := queue.serve_batch(100, 4, lambda item: True):
