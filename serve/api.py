@@ -47,6 +47,7 @@ from serve.protocol.openapi import (
 from serve.protocol.question_texts import asked_question
 from serve.protocol.texts import check_texts
 from serve.settings import ServeSettings
+from serve.sharing.side_by_side import SingleFlight
 from serve.sharing.threads import Threads
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class Api:
         self._page = PAGE.read_bytes()
         self._parsers = Threads(PARSE_THREADS, "parse")
         self._began = int(time.time())
+        self._looks_ready = SingleFlight(self._look_if_ready)
+        self._counted = SingleFlight(self._count)
 
     async def assess(self, request: Request) -> Response:
         """Scores, spread and reward of each image, or the reason why it has none."""
@@ -108,10 +111,7 @@ class Api:
 
     async def chat(self, request: Request) -> Response:
         """One question of a rubric about one image, for OpenAI's clients: the probabilities of its answers."""
-        try:
-            return _json(await self._completed(request))
-        except Refusal as error:
-            return error.openai_response
+        return _json(await self._completed(request))
 
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
@@ -159,23 +159,32 @@ class Api:
     async def readyz(self) -> Response:
         """Images can be decoded, and an assessor answers; 503 until then."""
         try:
-            async with asyncio.timeout(READY_WITHIN_S):
-                await self._dispatcher.ready()
-                versions = await self._replicas.versions.remote()
+            fingerprint = await self._looks_ready()
         except Unavailable as error:
             raise come_back(503, str(error), self._settings.retry_after_s) from None
         except Exception:  # whatever keeps it from answering: it is not ready
             raise come_back(503, "no assessor answers yet", self._settings.retry_after_s) from None
-        return _json({"status": "ready", "fingerprint": versions["fingerprint"]})
+        return _json({"status": "ready", "fingerprint": fingerprint})
 
     async def metrics(self) -> Response:
         """Counts of the whole endpoint, for Prometheus."""
         try:
-            async with asyncio.timeout(READY_WITHIN_S):
-                page = await self._counts.page.remote()
+            page = await self._counted()
         except Exception:
             raise come_back(503, "the counts are not there yet", self._settings.retry_after_s) from None
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _look_if_ready(self) -> str:
+        """The fingerprint of an assessor that answers. Raises whatever keeps it, or the decoders, from answering."""
+        async with asyncio.timeout(READY_WITHIN_S):
+            await self._dispatcher.ready()
+            versions = await self._replicas.versions.remote()
+        return str(versions["fingerprint"])
+
+    async def _count(self) -> str:
+        async with asyncio.timeout(READY_WITHIN_S):
+            page: str = await self._counts.page.remote()
+        return page
 
     async def page(self) -> Response:
         """The playground: one page that talks to this endpoint only."""
@@ -253,7 +262,10 @@ def build(api: Api) -> FastAPI:
     )
     app.post("/v1/assess", openapi_extra=question_body("Answer"), response_class=Response)(api.assess)
     app.post("/v1/rank", openapi_extra=question_body("RankedAnswer"), response_class=Response)(api.rank)
-    app.post("/v1/describe", openapi_extra=free_question_body(), response_class=Response)(api.describe)
+    writes = any(isinstance(one, WrittenRubric) for one in api.rubrics)
+    app.post("/v1/describe", openapi_extra=free_question_body(), response_class=Response, include_in_schema=writes)(
+        api.describe
+    )
     app.post("/v1/chat/completions", openapi_extra=chat_body(api.rubrics), response_class=Response)(api.chat)
     unirl, flow_factory = dialect_body("UniRlBody", "UniRlAnswer"), dialect_body("FlowFactoryBody", "FlowFactoryAnswer")
     app.post("/score", openapi_extra=unirl, response_class=Response, tags=["dialects"])(api.unirl_score)
@@ -315,13 +327,13 @@ def admission_of(request: Request) -> Admission:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return error.response
+    return error.response(request.scope["path"])
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     """404 and 405 in the form of all errors."""
     assert isinstance(error, HTTPException)
-    return Refusal(error.status_code, str(error.detail), error.headers).response
+    return Refusal(error.status_code, str(error.detail), error.headers).response(request.scope["path"])
 
 
 def _check_type(request: Request, types: Sequence[str]) -> None:

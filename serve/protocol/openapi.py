@@ -133,8 +133,7 @@ def describe_bodies(app: FastAPI) -> None:
         )
         parts = document.setdefault("components", {})
         parts.setdefault("schemas", {}).update(schemas["$defs"])
-        for name in ("ImageInput", "ImageSource"):
-            parts["schemas"][name]["properties"]["data"]["examples"] = [DATA_URI]
+        parts["schemas"]["ImageInput"]["properties"]["data"]["examples"] = [DATA_URI]
         parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}, {}]
         return document

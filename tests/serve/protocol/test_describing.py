@@ -118,6 +118,17 @@ def test_what_is_out_of_bounds_is_refused_before_anything_is_asked(given: Mappin
     ask_written(test)
 
 
+def test_openapi_has_an_example_that_is_answered() -> None:
+    async def test(client: httpx2.AsyncClient) -> None:
+        described = (await client.get("/openapi.json")).json()["paths"]["/v1/describe"]["post"]
+        content = described["requestBody"]["content"]
+        answer = await client.post("/v1/describe", json=content["application/json"]["example"])
+        assert answer.json()["results"][0]["status"] == "described"
+        assert {"question", "max_tokens"} <= content["multipart/form-data"]["schema"]["properties"].keys()
+
+    ask_written(test)
+
+
 def test_a_form_has_no_other_fields_and_another_type_is_415() -> None:
     async def test(client: httpx2.AsyncClient) -> None:
         for data in ({"question": QUESTION, "probs": "true"}, {"question": [QUESTION, QUESTION]}):
@@ -135,6 +146,7 @@ def test_where_no_model_writes_there_is_no_such_path() -> None:
     async def test(client: httpx2.AsyncClient) -> None:
         answer = await client.post("/v1/describe", json={"images": SENT[:1], "question": QUESTION})
         assert answer.status_code == 404
+        assert "/v1/describe" not in (await client.get("/openapi.json")).json()["paths"]
         assert answer.json()["error"] == {
             "code": "not_found",
             "message": "answers to interior-v1 are closed sets; questions are answered where a written rubric is "
