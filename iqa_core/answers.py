@@ -71,6 +71,17 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """The images of one prompt, best first."""
+
+    order: list[int]
+    """Places of the images that have a reward."""
+    best: int | None
+    scores: list[Score]
+    """One per image, in the order in which they were given."""
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """What the endpoint's model answers to a question about one image."""
 
@@ -101,6 +112,12 @@ RATED = _Scale()
 def best_first(rewards: Sequence[float | None]) -> list[int]:
     """Places of the rewards, highest first; equal ones keep their order, and None has no place."""
     return sorted((i for i, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0))
+
+
+def ranking_of(scores: Sequence[Score]) -> Ranking:
+    """Scores of the images of one prompt, ranked by reward."""
+    order = best_first([score.reward for score in scores])
+    return Ranking(order, order[0] if order else None, list(scores))
 
 
 def scores_of(answer: Any, num_images: int, with_probs: bool) -> list[Score]:
