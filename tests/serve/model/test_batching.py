@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.records import Assessment, Rejection
+from iqa_core.records import Assessment
 from serve.model.batching import Batcher, Busy
+from serve.model.results import Outcome
 from tests.clock import settled
 
 
@@ -25,7 +26,7 @@ class Recorder:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, images: Sequence[Any]) -> list[Assessment | Rejection]:
+    async def __call__(self, images: Sequence[Any]) -> list[Outcome]:
         self.batches.append(list(images))
         await self.open.wait()
         if -1 in images:
@@ -35,11 +36,11 @@ class Recorder:
 
 async def submit(
     batcher: Batcher, images: list[int], tokens: list[int] | None = None, caller: str = "a", is_alone: bool = False
-) -> list[Assessment | Rejection | Busy]:
+) -> list[Outcome | Busy]:
     return await batcher.submit(images, tokens or [1] * len(images), [caller] * len(images), is_alone)
 
 
-def numbers(results: Sequence[Assessment | Rejection | Busy]) -> list[float]:
+def numbers(results: Sequence[Outcome | Busy]) -> list[float]:
     return [float(result.scores_K[0]) for result in results if isinstance(result, Assessment)]
 
 
