@@ -91,16 +91,24 @@ def generate(engine: Engine, batch: EncodedBatch) -> None:
     """What reading the level out of a generated sentence costs: prompts without their answers' beginning, then the
     sentence token by token."""
     for suffix in batch.prompts[0].suffixes:
-        ids = torch.tensor([[*batch.prompts[0].prefix, *suffix[:-ANSWER_TOKENS]]], device=engine.model.device)
-        engine.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=(ids == engine.model.config.image_token_id).int(),
-            **batch.pixels,
-            max_new_tokens=ANSWER_TOKENS,
-            min_new_tokens=ANSWER_TOKENS,
-            do_sample=False,
-        )
+        prompt = [*batch.prompts[0].prefix, *suffix[:-ANSWER_TOKENS]]
+        write_by_generate(engine.model, [prompt], batch.pixels, ANSWER_TOKENS, do_sample=False)
+
+
+def write_by_generate(
+    model: Any, prompts: Sequence[Sequence[int]], pixels: Mapping[str, torch.Tensor], tokens: int, **how: Any
+) -> None:
+    """So many tokens behind each prompt by transformers' `generate`. prompts: ids, of one length. how: its settings."""
+    ids = torch.tensor(prompts, device=model.device)
+    model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == model.config.image_token_id).int(),
+        **pixels,
+        max_new_tokens=tokens,
+        min_new_tokens=tokens,
+        **how,
+    )
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.assessor import pictures
+from benchmarks.assessor import pictures, write_by_generate
 from benchmarks.harness import main
 from benchmarks.model_shapes import SHAPES, make_prompts
 from iqa_core.assessor.model.generation.decoding import Decoder
@@ -72,18 +72,9 @@ class Theirs(Engine):
     def write(self, count: int) -> None:
         for at in range(0, IMAGES, count):
             batch = self.encoder(self.images[at : at + count])
-            ids = torch.tensor([[*prompt.prefix, *prompt.suffixes[0]] for prompt in batch.prompts])
-            self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                mm_token_type_ids=(ids == self.model.config.image_token_id).int(),
-                **batch.pixels,
-                max_new_tokens=TOKENS,
-                min_new_tokens=TOKENS,
-                do_sample=True,
-                top_k=TOP_K,
-                num_return_sequences=SAMPLES,
-            )
+            prompts = [prompt.whole().prefix for prompt in batch.prompts]
+            how = {"do_sample": True, "top_k": TOP_K, "num_return_sequences": SAMPLES}
+            write_by_generate(self.model, prompts, batch.pixels, TOKENS, **how)
 
 
 def cpu_seconds(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Settings -> the description of an assessor (cheap, no torch) -> the loaded assessor."""
+"""Settings -> the description of an assessor, which loads no weights -> the loaded assessor."""
 
 from __future__ import annotations
 
@@ -22,11 +22,18 @@ from iqa_core.differences import differences
 from iqa_core.errors import CallerError, RunError
 from iqa_core.levels import SCORING_VERSION
 from iqa_core.records import ImageLimits
-from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, load_any_rubric
+from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, closed_set, load_any_rubric
 from iqa_core.written.keys import NOISE
 from iqa_core.written.parsing import PARSER
 
 FAKE_RUBRIC = "interior-v1"
+
+GENERATION_CONFIG = "generation_config.json"
+"""File of a checkpoint with settings that transformers' `generate` takes where none are given."""
+
+OUTSIDE_PROMISE = ("image_limits", "prompt_tokens")
+"""Parts of the fingerprint that may be others where golden scores hold: bundled images are not held to limits, and of a
+prompt that libraries render otherwise, golden scores show whether it matters."""
 
 
 def describe(
@@ -35,8 +42,9 @@ def describe(
     limits: ImageLimits,
     storage_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> AssessorSpec:
-    """All that is known of an assessor before it is loaded. The checkpoint is fetched; torch is not imported.
+    """All that is known of an assessor before it is loaded. The checkpoint is fetched.
 
+    torch is imported for a written rubric alone, whose prompt is rendered.
     rubric: what `load_any_rubric` takes; None takes the one of the checkpoint's assessor.toml. The returned rubric has
     the system prompt that is used: its own, else the one in args.json beside the weights.
     storage_options: for fsspec, where the checkpoint is a URI.
@@ -53,13 +61,14 @@ def describe(
     found = digests(folder)
     if manifest is not None:
         _require_described(folder, manifest, found, None if rubric else chosen)
-    parts = _parts(
-        chosen, limits, found.weights, found.tokenizer, dtype_of(config, manifest, folder), max_pixels or "processor"
-    )
+    dtype = dtype_of(config, manifest, folder)
+    parts = _parts(chosen, limits, found.weights, found.tokenizer, dtype, max_pixels or "processor")
+    parts |= _prompt_part(folder, chosen)
     preparer = make_preparer(folder, chosen, limits, max_pixels)
     name = portable_name(config.checkpoint)
     domain = manifest.domain if manifest else None
-    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options), domain)
+    not_taken = read_json(folder / GENERATION_CONFIG) if isinstance(chosen, WrittenRubric) else None
+    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options), domain, not_taken)
 
 
 def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = MappingProxyType({})) -> ImageLimits:
@@ -105,8 +114,7 @@ def load_unverified(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
 
 def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Assessor]:
     if len(specs) > 1:
-        for spec in specs:
-            closed(spec.rubric)
+        rubrics_on_one_model(specs)
     fakes = [spec.preparer for spec in specs if isinstance(spec.preparer, FakePreparer)]
     if fakes:
         return [FakeAssessor(spec.rubric, preparer) for spec, preparer in zip(specs, fakes, strict=True)]
@@ -126,15 +134,14 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
         return [WritingAssessor.load(folder, rubric, preparers[0], parts["dtype"], fingerprint(parts), config)]
     from iqa_core.assessor.model.backend import TransformersAssessor
 
-    rubrics = [(closed(spec.rubric), preparer) for spec, preparer in zip(specs, preparers, strict=True)]
+    rubrics = [*zip(rubrics_on_one_model(specs), preparers, strict=True)]
     return [*TransformersAssessor.load(folder, rubrics, parts["dtype"], config)]
 
 
 def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
     """Golden scores that the described assessor must give; none if it differs from theirs in a part of the fingerprint.
 
-    Image limits may differ, since bundled images are not held to them.
-
+    Parts of OUTSIDE_PROMISE may differ.
     Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
     """
     if isinstance(spec.preparer, FakePreparer):
@@ -142,8 +149,8 @@ def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
     manifest = read_manifest(materialise(spec.checkpoint, spec.storage_options))
     if manifest is None:
         return ()
-    written = {name: value for name, value in manifest.fingerprint.items() if name != "image_limits"}
-    return manifest.golden if written.items() <= spec.fingerprint_parts.items() else ()
+    promised = {name: value for name, value in manifest.fingerprint.items() if name not in OUTSIDE_PROMISE}
+    return manifest.golden if promised.items() <= spec.fingerprint_parts.items() else ()
 
 
 def fingerprint(parts: Mapping[str, str]) -> str:
@@ -158,11 +165,9 @@ def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimi
     return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
 
 
-def closed(rubric: AnyRubric) -> Rubric:
-    """The rubric, if it can share a model with others. Raises CallerError for a written one."""
-    if isinstance(rubric, WrittenRubric):
-        raise CallerError(f"rubric {rubric.id} is written, and shares no model with other rubrics; serve it by itself")
-    return rubric
+def rubrics_on_one_model(specs: Sequence[AssessorSpec]) -> list[Rubric]:
+    """Rubrics that can share a model. Raises CallerError when one of them is written."""
+    return [closed_set(spec.rubric, "rubrics on one model", "serve it by itself") for spec in specs]
 
 
 def _rubric_of(folder: Path, manifest: CheckpointManifest | None) -> AnyRubric:
@@ -212,11 +217,6 @@ def dtype_of(config: AssessorConfig, manifest: CheckpointManifest | None, folder
 def _parts(
     rubric: AnyRubric, limits: ImageLimits, weights: str, tokenizer: str, dtype: str, max_pixels: int | str
 ) -> dict[str, str]:
-    written: dict[str, str] = {}
-    if isinstance(rubric, WrittenRubric):
-        written = {"decoding": rubric.decoding.describe(), "parser": str(PARSER), "engine": "transformers"}
-        if rubric.decoding.temperature:
-            written["noise"] = NOISE
     return {
         "weights": weights,
         "tokenizer": tokenizer,
@@ -226,5 +226,19 @@ def _parts(
         "max_pixels": str(max_pixels),
         "dtype": dtype,
         "scoring_version": str(SCORING_VERSION),
-        **written,
+        **(_written_parts(rubric) if isinstance(rubric, WrittenRubric) else {}),
     }
+
+
+def _written_parts(rubric: WrittenRubric) -> dict[str, str]:
+    parts = {"decoding": rubric.decoding.describe(), "parser": str(PARSER), "engine": "transformers"}
+    return {**parts, "noise": NOISE} if rubric.decoding.temperature else parts
+
+
+def _prompt_part(folder: Path, rubric: AnyRubric) -> dict[str, str]:
+    """What rendering a written rubric's prompt adds; transformers and torch are loaded for it."""
+    if not isinstance(rubric, WrittenRubric):
+        return {}
+    from iqa_core.assessor.model.rendering import prompt_digest
+
+    return {"prompt_tokens": prompt_digest(folder, rubric)}

@@ -1,20 +1,20 @@
-"""A checkpoint folder -> its assessor.toml: rubric, fingerprint, and golden scores of bundled images."""
+"""A checkpoint folder -> its assessor.toml: rubric, fingerprint, and golden scores and texts of bundled images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, LimitName, save_manifest
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.golden import sample_scores
+from iqa_core.assessor.golden import sample_results, text_digest
 from iqa_core.assessor.load import describe, load_unverified
 from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.errors import RunError
 from iqa_core.questions import own_scales
-from iqa_core.records import RATING, ImageLimits, Rejection
-from iqa_core.rubrics import load_rubric
+from iqa_core.records import RATING, Assessment, ImageLimits, Reason, Rejection
+from iqa_core.rubrics import AnyRubric, WrittenRubric, load_any_rubric
 
 
 def write_manifest(
@@ -33,9 +33,11 @@ def write_manifest(
 
     rubric: name of a shipped one, or of a .toml file in the folder. dtype: what the model is to compute in. images:
     names of bundled images to score. running: settings of AssessorConfig for that, such as device and threads.
-    Raises CallerError when the folder cannot be loaded, RunError when an image gets no score.
+    A written rubric has golden scores, and digests of texts, where it is greedy and computed in float32; images of
+    which no answer is parsed have none.
+    Raises CallerError when the folder cannot be loaded, RunError when the model fails on an image.
     """
-    own = load_rubric(str(folder / rubric) if rubric.endswith(".toml") else rubric)
+    own = load_any_rubric(str(folder / rubric) if rubric.endswith(".toml") else rubric)
     plain = CheckpointManifest(
         rubric=rubric,
         prompt_version=own.prompt_version,
@@ -48,14 +50,15 @@ def write_manifest(
     save_manifest(folder, plain)
     config = AssessorConfig(checkpoint=str(folder), **running)
     spec = describe(config, None, plain.image_limits)
-    scores = sample_scores(load_unverified(spec, config), images)
+    assessor = load_unverified(spec, config)
+    results = sample_results(assessor, images) if _promises(spec.rubric, dtype) else {}
     ends = {name: scale.range for name, scale in own_scales(own.columns).items() if scale.range != RATING}
     manifest = CheckpointManifest.model_validate(
         plain.model_dump()
         | {
             "fingerprint": dict(spec.fingerprint_parts),
             "ranges": {name: (found.worst, found.best) for name, found in ends.items()},
-            "golden": [_golden(name, scores[name]) for name in images],
+            "golden": [*_golden(results, own.names)],
         }
     )
     save_manifest(folder, manifest)
@@ -67,9 +70,21 @@ def _other_than_default(limits: ImageLimits) -> dict[LimitName, int]:
     return {name: getattr(limits, name) for name in names if getattr(limits, name) != getattr(ImageLimits(), name)}
 
 
-def _golden(image: str, scores: Mapping[str, float] | Rejection) -> GoldenScores:
-    if isinstance(scores, Rejection):
-        raise RunError(
-            f"{image} gets no score: {scores.detail}; the checkpoint has an assessor.toml without golden ones"
-        )
-    return GoldenScores(image=image, scores={name: round(score, 4) for name, score in scores.items()})
+def _promises(rubric: AnyRubric, dtype: str) -> bool:
+    """Whether a checkpoint gives the same scores elsewhere: not with texts that are drawn, or are written in bfloat16.
+
+    Draws depend on the limits of images too, and in bfloat16 the likeliest token on the machine.
+    """
+    return not isinstance(rubric, WrittenRubric) or (rubric.decoding.temperature == 0 and dtype == "float32")
+
+
+def _golden(results: Mapping[str, Assessment | Rejection], dimensions: Sequence[str]) -> Iterator[GoldenScores]:
+    for image, result in results.items():
+        if isinstance(result, Rejection):
+            if result.reason is not Reason.UNPARSABLE:
+                raise RunError(
+                    f"{image} gets no score: {result.detail}; the checkpoint has an assessor.toml without golden ones"
+                )
+            continue
+        scores = {name: round(float(score), 4) for name, score in zip(dimensions, result.scores_K, strict=True)}
+        yield GoldenScores(image=image, scores=scores, text_sha256=text_digest(result))

@@ -101,6 +101,10 @@ class AssessorSpec:
     domain: str | None = None
     """Images that the checkpoint was trained for, in one line, where its assessor.toml says so."""
 
+    generation_config: Mapping[str, Any] | None = None
+    """Of a written rubric: what the checkpoint's generation_config.json says, empty where there is none. It is noted
+    beside scores, and nothing is taken from it."""
+
     @property
     def meant_for(self) -> dict[str, str]:
         """`rubric` and, if it says so, `checkpoint` -> the images that it is meant for, in one line for people."""

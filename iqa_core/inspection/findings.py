@@ -68,8 +68,12 @@ def graded(value: float, ok_from: float, least: float) -> Verdict:
 
 
 def golden_finding(
-    golden: Sequence[GoldenScores], found: Mapping[str, Scores | Rejection], spec: AssessorSpec
+    golden: Sequence[GoldenScores],
+    found: Mapping[str, Scores | Rejection],
+    spec: AssessorSpec,
+    others: Sequence[str] = (),
 ) -> Finding:
+    """How scores of bundled images compare with golden ones. others: images that are written about in other words."""
     name = "golden scores"
     if not golden:
         return Finding(name, Verdict.SKIPPED, "assessor.toml has none that were made with these settings")
@@ -78,7 +82,10 @@ def golden_finding(
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         return Finding(name, Verdict.FAIL, "; ".join(faults[:SHOWN_FAULTS]) + more, forbids_loading=True)
     count = sum(len(entry.scores) for entry in golden)
-    return Finding(name, Verdict.OK, f"{count} scores of {len(golden)} images within {TOLERANCE[dtype]:g}")
+    told = f"{count} scores of {len(golden)} images within {TOLERANCE[dtype]:g}"
+    if others:
+        return Finding(name, Verdict.WARNING, f"{told}, but the words about {', '.join(others)} are others")
+    return Finding(name, Verdict.OK, told)
 
 
 def failed(findings: Sequence[Finding]) -> bool:

@@ -19,8 +19,7 @@ from PIL import Image
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.processor import processed
-from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.model.loading import open_checkpoint
 from iqa_core.assessor.preparing.preparers import QWEN_PROCESSOR, scaled_down
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 from iqa_core.records import RgbImage
@@ -45,7 +44,7 @@ class ExactHead(torch.nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PlainLogits:
     """What a model computes behind the last tokens of a prompt."""
 
     logits_PV: NDArray[np.float32]
@@ -69,11 +68,10 @@ class PlainModel:
     @classmethod
     def load(cls, folder: Path, dtype: str, config: AssessorConfig, max_pixels: int | None) -> PlainModel:
         """The model of a complete checkpoint folder. Raises CallerError when it cannot be loaded whole."""
-        processor = load_processor(folder)
-        return cls(load_model(folder, dtype, config.device, config.threads, config.num_gpus), processor, max_pixels)
+        return cls(*open_checkpoint(folder, dtype, config), max_pixels)
 
     @torch.inference_mode()
-    def read(self, prompt: str, image: RgbImage, positions: int = 1) -> Reading:
+    def read(self, prompt: str, image: RgbImage, positions: int = 1) -> PlainLogits:
         """Logits behind the last `positions` tokens of a prompt that has the image's placeholder once."""
         inputs = self._inputs(prompt, image)
         kept = {"logits_to_keep": positions} if "logits_to_keep" in _parameters(self._model) else {}
@@ -81,7 +79,7 @@ class PlainModel:
         ids_T = inputs["input_ids"][0]
         image_token = getattr(self._model.config, "image_token_id", None)
         visual = None if image_token is None else int((ids_T == image_token).sum())
-        return Reading(logits_PV.cpu().numpy(), len(ids_T), visual)
+        return PlainLogits(logits_PV.cpu().numpy(), len(ids_T), visual)
 
     @torch.inference_mode()
     def say(self, prompt: str, image: RgbImage, tokens: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from iqa_core.errors import CallerError
 from iqa_core.rubrics.load import parse_rubric
-from iqa_core.rubrics.released import Reading, toml_text
+from iqa_core.rubrics.released import ReleasedWords, toml_text
 from iqa_core.rubrics.released.q_realign import read_q_realign
 from iqa_core.rubrics.released.vqascore import RECOMMENDED, read_vqascore
 from iqa_core.storage.outputs import local_output, require_file
@@ -49,7 +49,7 @@ def run_rubric(flags: argparse.Namespace) -> int:
     return 0
 
 
-def _read(judge: str, folder: Path, model: str | None) -> Reading:
+def _read(judge: str, folder: Path, model: str | None) -> ReleasedWords:
     if not os.path.isdir(folder):  # a path of 300 letters too is none, where Path.is_dir raises
         raise CallerError(f"{folder} is no folder; give your copy of the code of {judge}, or a folder of its model")
     if judge == "vqascore":

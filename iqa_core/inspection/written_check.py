@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from iqa_core.assessor.checkpoint.files import materialise
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.golden import Scores
+from iqa_core.assessor.golden import Scores, other_texts, sample_results, scores_by_image
 from iqa_core.assessor.load import golden_of, load_unverified
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.assessor.samples import read_sample
 from iqa_core.inspection.findings import (
     SPREAD_LEAST,
     SPREAD_OK,
@@ -21,7 +20,6 @@ from iqa_core.inspection.findings import (
     rubric_finding,
 )
 from iqa_core.records import Assessment, Finish, Rejection
-from iqa_core.slots import sample_texts
 
 PARSED_OK, PARSED_LEAST = 0.99, 0.5
 """Share of answers that are parsed; below the second, most images would be rejected."""
@@ -33,21 +31,14 @@ def written_findings(spec: AssessorSpec, config: AssessorConfig, images: Sequenc
     """What the assessor writes about bundled images. Raises CallerError when the checkpoint cannot be loaded."""
     require_model(spec)
     manifest = read_manifest(materialise(spec.checkpoint, spec.storage_options))
-    assessor = load_unverified(spec, config)
-    prepared = [assessor.preparer.prepare(read_sample(image)) for image in images]
-    results = assessor.assess(prepared, sample_texts(spec.rubric.slots, len(images)))
-    found = dict(zip(images, results, strict=True))
-    names = spec.rubric.names
-    scores: dict[str, Scores | Rejection] = {
-        image: one if isinstance(one, Rejection) else dict(zip(names, map(float, one.scores_K), strict=True))
-        for image, one in found.items()
-    }
+    found = sample_results(load_unverified(spec, config), images)
+    scores = scores_by_image(found, spec.rubric.names)
     golden = tuple(entry for entry in golden_of(spec) if entry.image in images)
     return [
         rubric_finding(spec, manifest),
         _answers(found),
         *_spread([one for one in scores.values() if not isinstance(one, Rejection)]),
-        golden_finding(golden, scores, spec),
+        golden_finding(golden, scores, spec, other_texts(golden, found)),
     ]
 
 

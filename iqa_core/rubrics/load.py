@@ -46,11 +46,15 @@ def load_rubric(name: str) -> Rubric:
     return closed_set(load_any_rubric(name), f"rubric {name}")
 
 
-def closed_set(rubric: AnyRubric, what: str) -> Rubric:
-    """The rubric, if its answers are closed sets. what: asks for it. Raises CallerError for a written one."""
+def closed_set(rubric: AnyRubric, what: str, instead: str = "") -> Rubric:
+    """The rubric, if its answers are closed sets. Raises CallerError for a written one.
+
+    what: asks for it; instead: a way out, which ends the message.
+    """
     if isinstance(rubric, WrittenRubric):
         raise CallerError(
             f"{what}: {rubric.id} is a written rubric, and this needs one whose questions have closed sets of answers"
+            f"{instead and '; '}{instead}"
         )
     return rubric
 

@@ -168,7 +168,7 @@ class SampleEncoder:
         levels = []
         for row, (text, sample, length) in enumerate(zip(texts, samples, lengths, strict=True)):
             begin = length - len(text.answer_ids)
-            _require_same(inputs["input_ids"][row, begin:length].tolist(), text)
+            self._require_same(inputs["input_ids"][row, begin:length].tolist(), text)
             labels_NT[row, begin:length] = inputs["input_ids"][row, begin:length]
             if text.level_at is not None and sample.level is not None:
                 labels_NT[row, begin + text.level_at] = IGNORED
@@ -218,6 +218,15 @@ class SampleEncoder:
         inputs.pop("labels", None)  # PaliGemma's processor makes labels of its own
         return with_own_texts(dict(inputs), texts, int(self._processor.tokenizer.pad_token_id))
 
+    def _require_same(self, found: list[int], text: EncodedText) -> None:
+        """Raises RunError when the processor changed the answer's tokens: labels would be on other tokens."""
+        if tuple(found) != text.answer_ids:
+            name = type(self._processor).__name__
+            raise RunError(
+                f"{name} changed the tokens of an answer: {found} instead of {list(text.answer_ids)}; a checkpoint "
+                "with such a processor cannot be trained (PaliGemma's adds a line break behind the answer)"
+            )
+
 
 def read_image(path: Path, preparer: ModelPreparer) -> RgbImage | Rejection:
     """A file decoded inside the preparer's limits, or why it cannot be read."""
@@ -236,9 +245,3 @@ def _padded(rows: Sequence[Sequence[float]], padding: float) -> list[list[float]
     """The rows, each as long as the longest."""
     longest = max(map(len, rows), default=0)
     return [[*row, *([padding] * (longest - len(row)))] for row in rows]
-
-
-def _require_same(found: list[int], text: EncodedText) -> None:
-    """Raises RunError when the processor changed the answer's tokens: labels would be on other tokens."""
-    if tuple(found) != text.answer_ids:
-        raise RunError(f"the processor changed the tokens of an answer: {found} instead of {list(text.answer_ids)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from iqa_core.assessor.prompts.chat import render_prompt, turn_end
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
-from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
+from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused, ids_of_markup
 from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.errors import CallerError, RunError
 from iqa_core.opinions.opinion import Texts
@@ -97,9 +97,7 @@ class SampleTexts:
 
     @cached_property
     def _plain(self) -> PlainText:
-        named = vars(self._processor).items()
-        ids = [value for name, value in named if isinstance(value, int) and name.endswith("_token_id")]
-        return PlainText(self._processor.tokenizer, ids)
+        return PlainText(self._processor.tokenizer, ids_of_markup(vars(self._processor)))
 
     def _whole(self, query: str, answer: str) -> str:
         """The question's markup with an answer, or up to where one comes if it is empty."""

@@ -35,6 +35,9 @@ VISIBLE = {
 }
 """Characters that control a screen, or the direction of a text -> how they are shown."""
 
+REPLACED = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+"""Lone surrogates -> what stands for them; a letter such as `?` would be one that nobody wrote."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -105,8 +108,8 @@ def tally(results: Iterable[Assessment | Rejection]) -> Counter[str]:
 
 
 def _encodable(text: str) -> str:
-    """The text with `?` for lone surrogates, which no file and no answer can have."""
-    return text.encode("utf-8", "replace").decode()
+    """The text with Unicode's replacement character for lone surrogates, which no file can have."""
+    return text.translate(REPLACED)
 
 
 def _scored(good: Sequence[tuple[Sample, Parsed]], form: Form) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

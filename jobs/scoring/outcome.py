@@ -107,6 +107,7 @@ def record(outcome: RunOutcome) -> dict[str, Any]:
         "meant_for": job.spec.meant_for,
         **({"scales": scales_json(job.wanted.scales)} if job.wanted.scales else {}),
         **({"slots": job.wanted.slots.to_json()} if job.wanted.slots.columns else {}),
+        **({"generation_config": dict(job.spec.generation_config or {})} if job.wanted.written else {}),
         "warnings": outcome.warnings,
         "fusion": {
             "source": job.weights.source,

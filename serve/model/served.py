@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa_core.assessor.load import closed, describe
+from iqa_core.assessor.load import describe, rubrics_on_one_model
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
 from iqa_core.records import Preparer
@@ -91,8 +91,7 @@ def describe_all(settings: ServeSettings) -> tuple[AssessorSpec, ...]:
     if isinstance(settings.fusion, dict) and (unknown := sorted(settings.fusion.keys() - set(ids))):
         raise CallerError(f"fusion: {unknown[0]} is none of the rubrics, {', '.join(ids)}")
     if len(specs) > 1:
-        for spec in specs:
-            closed(spec.rubric)
+        rubrics_on_one_model(specs)
     return specs
 
 

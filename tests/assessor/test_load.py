@@ -151,7 +151,7 @@ def test_a_fake_is_described_without_a_checkpoint() -> None:
 def test_a_written_rubric_shares_no_model(checkpoint: str) -> None:
     config = AssessorConfig(checkpoint=checkpoint)
     specs = [describe(config, rubric, LIMITS) for rubric in ("interior-v1", "interior-written-v1")]
-    with pytest.raises(CallerError, match="interior-written-v1 is written"):
+    with pytest.raises(CallerError, match=r"interior-written-v1 is a written rubric, .*; serve it by itself"):
         load_all(specs, config)
 
 

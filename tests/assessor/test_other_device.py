@@ -17,7 +17,6 @@ from benchmarks.model_shapes import SHAPES, Shape
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE
 from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.model.generation.decoding import Decoder
-from iqa_core.assessor.model.generation.shared_attention import Groups
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.model.writing import WritingAssessor
@@ -128,14 +127,3 @@ def test_samples_are_written_there_too(
         there._decoder._ends = ends
         assert texts_of(there, images) == expected
     assert len({len(text) for row in expected for text in row}) > 2
-
-
-def test_rows_are_grouped_where_a_layer_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a model over several devices."""
-    groups, rows = Groups(torch.tensor([0, 1, 1])), torch.arange(6.0).reshape(3, 1, 1, 2)
-    expected = groups.gathered(rows)
-    with other_device(monkeypatch):
-        there = groups.gathered(rows.to(DEVICE))
-        assert there.device == DEVICE
-        assert torch.equal(there.cpu(), expected)
-        assert torch.equal(groups.scattered(there).cpu(), rows)

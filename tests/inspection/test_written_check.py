@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from iqa_core.__main__ import main
+from iqa_core.assessor.checkpoint.manifest import save_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe
+from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.inspection.check import quick_check
-from iqa_core.inspection.findings import Verdict, failed, graded
+from iqa_core.inspection.findings import Finding, Verdict, failed, graded
 from iqa_core.inspection.written_check import _answers, _spread
 from iqa_core.records import Assessment, Finish, ImageLimits, Reason, Rejection, Written
+from tests.inspection.speaking import save_writing
 
 RUBRIC = "interior-written-v1"
 
@@ -62,3 +65,20 @@ def test_scores_must_differ() -> None:
 def test_a_fake_has_no_model_to_look_at(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["check", "--checkpoint", "fake:", "--rubric", RUBRIC]) == 2
     assert "has no model that could be checked" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_other_words_with_the_promised_numbers_are_a_warning(tmp_path: Path) -> None:
+    folder = save_writing(tmp_path / "writing")
+    manifest = write_manifest(folder, "writing.toml", "float32", threads=1)
+    config = AssessorConfig(checkpoint=str(folder), threads=1)
+
+    def golden() -> Finding:
+        findings = quick_check(describe(config, None, ImageLimits()), config)
+        return next(one for one in findings if one.name == "golden scores")
+
+    assert (golden().verdict, golden().said) == (Verdict.OK, "3 scores of 3 images within 0.001")
+    first = manifest.golden[0].model_copy(update={"text_sha256": "0" * 64})
+    save_manifest(folder, manifest.model_copy(update={"golden": (first, *manifest.golden[1:])}))
+    assert golden().verdict is Verdict.WARNING
+    assert golden().said.endswith("but the words about room-0062 are others")

@@ -34,6 +34,7 @@ from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_score
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png, write_folder
+from tests.inspection.speaking import save_writing
 from tests.jobs.operations import LOCAL, compact, faults_of, rows_of, score
 from tests.jobs.running import read_run
 
@@ -119,6 +120,21 @@ def test_run_json_counts_how_answers_were_parsed(table: Path, drawn: Path) -> No
         assert run["rejected_by_reason"].get("unparsable", 0) == sum(row["status"] == "rejected" for row in rows)
     assert "decoding" in run["fingerprint_parts"]
     assert run["fingerprint_parts"]["parser"] == "1"
+
+
+def test_run_json_notes_what_is_not_taken_from_a_checkpoint(tmp_path: Path, table: Path) -> None:
+    checkpoint = save_writing(tmp_path / "checkpoint")
+    inherited = {"do_sample": True, "temperature": 0.000001, "top_k": 1}
+    (checkpoint / "generation_config.json").write_text(json.dumps(inherited))
+    write_folder(tmp_path / "images", {name: tiny_png(seed) for seed, name in enumerate(NAMES[:2])})
+    assessor = AssessorConfig(checkpoint=str(checkpoint), dtype="float32", threads=1)
+    rubric = str(checkpoint / "writing.toml")
+    assert score(tmp_path / "out", tmp_path / "images", rubric=rubric, assessor=assessor, check=False) == DONE
+    about = read_run(tmp_path / "out")
+    assert about["generation_config"] == inherited
+    assert "temperature=0 " in about["fingerprint_parts"]["decoding"]
+    assert about["written_answers"] == {"parsed": 2}
+    assert read_run(table)["generation_config"] == {}, "a fake has no such file"
 
 
 def test_what_was_counted_stays_when_more_images_come(images: Path, tmp_path: Path) -> None:

@@ -83,10 +83,13 @@ def test_an_image_of_which_no_answer_is_parsed_is_rejected() -> None:
 def test_a_lone_surrogate_is_kept_out_of_files() -> None:
     found = judged([Sample("\ud800")], NUMBER)
     assert isinstance(found, Rejection)
-    assert found.detail == "no_open: ?"
+    assert found.detail == "no_open: \N{REPLACEMENT CHARACTER}"
     written = assessed([Sample(answer(3, "a\udc80b"))]).written
     assert written is not None
-    assert (written.reasoning, written.answers) == ("a?b", (answer(3, "a?b"),))
+    assert (written.reasoning, written.answers) == (
+        "a\N{REPLACEMENT CHARACTER}b",
+        (answer(3, "a\N{REPLACEMENT CHARACTER}b"),),
+    )
 
 
 def test_answers_are_counted_by_what_was_wrong_with_them() -> None:

@@ -32,6 +32,8 @@ class GoldenScores(BaseModel):
     """One of `iqa_core.assessor.samples.SAMPLES`."""
     scores: dict[str, float]
     """Dimension -> expected score."""
+    text_sha256: Annotated[str, Field(min_length=64, max_length=64)] | None = None
+    """SHA-256, hex, of the text in UTF-8, where the rubric is written."""
 
 
 class CheckpointManifest(BaseModel):
@@ -122,3 +124,5 @@ def _lines(manifest: CheckpointManifest) -> Iterator[str]:
     for entry in golden:
         scores = ", ".join(f"{name} = {score:.4f}" for name, score in entry["scores"].items())
         yield from ("", "[[golden]]", f"image = {json.dumps(entry['image'])}", f"scores = {{ {scores} }}")
+        if digest := entry.get("text_sha256"):
+            yield f"text_sha256 = {json.dumps(digest)}"

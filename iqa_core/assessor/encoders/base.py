@@ -38,6 +38,16 @@ class PromptTokens:
         """Rotary position of the first token behind the prefix."""
         return len(self.prefix) if self.positions is None else int(self.positions.max()) + 1
 
+    def whole(self) -> PromptTokens:
+        """The only prompt as a prefix that nothing follows."""
+        [suffix] = self.suffixes
+        types = {name: (*values, *[0] * len(suffix)) for name, values in self.types.items()}
+        positions = self.positions
+        if positions is not None:
+            rest = torch.arange(self.next_position, self.next_position + len(suffix))
+            positions = torch.cat([positions, rest.expand(len(positions), -1)], dim=1)
+        return PromptTokens((*self.prefix, *suffix), (), types, positions)
+
 
 @dataclass(frozen=True)
 class EncodedBatch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from inspect import signature
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,17 @@ def processed(
     image_settings: Mapping[str, Any],
 ) -> dict[str, torch.Tensor]:
     """Output of a checkpoint's own processor for prompts with one image each, on the model's device."""
+    return dict(processor_output(processor, texts, images, text_settings, image_settings).to(model.device, model.dtype))
+
+
+def processor_output(
+    processor: Any,
+    texts: Sequence[str],
+    images: Sequence[Image.Image],
+    text_settings: Mapping[str, Any],
+    image_settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
+    """The same in the processor's own kind of mapping, on the CPU."""
     inputs = processor(
         text=list(texts),
         images=[[image] for image in images],
@@ -115,4 +127,4 @@ def processed(
         return_tensors="pt",
     )
     inputs.pop("labels", None)  # PaliGemma's processor makes some for training
-    return dict(inputs.to(model.device, model.dtype))
+    return inputs

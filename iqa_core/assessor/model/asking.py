@@ -21,7 +21,7 @@ from iqa_core.assessor.encoders.tiles import TileEncoder
 from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
-from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused
+from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused, ids_of_markup
 from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, Reason, Rejection, RgbImage
@@ -64,8 +64,9 @@ class Intake:
             longest += self._encoder.longest_end(texts) - self._preparer.cost.text_tokens
         if (texts or self._num_written) and longest + self._num_written > self._context:
             answer = f" and its answer up to {self._num_written}" if self._num_written else ""
+            text = "with its text " if texts else ""
             raise TextRefused(
-                f"with its text the image takes {longest} tokens{answer}, and the model's context has {self._context}",
+                f"{text}the image takes {longest} tokens{answer}, and the model's context has {self._context}",
                 Reason.TOO_LARGE,
             )
         return tokens + self._encoder.text_tokens(texts)
@@ -109,9 +110,7 @@ def _slot_tails(
     prompts_of: Callable[[Mapping[str, str]], Sequence[str]],
 ) -> SlotTails:
     """What encodes texts into K prompts; see `encoder_of`."""
-    settings = model.config.to_dict().items()
-    ids = [value for name, value in settings if isinstance(value, int) and name.endswith(("_token_id", "_token_index"))]
-    plain = PlainText(processor.tokenizer, ids)
+    plain = PlainText(processor.tokenizer, ids_of_markup(model.config.to_dict()))
     markers = {slot: plain.marker(i) for i, slot in enumerate(dict.fromkeys(chain.from_iterable(slots_K)))}
     prompts_K = [given_to_tokenizer(processor, prompt) for prompt in prompts_of(markers)]
     for prompt, slots in zip(prompts_K, slots_K, strict=True):

@@ -22,10 +22,9 @@ from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
 from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead, ids_to_keep
-from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
+from iqa_core.assessor.model.loading import open_checkpoint
+from iqa_core.assessor.model.prefix_sharing.choosing import AskedRubric, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
-from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
@@ -86,7 +85,7 @@ class TransformersAssessor:
             _encoder(processor, rubric, [prompt.text for prompt in prompts_K], model, preparer)
             for (rubric, preparer), prompts_K in zip(rubrics, prompts_RK, strict=True)
         ]
-        asked_R = [Asked(encoder, columns.own) for encoder, columns in zip(encoders_R, columns_R, strict=True)]
+        asked_R = [AskedRubric(encoder, columns.own) for encoder, columns in zip(encoders_R, columns_R, strict=True)]
         probe = [rubrics[0][1].prepare(image) for image in probe_images()]
         strategy = choose_strategy(model, asked_R, probe, PROBABILITY_TOLERANCE[model.dtype])
         return [
@@ -104,9 +103,7 @@ class TransformersAssessor:
         Raises CallerError when the checkpoint cannot be loaded whole.
         """
         keep_freed_memory()
-        processor = load_processor(folder)
-        model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
-        return cls.over(model, processor, rubrics, config.batch_tokens)
+        return cls.over(*open_checkpoint(folder, dtype, config), rubrics, config.batch_tokens)
 
     @property
     def versions(self) -> Mapping[str, str]:

@@ -30,7 +30,7 @@ def _tensors(values: Mapping[Any, Any]) -> Iterator[torch.Tensor]:
     return (value for value in values.values() if isinstance(value, torch.Tensor))
 
 
-def repeated(layer: Any, rows: torch.Tensor) -> Any:
+def layer_with_rows(layer: Any, rows: torch.Tensor) -> Any:
     """A layer whose rows are those of another by index; the other stays as it is.
 
     `reorder_cache` works on every kind of layer, and leaves new tensors in it. So the layer is copied first, and the
@@ -45,7 +45,7 @@ def repeated(layer: Any, rows: torch.Tensor) -> Any:
 def with_rows(cache: Any, rows: torch.Tensor) -> Any:
     """A cache whose rows are those of another by index; the other stays as it is."""
     made = copy.copy(cache)
-    made.layers = [repeated(layer, rows) for layer in cache.layers]
+    made.layers = [layer_with_rows(layer, rows) for layer in cache.layers]
     return made
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint folder -> its model with all its weights, on one device or spread over several."""
+"""A checkpoint folder -> its model with all its weights, on one device or spread over several, and its processor."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ import torch
 import transformers
 from transformers import AutoModelForImageTextToText
 
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.model.spreading import spread
 from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
 from iqa_core.errors import CallerError
+
+
+def open_checkpoint(folder: Path, dtype: str, config: AssessorConfig) -> tuple[Any, Any]:
+    """The model and the processor of a complete checkpoint folder. Raises CallerError as both loaders do."""
+    processor = load_processor(folder)  # first: what it refuses, it refuses at once
+    return load_model(folder, dtype, config.device, config.threads, config.num_gpus), processor
 
 
 def load_model(folder: Path, dtype: str, device: str, threads: int | None, num_gpus: float | None = None) -> Any:

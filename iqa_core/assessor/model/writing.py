@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iqa_core.assessor.batching import MAX_ROWS
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
-from iqa_core.assessor.model.caches import states_of, tensors_of
 from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
 from iqa_core.assessor.model.generation.digits import DigitReader
+from iqa_core.assessor.model.generation.memory import PROMPT_TOKENS, AnswerMemory
 from iqa_core.assessor.model.generation.prefill import Prefill, length
 from iqa_core.assessor.model.generation.proving import fastest_way
-from iqa_core.assessor.model.loading import load_model
-from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.model.loading import open_checkpoint
 from iqa_core.assessor.preparing.preparers import ModelPreparer, TokenCost
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
+from iqa_core.assessor.prompts.plain_text import ids_of_markup
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Finish, FreeAnswer, FreeQuestion, Reason, Rejection
@@ -48,17 +47,21 @@ from iqa_core.written.parsing import Parsed
 MAX_PADDING = 0.25
 """Largest share by which a prompt is padded, of the shortest prompt beside it: writing many at once saves more."""
 
-CPU_CACHE_BYTES = 2**31
-"""Largest cache of the answers that are written at once, on a CPU, where their number is not given."""
-
-FREE_SHARE = 0.5
-"""The same on other devices, as a share of the memory that is free once a model is loaded."""
-
-PROMPT_TOKENS = 1536
-"""Tokens of a prompt, as memory for it is set aside: those of a picture of a megapixel."""
-
 PLACEHOLDERS = ("image", "video", "audio", "vision")
 """Parts of names of tokens, in a model's configuration, that stand for what is no text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """An image that is written about."""
+
+    pixels: NDArray[np.uint8]
+    texts: Mapping[str, str]
+    """Slot -> text."""
+    tokens: int
+    """Of its prompt."""
+    keys: Sequence[int] = (0,)
+    """Of its samples' noise."""
 
 
 class WritingAssessor:
@@ -90,12 +93,13 @@ class WritingAssessor:
         self._intake = Intake(model, preparer, self._encoder, rubric.decoding.max_new_tokens)
         self._digits = _digit_reader(processor.tokenizer, rubric)
         self._probe = [preparer.prepare(image) for image in probe_images()]
-        self._require_room()
+        asked = self._probe_requests()
         with without_denormals():
             self._way = fastest_way(model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype])
         self._processor = processor
         self._decoder = self._decoder_by(rubric.decoding, () if self._digits is None else self._digits.watched)
-        self._decode_rows = decode_rows or self._rows_that_fit()
+        self._memory = AnswerMemory.of(self._prefilled(asked).cache, rubric.decoding, shares=self._way.shares)
+        self._decode_rows = decode_rows or self._memory.rows_that_fit(model.device)
 
     @classmethod
     def load(
@@ -112,9 +116,8 @@ class WritingAssessor:
         dtype: float32 or bfloat16. Raises CallerError when the checkpoint cannot be loaded whole.
         """
         keep_freed_memory()
-        processor = load_processor(folder)
-        model = load_model(folder, dtype, config.device, config.threads, config.num_gpus)
-        return cls(model, processor, rubric, preparer, fingerprint, config.batch_tokens, config.decode_rows)
+        opened = open_checkpoint(folder, dtype, config)
+        return cls(*opened, rubric, preparer, fingerprint, config.batch_tokens, config.decode_rows)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -138,8 +141,8 @@ class WritingAssessor:
         found: dict[int, list[Answer] | Rejection] = {**refused}
         for group in self._groups(tokens):
             keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
-            answers = self._answers([images[i] for i in group], [asked[i] for i in group], keys)
-            found.update(zip(group, answers, strict=True))
+            requests = [_Request(images[i], asked[i], tokens[i], own) for i, own in zip(group, keys, strict=True)]
+            found.update(zip(group, self._answers(requests), strict=True))
         return [found[i] for i in range(len(images))]
 
     def describe(
@@ -168,9 +171,9 @@ class WritingAssessor:
         except CallerError as error:
             return Rejection(Reason.ASSESSOR_FAILED, f"this checkpoint takes no free questions: {error}")
         free._intake = Intake(self.model, free.preparer, free._encoder, free.rubric.decoding.max_new_tokens)
-        images = self._decode_rows / self.rubric.decoding.samples
-        share = self._cached_tokens(PROMPT_TOKENS) / free._cached_tokens(PROMPT_TOKENS)
-        free._decode_rows = max(1, int(images * share))
+        free._memory = replace(self._memory, decoding=free.rubric.decoding)
+        room = self._decode_rows / self.rubric.decoding.samples * self._memory.image_bytes(PROMPT_TOKENS)
+        free._decode_rows = max(1, int(room / free._memory.image_bytes(PROMPT_TOKENS)))
         return free
 
     def _cut(self, answer: Answer, max_tokens: int) -> FreeAnswer | Rejection:
@@ -198,10 +201,10 @@ class WritingAssessor:
         Large prompts are fewer at once: memory is set aside for rows of PROMPT_TOKENS.
         """
         images = self._decode_rows / self.rubric.decoding.samples
-        room = images * self._cached_tokens(PROMPT_TOKENS)
+        room = images * self._memory.image_bytes(PROMPT_TOKENS)
         group: list[int] = []
         for i in sorted(tokens, key=lambda i: (tokens[i], i)):
-            most = min(images, room / self._cached_tokens(tokens[i]))
+            most = min(images, room / self._memory.image_bytes(tokens[i]))
             if group and (len(group) + 1 > most or tokens[i] > (1 + MAX_PADDING) * tokens[group[0]]):
                 yield group
                 group = []
@@ -209,38 +212,34 @@ class WritingAssessor:
         if group:
             yield group
 
-    def _answers(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        texts: Sequence[Mapping[str, str]],
-        keys_NS: Sequence[Sequence[int]],
-    ) -> list[list[Answer] | Rejection]:
+    def _answers(self, requests: Sequence[_Request]) -> list[list[Answer] | Rejection]:
         """Answers about each image of a group; half at a time where they are too many, or do not fit into memory."""
-        num_rows = len(images) * len(keys_NS[0])
+        num_rows = sum(len(one.keys) for one in requests)
         if num_rows <= self._decode_rows:
             try:
                 with without_denormals():
-                    return [*self._decoder(self._prefilled(images, texts), keys_NS)]
+                    return [*self._decoder(self._prefilled(requests), [one.keys for one in requests])]
             except torch.OutOfMemoryError:
                 if num_rows == 1:
                     return [TOO_LARGE]
         # not inside the handler: its traceback would keep the failed batch's tensors in memory
-        if len(images) > 1:
-            half = len(images) // 2
-            parts = (slice(half), slice(half, None))
-            return [one for part in parts for one in self._answers(images[part], texts[part], keys_NS[part])]
-        half = len(keys_NS[0]) // 2
-        first, second = (self._answers(images, texts, [keys])[0] for keys in (keys_NS[0][:half], keys_NS[0][half:]))
+        if len(requests) > 1:
+            half = len(requests) // 2
+            return self._answers(requests[:half]) + self._answers(requests[half:])
+        [one] = requests
+        half = len(one.keys) // 2
+        first, second = (self._answers([replace(one, keys=keys)])[0] for keys in (one.keys[:half], one.keys[half:]))
         return [TOO_LARGE if isinstance(first, Rejection) or isinstance(second, Rejection) else first + second]
 
     @torch.inference_mode()
-    def _prefilled(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> Prefill:
+    def _prefilled(self, requests: Sequence[_Request]) -> Prefill:
         """The prompts of the images, through the model in batches of up to `batch_tokens`."""
-        tokens, _ = self._intake(images, texts)
-        count = max(1, self._batch_tokens // max(tokens.values()))
+        count = max(1, self._batch_tokens // max(one.tokens for one in requests))
+        parts = [requests[at : at + count] for at in range(0, len(requests), count)]
+        slots = self.rubric.slots
         batches = [
-            self._encoder(images[at : at + count], texts[at : at + count] if self.rubric.slots else None)
-            for at in range(0, len(images), count)
+            self._encoder([one.pixels for one in part], [one.texts for one in part] if slots else None)
+            for part in parts
         ]
         width = max(length(prompt) for batch in batches for prompt in batch.prompts)
         return Prefill.join([self._way.prefilled(batch, width) for batch in batches])
@@ -256,30 +255,13 @@ class WritingAssessor:
             return sample
         return Sample(answer.text, answer.finish, self._digits.readings(answer, said.spans))
 
-    def _require_room(self) -> None:
-        _, refused = self._intake(self._probe, self._probe_texts())
+    def _probe_requests(self) -> list[_Request]:
+        """The images that the model is tried on. Raises CallerError where the context has no room for an answer."""
+        texts = [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
+        tokens, refused = self._intake(self._probe, texts)
         for rejection in refused.values():
             raise CallerError(f"rubric {self.rubric.id}: {rejection.detail}; set a smaller max_new_tokens")
-
-    def _probe_texts(self) -> list[dict[str, str]]:
-        return [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
-
-    def _cached_tokens(self, prompt: int) -> int:
-        """Tokens whose keys and values lie in memory for one image, by those of its prompt, when its answers end."""
-        samples = self.rubric.decoding.samples
-        return samples * self.rubric.decoding.max_new_tokens + prompt * (1 if self._way.shares else samples)
-
-    def _rows_that_fit(self) -> int:
-        """Answers whose caches fit into memory, by what the probe's take: bytes per token, and of states per row."""
-        found = self._prefilled(self._probe, self._probe_texts())
-        layers = found.cache.layers
-        state_bytes = sum(state.nbytes for layer in layers for state in states_of(layer))
-        whole_bytes = sum(tensor.nbytes for layer in layers for tensor in tensors_of(layer))
-        token_bytes = (whole_bytes - state_bytes) / found.mask_NT.numel()
-        row_bytes = token_bytes * self._cached_tokens(PROMPT_TOKENS) / self.rubric.decoding.samples + state_bytes / len(
-            found.mask_NT
-        )
-        return int(max(1, min(MAX_ROWS, _free_bytes(self.model.device) // max(row_bytes, 1))))
+        return [_Request(pixels, texts[i], tokens[i]) for i, pixels in enumerate(self._probe)]
 
 
 def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelPreparer) -> Encoder:
@@ -290,11 +272,6 @@ def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelP
 
     sample = dict.fromkeys(rubric.slots, SAMPLE_TEXT)
     return encoder_of(processor, model, preparer, prompts_of(sample), [rubric.slots], prompts_of)
-
-
-def _free_bytes(device: torch.device) -> float:
-    """Memory for what is written at once."""
-    return CPU_CACHE_BYTES if device.type == "cpu" else FREE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _digit_reader(tokenizer: Any, rubric: WrittenRubric) -> DigitReader | None:
@@ -316,13 +293,8 @@ def _ends(processor: Any, rubric: WrittenRubric) -> set[int]:
 def _placeholders(model: Any) -> list[int]:
     """Ids of tokens that stand for what is no text, and that no answer can have."""
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    settings = model.config.to_dict().items()
-    found = {
-        value
-        for name, value in settings
-        if isinstance(value, int) and name.endswith(("_token_id", "_token_index")) and name.startswith(PLACEHOLDERS)
-    }
-    return sorted(value for value in found if 0 <= value < vocabulary)
+    found = ids_of_markup(model.config.to_dict(), PLACEHOLDERS)
+    return sorted({token for token in found if 0 <= token < vocabulary})
 
 
 def _text_of(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iqa_core.errors import CallerError
@@ -21,6 +21,18 @@ NAME = "x{nonce}{number:06x}x"
 
 FIRST_MARKER = 0xFF0000
 """Names from this number on are no token's; the largest vocabularies have a fiftieth as many tokens."""
+
+
+def ids_of_markup(settings: Mapping[str, Any], kinds: str | tuple[str, ...] = "") -> list[int]:
+    """Token ids that a configuration or a processor has under names such as `image_token_id`.
+
+    kinds: how such a name begins.
+    """
+    return [
+        value
+        for name, value in settings.items()
+        if isinstance(value, int) and name.endswith(("_token_id", "_token_index")) and name.startswith(kinds)
+    ]
 
 
 class TextRefused(Exception):

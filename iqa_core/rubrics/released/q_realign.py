@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.errors import CallerError
-from iqa_core.rubrics.released.reading import Reading
+from iqa_core.rubrics.released.reading import ReleasedWords
 from iqa_core.rubrics.released.source import (
     Quote,
     Source,
@@ -71,7 +71,7 @@ class _Joints:
     """Before the beginning of the answer."""
 
 
-def read_q_realign(folder: Path) -> Reading:
+def read_q_realign(folder: Path) -> ReleasedWords:
     """The rubric of a checkout or of a model's folder.
 
     Raises CallerError when the words are not where they were, or when two places do not say the same.
@@ -83,10 +83,10 @@ def read_q_realign(folder: Path) -> Reading:
         raise CallerError(f"{folder} has neither Q-ReAlign's code ({CODE}/) nor a model card ({CARD}) with its example")
     task, scale = card
     content = _content("q-realign-card", [task], scale, _Joints(between="", lead=""))
-    return Reading(content, (*_sources(task), *_scale_sources(scale)), ())
+    return ReleasedWords(content, (*_sources(task), *_scale_sources(scale)), ())
 
 
-def _of_code(folder: Path, card: tuple[_Task, _Scale] | None) -> Reading:
+def _of_code(folder: Path, card: tuple[_Task, _Scale] | None) -> ReleasedWords:
     prompts, levels = (python_file(folder, f"{CODE}/{name}.py") for name in ("prompts", "levels"))
     scale = _scale(levels, "DEFAULT_NAMES", "DEFAULT_WEIGHTS")
     indices = [index for name in ASKING for index in _indices(python_file(folder, name))]
@@ -98,7 +98,7 @@ def _of_code(folder: Path, card: tuple[_Task, _Scale] | None) -> Reading:
     sources = (*(source for task in tasks for source in _sources(task)), *_scale_sources(scale))
     joints = (("picture and question", between.place), ("before the answer prefix", lead.place))
     content = _content("q-realign", tasks, scale, _Joints(between.value, lead.value))
-    return Reading(content, (*sources, (PICKED, places(indices)), *joints), notes)
+    return ReleasedWords(content, (*sources, (PICKED, places(indices)), *joints), notes)
 
 
 def _task(prompts: Source, name: str, picked: Quote[float]) -> _Task:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReleasedWords:
     """A rubric in a judge's words."""
 
     content: dict[str, Any]

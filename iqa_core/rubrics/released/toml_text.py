@@ -7,19 +7,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iqa_core.rubrics.released.reading import Reading
+from iqa_core.rubrics.released.reading import ReleasedWords
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 WIDE = 100
 """Columns beyond which an array has a line for each of its elements."""
 
 
-def toml_text(reading: Reading) -> str:
+def toml_text(reading: ReleasedWords) -> str:
     """The file's text, with a final newline."""
     return "\n".join([*_comments(reading), *_table(reading.content), ""])
 
 
-def _comments(reading: Reading) -> Iterator[str]:
+def _comments(reading: ReleasedWords) -> Iterator[str]:
     width = max(len(what) for what, _ in reading.sources)
     yield from (f"# {what:<{width}}  {place}" for what, place in reading.sources)
     yield from (f"# {note}" for note in reading.notes)

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from iqa_core.errors import CallerError
-from iqa_core.rubrics.released.reading import Reading
+from iqa_core.rubrics.released.reading import ReleasedWords
 from iqa_core.rubrics.released.source import Quote, Source, agreed, is_there, places, python_blocks, python_file
 
 MODELS = "t2v_metrics/models/vqascore_models"
@@ -29,7 +29,7 @@ OPPOSITES = {"Yes": "No", "yes": "no"}
 SLOT = "{prompt}"
 
 
-def read_vqascore(folder: Path, model: str = RECOMMENDED) -> Reading:
+def read_vqascore(folder: Path, model: str = RECOMMENDED) -> ReleasedWords:
     """The rubric of one model: `qwen3vl` has its words in `qwen3vl_model.py`.
 
     Raises CallerError when there is no such model, when the words are not where they were, or when two places do not
@@ -110,7 +110,7 @@ def _reading(
     questions: Sequence[Quote[str]],
     answers: Sequence[Quote[str]],
     parts: Sequence[Quote[str]],
-) -> Reading:
+) -> ReleasedWords:
     opposite = OPPOSITES[answer]
     asked = {"name": "vqascore", "query": query, "answer_prefix": "", "answers": {opposite: 0, answer: 1}}
     content = {
@@ -128,4 +128,6 @@ def _reading(
         notes.append(
             "the module joins picture and question itself, which is not read: here a line break is between them"
         )
-    return Reading(content, tuple((what, places(quotes)) for what, quotes in sources.items() if quotes), tuple(notes))
+    return ReleasedWords(
+        content, tuple((what, places(quotes)) for what, quotes in sources.items() if quotes), tuple(notes)
+    )

@@ -27,7 +27,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, load
 from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.model.prefix_sharing.cached import PrefixCaching
-from iqa_core.assessor.model.prefix_sharing.choosing import Asked
+from iqa_core.assessor.model.prefix_sharing.choosing import AskedRubric
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
@@ -207,7 +207,7 @@ def test_a_mix_of_sizes_wastes_little_padding(
 ) -> None:
     """From one side to eight times as much, as from 256 x 256 to four megapixels."""
 
-    def choose(model: Any, rubrics: Sequence[Asked], *_: object) -> Strategy:
+    def choose(model: Any, rubrics: Sequence[AskedRubric], *_: object) -> Strategy:
         chosen = strategy.of(model, [rubrics[0].encoder])
         assert chosen is not None
         return chosen

@@ -39,7 +39,7 @@ from iqa_core.assessor.model.prefix_sharing.cached import (
     SuffixRow,
     blocks_of,
 )
-from iqa_core.assessor.model.prefix_sharing.choosing import Asked, choose_strategy
+from iqa_core.assessor.model.prefix_sharing.choosing import AskedRubric, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
@@ -203,14 +203,14 @@ def test_a_model_gets_the_fastest_way_that_fits(
     name: str, strategy: type, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, encoder, images = parts(request.getfixturevalue(name))
-    assert type(choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)) is strategy
+    assert type(choose_strategy(model, [AskedRubric(encoder, ROWS)], images, 1e-4)) is strategy
     assert caplog.messages == []
 
 
 def test_a_model_that_looks_back_is_noticed_and_said(paligemma: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, encoder, images = parts(paligemma)
     with caplog.at_level(logging.WARNING):
-        assert type(choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)) is SeparatePrompts
+        assert type(choose_strategy(model, [AskedRubric(encoder, ROWS)], images, 1e-4)) is SeparatePrompts
     assert len(caplog.messages) == 1
     assert "one forward per prompt" in caplog.messages[0]
 
@@ -224,7 +224,7 @@ def test_a_decoder_that_is_not_what_it_seems_keeps_its_own_forward(
     for layer in model.get_decoder().layers:
         layer.mlp.register_forward_hook(lambda _module, _args, output: 0.5 * output)
     expected = SeparatePrompts(model).logits(batch)
-    strategy = choose_strategy(model, [Asked(encoder, ROWS)], images, 1e-4)
+    strategy = choose_strategy(model, [AskedRubric(encoder, ROWS)], images, 1e-4)
     assert type(strategy) is PrefixCaching
     assert "PackedSequences does not fit" in caplog.text
     torch.testing.assert_close(strategy.logits(encoder(images)).softmax(-1), expected.softmax(-1), atol=1e-5, rtol=0)
@@ -255,7 +255,7 @@ def test_a_way_has_to_fit_each_rubric(rubrics: Sequence[int], is_packed: bool, q
         layer.mlp.register_forward_hook(
             lambda _module, _args, output: output * (0.5 if output.shape[1] > lengths[0] else 1.0)
         )
-    asked = [Asked((short, long)[place], ROWS) for place in rubrics]
+    asked = [AskedRubric((short, long)[place], ROWS) for place in rubrics]
     assert (type(choose_strategy(model, asked, images, 1e-4)) is PackedSequences) == is_packed
 
 

@@ -1,13 +1,12 @@
 """Checkpoints that write about images, as an assessor: company, memory, texts in slots, ways that do not fit.
 
 Tests iqa_core/assessor/model/asking.py and iqa_core/assessor/model/device.py as far as written rubrics go, and
-iqa_core/assessor/model/generation/proving.py.
+iqa_core/assessor/model/generation/proving.py and iqa_core/assessor/model/generation/memory.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ import torch
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe, fingerprint, load
-from iqa_core.assessor.model import writing
 from iqa_core.assessor.model.caches import states_of
+from iqa_core.assessor.model.generation import memory
 from iqa_core.assessor.model.generation.decoding import Answer
+from iqa_core.assessor.model.generation.memory import PROMPT_TOKENS, AnswerMemory
 from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
-from iqa_core.assessor.model.writing import PROMPT_TOKENS, WritingAssessor
+from iqa_core.assessor.model.writing import WritingAssessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Finish, FreeAnswer, FreeQuestion, ImageLimits, Reason, Rejection
 from iqa_core.rubrics import WrittenRubric
@@ -34,6 +34,8 @@ pytestmark = pytest.mark.slow
 
 IMAGES = make_images((96, 64), (64, 64), (120, 90), (56, 140), (64, 64))
 TOKENS = 8
+WINDOW = 23
+"""Tokens that the tiny Gemma 3's windows keep."""
 RUBRIC = """
 kind = "written"
 id = "rated"
@@ -179,30 +181,35 @@ def test_logits_that_are_not_finite_reject_their_image_alone(decoding: str, qwen
 
 
 @pytest.mark.parametrize("decoding", ["", SAMPLED], ids=["greedy", "keyed"])
-@pytest.mark.parametrize("name", ["qwen", "qwen3_5"])
+@pytest.mark.parametrize("name", ["qwen", "qwen3_5", "gemma3"])
 def test_rows_are_as_many_as_their_caches_fit_into_memory(
     name: str, decoding: str, request: pytest.FixtureRequest, made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """States of linear attention are counted, and once per row."""
+    """States of linear attention and windows are counted, and once per row."""
     assessor = made(request.getfixturevalue(name), decoding)
     samples = assessor.rubric.decoding.samples
-    cache = assessor._prefilled(assessor._probe[:1], [{}]).cache
+    cache = assessor._prefilled(assessor._probe_requests()[:1]).cache
     states = sum(state.nbytes for layer in cache.layers for state in states_of(layer))
     assert bool(states) == (name == "qwen3_5")
-    keys = [layer.keys for layer in cache.layers if hasattr(layer, "keys")]
+    windows = [layer.keys for layer in cache.layers if hasattr(layer, "sliding_window")]
+    assert bool(windows) == (name == "gemma3")
+    keys = [layer.keys for layer in cache.layers if hasattr(layer, "keys") and not hasattr(layer, "sliding_window")]
     token = 2 * sum(one.nbytes for one in keys) // keys[0].shape[2]
+    states += sum(2 * one.nbytes // one.shape[2] * WINDOW for one in windows)
     image = samples * (TOKENS * token + states) + PROMPT_TOKENS * token
+    device = assessor.model.device
     for images in (2, 3):
-        monkeypatch.setattr(writing, "CPU_CACHE_BYTES", images * image)
-        assert assessor._rows_that_fit() == images * samples
-    monkeypatch.setattr(writing, "CPU_CACHE_BYTES", 1)
-    assert assessor._rows_that_fit() == 1
+        monkeypatch.setattr(memory, "CPU_CACHE_BYTES", images * image)
+        assert assessor._memory.rows_that_fit(device) == images * samples
+    monkeypatch.setattr(memory, "CPU_CACHE_BYTES", 1)
+    assert assessor._memory.rows_that_fit(device) == 1
 
 
 @pytest.mark.parametrize("shares", [True, False])
 def test_images_with_long_prompts_are_fewer_at_once(shares: bool, qwen: Path, made: Make) -> None:
     assessor = made(qwen, SAMPLED, decode_rows=12)
-    assessor._way = replace(assessor._way, shares=shares)
+    cache = assessor._prefilled(assessor._probe_requests()[:1]).cache
+    assessor._memory = AnswerMemory.of(cache, assessor.rubric.decoding, shares=shares)
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), PROMPT_TOKENS))] == [4, 4]
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), 2 * PROMPT_TOKENS))] == [2, 2, 2, 2]
     assert [len(group) for group in assessor._groups(dict.fromkeys(range(2), 9 * PROMPT_TOKENS))] == [1, 1]

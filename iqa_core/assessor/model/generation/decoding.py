@@ -87,7 +87,7 @@ class Decoder:
 
     @torch.inference_mode()
     def __call__(self, prefill: Prefill, keys_NS: Sequence[Sequence[int]]) -> list[list[Answer]]:
-        """Answers of each image, in the order of the keys of its samples (see `noise.key_of`)."""
+        """Answers of each image, in the order of the keys of its samples (see `iqa_core.written.keys`)."""
         images = [i for i, keys in enumerate(keys_NS) for _ in keys]
         keys = [key for keys in keys_NS for key in keys]
         rows = [_Row(r, key, prefill.prompts[i]) for r, (i, key) in enumerate(zip(images, keys, strict=True))]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch.nn.functional import pad
 
 from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens
 from iqa_core.assessor.model.caches import joined
+from iqa_core.assessor.model.left_padding import prefix_arguments
 
 
 @dataclass
@@ -60,36 +60,17 @@ def length(prompt: PromptTokens) -> int:
 def prefill(model: Any, batch: EncodedBatch, pixels: Mapping[str, torch.Tensor], width: int) -> Prefill:
     """A batch whose prompts have one question each, through the model in one forward.
 
-    pixels: arguments of the model; width: tokens to which prompts are padded, on the left. That is exact: windows then
-    reach back over real tokens only, and a recurrent state is still zero where the first of them comes.
+    pixels: arguments of the model; width: tokens to which prompts are padded, on the left.
     """
-    prompts = batch.prompts
-    whole = [(*prompt.prefix, *prompt.suffixes[0]) for prompt in prompts]
-    rows = {
-        name: [(*prompt.types[name], *[0] * len(prompt.suffixes[0])) for prompt in prompts] for name in prompts[0].types
-    }
-    rows |= {"input_ids": whole, "attention_mask": [(1,) * len(ids) for ids in whole]}
-    tokens = {name: _left_padded(values, width).to(model.device) for name, values in rows.items()}
-    positions = torch.stack([pad(_positions(prompt), (width - length(prompt), 0)) for prompt in prompts], dim=-2)
-    output = model(**tokens, position_ids=positions.to(model.device), **pixels, use_cache=True, logits_to_keep=1)
+    prompts = [prompt.whole() for prompt in batch.prompts]
+    tokens = prefix_arguments(prompts, width, model.device)
+    output = model(**tokens, **pixels, use_cache=True, logits_to_keep=1)
     return Prefill(
         output.past_key_values,
         output.logits[:, -1],
         tokens["attention_mask"],
-        torch.tensor([prompt.next_position + len(prompt.suffixes[0]) for prompt in prompts], device=model.device),
-        tuple(whole),
+        torch.tensor([prompt.next_position for prompt in prompts], device=model.device),
+        tuple(prompt.prefix for prompt in prompts),
         None if prompts[0].positions is None else len(prompts[0].positions),
         tuple(prompts[0].types),
     )
-
-
-def _left_padded(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
-    return torch.stack([pad(torch.tensor(row), (width - len(row), 0)) for row in rows])
-
-
-def _positions(prompt: PromptTokens) -> torch.Tensor:
-    """Rotary positions of a whole prompt: (T,) where they are 0, 1, 2, …, else (A, T)."""
-    if prompt.positions is None:
-        return torch.arange(length(prompt))
-    rest = torch.arange(prompt.next_position, prompt.next_position + len(prompt.suffixes[0]))
-    return torch.cat([prompt.positions, rest.expand(len(prompt.positions), -1)], dim=1)

@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from iqa_core.assessor.model.caches import repeated
+from iqa_core.assessor.model.caches import layer_with_rows
 
 NAME = "iqa_shared_prompt"
 """What the attention is called in a model's configuration while it is used."""
@@ -117,6 +117,11 @@ class SharedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no ty
         return found.flatten(1, 2)
 
 
+def can_share(layer: Any) -> bool:
+    """Whether rows of a layer's cache can have one copy of their prompt: layers of full attention can."""
+    return type(layer) is DynamicLayer and bool(layer.is_initialized)
+
+
 class RowsCache:
     """A model's cache with a row per sample; its layers of full attention may share the prompts of their rows."""
 
@@ -130,9 +135,9 @@ class RowsCache:
         self.cache = copy.copy(prefilled)
         self.cache.layers = [
             SharedLayer(layer, groups, room)
-            if shares and type(layer) is DynamicLayer and layer.is_initialized
+            if shares and can_share(layer)
             # every other kind has its rows repeated: a window is short, and a recurrent state changes with each token
-            else repeated(layer, images_R)
+            else layer_with_rows(layer, images_R)
             for layer in prefilled.layers
         ]
 

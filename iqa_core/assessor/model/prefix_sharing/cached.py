@@ -15,6 +15,7 @@ import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
 from iqa_core.assessor.model.caches import tensors_of, with_rows
+from iqa_core.assessor.model.left_padding import prefix_arguments
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 MAX_CACHE_BYTES = 2**31
@@ -41,9 +42,8 @@ class PrefixCaching(Strategy):
     """The prefixes first, then all suffixes on their cache, which is repeated: a row for each question of each image.
 
     The cache is the model's own: keys and values, whole or of a window, states of convolutions and of linear attention.
-    None goes back to an earlier token, which a recurrent state cannot. Padding is exact in both forwards. Prefixes have
-    it on the left: a window then reaches back over real tokens only, and a recurrent state is still zero there.
-    Suffixes have it on the right, behind the token that is read.
+    None goes back to an earlier token, which a recurrent state cannot. Padding is exact in both forwards: prefixes have
+    it on the left (`left_padding`), suffixes on the right, behind the token that is read.
     """
 
     def __init__(self, model: Any, encoders: Sequence[Encoder] = ()) -> None:
@@ -76,17 +76,7 @@ class PrefixCaching(Strategy):
         lengths = [len(prompt.prefix) for prompt in prompts]
         self.count.real += sum(lengths) + sum(len(end) for prompt in prompts for end in prompt.suffixes)
         self.count.padding += max(lengths) * len(lengths) - sum(lengths)
-        rows: dict[str, Sequence[Sequence[int]]] = {
-            name: [prompt.types[name] for prompt in prompts] for name in prompts[0].types
-        }
-        rows |= {"input_ids": [prompt.prefix for prompt in prompts], "attention_mask": [[1] * n for n in lengths]}
-        tokens = {name: self._padded(row, side="left") for name, row in rows.items()}
-        width = max(lengths)
-        positions = [
-            torch.nn.functional.pad(_positions_of(prompt), (width - len(prompt.prefix), 0)) for prompt in prompts
-        ]
-        tokens["position_ids"] = torch.stack(positions, dim=-2).to(self._model.device)
-        return tokens
+        return prefix_arguments(prompts, max(lengths), self._model.device)
 
     def _continued(
         self, prompts: Sequence[PromptTokens], block: Sequence[SuffixRow], mask_NT: torch.Tensor, cache: Any
@@ -125,8 +115,3 @@ def blocks_of(rows: Sequence[SuffixRow], max_rows: int) -> Iterator[list[SuffixR
         block.append(one)
         tokens += len(one.ends)
     yield block
-
-
-def _positions_of(prompt: PromptTokens) -> torch.Tensor:
-    """Rotary positions of the prefix: (T,) where they are 0, 1, 2, …, else (A, T)."""
-    return torch.arange(len(prompt.prefix)) if prompt.positions is None else prompt.positions

@@ -40,7 +40,7 @@ TRIED_QUESTIONS = 8
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRubric:
     """A rubric as a model is asked it."""
 
     encoder: Encoder
@@ -57,7 +57,7 @@ class Asked:
 
 
 def choose_strategy(
-    model: Any, rubrics: Sequence[Asked], images: Sequence[NDArray[np.uint8]], tolerance: float
+    model: Any, rubrics: Sequence[AskedRubric], images: Sequence[NDArray[np.uint8]], tolerance: float
 ) -> Strategy:
     """The fastest strategy that gives the probabilities of `SeparatePrompts` on a few images, of more than one size.
 
@@ -110,7 +110,7 @@ def _few_questions(batch: EncodedBatch) -> EncodedBatch:
 
 
 def _difference(
-    strategy: Strategy, rubric: Asked, images: Sequence[NDArray[np.uint8]], expected_NKV: torch.Tensor
+    strategy: Strategy, rubric: AskedRubric, images: Sequence[NDArray[np.uint8]], expected_NKV: torch.Tensor
 ) -> float:
     try:
         return float((rubric.probs(strategy.logits(rubric.probe(images))) - expected_NKV).abs().max())

@@ -100,9 +100,9 @@ class Strategy(ABC):
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
         """Logits of the kept rows at the end of every prompt, float32 on the CPU, shape (N, K, V)."""
 
-    def _padded(self, sequences: Sequence[Sequence[int]], side: str = "right") -> torch.Tensor:
-        rows = [torch.tensor(sequence) for sequence in sequences]
-        return pad_sequence(rows, batch_first=True, padding_side=side).to(self._model.device)
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Rows padded on the right, on the device."""
+        return pad_sequence([torch.tensor(one) for one in sequences], batch_first=True).to(self._model.device)
 
     def _pixels(self, batch: EncodedBatch) -> dict[str, torch.Tensor]:
         """All tensors on the device for a tower of transformers; ours reads sizes on the CPU, without waiting."""

@@ -1,6 +1,7 @@
 """Greedy answers against transformers' own `generate`; samples in any company.
 
-Tests iqa_core/assessor/model/caches.py and iqa_core/assessor/model/generation/prefill.py too.
+Tests iqa_core/assessor/model/caches.py, iqa_core/assessor/model/left_padding.py and
+iqa_core/assessor/model/generation/prefill.py too.
 """
 
 from __future__ import annotations

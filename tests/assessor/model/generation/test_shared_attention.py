@@ -83,3 +83,10 @@ def test_scores_that_are_changed_otherwise_are_refused(name: str) -> None:
     assert found.shape == (len(IMAGES_R), 1, HEADS, WIDTH)
     with pytest.raises(TypeError, match="capped or extended"):
         attend(torch.nn.Module(), query, keys, values, None, None, **{name: torch.tensor(1.0)})
+
+
+def test_rows_are_grouped_on_the_device_of_their_layer() -> None:
+    """As in a model over several devices; `meta` refuses an index that lies elsewhere, as a GPU does."""
+    groups = Groups(torch.tensor([0, 1, 1]))
+    found = groups.gathered(torch.zeros(3, 2, 1, WIDTH, device="meta"))
+    assert (found.shape, found.device.type) == ((2, 2, 2, WIDTH), "meta")
