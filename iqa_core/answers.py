@@ -71,6 +71,31 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """The images of one prompt, best first."""
+
+    order: list[int]
+    """Places of the images that have a reward."""
+    best: int | None
+    scores: list[Score]
+    """One per image, in the order in which they were given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the endpoint's model answers to a question about one image."""
+
+    text: str | None
+    """Verbatim; None when the image was rejected."""
+    finish: str | None
+    """`stop`, or `length` where the answer was cut at its limit."""
+    reason: str | None
+    detail: str | None
+    fingerprint: str
+    """The model that wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Scale:
     """What values a dimension may have."""
 
@@ -89,15 +114,43 @@ def best_first(rewards: Sequence[float | None]) -> list[int]:
     return sorted((i for i, found in enumerate(rewards) if found is not None), key=lambda i: -(rewards[i] or 0))
 
 
+def ranking_of(scores: Sequence[Score]) -> Ranking:
+    """Scores of the images of one prompt, ranked by reward."""
+    order = best_first([score.reward for score in scores])
+    return Ranking(order, order[0] if order else None, list(scores))
+
+
 def scores_of(answer: Any, num_images: int, with_probs: bool) -> list[Score]:
     """The scores in an answer of /v1/assess, one per image. Raises ValueError where it is no such answer."""
     fingerprint = _text(_of(answer, "fingerprint", ""), "fingerprint")
     scales = _scales(answer.get("scales", {}))
+    results = _results(answer, num_images)
+    return [_score(one, f"results.{place}.", fingerprint, scales, with_probs) for place, one in enumerate(results)]
+
+
+def descriptions_of(answer: Any, num_images: int) -> list[Description]:
+    """The answers in one of /v1/describe, one per image. Raises ValueError where it is no such answer."""
+    fingerprint = _text(_of(answer, "fingerprint", ""), "fingerprint")
+    results = _results(answer, num_images)
+    return [_description(one, f"results.{place}.", fingerprint) for place, one in enumerate(results)]
+
+
+def _results(answer: Any, num_images: int) -> list[Any]:
     results = _of(answer, "results", "")
     if not isinstance(results, list) or len(results) != num_images:
         found = len(results) if isinstance(results, list) else 0
         raise ValueError(f"it has {found} results, and {num_images} were asked for")
-    return [_score(one, f"results.{place}.", fingerprint, scales, with_probs) for place, one in enumerate(results)]
+    return results
+
+
+def _description(result: Any, where: str, fingerprint: str) -> Description:
+    status = _of(result, "status", where)
+    if status == "rejected":
+        return Description(None, None, *_why_rejected(result, where, {"text", "finish"}), fingerprint)
+    if status != "described":
+        raise ValueError(f"{where}status is {_shown(status)}, neither described nor rejected")
+    text = _text(_of(result, "text", where), f"{where}text")
+    return Description(text, _finish(result, where), None, None, fingerprint)
 
 
 def models_of(answer: Any) -> list[dict[str, Any]]:
@@ -140,13 +193,25 @@ def _scale(found: Any, where: str) -> _Scale:
 def _score(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scale], with_probs: bool) -> Score:
     status = _of(result, "status", where)
     if status == "rejected":
-        reason, detail = (_text(_of(result, name, where), f"{where}{name}") for name in ("reason", "detail"))
-        if lies := {"reward", "scores", "std", "probs", "yes"} & result.keys():
-            raise ValueError(f"{where}{min(lies)} is there though the image was rejected")
-        return Score(None, {}, {}, reason, detail, fingerprint)
+        lies = {"reward", "scores", "std", "probs", "yes"}
+        return Score(None, {}, {}, *_why_rejected(result, where, lies), fingerprint)
     if status != "scored":
         raise ValueError(f"{where}status is {_shown(status)}, neither scored nor rejected")
     return _scored(result, where, fingerprint, scales, with_probs)
+
+
+def _why_rejected(result: Any, where: str, lies: set[str]) -> tuple[str, str]:
+    """Reason and detail. lies: what a rejected image cannot have."""
+    reason, detail = (_text(_of(result, name, where), f"{where}{name}") for name in ("reason", "detail"))
+    if told := lies & result.keys():
+        raise ValueError(f"{where}{min(told)} is there though the image was rejected")
+    return reason, detail
+
+
+def _finish(found: Any, where: str) -> str:
+    if (finish := found.get("finish")) not in (Finish.STOP, Finish.LENGTH):
+        raise ValueError(f"{where}finish is {_shown(finish)}, neither stop nor length")
+    return str(finish)
 
 
 def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scale], with_probs: bool) -> Score:
@@ -171,9 +236,7 @@ def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Sca
 def _written(found: Any, where: str) -> WrittenText:
     caption, reasoning = (_text_or_none(_of(found, name, where), f"{where}{name}") for name in ("caption", "reasoning"))
     parsed = _number(_of(found, "parsed", where), 1, math.inf, f"{where}parsed")
-    if (finish := found.get("finish")) not in (Finish.STOP, Finish.LENGTH):
-        raise ValueError(f"{where}finish is {_shown(finish)}, neither stop nor length")
-    return WrittenText(caption, reasoning, int(parsed), finish)
+    return WrittenText(caption, reasoning, int(parsed), _finish(found, where))
 
 
 def _by_dimension(

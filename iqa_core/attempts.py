@@ -14,8 +14,10 @@ import random
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -123,7 +125,7 @@ class HttpAnswer:
                 f"what answers at {self.url} is no such endpoint: more than {MAX_ANSWER_BYTES} bytes, {self.words!r}"
             )
         if time.monotonic() > self._deadline:
-            raise httpx2.ReadTimeout(f"an answer was not complete after {self._timeout_s:g} s")
+            raise took_too_long(self._timeout_s)
 
     @property
     def words(self) -> str:
@@ -131,6 +133,31 @@ class HttpAnswer:
         text = self.body[:4000].decode("utf-8", "replace")
         text = re.sub(r"<(style|script|head)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
         return " ".join(_printable(text).split())[:200]
+
+
+def within(limit_s: float, work: Callable[[], T]) -> T:
+    """What one try gives, in a thread of its own, since each read of a socket has the whole of a timeout.
+
+    Raises ReadTimeout where it takes longer; the thread then ends with its connection.
+    """
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(work())
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return found.result(limit_s)
+    except TimeoutError:
+        raise took_too_long(limit_s) from None
+
+
+def took_too_long(limit_s: float) -> httpx2.ReadTimeout:
+    """The error of a try without a whole answer."""
+    return httpx2.ReadTimeout(f"an answer was not complete after {limit_s:g} s")
 
 
 @dataclass(slots=True)

@@ -20,15 +20,18 @@ import base64
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import httpx2
 
+from iqa_core.answers import Description as Description  # what callers get
+from iqa_core.answers import Ranking as Ranking
 from iqa_core.answers import Score as Score
-from iqa_core.answers import best_first, models_of, scores_of
-from iqa_core.attempts import Attempts, Endpoint, HttpAnswer, token_of, warn_of_plain_http
+from iqa_core.answers import descriptions_of, models_of, ranking_of, scores_of
+from iqa_core.attempts import Attempts, Endpoint, HttpAnswer, token_of, took_too_long, warn_of_plain_http, within
 from iqa_core.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
 from iqa_core.attempts import RequestRefused as RequestRefused
 from iqa_core.errors import CallerError
@@ -47,6 +50,9 @@ BYTES_PER_REQUEST = 32 * 2**20
 
 MAX_TEXT = 16_384
 """Characters of all texts of an image that an endpoint reads; its slots together take no more."""
+
+BODY_BYTES_PER_S = 2**14
+"""Least speed of a body, as an endpoint has it."""
 
 PATIENCE_S = 300.0
 """How long one request is tried again: longer than a replica takes to load a large model."""
@@ -80,15 +86,19 @@ class _Asked:
         return {"data": base64.b64encode(self.data).decode(), "texts": texts}
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The images of one prompt, best first."""
+@dataclass(frozen=True)
+class _Request(Generic[T]):
+    """One request, and how its answer is read."""
 
-    order: list[int]
-    """Places of the images that have a reward."""
-    best: int | None
-    scores: list[Score]
-    """One per image, in the order in which they were given."""
+    method: str
+    path: str
+    content: Mapping[str, Any]
+    """What httpx2 takes as a body."""
+    read: Callable[[Any], T]
+    """Raises ValueError where it is no such answer."""
+
+
+MODELS = _Request("GET", "/v1/models", {}, models_of)
 
 
 class _Settings:
@@ -104,7 +114,8 @@ class _Settings:
         images_per_request: int = IMAGES_PER_REQUEST,
         requests_at_once: int = 4,
     ) -> None:
-        """url: of the endpoint. token: default IQA_API_TOKEN. timeout_s: of one try; patience_s: of all together.
+        """url: of the endpoint. token: default IQA_API_TOKEN. timeout_s: of one try, and one more for each 16 KiB that
+        it sends; patience_s: of all together.
 
         Raises CallerError on an address at which nothing can ever answer.
         """
@@ -120,6 +131,10 @@ class _Settings:
 
     def options(self) -> dict[str, Any]:
         return {"headers": self.headers, "timeout": self.timeout_s, "follow_redirects": False}
+
+    def limit_s(self, request: httpx2.Request) -> float:
+        """Seconds of one try: `timeout_s`, and those of its body."""
+        return self.timeout_s + int(request.headers.get("content-length", 0)) / BODY_BYTES_PER_S
 
     def attempts(self) -> Attempts:
         return Attempts(self.endpoint, self.patience_s)
@@ -153,13 +168,8 @@ class AsyncRewardClient(_Settings):
         asks about it. texts: of each image, for slots of other names; slot -> text. rubric: id of one of several.
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
-        parts = _parts(_all_asked(images, prompts, texts), self.images_per_request)
-        asked = [asyncio.ensure_future(self._assess(part, probs, rubric)) for part in parts]
-        try:
-            return [score for scores in await asyncio.gather(*asked) for score in scores]
-        finally:
-            for one in asked:  # with one refused, none of the others is asked on
-                one.cancel()
+        asked = _all_asked(images, prompts, texts)
+        return await self._together(_assessing(part, probs, rubric) for part in _parts(asked, self.images_per_request))
 
     async def rank(
         self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None
@@ -167,37 +177,55 @@ class AsyncRewardClient(_Settings):
         """The images of one prompt, best first."""
         return ranking_of(await self.assess(images, prompt, rubric=rubric))
 
+    async def describe(
+        self, images: Sequence[ImageLike], question: str, *, max_tokens: int | None = None
+    ) -> list[Description]:
+        """One answer to the question per image, in order; only where a written rubric is served.
+
+        max_tokens: after which an answer is cut; default: the rubric's `max_new_tokens`. Raises as `assess` does.
+        """
+        parts = _parts(_all_asked(images, None, None), self.images_per_request)
+        return await self._together(_describing(part, question, max_tokens) for part in parts)
+
     async def models(self) -> list[dict[str, Any]]:
         """What is served."""
-        return await self._tried(models_of, "GET", "/v1/models")
+        return await self._tried(MODELS)
 
-    async def _assess(self, part: Sequence[_Asked], probs: bool, rubric: str | None) -> list[Score]:
+    async def _together(self, requests: Iterable[_Request[list[T]]]) -> list[T]:
+        asked = [asyncio.ensure_future(self._placed(request)) for request in requests]
+        try:
+            return [one for part in await asyncio.gather(*asked) for one in part]
+        finally:
+            for one in asked:  # with one refused, none of the others is asked on
+                one.cancel()
+
+    async def _placed(self, request: _Request[T]) -> T:
         async with self._places:
-            return await self._tried(
-                lambda answer: scores_of(answer, len(part), probs),
-                "POST",
-                "/v1/assess",
-                **_content(part, probs, rubric),
-            )
+            return await self._tried(request)
 
-    async def _tried(self, read: Callable[[Any], T], method: str, path: str, **content: Any) -> T:
+    async def _tried(self, asked: _Request[T]) -> T:
         attempts = self.attempts()
         while True:
             try:
-                answer = await self._answer(method, self.endpoint.url + path, content)
+                answer = await self._answer(asked)
             except httpx2.TransportError as error:
                 await asyncio.to_thread(attempts.lost, error)
             else:
-                if (found := attempts.accepted(answer, read)) is not None:
+                if (found := attempts.accepted(answer, asked.read)) is not None:
                     return found
             await asyncio.sleep(attempts.wait_s())
 
-    async def _answer(self, method: str, url: str, content: dict[str, Any]) -> HttpAnswer:
-        async with self._http.stream(method, url, **content) as head:
-            answer = HttpAnswer(head, self.timeout_s)
-            async for block in head.aiter_raw():
-                answer.add(block)
-            return answer
+    async def _answer(self, asked: _Request[Any]) -> HttpAnswer:
+        request = self._http.build_request(asked.method, self.endpoint.url + asked.path, **asked.content)
+        limit_s = self.limit_s(request)
+        try:
+            async with asyncio.timeout(limit_s), aclosing(await self._http.send(request, stream=True)) as head:
+                answer = HttpAnswer(head, self.timeout_s)
+                async for block in head.aiter_raw():
+                    answer.add(block)
+                return answer
+        except TimeoutError:
+            raise took_too_long(limit_s) from None
 
 
 class RewardClient(_Settings):
@@ -234,38 +262,45 @@ class RewardClient(_Settings):
         asks about it. texts: of each image, for slots of other names; slot -> text. rubric: id of one of several.
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
-        scores: list[Score] = []
-        for part in _parts(_all_asked(images, prompts, texts), self.images_per_request):
-            scores += self._assess(part, probs, rubric)
-        return scores
+        parts = _parts(_all_asked(images, prompts, texts), self.images_per_request)
+        return [score for part in parts for score in self._tried(_assessing(part, probs, rubric))]
 
     def rank(self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None) -> Ranking:
         """The images of one prompt, best first."""
         return ranking_of(self.assess(images, prompt, rubric=rubric))
 
+    def describe(
+        self, images: Sequence[ImageLike], question: str, *, max_tokens: int | None = None
+    ) -> list[Description]:
+        """One answer to the question per image, in order; only where a written rubric is served.
+
+        max_tokens: after which an answer is cut; default: the rubric's `max_new_tokens`. Raises as `assess` does.
+        """
+        parts = _parts(_all_asked(images, None, None), self.images_per_request)
+        return [one for part in parts for one in self._tried(_describing(part, question, max_tokens))]
+
     def models(self) -> list[dict[str, Any]]:
         """What is served."""
-        return self._tried(models_of, "GET", "/v1/models")
+        return self._tried(MODELS)
 
-    def _assess(self, part: Sequence[_Asked], probs: bool, rubric: str | None) -> list[Score]:
-        return self._tried(
-            lambda answer: scores_of(answer, len(part), probs), "POST", "/v1/assess", **_content(part, probs, rubric)
-        )
-
-    def _tried(self, read: Callable[[Any], T], method: str, path: str, **content: Any) -> T:
+    def _tried(self, asked: _Request[T]) -> T:
         attempts = self.attempts()
         while True:
             try:
-                answer = self._answer(method, self.endpoint.url + path, content)
+                answer = self._answer(asked)
             except httpx2.TransportError as error:
                 attempts.lost(error)
             else:
-                if (found := attempts.accepted(answer, read)) is not None:
+                if (found := attempts.accepted(answer, asked.read)) is not None:
                     return found
             time.sleep(attempts.wait_s())
 
-    def _answer(self, method: str, url: str, content: dict[str, Any]) -> HttpAnswer:
-        with self._http.stream(method, url, **content) as head:
+    def _answer(self, asked: _Request[Any]) -> HttpAnswer:
+        request = self._http.build_request(asked.method, self.endpoint.url + asked.path, **asked.content)
+        return within(self.limit_s(request), lambda: self._read(request))
+
+    def _read(self, request: httpx2.Request) -> HttpAnswer:
+        with closing(self._http.send(request, stream=True)) as head:
             answer = HttpAnswer(head, self.timeout_s)
             for block in head.iter_raw():
                 answer.add(block)
@@ -310,12 +345,6 @@ def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
     return found
 
 
-def ranking_of(scores: Sequence[Score]) -> Ranking:
-    """Scores of the images of one prompt, ranked by reward."""
-    order = best_first([score.reward for score in scores])
-    return Ranking(order, order[0] if order else None, list(scores))
-
-
 def _parts(images: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
     part: list[_Asked] = []
     size = 0
@@ -329,13 +358,25 @@ def _parts(images: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
         yield part
 
 
-def _content(part: Sequence[_Asked], probs: bool, rubric: str | None) -> dict[str, Any]:
+def _assessing(part: Sequence[_Asked], probs: bool, rubric: str | None) -> _Request[list[Score]]:
     chosen = {} if rubric is None else {"rubric": rubric}
+    content: dict[str, Any]
     if any(image.texts is not None for image in part):
-        return {"json": {"images": [image.as_json() for image in part], "probs": probs, **chosen}}
-    files = [("images", (f"{place}", image.data, "application/octet-stream")) for place, image in enumerate(part)]
-    prompts = _prompts([image.prompt for image in part])
-    return {"files": files, "data": {"probs": str(probs).lower(), **chosen, **prompts}}
+        content = {"json": {"images": [image.as_json() for image in part], "probs": probs, **chosen}}
+    else:
+        prompts = _prompts([image.prompt for image in part])
+        content = {"files": _files(part), "data": {"probs": str(probs).lower(), **chosen, **prompts}}
+    return _Request("POST", "/v1/assess", content, lambda answer: scores_of(answer, len(part), probs))
+
+
+def _describing(part: Sequence[_Asked], question: str, max_tokens: int | None) -> _Request[list[Description]]:
+    limit = {} if max_tokens is None else {"max_tokens": str(max_tokens)}
+    content = {"files": _files(part), "data": {"question": _sendable(question), **limit}}
+    return _Request("POST", "/v1/describe", content, lambda answer: descriptions_of(answer, len(part)))
+
+
+def _files(part: Sequence[_Asked]) -> list[tuple[str, tuple[str, bytes, str]]]:
+    return [("images", (f"{place}", image.data, "application/octet-stream")) for place, image in enumerate(part)]
 
 
 def _prompts(prompts: Sequence[str | None]) -> dict[str, str | list[str]]:

@@ -237,6 +237,24 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FreeQuestion:
+    """What somebody asks about an image, to be answered in the model's own words."""
+
+    text: str
+    max_tokens: int
+    """Tokens after which the answer is cut, 1 to `max_new_tokens` of the written rubric that is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreeAnswer:
+    """What a model wrote in answer to a free question; nothing is parsed."""
+
+    text: str
+    """Verbatim."""
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """What a model wrote about one image, of which at least one answer was parsed."""
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,13 +32,22 @@ from serve.model.results import ImageResult, Model
 from serve.protocol.answers import answer, description, ranked_answer
 from serve.protocol.bodies import EncodedImage, Question, understood
 from serve.protocol.chat import ChatCompletion, chat_question, completion, listed_models
+from serve.protocol.describing import asked_freely, described, free_question, writing
 from serve.protocol.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
 from serve.protocol.flow_grpo import PICKLE, flow_grpo_answer, flow_grpo_images
 from serve.protocol.json_values import SMALL_BODY_BYTES
-from serve.protocol.openapi import chat_body, describe_bodies, dialect_body, pickle_body, question_body
+from serve.protocol.openapi import (
+    chat_body,
+    describe_bodies,
+    dialect_body,
+    free_question_body,
+    pickle_body,
+    question_body,
+)
 from serve.protocol.question_texts import asked_question
 from serve.protocol.texts import check_texts
 from serve.settings import ServeSettings
+from serve.sharing.side_by_side import SingleFlight
 from serve.sharing.threads import Threads
 
 T = TypeVar("T")
@@ -70,6 +79,8 @@ class Api:
         self._page = PAGE.read_bytes()
         self._parsers = Threads(PARSE_THREADS, "parse")
         self._began = int(time.time())
+        self._looks_ready = SingleFlight(self._look_if_ready)
+        self._counted = SingleFlight(self._count)
 
     async def assess(self, request: Request) -> Response:
         """Scores, spread and reward of each image, or the reason why it has none."""
@@ -79,6 +90,19 @@ class Api:
         """The images of one prompt, best first."""
         return _json(ranked_answer(*await self._answered(request)))
 
+    async def describe(self, request: Request) -> Response:
+        """What the model writes about each image in answer to any question, or the reason why it writes nothing."""
+        rubric = writing(self._dispatcher.model(None).spec.rubric)
+        kind = request.headers.get("content-type", "")
+        asked = await self._parsed(request, lambda body, max_images: asked_freely(body, kind, max_images))
+        question, caller = free_question(asked, rubric, self._settings.slot_chars), admission_of(request).caller
+        model, results = await self._tried(
+            asked.images, request, lambda data: self._dispatcher.describe(data, question, caller)
+        )
+        for one in results:
+            self._metrics.image(str(one.reason) if isinstance(one, Rejection) else "described")
+        return _json(described(model, results))
+
     async def models(self) -> Response:
         """What is served, and what its numbers mean; and what OpenAI's clients may send as their `model`."""
         listed = listed_models(self.rubrics, self._began)
@@ -87,10 +111,7 @@ class Api:
 
     async def chat(self, request: Request) -> Response:
         """One question of a rubric about one image, for OpenAI's clients: the probabilities of its answers."""
-        try:
-            return _json(await self._completed(request))
-        except Refusal as error:
-            return error.openai_response
+        return _json(await self._completed(request))
 
     async def unirl_score(self, request: Request) -> Response:
         """The dialect of UniRL's reward service."""
@@ -138,23 +159,32 @@ class Api:
     async def readyz(self) -> Response:
         """Images can be decoded, and an assessor answers; 503 until then."""
         try:
-            async with asyncio.timeout(READY_WITHIN_S):
-                await self._dispatcher.ready()
-                versions = await self._replicas.versions.remote()
+            fingerprint = await self._looks_ready()
         except Unavailable as error:
             raise come_back(503, str(error), self._settings.retry_after_s) from None
         except Exception:  # whatever keeps it from answering: it is not ready
             raise come_back(503, "no assessor answers yet", self._settings.retry_after_s) from None
-        return _json({"status": "ready", "fingerprint": versions["fingerprint"]})
+        return _json({"status": "ready", "fingerprint": fingerprint})
 
     async def metrics(self) -> Response:
         """Counts of the whole endpoint, for Prometheus."""
         try:
-            async with asyncio.timeout(READY_WITHIN_S):
-                page = await self._counts.page.remote()
+            page = await self._counted()
         except Exception:
             raise come_back(503, "the counts are not there yet", self._settings.retry_after_s) from None
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _look_if_ready(self) -> str:
+        """The fingerprint of an assessor that answers. Raises whatever keeps it, or the decoders, from answering."""
+        async with asyncio.timeout(READY_WITHIN_S):
+            await self._dispatcher.ready()
+            versions = await self._replicas.versions.remote()
+        return str(versions["fingerprint"])
+
+    async def _count(self) -> str:
+        async with asyncio.timeout(READY_WITHIN_S):
+            page: str = await self._counts.page.remote()
+        return page
 
     async def page(self) -> Response:
         """The playground: one page that talks to this endpoint only."""
@@ -191,16 +221,12 @@ class Api:
         self, images: Sequence[EncodedImage], request: Request, rubric: str | None = None
     ) -> tuple[Model, list[ImageResult]]:
         """The model that answers, and its results. rubric: id of the one that asks; None is the first."""
-        admission = admission_of(request)
+        caller = admission_of(request).caller
         texts = [image.texts for image in images]
         check_texts(texts, self._dispatcher.model(rubric).spec.rubric)
-        data = await self._fetcher.bytes_of(images, admission, request.receive)
-        try:
-            model, results = await self._dispatcher.assess(data, texts, admission.caller, rubric)
-        except Overloaded as error:
-            raise come_back(429, str(error), self._settings.retry_after_s) from None
-        except (Unavailable, MemoryError) as error:
-            raise come_back(503, str(error) or "out of memory", self._settings.retry_after_s) from None
+        model, results = await self._tried(
+            images, request, lambda data: self._dispatcher.assess(data, texts, caller, rubric)
+        )
         slots, limits = model.spec.rubric.slots, self._settings.text_limits
         check_texts(texts, model.spec.rubric)  # another one may have taken over meanwhile
         self._metrics.texts_cut += sum(num_cut(own, slots, limits) for own in texts)
@@ -208,6 +234,21 @@ class Api:
         for one in results:
             self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward, counted)
         return model, results
+
+    async def _tried(
+        self,
+        images: Sequence[EncodedImage],
+        request: Request,
+        ask: Callable[[list[bytes | Rejection]], Awaitable[T]],
+    ) -> T:
+        """What is said of the images, once those that are URIs are fetched. Raises Refusal (429, 503) of the moment."""
+        data = await self._fetcher.bytes_of(images, admission_of(request), request.receive)
+        try:
+            return await ask(data)
+        except Overloaded as error:
+            raise come_back(429, str(error), self._settings.retry_after_s) from None
+        except (Unavailable, MemoryError) as error:
+            raise come_back(503, str(error) or "out of memory", self._settings.retry_after_s) from None
 
 
 def build(api: Api) -> FastAPI:
@@ -221,6 +262,10 @@ def build(api: Api) -> FastAPI:
     )
     app.post("/v1/assess", openapi_extra=question_body("Answer"), response_class=Response)(api.assess)
     app.post("/v1/rank", openapi_extra=question_body("RankedAnswer"), response_class=Response)(api.rank)
+    writes = any(isinstance(one, WrittenRubric) for one in api.rubrics)
+    app.post("/v1/describe", openapi_extra=free_question_body(), response_class=Response, include_in_schema=writes)(
+        api.describe
+    )
     app.post("/v1/chat/completions", openapi_extra=chat_body(api.rubrics), response_class=Response)(api.chat)
     unirl, flow_factory = dialect_body("UniRlBody", "UniRlAnswer"), dialect_body("FlowFactoryBody", "FlowFactoryAnswer")
     app.post("/score", openapi_extra=unirl, response_class=Response, tags=["dialects"])(api.unirl_score)
@@ -282,13 +327,13 @@ def admission_of(request: Request) -> Admission:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return error.response
+    return error.response(request.scope["path"])
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     """404 and 405 in the form of all errors."""
     assert isinstance(error, HTTPException)
-    return Refusal(error.status_code, str(error.detail), error.headers).response
+    return Refusal(error.status_code, str(error.detail), error.headers).response(request.scope["path"])
 
 
 def _check_type(request: Request, types: Sequence[str]) -> None:

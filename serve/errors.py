@@ -29,6 +29,10 @@ CODES = {
 }
 
 
+OUR_OWN = frozenset({"assess", "rank", "describe"})
+"""Paths below /v1/ whose refusals are not in OpenAI's form."""
+
+
 class ErrorBody(TypedDict):
     """What was wrong, for programs and for people."""
 
@@ -64,20 +68,20 @@ class Refusal(Exception):
         self._code = code or CODES.get(status, "error")
         self._param = param
 
-    @property
-    def response(self) -> Response:
-        """What is sent."""
-        return self._sent({"code": self._code, "message": self.message})
-
-    @property
-    def openai_response(self) -> Response:
-        """What is sent to OpenAI's clients: the same, and whose fault it is."""
-        fault = "invalid_request_error" if self.status < 500 else "server_error"
-        return self._sent({"code": self._code, "message": self.message, "type": fault, "param": self._param})
-
-    def _sent(self, error: ErrorBody) -> Response:
+    def response(self, path: str) -> Response:
+        """What is sent. path: of the request; OpenAI's clients are told whose fault it is, too."""
+        error: ErrorBody = {"code": self._code, "message": self.message}
+        if is_openais(path):
+            error["type"] = "invalid_request_error" if self.status < 500 else "server_error"
+            error["param"] = self._param
         content: Error = {"error": error}
         return Response(json.dumps(content), status_code=self.status, headers=self.headers, media_type=JSON)
+
+
+def is_openais(path: str) -> bool:
+    """Whether clients of OpenAI's ask there: below /v1/, wherever Serve mounts it, all that is not our own."""
+    _, is_below, rest = path.rpartition("/v1/")
+    return bool(is_below) and rest not in OUR_OWN
 
 
 def come_back(status: int, message: str, after_s: int, headers: Mapping[str, str] | None = None) -> Refusal:

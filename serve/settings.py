@@ -60,8 +60,8 @@ class ServeSettings(BaseModel):
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Bytes of one request's body; a larger one is refused before it is read. Half of max_pending_bytes at most."""
     max_requests: int = Field(default=256, ge=1)
-    """Requests that one ingress answers at once, and as many again whose bodies are on their way; more are told to come
-    back (429). Half of these, and of all that follows, is the most that one caller has."""
+    """Requests that one ingress answers at once, as many again whose bodies are on their way, as many without a body;
+    more are told to come back (429). Half of these, and of all that follows, is the most that one caller has."""
     body_grace_s: float = Field(default=10, gt=0)
     """Seconds for a body, and one more for each 16 KiB of it that has come; then it is given up (408)."""
     max_pending_bytes: int = Field(default=512 * 2**20, ge=2048)

@@ -316,12 +316,25 @@ def test_an_answer_without_an_end_is_cut_off() -> None:
             connection.sendall(b" ")
             time.sleep(0.02)
 
+    def drip_head(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        for _ in range(3000):
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    async def asynchronously(url: str) -> None:
+        async with AsyncRewardClient(url, timeout_s=1, patience_s=1) as client:
+            await client.models()
+
     incomplete = r"ReadTimeout: an answer was not complete after 1 s"
-    with answering(drip) as (port, _):
-        client = RewardClient(f"http://127.0.0.1:{port}", timeout_s=1, patience_s=1)
-        with pytest.raises(EndpointUnavailable, match=incomplete):
-            client.models()
-        client.close()
+    for way in (drip, drip_head):
+        with answering(way) as (port, _):
+            client = RewardClient(f"http://127.0.0.1:{port}", timeout_s=1, patience_s=1)
+            with pytest.raises(EndpointUnavailable, match=incomplete):
+                client.models()
+            client.close()  # ends what still reads
+            with pytest.raises(EndpointUnavailable, match=incomplete):
+                asyncio.run(asynchronously(f"http://127.0.0.1:{port}"))
 
 
 def test_what_an_endpoint_says_is_shown_without_what_a_terminal_obeys() -> None:

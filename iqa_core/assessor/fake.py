@@ -30,7 +30,16 @@ from iqa_core.assessor.fake_writer import FakeWriter, Seen, turn_of, turn_of_tex
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
 from iqa_core.levels import PADDING, Readout
-from iqa_core.records import Assessment, ImageHeader, ImageLimits, PreparedShape, Rejection, RgbImage
+from iqa_core.records import (
+    Assessment,
+    FreeAnswer,
+    FreeQuestion,
+    ImageHeader,
+    ImageLimits,
+    PreparedShape,
+    Rejection,
+    RgbImage,
+)
 from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 
 if TYPE_CHECKING:
@@ -121,14 +130,24 @@ class FakeAssessor:
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> list[Assessment | Rejection]:
         """One result per image, after the sleep and the fault that the options ask for."""
-        asked = texts_of_images(self.rubric.slots, texts, len(images))
+        return self._answers.results(self._seen(images, texts_of_images(self.rubric.slots, texts, len(images))))
+
+    def describe(
+        self, images: Sequence[NDArray[np.uint8]], questions: Sequence[FreeQuestion]
+    ) -> list[FreeAnswer | Rejection]:
+        """One answer per image, likewise. Raises TypeError where the rubric is not written."""
+        if not isinstance(self._answers, FakeWriter):
+            raise TypeError(f"rubric {self.rubric.id} is not written")
+        return self._answers.described(self._seen(images, [{}] * len(images)), questions)
+
+    def _seen(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> list[Seen]:
         options = self.preparer.options
         if images:
             time.sleep(options.sleep_s)
         for pixels in images:
             _misbehave(pixels, options.exit_on, options.raise_on, options.hang_on)
         are_nan = [_colour(pixels) == options.nan_on for pixels in images]
-        return self._answers.results(list(zip(map(turn_of, images), asked, are_nan, strict=True)))
+        return list(zip(map(turn_of, images), texts, are_nan, strict=True))
 
 
 class _Levels:

@@ -12,10 +12,10 @@ from zlib import crc32
 
 import numpy as np
 
-from iqa_core.records import FIVE_LEVELS, Assessment, Finish, Rejection
+from iqa_core.records import FIVE_LEVELS, Assessment, Finish, FreeAnswer, FreeQuestion, Rejection
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.written.form import Attribute, Grammar
-from iqa_core.written.judging import Reading, Sample, judged
+from iqa_core.written.judging import NOT_FINITE, Reading, Sample, judged
 from iqa_core.written.writing import written_as
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ class FakeWriter:
         numbers = range(self._rubric.decoding.samples)
         return [judged([self._sample(one, number) for number in numbers], self._rubric.form) for one in seen]
 
+    def described(self, seen: Sequence[Seen], questions: Sequence[FreeQuestion]) -> list[FreeAnswer | Rejection]:
+        """One answer per image, which ends in the question; each word is a token."""
+        return [
+            NOT_FINITE if is_nan else _free_answer(turn, question)
+            for (turn, _, is_nan), question in zip(seen, questions, strict=True)
+        ]
+
     def _sample(self, seen: Seen, number: int) -> Sample:
         turn, texts, is_nan = seen
         form = self._rubric.form
@@ -63,6 +70,13 @@ class FakeWriter:
             stds = [one.range.width / 40 for one in form.attributes]
             return Sample(text, readings=tuple(map(Reading, means, stds)))
         return Sample(text)
+
+
+def _free_answer(turn: float, question: FreeQuestion) -> FreeAnswer:
+    said = _word(FIVE_LEVELS.middle * (1 + math.sin(2 * math.pi * turn) / 2), Attribute("quality", ""))
+    words = f"It is {said}. {question.text}".split()
+    is_whole = len(words) < question.max_tokens  # else it is cut before it can end
+    return FreeAnswer(" ".join(words[: question.max_tokens]), Finish.STOP if is_whole else Finish.LENGTH)
 
 
 def turn_of(pixels_HWC: NDArray[np.uint8]) -> float:

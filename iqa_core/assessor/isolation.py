@@ -5,15 +5,19 @@ This is the only place where an exception of an assessor becomes the rejection o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from iqa_core.assessor.protocol import Assessor
-from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.assessor.protocol import Assessor, Describer
+from iqa_core.records import Assessment, FreeAnswer, FreeQuestion, Reason, Rejection
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class AssessorBroken(Exception):
@@ -28,14 +32,30 @@ def assess_each(
     texts: as `Assessor.assess` takes them.
     Raises AssessorBroken when the fault is the accelerator's.
     """
+    if texts is None:
+        return _each(images, assessor.assess)
+    return _each(
+        [*zip(images, texts, strict=True)],
+        lambda part: assessor.assess([image for image, _ in part], [own for _, own in part]),
+    )
+
+
+def describe_each(
+    describer: Describer, images: Sequence[NDArray[np.uint8]], questions: Sequence[FreeQuestion]
+) -> list[FreeAnswer | Rejection]:
+    """The same for free questions, one per image."""
+    return _each(
+        [*zip(images, questions, strict=True)],
+        lambda part: describer.describe([image for image, _ in part], [own for _, own in part]),
+    )
+
+
+def _each(items: Sequence[T], work: Callable[[Sequence[T]], list[R | Rejection]]) -> list[R | Rejection]:
     try:
-        return assessor.assess(images, texts)
+        return work(items)
     except Exception as error:
         if type(error).__name__ == "AcceleratorError":
             raise AssessorBroken(str(error)) from error
-        if len(images) == 1:
+        if len(items) == 1:
             return [Rejection(Reason.ASSESSOR_FAILED, f"assessing it failed with {type(error).__name__}")]
-    texts_of = [None] * len(images) if texts is None else [[own] for own in texts]
-    return [
-        result for image, own in zip(images, texts_of, strict=True) for result in assess_each(assessor, [image], own)
-    ]
+    return [result for item in items for result in _each([item], work)]

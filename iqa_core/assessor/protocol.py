@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from iqa_core.assessor.checkpoint.system_prompt import SystemPrompt
-from iqa_core.records import Assessment, Preparer, Rejection
+from iqa_core.records import Assessment, FreeAnswer, FreeQuestion, Preparer, Rejection
 from iqa_core.rubrics import AnyRubric
 
 if TYPE_CHECKING:
@@ -48,6 +48,21 @@ class Assessor(Protocol):
         texts: of each image, slot of the rubric -> text, as `iqa_core.slots.texts_of` returns them; None where the
         rubric has no slots. Raises ValueError when a rubric with slots gets none.
         A result that is not finite is a Rejection (`assessor_failed`), never a number.
+        """
+        ...
+
+
+@runtime_checkable
+class Describer(Protocol):
+    """What an assessor with a written rubric can do beside assessing."""
+
+    def describe(
+        self, images: Sequence[NDArray[np.uint8]], questions: Sequence[FreeQuestion]
+    ) -> list[FreeAnswer | Rejection]:
+        """One answer per prepared image, in order, each to its own question; the same in any batch.
+
+        The likeliest token is taken at each step, whatever the rubric's decoding is. Raises ValueError unless there is
+        one question per image.
         """
         ...
 

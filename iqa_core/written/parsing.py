@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from iqa_core.written.cursor import SPACE, Cursor, Refused, number
+from iqa_core.written.cursor import RESERVED, SPACE, Cursor, Refused, number
 from iqa_core.written.form import LAST_ANSWER, STRIP_PREFIX, Attribute, Form, Grammar
 
 PARSER = 1
@@ -149,6 +149,8 @@ def _texts(cursor: Cursor, keys: tuple[str, ...]) -> Iterator[str]:
         text = cursor.json_string()
         if text is None:
             raise Refused(code)
+        if any(tag in text for tag in RESERVED):  # escaped or not
+            raise Refused("nested_tag")
         yield text
     _close_object(cursor)
 

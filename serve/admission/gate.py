@@ -99,7 +99,7 @@ class Gate:
             try:
                 await self._admitted(scope, receive, noted)
             except Refusal as refusal:
-                await refusal.response(scope, receive, noted)
+                await refusal.response(scope["path"])(scope, receive, noted)
         finally:
             path = getattr(scope.get("route"), "path", own_path(scope))  # as the application has it, with {rubric}
             self._metrics.request(path if path in self._paths else "other", status, time.monotonic() - began)
@@ -112,7 +112,8 @@ class Gate:
         caller = peer_of(scope) if is_bodiless and own_path(scope) in OPEN_PATHS else self._caller(scope, headers)
         self._check_announced(headers, is_bodiless)
         if is_bodiless:
-            await self._app(scope, receive, send)
+            with self._places.looked(caller):
+                await self._app(scope, receive, send)
             return
         with self._places.taken(caller) as admission:
             deadline = asyncio.get_running_loop().time() + self._settings.request_timeout_s

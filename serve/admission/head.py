@@ -46,7 +46,7 @@ class Guard:
         try:
             check(scope)
         except Refusal as refusal:
-            await refusal.response(scope, receive, send)
+            await refusal.response(scope["path"])(scope, receive, send)
             return
         await self._app({**scope, "headers": with_safe_id(scope["headers"])}, receive, send)
 

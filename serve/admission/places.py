@@ -61,6 +61,7 @@ class Places:
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
         self.answering = Shares(settings.max_requests)
         self._receiving = Shares(settings.max_requests)
+        self._looking = Shares(settings.max_requests)
         self._bytes = Shares(settings.max_pending_bytes)
         self._settings = settings
         self._metrics = metrics
@@ -85,6 +86,20 @@ class Places:
             yield admission
         finally:
             admission.leave()
+
+    @contextmanager
+    def looked(self, caller: str) -> Iterator[None]:
+        """A place of a request without a body, which is none of those: whoever assesses much keeps nobody from looking.
+
+        Raises Refusal (429) where no place is free.
+        """
+        place = self._looking.taken_at_once(caller, 1)
+        if place is None:
+            raise self.turned_away("places", "too many requests at once; try again")
+        try:
+            yield
+        finally:
+            place.shrink_to(0)
 
     def check_size(self, num_bytes: int) -> None:
         """Raise Refusal (413) where one request has more than `max_body_bytes` in all."""

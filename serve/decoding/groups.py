@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iqa_core.images import preparing
-from iqa_core.records import ImageHeader, PreparedShape, Preparer, Rejection
+from iqa_core.records import FreeQuestion, ImageHeader, PreparedShape, Preparer, Rejection
 
 QUICK_BYTES = 8 * 1024
 """Bytes of a file that is probed on the event loop: 64 KiB of nothing but heads of parts take 15 ms (TIFF: 95 ms)."""
@@ -26,8 +26,10 @@ class Probed:
     """Memory held while it is decoded and prepared."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Slot of the rubric -> what the image is asked about with."""
+    question: FreeQuestion | None = None
+    """What it is asked instead of the rubric's question."""
     text_tokens: int = 0
-    """What the texts cost beside the image."""
+    """What texts and question cost beside the image."""
 
     @classmethod
     def of(cls, data: bytes, found: preparing.Probe) -> Probed:
@@ -56,7 +58,9 @@ def probe(data: bytes, preparer: Preparer) -> Probed | Rejection:
     return found if isinstance(found, Rejection) else Probed.of(data, found.probe)
 
 
-def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int) -> Iterator[list[int]]:
+def groups(
+    images: Sequence[Probed | Rejection], max_tokens: int, max_images: int, max_bytes: int
+) -> Iterator[list[int]]:
     """Places of the images that were not rejected, in groups that fit into one batch and into a budget of memory.
 
     One that is above a bound by itself is a group of its own.
@@ -66,7 +70,8 @@ def groups(images: Sequence[Probed | Rejection], max_tokens: int, max_bytes: int
     for place, image in enumerate(images):
         if isinstance(image, Rejection):
             continue
-        if group and (tokens + image.tokens > max_tokens or size + image.peak_bytes > max_bytes):
+        is_full = len(group) == max_images or tokens + image.tokens > max_tokens or size + image.peak_bytes > max_bytes
+        if group and is_full:
             yield group
             group, tokens, size = [], 0, 0
         group.append(place)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from iqa_core.assessor.preparing.preparers import BYTES_PER_TOKEN
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.records import Rejection
+from iqa_core.records import FreeQuestion, Rejection
 from iqa_core.slots import TextLimits, texts_of
 from serve.decoding.groups import Probed
 
@@ -27,17 +29,23 @@ class PreparedImage:
     rubric: str
     """Id."""
     texts: Mapping[str, str]
-    """One for each slot of the rubric."""
+    """One for each slot of the rubric; none beside a question."""
+    question: FreeQuestion | None = None
+    """What it is asked instead of the rubric's question."""
 
 
-def asked(image: Probed | Rejection, texts: Texts, spec: AssessorSpec, limits: TextLimits) -> Probed | Rejection:
-    """The image as the rubric asks about it: what that costs, and a text for each slot.
+def asked(
+    image: Probed | Rejection, texts: Texts | FreeQuestion, spec: AssessorSpec, limits: TextLimits
+) -> Probed | Rejection:
+    """The image as the rubric asks about it, or as somebody else does: what that costs, and a text for each slot.
 
     Its rejection where a text is missing or too long. image: as any rubric of the checkpoint has it probed.
     """
     if isinstance(image, Rejection):
         return image
     image = replace(image, shape=spec.preparer.shape(image.header))
+    if isinstance(texts, FreeQuestion):
+        return replace(image, question=texts, text_tokens=math.ceil(len(texts.text.encode()) / BYTES_PER_TOKEN))
     slots = spec.rubric.slots
     if not slots:
         return image

@@ -1,4 +1,4 @@
-"""Calls of many callers -> batches bounded by tokens -> each caller's own results.
+"""Calls of many callers -> batches bounded by tokens and images -> each caller's own results.
 
 No timer: while one batch is assessed, the next gathers. So a lone caller waits for nobody, and many callers fill
 batches to the bound. Whose images go next is decided fairly, by tokens: a thousand images of one caller do not stand
@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iqa_core.records import Assessment, Rejection
+from serve.model.results import Outcome
 from serve.sharing.fair_queue import FairQueue, Turn
 from serve.sharing.shares import Hold, Shares
 
-Assess = Callable[[Sequence[Any]], Awaitable[list[Assessment | Rejection]]]
+Assess = Callable[[Sequence[Any]], Awaitable[list[Outcome]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,19 @@ class _Image:
     prepared: Any
     is_alone: bool
     part: _Part
-    result: asyncio.Future[Assessment | Rejection] = field(repr=False)
+    result: asyncio.Future[Outcome] = field(repr=False)
 
 
 class Batcher:
     """A queue in front of one assessor. Lives in one event loop."""
 
-    def __init__(self, assess: Assess, max_tokens: int, max_waiting: int) -> None:
+    def __init__(self, assess: Assess, max_tokens: int, max_images: int, max_waiting: int) -> None:
         """assess: called with one batch at a time. max_tokens: of one batch; a single image may exceed it.
-        max_waiting: images that no batch has taken yet, of all callers; half of them at most of one."""
+        max_images: of one batch. max_waiting: images that no batch has taken yet, of all callers; half of them at most
+        of one."""
         self._assess = assess
         self._max_tokens = max_tokens
+        self._max_images = max_images
         self._room = Shares(max_waiting)
         self._queue: FairQueue[_Image] = FairQueue()
         self._is_running = False
@@ -68,7 +70,7 @@ class Batcher:
 
     async def submit(
         self, images: Sequence[Any], tokens: Sequence[int], callers: Sequence[str], is_alone: bool = False
-    ) -> list[Assessment | Rejection | Busy]:
+    ) -> list[Outcome | Busy]:
         """One result per image, in order; Busy for all images of a caller who has no room for them.
 
         A cancelled call's images leave the queue. is_alone: each image becomes a batch of its own, so that a process
@@ -118,14 +120,14 @@ class Batcher:
 
     def _next(self) -> list[_Image]:
         batch = self._queue.serve_batch(
-            self._max_tokens, lambda image: not image.result.done(), lambda image: image.is_alone
+            self._max_tokens, self._max_images, lambda image: not image.result.done(), lambda image: image.is_alone
         )
         for image in batch:
             image.part.leave()
         return batch
 
 
-def _settle(batch: Sequence[_Image], outcomes: Sequence[Assessment | Rejection | Exception]) -> None:
+def _settle(batch: Sequence[_Image], outcomes: Sequence[Outcome | Exception]) -> None:
     for one, outcome in zip(batch, outcomes, strict=True):
         if one.result.done():
             continue

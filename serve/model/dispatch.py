@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from ray.exceptions import RayActorError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from iqa_core.assessor.batching import batch_bounds
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
-from iqa_core.records import Assessment, Preparer, Reason, Rejection
+from iqa_core.records import FreeQuestion, Preparer, Reason, Rejection
 from iqa_core.rubrics import AnyRubric
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
@@ -24,7 +25,16 @@ from serve.model.asking import PreparedImage, Texts, asked
 from serve.model.batching import Busy
 from serve.model.gathering import Gatherer, QueueFull
 from serve.model.replica import Assessed, OtherModel
-from serve.model.results import ImageResult, Model, results_of
+from serve.model.results import (
+    AnyResult,
+    DescribedImage,
+    Description,
+    ImageResult,
+    Model,
+    Outcome,
+    ScoredImage,
+    results_of,
+)
 from serve.model.served import Served
 from serve.settings import ServeSettings
 from serve.sharing.shares import Shares
@@ -60,14 +70,14 @@ class Dispatcher:
         self, replicas: Any, served: Served, settings: ServeSettings, metrics: Metrics, decoders: Decoders
     ) -> None:
         """replicas: handle of the deployment that holds the assessor."""
-        self.served = served
-        self._own = served if len(served.models) > 1 else None  # one rubric alone is what is behind the handle
+        self.served = self._own = served
         self._replicas = replicas
         self._settings = settings
         self._metrics = metrics
         self._decoders = decoders
         self._turns = Shares(settings.decoders)
         self._memory = Shares(settings.max_decode_bytes)
+        self._waiting = Shares(settings.max_waiting_images)  # of all gatherers: there are several during a takeover
         self._gatherers: dict[tuple[str, ...], Gatherer] = {}
         self._suspects = Shares(1)
 
@@ -79,9 +89,26 @@ class Dispatcher:
         texts: what was sent for each image's slots. rubric: id of the one that asks; None is the first.
         Raises Unavailable or Overloaded, and Refusal where the rubric is not served.
         """
+        model, results = await self._asked(images, texts, caller, rubric)
+        return model, [one for one in results if not isinstance(one, DescribedImage)]
+
+    async def describe(
+        self, images: Sequence[bytes | Rejection], question: FreeQuestion, caller: str
+    ) -> tuple[Model, list[Description]]:
+        """One answer to the question per image, likewise; the written rubric is the only one."""
+        model, results = await self._asked(images, [question] * len(images), caller, None)
+        return model, [one for one in results if not isinstance(one, ScoredImage)]
+
+    async def _asked(
+        self,
+        images: Sequence[bytes | Rejection],
+        texts: Sequence[Texts | FreeQuestion],
+        caller: str,
+        rubric: str | None,
+    ) -> tuple[Model, list[AnyResult]]:
         for _ in range(MODEL_CHANGES):
             try:
-                return await self._assess_once(images, texts, caller, rubric)
+                return await self._asked_once(images, texts, caller, rubric)
             except _ModelChanged:
                 self._metrics.retries["model changed"] += 1
         raise Unavailable("another model is taking over; try again")
@@ -94,7 +121,12 @@ class Dispatcher:
     def rubrics(self) -> tuple[AnyRubric, ...]:
         """Those that may be asked, the first as the default."""
         there = self.served
-        return (*there.rubrics, *(one for one in (self._own or there).rubrics if one.id not in there.ids))
+        return (*there.rubrics, *(one for one in self._kept.rubrics if one.id not in there.ids))
+
+    @property
+    def _kept(self) -> Served:
+        """What this ingress came with where that are several rubrics; one alone is what is behind the handle."""
+        return self._own if len(self._own.models) > 1 else self.served
 
     def _serving(self, rubric: str | None) -> Served:
         """What was last found behind the handle; what this ingress came with where that alone has the rubric.
@@ -102,7 +134,7 @@ class Dispatcher:
         While one application takes over from another, the replica asked last may be an old one without the rubric, and
         no request that names it would ever reach another.
         """
-        return self._own if self._own and rubric in self._own.ids - self.served.ids else self.served
+        return self._kept if rubric in self._kept.ids - self.served.ids else self.served
 
     async def ready(self) -> None:
         """Check that images can be decoded. Raises Unavailable where they cannot."""
@@ -111,9 +143,13 @@ class Dispatcher:
         except DecodersDown as error:
             raise Unavailable(str(error)) from None
 
-    async def _assess_once(
-        self, images: Sequence[bytes | Rejection], texts: Sequence[Texts], caller: str, rubric: str | None
-    ) -> tuple[Model, list[ImageResult]]:
+    async def _asked_once(
+        self,
+        images: Sequence[bytes | Rejection],
+        texts: Sequence[Texts | FreeQuestion],
+        caller: str,
+        rubric: str | None,
+    ) -> tuple[Model, list[AnyResult]]:
         served = self._serving(rubric)
         model = served.model(rubric)
         limits = self._settings.text_limits
@@ -121,7 +157,7 @@ class Dispatcher:
             asked(self._fitting(image), own, model.spec, limits)
             for image, own in zip(await self._probe_all(images, served.preparer, caller), texts, strict=True)
         ]
-        parts = list(groups(probed, self._settings.assessor.batch_tokens, self._memory.half))
+        parts = list(groups(probed, *self._bounds(served), self._memory.half))
         answers = await all_of(
             self._assess_group([_sound(probed[place]) for place in part], served, model.spec.rubric.id, caller)
             for part in parts
@@ -130,7 +166,7 @@ class Dispatcher:
         if len(models) > 1:
             raise _ModelChanged
         [answerer] = models.values()
-        found: dict[int, ImageResult] = {}
+        found: dict[int, AnyResult] = {}
         for part, (_, results) in zip(parts, answers, strict=True):
             found.update(zip(part, results, strict=True))
         return answerer, [image if isinstance(image, Rejection) else found[place] for place, image in enumerate(probed)]
@@ -169,13 +205,13 @@ class Dispatcher:
 
     async def _assess_group(
         self, images: Sequence[Probed], served: Served, rubric: str, caller: str
-    ) -> tuple[Model, list[ImageResult]]:
+    ) -> tuple[Model, list[AnyResult]]:
         headers = [image.header for image in images]
         async with self._memory.held(caller, sum(image.peak_bytes for image in images)) as hold:
             prepared = await all_of(self._prepare(image, served.preparer, caller) for image in images)
             hold.shrink_to(sum(image.prepared_bytes for image in images))
             ready = {
-                place: PreparedImage(found, rubric, images[place].texts)
+                place: PreparedImage(found, rubric, images[place].texts, images[place].question)
                 for place, found in enumerate(prepared)
                 if not isinstance(found, Rejection)
             }
@@ -191,7 +227,7 @@ class Dispatcher:
 
     async def _assess_prepared(
         self, images: Sequence[PreparedImage], tokens: Sequence[int], served: Served, caller: str
-    ) -> tuple[Served, list[Assessment | Rejection]]:
+    ) -> tuple[Served, list[Outcome]]:
         try:
             return await self._ask(images, tokens, served, caller, is_alone=False)
         except DIED:
@@ -205,7 +241,7 @@ class Dispatcher:
 
     async def _assess_alone(
         self, image: PreparedImage, tokens: int, served: Served, caller: str
-    ) -> tuple[Served, Assessment | Rejection]:
+    ) -> tuple[Served, Outcome]:
         for _ in range(DEATHS_ALONE):
             async with self._suspects.held(caller, 1):  # one suspect at a time, so that a death has one cause
                 try:
@@ -217,7 +253,7 @@ class Dispatcher:
 
     async def _ask(
         self, images: Sequence[PreparedImage], tokens: Sequence[int], served: Served, caller: str, is_alone: bool
-    ) -> tuple[Served, list[Assessment | Rejection]]:
+    ) -> tuple[Served, list[Outcome]]:
         if is_alone:
             answer, mine = await self._call(images, tokens, [caller] * len(images), served, is_alone=True), slice(None)
         else:
@@ -243,11 +279,15 @@ class Dispatcher:
             self._gatherers = {  # those of earlier models have nothing more to gather, and end with their last caller
                 served.fingerprints: Gatherer(
                     lambda images, tokens, callers: self._call(images, tokens, callers, served, is_alone=False),
-                    self._settings.assessor.batch_tokens,
-                    self._settings.max_waiting_images,
+                    *self._bounds(served),
+                    self._waiting,
                 )
             }
         return self._gatherers[served.fingerprints]
+
+    def _bounds(self, served: Served) -> tuple[int, int]:
+        """Tokens and images of one batch; a written rubric is served alone."""
+        return batch_bounds(self._settings.assessor, served.rubrics[0])
 
     async def _call(
         self,
@@ -265,6 +305,8 @@ class Dispatcher:
                 answer: Assessed | OtherModel = await call
             except asyncio.CancelledError:
                 call.cancel()  # the caller is gone, or out of time: its images leave the queue
+                if (task := asyncio.current_task()) and not task.cancelling():  # it was Serve that ended the call
+                    raise Unavailable("the call to the assessor was ended; try again") from None
                 raise
             return answer
         except BackPressureError:
@@ -274,7 +316,7 @@ class Dispatcher:
 
     def _adopt(self, specs: Sequence[AssessorSpec]) -> Served:
         try:
-            self.served = Served.of(specs, self._settings)
+            self.served = self._own.taken_over(specs, self._settings)
         except CallerError:
             raise Unavailable("another model is taking over, which this ingress cannot speak for; try again") from None
         return self.served

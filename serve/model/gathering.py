@@ -41,12 +41,13 @@ class _Waiting:
 class Gatherer:
     """A queue in front of the assessor's handle. Lives in one event loop."""
 
-    def __init__(self, send: Send[T], max_tokens: int, max_waiting: int) -> None:
-        """send: one call, with images, tokens and caller of each. max_tokens: of a full batch. max_waiting: images
-        that are not yet sent, of all callers; half of them at most of one."""
+    def __init__(self, send: Send[T], max_tokens: int, max_images: int, room: Shares) -> None:
+        """send: one call, with images, tokens and caller of each. max_tokens, max_images: of a full batch. room: of
+        images that are not yet sent; gatherers may share it."""
         self._send = send
         self._max_tokens = max_tokens
-        self._room = Shares(max_waiting)
+        self._max_images = max_images
+        self._room = room
         self._waiting: FairQueue[_Waiting] = FairQueue()
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -60,7 +61,7 @@ class Gatherer:
         if room is None:
             raise QueueFull
         mine = _Waiting(caller, images, tokens, room, asyncio.get_running_loop().create_future())
-        turn = self._waiting.push(caller, sum(tokens), mine)
+        turn = self._waiting.push(caller, sum(tokens), mine, len(images))
         try:
             await asyncio.sleep(0)  # those that are ready now may share the call
             self._flush()
@@ -77,11 +78,12 @@ class Gatherer:
             call.add_done_callback(self._ended)
 
     def _is_due(self) -> bool:
-        return len(self._calls) < MIN_CALLS or self._waiting.total_cost >= self._max_tokens
+        is_full = self._waiting.total_cost >= self._max_tokens or self._waiting.total_count >= self._max_images
+        return len(self._calls) < MIN_CALLS or is_full
 
     def _next(self) -> list[_Waiting]:
         """Callers who together have a batch, or a caller with more than that."""
-        part = self._waiting.serve_batch(self._max_tokens, lambda one: not one.answer.done())
+        part = self._waiting.serve_batch(self._max_tokens, self._max_images, lambda one: not one.answer.done())
         for one in part:
             one.room.shrink_to(0)
         return part
@@ -97,6 +99,8 @@ class Gatherer:
             found = await call
         except asyncio.CancelledError:
             call.cancel()
+            for one in part:
+                one.answer.cancel()  # no effect on one that is done
             raise
         except Exception as error:
             for one in part:

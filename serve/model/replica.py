@@ -18,16 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.assessor.batching import time_limit_s
-from iqa_core.assessor.isolation import AssessorBroken, assess_each
+from iqa_core.assessor.batching import batch_bounds, time_limit_s
+from iqa_core.assessor.isolation import AssessorBroken, assess_each, describe_each
 from iqa_core.assessor.load import fingerprint, load_all
-from iqa_core.assessor.protocol import Assessor, AssessorSpec
+from iqa_core.assessor.protocol import Assessor, AssessorSpec, Describer
 from iqa_core.deadline import deadline
-from iqa_core.records import Assessment, ImageHeader, Preparer, Rejection, RgbImage
-from iqa_core.slots import sample_texts
+from iqa_core.records import FreeQuestion, ImageHeader, Preparer, RgbImage
+from iqa_core.rubrics import WrittenRubric
+from iqa_core.slots import SAMPLE_TEXT, sample_texts
 from serve.metrics import Metrics, report_to
 from serve.model.asking import PreparedImage
 from serve.model.batching import Batcher, Busy
+from serve.model.results import Outcome
 from serve.model.served import describe_all
 from serve.settings import ServeSettings
 
@@ -36,7 +38,7 @@ from serve.settings import ServeSettings
 class Assessed:
     """One result per image, in order; Busy for those that found no room in the queue."""
 
-    results: list[Assessment | Rejection | Busy]
+    results: list[Outcome | Busy]
     other: tuple[AssessorSpec, ...] | None
     """The models that gave them, where they are not those that the caller named."""
 
@@ -60,8 +62,8 @@ class AssessorReplica:
         for assessor in self._assessors.values():
             _warm_up(assessor)
         self._config = settings.assessor
-        self._batch_tokens = settings.assessor.batch_tokens
-        self._batcher = Batcher(self._assess, settings.assessor.batch_tokens, settings.max_waiting_images)
+        bounds = batch_bounds(settings.assessor, self._specs[0].rubric)
+        self._batcher = Batcher(self._assess, *bounds, settings.max_waiting_images)
         # one thread: an assessor serves one caller at a time; the event loop stays free to queue the others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assess")
         self._metrics = Metrics()
@@ -98,30 +100,33 @@ class AssessorReplica:
 
     def _can_ask(self, image: PreparedImage) -> bool:
         found = self._assessors.get(image.rubric)
-        return found is not None and image.texts.keys() == set(found.rubric.slots)
+        if found is None or image.question is None:
+            return found is not None and image.texts.keys() == set(found.rubric.slots)
+        rubric = found.rubric
+        return isinstance(rubric, WrittenRubric) and image.question.max_tokens <= rubric.decoding.max_new_tokens
 
-    async def _assess(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
+    async def _assess(self, images: Sequence[PreparedImage]) -> list[Outcome]:
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         results = await loop.run_in_executor(self._thread, self._assess_in_time, images)
         self._metrics.batch(len(images), time.monotonic() - began)
         return results
 
-    def _assess_in_time(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
+    def _assess_in_time(self, images: Sequence[PreparedImage]) -> list[Outcome]:
         try:
-            with deadline(time_limit_s(self._config, self._specs[0].rubric, len(images))):
+            runs = len({image.question is None for image in images})  # what is asked freely is written by itself
+            with deadline(runs * time_limit_s(self._config, self._specs[0].rubric, len(images))):
                 return self._assess_by_rubric(images)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
 
-    def _assess_by_rubric(self, images: Sequence[PreparedImage]) -> list[Assessment | Rejection]:
+    def _assess_by_rubric(self, images: Sequence[PreparedImage]) -> list[Outcome]:
         """One result per image, in order; those of one rubric go through the model together."""
-        results: dict[int, Assessment | Rejection] = {}
-        for id, places in _by_rubric(images).items():
-            assessor, own = self._assessors[id], [images[place] for place in places]
-            texts = [image.texts for image in own] if assessor.rubric.slots else None
-            found = assess_each(assessor, [image.pixels_HWC for image in own], texts)
+        results: dict[int, Outcome] = {}
+        for (id, is_free), places in _by_rubric(images).items():
+            work = _described if is_free else _assessed
+            found = work(self._assessors[id], [images[place] for place in places])
             results.update(zip(places, found, strict=True))
         return [results[place] for place in range(len(images))]
 
@@ -134,12 +139,31 @@ class AssessorReplica:
 def _warm_up(assessor: Assessor) -> None:
     """The first batch of a process takes seconds more: not at a caller's cost."""
     grey = RgbImage(np.full((64, 64, 3), 128, np.uint8), ImageHeader(64, 64, "png", 1))
-    assessor.assess([assessor.preparer.prepare(grey)], sample_texts(assessor.rubric.slots, 1))
+    pixels = assessor.preparer.prepare(grey)
+    assessor.assess([pixels], sample_texts(assessor.rubric.slots, 1))
+    if isinstance(assessor.rubric, WrittenRubric):
+        _describer(assessor).describe([pixels], [FreeQuestion(SAMPLE_TEXT, 1)])
 
 
-def _by_rubric(images: Iterable[PreparedImage]) -> dict[str, list[int]]:
-    """Rubric's id -> places of its images."""
-    places: dict[str, list[int]] = {}
+def _by_rubric(images: Iterable[PreparedImage]) -> dict[tuple[str, bool], list[int]]:
+    """Rubric's id, and whether a question of the caller's own is asked -> places of such images."""
+    places: dict[tuple[str, bool], list[int]] = {}
     for place, image in enumerate(images):
-        places.setdefault(image.rubric, []).append(place)
+        places.setdefault((image.rubric, image.question is not None), []).append(place)
     return places
+
+
+def _assessed(assessor: Assessor, images: Sequence[PreparedImage]) -> Sequence[Outcome]:
+    texts = [image.texts for image in images] if assessor.rubric.slots else None
+    return assess_each(assessor, [image.pixels_HWC for image in images], texts)
+
+
+def _described(assessor: Assessor, images: Sequence[PreparedImage]) -> Sequence[Outcome]:
+    questions = [image.question for image in images if image.question is not None]
+    return describe_each(_describer(assessor), [image.pixels_HWC for image in images], questions)
+
+
+def _describer(assessor: Assessor) -> Describer:
+    """The assessor of a written rubric, as what answers free questions."""
+    assert isinstance(assessor, Describer)
+    return assessor

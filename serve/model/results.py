@@ -11,7 +11,7 @@ from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.fusion import FusionWeights, fuse, load_fusion
 from iqa_core.questions import own_scales
-from iqa_core.records import Assessment, ImageHeader, Rejection
+from iqa_core.records import Assessment, FreeAnswer, ImageHeader, Rejection
 
 DECIMALS = 6
 """Decimals of the numbers in an answer: more than float32 holds of a score between 1 and 5."""
@@ -47,19 +47,34 @@ class ScoredImage:
     """Fused score of all dimensions, 1 (worst) to 5 (best), rounded to DECIMALS."""
 
 
+@dataclass(frozen=True, slots=True)
+class DescribedImage:
+    """An image with the answer to a free question."""
+
+    header: ImageHeader
+    answer: FreeAnswer
+
+
 ImageResult: TypeAlias = ScoredImage | Rejection
-"""What became of one image."""
+"""What became of one image that was assessed."""
+Description: TypeAlias = DescribedImage | Rejection
+"""What became of one image that was described."""
+AnyResult: TypeAlias = ScoredImage | DescribedImage | Rejection
+"""Either."""
+Outcome: TypeAlias = Assessment | FreeAnswer | Rejection
+"""What an assessor says of one image."""
 
 
-def results_of(
-    headers: Sequence[ImageHeader], outcomes: Sequence[Assessment | Rejection], model: Model
-) -> list[ImageResult]:
+def results_of(headers: Sequence[ImageHeader], outcomes: Sequence[Outcome], model: Model) -> list[AnyResult]:
     """One result per image, in order."""
     scores_NK = [outcome.scores_K for outcome in outcomes if isinstance(outcome, Assessment)]
     rewards = iter(fuse(scores_NK, model.weights).tolist())
-    return [
-        replace(outcome, header=header)
-        if isinstance(outcome, Rejection)
-        else ScoredImage(header, outcome, round(next(rewards), DECIMALS))
-        for header, outcome in zip(headers, outcomes, strict=True)
-    ]
+    results: list[AnyResult] = []
+    for header, outcome in zip(headers, outcomes, strict=True):
+        if isinstance(outcome, Rejection):
+            results.append(replace(outcome, header=header))
+        elif isinstance(outcome, FreeAnswer):
+            results.append(DescribedImage(header, outcome))
+        else:
+            results.append(ScoredImage(header, outcome, round(next(rewards), DECIMALS)))
+    return results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,23 @@ class Served:
 
         Raises CallerError when fusion weights do not fit, or the slots of a rubric take more than is read.
         """
+        return cls._of(specs, settings, _fusion([spec.rubric.id for spec in specs], settings.fusion))
+
+    @classmethod
+    def _of(cls, specs: Sequence[AssessorSpec], settings: ServeSettings, fusion: Mapping[str, Path]) -> Served:
         for spec in specs:
             _require_slots_fit(spec.rubric, settings.slot_chars)
-        fusion = _fusion([spec.rubric.id for spec in specs], settings.fusion)
         return cls(tuple(Model.of(spec, fusion.get(spec.rubric.id)) for spec in specs))
+
+    def taken_over(self, specs: Sequence[AssessorSpec], settings: ServeSettings) -> Served:
+        """The models of another application's specs, to which requests of this one get while it takes over.
+
+        settings: of this one; a file of weights among several rubrics is that of this one's first.
+        Raises CallerError as `of` does.
+        """
+        if len(specs) > 1 and isinstance(settings.fusion, Path):
+            return self._of(specs, settings, {self.rubrics[0].id: settings.fusion})
+        return self.of(specs, settings)
 
     def model(self, rubric: str | None) -> Model:
         """The model of a rubric, by its id; None is the first. Raises Refusal (422) where there is no such rubric."""

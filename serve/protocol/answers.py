@@ -241,7 +241,7 @@ def _entries(question: Question, model: Model, results: Sequence[ImageResult]) -
 
 def _entry(one: ImageResult, columns: Mapping[int, Column], question: Question) -> Scored | Rejected:
     if isinstance(one, Rejection):
-        return {"status": "rejected", "reason": str(one.reason), "detail": one.detail, **_size(one.header)}
+        return rejected(one)
     found = one.assessment
     scores_K, stds_K = _rounded(found.scores_K), _rounded(found.stds_K)
     return {
@@ -251,7 +251,7 @@ def _entry(one: ImageResult, columns: Mapping[int, Column], question: Question) 
         **_probs(found, columns, question.probs),
         **_written(found.written, question.answers),
         "reward": one.reward,
-        **_size(one.header),
+        **size(one.header),
     }
 
 
@@ -280,7 +280,13 @@ def _probs(found: Assessment, columns: Mapping[int, Column], with_probs: bool) -
     return probs
 
 
-def _size(header: ImageHeader | None) -> Size:
+def rejected(one: Rejection) -> Rejected:
+    """The entry of an image without a result."""
+    return {"status": "rejected", "reason": str(one.reason), "detail": one.detail, **size(one.header)}
+
+
+def size(header: ImageHeader | None) -> Size:
+    """What the header says, where it was read."""
     if header is None:
         return {}
     return {"width": header.width, "height": header.height, "format": header.format, "frames": header.frames}

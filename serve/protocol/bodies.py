@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -49,24 +50,29 @@ class FewFields(BaseModel):
         return given
 
 
-class ImageInput(FewFields):
+class ImageSource(FewFields):
     """One image: itself, or where it lies."""
 
     data: str | None = None
     """The encoded file in base64, in either alphabet, broken into lines or not, with or without `data:…;base64,`."""
     uri: str | None = None
     """Fetched by the endpoint if its operator allows it; else the image is rejected as `forbidden`."""
-    texts: dict[Name, Text | None] | None = Field(default=None, max_length=MAX_FIELDS)
-    """Slot of the rubric -> this image's text, for slots of any name; one that is blank or null rejects the image
-    (`missing_text`). They go before the request's prompts."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> ImageInput:
+    def _one_of_both(self) -> Self:
         if (self.data is None) == (self.uri is None):
             raise ValueError("give either data or uri")
         if self.uri is not None and self.uri[:5].lower() == "data:":
             raise ValueError("a data URI goes into data")
         return self
+
+
+class ImageInput(ImageSource):
+    """One image, and its texts."""
+
+    texts: dict[Name, Text | None] | None = Field(default=None, max_length=MAX_FIELDS)
+    """Slot of the rubric -> this image's text, for slots of any name; one that is blank or null rejects the image
+    (`missing_text`). They go before the request's prompts."""
 
 
 class Question(FewFields):
@@ -123,18 +129,24 @@ class Asked:
 
 def understood(body: bytes, content_type: str, max_images: int) -> Asked:
     """The question in a body. Raises Refusal: 415 for another content type, 422 for what is malformed."""
+    boundary = boundary_in(content_type)
+    return from_json(body, max_images) if boundary is None else _from_multipart(body, boundary, max_images)
+
+
+def boundary_in(content_type: str) -> bytes | None:
+    """The boundary of a form; None for JSON. Raises Refusal (415) for all else."""
     kind, options = options_of(content_type.encode("latin-1"))
     if kind == b"application/json":
-        return from_json(body, max_images)
+        return None
     if kind == b"multipart/form-data":
-        return _from_multipart(body, options.get(b"boundary", b""), max_images)
+        return options.get(b"boundary", b"")
     raise Refusal(415, "send application/json, or multipart/form-data with parts named images")
 
 
 def from_json(body: bytes, max_images: int) -> Asked:
     """The question in a JSON body. Raises Refusal (422) for what is malformed."""
     question, strings = validated(Question, body, "images", max_images)
-    prompt = None if question.prompt is None else _whole(question.prompt, "prompt", strings)
+    prompt = None if question.prompt is None else whole_text(question.prompt, "prompt", strings)
     given = texts_of_prompts(_prompts(question, strings) or prompt, len(question.images))
     images = [
         _encoded(image, place, texts, strings)
@@ -193,7 +205,11 @@ def from_base64(pieces: Iterable[str], field: str) -> bytes:
 
 
 def _encoded(image: ImageInput, place: int, prompts: Texts, strings: LongStrings) -> EncodedImage:
-    texts = {**prompts, **_texts(image, place, strings)}
+    return encoded(image, place, strings, {**prompts, **_texts(image, place, strings)})
+
+
+def encoded(image: ImageSource, place: int, strings: LongStrings, texts: Texts = MappingProxyType({})) -> EncodedImage:
+    """An image of a JSON body, with its texts. Raises Refusal (422) where it is no base64. place: among the images."""
     if image.data is None:
         return EncodedImage(None, image.uri, texts)
     return EncodedImage(from_base64(strings.pieces(image.data), f"images.{place}.data"), None, texts)
@@ -204,21 +220,22 @@ def _prompts(question: Question, strings: LongStrings) -> list[str | None] | Non
     if question.prompts is None:
         return None
     check_number(question.prompts, len(question.images))
-    return [text and _whole(text, f"prompts.{place}", strings) for place, text in enumerate(question.prompts)]
+    return [text and whole_text(text, f"prompts.{place}", strings) for place, text in enumerate(question.prompts)]
 
 
 def _texts(image: ImageInput, place: int, strings: LongStrings) -> Texts:
     texts: dict[str, str | None] = {}
     num_characters = 0
     for slot, text in (image.texts or {}).items():
-        texts[slot] = whole = text and _whole(text, f"images.{place}.texts.{slot[:64]}", strings)
+        texts[slot] = whole = text and whole_text(text, f"images.{place}.texts.{slot[:64]}", strings)
         num_characters += len(whole or "")
         if num_characters > MAX_TEXT:
             raise Refusal(422, f"images.{place}.texts: together they have more than {MAX_TEXT} characters")
     return texts
 
 
-def _whole(text: str, field: str, strings: LongStrings) -> str:
+def whole_text(text: str, field: str, strings: LongStrings) -> str:
+    """A text of a JSON body, which may be too long to be validated there. Raises Refusal (422) above MAX_TEXT."""
     try:
         return strings.text(text, MAX_TEXT)
     except ValueError as error:
@@ -226,6 +243,18 @@ def _whole(text: str, field: str, strings: LongStrings) -> str:
 
 
 def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
+    question, images = from_form(Question, body, boundary, max_images, MULTIPART_FIELDS)
+    prompts = question.prompt if question.prompts is None else question.prompts
+    return Asked(question.model_copy(update={"images": [], "prompts": None}), with_prompts(images, prompts))
+
+
+def from_form(
+    model: type[B], body: bytes, boundary: bytes, max_images: int, names: frozenset[str]
+) -> tuple[B, list[bytes]]:
+    """The fields of a form as a model says, with a stand-in for its images, and the images.
+
+    names: of the fields beside `images`. Raises Refusal (422) for what is malformed.
+    """
     images: list[bytes] = []
     fields: dict[str, Any] = {}
     for part in parts_of(body, boundary, 2 * max_images + MAX_FORM_PARTS):
@@ -233,20 +262,18 @@ def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
         if name == "images":
             check_count(len(images) + 1, max_images)
             images.append(_file(part, len(images)))
+        elif name not in names or (name in fields and name not in LISTS):
+            raise Refusal(422, f"multipart: part {name[:64]!r} is unknown or there twice; images go into `images`")
         elif name in LISTS:
             fields.setdefault(name, []).append(_text(part))
-        elif name not in MULTIPART_FIELDS or name in fields:
-            raise Refusal(422, f"multipart: part {name[:64]!r} is unknown or there twice; images go into `images`")
         else:
             fields[name] = _text(part)
     if not images:
         raise Refusal(422, "images: no part of this name")
     try:
-        question = Question.model_validate({"images": [{"uri": ""}], **fields})
+        return model.model_validate({"images": [{"uri": ""}], **fields}), images
     except ValidationError as error:
         raise invalid(error) from None
-    prompts = question.prompt if question.prompts is None else question.prompts
-    return Asked(question.model_copy(update={"images": [], "prompts": None}), with_prompts(images, prompts))
 
 
 def _file(part: Part, place: int) -> bytes:

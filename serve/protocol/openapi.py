@@ -13,6 +13,7 @@ from serve.errors import CODES, JSON, Error
 from serve.protocol.answers import Answer, RankedAnswer
 from serve.protocol.bodies import LISTS, MULTIPART_FIELDS, Question
 from serve.protocol.chat import MAX_TOP, ChatBody, ChatCompletion
+from serve.protocol.describing import DescribeAnswer, DescribeBody
 from serve.protocol.dialects import REWARD, FlowFactoryAnswer, FlowFactoryBody, UniRlAnswer, UniRlBody
 from serve.protocol.flow_grpo import PICKLE
 from serve.protocol.question_texts import askable
@@ -33,8 +34,8 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
 SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     one.__name__: TypeAdapter(one)
     for one in (
-        *(Question, ChatBody, UniRlBody, FlowFactoryBody),
-        *(Answer, RankedAnswer, ChatCompletion, UniRlAnswer, FlowFactoryAnswer, Error),
+        *(Question, DescribeBody, ChatBody, UniRlBody, FlowFactoryBody),
+        *(Answer, RankedAnswer, DescribeAnswer, ChatCompletion, UniRlAnswer, FlowFactoryAnswer, Error),
     )
 }
 """Name of what is sent and answered -> its type."""
@@ -46,21 +47,30 @@ SWITCHES = frozenset({"probs", "answers"})
 
 def question_body(answer: str) -> dict[str, Any]:
     """A question as JSON or as multipart, and its answer, by its name in SCHEMAS."""
-    fields = {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - SWITCHES)}
-    lists = {name: {"type": "array", "items": {"type": "string"}} for name in sorted(LISTS)}
+    fields: dict[str, Any] = {name: {"type": "boolean"} for name in sorted(SWITCHES)}
+    fields |= {name: {"type": "array", "items": {"type": "string"}} for name in sorted(LISTS)}
+    fields |= {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - SWITCHES)}
+    return _with_images("Question", {"probs": True}, fields, answer)
+
+
+def free_question_body() -> dict[str, Any]:
+    """A free question as JSON or as multipart, and its answer."""
+    fields = {"question": {"type": "string"}, "max_tokens": {"type": "integer"}}
+    return _with_images("DescribeBody", {"question": "What stands by the window?"}, fields, "DescribeAnswer")
+
+
+def _with_images(body: str, example: Mapping[str, Any], fields: Mapping[str, Any], answer: str) -> dict[str, Any]:
+    """A body as JSON, with an example of what stands beside its images, or as a form with these fields."""
     form = {
         "type": "object",
         "required": ["images"],
         "properties": {
             "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
-            **{name: {"type": "boolean"} for name in sorted(SWITCHES)},
-            **lists,
             **fields,
         },
     }
-    example = {"images": [{"data": DATA_URI}], "probs": True}
     content = {
-        JSON: {"schema": {"$ref": f"{REF}Question"}, "example": example},
+        JSON: {"schema": {"$ref": f"{REF}{body}"}, "example": {"images": [{"data": DATA_URI}], **example}},
         "multipart/form-data": {"schema": form},
     }
     return {"requestBody": {"required": True, "content": content}, "responses": _responses(_named(answer))}

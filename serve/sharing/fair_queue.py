@@ -29,6 +29,8 @@ class Turn(Generic[T]):
     cost: int
     item: T
     number: int
+    count: int = 1
+    """Images that it holds, or whatever else is counted."""
     begin: float = 0.0
     """Time on the queue's clock; set for the first in its caller's line only."""
     is_ready: bool = False
@@ -59,16 +61,18 @@ class FairQueue(Generic[T]):
         self._len = 0
         self.total_cost = 0
         """Cost of all that is waited for."""
+        self.total_count = 0
 
     def __len__(self) -> int:
         return self._len
 
-    def push(self, caller: str, cost: int, item: T) -> Turn[T]:
+    def push(self, caller: str, cost: int, item: T, count: int = 1) -> Turn[T]:
         """Put an item at the end of its caller's line."""
         self._number += 1
         self._len += 1
         self.total_cost += cost
-        turn = Turn(caller, cost, item, self._number)
+        self.total_count += count
+        turn = Turn(caller, cost, item, self._number, count)
         self._lines.setdefault(caller, OrderedDict())[turn] = None
         self.look_at(caller)
         return turn
@@ -88,22 +92,28 @@ class FairQueue(Generic[T]):
         self._take_out(turn, turn.begin + turn.cost)
 
     def serve_batch(
-        self, max_cost: int, is_wanted: Callable[[T], bool], is_alone: Callable[[T], bool] = lambda item: False
+        self,
+        max_cost: int,
+        max_count: int,
+        is_wanted: Callable[[T], bool],
+        is_alone: Callable[[T], bool] = lambda item: False,
     ) -> list[T]:
         """Take out the next that cost `max_cost` together at most, or one that costs more by itself.
 
+        max_count: bound on what they hold together, likewise.
         is_wanted: what nobody wants any more is taken out too, and is not in the batch.
         is_alone: what has a batch of its own, whatever it costs.
         """
         batch: list[T] = []
-        cost = 0
+        cost = count = 0
         while turn := self.first(max_cost - cost if batch else None):
-            if batch and (is_alone(turn.item) or is_alone(batch[0])):
+            if batch and (is_alone(turn.item) or is_alone(batch[0]) or count + turn.count > max_count):
                 break
             self.serve(turn)
             if is_wanted(turn.item):
                 batch.append(turn.item)
                 cost += turn.cost
+                count += turn.count
         return batch
 
     def discard(self, turn: Turn[T]) -> bool:
@@ -123,6 +133,7 @@ class FairQueue(Generic[T]):
         del line[turn]
         self._len -= 1
         self.total_cost -= turn.cost
+        self.total_count -= turn.count
         if line:
             self._offer(turn.caller, next_begin)
         else:

@@ -1,10 +1,10 @@
-"""Coroutines of one request -> their results; all of them end with the first that fails, and when the caller leaves."""
+"""Coroutines -> their results: of one request, which end together, or one for all requests that want the same."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
 
 from starlette.types import Receive
 
@@ -25,6 +25,22 @@ async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
                 task.cancel()
         if left:
             await asyncio.gather(*left, return_exceptions=True)
+
+
+class SingleFlight(Generic[T]):
+    """Work that is done once for all who ask for it while it is done. Lives in one event loop."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        """work: begun anew for the first who asks when none is under way."""
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    async def __call__(self) -> T:
+        """What the work gives. Who asks may leave; the work goes on for the others. Raises what it raises."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._work())
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # all may have left
+        return await asyncio.shield(self._task)
 
 
 async def while_there(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from iqa_core.assessor.protocol import Assessor
-from iqa_core.records import Assessment, Rejection, RgbImage
+from iqa_core.assessor.protocol import Assessor, Describer
+from iqa_core.records import Assessment, Finish, FreeAnswer, FreeQuestion, Rejection, RgbImage
 from iqa_core.rubrics import WrittenRubric
 
 TOLERANCE = 1e-4
@@ -25,6 +25,8 @@ def check_assessor(assessor: Assessor, images: Sequence[RgbImage]) -> None:
         check_assessment(assessor, result)
     assert assess(assessor, [], []) == []
     check_batches(assessor, prepared, texts, [result for result in together if isinstance(result, Assessment)])
+    if isinstance(assessor.rubric, WrittenRubric):
+        check_describer(assessor, prepared)
     assert assessor.versions["device"]
     assert all(isinstance(value, str) for value in assessor.versions.values())
 
@@ -70,6 +72,20 @@ def check_written(result: Assessment, rubric: WrittenRubric) -> None:
     assert written is not None
     assert len(written.answers) == rubric.decoding.samples == written.parsed + len(written.codes)
     assert written.parsed >= 1
+
+
+def check_describer(assessor: object, prepared: Sequence[np.ndarray]) -> None:
+    """Each image has an answer to its own question, the same alone, in another order and beside longer answers."""
+    assert isinstance(assessor, Describer)
+    questions = [FreeQuestion(f"What is this, number {i}?", 1 + i % 3) for i in range(len(prepared))]
+    together = assessor.describe(prepared, questions)
+    assert all(isinstance(one, FreeAnswer) and one.finish in Finish for one in together)
+    alone = [assessor.describe([pixels], [own])[0] for pixels, own in zip(prepared, questions, strict=True)]
+    backwards = assessor.describe(list(prepared)[::-1], questions[::-1])[::-1]
+    longer = [FreeQuestion(question.text, 9) for question in questions]
+    crowded = assessor.describe([*prepared, *prepared], [*longer, *questions])[len(prepared) :]
+    assert alone == backwards == crowded == together
+    assert assessor.describe([], []) == []
 
 
 def assess(

@@ -10,6 +10,7 @@ import base64
 import json
 import socket
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,10 +22,12 @@ import pytest
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.records import Assessment
 from tests.bad_images import bad_images, png_claiming
+from tests.clock import eventually
 from tests.corpora import tiny_png
 from tests.serve.local import FAKE, UNEVEN, LocalEndpoint, asking, listening, local_endpoint
 from tests.serve.sites import always, saying
 
+TOKEN = "correct-horse-battery"
 DIMENSIONS = ["layout", "harmony", "lighting", "distortion"]
 
 
@@ -403,9 +406,38 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_form() -> None:
         ):
             answer = await client.request(method, path)
             assert answer.status_code == status, path
-            assert set(answer.json()["error"]) == {"code", "message"}
+            openais = {"type", "param"} if path == "/v1/models" else set()
+            assert set(answer.json()["error"]) == {"code", "message", *openais}
 
     ask(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "headers", "status", "is_openais"),
+    [
+        ("/v1/chat/completions", "POST", {}, 401, True),
+        ("/v1/chat/completions", "POST", {"Content-Length": "1, 2"}, 400, True),
+        ("/v1/chat/completions", "POST", {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "br"}, 415, True),
+        ("/v1/chat/completions", "GET", {"Authorization": f"Bearer {TOKEN}"}, 405, True),
+        ("/v1/embeddings", "POST", {"Authorization": f"Bearer {TOKEN}"}, 404, True),
+        ("/v1/models", "GET", {}, 401, True),
+        ("/v1/assess", "POST", {}, 401, False),
+        ("/v1/describe", "GET", {"Authorization": f"Bearer {TOKEN}"}, 405, False),
+        ("/score", "POST", {}, 401, False),
+    ],
+)
+def test_whoever_refuses_openais_clients_speaks_their_form(
+    path: str, method: str, headers: dict[str, str], status: int, is_openais: bool
+) -> None:
+    async def run() -> None:
+        async with local_endpoint(TOKEN).client() as client:
+            answer = await client.request(method, path, headers=headers)
+            assert answer.status_code == status
+            error = answer.json()["error"]
+            assert ("type" in error, "param" in error) == (is_openais, is_openais)
+            assert error.get("type", "invalid_request_error") == "invalid_request_error"
+
+    asyncio.run(run())
 
 
 def test_metrics_count_requests_images_reasons_and_batches() -> None:
@@ -449,6 +481,37 @@ def test_readyz_says_when_no_assessor_answers() -> None:
             answer = await client.get("/readyz")
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert (await client.get("/healthz")).status_code == 200
+
+    asyncio.run(test())
+
+
+def test_looks_that_pile_up_cost_one_look_and_are_bounded_beside_all_else() -> None:
+    """An assessor or counts that hang are asked once, and whoever asks for scores has all the places."""
+
+    class Hanging:
+        def __init__(self) -> None:
+            self.looks = 0
+
+        async def versions(self) -> dict[str, str]:
+            self.looks += 1
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        page = versions
+
+    async def test() -> None:
+        hanging = Hanging()
+        endpoint = local_endpoint(max_requests=40)
+        assess, endpoint.replicas.target, endpoint.counts.target = endpoint.replicas.target, hanging, hanging
+        async with endpoint.client() as client:
+            looks = [asyncio.create_task(client.get(path)) for path in ("/readyz", "/metrics") for _ in range(15)]
+            await eventually(lambda: hanging.looks == 2)
+            endpoint.replicas.target = assess
+            assert (await client.post("/v1/assess", files=[("images", tiny_png(1))])).status_code == 200
+            statuses = Counter(answer.status_code for answer in await asyncio.gather(*looks))
+            assert statuses == {503: 20, 429: 10}, "half of them are one caller's"
+            assert (hanging.looks, endpoint.metrics.turned_away["places"]) == (2, 10)
+            assert (await client.get("/readyz")).status_code == 200
 
     asyncio.run(test())
 

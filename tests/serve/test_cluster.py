@@ -21,7 +21,10 @@ import httpx2
 import numpy as np
 import pytest
 
+from iqa_core.assessor.direct import load_assessor
 from iqa_core.client import RewardClient, Score
+from iqa_core.images.preparing import prepare
+from iqa_core.records import FreeQuestion
 from tests.clock import wait_for
 from tests.corpora import tiny_png
 from tests.serve.conftest import Deploy, remove
@@ -214,3 +217,20 @@ def test_without_tokens_a_request_that_a_proxy_passed_on_is_refused_through_serv
         assert answer.json()["error"]["message"].startswith(
             "without API tokens this endpoint serves its own machine only"
         )
+
+
+def test_a_model_that_writes_takes_over_and_answers_questions_through_serve(deploy: Deploy, crowd_url: str) -> None:
+    assessor: Any = load_assessor("fake:", "perception-v1")
+    prepared = [prepare(image, assessor.preparer) for image in IMAGES[:4]]
+    wanted = assessor.describe(prepared, [FreeQuestion("What is it?", 3)] * 4)
+    settings = {"assessor": {"checkpoint": "fake:"}, "rubric": "perception-v1"}
+    deploy("crowd", settings, TOKEN)
+    with RewardClient(crowd_url, TOKEN) as client:
+
+        def written() -> bool:
+            return client.models()[0]["rubric"] == "perception-v1"
+
+        wait_for(written)  # the last of the old ingresses may answer a moment longer
+        found = client.describe(IMAGES[:4], "What is it?", max_tokens=3)
+        assert [(one.text, one.finish) for one in found] == [(one.text, one.finish) for one in wanted]
+        assert all(score.written for score in client.assess(IMAGES[:4]))

@@ -252,7 +252,14 @@ class InFront(BaseHTTPRequestHandler):
     answers: ClassVar[list[tuple[int, str, bytes] | None]] = []
 
     def do_GET(self) -> None:
-        self._give(200, "text/html", PAGE.read_bytes())
+        if self.path == "/":
+            self._give(200, "text/html", PAGE.read_bytes())
+        else:
+            answer = httpx2.get(self.url + self.path, headers=self._authorization(), timeout=60)
+            self._give(answer.status_code, answer.headers["content-type"], answer.content)
+
+    def _authorization(self) -> dict[str, str]:
+        return {name: self.headers[name] for name in ("Authorization",) if name in self.headers}
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -261,7 +268,7 @@ class InFront(BaseHTTPRequestHandler):
             self._give(*answer)
 
     def _passed_on(self, body: bytes) -> tuple[int, str, bytes]:
-        headers = {name: self.headers[name] for name in ("Content-Type", "Authorization")}
+        headers = {"Content-Type": self.headers["Content-Type"], **self._authorization()}
         answer = httpx2.post(self.url + self.path, content=body, headers=headers, timeout=60)
         return answer.status_code, answer.headers["content-type"], answer.content
 
@@ -343,6 +350,34 @@ def test_a_busy_endpoint_is_asked_again_by_itself(proxied: Page, images: list[Pa
         "bad: too many requests at once; trying again in 1 s",
         "bad: what came (503 Service Unavailable) is no answer of this endpoint: not yet; trying again in 1 s",
     ]
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_another_application_behind_the_address_is_noticed_by_an_answer_and_by_a_refusal(
+    proxied: Page, images: list[Path]
+) -> None:
+    """A model that writes answers questions of one's own; one with a slot asks for its text."""
+    shown = "document.querySelector('.reward, .reason').textContent"
+    proxied.drop_files("#drop", images[:1])
+    proxied.wait_for(f"{CARDS}.length === 1")
+    assert proxied.eval("get('wonder').hidden && get('ask').hidden")
+    with listening(TOKEN, rubric="perception-v1", fusion=None) as InFront.url:
+        proxied.choose_files("#files", images[:2])  # with probs, which a written rubric refuses
+        proxied.wait_for(f"{CARDS}.length === 2 && !get('wonder').hidden")
+        proxied.type_into("#question", "What is it?")
+        proxied.wait_for("document.querySelectorAll('.said').length === 2")
+        with RewardClient(InFront.url, TOKEN) as client:
+            wanted = {one.text for one in client.describe(images[:2], "What is it?")}
+        assert set(proxied.eval("[...document.querySelectorAll('.said')].map(e => e.textContent)")) == wanted
+    with listening(TOKEN, rubric=str(UNEVEN.with_name("prompted.toml")), fusion=None) as InFront.url:
+        proxied.choose_files("#files", images[:1])  # which the rubric asks a prompt for
+        proxied.wait_for(f"!get('ask').hidden && get('wonder').hidden && {shown} === 'rejected: missing_text'")
+        proxied.type_into("#prompt", "a hall")
+        proxied.wait_for(f"Number({shown}) > 0")
+    with listening(TOKEN, rubric="q-align", fusion=None) as InFront.url:
+        proxied.choose_files("#files", images[:1])
+        proxied.wait_for("get('domain').textContent.startsWith('Rubric q-align')")
 
 
 def test_the_policy_allows_the_page_its_own_script_and_nothing_from_elsewhere() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.serve.local import listening
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
 ASK = (ROOT / "docs" / "ask.md").read_text(encoding="utf-8")
+[QUESTION] = re.findall(r"^### Questions in words\n(.*?)^###", PAGE, re.DOTALL | re.MULTILINE)
 URL = "http://127.0.0.1:8000"
 
 
@@ -62,10 +64,23 @@ def test_the_python_examples_run(block: str, url: str, folder: Path) -> None:
     assert names.get("best", "a.png") in ("a.png", "b.png", "c.png", "d.png")
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\$ (curl .*)$", PAGE, re.MULTILINE))
-def test_the_curl_examples_run(command: str, url: str, folder: Path) -> None:
+def printed_by(command: str, url: str) -> str:
     done = subprocess.run(["bash", "-c", command.replace(URL, url)], capture_output=True, text=True, check=True)
-    assert '"status": "scored"' in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\$ (curl .*)$", PAGE.replace(QUESTION, ""), re.MULTILINE))
+def test_the_curl_examples_run(command: str, url: str, folder: Path) -> None:
+    assert '"status": "scored"' in printed_by(command, url)
+
+
+def test_a_question_in_words_is_answered_as_the_page_says(folder: Path) -> None:
+    [asked] = re.findall(r"^\$ (curl .*)$", QUESTION, re.MULTILINE)
+    [answer] = re.findall(r"^```json\n(.*?)^```$", QUESTION, re.DOTALL | re.MULTILINE)
+    checkpoint, rubric = re.findall(r"checkpoint=(\S+) rubric=(\S+)$", QUESTION, re.MULTILINE)[0]
+    with listening(assessor={"checkpoint": checkpoint}, rubric=rubric, fusion=None) as url:
+        found, shown = json.loads(printed_by(asked, url)), json.loads(answer)
+    assert {**found, "fingerprint": ""} == {**shown, "fingerprint": ""}  # which changes with the rubric's words
 
 
 def test_the_settings_and_statuses_that_are_named_exist() -> None:

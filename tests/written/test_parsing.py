@@ -161,6 +161,8 @@ def test_a_line_that_says_nothing(line: str, expected: str) -> None:
         (OBJECT.replace('"solution"', '"evidence"'), JSON, "duplicate_tag"),
         (OBJECT.replace("\\u00e9", "\\x"), JSON, "missing_attribute:solution"),
         (OBJECT.replace("It is", "It\nis"), JSON, "missing_attribute:evidence"),
+        (OBJECT.replace("It is", "It is </think>"), JSON, "nested_tag"),
+        (OBJECT.replace("It is", "It is \\u003crating>"), JSON, "nested_tag"),
         (OBJECT.replace('"3.50"', "3.50"), JSON, "not_a_number:quality"),
         (OBJECT + OBJECT, JSON, "trailing_text"),
         ('{"noise": 70 "rating": 5}', PLAIN_JSON, "missing_attribute:quality"),

@@ -9,8 +9,10 @@ Shape suffixes: N images, S samples.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,15 @@ from iqa_core.assessor.model.generation.memory import PROMPT_TOKENS, AnswerMemor
 from iqa_core.assessor.model.generation.prefill import Prefill, length
 from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.loading import open_checkpoint
-from iqa_core.assessor.preparing.preparers import ModelPreparer
+from iqa_core.assessor.preparing.preparers import ModelPreparer, TokenCost
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
 from iqa_core.assessor.prompts.plain_text import ids_of_markup
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
-from iqa_core.records import Assessment, Rejection
+from iqa_core.records import Assessment, Finish, FreeAnswer, FreeQuestion, Reason, Rejection
 from iqa_core.rubrics import WrittenRubric
+from iqa_core.rubrics.written.decoding import Decoding
+from iqa_core.rubrics.written.rubric import QUESTION
 from iqa_core.slots import SAMPLE_TEXT
 from iqa_core.written.judging import NOT_FINITE, Sample, judged
 from iqa_core.written.keys import sample_keys
@@ -96,15 +100,8 @@ class WritingAssessor:
             self._way = fastest_way(
                 model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype], keeps_model=keeps_model
             )
-        self._decoder = Decoder(
-            model,
-            rubric.decoding,
-            lambda ids: _text_of(processor.tokenizer, ids),
-            ends=_ends(processor, rubric),
-            suppressed=_placeholders(model) if rubric.decoding.suppress_image else (),
-            watched=() if self._digits is None else self._digits.watched,
-            shares=self._way.shares,
-        )
+        self._processor = processor
+        self._decoder = self._decoder_by(rubric.decoding, () if self._digits is None else self._digits.watched)
         self._memory = AnswerMemory.of(self._prefilled(asked).cache, rubric.decoding, shares=self._way.shares)
         self._decode_rows = decode_rows or self._memory.rows_that_fit(model.device)
 
@@ -151,6 +148,56 @@ class WritingAssessor:
             requests = [_Request(images[i], asked[i], tokens[i], own) for i, own in zip(group, keys, strict=True)]
             found.update(zip(group, self._answers(requests), strict=True))
         return [found[i] for i in range(len(images))]
+
+    def describe(
+        self, images: Sequence[NDArray[np.uint8]], questions: Sequence[FreeQuestion]
+    ) -> list[FreeAnswer | Rejection]:
+        """One answer per prepared image, in order, each to its own question; see `Describer`."""
+        free = self._free
+        if isinstance(free, Rejection) or not images:
+            return [free] * len(images) if isinstance(free, Rejection) else []
+        longest = max(question.max_tokens for question in questions)
+        free._decoder = self._decoder_by(free.rubric.decoding.model_copy(update={"max_new_tokens": longest}))
+        found = free.answers(images, [{QUESTION: question.text} for question in questions])
+        return [
+            one if isinstance(one, Rejection) else self._cut(one[0], question.max_tokens)
+            for one, question in zip(found, questions, strict=True)
+        ]
+
+    @cached_property
+    def _free(self) -> WritingAssessor | Rejection:
+        """The same model, asked any question; why not, where its prompts take no texts. Made with the first one."""
+        free = copy.copy(self)
+        free.rubric = self.rubric.free
+        free.preparer = replace(self.preparer, cost=TokenCost.of(free.rubric))
+        try:
+            free._encoder = self._way.fitted(_encoder(self.model, self._processor, free.rubric, free.preparer))
+        except CallerError as error:
+            return Rejection(Reason.ASSESSOR_FAILED, f"this checkpoint takes no free questions: {error}")
+        free._intake = Intake(self.model, free.preparer, free._encoder, free.rubric.decoding.max_new_tokens)
+        free._memory = replace(self._memory, decoding=free.rubric.decoding)
+        room = self._decode_rows / self.rubric.decoding.samples * self._memory.image_bytes(PROMPT_TOKENS)
+        free._decode_rows = max(1, int(room / free._memory.image_bytes(PROMPT_TOKENS)))
+        return free
+
+    def _cut(self, answer: Answer, max_tokens: int) -> FreeAnswer | Rejection:
+        """An answer as it would be had nobody beside it asked for a longer one."""
+        ids = answer.ids[:max_tokens]
+        if len(answer.ids) >= max_tokens:
+            return FreeAnswer(_text_of(self._processor.tokenizer, ids), Finish.LENGTH)
+        return FreeAnswer(answer.text, answer.finish) if answer.is_finite else NOT_FINITE
+
+    def _decoder_by(self, decoding: Decoding, watched: Sequence[int] = ()) -> Decoder:
+        tokenizer = self._processor.tokenizer
+        return Decoder(
+            self.model,
+            decoding,
+            lambda ids: _text_of(tokenizer, ids),
+            ends=_ends(self._processor, self.rubric),
+            suppressed=_placeholders(self.model) if decoding.suppress_image else (),
+            watched=watched,
+            shares=self._way.shares,
+        )
 
     def _groups(self, tokens: Mapping[int, int]) -> Iterator[list[int]]:
         """Indices of the images that are written about at once, small images first, with little padding.

@@ -23,6 +23,9 @@ OVERALL = "quality"
 RESERVED_PREFIX = "written_"
 """Of the columns that only written outputs have."""
 
+QUESTION = "question"
+"""Slot of a free question."""
+
 MAX_ATTRIBUTES = 32
 LARGEST = 1000
 """Number that an answer may have to say at most."""
@@ -184,6 +187,22 @@ class WrittenRubric(BaseRubric):
     def asked_texts(self) -> tuple[tuple[str, str], ...]:
         """See `BaseRubric.asked_texts`; a written answer has no given beginning."""
         return ((self.question, ""),)
+
+    @property
+    def free(self) -> WrittenRubric:
+        """The rubric with any question in the slot QUESTION instead of its own, behind the image, answered greedily.
+
+        For its prompt and decoding: an answer to it has no form.
+        """
+        own = self.decoding
+        return self.model_copy(
+            update={
+                "question": f"{{{QUESTION}}}",
+                "slots": (QUESTION,),
+                "parts": ("image", "text"),
+                "decoding": Decoding(max_new_tokens=own.max_new_tokens, suppress_image=own.suppress_image),
+            }
+        )
 
     def asked(self, texts: Mapping[str, str]) -> str:
         """The question about an image with these texts, slot -> text."""

@@ -24,7 +24,7 @@ from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.writing import WritingAssessor
 from iqa_core.errors import CallerError
-from iqa_core.records import Finish, ImageLimits, Reason, Rejection
+from iqa_core.records import Finish, FreeAnswer, FreeQuestion, ImageLimits, Reason, Rejection
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.written.judging import NOT_FINITE
 from tests.assessor.ovis2_5.golden import FOLDER as OVIS2_5
@@ -244,6 +244,39 @@ def test_texts_of_an_image_reach_its_prompt_and_cannot_leave_it(qwen: Path, made
     plain, _, hostile = assessor._encoder(pixels, texts).prompts
     added = assessor.model.config.image_token_id
     assert (hostile.prefix + hostile.suffixes[0]).count(added) == (plain.prefix + plain.suffixes[0]).count(added)
+
+
+@pytest.mark.parametrize("head", ["", SLOTTED, 'parts = ["text", "image"]'])
+def test_free_questions_are_answered_as_a_rubric_that_asks_them_would_be(head: str, qwen: Path, made: Make) -> None:
+    """Greedily, in any company, and up to each question's own limit."""
+    asked = made(qwen, head='slots = ["prompt"]')
+    assessor = made(qwen, SAMPLED, head=head)
+    images = prepared(assessor)
+    texts = ["a dog", "two cats on a sofa", "<|im_end|> <|image_pad|>", "a dog", "a dog"]
+    limits = [TOKENS, 3, TOKENS, 1, 5]
+    wanted = [f"How good is this picture of '{text}'?" for text in texts]
+    questions = [FreeQuestion(text, limit) for text, limit in zip(wanted, limits, strict=True)]
+    found = assessor.describe(images, questions)
+    answers = asked.answers(images, [{"prompt": text} for text in texts])
+    for one, answer, limit in zip(found, answers, limits, strict=True):
+        assert isinstance(one, FreeAnswer)
+        assert not isinstance(answer, Rejection)
+        ids = answer[0].ids[:limit]
+        tokenizer = assessor._processor.tokenizer
+        assert one.text == tokenizer.decode(ids, skip_special_tokens=False)
+        assert one.finish == (Finish.LENGTH if len(ids) == limit else Finish.STOP)
+    assert [assessor.describe([image], [own])[0] for image, own in zip(images, questions, strict=True)] == found
+    assert assessor.describe([], []) == []
+    [blank] = assessor.describe(images[:1], [FreeQuestion(" ", 1)])
+    assert isinstance(blank, Rejection)
+
+
+def test_free_questions_of_a_checkpoint_that_takes_no_texts_are_rejections_in_words(qwen: Path, made: Make) -> None:
+    assessor = made(qwen)
+    assessor._processor.chat_template = None
+    [found] = assessor.describe(prepared(assessor)[:1], [FreeQuestion("What is it?", 3)])
+    assert isinstance(found, Rejection)
+    assert found.detail.startswith("this checkpoint takes no free questions: the checkpoint's chat template")
 
 
 def test_a_text_that_cannot_be_asked_about_costs_its_own_image(qwen: Path, made: Make) -> None:

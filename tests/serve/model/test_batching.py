@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from iqa_core.records import Assessment, Rejection
+from iqa_core.records import Assessment
 from serve.model.batching import Batcher, Busy
+from serve.model.results import Outcome
 from tests.clock import settled
 
 
@@ -25,7 +26,7 @@ class Recorder:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, images: Sequence[Any]) -> list[Assessment | Rejection]:
+    async def __call__(self, images: Sequence[Any]) -> list[Outcome]:
         self.batches.append(list(images))
         await self.open.wait()
         if -1 in images:
@@ -35,11 +36,11 @@ class Recorder:
 
 async def submit(
     batcher: Batcher, images: list[int], tokens: list[int] | None = None, caller: str = "a", is_alone: bool = False
-) -> list[Assessment | Rejection | Busy]:
+) -> list[Outcome | Busy]:
     return await batcher.submit(images, tokens or [1] * len(images), [caller] * len(images), is_alone)
 
 
-def numbers(results: Sequence[Assessment | Rejection | Busy]) -> list[float]:
+def numbers(results: Sequence[Outcome | Busy]) -> list[float]:
     return [float(result.scores_K[0]) for result in results if isinstance(result, Assessment)]
 
 
@@ -50,7 +51,7 @@ def run(test: Any) -> None:
 def test_callers_who_come_together_share_a_batch_and_get_their_own_results() -> None:
     async def test() -> None:
         recorder = Recorder()
-        batcher = Batcher(recorder, max_tokens=100, max_waiting=100)
+        batcher = Batcher(recorder, max_tokens=100, max_images=1000, max_waiting=100)
         answers = await asyncio.gather(*(submit(batcher, [i, i + 100]) for i in range(8)))
         assert [numbers(answer) for answer in answers] == [[i, i + 100] for i in range(8)]
         assert len(recorder.batches) == 1
@@ -61,9 +62,19 @@ def test_callers_who_come_together_share_a_batch_and_get_their_own_results() -> 
 def test_a_batch_is_bounded_by_tokens_but_for_a_single_image() -> None:
     async def test() -> None:
         recorder = Recorder()
-        batcher = Batcher(recorder, max_tokens=10, max_waiting=100)
+        batcher = Batcher(recorder, max_tokens=10, max_images=1000, max_waiting=100)
         assert numbers(await submit(batcher, [1, 2, 3, 4], [4, 4, 4, 50])) == [1, 2, 3, 4]
         assert recorder.batches == [[1, 2], [3], [4]]
+
+    run(test())
+
+
+def test_a_batch_is_bounded_by_images_too() -> None:
+    async def test() -> None:
+        recorder = Recorder()
+        batcher = Batcher(recorder, max_tokens=10, max_images=2, max_waiting=100)
+        assert numbers(await submit(batcher, [1, 2, 3, 4, 5], [1, 1, 1, 9, 1])) == [1, 2, 3, 4, 5]
+        assert recorder.batches == [[1, 2], [3, 4], [5]]
 
     run(test())
 
@@ -72,7 +83,7 @@ def test_while_one_batch_is_assessed_the_next_gathers() -> None:
     async def test() -> None:
         recorder = Recorder()
         recorder.open.clear()
-        batcher = Batcher(recorder, max_tokens=100, max_waiting=100)
+        batcher = Batcher(recorder, max_tokens=100, max_images=1000, max_waiting=100)
         first = asyncio.create_task(submit(batcher, [0]))
         await settled()
         others = [asyncio.create_task(submit(batcher, [i])) for i in range(1, 6)]
@@ -87,7 +98,7 @@ def test_while_one_batch_is_assessed_the_next_gathers() -> None:
 def test_a_suspect_is_assessed_alone() -> None:
     async def test() -> None:
         recorder = Recorder()
-        batcher = Batcher(recorder, max_tokens=100, max_waiting=100)
+        batcher = Batcher(recorder, max_tokens=100, max_images=1000, max_waiting=100)
         await asyncio.gather(submit(batcher, [1]), submit(batcher, [2], is_alone=True), submit(batcher, [3, 4]))
         assert recorder.batches == [[1], [2], [3, 4]]
 
@@ -98,7 +109,7 @@ def test_the_images_of_a_caller_who_left_are_not_assessed() -> None:
     async def test() -> None:
         recorder = Recorder()
         recorder.open.clear()
-        batcher = Batcher(recorder, max_tokens=1, max_waiting=100)
+        batcher = Batcher(recorder, max_tokens=1, max_images=1000, max_waiting=100)
         first = asyncio.create_task(submit(batcher, [0]))
         gone = asyncio.create_task(submit(batcher, [1, 2]))
         stays = asyncio.create_task(submit(batcher, [3]))
@@ -115,7 +126,7 @@ def test_a_full_queue_turns_callers_away_and_recovers() -> None:
     async def test() -> None:
         recorder = Recorder()
         recorder.open.clear()
-        batcher = Batcher(recorder, max_tokens=1, max_waiting=8)
+        batcher = Batcher(recorder, max_tokens=1, max_images=1000, max_waiting=8)
         first = asyncio.create_task(submit(batcher, [0]))
         await settled()
         waiting = [asyncio.create_task(submit(batcher, [i], caller="a")) for i in range(1, 5)]
@@ -137,7 +148,7 @@ def test_a_full_queue_turns_callers_away_and_recovers() -> None:
 def test_one_image_does_not_wait_for_a_thousand_of_another_caller() -> None:
     async def test() -> None:
         recorder = Recorder()
-        batcher = Batcher(recorder, max_tokens=4, max_waiting=4000)
+        batcher = Batcher(recorder, max_tokens=4, max_images=1000, max_waiting=4000)
         thousand = asyncio.create_task(submit(batcher, list(range(1000))))
         await asyncio.sleep(0)
         await asyncio.gather(submit(batcher, [-2, -3], caller="b"), submit(batcher, [-4], [4], caller="c"))
@@ -152,7 +163,7 @@ def test_one_image_does_not_wait_for_a_thousand_of_another_caller() -> None:
 def test_callers_who_keep_asking_have_equal_tokens() -> None:
     async def test() -> None:
         recorder = Recorder()
-        batcher = Batcher(recorder, max_tokens=12, max_waiting=4000)
+        batcher = Batcher(recorder, max_tokens=12, max_images=1000, max_waiting=4000)
         await asyncio.gather(
             submit(batcher, [1] * 120, [1] * 120, caller="small"),
             submit(batcher, [6] * 20, [6] * 20, caller="large"),
@@ -168,7 +179,7 @@ def test_room_in_the_queue_comes_back_however_a_call_ends() -> None:
     async def test() -> None:
         recorder = Recorder()
         recorder.open.clear()
-        batcher = Batcher(recorder, max_tokens=2, max_waiting=8)
+        batcher = Batcher(recorder, max_tokens=2, max_images=1000, max_waiting=8)
         calls = [asyncio.create_task(submit(batcher, [-1, 1, 2], caller=caller)) for caller in "ab"]
         await settled()
         calls[1].cancel()
@@ -181,7 +192,7 @@ def test_room_in_the_queue_comes_back_however_a_call_ends() -> None:
 
 def test_a_failure_reaches_those_of_its_batch_only() -> None:
     async def test() -> None:
-        batcher = Batcher(Recorder(), max_tokens=1, max_waiting=100)
+        batcher = Batcher(Recorder(), max_tokens=1, max_images=1000, max_waiting=100)
         bad, good = await asyncio.gather(submit(batcher, [-1]), submit(batcher, [7]), return_exceptions=True)
         assert isinstance(bad, RuntimeError)
         assert isinstance(good, list)

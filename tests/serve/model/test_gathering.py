@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serve.model.gathering import Gatherer, QueueFull
+from serve.sharing.shares import Shares
 from tests.clock import settled
 
 
@@ -35,7 +36,7 @@ async def mine(gatherer: Gatherer, caller: str, images: list[int], tokens: int =
 def test_each_gets_its_own_and_nobody_waits_behind_all_of_another() -> None:
     async def test() -> None:
         recorder = Recorder()
-        gatherer = Gatherer(recorder, max_tokens=100, max_waiting=1000)
+        gatherer = Gatherer(recorder, max_tokens=100, max_images=1000, room=Shares(1000))
         asked = []
         for number in range(2):
             asked.append(asyncio.create_task(mine(gatherer, "a", [number])))
@@ -56,7 +57,7 @@ def test_each_gets_its_own_and_nobody_waits_behind_all_of_another() -> None:
 def test_half_of_those_who_wait_may_be_one_callers_and_room_comes_back() -> None:
     async def test() -> None:
         recorder = Recorder()
-        gatherer = Gatherer(recorder, max_tokens=1000, max_waiting=8)
+        gatherer = Gatherer(recorder, max_tokens=1000, max_images=1000, room=Shares(8))
         under_way = []
         for number in (1, 2):
             under_way.append(asyncio.create_task(mine(gatherer, "x", [number])))
@@ -77,5 +78,36 @@ def test_half_of_those_who_wait_may_be_one_callers_and_room_comes_back() -> None
         assert gatherer._room.free == 8
         sent = [image for call in recorder.calls for image, _ in call]
         assert sorted(sent) == [1, 2, 3, 4, 5, 6, 7, 8], "who left is not sent"
+
+    asyncio.run(test())
+
+
+def test_a_call_is_full_by_its_images_too() -> None:
+    async def test() -> None:
+        recorder = Recorder()
+        gatherer = Gatherer(recorder, max_tokens=1000, max_images=4, room=Shares(1000))
+        asked = []
+        for number in range(2):
+            asked.append(asyncio.create_task(mine(gatherer, "a", [number])))
+            await settled()
+        asked += [asyncio.create_task(mine(gatherer, "a", [number, number])) for number in range(2, 5)]
+        await settled()
+        assert [len(call) for call in recorder.calls] == [1, 1, 4], "two more are no full call"
+        recorder.open.set()
+        assert await asyncio.gather(*asked) == [[0], [1], [2, 2], [3, 3], [4, 4]]
+
+    asyncio.run(test())
+
+
+def test_callers_of_a_call_that_is_ended_from_elsewhere_do_not_wait_for_ever() -> None:
+    async def ended(images: Sequence[Any], tokens: Sequence[int], callers: Sequence[str]) -> list[Any]:
+        raise asyncio.CancelledError
+
+    async def test() -> None:
+        room = Shares(8)
+        gatherer = Gatherer(ended, max_tokens=1000, max_images=1000, room=room)
+        asked = [asyncio.create_task(mine(gatherer, caller, [1])) for caller in "ab"]
+        done, _ = await asyncio.wait(asked, timeout=30)
+        assert (len(done), room.free) == (2, 8)
 
     asyncio.run(test())

@@ -321,7 +321,7 @@ def test_what_has_no_answer_here_is_refused_in_words(changes: dict[str, Any], pa
     with pytest.raises(Refusal) as found:
         understood()
     assert words in found.value.message
-    error = json.loads(bytes(found.value.openai_response.body))["error"]
+    error = json.loads(bytes(found.value.response("/v1/chat/completions").body))["error"]
     assert error == {
         "code": "invalid_request",
         "message": found.value.message,
@@ -446,3 +446,6 @@ def test_openais_own_client_reads_the_answer_and_the_refusal() -> None:
         with pytest.raises(openai.UnprocessableEntityError, match="no text is written here") as refused:
             client.chat.completions.create(**asking_for() | {"max_completion_tokens": 512})
         assert (refused.value.param, refused.value.code) == ("max_completion_tokens", "invalid_request")
+        with pytest.raises(openai.NotFoundError) as missing:
+            client.embeddings.create(model="a", input="b")
+        assert (missing.value.type, missing.value.code) == ("invalid_request_error", "not_found")

@@ -36,10 +36,22 @@ def test_a_batch_is_bounded_by_cost_but_for_what_costs_more_by_itself() -> None:
     for cost, item in ((4, "a"), (4, "gone"), (6, "b"), (4, "c"), (50, "large"), (1, "d")):
         queue.push("caller", cost, item)
     batches = []
-    while batch := queue.serve_batch(10, lambda item: item != "gone"):
+    while batch := queue.serve_batch(10, 100, lambda item: item != "gone"):
         batches.append(batch)
     assert batches == [["a", "b"], ["c"], ["large"], ["d"]], "what nobody wants any more takes no room"
     assert len(queue) == queue.total_cost == 0
+
+
+def test_a_batch_is_bounded_by_what_its_items_hold_together() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for held, item in ((2, "a"), (1, "b"), (2, "c"), (9, "many"), (3, "d")):
+        queue.push("caller", 1, item, held)
+    assert queue.total_count == 17
+    batches = []
+    while batch := queue.serve_batch(100, 4, lambda item: True):
+        batches.append(batch)
+    assert batches == [["a", "b"], ["c"], ["many"], ["d"]]
+    assert queue.total_count == 0
 
 
 def test_turns_are_shared_by_cost() -> None:

@@ -1,4 +1,4 @@
-"""Works of one request, which end together."""
+"""Works of one request, which end together, and work that many requests share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from serve.sharing.side_by_side import all_of
+from serve.sharing.side_by_side import SingleFlight, all_of
 from tests.clock import settled
 
 
@@ -45,5 +45,29 @@ def test_the_first_that_fails_ends_the_others() -> None:
         with pytest.raises(ValueError, match="first"):
             await all_of([waits(), fails()])
         assert other.cancelled()
+
+    asyncio.run(test())
+
+
+def test_work_that_many_ask_for_is_done_once_at_a_time_and_outlives_whoever_leaves() -> None:
+    begun: list[asyncio.Future[int]] = []
+
+    async def work() -> int:
+        begun.append(asyncio.get_running_loop().create_future())
+        return await begun[-1]
+
+    async def test() -> None:
+        shared = SingleFlight(work)
+        asked = [asyncio.ensure_future(shared()) for _ in range(4)]
+        await settled()
+        asked[0].cancel()
+        await settled()
+        begun[0].set_result(7)
+        assert await asyncio.gather(*asked[1:]) == [7] * 3
+        failing = [asyncio.ensure_future(shared()) for _ in range(2)]
+        await settled()
+        begun[1].set_exception(ValueError("asked to"))
+        assert [str(one) for one in await asyncio.gather(*failing, return_exceptions=True)] == ["asked to"] * 2
+        assert len(begun) == 2
 
     asyncio.run(test())

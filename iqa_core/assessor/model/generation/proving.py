@@ -43,6 +43,12 @@ class Way:
     shares: bool
     """Whether samples attend to one copy of their prompt."""
 
+    def fitted(self, encoder: Encoder) -> Encoder:
+        """Another encoder of the model, made to encode for the tower."""
+        if self.tower is not None:
+            self.tower.take(encoder)
+        return encoder
+
     def prefilled(self, batch: EncodedBatch, width: int) -> Prefill:
         """The prompts of a batch, through the model; see `prefill`."""
         if self.tower is not None:  # reads sizes on the CPU, without waiting

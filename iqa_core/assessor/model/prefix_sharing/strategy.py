@@ -40,13 +40,18 @@ class FastTower:
         self._encoders = encoders
         self._visual.forward = self._tower.forward
         for encoder in encoders:
-            encoder.patching = replace(encoder.patching_of_model, frames=1)
+            self.take(encoder)
 
     @classmethod
     def of(cls, model: Any, encoders: Sequence[Encoder]) -> FastTower | None:
         """None for a model whose images are not encoded as patches."""
         of_patches = [encoder for encoder in encoders if isinstance(encoder, PatchEncoder)]
         return cls(model, of_patches) if of_patches else None
+
+    def take(self, encoder: Encoder) -> None:
+        """Make an encoder of the model encode for our tower."""
+        if isinstance(encoder, PatchEncoder):
+            encoder.patching = replace(encoder.patching_of_model, frames=1)
 
     def release(self) -> None:
         """Free the weights that were copied, so the model's own tower is gone for good."""
