@@ -57,7 +57,7 @@ def srcc_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]
     """Lines of Markdown: a row per name, SRCC by dimension, and their mean."""
     columns = [*DIMENSIONS, "mean"]
     yield from _table(
-        columns, [(name, srcc | {"mean": statistics.mean(srcc[d] for d in DIMENSIONS)}) for name, srcc in rows]
+        columns, [(name, {**srcc, "mean": statistics.mean(srcc[d] for d in DIMENSIONS)}) for name, srcc in rows]
     )
 
 
