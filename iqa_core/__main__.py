@@ -51,7 +51,6 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
 def _scenes(flags: argparse.Namespace) -> int:
     from iqa_core.demo.corpus import write_scenes
 
-    beside = {"captions": flags.captions, "texts": flags.texts}
     written = write_scenes(
         flags.output,
         flags.count,
@@ -59,9 +58,11 @@ def _scenes(flags: argparse.Namespace) -> int:
         flags.format,
         flags.size,
         flags.image_format,
-        *beside.values(),
-        flags.flawed,
+        captioned=flags.captions,
+        with_texts=flags.texts,
+        flawed=flags.flawed,
     )
+    beside = {"captions": flags.captions, "texts": flags.texts}
     named = " and ".join(["annotations", *(name for name, is_there in beside.items() if is_there)])
     print(
         f"{written.images:,} scenes of {flags.size} x {flags.size} ({written.num_bytes / 1e6:.1f} MB of "
