@@ -81,7 +81,7 @@ def test_what_is_written_ranks_by_quality_times_the_share_that_is_parsed() -> No
     assert found["mae_quality"] == pytest.approx((0 + 0.5 + 0 + 2) / 4)
     assert "srcc_layout" not in found
     whole = written_figures(rated(1, 2, 3, 4), written(1.0, 2.0, 3.0, 4.0))
-    assert (whole[PARSED], whole[RANK]) == (1, pytest.approx(1))
+    assert [whole[PARSED], whole[RANK]] == pytest.approx([1, 1])
 
 
 def test_without_opinions_on_quality_the_mean_ranks() -> None:
