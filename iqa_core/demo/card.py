@@ -55,10 +55,8 @@ def write_section(name: str, lines: Iterable[str], checkpoint: Path = CHECKPOINT
 
 def srcc_table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Iterator[str]:
     """Lines of Markdown: a row per name, SRCC by dimension, and their mean."""
-    columns = [*DIMENSIONS, "mean"]
-    yield from _table(
-        columns, [(name, {**srcc, "mean": statistics.mean(srcc[d] for d in DIMENSIONS)}) for name, srcc in rows]
-    )
+    means = [{**srcc, "mean": statistics.mean(srcc[dimension] for dimension in DIMENSIONS)} for _, srcc in rows]
+    yield from _table([*DIMENSIONS, "mean"], [(name, values) for (name, _), values in zip(rows, means, strict=True)])
 
 
 def written_table(evaluated: Sequence[Mapping[str, Any]]) -> Iterator[str]:
