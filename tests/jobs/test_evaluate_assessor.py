@@ -130,7 +130,7 @@ def test_figures_of_a_data_set_of_sa_benchs_layout_stand_beside_the_published_on
 
 @pytest.mark.slow
 def test_the_demos_held_out_figures_come_out_again(tmp_path: Path) -> None:
-    """Its card has SRCC of 500 scenes per dimension: .934 .991 .981 .979; of 100 in JPEG each is within .04 of that."""
+    """Its card has SRCC of 500 scenes per dimension: .934 .990 .987 .981; of 100 in JPEG each is within .04 of that."""
     bench = tmp_path / "SA-BENCH"
     write_scenes(bench, 400, seed=99, format="sa-bench", image_format="jpeg")
     found = evaluated(
@@ -138,7 +138,7 @@ def test_the_demos_held_out_figures_come_out_again(tmp_path: Path) -> None:
         *("--annotations", f"sa-bench:{bench}?split=full", "--rubric", f"sa-bench:{bench}?prompt=4"),
         *("--assessor.threads", 1),
     )["agreement"]
-    card = {"layout": 0.934, "harmony": 0.991, "lighting": 0.981, "distortion": 0.979}
+    card = {"layout": 0.934, "harmony": 0.990, "lighting": 0.987, "distortion": 0.981}
     for name, srcc in card.items():
         assert found[name]["scored"] == 100
         assert found[name]["srcc"]["value"] == pytest.approx(srcc, abs=0.04), name
