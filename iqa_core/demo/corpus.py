@@ -110,6 +110,8 @@ def write_scenes(
         raise CallerError(f"no image format {image_format!r}; there are {', '.join(_ENDINGS)}")
     if format == SA_BENCH and image_format != "jpeg":
         raise CallerError(f"the images of {SA_BENCH} are .jpg files; add --image-format jpeg")
+    if with_texts and format not in (FOLDER, SA_BENCH):
+        raise CallerError(f"texts name their images as files, and {format} holds none; take --format {FOLDER}")
     require_folder(output)
     if output.exists() and any(output.iterdir()):
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")

@@ -52,8 +52,8 @@ def figures(samples: Sequence[TrainingSample], predictions: Iterable[Prediction]
 def written_figures(rated: Sequence[Rated], scores: Sequence[Mapping[str, float] | None]) -> dict[str, float]:
     """Share of the images that were parsed; of these, PLCC, SRCC and MAE per attribute and as means, on 1..5.
 
-    Checkpoints are ranked by the SRCC of `quality` (where nothing is known of it, the mean SRCC) times the share: a
-    model that answers in the right form about easy images alone is no better for it.
+    Checkpoints are ranked by the SRCC of `quality` (where too little is known of it, the mean SRCC), a positive one
+    times the share: a model that answers in the right form about easy images alone is no better for it.
     scores: attribute -> number, of each image; None where nothing was parsed.
     """
     both = [(each.ratings, said) for each, said in zip(rated, scores, strict=True) if said is not None]
@@ -66,8 +66,14 @@ def written_figures(rated: Sequence[Rated], scores: Sequence[Mapping[str, float]
             pairs.append(_Pairs(name, scores_N, opinions_N))
     share = len(both) / len(rated)
     values = {PARSED: share} | _agreement(pairs)
-    agreement = values.get(f"srcc_{OVERALL}" if OVERALL in names else "srcc")
-    return values | {RANK: NO_CORRELATION if agreement is None else agreement * share}
+    overall_N = np.array([each.ratings[OVERALL] for each in rated if OVERALL in each.ratings])
+    agreement = values.get(f"srcc_{OVERALL}" if _are_telling(overall_N) else "srcc", NO_CORRELATION)
+    return values | {RANK: agreement * share if agreement > 0 else agreement}
+
+
+def _are_telling(opinions_N: Floats) -> bool:
+    """Whether there are opinions enough, and unlike ones, for a correlation with anything."""
+    return len(opinions_N) >= MIN_PAIRS and bool(np.ptp(opinions_N))
 
 
 def _agreement(of_dimensions: Iterable[_Pairs]) -> dict[str, float]:
@@ -78,7 +84,7 @@ def _agreement(of_dimensions: Iterable[_Pairs]) -> dict[str, float]:
         for name, value in pairs.figures().items():
             if math.isfinite(value):
                 values[f"{name}_{pairs.name}"] = value
-            if name in means and pairs.are_telling:
+            if name in means and _are_telling(pairs.opinions_N):
                 means[name].append(value)
     for name, each in means.items():
         if each and all(map(math.isfinite, each)):
@@ -101,11 +107,6 @@ class _Pairs:
     units: float = 1.0
     """Units of the dimension's own range in one of 1..5."""
     has_two_answers: bool = False
-
-    @property
-    def are_telling(self) -> bool:
-        """Whether there are opinions enough, and unlike ones, for a correlation with anything."""
-        return len(self.opinions_N) >= MIN_PAIRS and bool(np.ptp(self.opinions_N))
 
     def figures(self) -> dict[str, float]:
         """Figure -> value; a correlation that is not defined is NaN."""

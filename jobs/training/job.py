@@ -194,6 +194,9 @@ def _trained_rubric(settings: TrainSettings, rubric: AnyRubric) -> AnyRubric:
     for name in ("augment_prompts_paraphrase", "augment_prompts_drop", *about_raters):
         if getattr(settings, name):
             raise CallerError(f"--{name.replace('_', '-')} is about opinions, and there are none: leave it out")
+    for name in ("targets", "level_weight"):
+        if getattr(settings, name) != TrainSettings.model_fields[name].default:
+            raise CallerError(f"--{name.replace('_', '-')} is about level words, and there are none: leave it out")
     if settings.split_by != "image":
         raise CallerError(f"--split-by {settings.split_by}: texts have no group; leave it out")
     return rubric

@@ -124,6 +124,7 @@ def test_jpeg_is_smaller_and_still_an_image(tmp_path: Path) -> None:
         ({"image_format": "gif"}, "png, jpeg"),
         ({"size": 63}, "--size 64 or more"),
         ({"seed": -1}, "seed -1"),
+        ({"with_texts": True, "format": "parquet"}, "--format folder"),
     ],
 )
 def test_a_bad_request_is_refused_before_anything_is_made(

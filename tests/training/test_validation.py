@@ -88,6 +88,14 @@ def test_without_opinions_on_quality_the_mean_ranks() -> None:
     opinions = [replace(each, ratings={"layout": mos}) for mos, each in enumerate(rated(1, 2, 3), 1)]
     scores: list[dict[str, float] | None] = [{"quality": 3.0, "layout": value} for value in (1.0, 3.0, 2.0)]
     assert written_figures(opinions, scores)[RANK] == pytest.approx(0.5)
+    opinions[0] = replace(opinions[0], ratings={"layout": 1.0, "quality": 4.0})
+    assert written_figures(opinions, scores)[RANK] == pytest.approx(0.5), "one opinion on quality tells nothing"
+
+
+def test_of_what_disagrees_none_gains_by_parsing_less() -> None:
+    all_parsed = written_figures(rated(1, 2, 3, 4), written(4.0, 3.0, 2.0, 1.0))
+    few_parsed = written_figures(rated(1, 2, 3, 4), written(4.0, 3.0, 2.0, None))
+    assert all_parsed[RANK] == pytest.approx(-1) == few_parsed[RANK]
 
 
 @pytest.mark.parametrize("scores", [written(None, None, None), written(3.0, 3.0, 3.0)])

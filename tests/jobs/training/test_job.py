@@ -290,6 +290,7 @@ def test_what_writing_cannot_be_learnt_from_is_refused(texts: list[object], tabl
     assert "--zero-stage 3 spreads the weights" in message(*texts[2:], "--zero-stage", 3)
     assert "--split-by group: texts have no group" in message(*texts[2:], "--split-by", "group")
     assert "--max-std is about opinions" in message(*texts[2:], "--max-std", 1)
+    assert "--level-weight is about level words" in message(*texts[2:], "--level-weight", 5)
     assert "answers the question of rubric perception-v1" in message("--rubric", "perception-v1")
     with pytest.raises(CallerError, match="nothing to learn from"):
         written([], tmp_path / "out")
