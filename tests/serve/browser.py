@@ -103,7 +103,8 @@ class Page:
 @contextmanager
 def browser() -> Iterator[Page]:
     assert CHROMIUM is not None
-    with tempfile.TemporaryDirectory() as profile:
+    # Chromium's children write into it a moment longer than it lives
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [
                 CHROMIUM,
