@@ -192,7 +192,7 @@ def test_answers_of_any_number_stand_where_scoring_reads_them(
 
 
 def test_rows_of_a_rubric_of_five_levels_are_what_they_always_were(opinions: list[Opinion]) -> None:
-    """A run that was begun earlier goes on with the same batches; the demo of these tokens stands since November 2026."""
+    """A run that was begun earlier goes on with the same batches; taken anew with the demo's tokens."""
     encoder, digest = make_encoder(Path(demo.__file__).parent / "checkpoint"), hashlib.sha256()
     kinds: tuple[TargetKind, ...] = ("hard", "linear")
     for kind in kinds:
