@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -108,22 +108,11 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk]
 
 def _batches(chunks: Iterable[Chunk], work: Work, selected: SelectedRows) -> Iterator[ReadyBatch]:
     with TemporaryDirectory(prefix="iqa-rows-") as scratch:
-        drafted: dict[str, str] = {}
-        for uri, data in selected.files():
-            path = Path(scratch, uri.rpartition("/")[2])
-            path.write_bytes(data)
-            drafted[uri] = str(path)
+        drafted = set()
+        for name, data in selected.files():
+            Path(scratch, name).write_bytes(data)
+            drafted.add(name)
         for chunk in chunks:
-            content = open_chunk(_with_drafted(chunk, drafted), work.read_plan)
+            is_drafted = any(span.metadata is not None and span.metadata.uri in drafted for span in chunk.spans)
+            content = open_chunk(chunk, replace(work.read_plan, folder=scratch) if is_drafted else work.read_plan)
             yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)
-
-
-def _with_drafted(chunk: Chunk, drafted: Mapping[str, str]) -> Chunk:
-    """The chunk as it is read before its plan is written. drafted: URI of a file of selected rows -> its copy."""
-    spans = (
-        replace(span, metadata=replace(span.metadata, uri=drafted.get(span.metadata.uri, span.metadata.uri)))
-        if span.metadata is not None
-        else span
-        for span in chunk.spans
-    )
-    return replace(chunk, spans=tuple(spans))

@@ -90,6 +90,7 @@ class ScoringJob:
                 contract.carried,
                 self.own_columns,
                 contract.slots,
+                self.plan.folder,
             ),
             bounds=BatchBounds(*batch_bounds(self.settings.assessor, self.spec.rubric)),
             weights=self.weights,

@@ -15,6 +15,7 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.plan import selected
 from iqa_core.corpus.plan.plan import Plan
+from iqa_core.corpus.readers.selected import located
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.selection.table_input import open_table_input
@@ -146,6 +147,22 @@ def test_a_table_that_has_grown_is_a_new_segment(loose: Path, tmp_path: Path) ->
     (second / "scores" / min(file.name for file in before)).unlink()
     with pytest.raises(CallerError, match=f"--input scores:{loose}: none of its 3 chunks is scored yet"):
         score_rows(second, *given)
+
+
+def test_an_output_that_was_moved_goes_on(loose: Path, tmp_path: Path) -> None:
+    given = rows(loose, "layout < 9")
+    assert score_rows(tmp_path / "second", given) == 0
+    done = rows_of(tmp_path / "second")
+    shutil.copytree(tmp_path / "second", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "second" / "plan")
+    min((tmp_path / "moved" / "scores").iterdir()).unlink()
+    assert score_rows(tmp_path / "moved", given) == 0
+    assert rows_of(tmp_path / "moved") == done
+    assert segments(tmp_path / "moved") == 1
+    assert faults_of(tmp_path / "moved") == []
+    chunk = next(Plan(LOCAL, str(tmp_path / "moved")).chunks())
+    found = located(chunk, str(tmp_path / "moved" / "plan"))
+    assert located(found, "elsewhere") == located(chunk, "elsewhere"), "a plan may have the whole URI"
 
 
 def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

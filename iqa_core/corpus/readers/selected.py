@@ -14,11 +14,23 @@ from iqa_core.corpus.readers import parquet
 from iqa_core.records import ImageLimits
 from iqa_core.storage.failures import Missing
 from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 
 def carried_of(rows: pa.Table) -> pa.Table:
     """The columns that are carried along: all but those that say which image it is, and where it lies."""
     return rows.drop_columns([name for name in rows.column_names if name in LOCATION.names])
+
+
+def located(chunk: Chunk, folder: str) -> Chunk:
+    """The chunk with the URIs of the files of its rows, of which a plan has the names. folder: where they lie."""
+    spans = []
+    for span in chunk.spans:
+        assert span.metadata is not None, "spans of selected rows name their file"
+        # the last part alone: outputs begun before an output could be moved have the whole URI
+        uri = join(folder, span.metadata.uri.rpartition("/")[2])
+        spans.append(replace(span, metadata=replace(span.metadata, uri=uri)))
+    return replace(chunk, spans=tuple(spans))
 
 
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
