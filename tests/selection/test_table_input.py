@@ -281,6 +281,20 @@ def test_rows_of_a_table_whose_column_of_images_was_named_are_found_by_that_name
         score_rows(tmp_path / "third", rows(tmp_path / "first"), rows(tmp_path / "unnamed"))
 
 
+def test_a_column_of_keys_is_that_of_other_inputs(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "in" / "t.parquet", {f"{index}.png": tiny_png(index) for index in range(6)})
+    assert score(tmp_path / "first", tmp_path / "in") == 0
+    given = rows(tmp_path / "first")
+    with pytest.raises(CallerError, match="--id-column name: none of the inputs is a table with columns"):
+        score_rows(tmp_path / "second", given, id_column="name")
+    assert not (tmp_path / "second").exists()
+    line = f'{{"image": "{tmp_path}/x.png", "name": "mine"}}'
+    write_folder(tmp_path, {"x.png": tiny_png(9), "beside.jsonl": f"{line}\n".encode()})
+    assert score_rows(tmp_path / "second", given, str(tmp_path / "beside.jsonl"), id_column="name") == 0
+    keys = [row["key"] for row in rows_of(tmp_path / "first")]
+    assert sorted(row["key"] for row in rows_of(tmp_path / "second")) == sorted([*keys, "mine"])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -218,9 +218,11 @@ def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tabl
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
     given = {name: value for name, value in columns.items() if value is not None}
-    has_table = bool(given) and any(kind in (Kind.PARQUET, Kind.ARROW, Kind.LIST, Kind.SCORES) for kind, _ in chunks)
+    kinds = {kind for kind, _ in chunks} if given else set()
+    with_columns = {Kind.PARQUET, Kind.ARROW, Kind.LIST}
     for name, value in given.items():
-        if not has_table:
+        # rows of a score table have their keys already
+        if not kinds & (with_columns if name == "id" else {*with_columns, Kind.SCORES}):
             raise CallerError(f"--{name}-column {value}: none of the inputs is a table with columns")
     for name in options.carry:
         if not any(name in table.schema.names for table in tables):

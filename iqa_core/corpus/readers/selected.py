@@ -38,6 +38,7 @@ def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimi
     parts = [_rows(storage, list(spans)) for _, spans in groupby(chunk.spans, key=lambda span: span.metadata)]
     rows = pa.concat_tables(parts)
     places = locators(rows)
+    options = replace(options, id_column=None)  # keys are in the rows; the original need not have this run's column
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         wanted = [places[ordinal] for ordinal in ordinals]
