@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
@@ -107,12 +105,9 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk]
 
 
 def _batches(chunks: Iterable[Chunk], work: Work, selected: SelectedRows) -> Iterator[ReadyBatch]:
-    with TemporaryDirectory(prefix="iqa-rows-") as scratch:
-        drafted = set()
-        for name, data in selected.files():
-            Path(scratch, name).write_bytes(data)
-            drafted.add(name)
-        for chunk in chunks:
-            is_drafted = any(span.metadata is not None and span.metadata.uri in drafted for span in chunk.spans)
-            content = open_chunk(chunk, replace(work.read_plan, folder=scratch) if is_drafted else work.read_plan)
-            yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)
+    drafted = {file.name: str(file.parent) for file in selected.files}
+    for chunk in chunks:
+        tables = (span.metadata.uri for span in chunk.spans if span.metadata is not None)
+        folder = next((drafted[name] for name in tables if name in drafted), work.read_plan.folder)
+        content = open_chunk(chunk, replace(work.read_plan, folder=folder))
+        yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)

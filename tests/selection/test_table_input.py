@@ -5,6 +5,8 @@ Tests iqa_core/corpus/plan/selected.py, iqa_core/corpus/plan/cutting.py and iqa_
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +180,14 @@ def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, mo
         assert [len(chunk.spans) for chunk in chunks] == spans
         assert identity(rows_of(output)) == identity(rows_of(tmp_path / table))
     assert len(list((tmp_path / "of-few" / "plan").glob("rows-*.parquet"))) == 3
+    opened = len(os.listdir("/dev/fd"))
+    proposal = Output(tmp_path / "new").proposal(tables=[open_table_input(LOCAL, rows(tmp_path / "few"), True)])
+    drafts = proposal.selected.files
+    assert len(drafts) > 2 > len(os.listdir("/dev/fd")) - opened, "a process has few file descriptors"
+    folder = drafts[0].parent
+    del proposal, drafts
+    gc.collect()
+    assert not folder.exists()
     # what shares a chunk with what changed is planned again with it, and loses no row
     (tmp_path / "in" / "00.png").unlink()
     assert score_rows(tmp_path / "of-few", rows(tmp_path / "few"), chunk_images=6, on_changed="rescore") == 0

@@ -201,8 +201,8 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     other = proposal.contract
     if contract.reading != other.reading or not contract.carried.equals(other.carried):
         return False
-    for name, data in proposal.selected.files():
-        plan.storage.put(join(plan.folder, name), data, scratch=scratch_of(plan.output))
+    for file in proposal.selected.files:
+        plan.storage.put(join(plan.folder, file.name), file.read_bytes(), scratch=scratch_of(plan.output))
     numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
     return all(plan.add_segment(number, data) for number, data in numbered)
 

@@ -7,11 +7,14 @@ whatever becomes of the score table: it may grow, be compacted, or be scored ane
 from __future__ import annotations
 
 import heapq
+import shutil
 import tempfile
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import IO, Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,15 +54,14 @@ class SelectedTable(Protocol):
 
 
 class SelectedRows:
-    """Selected rows of new sources, drafted in unnamed temporary files, which vanish with this object or process."""
+    """Selected rows of new sources, drafted in files of a temporary folder, which vanishes with this object."""
 
     def __init__(self, tables: Sequence[SelectedTable]) -> None:
         self._tables = {table.root: table for table in tables}
-        self._drafts: dict[str, IO[bytes]] = {}
+        self._drafts: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._rows_of_file = 0
-        weakref.finalize(self, _close, self._drafts)
 
     @property
     def roots(self) -> list[str]:
@@ -94,11 +96,10 @@ class SelectedRows:
             self._writer.close()
         self._writer, self._rows_of_file = None, 0
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """Name, which no other draft has, and content of each file; to be put before the segments that name them."""
-        for name, file in self._drafts.items():
-            file.seek(0)
-            yield name, file.read()
+    @property
+    def files(self) -> Sequence[Path]:
+        """Files under names that no other draft has; to be put before the segments that name them."""
+        return self._drafts
 
     def _table_of(self, source: Source) -> SelectedTable:
         return self._tables[source.uri.rpartition("/")[0]]
@@ -109,15 +110,21 @@ class SelectedRows:
         if is_other or self._rows_of_file >= GROUPS_PER_FILE * rows_per_group:
             self.close()
         if self._writer is None:
-            file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
-            self._drafts[f"rows-{uuid.uuid4().hex}.parquet"] = file
-            self._writer = pq.ParquetWriter(file, rows.schema, compression="zstd", write_page_checksum=True)
+            self._drafts.append(self._folder / f"rows-{uuid.uuid4().hex}.parquet")
+            self._writer = pq.ParquetWriter(self._drafts[-1], rows.schema, compression="zstd", write_page_checksum=True)
         begin = self._rows_of_file
         self._waiting.append(rows)
         self._rows_of_file += rows.num_rows
         if sum(some.num_rows for some in self._waiting) >= rows_per_group:
             self._write(rows_per_group)
-        return [*self._drafts][-1], begin
+        return self._drafts[-1].name, begin
+
+    @cached_property
+    def _folder(self) -> Path:
+        """The temporary folder; of its files one is open, however many there are."""
+        folder = Path(tempfile.mkdtemp(prefix="iqa-rows-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _write(self, rows_per_group: int = ROWS_PER_GROUP) -> None:
         if self._writer is not None and self._waiting:
@@ -134,8 +141,3 @@ def _parts(sizes: Sequence[int], options: ReadOptions) -> Iterator[tuple[int, in
             begin, size = row, 0
         size += length
     yield begin, len(sizes)
-
-
-def _close(files: dict[str, IO[bytes]]) -> None:
-    for file in files.values():
-        file.close()
