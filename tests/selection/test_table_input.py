@@ -149,6 +149,13 @@ def test_a_table_that_has_grown_is_a_new_segment(loose: Path, tmp_path: Path) ->
     (second / "scores" / min(file.name for file in before)).unlink()
     with pytest.raises(CallerError, match=f"--input scores:{loose}: none of its 3 chunks is scored yet"):
         score_rows(second, *given)
+    shutil.rmtree(loose)
+    assert score_rows(second, *given, scan=False) == 0
+    assert {file: file.read_bytes() for file in before} == before
+    with pytest.raises(CallerError, match="where: layout < 9 there, absent now"):
+        score_rows(second, rows(loose), scan=False)
+    with pytest.raises(CallerError, match="image: absent there, photo now"):
+        score_rows(second, *given, scan=False, image_column="photo")
 
 
 def test_an_output_that_was_moved_goes_on(loose: Path, tmp_path: Path) -> None:
@@ -285,6 +292,11 @@ def test_rows_of_a_table_whose_column_of_images_was_named_are_found_by_that_name
     contract = Plan(LOCAL, str(tmp_path / "second")).contract()
     assert contract is not None
     assert contract.locating().image_column == "photo"
+    (tmp_path / "first").rename(tmp_path / "away")
+    (tmp_path / "second" / "scores" / "000000-000000.parquet").unlink()
+    assert score_rows(tmp_path / "second", rows(tmp_path / "first"), scan=False) == 0
+    (tmp_path / "away").rename(tmp_path / "first")
+    assert identity(rows_of(tmp_path / "second")) == identity(rows_of(tmp_path / "first"))
     write_parquet(tmp_path / "other" / "t.parquet", {"a.png": images[0]})
     assert score(tmp_path / "unnamed", tmp_path / "other") == 0
     with pytest.raises(CallerError, match=r"no column of images named, and others .* --image-column photo"):
