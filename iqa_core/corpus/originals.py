@@ -96,7 +96,7 @@ def originals(
         if kind is Kind.IMAGE:
             found = fetch_all(storage, ((locator.source, None) for locator in run), limits)
         elif kind is Kind.WEBDATASET:
-            found = _members(storage, source, run)
+            found = _members(storage, source, run, limits)
         else:
             found = _cells(storage, kind, source, run, options, limits)
         yield from (_checked(data, locator) for data, locator in zip(found, run, strict=True))
@@ -113,11 +113,23 @@ def _checked(data: bytes | Rejection, locator: Locator) -> bytes | Rejection:
     return Rejection(Reason.MISSING, CHANGED)
 
 
-def _members(storage: Storage, source: str, run: Sequence[Locator]) -> Iterator[bytes | Rejection]:
-    """The bytes of members of one tar; neighbours are fetched in one read."""
-    reads = (partial(_parts, storage, source, near) for near in _near(run))
-    found = (read() for read in reads) if is_local(source) else in_order(reads, READS_AHEAD)
-    return chain.from_iterable(found)
+def _members(storage: Storage, source: str, run: Sequence[Locator], limits: ImageLimits) -> Iterator[bytes | Rejection]:
+    """The bytes of members of one tar; neighbours are fetched in one read, and what is too large not at all."""
+    lengths = [locator.length or 0 for locator in run]
+    wanted = [locator for locator, length in zip(run, lengths, strict=True) if length <= limits.max_bytes]
+    found = chain.from_iterable(_reads_of(storage, source, wanted))
+    for length in lengths:
+        if length <= limits.max_bytes:
+            yield next(found)
+        else:
+            yield Rejection(Reason.TOO_LARGE, f"{length} bytes are more than the limit of {limits.max_bytes}")
+
+
+def _reads_of(storage: Storage, source: str, run: Sequence[Locator]) -> Iterator[list[bytes | Rejection]]:
+    """Results of the reads of members of one tar; a large read is alone under way."""
+    for is_large, some in groupby(_near(run), key=lambda near: near[-1][1] - near[0][0] > READ_BYTES):
+        reads = (partial(_parts, storage, source, near) for near in some)
+        yield from (read() for read in reads) if is_local(source) else in_order(reads, 1 if is_large else READS_AHEAD)
 
 
 def _parts(storage: Storage, source: str, near: Sequence[tuple[int, int]]) -> list[bytes | Rejection]:
@@ -140,7 +152,8 @@ def _near(run: Sequence[Locator]) -> Iterator[list[tuple[int, int]]]:
             near, wanted = [], 0
         near.append((begin, end))
         wanted += length
-    yield near
+    if near:
+        yield near
 
 
 def _is_worth_joining(gap: int, read: int, wanted: int) -> bool:
@@ -152,20 +165,26 @@ def _is_worth_joining(gap: int, read: int, wanted: int) -> bool:
 def _cells(
     storage: Storage, kind: Kind, source: str, run: Sequence[Locator], options: ReadOptions, limits: ImageLimits
 ) -> Iterator[bytes | Rejection]:
-    """The images in rows of one table, by the reader of its kind."""
+    """The images in rows of one table, by the reader of its kind; of ascending rows one read is held at a time."""
     rows = [locator.row for locator in run if locator.row is not None]
-    found: dict[int, bytes | Rejection] = {}
-    reads = _answer(partial(_reads, storage, kind, source, sorted(set(rows)), options, limits), source)
+    ascending = sorted(set(rows))
+    reads = _answer(partial(_reads, storage, kind, source, ascending, options, limits), source)
     if isinstance(reads, Rejection):
-        found = dict.fromkeys(rows, reads)
-        reads = []
-    for near, read in reads:
-        images = _answer(read, source)
-        if isinstance(images, Rejection):
-            found |= dict.fromkeys(near, images)
-        else:
-            found |= {row: _held(image) for row, image in zip(near, images, strict=True)}
-    yield from (found[row] for row in rows)
+        yield from (reads for _ in rows)
+        return
+    waiting, is_ascending = iter(reads), rows == ascending
+    found: dict[int, bytes | Rejection] = {}
+    for row in rows:
+        while row not in found:
+            near, read = next(waiting)
+            images = _answer(read, source)
+            if is_ascending:
+                found.clear()
+            if isinstance(images, Rejection):
+                found |= dict.fromkeys(near, images)
+            else:
+                found |= {row: _held(image) for row, image in zip(near, images, strict=True)}
+        yield found[row]
 
 
 def _reads(

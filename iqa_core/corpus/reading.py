@@ -41,6 +41,8 @@ class ReadPlan:
     own_columns: frozenset[str]
     """Names of the score table's own columns."""
     slots: SlotColumns = NO_SLOTS
+    folder: str = ""
+    """Where the plan lies, and with it the files of rows of score tables."""
 
 
 def survey_source(
@@ -102,6 +104,8 @@ def open_chunk(chunk: Chunk, plan: ReadPlan) -> Content:
     """
     for span in chunk.spans:
         _check_size(span.source, chunk.kind, span.size)
+    if chunk.kind is Kind.SCORES:
+        chunk = selected.located(chunk, plan.folder)
     content: Content = READERS[chunk.kind].read(plan.storage, chunk, plan.options, plan.limits)
     if chunk.images is not None and chunk.images != len(content.keys):
         raise FetchFailed(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
@@ -107,23 +105,9 @@ def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk]
 
 
 def _batches(chunks: Iterable[Chunk], work: Work, selected: SelectedRows) -> Iterator[ReadyBatch]:
-    with TemporaryDirectory(prefix="iqa-rows-") as scratch:
-        drafted: dict[str, str] = {}
-        for uri, data in selected.files():
-            path = Path(scratch, uri.rpartition("/")[2])
-            path.write_bytes(data)
-            drafted[uri] = str(path)
-        for chunk in chunks:
-            content = open_chunk(_with_drafted(chunk, drafted), work.read_plan)
-            yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)
-
-
-def _with_drafted(chunk: Chunk, drafted: Mapping[str, str]) -> Chunk:
-    """The chunk as it is read before its plan is written. drafted: URI of a file of selected rows -> its copy."""
-    spans = (
-        replace(span, metadata=replace(span.metadata, uri=drafted.get(span.metadata.uri, span.metadata.uri)))
-        if span.metadata is not None
-        else span
-        for span in chunk.spans
-    )
-    return replace(chunk, spans=tuple(spans))
+    drafted = {file.name: str(file.parent) for file in selected.files}
+    for chunk in chunks:
+        tables = (span.metadata.uri for span in chunk.spans if span.metadata is not None)
+        folder = next((drafted[name] for name in tables if name in drafted), work.read_plan.folder)
+        content = open_chunk(chunk, replace(work.read_plan, folder=folder))
+        yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, nullcontext)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from iqa_core.addresses import SCORES as TABLE
 from iqa_core.assessor.batching import batch_bounds
 from iqa_core.assessor.load import describe, fingerprint, own_limits
 from iqa_core.assessor.protocol import AssessorSpec
@@ -90,6 +91,7 @@ class ScoringJob:
                 contract.carried,
                 self.own_columns,
                 contract.slots,
+                self.plan.folder,
             ),
             bounds=BatchBounds(*batch_bounds(self.settings.assessor, self.spec.rubric)),
             weights=self.weights,
@@ -143,7 +145,8 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     _check_flags(settings)
     output = absolute(settings.output)
     storage = Storage(settings.storage_options)
-    inputs, tables = _inputs(storage, settings)
+    planned = None if settings.scan else Plan(storage, output).contract()
+    inputs, tables = _inputs(storage, settings, is_planned=planned is not None)
     _check_output(storage, output, [*inputs, *(table.table.uri for table in tables)])
     limits = _limits(settings)
     spec = describe(settings.assessor, settings.rubric, limits, settings.storage_options)
@@ -152,7 +155,7 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     scales = own_scales(spec.rubric.columns)
     given = load_fusion(settings.fusion) if settings.fusion else FusionWeights.of_columns(spec.rubric.columns)
     weights = given.ordered_as(dimensions, scales)
-    locating = _locating(settings, tables)
+    locating = _locating(settings, tables, planned)
     options = ReadOptions(
         chunk_images=settings.chunk_images,
         image_column=locating.get("image"),
@@ -187,7 +190,7 @@ def checked(settings: ScoreSettings) -> ScoringJob:
                 own_columns(dimensions, groups_of(scales), written),
             ),
             written=written,
-            tables={table.table.uri: table.terms for table in tables},
+            tables=_planned_terms(settings, planned) if planned else {table.table.uri: table.terms for table in tables},
         ),
         inputs=inputs,
         tables=tables,
@@ -197,8 +200,15 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     return job
 
 
-def _inputs(storage: Storage, settings: ScoreSettings) -> tuple[tuple[str, ...], tuple[TableInput, ...]]:
-    """What is listed, and the score tables. Raises CallerError for one that cannot be read, or is given twice."""
+def _inputs(
+    storage: Storage, settings: ScoreSettings, is_planned: bool
+) -> tuple[tuple[str, ...], tuple[TableInput, ...]]:
+    """What is listed, and the score tables. Raises CallerError for one that cannot be read, or is given twice.
+
+    is_planned: the plan is gone by as it is, so no score table is opened: it may have been deleted since.
+    """
+    if is_planned:
+        return tuple(given for given in settings.input if not given.startswith(TABLE)), ()
     inputs: list[str] = []
     tables: dict[str, TableInput] = {}
     for given in settings.input:
@@ -210,13 +220,27 @@ def _inputs(storage: Storage, settings: ScoreSettings) -> tuple[tuple[str, ...],
     return tuple(inputs), tuple(tables.values())
 
 
-def _locating(settings: ScoreSettings, tables: Iterable[TableInput]) -> dict[str, str]:
+def _planned_terms(settings: ScoreSettings, planned: Contract) -> dict[str, Mapping[str, str]]:
+    """What the plan says of score tables that are not opened, but for the conditions, which are those of --input."""
+    found: dict[str, Mapping[str, str]] = {}
+    for given in settings.input:
+        if given.startswith(TABLE):
+            place, _, where = given.removeprefix(TABLE).partition("?where=")
+            known = {name: value for name, value in planned.tables.get(absolute(place), {}).items() if name != "where"}
+            found[absolute(place)] = {**known, **({"where": where.strip()} if where else {})}
+    return found
+
+
+def _locating(settings: ScoreSettings, tables: Iterable[TableInput], planned: Contract | None) -> dict[str, str]:
     """Columns of images, as the flags name them, or as they were named where score tables that are inputs were made.
 
+    planned: says it for score tables that are not opened.
     Raises CallerError where these differ: an output has one such column, by which exports find its images again.
     """
     flags = {"image": settings.image_column, "uri": settings.uri_column}
     given = {name: value for name, value in flags.items() if value is not None}
+    if planned is not None and any(name.startswith(TABLE) for name in settings.input):
+        return {**{name: value for name, value in planned.columns.items() if name in flags}, **given}
     found = given
     for index, table in enumerate(tables):
         own = {name: value for name, value in table.table.contract.columns.items() if name in flags}

@@ -80,7 +80,8 @@ class Output:
         contract = self.plan.contract()
         assert contract is not None
         options = replace(self.options, reading=contract.reading)
-        return ReadPlan(self.storage, options, ImageLimits(), contract.carried, own_columns(DIMENSIONS))
+        own = own_columns(DIMENSIONS)
+        return ReadPlan(self.storage, options, ImageLimits(), contract.carried, own, folder=self.plan.folder)
 
     def open(self, chunk: Chunk) -> Content:
         return open_chunk(chunk, self.read_plan())

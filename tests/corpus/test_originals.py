@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from iqa_core.storage.storage import Storage
 from tests.corpora import tiny_png, write_folder, write_parquet, write_tar
 from tests.corpus.planned import read
 from tests.jobs import running
+from tests.s3_server import Bucket, storage_options
 from tests.selection.scored_corpora import score, write_scored_corpus
 
 
@@ -76,6 +77,46 @@ def test_a_row_group_is_read_once_however_its_rows_are_spread(tmp_path: Path) ->
     assert all(isinstance(data, bytes) for data in fetched([by_row[row] for row in (0, 70, 140, 199)], storage))
     size = (tmp_path / "in" / "t.parquet").stat().st_size
     assert 0.4 * size < sum(storage.sizes) < 0.8 * size
+
+
+def test_ascending_rows_are_read_a_row_group_at_a_time(tmp_path: Path) -> None:
+    images = {f"{index:03d}.png": tiny_png(index) for index in range(400)}
+    write_parquet(tmp_path / "in" / "t.parquet", images, rows_per_group=200)
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in", chunk_images=400)))
+    storage = Counting()
+    found = originals(storage, sorted(wanted, key=lambda place: place.row or 0), ReadOptions(), ImageLimits())
+    size = (tmp_path / "in" / "t.parquet").stat().st_size
+    assert next(found) == images["000.png"]
+    assert 0.4 * size < sum(storage.sizes) < 0.8 * size
+    assert list(found) == list(images.values())[1:]
+
+
+def test_a_member_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    images = {"0.png": tiny_png(0), "1.png": tiny_png(1, size=256), "2.png": tiny_png(2)}
+    write_tar(tmp_path / "in" / "a.tar", images)
+    wanted = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in")))
+    storage, limits = Counting(), ImageLimits(max_bytes=20_000)
+    large = len(images["1.png"])
+    refused = Rejection(Reason.TOO_LARGE, f"{large} bytes are more than the limit of 20000")
+    found = list(originals(storage, wanted, ReadOptions(), limits))
+    assert found == [images["0.png"], refused, images["2.png"]]
+    assert sum(storage.sizes) < 20_000 < large
+    assert list(originals(storage, wanted[1:2], ReadOptions(), limits)) == [refused]
+
+
+@pytest.mark.s3
+def test_one_large_read_is_under_way_at_a_time(s3: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iqa_core.corpus.originals.READ_BYTES", 1)
+    images = {f"{index}.png": tiny_png(index) for index in range(6)}
+    write_tar(tmp_path / "in" / "a.tar", images)
+    s3.put("a.tar", (tmp_path / "in" / "a.tar").read_bytes())
+    placed = locators(running.read_table(score(tmp_path / "scores", tmp_path / "in")))
+    wanted = [replace(place, source=s3.uri("a.tar")) for place in placed]
+    storage = Counting(storage_options(s3.endpoint))
+    found = originals(storage, wanted, ReadOptions(), ImageLimits())
+    for count, data in enumerate(images.values(), start=1):
+        assert next(found) == data
+        assert len(storage.sizes) == count
 
 
 def test_rows_of_a_table_that_lie_far_apart_are_not_read_through(tmp_path: Path) -> None:

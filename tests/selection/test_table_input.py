@@ -5,6 +5,8 @@ Tests iqa_core/corpus/plan/selected.py, iqa_core/corpus/plan/cutting.py and iqa_
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.plan import selected
 from iqa_core.corpus.plan.plan import Plan
+from iqa_core.corpus.readers.selected import located
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.selection.table_input import open_table_input
@@ -146,6 +149,29 @@ def test_a_table_that_has_grown_is_a_new_segment(loose: Path, tmp_path: Path) ->
     (second / "scores" / min(file.name for file in before)).unlink()
     with pytest.raises(CallerError, match=f"--input scores:{loose}: none of its 3 chunks is scored yet"):
         score_rows(second, *given)
+    shutil.rmtree(loose)
+    assert score_rows(second, *given, scan=False) == 0
+    assert {file: file.read_bytes() for file in before} == before
+    with pytest.raises(CallerError, match="where: layout < 9 there, absent now"):
+        score_rows(second, rows(loose), scan=False)
+    with pytest.raises(CallerError, match="image: absent there, photo now"):
+        score_rows(second, *given, scan=False, image_column="photo")
+
+
+def test_an_output_that_was_moved_goes_on(loose: Path, tmp_path: Path) -> None:
+    given = rows(loose, "layout < 9")
+    assert score_rows(tmp_path / "second", given) == 0
+    done = rows_of(tmp_path / "second")
+    shutil.copytree(tmp_path / "second", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "second" / "plan")
+    min((tmp_path / "moved" / "scores").iterdir()).unlink()
+    assert score_rows(tmp_path / "moved", given) == 0
+    assert rows_of(tmp_path / "moved") == done
+    assert segments(tmp_path / "moved") == 1
+    assert faults_of(tmp_path / "moved") == []
+    chunk = next(Plan(LOCAL, str(tmp_path / "moved")).chunks())
+    found = located(chunk, str(tmp_path / "moved" / "plan"))
+    assert located(found, "elsewhere") == located(chunk, "elsewhere"), "a plan may have the whole URI"
 
 
 def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +187,14 @@ def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, mo
         assert [len(chunk.spans) for chunk in chunks] == spans
         assert identity(rows_of(output)) == identity(rows_of(tmp_path / table))
     assert len(list((tmp_path / "of-few" / "plan").glob("rows-*.parquet"))) == 3
+    opened = len(os.listdir("/dev/fd"))
+    proposal = Output(tmp_path / "new").proposal(tables=[open_table_input(LOCAL, rows(tmp_path / "few"), True)])
+    drafts = proposal.selected.files
+    assert len(drafts) > 2 > len(os.listdir("/dev/fd")) - opened, "a process has few file descriptors"
+    folder = drafts[0].parent
+    del proposal, drafts
+    gc.collect()
+    assert not folder.exists()
     # what shares a chunk with what changed is planned again with it, and loses no row
     (tmp_path / "in" / "00.png").unlink()
     assert score_rows(tmp_path / "of-few", rows(tmp_path / "few"), chunk_images=6, on_changed="rescore") == 0
@@ -258,10 +292,29 @@ def test_rows_of_a_table_whose_column_of_images_was_named_are_found_by_that_name
     contract = Plan(LOCAL, str(tmp_path / "second")).contract()
     assert contract is not None
     assert contract.locating().image_column == "photo"
+    (tmp_path / "first").rename(tmp_path / "away")
+    (tmp_path / "second" / "scores" / "000000-000000.parquet").unlink()
+    assert score_rows(tmp_path / "second", rows(tmp_path / "first"), scan=False) == 0
+    (tmp_path / "away").rename(tmp_path / "first")
+    assert identity(rows_of(tmp_path / "second")) == identity(rows_of(tmp_path / "first"))
     write_parquet(tmp_path / "other" / "t.parquet", {"a.png": images[0]})
     assert score(tmp_path / "unnamed", tmp_path / "other") == 0
     with pytest.raises(CallerError, match=r"no column of images named, and others .* --image-column photo"):
         score_rows(tmp_path / "third", rows(tmp_path / "first"), rows(tmp_path / "unnamed"))
+
+
+def test_a_column_of_keys_is_that_of_other_inputs(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "in" / "t.parquet", {f"{index}.png": tiny_png(index) for index in range(6)})
+    assert score(tmp_path / "first", tmp_path / "in") == 0
+    given = rows(tmp_path / "first")
+    with pytest.raises(CallerError, match="--id-column name: none of the inputs is a table with columns"):
+        score_rows(tmp_path / "second", given, id_column="name")
+    assert not (tmp_path / "second").exists()
+    line = f'{{"image": "{tmp_path}/x.png", "name": "mine"}}'
+    write_folder(tmp_path, {"x.png": tiny_png(9), "beside.jsonl": f"{line}\n".encode()})
+    assert score_rows(tmp_path / "second", given, str(tmp_path / "beside.jsonl"), id_column="name") == 0
+    keys = [row["key"] for row in rows_of(tmp_path / "first")]
+    assert sorted(row["key"] for row in rows_of(tmp_path / "second")) == sorted([*keys, "mine"])
 
 
 @pytest.mark.parametrize(

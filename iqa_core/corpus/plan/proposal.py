@@ -29,7 +29,7 @@ from iqa_core.corpus.slot_columns import shown
 from iqa_core.corpus.sources import Kind, Listing, Source
 from iqa_core.errors import CallerError
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
-from iqa_core.storage.uris import absolute, is_local, scratch_of
+from iqa_core.storage.uris import absolute, is_local, join, scratch_of
 
 SURVEY_THREADS = 16
 """Sources surveyed in parallel where each one costs round trips."""
@@ -56,7 +56,7 @@ class Proposal:
     """Number of the first segment that it would add to its plan."""
     unfit: Counter[str] = field(default_factory=Counter)
     """Column -> number of its values in lists that do not have the type that `--carry` gives: they become null."""
-    selected: SelectedRows = field(default_factory=lambda: SelectedRows((), ""))
+    selected: SelectedRows = field(default_factory=lambda: SelectedRows(()))
     """Rows of score tables that its chunks are made of."""
 
 
@@ -105,7 +105,7 @@ def propose(
     next_segment = plan.next_segment()
     laid_down = checked_contract(plan, wanted)
     options = replace(options, reading=(laid_down or wanted).reading)
-    selected = SelectedRows(tables, plan.folder)
+    selected = SelectedRows(tables)
     # a pass of its own: retired chunks must be known before anything is cut
     retired = changed_chunks(plan, inputs, options, selected) if on_changed == "rescore" else frozenset()
     listing = Listing(Counter())
@@ -201,8 +201,8 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     other = proposal.contract
     if contract.reading != other.reading or not contract.carried.equals(other.carried):
         return False
-    for uri, data in proposal.selected.files():
-        plan.storage.put(uri, data, scratch=scratch_of(plan.output))
+    for file in proposal.selected.files:
+        plan.storage.put(join(plan.folder, file.name), file.read_bytes(), scratch=scratch_of(plan.output))
     numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
     return all(plan.add_segment(number, data) for number, data in numbered)
 
@@ -218,9 +218,11 @@ def _check_flags_are_used(options: ReadOptions, chunks: Iterable[NewChunk], tabl
     """Raises CallerError for a flag about columns that no input has: a setting that would be ignored is an error."""
     columns = {"image": options.image_column, "uri": options.uri_column, "id": options.id_column}
     given = {name: value for name, value in columns.items() if value is not None}
-    has_table = bool(given) and any(kind in (Kind.PARQUET, Kind.ARROW, Kind.LIST, Kind.SCORES) for kind, _ in chunks)
+    kinds = {kind for kind, _ in chunks} if given else set()
+    with_columns = {Kind.PARQUET, Kind.ARROW, Kind.LIST}
     for name, value in given.items():
-        if not has_table:
+        # rows of a score table have their keys already
+        if not kinds & (with_columns if name == "id" else {*with_columns, Kind.SCORES}):
             raise CallerError(f"--{name}-column {value}: none of the inputs is a table with columns")
     for name in options.carry:
         if not any(name in table.schema.names for table in tables):

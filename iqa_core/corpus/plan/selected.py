@@ -7,11 +7,14 @@ whatever becomes of the score table: it may grow, be compacted, or be scored ane
 from __future__ import annotations
 
 import heapq
+import shutil
 import tempfile
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import IO, Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +24,6 @@ from iqa_core.corpus.originals import encoded_bounds
 from iqa_core.corpus.readers.selected import carried_of
 from iqa_core.corpus.reading import with_given_types
 from iqa_core.corpus.sources import Metadata, Source
-from iqa_core.storage.uris import join
 
 ROWS_PER_GROUP = 2048
 """Rows of a row group, or as many as a chunk has, if these are fewer: a reader needs two row groups at most."""
@@ -52,17 +54,14 @@ class SelectedTable(Protocol):
 
 
 class SelectedRows:
-    """Selected rows of new sources, drafted in unnamed temporary files, which vanish with this object or process."""
+    """Selected rows of new sources, drafted in files of a temporary folder, which vanishes with this object."""
 
-    def __init__(self, tables: Sequence[SelectedTable], folder: str) -> None:
-        """folder: where the files will lie, under names that no other draft has."""
+    def __init__(self, tables: Sequence[SelectedTable]) -> None:
         self._tables = {table.root: table for table in tables}
-        self._folder = folder
-        self._drafts: dict[str, IO[bytes]] = {}
+        self._drafts: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._rows_of_file = 0
-        weakref.finalize(self, _close, self._drafts)
 
     @property
     def roots(self) -> list[str]:
@@ -80,8 +79,8 @@ class SelectedRows:
     def survey(self, source: Source, options: ReadOptions) -> Survey:
         """Spans of a source, whose rows are added to a file, and its columns."""
         rows = self._table_of(source).rows(source)
-        uri, begin = self._add(rows, min(ROWS_PER_GROUP, options.chunk_images))
-        table = Metadata(uri, None, "", "")
+        name, begin = self._add(rows, min(ROWS_PER_GROUP, options.chunk_images))
+        table = Metadata(name, None, "", "")  # no URI: an output may be moved
         spans = [
             Span(
                 source.uri, source.key, source.size, source.etag, begin + first, begin + last, last - first, None, table
@@ -97,30 +96,35 @@ class SelectedRows:
             self._writer.close()
         self._writer, self._rows_of_file = None, 0
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """URI and content of each file; to be put before the segments that name them."""
-        for uri, file in self._drafts.items():
-            file.seek(0)
-            yield uri, file.read()
+    @property
+    def files(self) -> Sequence[Path]:
+        """Files under names that no other draft has; to be put before the segments that name them."""
+        return self._drafts
 
     def _table_of(self, source: Source) -> SelectedTable:
         return self._tables[source.uri.rpartition("/")[0]]
 
     def _add(self, rows: pa.Table, rows_per_group: int) -> tuple[str, int]:
-        """URI of the file that rows go into, and the number of the first of them there."""
+        """Name of the file that rows go into, and the number of the first of them there."""
         is_other = self._writer is not None and not self._writer.schema.equals(rows.schema)
         if is_other or self._rows_of_file >= GROUPS_PER_FILE * rows_per_group:
             self.close()
         if self._writer is None:
-            file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
-            self._drafts[join(self._folder, f"rows-{uuid.uuid4().hex}.parquet")] = file
-            self._writer = pq.ParquetWriter(file, rows.schema, compression="zstd", write_page_checksum=True)
+            self._drafts.append(self._folder / f"rows-{uuid.uuid4().hex}.parquet")
+            self._writer = pq.ParquetWriter(self._drafts[-1], rows.schema, compression="zstd", write_page_checksum=True)
         begin = self._rows_of_file
         self._waiting.append(rows)
         self._rows_of_file += rows.num_rows
         if sum(some.num_rows for some in self._waiting) >= rows_per_group:
             self._write(rows_per_group)
-        return [*self._drafts][-1], begin
+        return self._drafts[-1].name, begin
+
+    @cached_property
+    def _folder(self) -> Path:
+        """The temporary folder; of its files one is open, however many there are."""
+        folder = Path(tempfile.mkdtemp(prefix="iqa-rows-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _write(self, rows_per_group: int = ROWS_PER_GROUP) -> None:
         if self._writer is not None and self._waiting:
@@ -137,8 +141,3 @@ def _parts(sizes: Sequence[int], options: ReadOptions) -> Iterator[tuple[int, in
             begin, size = row, 0
         size += length
     yield begin, len(sizes)
-
-
-def _close(files: dict[str, IO[bytes]]) -> None:
-    for file in files.values():
-        file.close()

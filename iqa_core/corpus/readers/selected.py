@@ -14,6 +14,7 @@ from iqa_core.corpus.readers import parquet
 from iqa_core.records import ImageLimits
 from iqa_core.storage.failures import Missing
 from iqa_core.storage.storage import Storage
+from iqa_core.storage.uris import join
 
 
 def carried_of(rows: pa.Table) -> pa.Table:
@@ -21,11 +22,23 @@ def carried_of(rows: pa.Table) -> pa.Table:
     return rows.drop_columns([name for name in rows.column_names if name in LOCATION.names])
 
 
+def located(chunk: Chunk, folder: str) -> Chunk:
+    """The chunk with the URIs of the files of its rows, of which a plan has the names. folder: where they lie."""
+    spans = []
+    for span in chunk.spans:
+        assert span.metadata is not None, "spans of selected rows name their file"
+        # the last part alone: outputs begun before an output could be moved have the whole URI
+        uri = join(folder, span.metadata.uri.rpartition("/")[2])
+        spans.append(replace(span, metadata=replace(span.metadata, uri=uri)))
+    return replace(chunk, spans=tuple(spans))
+
+
 def read(storage: Storage, chunk: Chunk, options: ReadOptions, limits: ImageLimits) -> Content:
     """Images of the chunk's rows; one whose bytes are no longer those that were scored is rejected as `missing`."""
     parts = [_rows(storage, list(spans)) for _, spans in groupby(chunk.spans, key=lambda span: span.metadata)]
     rows = pa.concat_tables(parts)
     places = locators(rows)
+    options = replace(options, id_column=None)  # keys are in the rows; the original need not have this run's column
 
     def images(ordinals: Sequence[int]) -> Iterator[Encoded]:
         wanted = [places[ordinal] for ordinal in ordinals]
