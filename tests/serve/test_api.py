@@ -468,10 +468,11 @@ def test_metrics_count_requests_images_reasons_and_batches() -> None:
     asyncio.run(test())
 
 
-def test_readyz_says_when_no_assessor_answers() -> None:
+@pytest.mark.parametrize("error", [ConnectionError, asyncio.CancelledError])
+def test_readyz_says_when_no_assessor_answers(error: type[BaseException]) -> None:
     class Gone:
         async def versions(self) -> None:
-            raise ConnectionError
+            raise error
 
     async def test() -> None:
         endpoint = local_endpoint()
