@@ -507,6 +507,9 @@ def test_looks_that_pile_up_cost_one_look_and_are_bounded_beside_all_else() -> N
         async with endpoint.client() as client:
             looks = [asyncio.create_task(client.get(path)) for path in ("/readyz", "/metrics") for _ in range(15)]
             await eventually(lambda: hanging.looks == 2)
+            await eventually(lambda: endpoint.metrics.turned_away["places"] == 10)
+            for path in ("/healthz", "/health"):
+                assert (await client.get(path)).status_code == 200, "whoever is alive says so without a place"
             endpoint.replicas.target = assess
             assert (await client.post("/v1/assess", files=[("images", tiny_png(1))])).status_code == 200
             statuses = Counter(answer.status_code for answer in await asyncio.gather(*looks))
