@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from io import BytesIO
 from urllib.parse import urlsplit
 
@@ -27,6 +28,9 @@ from serve.settings import ServeSettings
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/health", "/openapi.json"})
 """Answered without a token: they tell nothing about images, callers or models."""
+
+LIVENESS = frozenset({"/healthz", "/health"})
+"""Answered at once from what this process knows, so without a place: one that answers is not taken for dead."""
 
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -112,7 +116,7 @@ class Gate:
         caller = peer_of(scope) if is_bodiless and own_path(scope) in OPEN_PATHS else self._caller(scope, headers)
         self._check_announced(headers, is_bodiless)
         if is_bodiless:
-            with self._places.looked(caller):
+            with nullcontext() if own_path(scope) in LIVENESS else self._places.looked(caller):
                 await self._app(scope, receive, send)
             return
         with self._places.taken(caller) as admission:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from starlette.types import Receive
@@ -36,11 +37,21 @@ class SingleFlight(Generic[T]):
         self._task: asyncio.Task[T] | None = None
 
     async def __call__(self) -> T:
-        """What the work gives. Who asks may leave; the work goes on for the others. Raises what it raises."""
+        """What the work gives. Who asks may leave; the work goes on for the others.
+
+        Raises what the work raises, and RuntimeError where somebody else has cancelled it.
+        """
         if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._work())
+            # in an empty context: in that of the first who asks, Serve cancels the work's calls when that one leaves
+            self._task = asyncio.get_running_loop().create_task(self._work(), context=Context())
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())  # all may have left
-        return await asyncio.shield(self._task)
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if asking is None or asking.cancelling():
+                raise
+            raise RuntimeError("what many wait for was cancelled") from None
 
 
 async def while_there(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -468,10 +468,11 @@ def test_metrics_count_requests_images_reasons_and_batches() -> None:
     asyncio.run(test())
 
 
-def test_readyz_says_when_no_assessor_answers() -> None:
+@pytest.mark.parametrize("error", [ConnectionError, asyncio.CancelledError])
+def test_readyz_says_when_no_assessor_answers(error: type[BaseException]) -> None:
     class Gone:
         async def versions(self) -> None:
-            raise ConnectionError
+            raise error
 
     async def test() -> None:
         endpoint = local_endpoint()
@@ -506,6 +507,9 @@ def test_looks_that_pile_up_cost_one_look_and_are_bounded_beside_all_else() -> N
         async with endpoint.client() as client:
             looks = [asyncio.create_task(client.get(path)) for path in ("/readyz", "/metrics") for _ in range(15)]
             await eventually(lambda: hanging.looks == 2)
+            await eventually(lambda: endpoint.metrics.turned_away["places"] == 10)
+            for path in ("/healthz", "/health"):
+                assert (await client.get(path)).status_code == 200, "whoever is alive says so without a place"
             endpoint.replicas.target = assess
             assert (await client.post("/v1/assess", files=[("images", tiny_png(1))])).status_code == 200
             statuses = Counter(answer.status_code for answer in await asyncio.gather(*looks))

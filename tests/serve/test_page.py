@@ -370,6 +370,10 @@ def test_another_application_behind_the_address_is_noticed_by_an_answer_and_by_a
         with RewardClient(InFront.url, TOKEN) as client:
             wanted = {one.text for one in client.describe(images[:2], "What is it?")}
         assert set(proxied.eval("[...document.querySelectorAll('.said')].map(e => e.textContent)")) == wanted
+        proxied.eval("window.before = shown; window.isDone = false")
+        proxied.eval("Promise.all([score(shown.map(one => one.file)), ask()]).then(() => { isDone = true; })")
+        proxied.wait_for("isDone")
+        assert proxied.eval("shown !== before"), "a question leaves a scoring that is under way alone"
     with listening(TOKEN, rubric=str(UNEVEN.with_name("prompted.toml")), fusion=None) as InFront.url:
         proxied.choose_files("#files", images[:1])  # which the rubric asks a prompt for
         proxied.wait_for(f"!get('ask').hidden && get('wonder').hidden && {shown} === 'rejected: missing_text'")

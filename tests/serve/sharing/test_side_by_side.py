@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar, copy_context
 
 import pytest
 
@@ -69,5 +70,33 @@ def test_work_that_many_ask_for_is_done_once_at_a_time_and_outlives_whoever_leav
         begun[1].set_exception(ValueError("asked to"))
         assert [str(one) for one in await asyncio.gather(*failing, return_exceptions=True)] == ["asked to"] * 2
         assert len(begun) == 2
+
+    asyncio.run(test())
+
+
+def test_shared_work_is_nobodys_and_who_waits_for_it_is_told_when_it_is_cancelled() -> None:
+    """Serve cancels what was called in the context of a request that hung up: others who wait have not left."""
+    request: ContextVar[str] = ContextVar("request")
+    begun: list[asyncio.Future[int]] = []
+
+    async def work() -> int:
+        assert request not in copy_context()
+        begun.append(asyncio.get_running_loop().create_future())
+        return await begun[-1]
+
+    async def test() -> None:
+        request.set("of the first who asks")
+        shared = SingleFlight(work)
+        leaves, *stay = [asyncio.ensure_future(shared()) for _ in range(3)]
+        await settled()
+        leaves.cancel()
+        begun[0].cancel()
+        left, *told = await asyncio.gather(leaves, *stay, return_exceptions=True)
+        assert isinstance(left, asyncio.CancelledError)
+        assert [str(one) for one in told] == ["what many wait for was cancelled"] * 2
+        again = asyncio.ensure_future(shared())
+        await settled()
+        begun[1].set_result(7)
+        assert await again == 7
 
     asyncio.run(test())
