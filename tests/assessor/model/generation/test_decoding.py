@@ -21,6 +21,7 @@ from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe
 from iqa_core.assessor.model.asking import make_encoder
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
+from iqa_core.assessor.model.generation.memory import LayerMemory
 from iqa_core.assessor.model.generation.prefill import Prefill, length, prefill
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import render_prompt
@@ -102,6 +103,16 @@ def test_prefills_of_one_width_are_joined(writer: Writer) -> None:
     np.testing.assert_allclose(parts.logits_NV, whole.logits_NV, atol=1e-4)
     keys = keys_of(range(3), 2)
     assert texts_of(writer.decoder()(parts, keys)) == texts_of(writer.decoder()(whole, keys))
+
+
+def test_windows_hold_no_more_memory_than_is_set_aside_for_them(gemma3: Path) -> None:
+    """Tokens that a window has passed are let go of."""
+    writer = Writer(gemma3)
+    prefilled = writer.prefilled(writer.pixels)
+    width, layers = prefilled.mask_NT.shape[1], prefilled.cache.layers
+    stored = [sum(one.untyped_storage().nbytes() for one in (layer.keys, layer.values)) for layer in layers]
+    assert stored == [len(IMAGES) * LayerMemory.of(layer).row_bytes(width) for layer in layers]
+    assert min(stored) < max(stored)
 
 
 @pytest.mark.parametrize("name", ["qwen", "qwen3_5", "gemma3"])
