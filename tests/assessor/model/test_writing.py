@@ -256,7 +256,12 @@ def test_free_questions_are_answered_as_a_rubric_that_asks_them_would_be(head: s
     limits = [TOKENS, 3, TOKENS, 1, 5]
     wanted = [f"How good is this picture of '{text}'?" for text in texts]
     questions = [FreeQuestion(text, limit) for text, limit in zip(wanted, limits, strict=True)]
-    found = assessor.describe(images, questions)
+    found, rows = assessor.describe(images, questions), list[int]()
+    with assessor.model.register_forward_pre_hook(
+        lambda _module, _args, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+    ):
+        assert assessor.describe(images, questions) == found
+    assert sum(rows) <= sum(limits)
     answers = asked.answers(images, [{"prompt": text} for text in texts])
     for one, answer, limit in zip(found, answers, limits, strict=True):
         assert isinstance(one, FreeAnswer)

@@ -132,6 +132,22 @@ def test_rows_that_end_leave_and_change_nothing_for_the_others(name: str, reques
     assert len({len(ids) for ids in expected}) > 2
 
 
+def test_answers_of_unlike_limits_are_those_of_each_alone_and_cost_their_own_tokens(writer: Writer) -> None:
+    limits, keys, rows = [1, TOKENS, 3], keys_of(range(3), 2), list[int]()
+    prefilled = writer.prefilled(writer.pixels)
+    whole = writer.decoder()(prefilled, keys)
+    with writer.model.register_forward_pre_hook(
+        lambda _module, _args, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+    ):
+        found = writer.decoder()(prefilled, keys, limits)
+    assert rows == [4, 4, *[2] * (TOKENS - 3)]
+    for one, uncut, limit in zip(found, whole, limits, strict=True):
+        assert [answer.ids for answer in one] == [answer.ids[:limit] for answer in uncut]
+        assert [answer.finish for answer in one] == [Finish.LENGTH] * 2
+    alone = writer.decoder(SAMPLED.model_copy(update={"max_new_tokens": 3}))
+    assert texts_of(alone(writer.prefilled(writer.pixels[2:]), keys[2:])) == texts_of(found[2:])
+
+
 def test_a_text_ends_an_answer_and_stands_in_it(writer: Writer) -> None:
     (whole,) = writer.decoder()(writer.prefilled(writer.pixels[:1]), keys_of([0], 1))[0]
     stop = whole.text[len(whole.text) // 2 :][:3]
