@@ -150,7 +150,7 @@ class WritingAssessor:
         decoding = self.rubric.decoding
         limits = limits or [decoding.max_new_tokens] * len(images)
         asked = texts_of_images(self.rubric.slots, texts, len(images))
-        tokens, refused = self._intake(images, asked)
+        tokens, refused = self._intake(images, asked, limits)
         found: dict[int, list[Answer] | Rejection] = {**refused}
         for group in self._groups(tokens):
             keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
