@@ -36,34 +36,38 @@ class Intake:
     """Decides which images can be asked about with their texts."""
 
     def __init__(self, model: Any, preparer: ModelPreparer, encoder: Encoder, num_written: int = 0) -> None:
-        """num_written: tokens that the model may write behind a prompt."""
+        """num_written: tokens that the model may write behind a prompt, where an image has no limit of its own."""
         self._preparer = preparer
         self._encoder = encoder
         self._num_written = num_written
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
 
     def __call__(
-        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        texts: Sequence[Mapping[str, str]],
+        limits: Sequence[int] | None = None,
     ) -> tuple[dict[int, int], dict[int, Rejection]]:
         """Index -> tokens of an image's prompts together; index -> rejection of an image that cannot be asked about.
 
-        texts: of each image, slot -> text.
+        texts: of each image, slot -> text; limits: tokens that may be written about each, None is `num_written`.
         """
+        limits = limits or [self._num_written] * len(images)
         tokens, refused = dict[int, int](), dict[int, Rejection]()
-        for i, (pixels, own) in enumerate(zip(images, texts, strict=True)):
+        for i, (pixels, own, limit) in enumerate(zip(images, texts, limits, strict=True)):
             try:
-                tokens[i] = self._tokens(pixels, own)
+                tokens[i] = self._tokens(pixels, own, limit)
             except TextRefused as error:
                 refused[i] = Rejection(error.reason, str(error))
         return tokens, refused
 
-    def _tokens(self, pixels: NDArray[np.uint8], texts: Mapping[str, str]) -> int:
+    def _tokens(self, pixels: NDArray[np.uint8], texts: Mapping[str, str], limit: int) -> int:
         tokens = self._preparer.tokens(pixels)
         longest = tokens
         if texts:
             longest += self._encoder.longest_end(texts) - self._preparer.cost.text_tokens
-        if (texts or self._num_written) and longest + self._num_written > self._context:
-            answer = f" and its answer up to {self._num_written}" if self._num_written else ""
+        if (texts or limit) and longest + limit > self._context:
+            answer = f" and its answer up to {limit}" if limit else ""
             text = "with its text " if texts else ""
             raise TextRefused(
                 f"{text}the image takes {longest} tokens{answer}, and the model's context has {self._context}",

@@ -49,6 +49,13 @@ def with_rows(cache: Any, rows: torch.Tensor) -> Any:
     return made
 
 
+def free_beyond_windows(cache: Any) -> None:
+    """Let go of tokens that windows have passed: transformers keeps views, each of which holds its whole prompt."""
+    for layer in cache.layers:
+        if getattr(layer, "sliding_window", None) and layer.keys is not None:
+            layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+
+
 def joined(caches: Sequence[Any]) -> Any:
     """One cache with the rows of several whose prompts are of one width; the first is used up."""
     whole = caches[0]

@@ -35,7 +35,7 @@ from iqa_core.assessor.prompts.chat import turn_end, written_prompt
 from iqa_core.assessor.prompts.plain_text import ids_of_markup
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
-from iqa_core.records import Assessment, Finish, FreeAnswer, FreeQuestion, Reason, Rejection
+from iqa_core.records import Assessment, FreeAnswer, FreeQuestion, Reason, Rejection
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.rubrics.written.decoding import Decoding
 from iqa_core.rubrics.written.rubric import QUESTION
@@ -60,6 +60,8 @@ class _Request:
     """Slot -> text."""
     tokens: int
     """Of its prompt."""
+    limit: int
+    """Tokens at which what is written is cut."""
     keys: Sequence[int] = (0,)
     """Of its samples' noise."""
 
@@ -136,16 +138,25 @@ class WritingAssessor:
         return [one if isinstance(one, Rejection) else self._judged(one) for one in found]
 
     def answers(
-        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        texts: Sequence[Mapping[str, str]] | None = None,
+        limits: Sequence[int] | None = None,
     ) -> list[list[Answer] | Rejection]:
-        """What is written about each image, a text per sample; images of similar size are written about at once."""
+        """What is written about each image, a text per sample; images of similar size are written about at once.
+
+        limits: tokens at which what is written about each is cut; None is the rubric's.
+        """
         decoding = self.rubric.decoding
+        limits = limits or [decoding.max_new_tokens] * len(images)
         asked = texts_of_images(self.rubric.slots, texts, len(images))
-        tokens, refused = self._intake(images, asked)
+        tokens, refused = self._intake(images, asked, limits)
         found: dict[int, list[Answer] | Rejection] = {**refused}
         for group in self._groups(tokens):
             keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
-            requests = [_Request(images[i], asked[i], tokens[i], own) for i, own in zip(group, keys, strict=True)]
+            requests = [
+                _Request(images[i], asked[i], tokens[i], limits[i], own) for i, own in zip(group, keys, strict=True)
+            ]
             found.update(zip(group, self._answers(requests), strict=True))
         return [found[i] for i in range(len(images))]
 
@@ -156,13 +167,9 @@ class WritingAssessor:
         free = self._free
         if isinstance(free, Rejection) or not images:
             return [free] * len(images) if isinstance(free, Rejection) else []
-        longest = max(question.max_tokens for question in questions)
-        free._decoder = self._decoder_by(free.rubric.decoding.model_copy(update={"max_new_tokens": longest}))
-        found = free.answers(images, [{QUESTION: question.text} for question in questions])
-        return [
-            one if isinstance(one, Rejection) else self._cut(one[0], question.max_tokens)
-            for one, question in zip(found, questions, strict=True)
-        ]
+        texts = [{QUESTION: question.text} for question in questions]
+        found = free.answers(images, texts, [question.max_tokens for question in questions])
+        return [one if isinstance(one, Rejection) else _free_answer(one[0]) for one in found]
 
     @cached_property
     def _free(self) -> WritingAssessor | Rejection:
@@ -175,17 +182,11 @@ class WritingAssessor:
         except CallerError as error:
             return Rejection(Reason.ASSESSOR_FAILED, f"this checkpoint takes no free questions: {error}")
         free._intake = Intake(self.model, free.preparer, free._encoder, free.rubric.decoding.max_new_tokens)
+        free._decoder = self._decoder_by(free.rubric.decoding)
         free._memory = replace(self._memory, decoding=free.rubric.decoding)
         room = self._decode_rows / self.rubric.decoding.samples * self._memory.image_bytes(PROMPT_TOKENS)
         free._decode_rows = max(1, int(room / free._memory.image_bytes(PROMPT_TOKENS)))
         return free
-
-    def _cut(self, answer: Answer, max_tokens: int) -> FreeAnswer | Rejection:
-        """An answer as it would be had nobody beside it asked for a longer one."""
-        ids = answer.ids[:max_tokens]
-        if len(answer.ids) >= max_tokens:
-            return FreeAnswer(_text_of(self._processor.tokenizer, ids), Finish.LENGTH)
-        return FreeAnswer(answer.text, answer.finish) if answer.is_finite else NOT_FINITE
 
     def _decoder_by(self, decoding: Decoding, watched: Sequence[int] = ()) -> Decoder:
         tokenizer = self._processor.tokenizer
@@ -222,7 +223,8 @@ class WritingAssessor:
         if num_rows <= self._decode_rows:
             try:
                 with without_denormals():
-                    return [*self._decoder(self._prefilled(requests), [one.keys for one in requests])]
+                    keys, limits = [one.keys for one in requests], [one.limit for one in requests]
+                    return [*self._decoder(self._prefilled(requests), keys, limits)]
             except torch.OutOfMemoryError:
                 if num_rows == 1:
                     return [TOO_LARGE]
@@ -265,7 +267,12 @@ class WritingAssessor:
         tokens, refused = self._intake(self._probe, texts)
         for rejection in refused.values():
             raise CallerError(f"rubric {self.rubric.id}: {rejection.detail}; set a smaller max_new_tokens")
-        return [_Request(pixels, texts[i], tokens[i]) for i, pixels in enumerate(self._probe)]
+        limit = self.rubric.decoding.max_new_tokens
+        return [_Request(pixels, texts[i], tokens[i], limit) for i, pixels in enumerate(self._probe)]
+
+
+def _free_answer(answer: Answer) -> FreeAnswer | Rejection:
+    return FreeAnswer(answer.text, answer.finish) if answer.is_finite else NOT_FINITE
 
 
 def _encoder(model: Any, processor: Any, rubric: WrittenRubric, preparer: ModelPreparer) -> Encoder:

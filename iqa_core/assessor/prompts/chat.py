@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
 from iqa_core.errors import CallerError
 from iqa_core.questions import Question
 from iqa_core.rubrics import WrittenRubric
@@ -20,7 +22,10 @@ class ChatTemplate(Protocol):
         ...
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **settings: Any) -> Any:
-        """The conversation in the model's markup. Raises ValueError when there is no template."""
+        """The conversation in the model's markup.
+
+        Raises ValueError when there is no template, TemplateError where a template cannot say it, or refuses to.
+        """
         ...
 
 
@@ -119,7 +124,7 @@ def _render(
         text = processor.apply_chat_template(
             messages, add_generation_prompt=add_generation_prompt, tokenize=False, **{**thinking, **template}
         )
-    except ValueError as error:
+    except (ValueError, TemplateError) as error:
         raise CallerError(f"the checkpoint's chat template cannot be applied: {error}") from None
     return str(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.model.rendering import SIDE, prompt_digest
 from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import written_prompt
+from iqa_core.errors import CallerError
 from iqa_core.records import ImageHeader, ImageLimits, RgbImage
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
 from tests.assessor.ovis2_5.golden import FOLDER as OVIS2_5
@@ -58,6 +60,24 @@ def test_words_and_what_renders_them_change_the_digest(qwen: Path) -> None:
     assert prompt_digest(qwen, written(domain="Other pictures.")) == known
     others = written(question="How good is {prompt}?", slots=["prompt"]), written(parts=("text", "image"))
     assert len({known, *(prompt_digest(qwen, rubric) for rubric in others)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("no image at all", "the checkpoint's processor cannot take the rubric's prompt: .*image"),
+        ("{{ raise_exception('No systems.') }}", "the checkpoint's chat template cannot be applied: No systems."),
+        ("{{ messages[", "the checkpoint's chat template cannot be applied: "),
+    ],
+)
+def test_a_chat_template_that_fits_no_image_is_refused_in_words(
+    template: str, words: str, idefics: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "templated"
+    shutil.copytree(idefics, folder)
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(CallerError, match=words):
+        describe(AssessorConfig(checkpoint=str(folder)), "perception-v1", ImageLimits())
 
 
 def test_closed_sets_have_no_such_part(qwen: Path) -> None:

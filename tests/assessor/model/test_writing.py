@@ -26,6 +26,7 @@ from iqa_core.assessor.model.writing import WritingAssessor
 from iqa_core.errors import CallerError
 from iqa_core.records import Finish, FreeAnswer, FreeQuestion, ImageLimits, Reason, Rejection
 from iqa_core.rubrics import WrittenRubric
+from iqa_core.rubrics.written.rubric import QUESTION
 from iqa_core.written.judging import NOT_FINITE
 from tests.assessor.ovis2_5.golden import FOLDER as OVIS2_5
 from tests.assessor.tiny import make_images
@@ -256,7 +257,12 @@ def test_free_questions_are_answered_as_a_rubric_that_asks_them_would_be(head: s
     limits = [TOKENS, 3, TOKENS, 1, 5]
     wanted = [f"How good is this picture of '{text}'?" for text in texts]
     questions = [FreeQuestion(text, limit) for text, limit in zip(wanted, limits, strict=True)]
-    found = assessor.describe(images, questions)
+    found, rows = assessor.describe(images, questions), list[int]()
+    with assessor.model.register_forward_pre_hook(
+        lambda _module, _args, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+    ):
+        assert assessor.describe(images, questions) == found
+    assert sum(rows) <= sum(limits)
     answers = asked.answers(images, [{"prompt": text} for text in texts])
     for one, answer, limit in zip(found, answers, limits, strict=True):
         assert isinstance(one, FreeAnswer)
@@ -269,6 +275,20 @@ def test_free_questions_are_answered_as_a_rubric_that_asks_them_would_be(head: s
     assert assessor.describe([], []) == []
     [blank] = assessor.describe(images[:1], [FreeQuestion(" ", 1)])
     assert isinstance(blank, Rejection)
+
+
+def test_a_free_question_needs_room_for_what_it_asks_for_alone(qwen: Path, made: Make) -> None:
+    assessor = made(qwen)
+    [image, *_] = prepared(assessor)
+    free, text = assessor._free, "What is it?"
+    assert not isinstance(free, Rejection)
+    visual = free.preparer.tokens(image) - free.preparer.cost.text_tokens
+    free._intake._context = visual + free._encoder.longest_end({QUESTION: text}) + 2
+    questions = [FreeQuestion(text, limit) for limit in (2, 3, TOKENS)]
+    fits, *refused = assessor.describe([image] * 3, questions)
+    assert isinstance(fits, FreeAnswer)
+    assert [isinstance(one, Rejection) and one.reason for one in refused] == [Reason.TOO_LARGE] * 2
+    assert assessor.describe([image], questions[:1]) == [fits]
 
 
 def test_free_questions_of_a_checkpoint_that_takes_no_texts_are_rejections_in_words(qwen: Path, made: Make) -> None:

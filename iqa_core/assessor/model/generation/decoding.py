@@ -49,10 +49,17 @@ class _Row:
     number: int
     key: int
     prompt: tuple[int, ...]
+    limit: int
+    """Tokens at which it is cut."""
     ids: list[int] = field(default_factory=list)
     watched: list[NDArray[np.float32]] = field(default_factory=list)
     finish: Finish | None = None
+    """Why it ended by itself."""
     is_finite: bool = True
+
+    @property
+    def goes_on(self) -> bool:
+        return self.finish is None and len(self.ids) < self.limit
 
 
 class Decoder:
@@ -86,18 +93,26 @@ class Decoder:
         self._shares = shares
 
     @torch.inference_mode()
-    def __call__(self, prefill: Prefill, keys_NS: Sequence[Sequence[int]]) -> list[list[Answer]]:
-        """Answers of each image, in the order of the keys of its samples (see `iqa_core.written.keys`)."""
+    def __call__(
+        self, prefill: Prefill, keys_NS: Sequence[Sequence[int]], limits_N: Sequence[int] | None = None
+    ) -> list[list[Answer]]:
+        """Answers of each image, in the order of the keys of its samples (see `iqa_core.written.keys`).
+
+        limits_N: tokens at which the answers of each image are cut; None is the rubric's.
+        """
+        limits_N = limits_N or [self._decoding.max_new_tokens] * len(keys_NS)
         images = [i for i, keys in enumerate(keys_NS) for _ in keys]
         keys = [key for keys in keys_NS for key in keys]
-        rows = [_Row(r, key, prefill.prompts[i]) for r, (i, key) in enumerate(zip(images, keys, strict=True))]
+        rows = [
+            _Row(r, key, prefill.prompts[i], limits_N[i]) for r, (i, key) in enumerate(zip(images, keys, strict=True))
+        ]
         with sharing(self._model) if self._shares else nullcontext():
             self._write(prefill, rows, torch.tensor(images, device=self._model.device))
         answers = iter([self._answer(row) for row in rows])
         return [[next(answers) for _ in keys] for keys in keys_NS]
 
     def _write(self, prefill: Prefill, rows: Sequence[_Row], images_R: torch.Tensor) -> None:
-        limit = self._decoding.max_new_tokens
+        limit = max(row.limit for row in rows)
         cache = RowsCache(prefill.cache, images_R, limit, shares=self._shares)
         mask, positions, logits = (
             values[images_R] for values in (prefill.mask_NT, prefill.positions_N, prefill.logits_NV)
@@ -106,8 +121,8 @@ class Decoder:
         for step in range(limit):
             ids_R = self._choose(logits, [row.key for row in rows], step)
             self._note(rows, ids_R, logits)
-            alive = [r for r, row in enumerate(rows) if row.finish is None]
-            if step + 1 == limit or not alive:
+            alive = [r for r, row in enumerate(rows) if row.goes_on]
+            if not alive:
                 break
             if len(alive) <= (1 - LEAVING) * len(rows):
                 kept = torch.tensor(alive, device=ids_R.device)
@@ -148,7 +163,7 @@ class Decoder:
             watched_RW = (logits_RV[:, self._watched] - whole_R1).cpu().numpy()
         tokens = torch.stack([ids_R, are_finite_R.long()], dim=1).tolist()  # one wait for a GPU
         for r, (row, (token, is_finite)) in enumerate(zip(rows, tokens, strict=True)):
-            if row.finish is not None:
+            if not row.goes_on:
                 continue
             row.is_finite = bool(is_finite)
             if token in self._ends or not is_finite:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens
-from iqa_core.assessor.model.caches import joined
+from iqa_core.assessor.model.caches import free_beyond_windows, joined
 from iqa_core.assessor.model.left_padding import prefix_arguments
 
 
@@ -65,6 +65,7 @@ def prefill(model: Any, batch: EncodedBatch, pixels: Mapping[str, torch.Tensor],
     prompts = [prompt.whole() for prompt in batch.prompts]
     tokens = prefix_arguments(prompts, width, model.device)
     output = model(**tokens, **pixels, use_cache=True, logits_to_keep=1)
+    free_beyond_windows(output.past_key_values)
     return Prefill(
         output.past_key_values,
         output.logits[:, -1],

@@ -21,6 +21,7 @@ from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.load import describe
 from iqa_core.assessor.model.asking import make_encoder
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
+from iqa_core.assessor.model.generation.memory import LayerMemory
 from iqa_core.assessor.model.generation.prefill import Prefill, length, prefill
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import render_prompt
@@ -104,6 +105,16 @@ def test_prefills_of_one_width_are_joined(writer: Writer) -> None:
     assert texts_of(writer.decoder()(parts, keys)) == texts_of(writer.decoder()(whole, keys))
 
 
+def test_windows_hold_no_more_memory_than_is_set_aside_for_them(gemma3: Path) -> None:
+    """Tokens that a window has passed are let go of."""
+    writer = Writer(gemma3)
+    prefilled = writer.prefilled(writer.pixels)
+    width, layers = prefilled.mask_NT.shape[1], prefilled.cache.layers
+    stored = [sum(one.untyped_storage().nbytes() for one in (layer.keys, layer.values)) for layer in layers]
+    assert stored == [len(IMAGES) * LayerMemory.of(layer).row_bytes(width) for layer in layers]
+    assert min(stored) < max(stored)
+
+
 @pytest.mark.parametrize("name", ["qwen", "qwen3_5", "gemma3"])
 def test_rows_that_end_leave_and_change_nothing_for_the_others(name: str, request: pytest.FixtureRequest) -> None:
     """Whole rows first; then a token that many of them write ends them, at unlike times."""
@@ -119,6 +130,22 @@ def test_rows_that_end_leave_and_change_nothing_for_the_others(name: str, reques
         Finish.STOP if len(ids) < TOKENS else Finish.LENGTH for ids in expected
     ]
     assert len({len(ids) for ids in expected}) > 2
+
+
+def test_answers_of_unlike_limits_are_those_of_each_alone_and_cost_their_own_tokens(writer: Writer) -> None:
+    limits, keys, rows = [1, TOKENS, 3], keys_of(range(3), 2), list[int]()
+    prefilled = writer.prefilled(writer.pixels)
+    whole = writer.decoder()(prefilled, keys)
+    with writer.model.register_forward_pre_hook(
+        lambda _module, _args, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+    ):
+        found = writer.decoder()(prefilled, keys, limits)
+    assert rows == [4, 4, *[2] * (TOKENS - 3)]
+    for one, uncut, limit in zip(found, whole, limits, strict=True):
+        assert [answer.ids for answer in one] == [answer.ids[:limit] for answer in uncut]
+        assert [answer.finish for answer in one] == [Finish.LENGTH] * 2
+    alone = writer.decoder(SAMPLED.model_copy(update={"max_new_tokens": 3}))
+    assert texts_of(alone(writer.prefilled(writer.pixels[2:]), keys[2:])) == texts_of(found[2:])
 
 
 def test_a_text_ends_an_answer_and_stands_in_it(writer: Writer) -> None:
