@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import socket
@@ -66,7 +67,14 @@ class Template:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._end, pid)
 
     def end_soon(self, pids: Iterable[int]) -> None:
-        """Have decoders ended, without waiting for it."""
+        """Have decoders ended, without waiting for it; for finalizers.
+
+        The garbage collector may run one inside `submit` itself, in the thread that holds its locks: so another thread
+        submits, and it is started by what takes no lock.
+        """
+        _thread.start_new_thread(self._submit_ends, (tuple(pids),))
+
+    def _submit_ends(self, pids: Iterable[int]) -> None:
         for pid in pids:
             with suppress(RuntimeError):  # this process is about to end, and they with it
                 self._thread.submit(self._end, pid)

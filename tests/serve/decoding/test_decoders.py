@@ -18,6 +18,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -454,3 +455,19 @@ def test_a_large_image_of_any_kind_has_the_time_and_memory_that_it_needs() -> No
             assert not isinstance(found := await prepared(decoders, data), Rejection), (name, found)
 
     with_decoders(test)
+
+
+def test_a_finalizer_inside_submit_waits_for_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector may run one anywhere, as here while the thread that submits holds the locks of it."""
+    template, make = Template(), Future.__init__
+
+    def making(future: Future[Any]) -> None:
+        if threading.current_thread() is submitting:
+            template.end_soon([1])
+        make(future)
+
+    monkeypatch.setattr(Future, "__init__", making)
+    submitting = threading.Thread(target=lambda: template._thread.submit(int), daemon=True)
+    submitting.start()
+    submitting.join(30)
+    assert not submitting.is_alive()

@@ -73,7 +73,6 @@ def test_images_that_wait_are_bounded_over_all_models_while_one_takes_over() -> 
     asyncio.run(test())
 
 
-@pytest.mark.skip(reason="hung once in ten runs of the suite, the cause is not known yet: run it by hand")
 @pytest.mark.parametrize("after", [["q-align", "interior-v1"], ["q-align", "interior-v2"]])
 def test_a_file_of_weights_stays_its_rubrics_while_several_rubrics_take_over(after: list[str]) -> None:
     settings = settings_of(rubric="interior-v1", fusion=UNEVEN)
