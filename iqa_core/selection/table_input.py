@@ -189,10 +189,7 @@ def open_table_input(storage: Storage, given: str, looks_for_originals: bool) ->
 
     Raises CallerError where there is no score table, none of it is scored, or the condition does not fit its columns.
     """
-    try:
-        parsed = parse_scores(given)
-    except ValueError as error:
-        raise CallerError(f"--input {given}: {error}; give it as scores:OUTPUT?where=CONDITION") from error
+    parsed = parse_table_input(given)
     if parsed is None:
         return None
     place, where = parsed
@@ -205,6 +202,14 @@ def open_table_input(storage: Storage, given: str, looks_for_originals: bool) ->
         except CallerError as error:
             raise CallerError(f"--input {SCORES}{place}: {str(error).removeprefix('--')}") from error
     return found
+
+
+def parse_table_input(given: str) -> tuple[str, str] | None:
+    """Place and condition of an `--input`, as `parse_scores` says. Raises CallerError where it is malformed."""
+    try:
+        return parse_scores(given)
+    except ValueError as error:
+        raise CallerError(f"--input {given}: {error}; give it as scores:OUTPUT?where=CONDITION") from error
 
 
 def _by_chunk(files: Sequence[Path], positions_N: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.int64]]]:

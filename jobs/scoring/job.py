@@ -26,7 +26,7 @@ from iqa_core.questions import own_scales
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.rubrics.load import rubric_named
-from iqa_core.selection.table_input import TableInput, open_table_input
+from iqa_core.selection.table_input import TableInput, open_table_input, parse_table_input
 from iqa_core.slots import TextLimits, TooLong
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
@@ -224,10 +224,10 @@ def _planned_terms(settings: ScoreSettings, planned: Contract) -> dict[str, Mapp
     """What the plan says of score tables that are not opened, but for the conditions, which are those of --input."""
     found: dict[str, Mapping[str, str]] = {}
     for given in settings.input:
-        if given.startswith(TABLE):
-            place, _, where = given.removeprefix(TABLE).partition("?where=")
-            known = {name: value for name, value in planned.tables.get(absolute(place), {}).items() if name != "where"}
-            found[absolute(place)] = {**known, **({"where": where.strip()} if where else {})}
+        if parsed := parse_table_input(given):
+            place, where = absolute(parsed[0]), parsed[1]
+            known = {name: value for name, value in planned.tables.get(place, {}).items() if name != "where"}
+            found[place] = {**known, **({"where": where} if where else {})}
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,21 +15,10 @@ from iqa_core.records import ImageLimits, Reason, Rejection
 from iqa_core.storage.storage import Storage
 from tests.corpora import tiny_png, write_folder, write_parquet, write_tar
 from tests.corpus.planned import read
+from tests.counting_storage import Counting
 from tests.jobs import running
 from tests.s3_server import Bucket, storage_options
 from tests.selection.scored_corpora import score, write_scored_corpus
-
-
-@dataclass(frozen=True, slots=True)
-class Counting(Storage):
-    """The real storage, with a record of its reads."""
-
-    sizes: list[int] = field(default_factory=list)
-
-    def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
-        data = Storage.read(self, uri, begin, end, max_bytes)
-        self.sizes.append(len(data))
-        return data
 
 
 def fetched(wanted: list[Locator], storage: Storage | None = None) -> list[bytes | Rejection]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from iqa_core.corpus.readers.selected import located
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.selection.table_input import open_table_input
-from iqa_core.storage.storage import Storage
 from jobs.command import parse
 from jobs.scoring.flow import score as score_job
 from jobs.scoring.settings import ScoreSettings
@@ -32,6 +30,7 @@ from jobs.selection.job import checked
 from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png, write_folder, write_mixed, write_parquet, write_tar
 from tests.corpus.planned import LOCAL, Output
+from tests.counting_storage import Counting
 from tests.jobs.by_hand import scoring_by_hand
 from tests.jobs.operations import compact, faults_of, rows_of, score
 from tests.s3_server import Bucket, storage_options
@@ -201,18 +200,6 @@ def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, mo
     assert [row["key"] for row in rows_of(tmp_path / "of-few")] == [f"{index:02d}.png" for index in range(1, 24)]
     assert segments(tmp_path / "of-few") == 2
     assert faults_of(tmp_path / "of-few") == []
-
-
-@dataclass(frozen=True, slots=True)
-class Counting(Storage):
-    """The real storage, with the bytes of its reads."""
-
-    sizes: list[int] = field(default_factory=list)
-
-    def read(self, uri: str, begin: int = 0, end: int | None = None, max_bytes: int | None = None) -> bytes:
-        data = Storage.read(self, uri, begin, end, max_bytes)
-        self.sizes.append(len(data))
-        return data
 
 
 def test_bytes_that_are_read_are_those_of_what_is_selected(tmp_path: Path) -> None:
