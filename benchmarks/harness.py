@@ -50,7 +50,9 @@ def main(
 
 def add_written_flags(parser: StrictParser) -> None:
     """Which checkpoint writes, along which rubric."""
-    parser.add_argument("--assessor.checkpoint", dest="checkpoint", default="demo-written", help="that writes (%(default)s)")
+    parser.add_argument(
+        "--assessor.checkpoint", dest="checkpoint", default="demo-written", help="that writes (%(default)s)"
+    )
     parser.add_argument("--rubric", default="interior-written-v1", help="of the shipped ones (%(default)s)")
 
 
