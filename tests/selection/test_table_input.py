@@ -16,7 +16,6 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.plan import selected
 from iqa_core.corpus.plan.plan import Plan
-from iqa_core.corpus.readers.selected import located
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.selection.table_input import open_table_input
@@ -168,9 +167,6 @@ def test_an_output_that_was_moved_goes_on(loose: Path, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "moved") == done
     assert segments(tmp_path / "moved") == 1
     assert faults_of(tmp_path / "moved") == []
-    chunk = next(Plan(LOCAL, str(tmp_path / "moved")).chunks())
-    found = located(chunk, str(tmp_path / "moved" / "plan"))
-    assert located(found, "elsewhere") == located(chunk, "elsewhere"), "a plan may have the whole URI"
 
 
 def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
