@@ -32,6 +32,20 @@ PROBABILITY_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 """Largest difference of a strategy from one forward per prompt, tried when a checkpoint is loaded; by dtype."""
 
 
+def context_of(config: Any) -> float:
+    """Tokens that a model of this configuration takes; infinite where it does not say."""
+    found: float | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found or math.inf
+
+
+def shortage(prompt: int, answer: int, context: float) -> str | None:
+    """Why an image's prompt and its answer, of so many tokens, do not fit a context; None where they do."""
+    if prompt + answer <= context:
+        return None
+    written = f" and its answer up to {answer}" if answer else ""
+    return f"the image takes {prompt} tokens{written}, and the model's context has {context}"
+
+
 class Intake:
     """Decides which images can be asked about with their texts."""
 
@@ -40,7 +54,7 @@ class Intake:
         self._preparer = preparer
         self._encoder = encoder
         self._num_written = num_written
-        self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        self._context = context_of(model.config)
 
     def __call__(
         self,
@@ -66,13 +80,8 @@ class Intake:
         longest = tokens
         if texts:
             longest += self._encoder.longest_end(texts) - self._preparer.cost.text_tokens
-        if (texts or limit) and longest + limit > self._context:
-            answer = f" and its answer up to {limit}" if limit else ""
-            text = "with its text " if texts else ""
-            raise TextRefused(
-                f"{text}the image takes {longest} tokens{answer}, and the model's context has {self._context}",
-                Reason.TOO_LARGE,
-            )
+        if (texts or limit) and (said := shortage(longest, limit, self._context)):
+            raise TextRefused(f"with its text {said}" if texts else said, Reason.TOO_LARGE)
         return tokens + self._encoder.text_tokens(texts)
 
 

@@ -30,6 +30,7 @@ from iqa_core.assessor.model.generation.memory import PROMPT_TOKENS, AnswerMemor
 from iqa_core.assessor.model.generation.prefill import Prefill, length
 from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.loading import open_checkpoint
+from iqa_core.assessor.model.rendering import without_room
 from iqa_core.assessor.preparing.preparers import ModelPreparer, TokenCost
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
 from iqa_core.assessor.prompts.plain_text import ids_of_markup
@@ -266,7 +267,7 @@ class WritingAssessor:
         texts = [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
         tokens, refused = self._intake(self._probe, texts)
         for rejection in refused.values():
-            raise CallerError(f"rubric {self.rubric.id}: {rejection.detail}; set a smaller max_new_tokens")
+            raise without_room(self.rubric, rejection.detail)
         limit = self.rubric.decoding.max_new_tokens
         return [_Request(pixels, texts[i], tokens[i], limit) for i, pixels in enumerate(self._probe)]
 

@@ -316,12 +316,25 @@ def test_a_text_that_cannot_be_asked_about_costs_its_own_image(qwen: Path, made:
 
 
 @pytest.mark.parametrize("head", ["", SLOTTED])
-def test_an_answer_without_room_in_the_context_is_refused_when_a_checkpoint_is_loaded(
-    head: str, qwen: Path, made: Make
+def test_an_answer_without_room_in_the_context_is_refused_when_a_checkpoint_is_described(
+    head: str, qwen: Path, made: Make, tmp_path: Path
 ) -> None:
-    context = made(qwen).model.config.get_text_config().max_position_embeddings
-    with pytest.raises(CallerError, match=f"its answer up to {context}, .*context has {context}; set a smaller"):
-        made(qwen, head=head, tokens=context)
+    assessor = made(qwen, head=head)
+    context = assessor.model.config.get_text_config().max_position_embeddings
+    path = tmp_path / "rated.toml"
+
+    def allowing(tokens: int) -> None:
+        path.write_text(path.read_text().replace(f"new_tokens = {TOKENS}", f"new_tokens = {tokens}"))
+        describe(AssessorConfig(checkpoint=str(qwen)), str(path), ImageLimits())
+
+    allowing(TOKENS)
+    said = f"its answer up to {context}, .*context has {context}; set a smaller"
+    with pytest.raises(CallerError, match=said):
+        allowing(context)
+    decoding = assessor.rubric.decoding.model_copy(update={"max_new_tokens": context})
+    rubric = assessor.rubric.model_copy(update={"decoding": decoding})
+    with pytest.raises(CallerError, match=said):
+        WritingAssessor(assessor.model, assessor._processor, rubric, assessor.preparer, "", 2048)
 
 
 def test_an_image_whose_answer_does_not_fit_is_too_large_without_texts_too(qwen: Path, made: Make) -> None:

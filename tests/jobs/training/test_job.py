@@ -292,6 +292,10 @@ def test_what_writing_cannot_be_learnt_from_is_refused(texts: list[object], tabl
     assert "--max-std is about opinions" in message(*texts[2:], "--max-std", 1)
     assert "--level-weight is about level words" in message(*texts[2:], "--level-weight", 5)
     assert "answers the question of rubric perception-v1" in message("--rubric", "perception-v1")
+    long = tmp_path / "long.toml"
+    text = (ROOT / "iqa_core" / "rubrics" / "written" / f"{WRITTEN}.toml").read_text()
+    long.write_text(re.sub(r"max_new_tokens = \d+", "max_new_tokens = 4096", text))
+    assert "its answer up to 4096, and the model's context has 4096; set a smaller" in message("--rubric", long)
     with pytest.raises(CallerError, match="nothing to learn from"):
         written([], tmp_path / "out")
 
