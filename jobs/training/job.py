@@ -112,7 +112,7 @@ def checked(settings: TrainSettings) -> TrainingJob:
         data = _written_data(settings, encoder, rubric)
     else:
         data = _rated_data(settings, recipe, encoder, rubric)
-    _require_texts_fit(encoder, data.train)
+    _require_trainable_tokens(encoder, data.train)
     require_trainable(materialise(settings.base), recipe)
     digests = {name: spec.fingerprint_parts[name] for name in ("weights", "tokenizer", "rubric")}
     task = TrainingTask(
@@ -262,12 +262,12 @@ def _usable(
     return found.samples
 
 
-def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
-    """Raises CallerError, before anything starts, where a processor does not leave a question with slots as it is."""
-    with_texts = [sample for sample in samples if sample.texts]
+def _require_trainable_tokens(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
+    """Raises CallerError where a processor changes the tokens of an answer, or of a question with slots."""
+    one_of_each = {bool(sample.texts): sample for sample in reversed(samples)}
     try:
-        if with_texts:
-            encoder.batch(with_texts[:1])
+        for _, sample in sorted(one_of_each.items(), reverse=True):
+            encoder.batch([sample])
     except RunError as error:
         raise CallerError(str(error)) from None
 

@@ -21,6 +21,7 @@ from jobs.training.flow import train
 from jobs.training.job import TrainingJob, checked, claim
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import line
+from tests.assessor.tiny import save_paligemma
 from tests.jobs.running import over
 from tests.training.tasks import write_opinions
 from tests.unlike import ASKING_TOML
@@ -112,6 +113,13 @@ def test_a_validation_part_that_was_trained_on(refused: Callable[..., str], tabl
 @pytest.mark.parametrize("base", ["fake:", "none/at/all", "/nowhere"])
 def test_a_wrong_base(refused: Callable[..., str], base: str) -> None:
     assert base in refused("--base", base)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+def test_a_processor_that_changes_answers(refused: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = save_paligemma(tmp_path_factory.mktemp("paligemma"))
+    flags = ("--base", base, "--rubric", "interior-v2", "--validation-fraction", 0.4)
+    assert "PaliGemmaProcessor changed the tokens of an answer" in refused(*flags)
 
 
 def test_settings_that_do_not_fit_together(refused: Callable[..., str]) -> None:
