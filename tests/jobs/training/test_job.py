@@ -116,7 +116,9 @@ def test_a_wrong_base(refused: Callable[..., str], base: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
-def test_a_processor_that_changes_answers(refused: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_processor_that_changes_answers(
+    refused: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     base = save_paligemma(tmp_path_factory.mktemp("paligemma"))
     flags = ("--base", base, "--rubric", "interior-v2", "--validation-fraction", 0.4)
     assert "PaliGemmaProcessor changed the tokens of an answer" in refused(*flags)
