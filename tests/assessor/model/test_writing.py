@@ -282,8 +282,8 @@ def test_a_free_question_needs_room_for_what_it_asks_for_alone(qwen: Path, made:
     [image, *_] = prepared(assessor)
     free, text = assessor._free, "What is it?"
     assert not isinstance(free, Rejection)
-    visual = free.preparer.tokens(image) - free.preparer.cost.text_tokens
-    free._intake._context = visual + free._encoder.longest_end({QUESTION: text}) + 2
+    [prompt] = free._encoder([image], [{QUESTION: text}]).prompts
+    free._intake._context = len(prompt.whole().prefix) + 2
     questions = [FreeQuestion(text, limit) for limit in (2, 3, TOKENS)]
     fits, *refused = assessor.describe([image] * 3, questions)
     assert isinstance(fits, FreeAnswer)
