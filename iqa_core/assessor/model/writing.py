@@ -131,6 +131,11 @@ class WritingAssessor:
         """Names of the device and the versions of torch and transformers."""
         return versions_of(self.model)
 
+    @property
+    def images_at_once(self) -> int:
+        """Images that are written about at once at most, each with all its samples."""
+        return max(1, self._decode_rows // self.rubric.decoding.samples)
+
     def assess(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> list[Assessment | Rejection]:
