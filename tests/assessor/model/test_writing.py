@@ -211,9 +211,26 @@ def test_images_with_long_prompts_are_fewer_at_once(shares: bool, qwen: Path, ma
     assessor = made(qwen, SAMPLED, decode_rows=12)
     cache = assessor._prefilled(assessor._probe_requests()[:1]).cache
     assessor._memory = AnswerMemory.of(cache, assessor.rubric.decoding, shares=shares)
-    assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), PROMPT_TOKENS))] == [4, 4]
-    assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), 2 * PROMPT_TOKENS))] == [2, 2, 2, 2]
-    assert [len(group) for group in assessor._groups(dict.fromkeys(range(2), 9 * PROMPT_TOKENS))] == [1, 1]
+    assessor._room = 4 * assessor._memory.image_bytes(PROMPT_TOKENS)
+    assert sizes(assessor, 8, PROMPT_TOKENS) == [4, 4]
+    assert sizes(assessor, 8, 2 * PROMPT_TOKENS) == [2, 2, 2, 2]
+    assert sizes(assessor, 2, 9 * PROMPT_TOKENS) == [1, 1]
+
+
+def sizes(assessor: WritingAssessor, images: int, tokens: int, limit: int = TOKENS) -> list[int]:
+    """Images that are written about at once, of some with prompts of so many tokens."""
+    groups = assessor._groups(dict.fromkeys(range(images), tokens), [limit] * images)
+    return [len(group) for group in groups]
+
+
+def test_free_questions_take_the_memory_of_their_own_answers(qwen: Path, made: Make) -> None:
+    """Where prompts are long, short answers leave room for more at once, up to the rows that the rubric has."""
+    assessor = made(qwen, tokens=900, decode_rows=4)
+    free = assessor._free
+    assert not isinstance(free, Rejection)
+    asked = PROMPT_TOKENS + 600
+    assert sizes(free, 8, asked, 900) == [3, 3, 2]
+    assert sizes(free, 8, asked, 300) == sizes(free, 8, 16, 900) == [4, 4]
 
 
 def test_an_answer_that_never_ends_costs_its_own_tokens(qwen: Path, made: Make) -> None:
