@@ -56,7 +56,7 @@ def train(settings: TrainSettings) -> int:
         claim(job)
         with watched(settings.output, job.storage):
             checkpoint = _fit(job)
-        _export(job, checkpoint)
+        _export(job, checkpoint, export_uri)
     _print_best(job)
     print(f"exported   {export_uri}")
     return DONE
@@ -137,7 +137,7 @@ def _cause(error: BaseException) -> str:
     return next((text.strip() for text in reversed(str(error).splitlines()) if text.strip()), type(error).__name__)
 
 
-def _export(job: TrainingJob, checkpoint: Any) -> None:
+def _export(job: TrainingJob, checkpoint: Any, uri: str) -> None:
     """Export in a task of Ray with a worker's resources, since the driver may be a small machine."""
     import ray
 
@@ -145,23 +145,29 @@ def _export(job: TrainingJob, checkpoint: Any) -> None:
     task = ray.remote(num_cpus=settings.worker_cpus, max_retries=1)(export_on_worker)
     config = shown_settings(settings)
     try:
-        ray.get(task.remote(job.task, checkpoint, settings.output, job.storage, config, settings.export_dtype))
+        scratch = scratch_of(settings.output)  # in the export's own folder a `.tmp` would be left
+        ray.get(task.remote(job.task, checkpoint, uri, scratch, job.storage, config, settings.export_dtype))
     except ray.exceptions.RayError as error:
         raise RunError(f"the export failed: {_cause(error)}; the same command tries it again") from error
 
 
 def export_on_worker(
-    task: TrainingTask, checkpoint: Any, output: str, storage: Storage, config: dict[str, Any], weights: Any
+    task: TrainingTask,
+    checkpoint: Any,
+    uri: str,
+    scratch: str,
+    storage: Storage,
+    config: dict[str, Any],
+    weights: Any,
 ) -> None:
-    """Export into a local folder, then put it where it belongs in the output; assessor.toml last."""
+    """Export into a local folder, then put it where it belongs; assessor.toml last. scratch: see `Storage.put`."""
     from iqa_core.training.export import export
 
     with checkpoint.as_directory() as folder, TemporaryDirectory() as made:
         export(task, Path(folder), Path(made), config, weights)
         files = sorted(Path(made).iterdir(), key=lambda file: file.name == MANIFEST)
         for file in files:
-            # not in the export's own folder, of which a `.tmp` would be left
-            storage.put(join(join(output, EXPORT), file.name), file.read_bytes(), scratch=scratch_of(output))
+            storage.put(join(uri, file.name), file.read_bytes(), scratch)
 
 
 def _print_best(job: TrainingJob) -> None:

@@ -112,7 +112,7 @@ def checked(settings: TrainSettings) -> TrainingJob:
         data = _written_data(settings, encoder, rubric)
     else:
         data = _rated_data(settings, recipe, encoder, rubric)
-    _require_trainable_tokens(encoder, data.train)
+    _require_texts_fit(encoder, data.train)
     require_trainable(materialise(settings.base), recipe)
     digests = {name: spec.fingerprint_parts[name] for name in ("weights", "tokenizer", "rubric")}
     task = TrainingTask(
@@ -262,7 +262,7 @@ def _usable(
     return found.samples
 
 
-def _require_trainable_tokens(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
+def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
     """Raises CallerError where a processor changes the tokens of an answer, or of a question with slots."""
     one_of_each = {bool(sample.texts): sample for sample in reversed(samples)}
     try:

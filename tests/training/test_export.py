@@ -103,8 +103,8 @@ def test_frozen_weights_are_the_bases_bit_by_bit_in_a_folder_of_files_alone(
 
     task = make_task(qwen, opinions[:16])
     _, checkpoint = trained(task, tmp_path / "trained")
-    export_on_worker(task, Checkpoint(checkpoint), str(tmp_path / "out"), Storage({}), {}, None)
-    made = tmp_path / "out" / "checkpoint"
+    made = tmp_path / "out"
+    export_on_worker(task, Checkpoint(checkpoint), str(made), str(tmp_path / "scratch"), Storage({}), {}, None)
     assert all(path.is_file() for path in made.iterdir())
     before, after = (load_file(folder / "model.safetensors") for folder in (qwen, made))
     assert before.keys() == after.keys()
