@@ -36,7 +36,7 @@ def losses(model: Any, batch: Batch, level_weight: float) -> Losses:
     The first term is the divergence of DeQA-Score (arXiv 2501.11561); the second makes the model say an answer at all.
     With a hard target the sum is plain cross-entropy.
     """
-    places_P, logits_NPV = _answer_logits(model, batch)
+    places_P, logits_NPV = answer_logits(model, batch)
     sums_N, counts_N = _cross_entropy(logits_NPV, batch.labels_NT[:, places_P + 1])
     if not len(batch.level_rows):
         return _losses(batch, sums_N / counts_N, sums_N.new_zeros(0), sums_N.new_zeros(0))
@@ -51,7 +51,7 @@ def _losses(batch: Batch, samples_N: torch.Tensor, divergence: torch.Tensor, sco
     return Losses((batch.weights_N * samples_N).sum(), samples_N.detach(), divergence.detach(), scores.detach())
 
 
-def _answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Places (P,) before tokens that carry loss in any row, and the logits (N, P, V) there: others are not computed.
 
     A vocabulary of 150,000 at 2,400 places takes 1.4 GB a row in float32; an answer has about 14 places.

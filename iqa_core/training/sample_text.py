@@ -47,6 +47,20 @@ class EncodedText:
     """Whether `ids` are those of the row. Where a processor puts more than visual tokens into a text (Gemma 3: empty
     lines about them, which merge with the next), they are as many."""
 
+    def answered(self, ids: Sequence[int]) -> EncodedText:
+        """The same question with tokens that a model wrote behind it, in place of answer and end of the turn.
+
+        Their text is not encoded: a tokenizer may have other tokens for it.
+        """
+        written, own = tuple(ids), len(self.answer_ids)
+        return replace(
+            self,
+            ids=self.ids[: len(self.ids) - own] + written,
+            answer_ids=written,
+            tail=self.tail[: len(self.tail) - own] + written,
+            tail_of_text=self.tail_of_text or self.answer_ids,
+        )
+
 
 class SampleTexts:
     """Encodes samples with a checkpoint's processor and a rubric's system prompt."""

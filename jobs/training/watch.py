@@ -14,6 +14,7 @@ from typing import Any
 from iqa_core.errors import IqaError
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import is_local, join, local_path
+from iqa_core.training.ranking.worth import DRAWN_PARSED, FIDELITY
 from iqa_core.training.validation import PARSED, RANK
 from jobs.training.worker import FiguresFile
 
@@ -105,6 +106,13 @@ def line(record: dict[str, float]) -> str:
         f"{record['samples_per_s']:.1f} samples/s",
         f"{record['memory_gib']:.1f} GiB",
     ]
+    drawn = {
+        "reward": "reward {:.3f}",
+        FIDELITY: "fidelity {:.0%}",
+        DRAWN_PARSED: "drawn parsed {:.0%}",
+        "kl": "KL {:.4f}",
+    }
+    parts += [text.format(record[name]) for name, text in drawn.items() if name in record]
     if RANK in record:
         known = {"validation_loss": "validation loss {:.4f}", PARSED: "parsed {:.1%}"}
         known |= {name: f"{name.upper()} {{:.3f}}" for name in ("plcc", "srcc", "auc")}

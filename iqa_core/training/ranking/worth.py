@@ -1,0 +1,81 @@
+"""What all answers of a step say -> what each is worth, its advantage, and the figures that a run shows.
+
+Shape suffixes: N images, K rollouts, A attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_core.training.ranking.rollouts import Said
+from iqa_core.training.ranking.sampler import Ints
+from iqa_core.training.ranking.task import RankingTask
+from iqa_core.training.rewards.arrays import Floats, moments
+from iqa_core.training.rewards.batch import Batch, rewards_of
+from iqa_core.training.rewards.composition import composed, filled
+
+Mean = tuple[float, float]
+"""Sum and number of what a figure is the mean of."""
+
+BLIND = 0.7081
+"""Fidelity of a pair whose predictions are all equal, where one image is better."""
+FULL = 1.0
+"""Fidelity of a pair in the right order, far apart."""
+
+FIDELITY = "fidelity_normalised"
+"""Name of the fidelity of answers that were parsed: 0 where all predictions are equal, 1 where the order is right."""
+DRAWN_PARSED = "parsed_drawn"
+"""Name of the share of drawn answers that were parsed."""
+CUT = "cut"
+"""Name of the share of drawn answers that reached the limit."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Advantages of a step's answers, and its figures."""
+
+    advantage_NK: Floats
+    figures: Mapping[str, Mean]
+
+
+def worth_of(task: RankingTask, images: Ints, said: Said) -> Worth:
+    """Rewards and advantages of all workers' answers: the same on each, since each computes them from the same numbers.
+
+    images: indices of the step's images in the task.
+    """
+    settings, people = task.ranking.rewards, task.people
+    batch = Batch(said.answers, people.y_NA[images], people.d_N[images], people.s_NA[images], scales=task.scales)
+    rewards = rewards_of(batch, settings, task.rubric.names)
+    made = composed(rewards, settings.composition)
+    figures = {"reward": _mean(made.reward_NK)} | {f"reward_{name}": _mean(filled(r)) for name, r in rewards.items()}
+    if "fidelity" in rewards:
+        total, count = _mean(rewards["fidelity"])  # of parsed answers alone: not a figure of form
+        figures[FIDELITY] = (total - BLIND * count) / (FULL - BLIND), count
+    figures |= _of_answers(said)
+    figures["reward_std"] = _mean(made.std_N)
+    figures["dead_groups"] = _mean((made.std_N == 0).astype(np.float64))
+    return Worth(made.advantage_NK, figures)
+
+
+def _of_answers(said: Said) -> dict[str, Mean]:
+    """Figures of the answers themselves."""
+    num_images, num_rollouts, num_attributes = said.answers.q_NKA.shape
+    answers = num_images * num_rollouts
+    stds = [np.sqrt(moments(said.answers.q_NKA[:, :, a])[1]) for a in range(num_attributes)]
+    return {
+        DRAWN_PARSED: _mean(said.answers.format_NK),
+        CUT: (sum(said.cut_N), answers),
+        "answer_tokens": (sum(said.tokens_N), answers),
+        "distinct_texts": (sum(said.distinct_N), num_images),
+        "spread": _mean(np.stack(stds)),
+    }
+
+
+def _mean(values: NDArray[np.float64]) -> Mean:
+    """Sum and number of those that are there."""
+    known = values[np.isfinite(values)]
+    return float(known.sum()), float(known.size)
