@@ -6,7 +6,7 @@ Shape suffixes: N images, K rollouts, A attributes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +16,18 @@ from iqa_core.training.ranking.sampler import Ints
 from iqa_core.training.ranking.task import RankingTask
 from iqa_core.training.rewards.arrays import Floats, moments
 from iqa_core.training.rewards.batch import Batch, rewards_of
-from iqa_core.training.rewards.composition import composed, filled
+from iqa_core.training.rewards.composition import Composition, composed, filled
 
 Mean = tuple[float, float]
 """Sum and number of what a figure is the mean of."""
 
-BLIND = 0.7081
-"""Fidelity of a pair whose predictions are all equal, where one image is better."""
-FULL = 1.0
-"""Fidelity of a pair in the right order, far apart."""
+EQUAL, FULL = 0.7081, 1.0
+"""Fidelity of a pair whose predictions are all equal, where one image is better; and of one in the right order."""
 
 FIDELITY = "fidelity_normalised"
 """Name of the fidelity of answers that were parsed: 0 where all predictions are equal, 1 where the order is right."""
+BLIND_FIDELITY = "fidelity_blind"
+"""Name of the same of answers that are about another image of the data set: what a model has that does not look."""
 DRAWN_PARSED = "parsed_drawn"
 """Name of the share of drawn answers that were parsed."""
 CUT = "cut"
@@ -53,12 +53,31 @@ def worth_of(task: RankingTask, images: Ints, said: Said) -> Worth:
     made = composed(rewards, settings.composition)
     figures = {"reward": _mean(made.reward_NK)} | {f"reward_{name}": _mean(filled(r)) for name, r in rewards.items()}
     if "fidelity" in rewards:
-        total, count = _mean(rewards["fidelity"])  # of parsed answers alone: not a figure of form
-        figures[FIDELITY] = (total - BLIND * count) / (FULL - BLIND), count
+        figures[FIDELITY] = _normalised(rewards["fidelity"])
+        alone = settings.model_copy(update={"composition": Composition(weights={"fidelity": 1})})
+        others = replace(
+            batch, answers=replace(said.answers, q_NKA=said.answers.q_NKA[_next_of_same(people.d_N[images])])
+        )
+        figures[BLIND_FIDELITY] = _normalised(rewards_of(others, alone, task.rubric.names)["fidelity"])
     figures |= _of_answers(said)
     figures["reward_std"] = _mean(made.std_N)
     figures["dead_groups"] = _mean((made.std_N == 0).astype(np.float64))
     return Worth(made.advantage_NK, figures)
+
+
+def _normalised(fidelity_NK: Floats) -> Mean:
+    """Fidelity of answers that were parsed, so that it is no figure of form: 0 for EQUAL, 1 for FULL."""
+    total, count = _mean(fidelity_NK)
+    return (total - EQUAL * count) / (FULL - EQUAL), count
+
+
+def _next_of_same(d_N: Ints) -> Ints:
+    """For each image another one of its data set, each once; itself where it is alone."""
+    order = np.arange(len(d_N))
+    for dataset in np.unique(d_N):
+        own = np.flatnonzero(d_N == dataset)
+        order[own] = np.roll(own, 1)
+    return order
 
 
 def _of_answers(said: Said) -> dict[str, Mean]:
