@@ -1,7 +1,7 @@
 """Real workers over gloo rank a tiny model's answers: resumed, shared or with fewer weights, they take the same steps.
 
-Tests iqa_core/training/ranking/rollouts.py, iqa_core/training/ranking/reference.py, iqa_core/training/ranking/task.py
-and iqa_core/training/ranking/worth.py.
+Tests iqa_core/training/ranking/rollouts.py, iqa_core/training/ranking/reference.py and
+iqa_core/training/ranking/task.py.
 """
 
 from __future__ import annotations
