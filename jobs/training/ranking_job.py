@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,9 +20,10 @@ from iqa_core.rubrics import AnyRubric, WrittenRubric, written_names
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.ranking.recipe import RankingRecipe
 from iqa_core.training.ranking.sampler import require_ranks
-from iqa_core.training.ranking.task import RankingTask, batches_of, people_of
+from iqa_core.training.ranking.task import RankingTask, batches_of, people_of, references_of
+from iqa_core.training.rewards.rouge import require_words
 from iqa_core.training.sample_encoder import SampleEncoder
-from iqa_core.training.samples import TrainingSample
+from iqa_core.training.samples import TrainingSample, text_samples
 from iqa_core.training.split import require_disjoint, split
 from iqa_core.training.written_validation import Rated, asked_about, rated_by_opinions
 from jobs.training.ranking_settings import RankingSettings
@@ -30,8 +32,8 @@ from jobs.training.run import TrainingRun, begun, identity_of, reliable_opinions
 SPREADS_WEIGHTS = 3
 """The stage of ZeRO at which no worker has all weights."""
 
-NOT_YET = {"caption": "a judge of captions", "words": "texts that people wrote"}
-"""Reward that this job has no data for -> what it would need."""
+CAPTION, WORDS = "caption", "words"
+"""Rewards of captions, for which this job has no judge yet, and of words."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class RankingJob(TrainingRun):
         yield f"base       {self.settings.base}"
         yield f"rubric     {task.rubric.id}, prompt version {task.rubric.prompt_version}"
         yield f"train      {len(task.train):,} images ({_by_dataset(task.train)})"
+        if task.references is not None:
+            yield f"texts      about {sum(map(bool, task.references)):,} of these images"
         yield f"validate   {len(task.rated):,} images are written about at each validation"
         yield from (f"           {count:,} {reason}" for reason, count in sorted(self.dropped.items()))
         yield f"rewards    {weights}; {composition.aggregation.replace('_', ' ')}, {recipe.rewards.alignment}"
@@ -65,7 +69,7 @@ def checked(settings: RankingSettings) -> RankingJob:
     """The job, with all checked that can be before training starts. Raises CallerError."""
     settings = _resolved(settings)
     recipe = RankingRecipe.model_validate({name: getattr(settings, name) for name in RankingRecipe.model_fields})
-    _require_possible(recipe, settings.num_workers)
+    _require_possible(recipe, settings.num_workers, has_texts=bool(settings.text))
     settings, spec = begun(settings)
     rubric = _written(spec.rubric)
     _require_known_attributes(recipe, rubric)
@@ -74,6 +78,7 @@ def checked(settings: RankingSettings) -> RankingJob:
     data = _data(settings, encoder, rubric)
     people = people_of(data.train, data.opinions, rubric)
     require_ranks(people.y_NA, [sample.dataset for sample in data.train], rubric.names)
+    references = _references(settings, data.train, rubric, recipe)
     engine = recipe.engine(recipe.steps(batches_of(people, recipe).num_batches))
     require_trainable(materialise(settings.base), engine)
     task = RankingTask(
@@ -87,6 +92,7 @@ def checked(settings: RankingSettings) -> RankingJob:
         rated=data.rated,
         ranking=recipe,
         people=people,
+        references=references,
     )
     sizes = {"train_images": len(data.train), "validation_images": len(data.rated)}
     return RankingJob(settings, task, data.dropped, identity_of(settings, spec, rubric) | sizes)
@@ -121,6 +127,17 @@ def _data(settings: RankingSettings, encoder: SampleEncoder, rubric: WrittenRubr
     return _Data(learnt, train, rated_by_opinions(held_out, validation, rubric), dropped)
 
 
+def _references(
+    settings: RankingSettings, samples: tuple[TrainingSample, ...], rubric: WrittenRubric, recipe: RankingRecipe
+) -> tuple[tuple[str, ...], ...] | None:
+    """What people wrote about each image, if that counts."""
+    if not settings.text:
+        return None
+    found = references_of(text_samples(settings.text, {}), samples, rubric, recipe.rewards.words)
+    require_words(found)
+    return found
+
+
 def _whole_images(opinions: list[Opinion]) -> list[Opinion]:
     """The opinions, all of an image in the data set that has it first: a file per attribute makes no data set."""
     first: dict[Path, Opinion] = {}
@@ -140,14 +157,21 @@ def _resolved(settings: RankingSettings) -> RankingSettings:
         raise CallerError(faults) from None
 
 
-def _require_possible(recipe: RankingRecipe, num_workers: int) -> None:
+def _require_possible(recipe: RankingRecipe, num_workers: int, *, has_texts: bool) -> None:
     """Raises CallerError for settings that do not fit together, or that there is nothing for yet."""
-    for name, lacking in NOT_YET.items():
-        if name in recipe.rewards.composition.weights:
-            raise CallerError(
-                f"the reward {name} needs {lacking}, which this job does not have yet: name the rewards without it, as "
-                '--rewards.composition.weights {"score": 1, "format": 1}'
-            )
+    weights = recipe.rewards.composition.weights
+    if CAPTION in weights:
+        others = json.dumps({name: weight for name, weight in weights.items() if name != CAPTION})
+        raise CallerError(
+            f"the reward {CAPTION} needs a judge of captions, which this job does not have yet: name the rewards "
+            f"without it, as --rewards.composition.weights '{others}'"
+        )
+    if (WORDS in weights) != has_texts:
+        raise CallerError(
+            "--text is for the reward words, which has no weight here: leave it out, or name its weight"
+            if has_texts
+            else "the reward words needs what people wrote: give --text, or name the rewards without it"
+        )
     if recipe.zero_stage == SPREADS_WEIGHTS:
         raise CallerError("--zero-stage 3 spreads the weights, and each worker writes with all of them: take 0 or 2")
     if recipe.images % num_workers:

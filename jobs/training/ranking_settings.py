@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from iqa_core.training.ranking.recipe import PRESETS, RankingRecipe
 from jobs.training.settings import RunSettings
@@ -17,6 +18,9 @@ class RankingSettings(RankingRecipe, RunSettings):  # type: ignore[misc]  # two 
     """Train an assessor that writes by the order of its own answers. Resumable; exports what --assessor.checkpoint
     takes."""
 
+    text: list[Path] = Field(default_factory=list)
+    """JSONL with query, response and image: what people wrote about images of --train, as answers to the rubric's
+    question, for the reward `words`; may be repeated."""
     preset: Preset = "attributes"
     """Settings to begin with; what is given besides takes the place of theirs."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.training.ranking.recipe import RankingRecipe
 from iqa_core.training.ranking.sampler import DomainBatchSampler, Ints
+from iqa_core.training.rewards.answers import Part, read
 from iqa_core.training.rewards.arrays import Opinions
 from iqa_core.training.rewards.pairs import LabelScales, label_scales
 from iqa_core.training.samples import TrainingSample
 from iqa_core.training.task import TrainingTask
 from iqa_core.written.form import Form
+from iqa_core.written.judging import Sample
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +30,8 @@ class RankingTask(TrainingTask):
     ranking: RankingRecipe
     people: Opinions
     """What people say of the images in `train`, in their order."""
+    references: tuple[tuple[str, ...], ...] | None = None
+    """What people wrote about each of them, for the reward that holds words against it."""
 
     @property
     def form(self) -> Form:
@@ -78,3 +83,21 @@ def people_of(samples: Sequence[TrainingSample], opinions: Sequence[Opinion], ru
             s_NA[place] = np.nan if opinion.std is None else opinion.std
     datasets = list(dict.fromkeys(sample.dataset for sample in samples))
     return Opinions(y_NA, s_NA, np.array([datasets.index(sample.dataset) for sample in samples], dtype=np.int64))
+
+
+def references_of(
+    texts: Sequence[TrainingSample], samples: Sequence[TrainingSample], rubric: WrittenRubric, part: Part
+) -> tuple[tuple[str, ...], ...]:
+    """That part of the texts that answer the rubric's question, by the samples' images. Raises CallerError for none."""
+    by_image: dict[Path, list[str]] = {}
+    for one in texts:
+        [[said]] = read([[Sample(one.answer)]], rubric.form).texts(part)
+        if one.query == rubric.question and said:
+            by_image.setdefault(one.image, []).append(said)
+    found = tuple(tuple(by_image.get(sample.image, ())) for sample in samples)
+    if not any(found):
+        raise CallerError(
+            f"no text of --text answers the question of rubric {rubric.id} about an image of --train with a "
+            f"{'caption or reasoning' if part == 'both' else part}"
+        )
+    return found

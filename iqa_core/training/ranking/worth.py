@@ -48,7 +48,14 @@ def worth_of(task: RankingTask, images: Ints, said: Said) -> Worth:
     images: indices of the step's images in the task.
     """
     settings, people = task.ranking.rewards, task.people
-    batch = Batch(said.answers, people.y_NA[images], people.d_N[images], people.s_NA[images], scales=task.scales)
+    batch = Batch(
+        said.answers,
+        people.y_NA[images],
+        people.d_N[images],
+        people.s_NA[images],
+        references_N=None if task.references is None else [task.references[i] for i in images],
+        scales=task.scales,
+    )
     rewards = rewards_of(batch, settings, task.rubric.names)
     made = composed(rewards, settings.composition)
     figures = {"reward": _mean(made.reward_NK)} | {f"reward_{name}": _mean(filled(r)) for name, r in rewards.items()}

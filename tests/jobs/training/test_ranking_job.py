@@ -28,7 +28,7 @@ SMALL = ("--images", 4, "--rollouts", 4, "--validation-fraction", "0.4")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Opinions on 12 scenes in four dimensions."""
     folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, 12, 11)
+    write_scenes(folder, 12, 11, with_texts=True)
     return folder / "annotations.csv"
 
 
@@ -63,12 +63,17 @@ def test_a_plan_says_what_will_be_done(table: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_given_takes_the_place_of_the_presets(table: Path, tmp_path: Path) -> None:
-    weights = '{"score": 1, "format": 1}'
-    job = planned(table, tmp_path / "out", "--preset", "perception", "--rewards.composition.weights", weights)
-    ranking = job.task.ranking
+    weights = '{"score": 1, "words": 1, "format": 1}'
+    texts = table.parent / f"{RUBRIC}.jsonl"
+    given = ("--preset", "perception", "--rewards.composition.weights", weights, "--text", texts)
+    job = planned(table, tmp_path / "out", *given)
+    ranking, references = job.task.ranking, job.task.references
+    assert references is not None
+    assert all(len(of_image) == 1 and "think" not in of_image[0] for of_image in references), "without their tags"
+    assert "texts      about 7 of these images" in job.describe()
     assert (ranking.lora_rank, ranking.kl_weight) == (16, 0.001), "the preset's"
     assert (ranking.images, ranking.rollouts) == (4, 4), "given"
-    assert ranking.rewards.composition.weights == {"score": 1, "format": 1}
+    assert ranking.rewards.composition.weights == {"score": 1, "words": 1, "format": 1}
     assert (job.task.recipe.language, job.task.recipe.lora_rank) == ("lora", 16)
 
 
@@ -83,8 +88,13 @@ def test_opinions_of_several_files_on_one_image_are_of_one_data_set(table: Path,
     assert len(job.task.train) + len(job.task.rated) == 12
 
 
-def test_settings_that_do_not_fit_together(refused: Callable[..., str]) -> None:
+def test_settings_that_do_not_fit_together(refused: Callable[..., str], table: Path) -> None:
     assert "the reward caption needs a judge of captions" in refused("--preset", "perception")
+    words = ("--rewards.composition.weights", '{"score": 1, "words": 1}')
+    assert "the reward words needs what people wrote" in refused(*words)
+    texts = ("--text", table.parent / "interior-perception-v1.jsonl")
+    assert "no text of --text answers the question of rubric interior-written-v1" in refused(*words, *texts)
+    assert "--text is for the reward words" in refused(*texts)
     assert "--zero-stage 3 spreads the weights" in refused("--zero-stage", 3)
     assert "--images 4 cannot be shared evenly by 3 workers" in refused("--num-workers", 3)
     assert "is no multiple of 1 workers x --micro-batch 5" in refused("--micro-batch", 5)
