@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,19 +20,21 @@ from iqa_core.training.parts import require_trainable
 from iqa_core.training.ranking.recipe import RankingRecipe
 from iqa_core.training.ranking.sampler import require_ranks
 from iqa_core.training.ranking.task import RankingTask, batches_of, people_of, references_of
+from iqa_core.training.rewards.batch import CAPTION
 from iqa_core.training.rewards.rouge import require_words
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample, text_samples
 from iqa_core.training.split import require_disjoint, split
 from iqa_core.training.written_validation import Rated, asked_about, rated_by_opinions
+from iqa_core.written.form import Grammar
 from jobs.training.ranking_settings import RankingSettings
 from jobs.training.run import TrainingRun, begun, identity_of, reliable_opinions, usable_samples
 
 SPREADS_WEIGHTS = 3
 """The stage of ZeRO at which no worker has all weights."""
 
-CAPTION, WORDS = "caption", "words"
-"""Rewards of captions, for which this job has no judge yet, and of words."""
+WORDS = "words"
+"""Name of the reward that needs texts of people."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def checked(settings: RankingSettings) -> RankingJob:
     _require_possible(recipe, settings.num_workers, has_texts=bool(settings.text))
     settings, spec = begun(settings)
     rubric = _written(spec.rubric)
-    _require_known_attributes(recipe, rubric)
+    _require_fits_rubric(recipe, rubric)
     assert isinstance(spec.preparer, ModelPreparer)
     encoder = SampleEncoder(load_processor(materialise(settings.base)), rubric, spec.preparer)
     data = _data(settings, encoder, rubric)
@@ -160,12 +161,6 @@ def _resolved(settings: RankingSettings) -> RankingSettings:
 def _require_possible(recipe: RankingRecipe, num_workers: int, *, has_texts: bool) -> None:
     """Raises CallerError for settings that do not fit together, or that there is nothing for yet."""
     weights = recipe.rewards.composition.weights
-    if CAPTION in weights:
-        others = json.dumps({name: weight for name, weight in weights.items() if name != CAPTION})
-        raise CallerError(
-            f"the reward {CAPTION} needs a judge of captions, which this job does not have yet: name the rewards "
-            f"without it, as --rewards.composition.weights '{others}'"
-        )
     if (WORDS in weights) != has_texts:
         raise CallerError(
             "--text is for the reward words, which has no weight here: leave it out, or name its weight"
@@ -195,7 +190,13 @@ def _written(rubric: AnyRubric) -> WrittenRubric:
     return rubric
 
 
-def _require_known_attributes(recipe: RankingRecipe, rubric: WrittenRubric) -> None:
+def _require_fits_rubric(recipe: RankingRecipe, rubric: WrittenRubric) -> None:
+    """Raises CallerError for rewards of what the rubric's answers do not have."""
+    if CAPTION in recipe.rewards.composition.weights and rubric.output.grammar is not Grammar.PERCEPTION:
+        raise CallerError(
+            f"the reward {CAPTION} needs answers with a caption, and those of rubric {rubric.id} have none: take a "
+            f"--rubric with the grammar {Grammar.PERCEPTION}, or name the rewards without it"
+        )
     if unknown := sorted(recipe.rewards.attributes.keys() - set(rubric.names)):
         raise CallerError(
             f"--rewards.attributes: rubric {rubric.id} has no {unknown[0]}; it has {', '.join(rubric.names)}"

@@ -7,7 +7,7 @@ run that is resumed needs its checkpoint and the number of steps alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,22 @@ from iqa_core.errors import RunError
 from iqa_core.training.loop import Host, Meter, Training, Worker, on_device
 from iqa_core.training.parts import set_training
 from iqa_core.training.ranking.gathering import gathered
+from iqa_core.training.ranking.judge import Judge
 from iqa_core.training.ranking.objective import LogProbs, log_probs, policy_loss
 from iqa_core.training.ranking.reference import Reference
 from iqa_core.training.ranking.rollouts import Drawer, Rollout, Said
 from iqa_core.training.ranking.task import RankingTask
-from iqa_core.training.ranking.worth import worth_of
+from iqa_core.training.ranking.worth import single_figures, worth_of
+from iqa_core.training.rewards.batch import CAPTION
 from iqa_core.training.sample_encoder import Batch
 from iqa_core.training.samples import TrainingSample
 
 AGREEMENT = {torch.float32: 1e-2, torch.bfloat16: 5e-2}
 """Largest mean difference of the log-probabilities of tokens, as drawn and as learnt from, in nats. Rounding alone is
 below 1e-4 and 2e-2; a prompt, or a picture, that is another for one of them is far above."""
+
+VALIDATION = 2**32
+"""In place of a step, in the key of the noise by which answers are drawn for validation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,10 @@ class RankingTraining(Training):
         super().__init__(task, worker)
         self.ranking = task.ranking
         self._draw = Drawer(self.engine.module, self.processor, self.encoder, task.ranking)
-        self._reference = Reference(self.engine.module, self._base) if task.ranking.kl_weight else None
+        judges = CAPTION in task.ranking.rewards.composition.weights
+        self._judge = Judge(self.processor, task.written, task.ranking.max_new_tokens) if judges else None
+        needs_base = task.ranking.kl_weight or judges
+        self._reference = Reference(self.engine.module, self._base) if needs_base else None
 
     def _steps(self, done: int, meter: Meter) -> Iterator[int]:
         self._require_agreement(done)
@@ -68,7 +76,7 @@ class RankingTraining(Training):
 
         def said() -> Said:
             rollouts.extend(self._draw(samples, step))
-            return Said.of(rollouts, self.task.form)
+            return self._judged(Said.of(rollouts, self.task.form))
 
         worth = worth_of(self.task, images, Said.dealt(gathered(said)))
         meter.note(worth.figures)
@@ -77,6 +85,26 @@ class RankingTraining(Training):
             for sample, of_image, advantages_K in zip(samples, rollouts, worth.advantage_NK[rank::workers], strict=True)
             for rollout, advantage in zip(of_image, advantages_K, strict=True)
         ]
+
+    def _judged(self, said: Said) -> Said:
+        """With what the model, and its base, read from each caption, where that is asked for."""
+        if self._judge is None or self._reference is None:
+            return said
+        captions = [caption for of_image in said.answers.captions_NK for caption in of_image]
+        shape = said.answers.q_NKA.shape[:2]
+        with self.engine.computing():
+            judged = self._judge(self.engine.module, captions)
+            with self._reference.model() as base:
+                by_base = self._judge(base, captions)
+        return replace(said, judged_NK=judged.reshape(shape), judged_by_base_NK=by_base.reshape(shape))
+
+    def _validated(self) -> dict[str, float]:
+        """Figures of greedy answers, and of single ones as they are drawn: always by the same noise."""
+        found = super()._validated()
+        own = [each.sample for each in self.task.rated[self.worker.rank :: self.worker.num_workers]]
+        parts = gathered(lambda: Said.of(self._draw(own, VALIDATION), self.task.form) if own else None)
+        said = Said.dealt([part for part in parts if part is not None])
+        return found | single_figures(self.task, said)
 
     def _learn_from(self, rows: Sequence[_Row], step: int, meter: Meter) -> None:
         """All passes over a step's answers; those of similar length share a forward pass."""
@@ -115,7 +143,7 @@ class RankingTraining(Training):
 
     @torch.no_grad()
     def _base_log_probs(self, piece: Sequence[_Row]) -> torch.Tensor | None:
-        if self._reference is None:
+        if self._reference is None or not self.ranking.kl_weight:
             return None
         with self._reference.model() as model, self.engine.computing():
             return log_probs(model, self._rows(piece), self.ranking.temperature).each_NP

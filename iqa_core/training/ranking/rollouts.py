@@ -17,6 +17,7 @@ from iqa_core.records import Finish, Rejection
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.training.ranking.recipe import RankingRecipe
 from iqa_core.training.rewards.answers import Answers, read
+from iqa_core.training.rewards.arrays import Floats
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample
 from iqa_core.written.form import Form
@@ -49,6 +50,10 @@ class Said:
     """Answers that reached the limit."""
     tokens_N: tuple[int, ...]
     """Tokens of all of an image's answers."""
+    judged_NK: Floats | None = None
+    """What the model reads from each caption alone, where that is asked for; NaN where it reads nothing."""
+    judged_by_base_NK: Floats | None = None
+    """What its base reads there: a code between captions and ratings that training made is none to it."""
 
     @classmethod
     def of(cls, rollouts_NK: Sequence[Sequence[Rollout]], form: Form) -> Said:
@@ -76,7 +81,15 @@ class Said:
             tuple(parts[w].distinct_N[i] for w, i in order),
             tuple(parts[w].cut_N[i] for w, i in order),
             tuple(parts[w].tokens_N[i] for w, i in order),
+            _dealt([part.judged_NK for part in parts], order),
+            _dealt([part.judged_by_base_NK for part in parts], order),
         )
+
+
+def _dealt(parts: Sequence[Floats | None], order: Sequence[tuple[int, int]]) -> Floats | None:
+    """Rows of all workers in the order of the step; None where none has any."""
+    found = [part for part in parts if part is not None]
+    return np.stack([found[w][i] for w, i in order]) if found else None
 
 
 def drawing_rubric(rubric: WrittenRubric, recipe: RankingRecipe) -> WrittenRubric:

@@ -34,10 +34,15 @@ class RankingTask(TrainingTask):
     """What people wrote about each of them, for the reward that holds words against it."""
 
     @property
+    def written(self) -> WrittenRubric:
+        """The rubric: what is ranked is written."""
+        assert isinstance(self.rubric, WrittenRubric)
+        return self.rubric
+
+    @property
     def form(self) -> Form:
         """What an answer must look like."""
-        assert isinstance(self.rubric, WrittenRubric)
-        return self.rubric.form
+        return self.written.form
 
     @cached_property
     def batches(self) -> DomainBatchSampler:

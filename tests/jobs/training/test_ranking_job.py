@@ -77,6 +77,13 @@ def test_what_is_given_takes_the_place_of_the_presets(table: Path, tmp_path: Pat
     assert (job.task.recipe.language, job.task.recipe.lora_rank) == ("lora", 16)
 
 
+def test_the_preset_of_four_rewards_is_for_answers_with_captions(table: Path, tmp_path: Path) -> None:
+    given = ("--train", table.parent / "quality.csv", "--rubric", "interior-perception-v1")
+    texts = ("--text", table.parent / "interior-perception-v1.jsonl")
+    job = planned(table, tmp_path / "out", "--preset", "perception", *given, *texts)
+    assert "rewards    score 1, caption 1, words 1, format 1; sum then normalise, within" in job.describe()
+
+
 def test_opinions_of_several_files_on_one_image_are_of_one_data_set(table: Path, tmp_path: Path) -> None:
     """So that no image is in both parts, as it would be if each file were split by itself."""
     second = table.parent / "second.csv"
@@ -89,7 +96,8 @@ def test_opinions_of_several_files_on_one_image_are_of_one_data_set(table: Path,
 
 
 def test_settings_that_do_not_fit_together(refused: Callable[..., str], table: Path) -> None:
-    assert "the reward caption needs a judge of captions" in refused("--preset", "perception")
+    perception = ("--preset", "perception", "--text", table.parent / f"{RUBRIC}.jsonl")
+    assert "the reward caption needs answers with a caption" in refused(*perception)
     words = ("--rewards.composition.weights", '{"score": 1, "words": 1}')
     assert "the reward words needs what people wrote" in refused(*words)
     texts = ("--text", table.parent / "interior-perception-v1.jsonl")

@@ -44,6 +44,22 @@ decimals = 0
 max_new_tokens = 16
 """
 
+SEEN = """
+kind = "written"
+id = "seen"
+domain = "Tests."
+prompt_version = 1
+description = "A caption and a number."
+question = "What is seen?"
+[output]
+grammar = "perception"
+[[attributes]]
+name = "quality"
+decimals = 0
+[decoding]
+max_new_tokens = 40
+"""
+
 SETTINGS = {
     "rewards": {"composition": {"weights": {"fidelity": 1, "score": 1, "format": 0.5}}},
     "rollouts": 4,
@@ -61,6 +77,12 @@ SETTINGS = {
 
 def answer(quality: int, layout: int) -> str:
     return f"q: {quality}, l: {layout}"
+
+
+def seen(number: int) -> str:
+    return (
+        f"<caption>{'dark' if number < 3 else 'bright'}</caption>\n<reasoning>so</reasoning>\n<rating>{number}</rating>"
+    )
 
 
 def encoder_of(checkpoint: Path, rubric: Path) -> SampleEncoder:
@@ -82,7 +104,7 @@ def two_opinions(opinions: Sequence[Opinion]) -> list[Opinion]:
 
 
 def save_warm(base: Path, folder: Path, opinions: Sequence[Opinion]) -> Path:
-    """The checkpoint after 40 steps of what to write about four images: any numbers, mostly in the right form."""
+    """The checkpoint after 40 steps of what to write about eight images in both forms: any numbers, mostly parsed."""
     import torch
 
     from iqa_core.assessor.model.loading import load_model
@@ -90,11 +112,13 @@ def save_warm(base: Path, folder: Path, opinions: Sequence[Opinion]) -> Path:
 
     shutil.copytree(base, folder)
     (folder / "ranked.toml").write_text(RUBRIC)
+    (folder / "seen.toml").write_text(SEEN)
     encoder = encoder_of(folder, folder / "ranked.toml")
     images = list(dict.fromkeys(row.path for row in opinions))[:8]
     samples = [
         TrainingSample(image, "How good?", answer(1 + i % 5, 1 + (2 * i) % 5), "d") for i, image in enumerate(images)
     ]
+    samples += [TrainingSample(one.image, "What is seen?", seen(1 + i % 5), "d") for i, one in enumerate(samples)]
     model = load_model(folder, "float32", "cpu", 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     batch = encoder.batch(samples)
@@ -108,13 +132,15 @@ def save_warm(base: Path, folder: Path, opinions: Sequence[Opinion]) -> Path:
     return folder
 
 
-def make_ranking_task(checkpoint: Path, opinions: Sequence[Opinion], **settings: Any) -> RankingTask:
+def make_ranking_task(
+    checkpoint: Path, opinions: Sequence[Opinion], rubric_file: str = "ranked.toml", **settings: Any
+) -> RankingTask:
     """Of 12 images, and of 4 more that are for validation."""
     recipe = RankingRecipe.model_validate({**SETTINGS, **settings})
-    encoder = encoder_of(checkpoint, checkpoint / "ranked.toml")
+    encoder = encoder_of(checkpoint, checkpoint / rubric_file)
     rubric = encoder.rubric
     assert isinstance(rubric, WrittenRubric)
-    people = two_opinions(opinions)
+    people = [one for one in two_opinions(opinions) if one.dimension in rubric.names]
     samples = usable(asked_about(people, rubric), encoder).samples
     learnt, held_out = samples[:12], samples[12:]
     ranked = people_of(learnt, people, rubric)

@@ -40,6 +40,9 @@ def alone(runs: Path, warm: Path, opinions: list[Opinion]) -> Reports:
     """One worker; a restored run begins from what another left."""
     full, lora = make_ranking_task(warm, opinions), make_ranking_task(warm, opinions, lora_rank=4, learning_rate=1e-3)
     spread = make_ranking_task(warm, opinions, zero_stage=2, passes=2)
+    weights = {"caption": 1.0, "format": 1.0}
+    settings = {"rewards": {"composition": {"weights": weights}}, "max_new_tokens": 40, "max_steps": 2}
+    seen = make_ranking_task(warm, opinions, "seen.toml", **settings, learning_rate=1e-3, lora_rank=4, kl_weight=0)
     folder = runs / "alone"
     folder.mkdir()
     jobs = [
@@ -49,6 +52,7 @@ def alone(runs: Path, warm: Path, opinions: list[Opinion]) -> Reports:
         Job("lora-restored", lora, folder / "lora" / "step-2"),
         Job("spread", spread),
         Job("spread-restored", spread, folder / "spread" / "step-4"),
+        Job("seen", seen),
     ]
     return run_jobs(folder, 1, jobs)
 
@@ -75,7 +79,9 @@ def test_it_learns_from_its_own_answers_and_says_how_they_are(runs: Path, alone:
     assert 0 < first["parsed_drawn"] <= 1
     assert 1 <= first["distinct_texts"] <= 4
     assert {"spread", "reward_std", "dead_groups", "cut", "fidelity_normalised", "answer_tokens"} <= first.keys()
-    assert {PARSED, "srcc_quality", "mae_quality"} <= last.keys(), "validated greedily at the last step"
+    assert {PARSED, "mae_quality"} <= last.keys(), "validated greedily at the last step"
+    assert {"single_parsed", "single_mae_quality"} <= last.keys(), "and by single answers"
+    assert alone["full-restored"][-1]["single_parsed"] == pytest.approx(last["single_parsed"], abs=1e-6)
 
 
 def test_low_rank_updates_have_the_base_below_them(alone: Reports) -> None:
@@ -88,6 +94,14 @@ def test_low_rank_updates_have_the_base_below_them(alone: Reports) -> None:
 def test_a_second_pass_is_off_the_policy_that_drew(alone: Reports) -> None:
     assert any(abs(each["loss"]) > 1e-4 for each in alone["spread"])
     assert any(each["clipped"] > 0 for each in alone["spread"])
+
+
+def test_captions_are_judged_by_the_model_and_by_its_base(alone: Reports) -> None:
+    first, second = alone["seen"]
+    assert 0 < first["reward_caption"] < 1
+    assert first["caption_read"] > 0.2
+    assert first["caption_read"] == first["caption_read_base"], "before the first update the model is its base"
+    assert second["kl"] == 0, "none is asked for, though the base is there to judge"
 
 
 def test_two_workers_draw_and_rank_what_one_does(

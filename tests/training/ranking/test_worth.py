@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,8 +14,9 @@ from iqa_core.rubrics.load import parse_rubric
 from iqa_core.training.ranking.recipe import RankingRecipe
 from iqa_core.training.ranking.rollouts import Rollout, Said, drawing_rubric
 from iqa_core.training.ranking.task import RankingTask
-from iqa_core.training.ranking.worth import worth_of
+from iqa_core.training.ranking.worth import single_figures, worth_of
 from iqa_core.training.rewards.arrays import Opinions
+from iqa_core.training.written_validation import Rated
 from tests.training.ranking.tasks import RUBRIC, answer
 
 IMAGES = np.arange(4)
@@ -72,6 +74,44 @@ def test_data_sets_on_other_scales_are_compared_where_that_is_asked_for() -> Non
     assert task.scales is not None
     assert task_of([4.0, 2.0, 2.0, 1.0]).scales is None
     assert np.isfinite(worth_of(task, IMAGES, said([[4, 4], [2, 2], [4, 4], [2, 2]])).advantage_NK).all()
+
+
+def test_words_are_held_against_what_was_written_about_the_same_image() -> None:
+    rubric = rubric_of(RUBRIC.replace('thought = "none"\n', ""))
+    thought = ["a sharp room", "a dark room"]
+    rollouts = [
+        [Rollout(f"<think>{text}</think>{answer(3, 3)}", Finish.STOP, (1,), (-0.1,)) for text in thought]
+        for _ in range(2)
+    ]
+    task = replace(
+        task_of([4.0, 2.0, 5.0, 1.0], composition={"weights": {"words": 1}}),
+        references=((), (), ("a dark room",), ("a sharp room",)),
+    )
+    found = worth_of(task, np.array([2, 3]), Said.of(rollouts, rubric.form))
+    assert (found.advantage_NK > 0).tolist() == [[False, True], [True, False]]
+    assert 0.5 < figure(found, "reward_words") < 1
+
+
+def test_a_code_that_only_the_model_reads_shows() -> None:
+    """The judge reads what people say; the base reads the opposite there, and nothing from one caption."""
+    task = task_of([4.0, 2.0, 5.0, 1.0])
+    judged = np.array([[4.0, 4], [2, 2], [5, 5], [1, 1]])
+    by_base = np.where(judged == 4, np.nan, 6 - judged)
+    found = worth_of(
+        task, IMAGES, replace(said([[4, 4], [2, 2], [5, 5], [1, 1]]), judged_NK=judged, judged_by_base_NK=by_base)
+    )
+    assert (figure(found, "caption_plcc"), figure(found, "caption_plcc_base")) == pytest.approx((1, -1))
+    assert (figure(found, "caption_read"), figure(found, "caption_read_base")) == (1, 0.75)
+
+
+def test_single_answers_are_judged_one_by_one() -> None:
+    """Of three answers about each of four images one is in the right order, one in the wrong, and one is in no form."""
+    task = task_of([4.0, 2.0, 5.0, 1.0])
+    rated = [Rated(None, {"quality": mos}) for mos in (4.0, 2.0, 5.0, 1.0)]  # type: ignore[arg-type]
+    found = single_figures(replace(task, rated=tuple(rated)), said([[4, 2, 0], [2, 4, 0], [5, 1, 0], [1, 5, 0]]))
+    assert found["single_srcc_quality"] == pytest.approx(0)
+    assert found["single_mae_quality"] == pytest.approx((0 + 3) / 2)
+    assert found["single_parsed"] == pytest.approx(2 / 3)
 
 
 def test_what_all_workers_say_is_put_back_into_the_order_of_the_step() -> None:
