@@ -54,11 +54,12 @@ class RankingTraining(Training):
     def __init__(self, task: RankingTask, worker: Worker) -> None:
         super().__init__(task, worker)
         self.ranking = task.ranking
-        self._draw = Drawer(self.engine.module, self.processor, self.encoder, task.ranking)
         judges = CAPTION in task.ranking.rewards.composition.weights
         self._judge = Judge(self.processor, task.written, task.ranking.max_new_tokens) if judges else None
         needs_base = task.ranking.kl_weight or judges
         self._reference = Reference(self.engine.module, self._base) if needs_base else None
+        # last, since it writes as many answers at once as there is memory for
+        self._draw = Drawer(self.engine.module, self.processor, self.encoder, task.ranking)
 
     def _steps(self, done: int, meter: Meter) -> Iterator[int]:
         self._require_agreement(done)
