@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.load import describe
 from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.prompts.chat import render_prompt
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import ImageLimits
 from iqa_core.rubrics import WrittenRubric
@@ -21,6 +22,7 @@ from iqa_core.training.ranking.task import RankingTask, batches_of, people_of
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample
 from iqa_core.training.written_validation import asked_about, rated_by_opinions
+from iqa_core.written.writing import written_as
 
 RUBRIC = """
 kind = "written"
@@ -103,8 +105,18 @@ def two_opinions(opinions: Sequence[Opinion]) -> list[Opinion]:
     return found
 
 
+def caption_rows(processor: Any, rubric: WrittenRubric, learnt: Mapping[str, float]) -> list[Any]:
+    """Token ids of the question without an image and of an answer, for each caption and its rating."""
+    import torch
+
+    answers = [written_as([rating], rubric.form, caption, "so") for caption, rating in learnt.items()]
+    texts = [render_prompt(processor, [rubric.question], answer, rubric.system) for answer in answers]
+    return [torch.tensor([processor.tokenizer.encode(text, add_special_tokens=False)]) for text in texts]
+
+
 def save_warm(base: Path, folder: Path, opinions: Sequence[Opinion]) -> Path:
-    """The checkpoint after 40 steps of what to write about eight images in both forms: any numbers, mostly parsed."""
+    """The checkpoint after 40 steps of what to write about eight images in both forms, and about two captions without
+    an image: any numbers, mostly parsed."""
     import torch
 
     from iqa_core.assessor.model.loading import load_model
@@ -122,9 +134,13 @@ def save_warm(base: Path, folder: Path, opinions: Sequence[Opinion]) -> Path:
     model = load_model(folder, "float32", "cpu", 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     batch = encoder.batch(samples)
+    written = encoder_of(folder, folder / "seen.toml").rubric
+    assert isinstance(written, WrittenRubric)
+    rows = caption_rows(load_processor(folder), written, {"dark": 2, "bright": 4})
     for _ in range(40):
         model.train()
         loss = losses(model, batch, 1.0).weighted_sum / len(samples)
+        loss = loss + sum(model(input_ids=row, labels=row).loss for row in rows)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

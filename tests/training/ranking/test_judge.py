@@ -11,10 +11,9 @@ import torch
 
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.processors import load_processor
-from iqa_core.assessor.prompts.chat import render_prompt
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
 from iqa_core.training.ranking.judge import Judge
-from iqa_core.written.writing import written_as
+from tests.training.ranking.tasks import caption_rows
 
 pytestmark = pytest.mark.slow
 
@@ -37,16 +36,11 @@ def processor(qwen: Path) -> Any:
 def taught(qwen: Path, processor: Any, rubric: WrittenRubric) -> Any:
     model = load_model(qwen, "float32", "cpu", 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    tokenizer, rows = processor.tokenizer, []
-    for caption, rating in LEARNT.items():
-        answer = written_as([rating], rubric.form, caption, "so")
-        text = render_prompt(processor, [rubric.question], answer, rubric.system)
-        rows.append(tokenizer.encode(text, add_special_tokens=False))
+    rows = caption_rows(processor, rubric, LEARNT)
     model.train()
     for _ in range(40):
         for row in rows:
-            ids = torch.tensor([row])
-            loss = model(input_ids=ids, labels=ids).loss
+            loss = model(input_ids=row, labels=row).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

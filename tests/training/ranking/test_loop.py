@@ -41,7 +41,7 @@ def alone(runs: Path, warm: Path, opinions: list[Opinion]) -> Reports:
     full, lora = make_ranking_task(warm, opinions), make_ranking_task(warm, opinions, lora_rank=4, learning_rate=1e-3)
     spread = make_ranking_task(warm, opinions, zero_stage=2, passes=2)
     weights = {"caption": 1.0, "format": 1.0}
-    settings = {"rewards": {"composition": {"weights": weights}}, "max_new_tokens": 40, "max_steps": 2}
+    settings = {"rewards": {"composition": {"weights": weights}}, "max_new_tokens": 64, "max_steps": 2}
     seen = make_ranking_task(warm, opinions, "seen.toml", **settings, learning_rate=1e-3, lora_rank=4, kl_weight=0)
     folder = runs / "alone"
     folder.mkdir()
@@ -99,7 +99,7 @@ def test_a_second_pass_is_off_the_policy_that_drew(alone: Reports) -> None:
 def test_captions_are_judged_by_the_model_and_by_its_base(alone: Reports) -> None:
     first, second = alone["seen"]
     assert 0 < first["reward_caption"] < 1
-    assert first["caption_read"] > 0.2
+    assert first["caption_read"] > 0.1
     assert first["caption_read"] == first["caption_read_base"], "before the first update the model is its base"
     assert second["kl"] == 0, "none is asked for, though the base is there to judge"
 
