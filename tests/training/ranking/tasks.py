@@ -68,7 +68,7 @@ SETTINGS = {
     "images": 4,
     "micro_batch": 4,
     "max_new_tokens": 16,
-    "learning_rate": 1e-4,
+    "learning_rate": 3e-4,
     "precision": "fp32",
     "zero_stage": 0,
     "gradient_checkpointing": False,

@@ -74,7 +74,7 @@ def test_after_a_resume_every_step_is_the_undisturbed_runs(runs: Path, alone: Re
 def test_it_learns_from_its_own_answers_and_says_how_they_are(runs: Path, alone: Reports, warm: Path) -> None:
     first, *_, last = alone["full"]
     assert first["kl"] == pytest.approx(0, abs=1e-6), "before the first update the model is its base"
-    assert alone["full"][1]["kl"] > 1e-4
+    assert alone["full"][1]["kl"] > 1e-5
     assert first["loss"] == pytest.approx(0, abs=1e-5), "ratios are 1, and advantages of a group sum to 0"
     assert 0 < first["parsed_drawn"] <= 1
     assert 1 <= first["distinct_texts"] <= 4
@@ -88,7 +88,7 @@ def test_low_rank_updates_have_the_base_below_them(alone: Reports) -> None:
     """What they draw in the first step is what all of the weights draw, and the divergence is from the same base."""
     assert alone["lora"][0]["kl"] == pytest.approx(0, abs=1e-6)
     assert alone["lora"][0]["reward"] == pytest.approx(alone["full"][0]["reward"], abs=1e-6)
-    assert alone["lora"][1]["kl"] > 1e-4
+    assert alone["lora"][1]["kl"] > 1e-5
 
 
 def test_a_second_pass_is_off_the_policy_that_drew(alone: Reports) -> None:
