@@ -20,6 +20,7 @@ def run(steps: int, **figures: float) -> list[dict[str, float]]:
         ({"cut": 0.3}, "cut", "raise --max-new-tokens"),
         ({"dead_groups": 0.95}, "dead_groups", "raise --temperature"),
         ({"fidelity_normalised": 0.15}, "blind", "does not look"),
+        ({"caption_plcc": 0.8, "caption_plcc_base": 0.4}, "code", "raise --kl-weight"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_to_do(figures: dict[str, float], name: str, remedy: str) -> None:
@@ -27,7 +28,19 @@ def test_what_is_wrong_is_said_with_what_to_do(figures: dict[str, float], name: 
     [(found, text)] = alarms(run(PATIENCE, **figures))
     assert found == name
     assert remedy in text
-    assert not list(alarms([*run(2, **figures), *({**one, "step": one["step"] + 2} for one in run(PATIENCE))]))
+    assert not list(alarms([*run(2, **figures), *({**one, "step": one["step"] + 2} for one in run(PATIENCE))])), "gone"
+
+
+def test_words_that_come_nearer_while_scores_agree_less_are_recited() -> None:
+    half = PATIENCE // 2
+    words = [0.4] * half + [0.5] * half
+    for srcc, names in ((0.7, ["recited"]), (0.9, [])):
+        srccs = [0.8] * half + [srcc] * half
+        records = [
+            {**one, "reward_words": word, "srcc": agreement}
+            for one, word, agreement in zip(run(PATIENCE), words, srccs, strict=True)
+        ]
+        assert [name for name, _ in alarms(records)] == names
 
 
 def test_a_sound_run_and_one_without_such_figures_alarm_nobody() -> None:
