@@ -12,10 +12,13 @@ import pytest
 
 from iqa_core.demo.corpus import write_scenes
 from iqa_core.errors import CallerError
+from iqa_core.storage.storage import Storage
 from jobs.command import parse
 from jobs.training.flow import train
 from jobs.training.ranking_job import RankingJob, checked
 from jobs.training.ranking_settings import RankingSettings
+from jobs.training.watch import Watch, line
+from jobs.training.worker import FiguresFile
 from tests.jobs.running import over
 
 pytestmark = pytest.mark.slow
@@ -118,3 +121,21 @@ def test_data_and_rubrics_that_nothing_can_be_learnt_from(refused: Callable[...,
     alike = table.parent / "alike.csv"
     alike.write_text("\n".join(["image,dimension,mos", *(f"scene-{i:06d}.png,quality,3" for i in range(12))]))
     assert "are all 3, which ranks nothing" in refused("--train", alike)
+
+
+def test_a_line_says_how_drawn_answers_are() -> None:
+    record = {"step": 2, "steps": 9, "loss": 0.01, "samples_per_s": 3, "memory_gib": 1}
+    drawn = {"reward": 1.5, "fidelity_normalised": 0.625, "parsed_drawn": 0.9, "kl": 0.001}
+    assert line(record).endswith("GiB")
+    assert line({**record, **drawn}).endswith("GiB  reward 1.500  fidelity 62%  drawn parsed 90%  KL 0.0010")
+
+
+def test_a_run_that_goes_wrong_is_told_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = Watch(str(tmp_path), Storage({}))
+    record = {"steps": 99, "loss": 0.01, "samples_per_s": 3, "memory_gib": 1, "parsed_drawn": 0.3}
+    file = FiguresFile.of(str(tmp_path), Storage({}))
+    for last in (29, 30, 31):
+        file.write([{**record, "step": step} for step in range(1, last + 1)])
+        watch.look()
+        assert capsys.readouterr().out.count("attention: 30% of answers are parsed") == (last == 30)
+    watch.close()

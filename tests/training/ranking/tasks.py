@@ -72,7 +72,7 @@ SETTINGS = {
     "precision": "fp32",
     "zero_stage": 0,
     "gradient_checkpointing": False,
-    "max_steps": 5,
+    "max_steps": 4,
     "every": 2,
 }
 
