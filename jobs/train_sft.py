@@ -21,8 +21,9 @@ def main(settings: TrainSettings) -> int:
     """Fine-tune an assessor; the exit code."""
     # here, not above: --help and a mistyped flag are answered without torch and Ray
     from jobs.training.flow import train
+    from jobs.training.job import checked
 
-    return train(settings)
+    return train(checked(settings))
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ HEAVY_AT_IMPORT = (
     "iqa_core/inspection/plain.py",
     "iqa_core/training/engine.py",
     "iqa_core/training/loop.py",
+    "iqa_core/training/ranking/loop.py",
 )
 """The only folders and modules that load a heavy library (seconds, hundreds of megabytes) by being imported."""
 

@@ -37,6 +37,7 @@ from jobs.evaluation.settings import EvaluateSettings
 from jobs.fusion.settings import FusionSettings
 from jobs.scoring.settings import ScoreSettings
 from jobs.selection.settings import SelectSettings
+from jobs.training.ranking_settings import RankingSettings
 from jobs.training.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,7 @@ JOBS: Mapping[str, type[JobSettings]] = {
     "evaluate_assessor": EvaluateSettings,
     "select_corpus": SelectSettings,
     "train_sft": TrainSettings,
+    "train_grpo": RankingSettings,
     "fit_fusion": FusionSettings,
     "compact_scores": CompactSettings,
 }

@@ -9,6 +9,7 @@ from iqa_core.errors import listed
 from iqa_core.questions import Column, Question, own_scales
 from iqa_core.records import RATING, AnswerScale, ScoreRange
 from iqa_core.rubrics import AnyRubric, WrittenRubric
+from iqa_core.training.ranking.task import RankingTask
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import PARSED
 
@@ -60,7 +61,8 @@ def _base_name(task: TrainingTask) -> str:
 
 def _data(task: TrainingTask) -> Iterator[str]:
     yield from ("## Data", "", "| data set | training samples | validation samples |", "|---|---|---|")
-    train, validation = (Counter(sample.dataset for sample in part) for part in (task.train, task.validation))
+    held_out = task.validation or tuple(each.sample for each in task.rated)
+    train, validation = (Counter(sample.dataset for sample in part) for part in (task.train, held_out))
     for name in sorted(train | validation):
         yield f"| {name} | {train[name]:,} | {validation[name]:,} |"
     yield ""
@@ -110,16 +112,29 @@ def _shown(value: float | None) -> str:
 
 def _recipe(task: TrainingTask) -> Iterator[str]:
     recipe = task.recipe
+    samples = f"{recipe.steps(len(task.train)):,} steps of {recipe.global_batch} samples; "
     yield from ("## Training", "")
     yield (
         f"Vision {recipe.vision}, aligner {recipe.aligner}, language model {recipe.language}; "
-        f"{recipe.targets} targets; {recipe.steps(len(task.train)):,} steps of {recipe.global_batch} samples; "
+        f"{_ranking(task) if isinstance(task, RankingTask) else f'{recipe.targets} targets; '}{samples}"
         f"AdamW, learning rate {recipe.learning_rate:g}, warm-up {recipe.warmup_ratio:g}, cosine, "
         f"weight decay {recipe.weight_decay:g}; {recipe.precision}, DeepSpeed ZeRO {recipe.zero_stage}; "
         f"seed {recipe.seed}. "
         "All settings are in `training.json`."
     )
     yield ""
+
+
+def _ranking(task: RankingTask) -> str:
+    """How answers were drawn, and what each reward counted."""
+    recipe = task.ranking
+    composition = recipe.rewards.composition
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in composition.weights.items())
+    return (
+        f"by ranking (GRPO): {recipe.rollouts} answers about each of {recipe.images} images in a step, at temperature "
+        f"{recipe.temperature:g}; rewards {weights} ({composition.aggregation.replace('_', ' ')}, pairs "
+        f"{recipe.rewards.alignment}); divergence from the base {recipe.kl_weight:g}; "
+    )
 
 
 def _use(task: TrainingTask) -> Iterator[str]:

@@ -6,7 +6,8 @@ The process group must exist already; what starts the workers creates it.
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,14 @@ class Engine:
 
     def losses(self, batch: Batch) -> Losses:
         """Losses of a batch that is on this device."""
+        with self.computing() as model:
+            return losses(model, batch, self.recipe.level_weight, self.recipe.number_weight)
+
+    @contextmanager
+    def computing(self) -> Iterator[Any]:
+        """The model whose forward can be learnt from; inside, it computes in the recipe's precision."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.recipe.autocasts else nullcontext():
-            return losses(self._engine, batch, self.recipe.level_weight, self.recipe.number_weight)
+            yield self._engine
 
     def learn(self, weighted_sum: torch.Tensor, total_weight: float) -> None:
         """Backward for one forward pass of a step; the last pass of a step updates the weights.

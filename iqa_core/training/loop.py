@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -93,16 +93,20 @@ class Training:
         with host.restored() as folder:
             done = 0 if folder is None else self.engine.restore(folder)
         meter = Meter(self.worker)
+        for step in self._steps(done, meter):
+            if step == self.schedule.steps or step % self.recipe.every == 0:
+                self._conclude(step, meter, host)
+            elif step % self.recipe.log_every == 0:
+                host.report(meter.read(step, self.schedule.steps), None)
+
+    def _steps(self, done: int, meter: Meter) -> Iterator[int]:
+        """Take the steps that are left; after each, the number of those that are done."""
         # one thread makes batches ahead: a second pool of torch's threads slows the first (25 samples/s instead of 40)
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             batches = self._batches(done, pool)
             for step in range(done, self.schedule.steps):
                 self._learn(step, batches, meter)
-                is_last = step + 1 == self.schedule.steps
-                if is_last or (step + 1) % self.recipe.every == 0:
-                    self._conclude(step + 1, meter, host)
-                elif (step + 1) % self.recipe.log_every == 0:
-                    host.report(meter.read(step + 1, self.schedule.steps), None)
+                yield step + 1
 
     def _learn(self, step: int, batches: Iterator[Batch], meter: Meter) -> None:
         torch.manual_seed(self._seed(step))
@@ -211,6 +215,7 @@ class Meter:
         self._rate = 0.0
         self._norm: float | None = None
         self._samples = self._real = self._padded = 0
+        self._means: dict[str, tuple[float, float]] = {}
 
     def count(self, batch: Batch) -> None:
         """Add the samples and tokens of a batch."""
@@ -223,18 +228,24 @@ class Meter:
         self._losses.append(loss)
         self._rate, self._norm = rate, norm
 
+    def note(self, means: Mapping[str, tuple[float, float]]) -> None:
+        """Add to figures that are means: sum and number of each. All workers note the same names."""
+        for name, more in means.items():
+            known = self._means.get(name, (0.0, 0.0))
+            self._means[name] = known[0] + more[0], known[1] + more[1]
+
     def read(self, step: int, steps: int) -> dict[str, float]:
         """Figures by name, summed over all workers; counting begins anew.
 
         Raises RunError when the loss is not finite.
         """
         sums = torch.tensor(
-            [sum(self._losses), self._samples, self._real, self._padded],
+            [sum(self._losses), self._samples, self._real, self._padded, *chain(*self._means.values())],
             dtype=torch.float64,
             device=self._worker.device,
         )
         dist.all_reduce(sums)
-        loss, samples, real, padded = sums.tolist()
+        loss, samples, real, padded, *means = sums.tolist()
         loss /= len(self._losses)
         seconds = time.monotonic() - self._began
         if not np.isfinite(loss):
@@ -251,6 +262,11 @@ class Meter:
         }
         if self._norm is not None:
             values["gradient_norm"] = self._norm
+        values |= {
+            name: total / count
+            for name, total, count in zip(self._means, means[::2], means[1::2], strict=True)
+            if count
+        }
         self.restart()
         return values
 

@@ -39,7 +39,7 @@ def losses(model: Any, batch: Batch, level_weight: float, number_weight: float =
     The first term is the divergence of DeQA-Score (arXiv 2501.11561); the second makes the model say an answer at all.
     With a hard target the sum is plain cross-entropy.
     """
-    places_P, logits_NPV = _answer_logits(model, batch)
+    places_P, logits_NPV = answer_logits(model, batch)
     weights_NT = 1 + (number_weight - 1) * batch.are_numbers_NT.float()
     sums_N, counts_N = _cross_entropy(logits_NPV, batch.labels_NT[:, places_P + 1], weights_NT[:, places_P + 1])
     if not len(batch.level_rows):
@@ -55,7 +55,7 @@ def _losses(batch: Batch, samples_N: torch.Tensor, divergence: torch.Tensor, sco
     return Losses((batch.weights_N * samples_N).sum(), samples_N.detach(), divergence.detach(), scores.detach())
 
 
-def _answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def answer_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Places (P,) before tokens that carry loss in any row, and the logits (N, P, V) there: others are not computed.
 
     A vocabulary of 150,000 at 2,400 places takes 1.4 GB a row in float32; an answer has about 14 places.

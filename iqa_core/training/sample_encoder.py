@@ -160,14 +160,17 @@ class SampleEncoder:
             raise RunError(f"{sample.image} was readable when the run began, but now: {image.reason} ({image.detail})")
         return image
 
-    def batch(self, samples: Sequence[TrainingSample]) -> Batch:
+    def batch(self, samples: Sequence[TrainingSample], written: Sequence[Sequence[int]] | None = None) -> Batch:
         """The samples as one batch, padded on the right to the longest row.
 
+        written: token ids of an answer to each, in place of the sample's own.
         Raises RunError when an image can no longer be read, or the processor changes the tokens of an answer.
         """
         import torch
 
         texts = [self.text(sample) for sample in samples]
+        if written is not None:
+            texts = [text.answered(ids) for text, ids in zip(texts, written, strict=True)]
         pictures = [self.pixels(sample) for sample in samples]
         if self._make_rows is None:
             self._make_rows = self._choose_rows(texts[0], pictures[0])

@@ -51,6 +51,21 @@ class EncodedText:
     number_places: tuple[int, ...] = ()
     """Indices in `answer_ids` of the tokens of the numbers that a written answer gives."""
 
+    def answered(self, ids: Sequence[int]) -> EncodedText:
+        """The same question with tokens that a model wrote behind it, in place of answer and end of the turn.
+
+        Their text is not encoded: a tokenizer may have other tokens for it.
+        """
+        written, own = tuple(ids), len(self.answer_ids)
+        return replace(
+            self,
+            ids=self.ids[: len(self.ids) - own] + written,
+            answer_ids=written,
+            tail=self.tail[: len(self.tail) - own] + written,
+            tail_of_text=self.tail_of_text or self.answer_ids,
+            number_places=(),
+        )
+
 
 class SampleTexts:
     """Encodes samples with a checkpoint's processor and a rubric's system prompt."""

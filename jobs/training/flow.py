@@ -1,4 +1,4 @@
-"""Settings -> a trained, exported assessor: checked, started or resumed on Ray Train, watched, exported."""
+"""A checked job -> a trained, exported assessor: started or resumed on Ray Train, watched, exported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from iqa_core.storage.uris import is_local, join, local_path, scratch_of
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
 from jobs.on_ray.cluster import connected, room_for
-from jobs.training.job import TrainingJob, checked, claim, padding_of, shown_settings
-from jobs.training.settings import TrainSettings
+from jobs.training.run import TrainingRun, claim, shown_settings
+from jobs.training.settings import RunSettings
 from jobs.training.watch import line, watched
 from jobs.training.worker import FiguresFile, train_on_worker
 
@@ -34,14 +34,14 @@ TRAIN_ENVIRONMENT = {
 """Set where the caller has not set it."""
 
 
-def train(settings: TrainSettings) -> int:
-    """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
-    job = checked(settings)
+def train(job: TrainingRun) -> int:
+    """Run a job that was checked; the exit code. Raises CallerError before anything is written, RunError later."""
     settings = job.settings
     for text in job.describe():
         print(text)
     if settings.dry_run:
-        print(f"padding    {padding_of(job):.1%} of tokens")
+        for text in job.foresee():
+            print(text)
         print(json.dumps(shown_settings(settings), indent=2))
         return DONE
     export_uri = join(settings.output, EXPORT)
@@ -62,7 +62,7 @@ def train(settings: TrainSettings) -> int:
     return DONE
 
 
-def _require_room(settings: TrainSettings) -> None:
+def _require_room(settings: RunSettings) -> None:
     room = room_for(settings.worker_cpus, settings.worker_gpus)
     if room < settings.num_workers:
         raise CallerError(
@@ -71,7 +71,7 @@ def _require_room(settings: TrainSettings) -> None:
         )
 
 
-def _fit(job: TrainingJob) -> Any:
+def _fit(job: TrainingRun) -> Any:
     """Train to the end, from the last checkpoint if there is one; the best checkpoint."""
     from ray.exceptions import RayError
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -116,7 +116,7 @@ def _fit(job: TrainingJob) -> Any:
     return checkpoint
 
 
-def _resources(settings: TrainSettings) -> dict[str, float]:
+def _resources(settings: RunSettings) -> dict[str, float]:
     return {"CPU": settings.worker_cpus} | ({"GPU": settings.worker_gpus} if settings.worker_gpus else {})
 
 
@@ -137,7 +137,7 @@ def _cause(error: BaseException) -> str:
     return next((text.strip() for text in reversed(str(error).splitlines()) if text.strip()), type(error).__name__)
 
 
-def _export(job: TrainingJob, checkpoint: Any, uri: str) -> None:
+def _export(job: TrainingRun, checkpoint: Any, uri: str) -> None:
     """Export in a task of Ray with a worker's resources, since the driver may be a small machine."""
     import ray
 
@@ -170,7 +170,7 @@ def export_on_worker(
             storage.put(join(uri, file.name), file.read_bytes(), scratch)
 
 
-def _print_best(job: TrainingJob) -> None:
+def _print_best(job: TrainingRun) -> None:
     try:
         records = FiguresFile.of(job.settings.output, job.storage).read()
     except IqaError:  # the table is for people; the export is there

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from iqa_core.assessor.checkpoint.files import materialise
-from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.fake import PREFIX
-from iqa_core.assessor.load import describe, own_limits
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.preparing.preparers import ModelPreparer
-from iqa_core.differences import differences
-from iqa_core.errors import CallerError, IqaError, RunError
-from iqa_core.opinions.load import load_opinions
-from iqa_core.opinions.opinion import CUT_TEXT, Opinion
-from iqa_core.opinions.reliable import reliable
-from iqa_core.opinions.terms import Terms, terms_of
+from iqa_core.errors import CallerError, RunError
+from iqa_core.opinions.terms import terms_of
 from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric, closed_set, written_names
-from iqa_core.rubrics.load import rubric_named
 from iqa_core.slots import columns_of
-from iqa_core.storage.storage import Storage
-from iqa_core.storage.uris import absolute, join, scratch_of
-from iqa_core.training.checking import usable
 from iqa_core.training.parts import require_trainable
 from iqa_core.training.recipe import Recipe
 from iqa_core.training.sample_encoder import SampleEncoder
@@ -34,39 +21,18 @@ from iqa_core.training.schedule import Schedule
 from iqa_core.training.split import require_disjoint, split, split_texts
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.written_validation import Rated, asked_about, parsable, rated_by_answers, rated_by_opinions
-from jobs.claims import TRAINING, require_own
-from jobs.command import SECRET_FIELDS
-from jobs.opinion_texts import OpinionTexts
+from jobs.training.run import TrainingRun, begun, identity_of, reliable_opinions, usable_samples
 from jobs.training.settings import TrainSettings
-
-NAMED = "rubric_named"
-"""Key of training.json: the rubric's id and origin, for people; its digest says what it asks."""
-MACHINES = frozenset(
-    "output storage_options worker_cpus worker_gpus threads max_failures dry_run log_every".split()
-) | {"ray_address", "code_on_nodes"}
-"""Settings that may differ from one start of a run to the next."""
-
-SLOTS = frozenset(OpinionTexts.model_fields)
 
 SPREADS_WEIGHTS = 3
 """The stage of ZeRO at which no worker has all weights."""
 
 
 @dataclass(frozen=True)
-class TrainingJob:
-    """What does not change during a run: a training task, and where its results go."""
+class TrainingJob(TrainingRun):
+    """A fine-tuning on opinions, or on texts."""
 
     settings: TrainSettings
-    task: TrainingTask
-    dropped: Mapping[str, int]
-    """Reason -> opinions or samples that were left out, or (`shrunk to fit`) changed."""
-    identity: Mapping[str, Any]
-    """What the run must be started with again to go on."""
-
-    @property
-    def storage(self) -> Storage:
-        """Where the output lies."""
-        return Storage(self.settings.storage_options)
 
     def describe(self) -> Iterator[str]:
         """Lines for people."""
@@ -94,17 +60,17 @@ class TrainingJob:
         )
         yield f"output     {self.settings.output}"
 
+    def foresee(self) -> Iterator[str]:
+        """The share of padding, for which all steps are gone through."""
+        padding = Schedule(self.task.recipe, [sample.tokens for sample in self.task.train]).padding()
+        yield f"padding    {padding:.1%} of tokens"
+
 
 def checked(settings: TrainSettings) -> TrainingJob:
     """The job, with all checked that can be before training starts. Raises CallerError."""
-    settings = settings.model_copy(update={"output": absolute(settings.output)})
-    require_own(Storage(settings.storage_options), settings.output, TRAINING)
-    if settings.base.startswith(PREFIX):
-        raise CallerError(f"--base {settings.base}: there is no model behind it that could be trained")
+    settings, spec = begun(settings)
     recipe = Recipe.model_validate(settings.model_dump(include=set(Recipe.model_fields)))
     recipe.accumulation(settings.num_workers)
-    config = AssessorConfig(checkpoint=settings.base, max_pixels=settings.max_pixels)
-    spec = describe(config, settings.rubric, own_limits(config))
     assert isinstance(spec.preparer, ModelPreparer)
     rubric = _trained_rubric(settings, spec.rubric)
     encoder = SampleEncoder(load_processor(materialise(settings.base)), rubric, spec.preparer)
@@ -114,7 +80,6 @@ def checked(settings: TrainSettings) -> TrainingJob:
         data = _rated_data(settings, recipe, encoder, rubric)
     _require_texts_fit(encoder, data.train)
     require_trainable(materialise(settings.base), recipe)
-    digests = {name: spec.fingerprint_parts[name] for name in ("weights", "tokenizer", "rubric")}
     task = TrainingTask(
         base=spec.checkpoint,
         rubric=rubric,
@@ -122,47 +87,18 @@ def checked(settings: TrainSettings) -> TrainingJob:
         recipe=recipe,
         train=data.train,
         validation=data.validation,
-        threads=settings.threads or max(1, int(settings.worker_cpus)),
+        threads=settings.torch_threads,
         rated=data.rated,
     )
-    unused = frozenset() if spec.rubric.slots else SLOTS  # runs of older versions do not have them
-    identity = settings.model_dump(mode="json", exclude=set(MACHINES | unused)) | {
-        "digests": digests,
+    identity = identity_of(settings, spec, rubric) | {
         "train_samples": len(data.train),
         "validation_samples": len(data.validation),
-        NAMED: rubric_named(rubric.id, settings.rubric),
     }
     if recipe.augment_prompts_paraphrase and isinstance(
         rubric, Rubric
     ):  # no part of the rubric's digest, since they decide no score
         identity["paraphrases"] = {d.name: list(d.paraphrases) for d in rubric.dimensions}
     return TrainingJob(settings, task, data.dropped, identity)
-
-
-def claim(job: TrainingJob) -> None:
-    """Make the output this run's own, or find that it is. Raises CallerError that says what differs."""
-    uri = join(job.settings.output, TRAINING)
-    content = json.dumps(job.identity, indent=2, sort_keys=True) + "\n"
-    try:
-        job.storage.begin(uri, content.encode(), scratch=scratch_of(job.settings.output))
-        there = job.storage.read_object(uri)
-    except IqaError as error:
-        raise CallerError(f"--output {job.settings.output} cannot be used: {error}") from error
-    here = json.loads(content)
-    named = [identity.pop(NAMED, "") for identity in (there, here)]
-    if differing := differences(there, here):
-        if any(text.startswith("digests.rubric:") for text in differing):
-            differing.insert(0, f"rubric: {named[0] or 'one without a name'} there, {named[1]} now")
-        shown = "\n".join(f"  {text}" for text in differing)
-        raise CallerError(
-            f"--output {job.settings.output} holds a run that was started otherwise:\n{shown}\n"
-            "give another --output, or the same settings"
-        )
-
-
-def shown_settings(settings: TrainSettings) -> dict[str, Any]:
-    """The resolved settings as JSON values, without secrets."""
-    return settings.model_dump(mode="json", exclude=set(SECRET_FIELDS))
 
 
 @dataclass(frozen=True)
@@ -209,7 +145,7 @@ def _written_data(settings: TrainSettings, encoder: SampleEncoder, rubric: Writt
     require_known_weights(weights, texts)
     if not settings.validation:
         train, validation = (
-            _usable(part, encoder, settings, dropped)
+            usable_samples(part, encoder, settings, dropped)
             for part in split_texts(texts, settings.validation_fraction, settings.seed)
         )
         rated = rated_by_answers(validation, rubric)
@@ -219,20 +155,22 @@ def _written_data(settings: TrainSettings, encoder: SampleEncoder, rubric: Writt
                 "which checkpoint is best; name another --rubric, or give --validation"
             )
         return _Data(train, validation, dropped, rated)
-    opinions, more = _reliable(settings, settings.validation, terms)
+    opinions, more = reliable_opinions(settings, settings.validation, terms)
     dropped.update(more)
     require_disjoint((text.image for text in texts), (opinion.path for opinion in opinions), "--text")
-    asked = _usable(asked_about(opinions, rubric), encoder, settings, dropped)
-    return _Data(_usable(texts, encoder, settings, dropped), (), dropped, rated_by_opinions(asked, opinions, rubric))
+    asked = usable_samples(asked_about(opinions, rubric), encoder, settings, dropped)
+    return _Data(
+        usable_samples(texts, encoder, settings, dropped), (), dropped, rated_by_opinions(asked, opinions, rubric)
+    )
 
 
 def _rated_data(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder, rubric: Rubric) -> _Data:
     """Opinions to learn, with texts beside them, and others to validate by."""
     weights = _weights(settings.weight)
     terms = terms_of(rubric, settings.slot, settings.text_limits)
-    opinions, dropped = _reliable(settings, settings.train, terms)
+    opinions, dropped = reliable_opinions(settings, settings.train, terms)
     if settings.validation:
-        train, (validation, more) = opinions, _reliable(settings, settings.validation, terms)
+        train, (validation, more) = opinions, reliable_opinions(settings, settings.validation, terms)
         dropped.update(more)
         require_disjoint((row.path for row in train), (row.path for row in validation))
     else:
@@ -243,23 +181,8 @@ def _rated_data(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder,
         level_samples(validation, rubric, recipe.targets, {}),
     )
     require_known_weights(weights, parts[0])
-    learnt, held_out = (_usable(part, encoder, settings, dropped) for part in parts)
+    learnt, held_out = (usable_samples(part, encoder, settings, dropped) for part in parts)
     return _Data(learnt, held_out, dropped)
-
-
-def _usable(
-    samples: Sequence[TrainingSample], encoder: SampleEncoder, settings: TrainSettings, dropped: Counter[str]
-) -> tuple[TrainingSample, ...]:
-    """Those that can be trained on; the others are counted in `dropped`."""
-    found = usable(
-        samples,
-        encoder,
-        max_tokens=settings.max_tokens,
-        too_long=settings.too_long,
-        skip_unreadable=settings.skip_unreadable,
-    )
-    dropped.update(found.counts)
-    return found.samples
 
 
 def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
@@ -270,13 +193,6 @@ def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]
             encoder.batch([sample])
     except RunError as error:
         raise CallerError(str(error)) from None
-
-
-def _reliable(settings: TrainSettings, addresses: list[str], terms: Terms) -> tuple[list[Opinion], Counter[str]]:
-    opinions = load_opinions(addresses, terms=terms)
-    kept, dropped = reliable(opinions.rows, settings.min_raters, settings.max_std)
-    cut = Counter({CUT_TEXT: sum(opinion.is_cut for opinion in kept)})
-    return kept, Counter(opinions.dropped) + dropped + cut
 
 
 def _weights(texts: list[str]) -> dict[str, float]:
@@ -301,8 +217,3 @@ def _counted(samples: tuple[TrainingSample, ...]) -> str:
     by_dimension = Counter(sample.level.dimension if sample.level else "text" for sample in samples)
     shown = ", ".join(f"{name} {count:,}" for name, count in by_dimension.items())
     return f"{len(samples):,} samples of {images:,} images ({shown})"
-
-
-def padding_of(job: TrainingJob) -> float:
-    """Share of tokens that will be padding."""
-    return Schedule(job.task.recipe, [sample.tokens for sample in job.task.train]).padding()

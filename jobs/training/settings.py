@@ -1,4 +1,4 @@
-"""The flags of the training job, documented where they are defined; light to import, so that --help is quick."""
+"""The flags of the training jobs, documented where they are defined; light to import, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -13,22 +13,17 @@ from jobs.command import Lasting
 from jobs.opinion_texts import OpinionTexts
 
 
-class TrainSettings(Recipe, OpinionTexts):  # type: ignore[misc]  # two dictionaries of one kind
-    """Fine-tune an assessor on people's opinions. Resumable at any point; exports what --assessor.checkpoint takes."""
+class RunSettings(OpinionTexts):
+    """Settings of every training: data, base, output and machines."""
 
     train: list[str] = Field(default_factory=list)
     """Annotations to learn from, as in jobs/evaluate_assessor.py; may be repeated. Never a test set."""
-    text: list[Path] = Field(default_factory=list)
-    """JSONL with query, response and image: answers of any text to learn, beside --train or, with a written --rubric,
-    in its place; may be repeated."""
     validation: list[str] = Field(default_factory=list)
-    """Annotations that choose the best checkpoint; default: a part carved out of --train, or else of --text."""
+    """Annotations that choose the best checkpoint; default: a part carved out of what is learnt from."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the images of --train, or else of --text, that is carved out."""
+    """Share of the images that is carved out."""
     split_by: SplitBy = "image"
     """What lies whole in one part: an image, or all images of a group."""
-    weight: list[str] = Field(default_factory=list)
-    """name=number: how much a data set or a dimension counts in the loss; may be repeated."""
     min_raters: int | None = Field(default=None, ge=1)
     """Leave out opinions of fewer raters."""
     max_std: float | None = Field(default=None, gt=0)
@@ -70,3 +65,18 @@ class TrainSettings(Recipe, OpinionTexts):  # type: ignore[misc]  # two dictiona
     """Every node of that cluster has this checkout at the same path (an image, a shared disk): nothing is uploaded."""
     dry_run: bool = False
     """Print the resolved configuration and what would be trained; write nothing."""
+
+    @property
+    def torch_threads(self) -> int:
+        """CPU threads of torch per worker."""
+        return self.threads or max(1, int(self.worker_cpus))
+
+
+class TrainSettings(Recipe, RunSettings):  # type: ignore[misc]  # two dictionaries of one kind
+    """Fine-tune an assessor on people's opinions. Resumable at any point; exports what --assessor.checkpoint takes."""
+
+    text: list[Path] = Field(default_factory=list)
+    """JSONL with query, response and image: answers of any text to learn, beside --train or, with a written --rubric,
+    in its place; may be repeated."""
+    weight: list[str] = Field(default_factory=list)
+    """name=number: how much a data set or a dimension counts in the loss; may be repeated."""

@@ -14,6 +14,8 @@ from typing import Any
 from iqa_core.errors import IqaError
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import is_local, join, local_path
+from iqa_core.training.ranking.alarms import alarms
+from iqa_core.training.ranking.worth import DRAWN_PARSED, FIDELITY
 from iqa_core.training.validation import PARSED, RANK
 from jobs.training.worker import FiguresFile
 
@@ -49,6 +51,7 @@ class Watch:
         self._folder = Path(folder)
         self._writer: Any = None
         self._complained = False
+        self._alarmed: set[str] = set()
 
     def follow(self, stop: threading.Event) -> None:
         """Look every LOOK_EVERY_S until `stop` is set, and once more then."""
@@ -70,6 +73,10 @@ class Watch:
                 self._shown.add(self._key(record))
                 print(line(record), flush=True)
                 self._plot(record)
+        for name, text in alarms(records):
+            if name not in self._alarmed:
+                self._alarmed.add(name)
+                print(f"attention: {text}", flush=True)
 
     def close(self) -> None:
         """Put TensorBoard's files into an output that is not local."""
@@ -105,6 +112,13 @@ def line(record: dict[str, float]) -> str:
         f"{record['samples_per_s']:.1f} samples/s",
         f"{record['memory_gib']:.1f} GiB",
     ]
+    drawn = {
+        "reward": "reward {:.3f}",
+        FIDELITY: "fidelity {:.0%}",
+        DRAWN_PARSED: "drawn parsed {:.0%}",
+        "kl": "KL {:.4f}",
+    }
+    parts += [text.format(record[name]) for name, text in drawn.items() if name in record]
     if RANK in record:
         known = {"validation_loss": "validation loss {:.4f}", PARSED: "parsed {:.1%}"}
         known |= {name: f"{name.upper()} {{:.3f}}" for name in ("plcc", "srcc", "auc")}

@@ -12,7 +12,7 @@ from typing import Any
 from iqa_core.storage.failures import Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import join
-from iqa_core.training.task import TrainingTask
+from iqa_core.training.ranking.task import RankingTask
 
 FIGURES_FILE = "figures.jsonl"
 """In the output: one object per report, by step."""
@@ -79,7 +79,11 @@ class RayHost:
 
 def train_on_worker(config: dict[str, Any]) -> None:
     """Train on one worker; Ray calls it on each."""
-    from iqa_core.training.loop import train
+    from iqa_core.training import loop
+    from iqa_core.training.ranking import loop as ranking_loop
 
-    task: TrainingTask = config["task"]
-    train(task, RayHost(config["figures_file"]))
+    task, host = config["task"], RayHost(config["figures_file"])
+    if isinstance(task, RankingTask):
+        ranking_loop.train(task, host)
+    else:
+        loop.train(task, host)

@@ -73,6 +73,21 @@ def test_descriptions_carry_loss_on_all_of_their_words(encoder: LevelEncoder, op
     assert tokenizer.decode(labels[labels != IGNORED]) == text.answer + encoder.text.turn_end
 
 
+def test_tokens_that_a_model_wrote_stand_where_an_answer_would(encoder: LevelEncoder, opinions: list[Opinion]) -> None:
+    """They are its tokens, whatever a tokenizer would make of their text; rows are those of the same answers."""
+    answers = ("The sofa floats above the floor.", "The rug.")
+    texts = [TrainingSample(opinions[0].path, "What is wrong?", answer, "words") for answer in answers]
+    wanted = encoder.batch(texts)
+    written = [labels[labels != IGNORED].tolist() for labels in wanted.labels_NT]
+    found = encoder.batch([replace(text, answer="The sofa.") for text in texts], written)
+    assert torch.equal(found.labels_NT, wanted.labels_NT)
+    assert found.inputs.keys() == wanted.inputs.keys()
+    assert all(
+        torch.equal(found.inputs[name], value) for name, value in wanted.inputs.items() if name != "pixel_values"
+    )
+    torch.testing.assert_close(found.inputs["pixel_values"], wanted.inputs["pixel_values"], rtol=0, atol=1e-5)
+
+
 def test_rows_are_those_of_the_checkpoints_own_processor(encoder: LevelEncoder, opinions: list[Opinion]) -> None:
     samples = [
         replace(sample, max_pixels=bound)

@@ -81,7 +81,9 @@ def _work(folder: Path, rank: int, num_workers: int, jobs: Sequence[Job], result
     import torch
     import torch.distributed as dist
 
-    from iqa_core.training.loop import train
+    from iqa_core.training import loop
+    from iqa_core.training.ranking import loop as ranking
+    from iqa_core.training.ranking.task import RankingTask
 
     torch.set_num_threads(1)
     try:
@@ -90,7 +92,10 @@ def _work(folder: Path, rank: int, num_workers: int, jobs: Sequence[Job], result
         reports = {}
         for job in jobs:
             host = Recorder(folder / job.name, job.restored_from)
-            train(job.task, host)
+            if isinstance(job.task, RankingTask):
+                ranking.train(job.task, host)
+            else:
+                loop.train(job.task, host)
             reports[job.name] = host.reports
         dist.destroy_process_group()
         results.put((rank, reports))

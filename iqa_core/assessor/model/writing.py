@@ -81,11 +81,13 @@ class WritingAssessor:
         decode_rows: int | None = None,
         *,
         keeps_model: bool = False,
+        measures: bool = False,
     ) -> None:
         """Take the model over, or (`keeps_model`) write with one that goes on being trained.
 
         fingerprint: part of the key of each sample's noise; batch_tokens: bound on the tokens of prompts that go
-        through the model at once; decode_rows: bound on the samples that are written at once, None is what fits.
+        through the model at once; decode_rows: bound on the samples that are written at once, None is what fits;
+        measures: see `Answer`.
         Raises CallerError when the checkpoint has no chat template, cannot take the rubric's texts or readout, or has a
         context without room for an answer.
         """
@@ -104,6 +106,7 @@ class WritingAssessor:
                 model, self._encoder, self._probe, PROBABILITY_TOLERANCE[model.dtype], keeps_model=keeps_model
             )
         self._processor = processor
+        self._measures = measures
         self._decoder = self._decoder_by(rubric.decoding, () if self._digits is None else self._digits.watched)
         self._memory = AnswerMemory.of(self._prefilled(asked).cache, rubric.decoding, shares=self._way.shares)
         self._decode_rows = decode_rows or self._memory.rows_that_fit(model.device)
@@ -149,18 +152,20 @@ class WritingAssessor:
         images: Sequence[NDArray[np.uint8]],
         texts: Sequence[Mapping[str, str]] | None = None,
         limits: Sequence[int] | None = None,
+        seed: int | None = None,
     ) -> list[list[Answer] | Rejection]:
         """What is written about each image, a text per sample; images of similar size are written about at once.
 
-        limits: tokens at which what is written about each is cut; None is the rubric's.
+        limits: tokens at which what is written about each is cut; seed: of the noise. None is the rubric's.
         """
         decoding = self.rubric.decoding
+        seed = decoding.seed if seed is None else seed
         limits = limits or [decoding.max_new_tokens] * len(images)
         asked = texts_of_images(self.rubric.slots, texts, len(images))
         tokens, refused = self._intake(images, asked, limits)
         found: dict[int, list[Answer] | Rejection] = {**refused}
         for group in self._groups(tokens, limits):
-            keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
+            keys = [sample_keys(self._fingerprint, images[i], decoding.samples, seed) for i in group]
             requests = [
                 _Request(images[i], asked[i], tokens[i], limits[i], own) for i, own in zip(group, keys, strict=True)
             ]
@@ -203,6 +208,7 @@ class WritingAssessor:
             suppressed=_placeholders(self.model) if decoding.suppress_image else (),
             watched=watched,
             shares=self._way.shares,
+            measures=self._measures,
         )
 
     def _groups(self, tokens: Mapping[int, int], limits: Sequence[int]) -> Iterator[list[int]]:

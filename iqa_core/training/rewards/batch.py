@@ -39,6 +39,10 @@ class Batch:
     """Scales of the data sets' training parts, for the alignment `standardised` alone."""
 
 
+CAPTION = "caption"
+"""Name of the reward that needs a judge of captions."""
+
+
 class RewardSettings(BaseModel):
     """Which rewards there are, each with its settings, and how they become advantages."""
 
@@ -131,7 +135,7 @@ REWARDS: Mapping[str, Callable[[Batch, RewardSettings], Floats]] = {
     "fidelity": _fidelity,
     "margin": _margin,
     "score": _score,
-    "caption": _caption,
+    CAPTION: _caption,
     "words": _words,
     "format": _format,
 }

@@ -1,6 +1,6 @@
 """What is found wrong with a training before it starts: one clear message, nothing written, no Ray.
 
-Tests jobs/training/job.py and jobs/opinion_texts.py.
+Tests jobs/training/job.py, jobs/training/run.py and jobs/opinion_texts.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from iqa_core.demo.texts import WRITTEN, make_texts, written_rubrics
 from iqa_core.errors import CallerError
 from jobs.command import parse
 from jobs.training.flow import train
-from jobs.training.job import TrainingJob, checked, claim
+from jobs.training.job import TrainingJob, checked
+from jobs.training.run import claim
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import line
 from tests.assessor.tiny import save_paligemma
@@ -47,7 +48,7 @@ def refused(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         flags = ["--train", str(given), "--output", str(tmp_path / "out"), *map(str, arguments)]
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         with pytest.raises(CallerError) as caught:
-            train(parse(TrainSettings, flags))
+            train(checked(parse(TrainSettings, flags)))
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is written"
         return str(caught.value)
 

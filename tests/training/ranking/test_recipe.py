@@ -20,6 +20,16 @@ def test_presets_are_those_of_the_papers_with_an_anchor() -> None:
         assert preset.rewards.composition.weights["score"] > 0
 
 
+def test_the_engine_is_told_answers_for_samples_and_which_weights_learn() -> None:
+    recipe = RankingRecipe(images=8, rollouts=4, epochs=2.5, vision="full", zero_stage=0)
+    engine = recipe.engine(recipe.steps(num_batches=3))
+    assert (engine.max_steps, engine.global_batch) == (8, 32), "two and a half epochs of three batches"
+    assert (engine.vision, engine.aligner, engine.language, engine.zero_stage) == ("full", "frozen", "full", 0)
+    low = PRESETS["perception"].engine(1)
+    assert (low.language, low.lora_rank, low.lora_alpha, low.vision) == ("lora", 16, 32, "frozen")
+    assert RankingRecipe(max_steps=7).steps(num_batches=3) == 7
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_card_can_say_a_recipe_and_it_is_read_again(preset: str) -> None:
     recipe = PRESETS[preset]

@@ -40,6 +40,11 @@ class Answer:
     """Log-probabilities of the watched tokens at the place of each token; before penalties and temperature."""
     is_finite: bool = True
     """Whether all logits were numbers; the answer ends before a token for which they were not."""
+    end: int | None = None
+    """The token that ended the turn; None where a text did, or the limit."""
+    log_probs: tuple[float, ...] = ()
+    """Log-probability of each token, that which ended the turn included, before penalties and temperature; empty where
+    the decoder does not measure them."""
 
 
 @dataclass
@@ -56,6 +61,8 @@ class _Row:
     finish: Finish | None = None
     """Why it ended by itself."""
     is_finite: bool = True
+    end: int | None = None
+    log_probs: list[float] = field(default_factory=list)
 
     @property
     def goes_on(self) -> bool:
@@ -75,11 +82,12 @@ class Decoder:
         suppressed: Sequence[int] = (),
         watched: Sequence[int] = (),
         shares: bool = True,
+        measures: bool = False,
     ) -> None:
         """A decoder by a rubric's settings.
 
         decode: token ids -> their text, verbatim; ends: ids that end a turn, and are no part of the answer;
-        suppressed: ids that are never written; watched: see `Answer`; shares: see `RowsCache`.
+        suppressed: ids that are never written; watched and measures: see `Answer`; shares: see `RowsCache`.
         """
         self._model = model
         self._decoding = decoding
@@ -91,6 +99,7 @@ class Decoder:
         self._tail = 1 + max((len(text.encode()) for text in decoding.stop), default=0)
         self._may_end: dict[int, bool] = {}
         self._shares = shares
+        self._measures = measures
 
     @torch.inference_mode()
     def __call__(
@@ -161,13 +170,17 @@ class Decoder:
             logits_RV = logits_RV.float()
             whole_R1 = logits_RV.logsumexp(-1, keepdim=True)
             watched_RW = (logits_RV[:, self._watched] - whole_R1).cpu().numpy()
+        log_probs = _log_probs(logits_RV, ids_R).tolist() if self._measures else None
         tokens = torch.stack([ids_R, are_finite_R.long()], dim=1).tolist()  # one wait for a GPU
         for r, (row, (token, is_finite)) in enumerate(zip(rows, tokens, strict=True)):
             if not row.goes_on:
                 continue
             row.is_finite = bool(is_finite)
+            if is_finite and log_probs is not None:
+                row.log_probs.append(log_probs[r])
             if token in self._ends or not is_finite:
                 row.finish = Finish.STOP
+                row.end = token if is_finite else None
                 continue
             row.ids.append(token)
             if watched_RW is not None:
@@ -196,4 +209,12 @@ class Decoder:
             row.finish or Finish.LENGTH,
             watched.astype(np.float32),
             row.is_finite,
+            row.end,
+            tuple(row.log_probs),
         )
+
+
+def _log_probs(logits_RV: torch.Tensor, ids_R: torch.Tensor) -> torch.Tensor:
+    """Log-probability (R,) of one token of each row."""
+    logits_RV = logits_RV.float()
+    return logits_RV.gather(1, ids_R[:, None])[:, 0] - logits_RV.logsumexp(-1)

@@ -174,3 +174,20 @@ def test_watched_tokens_are_those_of_the_whole_distribution(writer: Writer) -> N
     assert answer.watched_TW.shape == (TOKENS, 2)
     expected = prefilled.logits_NV[0].log_softmax(-1)[[5, 9]]
     np.testing.assert_allclose(answer.watched_TW[0], expected, rtol=1e-5)
+
+
+def test_log_probabilities_of_what_was_written_are_those_of_the_whole_distribution(writer: Writer) -> None:
+    """That of the token which ended a turn too: it was chosen like the others."""
+    keys = keys_of(range(3), 2)
+    size = writer.model.get_output_embeddings().weight.shape[0]
+    whole = writer.decoder(watched=range(size))(writer.prefilled(writer.pixels), keys)
+    end = whole[0][0].ids[3]
+    found = writer.decoder(measures=True, ends={end})(writer.prefilled(writer.pixels), keys)
+    for one, longer in zip((a for row in found for a in row), (a for row in whole for a in row), strict=True):
+        chosen = longer.ids[: len(one.log_probs)]
+        assert one.ids + (() if one.end is None else (end,)) == chosen
+        expected = longer.watched_TW[np.arange(len(chosen)), list(chosen)]
+        np.testing.assert_allclose(one.log_probs, expected, atol=1e-5)
+    assert found[0][0].end == end
+    assert whole[0][0].end is None
+    assert whole[0][0].log_probs == (), "none where none are asked for"

@@ -1,0 +1,66 @@
+"""A tiny model that has learnt two captions by heart rates them alone, each by itself, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.processors import load_processor
+from iqa_core.rubrics import WrittenRubric, load_any_rubric
+from iqa_core.training.ranking.judge import Judge
+from tests.training.ranking.tasks import caption_rows
+
+pytestmark = pytest.mark.slow
+
+LEARNT = {"a sharp hall": 5.0, "a hall, blurred by the hand that held the camera": 1.25}
+
+
+@pytest.fixture(scope="module")
+def rubric() -> WrittenRubric:
+    found = load_any_rubric("perception-v1")
+    assert isinstance(found, WrittenRubric)
+    return found.model_copy(update={"question": "How good?"})
+
+
+@pytest.fixture(scope="module")
+def processor(qwen: Path) -> Any:
+    return load_processor(qwen)
+
+
+@pytest.fixture(scope="module")
+def taught(qwen: Path, processor: Any, rubric: WrittenRubric) -> Any:
+    model = load_model(qwen, "float32", "cpu", 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    rows = caption_rows(processor, rubric, LEARNT)
+    model.train()
+    for _ in range(40):
+        for row in rows:
+            loss = model(input_ids=row, labels=row).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+def test_captions_are_rated_without_the_image_and_each_by_itself(
+    taught: Any, processor: Any, rubric: WrittenRubric
+) -> None:
+    judge = Judge(processor, rubric, 64)
+    sharp, blurred = LEARNT
+    found = judge(taught, [blurred, None, sharp, sharp])
+    assert np.array_equal(found, [1.25, np.nan, 5, 5], equal_nan=True)
+    assert judge(taught, [sharp]).tolist() == [5], "padding beside a longer caption changes nothing"
+
+
+def test_what_is_no_rating_is_none(taught: Any, processor: Any, rubric: WrittenRubric) -> None:
+    assert np.isnan(Judge(processor, rubric, 3)(taught, [*LEARNT])).all(), "cut before its rating"
+
+
+def test_a_checkpoints_own_settings_of_generation_stay_out(taught: Any, processor: Any, rubric: WrittenRubric) -> None:
+    taught.generation_config.update(repetition_penalty=5.0, do_sample=True, temperature=9.0)
+    assert Judge(processor, rubric, 64)(taught, [*LEARNT]).tolist() == [*LEARNT.values()]
