@@ -65,7 +65,7 @@ class PatchEncoder(Encoder):
         self._processor = processor
         self._prompts_K = prompts_K
         self._model = model
-        self.image_token = model.config.image_token_id
+        self.image_token: int = model.config.image_token_id
         self.patching_of_model = self.patching = Patching.of(processor.image_processor, model.device)
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
         self._known: dict[tuple[int, int], PromptTokens] = {}
