@@ -125,9 +125,10 @@ demo-captions: $(INSTALLED) ## Fine-tune the demo to read captions (minutes), an
 	$(PY) jobs/evaluate_assessor.py --annotations 'demo-model/captions/held-out/captions.csv?range=own' --resamples 0 \
 	  --assessor.checkpoint demo-model/captions/run/checkpoint --slot prompt=caption
 
-demo-written: $(INSTALLED) demo-model/base/assessor.toml ## Teach that base to write (15 minutes), judge it on 500 other scenes, and put it in its place
+demo-written: $(INSTALLED) ## Teach the demo to write (15 minutes), judge it on 500 other scenes, and put it in the place of demo-written
 	rm -rf demo-model/written
-	$(PY) -m iqa_core scenes --texts --count 3300 --seed 21 --output demo-model/written/scenes
+	$(PY) -m iqa_core scenes --texts --count 6000 --seed 21 --output demo-model/written/scenes
+	$(PY) -m iqa_core scenes --texts --count 1500 --seed 22 --output demo-model/written/perceived
 	$(PY) jobs/train_sft.py --config iqa_core/demo/writing.toml
 	$(PY) -m iqa_core scenes --texts --count 500 --seed 1000003 --output demo-model/written/held-out
 	$(PY) jobs/evaluate_assessor.py --annotations demo-model/written/held-out/annotations.csv \

@@ -50,7 +50,7 @@ class Engine:
     def losses(self, batch: Batch) -> Losses:
         """Losses of a batch that is on this device."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.recipe.autocasts else nullcontext():
-            return losses(self._engine, batch, self.recipe.level_weight)
+            return losses(self._engine, batch, self.recipe.level_weight, self.recipe.number_weight)
 
     def learn(self, weighted_sum: torch.Tensor, total_weight: float) -> None:
         """Backward for one forward pass of a step; the last pass of a step updates the weights.

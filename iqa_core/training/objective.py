@@ -29,15 +29,19 @@ class Losses:
     """Expected scores on 1 (worst) to 5 (best), whatever the dimension's range; one per sample with a level."""
 
 
-def losses(model: Any, batch: Batch, level_weight: float) -> Losses:
+def losses(model: Any, batch: Batch, level_weight: float, number_weight: float = 1.0) -> Losses:
     """Losses of one forward pass, in which the level token counts for `level_weight` answer tokens.
+
+    Each token of a number that a written answer gives counts for `number_weight`: the words about it are ten times as
+    many, and could be others.
 
     Its loss is KL(target || softmax over the level words or other answers) - log(probability of all of them together).
     The first term is the divergence of DeQA-Score (arXiv 2501.11561); the second makes the model say an answer at all.
     With a hard target the sum is plain cross-entropy.
     """
     places_P, logits_NPV = _answer_logits(model, batch)
-    sums_N, counts_N = _cross_entropy(logits_NPV, batch.labels_NT[:, places_P + 1])
+    weights_NT = 1 + (number_weight - 1) * batch.are_numbers_NT.float()
+    sums_N, counts_N = _cross_entropy(logits_NPV, batch.labels_NT[:, places_P + 1], weights_NT[:, places_P + 1])
     if not len(batch.level_rows):
         return _losses(batch, sums_N / counts_N, sums_N.new_zeros(0), sums_N.new_zeros(0))
     logits_NV = logits_NPV[batch.level_rows, (places_P[None] == batch.level_places[:, None] - 1).int().argmax(1)]
@@ -70,14 +74,16 @@ def takes_places(model: Any) -> bool:
     return "logits_to_keep" in inspect.signature(getattr(model, "module", model).forward).parameters
 
 
-def _cross_entropy(logits_NPV: torch.Tensor, labels_NP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum over each row's labels, (N,), and the number of labels, (N,)."""
+def _cross_entropy(
+    logits_NPV: torch.Tensor, labels_NP: torch.Tensor, weights_NP: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted sum over each row's labels, (N,), and the sum of their weights, (N,)."""
     from torch.nn import functional
 
     each_NP = functional.cross_entropy(
         logits_NPV.float().transpose(1, 2), labels_NP, ignore_index=IGNORED, reduction="none"
     )
-    return each_NP.sum(dim=1), (labels_NP != IGNORED).sum(dim=1).to(each_NP.dtype)
+    return (weights_NP * each_NP).sum(dim=1), (weights_NP * (labels_NP != IGNORED)).sum(dim=1)
 
 
 def _level_loss(logits_NV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

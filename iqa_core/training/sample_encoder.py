@@ -55,6 +55,8 @@ class Batch:
     """Arguments of the model's forward."""
     labels_NT: torch.Tensor
     """Token ids where cross-entropy applies, else IGNORED; level tokens are IGNORED, as their loss is another."""
+    are_numbers_NT: torch.Tensor
+    """Whether a label belongs to a number that a written answer gives."""
     level_rows: torch.Tensor
     """Rows that have a level token; the next three tensors have one entry for each, in the same order."""
     level_places: torch.Tensor
@@ -172,17 +174,20 @@ class SampleEncoder:
         inputs = self._make_rows(texts, pictures)
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         labels_NT = torch.full_like(inputs["input_ids"], IGNORED)
+        are_numbers_NT = torch.zeros_like(labels_NT, dtype=torch.bool)
         levels = []
         for row, (text, sample, length) in enumerate(zip(texts, samples, lengths, strict=True)):
             begin = length - len(text.answer_ids)
             self._require_same(inputs["input_ids"][row, begin:length].tolist(), text)
             labels_NT[row, begin:length] = inputs["input_ids"][row, begin:length]
+            are_numbers_NT[row, [begin + place for place in text.number_places]] = True
             if text.level_at is not None and sample.level is not None:
                 labels_NT[row, begin + text.level_at] = IGNORED
                 levels.append((row, begin + text.level_at, text.level_ids, sample.level))
         return Batch(
             inputs=inputs,
             labels_NT=labels_NT,
+            are_numbers_NT=are_numbers_NT,
             level_rows=torch.tensor([level[0] for level in levels], dtype=torch.long),
             level_places=torch.tensor([level[1] for level in levels], dtype=torch.long),
             level_ids_NL=torch.tensor(_padded([level[2] or () for level in levels], PADDING), dtype=torch.long),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from iqa_core.assessor.prompts.chat import render_prompt, turn_end
@@ -17,6 +18,7 @@ from iqa_core.questions import replaced
 from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.slots import SAMPLE_TEXT
 from iqa_core.training.samples import TrainingSample
+from iqa_core.written.parsing import Parsed, parsed
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +48,8 @@ class EncodedText:
     is_row: bool = True
     """Whether `ids` are those of the row. Where a processor puts more than visual tokens into a text (Gemma 3: empty
     lines about them, which merge with the next), they are as many."""
+    number_places: tuple[int, ...] = ()
+    """Indices in `answer_ids` of the tokens of the numbers that a written answer gives."""
 
 
 class SampleTexts:
@@ -127,7 +131,21 @@ class SampleTexts:
             level_at = len(tokenizer.encode(asked + start, add_special_tokens=False)) - len(asked_ids)
             if ids[len(asked_ids) + level_at] not in level_ids:
                 raise CallerError(f"none of {', '.join(answers)} stands behind {start!r} in the answer {answer!r}")
-        return EncodedText(text, tuple(ids), tuple(ids[len(asked_ids) :]), level_at, level_ids)
+        numbers = self._number_places(query, answer, whole[: len(whole) - len(answer)], len(asked_ids))
+        answer_ids = tuple(ids[len(asked_ids) :])
+        return EncodedText(text, tuple(ids), answer_ids, level_at, level_ids, number_places=numbers)
+
+    def _number_places(self, query: str, answer: str, before: str, begin: int) -> tuple[int, ...]:
+        """Where the numbers stand, if it is an answer to a written rubric's question. begin: of the answer's tokens."""
+        rubric = self._rubric
+        said = parsed(answer, rubric.form) if isinstance(rubric, WrittenRubric) and query == rubric.question else None
+        if not isinstance(said, Parsed):
+            return ()
+
+        def place(end: int) -> int:
+            return len(self._processor.tokenizer.encode(before + answer[:end], add_special_tokens=False)) - begin
+
+        return tuple(chain.from_iterable(range(place(first), place(last)) for first, last in said.spans))
 
 
 def with_own_texts(

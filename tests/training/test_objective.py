@@ -14,9 +14,10 @@ from iqa_core.assessor.model.loading import load_model
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.training.objective import Losses, losses
 from iqa_core.training.sample_encoder import IGNORED, Batch
-from iqa_core.training.samples import level_samples
+from iqa_core.training.samples import TrainingSample, level_samples
 from iqa_core.training.targets import TargetKind
 from tests.training.tasks import asking_samples, make_encoder
+from tests.training.writing import QUESTION, answer, make_writing_encoder
 from tests.unlike import ASKING_TOML, TRAINABLE_TOML
 
 pytestmark = pytest.mark.slow
@@ -55,6 +56,25 @@ def test_the_loss_is_what_it_is_by_hand(model: Any, qwen: Path, opinions: list[O
     assert found.samples_N.tolist() == pytest.approx(expected, rel=1e-5)
     assert batch.weights_N.tolist() == [2, 1, 1]
     assert float(found.weighted_sum) == pytest.approx(2 * expected[0] + expected[1] + expected[2], rel=1e-5)
+
+
+def test_numbers_of_a_written_answer_count_as_often_as_asked(
+    model: Any, qwen: Path, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    encoder = make_writing_encoder(qwen, tmp_path)
+    texts = (answer(3), "A room.")
+    batch = encoder.batch([TrainingSample(opinions[0].path, QUESTION, text, "d") for text in texts])
+    assert [batch.inputs["input_ids"][row][batch.are_numbers_NT[row]].tolist() for row in (0, 1)] == [
+        encoder._processor.tokenizer.encode("3"),
+        [],
+    ]
+    with torch.no_grad():
+        logits = model(**batch.inputs, use_cache=False).logits
+        each_NT = functional.cross_entropy(logits[:, :-1].transpose(1, 2), batch.labels_NT[:, 1:], reduction="none")
+        counts_NT = (batch.labels_NT[:, 1:] != IGNORED) * (1 + 4 * batch.are_numbers_NT[:, 1:])
+        expected_N = (counts_NT * each_NT).sum(1) / counts_NT.sum(1)
+        assert losses(model, batch, 1.0, 5.0).samples_N.tolist() == pytest.approx(expected_N.tolist(), rel=1e-5)
+        assert losses(model, batch, 1.0, 5.0).samples_N[1] == losses(model, batch, 1.0).samples_N[1]
 
 
 def test_hard_targets_make_it_plain_cross_entropy(model: Any, qwen: Path, opinions: list[Opinion]) -> None:
