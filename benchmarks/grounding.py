@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,9 @@ class Pass:
             joined.append(replace(a, suffixes=a.suffixes + b.suffixes, views=a.views + b.views))
         return replace(whole, prompts=tuple(joined))
 
+    def answer(self, make: Callable[[], EncodedBatch]) -> torch.Tensor:
+        return self.strategy.logits(make())
+
     def operations(self, batch: EncodedBatch) -> float:
         """Of the tower and the packed decoder for one image, all of the prefix counted for each question."""
         prompt, shape = batch.prompts[0], self.engine.shape
@@ -143,12 +147,12 @@ def measure_cost(repeats: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     asked = Pass()
-    batches = {
+    batches: dict[str, Callable[[], EncodedBatch]] = {
         "scoring": asked.scoring,
-        **{f"same_{side}x{side}": lambda side=side: asked.same(side) for side in (2, 3)},
-        **{f"own_{side}x{side}": lambda side=side: asked.own(side) for side in (2, 3)},
+        **{f"same_{side}x{side}": partial(asked.same, side) for side in (2, 3)},
+        **{f"own_{side}x{side}": partial(asked.own, side) for side in (2, 3)},
     }
-    runs = {name: lambda make=make: asked.strategy.logits(make()) for name, make in batches.items()}
+    runs: dict[str, Callable[[], object]] = {name: partial(asked.answer, make) for name, make in batches.items()}
     taken = medians(runs, repeats, torch.device("cpu"))
     counted = {name: asked.operations(make()) for name, make in batches.items()}
     found: dict[str, Any] = {}
