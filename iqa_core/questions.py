@@ -99,7 +99,7 @@ class Column:
     """How much it counts in the reward, until weights are fitted."""
 
 
-def asked_alone(columns: Sequence[Column], names: Iterable[str]) -> tuple[list[int], list[Column]]:
+def asked_alone(columns: Sequence[Column], names: Sequence[str]) -> tuple[list[int], list[Column]]:
     """Numbers of the questions behind some columns, and these columns as they count questions then.
 
     names: of the columns, which keep their order. Raises ValueError on one that is not there, or where there is none.

@@ -166,11 +166,13 @@ class TransformersAssessor:
         """What makes a grid of an image, and the id of its tokens. Raises CallerError for families without views."""
         preparer, token = self.preparer, self._encoder.image_token
         model_type = self.model.config.model_type
-        if model_type in VIEWED and isinstance(preparer, SmartResizePreparer) and token is not None:
+        windows = "sliding_attention" in (getattr(self.model.config.get_text_config(), "layer_types", None) or ())
+        if model_type in VIEWED and isinstance(preparer, SmartResizePreparer) and token is not None and not windows:
             return preparer, token
         raise CallerError(
-            f"a question to {model_type} cannot be kept from some of an image's tokens; it can be with "
-            f"{', '.join(sorted(VIEWED))}; ask about tiles instead, which are parts of the image as images of their own"
+            f"a question to {model_type}{' with sliding windows' * windows} cannot be kept from some of an image's "
+            f"tokens; it can be with {', '.join(sorted(VIEWED))} whose layers see whole prompts; ask about tiles "
+            "instead, which are parts of the image as images of their own"
         )
 
     def _in_batches(

@@ -5,6 +5,8 @@ Tests iqa_core/assessor/encoders/views.py and iqa_core/assessor/model/prefix_sha
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,19 @@ def test_too_little_memory_halves_images_then_views(qwen: Path) -> None:
         assert isinstance(after, list)
         np.testing.assert_allclose(scores(after), scores(before), atol=1e-5)
     assert max(tokens) > 100 >= min(tokens)
+
+
+def test_layers_with_windows_are_refused(qwen2: Path, tmp_path: Path) -> None:
+    """A mask of four dimensions is taken as it is, and would lift the windows."""
+    folder = Path(shutil.copytree(qwen2, tmp_path / "windows"))
+    config = json.loads((folder / "config.json").read_text())
+    kinds = {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]}
+    config["text_config"] |= kinds
+    (folder / "config.json").write_text(json.dumps(config))
+    assessor = load_assessor(str(folder), "interior-v2", threads=1)
+    assert isinstance(assessor, TransformersAssessor)
+    with pytest.raises(CallerError, match="qwen2_vl with sliding windows"):
+        assessor.view_grid(assessor.preparer.prepare(IMAGES[0]))
 
 
 @pytest.mark.parametrize("name", ["internvl", "qwen3_5", "gemma3"])
