@@ -125,6 +125,8 @@ def assess_regions(
     unit: of the boxes: pixels, or fractions of the image's sides. Other arguments and errors: as `locate`; raises
     CallerError on a box without an area, too.
     """
+    if unit not in ("pixels", "fractions"):
+        raise CallerError(f"boxes are in 'pixels' or 'fractions', not {unit!r}")
     given = [_box(box) for box in boxes]
     parts = _parts(assessor, image, names, method, text)
     if isinstance(parts, Rejection):

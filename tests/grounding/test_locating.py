@@ -192,6 +192,8 @@ def test_more_mistakes_of_a_caller(qwen: TransformersAssessor, tmp_path: Path) -
     for box in [(0, 0, 5), (0, 0, 5, 0), "left"]:
         with pytest.raises(CallerError, match="x, y, width and height"):
             assess_regions(qwen, PIXELS, [box])  # type: ignore[list-item]
+    with pytest.raises(CallerError, match="'pixels' or 'fractions'"):
+        assess_regions(qwen, PIXELS, [SQUARE], unit="percent")  # type: ignore[arg-type]
     with pytest.raises(CallerError, match="tiles"):
         locate(load_assessor("fake:"), PIXELS)
     path = tmp_path / "faults.toml"
