@@ -49,21 +49,11 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _scenes(flags: argparse.Namespace) -> int:
-    from iqa_core.demo.corpus import write_scenes
+    from iqa_core.demo.corpus import Extras, write_scenes
 
-    written = write_scenes(
-        flags.output,
-        flags.count,
-        flags.seed,
-        flags.format,
-        flags.size,
-        flags.image_format,
-        captioned=flags.captions,
-        with_texts=flags.texts,
-        flawed=flags.flawed,
-    )
-    beside = {"captions": flags.captions, "texts": flags.texts}
-    named = " and ".join(["annotations", *(name for name, is_there in beside.items() if is_there)])
+    extras = Extras(captions=flags.captions, texts=flags.texts, flaw=flags.flawed)
+    written = write_scenes(flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format, extras)
+    named = " and ".join(["annotations", *extras.beside])
     print(
         f"{written.images:,} scenes of {flags.size} x {flags.size} ({written.num_bytes / 1e6:.1f} MB of "
         f"{flags.image_format}, {flags.format}) and their {named} in {flags.output}"

@@ -27,13 +27,21 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import httpx2
 
-from iqa_core.answers import Description as Description  # what callers get
-from iqa_core.answers import Ranking as Ranking
-from iqa_core.answers import Score as Score
-from iqa_core.answers import descriptions_of, models_of, ranking_of, scores_of
-from iqa_core.attempts import Attempts, Endpoint, HttpAnswer, token_of, took_too_long, warn_of_plain_http, within
-from iqa_core.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
-from iqa_core.attempts import RequestRefused as RequestRefused
+from iqa_core.endpoint.answers import Description as Description  # what callers get
+from iqa_core.endpoint.answers import Ranking as Ranking
+from iqa_core.endpoint.answers import Score as Score
+from iqa_core.endpoint.answers import descriptions_of, models_of, ranking_of, scores_of
+from iqa_core.endpoint.attempts import (
+    Attempts,
+    Endpoint,
+    HttpAnswer,
+    token_of,
+    took_too_long,
+    warn_of_plain_http,
+    within,
+)
+from iqa_core.endpoint.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
+from iqa_core.endpoint.attempts import RequestRefused as RequestRefused
 from iqa_core.errors import CallerError
 from iqa_core.images.in_memory import ImageLike as ImageLike  # what callers give
 from iqa_core.images.in_memory import as_file, listed

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from iqa_core.adapters import ImageReward, trl_reward
-from iqa_core.attempts import PROXY_FAULT_TRIES
 from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RequestRefused, RewardClient, encoded
+from iqa_core.endpoint.attempts import PROXY_FAULT_TRIES
 from iqa_core.errors import CallerError
 from tests.clock import settled
 from tests.corpora import tiny_png
@@ -267,7 +267,7 @@ def test_a_refusal_is_told_at_once(scripted: str, status: int) -> None:
 def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(
     scripted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iqa_core.attempts.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("iqa_core.endpoint.attempts.LONGEST_WAIT_S", 0.05)
     say(500, 502, 504)
     with RewardClient(scripted) as client:
         assert client.assess([b"x"])[0].reward == 3.0
@@ -280,7 +280,7 @@ def test_what_a_proxy_says_of_a_dead_process_is_tried_again_a_few_times(
 def test_busy_answers_and_lost_connections_leave_a_dead_process_its_tries(
     scripted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iqa_core.attempts.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("iqa_core.endpoint.attempts.LONGEST_WAIT_S", 0.05)
     say(*[503, None] * 2, *[500] * PROXY_FAULT_TRIES)
     with RewardClient(scripted) as client:
         assert client.assess([b"x"])[0].reward == 3.0

@@ -33,7 +33,7 @@ PRODUCT = ("iqa_core", "jobs", "serve")
 
 OWN_TEXT = {
     "serve/api.py": {"<%s>(.*?)</%s>": "the page that ships"},
-    "iqa_core/attempts.py": {
+    "iqa_core/endpoint/attempts.py": {
         "<(style|script|head)\\b.*?</\\1>|<[^>]*>": "4000 characters of an answer at most; 20 ms at worst",
     },
 }
@@ -53,7 +53,7 @@ BEGINNINGS = {
     "serve/uri_rules.py": ["", "[", "a"],
     "serve/admission/head.py": ["", "[", "a", "null://", "a://", "a:"],
     "iqa_core/base64_text.py": ["data:", "data:;", "data:;base64"],
-    "iqa_core/attempts.py": ["http://", "/v1", "/v1/", "4"],
+    "iqa_core/endpoint/attempts.py": ["http://", "/v1", "/v1/", "4"],
     "iqa_core/corpus/plan/plan.py": ["000000"],
     "iqa_core/tables/packs.py": ["000000-000000", "000000-000000-000000"],
     "iqa_core/storage/local.py": ["0"],

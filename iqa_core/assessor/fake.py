@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from iqa_core.addresses import parse_address
+from iqa_core.assessor.batching import MOST_IMAGES
 from iqa_core.assessor.fake_writer import FakeWriter, Seen, turn_of, turn_of_texts
 from iqa_core.assessor.protocol import texts_of_images
 from iqa_core.errors import CallerError
@@ -125,6 +126,11 @@ class FakeAssessor:
     def versions(self) -> Mapping[str, str]:
         """NumPy's version, and no device."""
         return {"device": "none", "numpy": np.__version__}
+
+    @property
+    def images_at_once(self) -> int:
+        """As many as any batch holds."""
+        return MOST_IMAGES
 
     def assess(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None

@@ -63,8 +63,8 @@ def describe(
         _require_described(folder, manifest, found, None if rubric else chosen)
     dtype = dtype_of(config, manifest, folder)
     parts = _parts(chosen, limits, found.weights, found.tokenizer, dtype, max_pixels or "processor")
-    parts |= _prompt_part(folder, chosen)
     preparer = make_preparer(folder, chosen, limits, max_pixels)
+    parts |= _prompt_part(folder, chosen, preparer)
     name = portable_name(config.checkpoint)
     domain = manifest.domain if manifest else None
     not_taken = read_json(folder / GENERATION_CONFIG) if isinstance(chosen, WrittenRubric) else None
@@ -235,10 +235,15 @@ def _written_parts(rubric: WrittenRubric) -> dict[str, str]:
     return {**parts, "noise": NOISE} if rubric.decoding.temperature else parts
 
 
-def _prompt_part(folder: Path, rubric: AnyRubric) -> dict[str, str]:
-    """What rendering a written rubric's prompt adds; transformers and torch are loaded for it."""
+def _prompt_part(folder: Path, rubric: AnyRubric, preparer: ModelPreparer) -> dict[str, str]:
+    """What rendering a written rubric's prompt adds; transformers and torch are loaded for it.
+
+    Raises CallerError where the prompt cannot be rendered, or its answer has no room.
+    """
     if not isinstance(rubric, WrittenRubric):
         return {}
-    from iqa_core.assessor.model.rendering import prompt_digest
+    from iqa_core.assessor.model.rendering import prompt_digest, require_room
 
-    return {"prompt_tokens": prompt_digest(folder, rubric)}
+    digest = prompt_digest(folder, rubric)
+    require_room(folder, rubric, preparer)
+    return {"prompt_tokens": digest}

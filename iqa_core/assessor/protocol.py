@@ -60,6 +60,11 @@ class Assessor(Protocol):
 class Describer(Protocol):
     """What an assessor with a written rubric can do beside assessing."""
 
+    @property
+    def images_at_once(self) -> int:
+        """Images that are written about at once at most, each with all samples of the rubric."""
+        ...
+
     def describe(
         self, images: Sequence[NDArray[np.uint8]], questions: Sequence[FreeQuestion]
     ) -> list[FreeAnswer | Rejection]:

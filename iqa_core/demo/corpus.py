@@ -55,6 +55,24 @@ _ROOMS = ("living room", "study", "hall", "nursery", "reading room", "hotel loun
 
 
 @dataclass(frozen=True, slots=True)
+class Extras:
+    """What each scene has beyond a picture and its truths."""
+
+    captions: bool = False
+    texts: bool = False
+    flaw: bool = False
+    """One flaw more, somewhere or everywhere, which its truths tell of."""
+
+    @property
+    def beside(self) -> Sequence[str]:
+        """What lies beside the annotations, for people."""
+        return [name for name in ("captions", "texts") if getattr(self, name)]
+
+
+PLAIN = Extras()
+
+
+@dataclass(frozen=True, slots=True)
 class SceneFile:
     """One scene as it lies on disk."""
 
@@ -94,11 +112,9 @@ def write_scenes(
     format: str = "folder",
     size: int = 112,
     image_format: str = "png",
-    captioned: bool = False,
-    with_texts: bool = False,
-    flawed: bool = False,
+    extras: Extras = PLAIN,
 ) -> WrittenCorpus:
-    """Write `count` scenes and their annotations into a new or empty folder; flawed: each with one flaw more.
+    """Write `count` scenes and their annotations into a new or empty folder.
 
     Raises CallerError on a folder that is not empty, an unknown format, or a count, seed or size out of bounds.
     """
@@ -110,14 +126,14 @@ def write_scenes(
         raise CallerError(f"no image format {image_format!r}; there are {', '.join(_ENDINGS)}")
     if format == SA_BENCH and image_format != "jpeg":
         raise CallerError(f"the images of {SA_BENCH} are .jpg files; add --image-format jpeg")
-    if with_texts and format not in (FOLDER, SA_BENCH):
+    if extras.texts and format not in (FOLDER, SA_BENCH):
         raise CallerError(f"texts name their images as files, and {format} holds none; take --format {FOLDER}")
     require_folder(output)
     if output.exists() and any(output.iterdir()):
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
     make_scene(seed, 0, size)  # a seed or size out of bounds is found before the folder is made
     output.mkdir(parents=True, exist_ok=True)
-    scenes = (encode_scene(seed, index, size, image_format, captioned, with_texts, flawed) for index in range(count))
+    scenes = (encode_scene(seed, index, size, image_format, extras) for index in range(count))
     written = _write_sa_bench(output, scenes, seed) if format == SA_BENCH else _write_files(output, scenes, format)
     num_bytes, captions, texts = 0, {}, {}
     for path, scene in written:
@@ -159,17 +175,9 @@ def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Ite
     sa_bench.write_annotations(output, seed, truths)
 
 
-def encode_scene(
-    seed: int,
-    index: int,
-    size: int,
-    image_format: str,
-    captioned: bool = False,
-    with_texts: bool = False,
-    flawed: bool = False,
-) -> SceneFile:
+def encode_scene(seed: int, index: int, size: int, image_format: str, extras: Extras = PLAIN) -> SceneFile:
     """PNG without loss, or JPEG of quality 92; the prompt is what a person might have asked a generator for."""
-    scene = make_flawed_scene(seed, index, size).scene if flawed else make_scene(seed, index, size)
+    scene = make_flawed_scene(seed, index, size).scene if extras.flaw else make_scene(seed, index, size)
     buffer = io.BytesIO()
     settings = {"quality": JPEG_QUALITY} if image_format == "jpeg" else {"compress_level": 6}
     Image.fromarray(scene.pixels_HWC).save(buffer, format=image_format, **settings)
@@ -182,8 +190,8 @@ def encode_scene(
         seed=seed,
         index=index,
         truths=scene.truths,
-        captions=make_captions(scene.contents, seed, index) if captioned else None,
-        texts=make_texts(scene, seed, index) if with_texts else None,
+        captions=make_captions(scene.contents, seed, index) if extras.captions else None,
+        texts=make_texts(scene, seed, index) if extras.texts else None,
     )
 
 

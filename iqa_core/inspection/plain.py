@@ -19,7 +19,7 @@ from PIL import Image
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.processor import processed
-from iqa_core.assessor.model.loading import open_checkpoint
+from iqa_core.assessor.model.loading import open_checkpoint, require_finite_weights
 from iqa_core.assessor.preparing.preparers import QWEN_PROCESSOR, scaled_down
 from iqa_core.assessor.prompts.chat import adds_special_tokens
 from iqa_core.records import RgbImage
@@ -72,10 +72,15 @@ class PlainModel:
 
     @torch.inference_mode()
     def read(self, prompt: str, image: RgbImage, positions: int = 1) -> PlainLogits:
-        """Logits behind the last `positions` tokens of a prompt that has the image's placeholder once."""
+        """Logits behind the last `positions` tokens of a prompt that has the image's placeholder once.
+
+        Raises CallerError where they are not finite because a weight is not.
+        """
         inputs = self._inputs(prompt, image)
         kept = {"logits_to_keep": positions} if "logits_to_keep" in _parameters(self._model) else {}
         logits_PV = self._model(**inputs, use_cache=False, **kept).logits[0, -positions:].float()
+        if not logits_PV.isfinite().all():
+            require_finite_weights(self._model)
         ids_T = inputs["input_ids"][0]
         image_token = getattr(self._model.config, "image_token_id", None)
         visual = None if image_token is None else int((ids_T == image_token).sum())

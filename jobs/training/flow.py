@@ -11,7 +11,7 @@ from typing import Any
 from iqa_core.assessor.checkpoint.manifest import FILE as MANIFEST
 from iqa_core.errors import DONE, CallerError, IqaError, RunError
 from iqa_core.storage.storage import Storage
-from iqa_core.storage.uris import is_local, join, local_path
+from iqa_core.storage.uris import is_local, join, local_path, scratch_of
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
 from jobs.on_ray.cluster import connected, room_for
@@ -145,22 +145,29 @@ def _export(job: TrainingJob, checkpoint: Any, uri: str) -> None:
     task = ray.remote(num_cpus=settings.worker_cpus, max_retries=1)(export_on_worker)
     config = shown_settings(settings)
     try:
-        ray.get(task.remote(job.task, checkpoint, uri, job.storage, config, settings.export_dtype))
+        scratch = scratch_of(settings.output)  # in the export's own folder a `.tmp` would be left
+        ray.get(task.remote(job.task, checkpoint, uri, scratch, job.storage, config, settings.export_dtype))
     except ray.exceptions.RayError as error:
         raise RunError(f"the export failed: {_cause(error)}; the same command tries it again") from error
 
 
 def export_on_worker(
-    task: TrainingTask, checkpoint: Any, uri: str, storage: Storage, config: dict[str, Any], weights: Any
+    task: TrainingTask,
+    checkpoint: Any,
+    uri: str,
+    scratch: str,
+    storage: Storage,
+    config: dict[str, Any],
+    weights: Any,
 ) -> None:
-    """Export into a local folder, then put it where it belongs; assessor.toml last."""
+    """Export into a local folder, then put it where it belongs; assessor.toml last. scratch: see `Storage.put`."""
     from iqa_core.training.export import export
 
     with checkpoint.as_directory() as folder, TemporaryDirectory() as made:
         export(task, Path(folder), Path(made), config, weights)
         files = sorted(Path(made).iterdir(), key=lambda file: file.name == MANIFEST)
         for file in files:
-            storage.put(join(uri, file.name), file.read_bytes())
+            storage.put(join(uri, file.name), file.read_bytes(), scratch)
 
 
 def _print_best(job: TrainingJob) -> None:

@@ -263,11 +263,11 @@ def _usable(
 
 
 def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
-    """Raises CallerError, before anything starts, where a processor does not leave a question with slots as it is."""
-    with_texts = [sample for sample in samples if sample.texts]
+    """Raises CallerError where a processor changes the tokens of an answer, or of a question with slots."""
+    one_of_each = {bool(sample.texts): sample for sample in reversed(samples)}
     try:
-        if with_texts:
-            encoder.batch(with_texts[:1])
+        for _, sample in sorted(one_of_each.items(), reverse=True):
+            encoder.batch([sample])
     except RunError as error:
         raise CallerError(str(error)) from None
 

@@ -235,7 +235,8 @@ def is_loopback(host: str) -> bool:
     """Whether a name or address can only be this machine.
 
     It decides who is served without a token, so it is strict: of names `localhost` alone, since a resolver may lead
-    `x.localhost` elsewhere. `iqa_core.attempts.is_this_machine` decides about a warning, and takes those names too.
+    `x.localhost` elsewhere. `is_this_machine` of `iqa_core.endpoint.attempts` decides about a warning, and takes those
+    names too.
     """
     try:
         found = ipaddress.ip_address(host)

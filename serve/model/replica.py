@@ -62,8 +62,11 @@ class AssessorReplica:
         for assessor in self._assessors.values():
             _warm_up(assessor)
         self._config = settings.assessor
-        bounds = batch_bounds(settings.assessor, self._specs[0].rubric)
-        self._batcher = Batcher(self._assess, *bounds, settings.max_waiting_images)
+        max_tokens, max_images = batch_bounds(settings.assessor, self._specs[0].rubric)
+        for assessor in self._assessors.values():
+            if isinstance(assessor.rubric, WrittenRubric):  # what does not fit would make callers wait for others
+                max_images = min(max_images, _describer(assessor).images_at_once)
+        self._batcher = Batcher(self._assess, max_tokens, max_images, settings.max_waiting_images)
         # one thread: an assessor serves one caller at a time; the event loop stays free to queue the others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assess")
         self._metrics = Metrics()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
-from iqa_core.answers import best_first
+from iqa_core.endpoint.answers import best_first
 from iqa_core.questions import Column
 from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, Assessment, ImageHeader, Rejection, ScoreRange, Written
 from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric

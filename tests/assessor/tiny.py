@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,17 @@ def save_qwen2_5_vl(folder: Path) -> Path:
     _save(folder, _made(Qwen2_5_VLForConditionalGeneration, config), tokenizer, CHATML)
     Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=112 * 112).save_pretrained(folder)
     return folder
+
+
+def damaged(folder: Path, copy: Path, name: str, value: float) -> Path:
+    """A copy of a checkpoint with one number of a weight replaced."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, copy)
+    weights = load_file(copy / "model.safetensors")
+    weights[name].view(-1)[-1] = value
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
 
 
 def save_qwen2_vl(folder: Path) -> Path:

@@ -15,7 +15,7 @@ import iqa_core.demo
 from iqa_core.__main__ import main
 from iqa_core.demo.caption_tables import DESCRIBE, DIMENSION
 from iqa_core.demo.captions import make_captions
-from iqa_core.demo.corpus import FOLDER, FORMATS, SA_BENCH, write_scenes
+from iqa_core.demo.corpus import FOLDER, FORMATS, SA_BENCH, Extras, write_scenes
 from iqa_core.demo.scenes import make_scene
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.terms import terms_of
@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {"webdataset": {"carry": ["caption:string"
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("captioned")
     for name in (*FORMATS, SA_BENCH):
-        write_scenes(root / name, COUNT, SEED, name, SIZE, "jpeg", captioned=True)
+        write_scenes(root / name, COUNT, SEED, name, SIZE, "jpeg", Extras(captions=True))
     return {name: root / name for name in (*FORMATS, SA_BENCH)}
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from iqa_core.__main__ import main
-from iqa_core.demo.corpus import FORMATS, write_scenes
+from iqa_core.demo.corpus import FORMATS, Extras, write_scenes
 from iqa_core.demo.flaws import make_flawed_scene
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.errors import CallerError
@@ -71,7 +71,7 @@ def test_annotations_hold_the_truths(corpora: dict[str, Path]) -> None:
 
 
 def test_flawed_scenes_lie_there_with_the_truths_of_what_is_wrong(tmp_path: Path) -> None:
-    write_scenes(tmp_path / "flawed", 3, seed=7, size=64, flawed=True)
+    write_scenes(tmp_path / "flawed", 3, seed=7, size=64, extras=Extras(flaw=True))
     lines = (tmp_path / "flawed/annotations.csv").read_text().splitlines()[1:]
     found = {(name, dimension): truth for name, dimension, truth in (line.split(",") for line in lines)}
     for index in range(3):
@@ -124,7 +124,7 @@ def test_jpeg_is_smaller_and_still_an_image(tmp_path: Path) -> None:
         ({"image_format": "gif"}, "png, jpeg"),
         ({"size": 63}, "--size 64 or more"),
         ({"seed": -1}, "seed -1"),
-        ({"with_texts": True, "format": "parquet"}, "--format folder"),
+        ({"extras": Extras(texts=True), "format": "parquet"}, "--format folder"),
     ],
 )
 def test_a_bad_request_is_refused_before_anything_is_made(

@@ -16,7 +16,6 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.corpus.plan import selected
 from iqa_core.corpus.plan.plan import Plan
-from iqa_core.corpus.readers.selected import located
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.selection.table_input import open_table_input
@@ -103,7 +102,9 @@ def test_what_is_made_of_rows_is_a_score_table_like_any_other(first: Path, tmp_p
     assert compact(second) == 0
     assert score_rows(tmp_path / "third", rows(second, "input_layout < 2.5")) == 0
     wanted = [row for row in rows_of(first) if row["layout"] < 2.5]
-    assert identity(rows_of(tmp_path / "third")) == identity(wanted)
+    found = rows_of(tmp_path / "third")
+    assert identity(found) == identity(wanted)
+    assert [row["input_input_layout"] for row in found] == [row["layout"] for row in wanted]
 
     joined = ["--scores", str(second), "--scores", f"one={first}", "--combine", "join", "--no-report"]
     assert (
@@ -168,9 +169,18 @@ def test_an_output_that_was_moved_goes_on(loose: Path, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "moved") == done
     assert segments(tmp_path / "moved") == 1
     assert faults_of(tmp_path / "moved") == []
-    chunk = next(Plan(LOCAL, str(tmp_path / "moved")).chunks())
-    found = located(chunk, str(tmp_path / "moved" / "plan"))
-    assert located(found, "elsewhere") == located(chunk, "elsewhere"), "a plan may have the whole URI"
+
+
+def test_of_two_drivers_the_one_that_comes_second_leaves_no_rows_behind(loose: Path, tmp_path: Path) -> None:
+    assessor = AssessorConfig(checkpoint="fake:")
+    given: dict[str, Any] = {"input": [rows(loose)], "output": str(tmp_path / "out")}
+    settings = ScoreSettings(**given, assessor=assessor, report=False)
+    drivers = [scoring_by_hand(settings) for _ in range(2)]
+    assert [next(driver) for driver in drivers] == [0, 0]
+    assert [sum(driver) for driver in drivers] == [0, 0]
+    assert {chunk.spans[0].metadata.uri for chunk in Plan(LOCAL, str(tmp_path / "out")).chunks()} == {  # type: ignore[union-attr]
+        file.name for file in (tmp_path / "out" / "plan").glob("rows-*.parquet")
+    }
 
 
 def test_a_large_chunk_is_cut_and_small_ones_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,14 @@ from iqa_core.errors import RunError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import Assessment
 from iqa_core.rubrics import Rubric, WrittenRubric, load_any_rubric, load_rubric
+from iqa_core.storage.storage import Storage
 from iqa_core.training.card import model_card
 from iqa_core.training.export import RUBRIC_FILE, _rubric_name, export
 from iqa_core.training.objective import losses
 from iqa_core.training.parts import apply_part_modes, part_of, trainable
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 from iqa_core.training.validation import PARSED, RANK
+from jobs.training.flow import export_on_worker
 from tests.training.tasks import asking_opinions, make_encoder, make_task
 from tests.training.writing import make_writing_task
 from tests.unlike import ASKING, ASKING_TOML, TRAINABLE
@@ -94,11 +96,17 @@ def test_an_export_with_slots_and_statements_scores_as_the_trained_model_did(
     assert "--assessor.checkpoint <this folder> --slot prompt=<column> --slot style=<column>" in card
 
 
-def test_frozen_weights_are_the_bases_bit_by_bit(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
+def test_frozen_weights_are_the_bases_bit_by_bit_in_a_folder_of_files_alone(
+    qwen: Path, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    from ray.train import Checkpoint
+
     task = make_task(qwen, opinions[:16])
-    _, checkpoint = trained(task, tmp_path / "checkpoint")
-    export(task, checkpoint, tmp_path / "out", {})
-    before, after = (load_file(folder / "model.safetensors") for folder in (qwen, tmp_path / "out"))
+    _, checkpoint = trained(task, tmp_path / "trained")
+    made = tmp_path / "out"
+    export_on_worker(task, Checkpoint(checkpoint), str(made), str(tmp_path / "scratch"), Storage({}), {}, None)
+    assert all(path.is_file() for path in made.iterdir())
+    before, after = (load_file(folder / "model.safetensors") for folder in (qwen, made))
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {part_of(name) for name in changed} == {"language"}

@@ -81,6 +81,8 @@ class Encoder(ABC):
     """Id that stands in a prompt for each visual token, where these are a grid over the whole picture, row by row."""
     tails: SlotTails | None = None
     """Encodes texts into the prompts, where the rubric has slots. `encoded` gives the prompts with SAMPLE_TEXT."""
+    head_tokens = 0
+    """Tokens before what `tails` encodes, but for those of the image: of markup, and of a system prompt."""
 
     def __call__(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
@@ -104,9 +106,9 @@ class Encoder(ABC):
     def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
         """The images in the prompts that the encoder was made with."""
 
-    def longest_end(self, texts: Mapping[str, str]) -> int:
-        """Tokens behind the image in the longest prompt; 0 where the rubric has no slots. Raises TextRefused."""
-        return 0 if self.tails is None else max(map(len, self.tails(texts)))
+    def longest_text(self, texts: Mapping[str, str]) -> int:
+        """Tokens around the image in the longest prompt; 0 where the rubric has no slots. Raises TextRefused."""
+        return 0 if self.tails is None else self.head_tokens + max(map(len, self.tails(texts)))
 
     def text_tokens(self, texts: Mapping[str, str]) -> int:
         """Tokens that an image's texts add to those of SAMPLE_TEXT. Raises TextRefused."""

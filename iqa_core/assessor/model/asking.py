@@ -20,7 +20,12 @@ from iqa_core.assessor.encoders.processor import ProcessorEncoder, given_to_toke
 from iqa_core.assessor.encoders.tiles import TileEncoder
 from iqa_core.assessor.families import OVIS2_5, QWEN2_VL
 from iqa_core.assessor.ovis2_5.encoder import Ovis2_5Encoder
-from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer, TilingPreparer
+from iqa_core.assessor.preparing.preparers import (
+    FullSizePreparer,
+    ModelPreparer,
+    SmartResizePreparer,
+    TilingPreparer,
+)
 from iqa_core.assessor.prompts.plain_text import PlainText, TextRefused, ids_of_markup
 from iqa_core.assessor.prompts.slot_texts import SlotTails
 from iqa_core.errors import CallerError
@@ -32,6 +37,20 @@ PROBABILITY_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 """Largest difference of a strategy from one forward per prompt, tried when a checkpoint is loaded; by dtype."""
 
 
+def context_of(config: Any) -> float:
+    """Tokens that a model of this configuration takes; infinite where it does not say."""
+    found: float | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found or math.inf
+
+
+def shortage(prompt: int, answer: int, context: float) -> str | None:
+    """Why an image's prompt and its answer, of so many tokens, do not fit a context; None where they do."""
+    if prompt + answer <= context:
+        return None
+    written = f" and its answer up to {answer}" if answer else ""
+    return f"the image takes {prompt} tokens{written}, and the model's context has {context}"
+
+
 class Intake:
     """Decides which images can be asked about with their texts."""
 
@@ -40,7 +59,7 @@ class Intake:
         self._preparer = preparer
         self._encoder = encoder
         self._num_written = num_written
-        self._context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        self._context = context_of(model.config)
 
     def __call__(
         self,
@@ -65,14 +84,9 @@ class Intake:
         tokens = self._preparer.tokens(pixels)
         longest = tokens
         if texts:
-            longest += self._encoder.longest_end(texts) - self._preparer.cost.text_tokens
-        if (texts or limit) and longest + limit > self._context:
-            answer = f" and its answer up to {limit}" if limit else ""
-            text = "with its text " if texts else ""
-            raise TextRefused(
-                f"{text}the image takes {longest} tokens{answer}, and the model's context has {self._context}",
-                Reason.TOO_LARGE,
-            )
+            longest += self._encoder.longest_text(texts) - self._preparer.cost.text_tokens
+        if (texts or limit) and (said := shortage(longest, limit, self._context)):
+            raise TextRefused(f"with its text {said}" if texts else said, Reason.TOO_LARGE)
         return tokens + self._encoder.text_tokens(texts)
 
 
@@ -92,7 +106,9 @@ def encoder_of(
     encoder = make_encoder(processor, prompts_K, model, preparer)
     if any(slots_K):
         encoder.tails = _slot_tails(processor, model, slots_K, prompts_of)
-        _require_fitting(encoder, [preparer.prepare(image) for image in probe_images()])
+        probe = [preparer.prepare(image) for image in probe_images()]
+        _require_fitting(encoder, probe)
+        encoder.head_tokens = _head_tokens(encoder, encoder.tails.sample[0], preparer, probe[0])
     return encoder
 
 
@@ -124,6 +140,15 @@ def _slot_tails(
                 f"stands for {', '.join(slots)}; use another checkpoint"
             )
     return SlotTails(plain, markers, prompts_K)
+
+
+def _head_tokens(encoder: Encoder, end: Sequence[int], preparer: ModelPreparer, pixels: NDArray[np.uint8]) -> int:
+    """See `Encoder.head_tokens`; 0 where the preparer only estimates an image's tokens. end: of the first prompt."""
+    if isinstance(preparer, FullSizePreparer):
+        return 0
+    [prompt] = encoder.encoded([pixels]).prompts
+    visual = preparer.tokens(pixels) - preparer.cost.text_tokens
+    return max(0, len(prompt.prefix) + len(prompt.suffixes[0]) - len(end) - visual)
 
 
 def _require_fitting(encoder: Encoder, probe: Sequence[NDArray[np.uint8]]) -> None:

@@ -55,6 +55,17 @@ def load_model(folder: Path, dtype: str, device: str, threads: int | None, num_g
     return spread(model, where).eval()
 
 
+def require_finite_weights(model: Any) -> None:
+    """Raises CallerError that names a weight which is not finite; to be called where a model's numbers are not.
+
+    All weights are read for it, 16 GB of a model of 8 billion: too long for every start.
+    """
+    for name, weights in model.named_parameters():
+        for fault, found in (("NaN", torch.isnan), ("inf", torch.isinf)):
+            if found(weights).any():
+                raise CallerError(f"the checkpoint's weights are damaged: {fault} in {name}; save or fetch it again")
+
+
 def _devices(name: str, num_gpus: float | None) -> list[torch.device]:
     """The devices of the model, the first for all but the layers. Raises CallerError when there are too few."""
     if name == "cuda" and not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""A checkpoint folder and a written rubric -> a digest of the prompt's token ids, as the model is given them."""
+"""A checkpoint folder and a written rubric -> a digest of the prompt's token ids; a refusal of what has no room."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import json
 from pathlib import Path
 
 from PIL import Image
+from transformers import AutoConfig
 
 from iqa_core.assessor.encoders.processor import processor_output
+from iqa_core.assessor.model.asking import context_of, probe_images, shortage
 from iqa_core.assessor.model.processors import load_processor
+from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
+from iqa_core.assessor.preparing.preparers import ModelPreparer
 from iqa_core.assessor.prompts.chat import adds_special_tokens, written_prompt
 from iqa_core.errors import CallerError
 from iqa_core.rubrics import WrittenRubric
@@ -34,3 +38,21 @@ def prompt_digest(folder: Path, rubric: WrittenRubric) -> str:
     except ValueError as error:
         raise CallerError(f"the checkpoint's processor cannot take the rubric's prompt: {error}") from None
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
+def require_room(folder: Path, rubric: WrittenRubric, preparer: ModelPreparer) -> None:
+    """Raises CallerError where the context has no room for an answer about a small image; no weights are loaded."""
+    register_ovis2_5()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise CallerError(f"the configuration of checkpoint {folder} cannot be read: {error}") from None
+    for image in probe_images():
+        tokens = preparer.shape(image.header).tokens
+        if said := shortage(tokens, rubric.decoding.max_new_tokens, context_of(config)):
+            raise without_room(rubric, said)
+
+
+def without_room(rubric: WrittenRubric, said: str) -> CallerError:
+    """The refusal of a rubric whose answers do not fit."""
+    return CallerError(f"rubric {rubric.id}: {said}; set a smaller max_new_tokens")

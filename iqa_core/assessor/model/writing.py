@@ -30,6 +30,7 @@ from iqa_core.assessor.model.generation.memory import PROMPT_TOKENS, AnswerMemor
 from iqa_core.assessor.model.generation.prefill import Prefill, length
 from iqa_core.assessor.model.generation.proving import fastest_way
 from iqa_core.assessor.model.loading import open_checkpoint
+from iqa_core.assessor.model.rendering import without_room
 from iqa_core.assessor.preparing.preparers import ModelPreparer, TokenCost
 from iqa_core.assessor.prompts.chat import turn_end, written_prompt
 from iqa_core.assessor.prompts.plain_text import ids_of_markup
@@ -106,6 +107,7 @@ class WritingAssessor:
         self._decoder = self._decoder_by(rubric.decoding, () if self._digits is None else self._digits.watched)
         self._memory = AnswerMemory.of(self._prefilled(asked).cache, rubric.decoding, shares=self._way.shares)
         self._decode_rows = decode_rows or self._memory.rows_that_fit(model.device)
+        self._room = self._decode_rows / rubric.decoding.samples * self._memory.image_bytes(PROMPT_TOKENS)
 
     @classmethod
     def load(
@@ -130,6 +132,11 @@ class WritingAssessor:
         """Names of the device and the versions of torch and transformers."""
         return versions_of(self.model)
 
+    @property
+    def images_at_once(self) -> int:
+        """Images that are written about at once at most, each with all its samples."""
+        return max(1, self._decode_rows // self.rubric.decoding.samples)
+
     def assess(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> list[Assessment | Rejection]:
@@ -152,7 +159,7 @@ class WritingAssessor:
         asked = texts_of_images(self.rubric.slots, texts, len(images))
         tokens, refused = self._intake(images, asked, limits)
         found: dict[int, list[Answer] | Rejection] = {**refused}
-        for group in self._groups(tokens):
+        for group in self._groups(tokens, limits):
             keys = [sample_keys(self._fingerprint, images[i], decoding.samples, decoding.seed) for i in group]
             requests = [
                 _Request(images[i], asked[i], tokens[i], limits[i], own) for i, own in zip(group, keys, strict=True)
@@ -184,8 +191,6 @@ class WritingAssessor:
         free._intake = Intake(self.model, free.preparer, free._encoder, free.rubric.decoding.max_new_tokens)
         free._decoder = self._decoder_by(free.rubric.decoding)
         free._memory = replace(self._memory, decoding=free.rubric.decoding)
-        room = self._decode_rows / self.rubric.decoding.samples * self._memory.image_bytes(PROMPT_TOKENS)
-        free._decode_rows = max(1, int(room / free._memory.image_bytes(PROMPT_TOKENS)))
         return free
 
     def _decoder_by(self, decoding: Decoding, watched: Sequence[int] = ()) -> Decoder:
@@ -200,16 +205,16 @@ class WritingAssessor:
             shares=self._way.shares,
         )
 
-    def _groups(self, tokens: Mapping[int, int]) -> Iterator[list[int]]:
+    def _groups(self, tokens: Mapping[int, int], limits: Sequence[int]) -> Iterator[list[int]]:
         """Indices of the images that are written about at once, small images first, with little padding.
 
-        Large prompts are fewer at once: memory is set aside for rows of PROMPT_TOKENS.
+        Large prompts are fewer at once, and so are long answers: memory is set aside for rows of PROMPT_TOKENS.
         """
         images = self._decode_rows / self.rubric.decoding.samples
-        room = images * self._memory.image_bytes(PROMPT_TOKENS)
         group: list[int] = []
         for i in sorted(tokens, key=lambda i: (tokens[i], i)):
-            most = min(images, room / self._memory.image_bytes(tokens[i]))
+            longest = max(limits[j] for j in (*group, i))
+            most = min(images, self._room / self._memory.image_bytes(tokens[i], longest))
             if group and (len(group) + 1 > most or tokens[i] > (1 + MAX_PADDING) * tokens[group[0]]):
                 yield group
                 group = []
@@ -266,7 +271,7 @@ class WritingAssessor:
         texts = [dict.fromkeys(self.rubric.slots, SAMPLE_TEXT)] * len(self._probe)
         tokens, refused = self._intake(self._probe, texts)
         for rejection in refused.values():
-            raise CallerError(f"rubric {self.rubric.id}: {rejection.detail}; set a smaller max_new_tokens")
+            raise without_room(self.rubric, rejection.detail)
         limit = self.rubric.decoding.max_new_tokens
         return [_Request(pixels, texts[i], tokens[i], limit) for i, pixels in enumerate(self._probe)]
 

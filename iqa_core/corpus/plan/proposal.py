@@ -204,7 +204,11 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     for file in proposal.selected.files:
         plan.storage.put(join(plan.folder, file.name), file.read_bytes(), scratch=scratch_of(plan.output))
     numbered = enumerate(proposal.chunks.segments(), start=proposal.next_segment)
-    return all(plan.add_segment(number, data) for number, data in numbered)
+    if all(plan.add_segment(number, data) for number, data in numbered):
+        return True
+    for file in proposal.selected.files:  # no segment that counts will ever name them
+        plan.storage.delete(join(plan.folder, file.name))
+    return False
 
 
 def _check_is_any(inputs: Sequence[str], draft: Draft, listing: Listing) -> None:

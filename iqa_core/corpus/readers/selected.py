@@ -27,9 +27,7 @@ def located(chunk: Chunk, folder: str) -> Chunk:
     spans = []
     for span in chunk.spans:
         assert span.metadata is not None, "spans of selected rows name their file"
-        # the last part alone: outputs begun before an output could be moved have the whole URI
-        uri = join(folder, span.metadata.uri.rpartition("/")[2])
-        spans.append(replace(span, metadata=replace(span.metadata, uri=uri)))
+        spans.append(replace(span, metadata=replace(span.metadata, uri=join(folder, span.metadata.uri))))
     return replace(chunk, spans=tuple(spans))
 
 

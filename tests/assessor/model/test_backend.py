@@ -34,11 +34,13 @@ from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.prompts.chat import answer_joint, build_prompt
 from iqa_core.assessor.prompts.level_tokens import level_token_ids
+from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.errors import CallerError
+from iqa_core.inspection.check import quick_check
 from iqa_core.levels import PADDING
 from iqa_core.records import Assessment, ImageLimits, Reason, Rejection
 from tests.assessor.contract import check_assessment
-from tests.assessor.tiny import FAMILIES, make_images
+from tests.assessor.tiny import FAMILIES, damaged, make_images
 
 pytestmark = pytest.mark.slow
 
@@ -73,9 +75,13 @@ checklist = { query = "{statement} Is it so?", answers = { No = 0, Yes = 1 }, an
 """
 
 
-def open_assessor(folder: Path, rubric: str | None = None, **settings: Any) -> TransformersAssessor:
+def described(folder: Path, rubric: str | None = None, **settings: Any) -> tuple[AssessorSpec, AssessorConfig]:
     config = AssessorConfig(checkpoint=str(folder), threads=1, **settings)
-    assessor = load(describe(config, rubric, ImageLimits()), config)
+    return describe(config, rubric, ImageLimits()), config
+
+
+def open_assessor(folder: Path, rubric: str | None = None, **settings: Any) -> TransformersAssessor:
+    assessor = load(*described(folder, rubric, **settings))
     assert isinstance(assessor, TransformersAssessor)
     return assessor
 
@@ -315,6 +321,17 @@ def test_missing_weights_are_refused_instead_of_drawn_at_random(qwen: Path, tmp_
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CallerError, match=r"lacks 1 .*lm_head.weight"):
         open_assessor(folder)
+
+
+@pytest.mark.parametrize(("value", "fault"), [(math.nan, "NaN"), (math.inf, "inf")])
+def test_a_weight_that_is_not_finite_is_named(value: float, fault: str, qwen: Path, tmp_path: Path) -> None:
+    folder = damaged(qwen, tmp_path / "damaged", "model.norm.weight", value)
+    said = rf"weights are damaged: {fault} in model\.language_model\.norm\.weight; save"
+    for rubric in (None, "perception-v1"):
+        with pytest.raises(CallerError, match=said):
+            open_assessor(folder, rubric)
+    with pytest.raises(CallerError, match=said):
+        quick_check(*described(folder))
 
 
 def test_a_model_of_another_kind_is_refused(qwen: Path, tmp_path: Path) -> None:

@@ -145,6 +145,14 @@ def test_the_image_is_shared_and_what_all_questions_say_behind_it(assessor: Tran
     )
 
 
+def test_the_longest_prompt_is_counted_with_what_stands_before_the_image(assessor: TransformersAssessor) -> None:
+    prepared = [assessor.preparer.prepare(image) for image in IMAGES]
+    for pixels, texts, prompt in zip(prepared, TEXTS, assessor._encoder(prepared, TEXTS).prompts, strict=True):
+        visual = assessor.preparer.tokens(pixels) - assessor.preparer.cost.text_tokens
+        longest = len(prompt.prefix) + max(map(len, prompt.suffixes))
+        assert visual + assessor._encoder.longest_text(texts) == longest
+
+
 @pytest.mark.parametrize(
     ("text", "reason", "detail"),
     [

@@ -211,9 +211,26 @@ def test_images_with_long_prompts_are_fewer_at_once(shares: bool, qwen: Path, ma
     assessor = made(qwen, SAMPLED, decode_rows=12)
     cache = assessor._prefilled(assessor._probe_requests()[:1]).cache
     assessor._memory = AnswerMemory.of(cache, assessor.rubric.decoding, shares=shares)
-    assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), PROMPT_TOKENS))] == [4, 4]
-    assert [len(group) for group in assessor._groups(dict.fromkeys(range(8), 2 * PROMPT_TOKENS))] == [2, 2, 2, 2]
-    assert [len(group) for group in assessor._groups(dict.fromkeys(range(2), 9 * PROMPT_TOKENS))] == [1, 1]
+    assessor._room = 4 * assessor._memory.image_bytes(PROMPT_TOKENS)
+    assert sizes(assessor, 8, PROMPT_TOKENS) == [4, 4]
+    assert sizes(assessor, 8, 2 * PROMPT_TOKENS) == [2, 2, 2, 2]
+    assert sizes(assessor, 2, 9 * PROMPT_TOKENS) == [1, 1]
+
+
+def sizes(assessor: WritingAssessor, images: int, tokens: int, limit: int = TOKENS) -> list[int]:
+    """Images that are written about at once, of some with prompts of so many tokens."""
+    groups = assessor._groups(dict.fromkeys(range(images), tokens), [limit] * images)
+    return [len(group) for group in groups]
+
+
+def test_free_questions_take_the_memory_of_their_own_answers(qwen: Path, made: Make) -> None:
+    """Where prompts are long, short answers leave room for more at once, up to the rows that the rubric has."""
+    assessor = made(qwen, tokens=900, decode_rows=4)
+    free = assessor._free
+    assert not isinstance(free, Rejection)
+    asked = PROMPT_TOKENS + 600
+    assert sizes(free, 8, asked, 900) == [3, 3, 2]
+    assert sizes(free, 8, asked, 300) == sizes(free, 8, 16, 900) == [4, 4]
 
 
 def test_an_answer_that_never_ends_costs_its_own_tokens(qwen: Path, made: Make) -> None:
@@ -282,8 +299,8 @@ def test_a_free_question_needs_room_for_what_it_asks_for_alone(qwen: Path, made:
     [image, *_] = prepared(assessor)
     free, text = assessor._free, "What is it?"
     assert not isinstance(free, Rejection)
-    visual = free.preparer.tokens(image) - free.preparer.cost.text_tokens
-    free._intake._context = visual + free._encoder.longest_end({QUESTION: text}) + 2
+    [prompt] = free._encoder([image], [{QUESTION: text}]).prompts
+    free._intake._context = len(prompt.whole().prefix) + 2
     questions = [FreeQuestion(text, limit) for limit in (2, 3, TOKENS)]
     fits, *refused = assessor.describe([image] * 3, questions)
     assert isinstance(fits, FreeAnswer)
@@ -316,12 +333,25 @@ def test_a_text_that_cannot_be_asked_about_costs_its_own_image(qwen: Path, made:
 
 
 @pytest.mark.parametrize("head", ["", SLOTTED])
-def test_an_answer_without_room_in_the_context_is_refused_when_a_checkpoint_is_loaded(
-    head: str, qwen: Path, made: Make
+def test_an_answer_without_room_in_the_context_is_refused_when_a_checkpoint_is_described(
+    head: str, qwen: Path, made: Make, tmp_path: Path
 ) -> None:
-    context = made(qwen).model.config.get_text_config().max_position_embeddings
-    with pytest.raises(CallerError, match=f"its answer up to {context}, .*context has {context}; set a smaller"):
-        made(qwen, head=head, tokens=context)
+    assessor = made(qwen, head=head)
+    context = assessor.model.config.get_text_config().max_position_embeddings
+    path = tmp_path / "rated.toml"
+
+    def allowing(tokens: int) -> None:
+        path.write_text(path.read_text().replace(f"new_tokens = {TOKENS}", f"new_tokens = {tokens}"))
+        describe(AssessorConfig(checkpoint=str(qwen)), str(path), ImageLimits())
+
+    allowing(TOKENS)
+    said = f"its answer up to {context}, .*context has {context}; set a smaller"
+    with pytest.raises(CallerError, match=said):
+        allowing(context)
+    decoding = assessor.rubric.decoding.model_copy(update={"max_new_tokens": context})
+    rubric = assessor.rubric.model_copy(update={"decoding": decoding})
+    with pytest.raises(CallerError, match=said):
+        WritingAssessor(assessor.model, assessor._processor, rubric, assessor.preparer, "", 2048)
 
 
 def test_an_image_whose_answer_does_not_fit_is_too_large_without_texts_too(qwen: Path, made: Make) -> None:

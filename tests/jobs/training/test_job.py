@@ -21,6 +21,7 @@ from jobs.training.flow import train
 from jobs.training.job import TrainingJob, checked, claim
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import line
+from tests.assessor.tiny import save_paligemma
 from tests.jobs.running import over
 from tests.training.tasks import write_opinions
 from tests.unlike import ASKING_TOML
@@ -112,6 +113,15 @@ def test_a_validation_part_that_was_trained_on(refused: Callable[..., str], tabl
 @pytest.mark.parametrize("base", ["fake:", "none/at/all", "/nowhere"])
 def test_a_wrong_base(refused: Callable[..., str], base: str) -> None:
     assert base in refused("--base", base)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+def test_a_processor_that_changes_answers(
+    refused: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = save_paligemma(tmp_path_factory.mktemp("paligemma"))
+    flags = ("--base", base, "--rubric", "interior-v2", "--validation-fraction", 0.4)
+    assert "PaliGemmaProcessor changed the tokens of an answer" in refused(*flags)
 
 
 def test_settings_that_do_not_fit_together(refused: Callable[..., str]) -> None:
@@ -292,6 +302,10 @@ def test_what_writing_cannot_be_learnt_from_is_refused(texts: list[object], tabl
     assert "--max-std is about opinions" in message(*texts[2:], "--max-std", 1)
     assert "--level-weight is about level words" in message(*texts[2:], "--level-weight", 5)
     assert "answers the question of rubric perception-v1" in message("--rubric", "perception-v1")
+    long = tmp_path / "long.toml"
+    text = (ROOT / "iqa_core" / "rubrics" / "written" / f"{WRITTEN}.toml").read_text()
+    long.write_text(re.sub(r"max_new_tokens = \d+", "max_new_tokens = 4096", text))
+    assert "its answer up to 4096, and the model's context has 4096; set a smaller" in message("--rubric", long)
     with pytest.raises(CallerError, match="nothing to learn from"):
         written([], tmp_path / "out")
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.direct import load_assessor
 from iqa_core.records import Rejection
 from serve.decoding.decoders import Decoders
 from serve.metrics import Counts, Metrics
@@ -18,6 +20,7 @@ from serve.model.served import Served, describe_all
 from serve.settings import ServeSettings
 from tests.clock import eventually
 from tests.corpora import tiny_png
+from tests.inspection.speaking import save_writing
 from tests.serve.local import FAKE, TEMPLATE, UNEVEN, LocalHandle
 
 IMAGE = tiny_png(3)
@@ -100,6 +103,28 @@ def test_a_call_that_serve_ends_is_answered_try_again() -> None:
         replica.calls[0].cancel()
         with pytest.raises(Unavailable, match="try again"):
             await asked
+
+    asyncio.run(test())
+
+
+@pytest.mark.slow
+def test_batches_of_answers_whose_number_is_not_given_are_those_that_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from iqa_core.assessor.model.generation import memory
+
+    folder = save_writing(tmp_path / "writing")
+    config = AssessorConfig(checkpoint=str(folder), threads=1)
+    settings = settings_of(assessor=config.model_dump(mode="json"), rubric=str(folder / "writing.toml"))
+    assessor: Any = load_assessor(str(folder), settings.rubric, threads=1)
+    row_bytes = assessor._memory.image_bytes(memory.PROMPT_TOKENS)
+    monkeypatch.setattr(memory, "CPU_CACHE_BYTES", 4.5 * row_bytes)
+
+    async def test() -> None:
+        replica = AssessorReplica(settings, LocalHandle(Counts()))
+        await dispatcher_of(settings, replica).assess([IMAGE] * 10, [{}] * 10, "a")
+        batches = replica._metrics.batch_images
+        assert (sum(batches.counts), batches.total) == (3, 10), "4, 4 and 2"
 
     asyncio.run(test())
 

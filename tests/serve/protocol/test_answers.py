@@ -9,8 +9,8 @@ import httpx2
 import numpy as np
 import pytest
 
-from iqa_core.answers import scores_of
 from iqa_core.assessor.direct import assess_images, load_assessor
+from iqa_core.endpoint.answers import scores_of
 from iqa_core.records import Assessment
 from tests.corpora import tiny_png
 from tests.serve.test_api import ask

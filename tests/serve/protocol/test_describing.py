@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from iqa_core.answers import descriptions_of
 from iqa_core.assessor.direct import load_assessor
 from iqa_core.client import AsyncRewardClient, Description, RequestRefused, RewardClient
+from iqa_core.endpoint.answers import descriptions_of
 from iqa_core.images.preparing import prepare
 from iqa_core.records import FreeAnswer, FreeQuestion, Rejection
 from tests.corpora import tiny_png

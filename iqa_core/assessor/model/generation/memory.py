@@ -65,9 +65,9 @@ class AnswerMemory:
             (shared if shares and can_share(layer) else own).append(LayerMemory.of(layer))
         return cls(decoding, tuple(shared), tuple(own))
 
-    def image_bytes(self, prompt_tokens: int) -> float:
-        """Bytes of an image's answers with a prompt of so many tokens."""
-        samples, written = self.decoding.samples, self.decoding.max_new_tokens
+    def image_bytes(self, prompt_tokens: int, most_written: int | None = None) -> float:
+        """Bytes of an image's answers with a prompt of so many tokens. most_written: tokens of an answer at most."""
+        samples, written = self.decoding.samples, most_written or self.decoding.max_new_tokens
         shared = sum(layer.row_bytes(prompt_tokens + samples * written) for layer in self.shared)
         return shared + samples * sum(layer.row_bytes(prompt_tokens + written) for layer in self.own)
 

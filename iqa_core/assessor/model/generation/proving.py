@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
 from iqa_core.assessor.model.generation.decoding import Decoder
 from iqa_core.assessor.model.generation.prefill import Prefill, length, prefill
+from iqa_core.assessor.model.loading import require_finite_weights
 from iqa_core.assessor.model.prefix_sharing.choosing import DOES_NOT_FIT
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
 from iqa_core.assessor.model.prefix_sharing.strategy import FastTower
@@ -78,9 +79,11 @@ def fastest_way(
     """The way to write; the model's vision tower may be another afterwards, unless the model is to stay as it is.
 
     images: a few prepared ones, of more than one size; tolerance: bound on differences of probabilities.
-    Raises CallerError where the model cannot go on from its own cache as if there were none.
+    Raises CallerError where the model cannot go on from its own cache as if there were none, or a weight is not finite.
     """
     expected = _plainly_written(model, encoder(images))
+    if not np.isfinite(expected.probs_NTV).all():
+        require_finite_weights(model)
     for way in _ways(model, encoder, keeps_model):
         try:
             distance = _written(way, encoder(images)).distance(expected)

@@ -21,6 +21,7 @@ import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
 from iqa_core.assessor.encoders.patches import PatchEncoder
+from iqa_core.assessor.model.loading import require_finite_weights
 from iqa_core.assessor.model.prefix_sharing.cached import PrefixCaching
 from iqa_core.assessor.model.prefix_sharing.packed import PackedSequences
 from iqa_core.assessor.model.prefix_sharing.separate import SeparatePrompts
@@ -63,6 +64,7 @@ def choose_strategy(
 
     One for all rubrics, since it replaces parts of the model: whichever fits each of them.
     tolerance: bound on differences between probabilities over a rubric's answers.
+    Raises CallerError where probabilities are not finite because a weight is not.
     """
     separate = SeparatePrompts(model)
     expected = []
@@ -70,6 +72,8 @@ def choose_strategy(
         probe = rubric.probe(images)
         with _last_hidden(model.get_decoder()) as hidden:
             expected.append(rubric.probs(separate.logits(probe)))
+        if not expected[-1].isfinite().all():
+            require_finite_weights(model)
         if not _stand_alone(probe, hidden):
             logger.warning("what this model sees in an image depends on the question behind it: one forward per prompt")
             return SeparatePrompts(model)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core.attempts import LONGEST_WAIT_S, MAX_ANSWER_BYTES, retry_after_s
 from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RequestRefused, RewardClient
+from iqa_core.endpoint.attempts import LONGEST_WAIT_S, MAX_ANSWER_BYTES, retry_after_s
 from iqa_core.errors import CallerError
 from tests.tls import self_signed
 
@@ -158,7 +158,7 @@ def test_a_name_that_does_not_exist_is_told_at_once() -> None:
 
 
 def test_tls_is_told_apart_from_plain_http(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iqa_core.attempts.PROBE_S", 60)
+    monkeypatch.setattr("iqa_core.endpoint.attempts.PROBE_S", 60)
     with answering(speaking_tls(certificate)) as (port, _):
         for said in both(f"http://127.0.0.1:{port}"):
             assert said.endswith("cannot be asked: it speaks TLS; write https://")
@@ -229,7 +229,9 @@ def test_what_can_change_is_tried_again_and_said_once(is_there: bool, caplog: py
     assert any(fault in str(caught.value) for fault in faults)
     assert str(caught.value).startswith(f"{url} gave no answer in ")
     assert len(calls) >= 3 * is_there
-    assert [record.levelno for record in caplog.records if record.name == "iqa_core.attempts"] == [logging.WARNING]
+    assert [record.levelno for record in caplog.records if record.name == "iqa_core.endpoint.attempts"] == [
+        logging.WARNING
+    ]
 
 
 def test_an_endpoint_that_has_answered_is_given_time_whatever_is_amiss() -> None:
@@ -276,7 +278,7 @@ def test_what_an_endpoint_asks_to_wait_is_kept_to_within_reason() -> None:
 
 @pytest.mark.parametrize("odd", [b"-5", b"nan", b"\xb2", b"9" * 4000, b"Sun, 06 Nov 1994 08:49:37 GMT", b"soon"])
 def test_busy_answers_that_close_the_connection_are_waited_out(odd: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iqa_core.attempts.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("iqa_core.endpoint.attempts.LONGEST_WAIT_S", 0.02)
     head = b"HTTP/1.1 %s\r\nConnection: close\r\n"
     busy = head + b"Retry-After: " + odd + b"\r\nContent-Length: 4\r\n\r\nbusy"
     answers = [
@@ -349,6 +351,6 @@ def test_plain_http_to_another_machine_is_warned_of_once(caplog: pytest.LogCaptu
     local = ("http://127.0.0.2:8000", "http://[::1]:8000", "http://localhost:8000", "http://iqa.localhost")
     for url in ("http://images.example.org:8000", "https://images.example.org", *local) * 3:
         AsyncRewardClient(url)
-    [warned] = [record for record in caplog.records if record.name == "iqa_core.attempts"]
+    [warned] = [record for record in caplog.records if record.name == "iqa_core.endpoint.attempts"]
     assert warned.levelno == logging.WARNING
     assert warned.getMessage().startswith("http://images.example.org:8000 is no address of this machine")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iqa_core.answers import Score, WrittenText, best_first, models_of, scores_of
+from iqa_core.endpoint.answers import Score, WrittenText, best_first, models_of, scores_of
 from iqa_core.records import ScoreRange
 
 SCORED = {

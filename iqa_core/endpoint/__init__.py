@@ -1,0 +1,1 @@
+"""An endpoint as its clients know it: how it is asked, and what it answers."""
