@@ -1,4 +1,4 @@
-"""A rectangle, or a mask, of a picture -> a box in one frame: pixels of the upright original, x to the right, y down."""
+"""A rectangle or mask of a picture -> a box in one frame: pixels of the upright original, x to the right, y down."""
 
 from __future__ import annotations
 

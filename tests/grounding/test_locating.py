@@ -146,6 +146,29 @@ answer_prefix = "It is broken:"
 """
 
 
+def test_a_rubric_with_slots_is_asked_with_the_images_text(tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    path.write_text(tiny.SHOWN)
+    assessor = load_assessor("fake:", str(path))
+
+    def scores(text: object) -> dict[str, float]:
+        [region] = assess_regions(assessor, PIXELS, [SIDE], ["faithful", "good"], method="tiles", text=text)
+        assert isinstance(region, Region)
+        return dict(region.scores)
+
+    dog, cat = (scores({"prompt": animal, "style": "noir"}) for animal in ("a dog", "a cat"))
+    assert list(dog) == ["faithful", "good"]
+    assert dog["faithful"] != cat["faithful"]
+    with pytest.raises(CallerError, match="asks with {prompt}, {style}"):
+        scores(None)
+    [missing] = assess_regions(assessor, PIXELS, [SIDE], ["good"], method="tiles", text={"prompt": "a dog"})
+    assert isinstance(missing, Rejection)
+    assert missing.reason is Reason.MISSING_TEXT
+
+
+SIDE = Box(0, 0, 60, 120)
+
+
 def test_an_image_that_cannot_be_read_is_a_rejection(qwen: TransformersAssessor) -> None:
     for result in (locate(qwen, b""), *assess_regions(qwen, "none.png", [SQUARE])):
         assert isinstance(result, Rejection)
