@@ -152,21 +152,22 @@ def test_a_rubric_with_slots_is_asked_with_the_images_text(tmp_path: Path) -> No
     assessor = load_assessor("fake:", str(path))
 
     def scores(text: object) -> dict[str, float]:
-        [region] = assess_regions(assessor, PIXELS, [SIDE], ["faithful", "good"], method="tiles", text=text)
+        [region] = assess_regions(
+            assessor, PIXELS, [Box(0, 0, 60, 120)], ["faithful", "good"], method="tiles", text=text
+        )
         assert isinstance(region, Region)
         return dict(region.scores)
 
     dog, cat = (scores({"prompt": animal, "style": "noir"}) for animal in ("a dog", "a cat"))
     assert list(dog) == ["faithful", "good"]
     assert dog["faithful"] != cat["faithful"]
-    with pytest.raises(CallerError, match="asks with {prompt}, {style}"):
+    with pytest.raises(CallerError, match=r"asks with \{prompt\}, \{style\}"):
         scores(None)
-    [missing] = assess_regions(assessor, PIXELS, [SIDE], ["good"], method="tiles", text={"prompt": "a dog"})
+    [missing] = assess_regions(
+        assessor, PIXELS, [Box(0, 0, 60, 120)], ["good"], method="tiles", text={"prompt": "a dog"}
+    )
     assert isinstance(missing, Rejection)
     assert missing.reason is Reason.MISSING_TEXT
-
-
-SIDE = Box(0, 0, 60, 120)
 
 
 def test_an_image_that_cannot_be_read_is_a_rejection(qwen: TransformersAssessor) -> None:
