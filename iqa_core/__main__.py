@@ -44,6 +44,9 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
         "--flawed", action="store_true", help="each blurred, noisy, warped or the like, in one place or everywhere"
     )
     parser.add_argument(
+        "--local", action="store_true", help="the same in one cell of a grid, and in flaws.jsonl what and where"
+    )
+    parser.add_argument(
         "--texts", action="store_true", help="and what a writer would say of each, as answers of two written rubrics"
     )
 
@@ -51,7 +54,7 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
 def _scenes(flags: argparse.Namespace) -> int:
     from iqa_core.demo.corpus import Extras, write_scenes
 
-    extras = Extras(captions=flags.captions, texts=flags.texts, flaw=flags.flawed)
+    extras = Extras(captions=flags.captions, texts=flags.texts, flaw=flags.flawed, place=flags.local)
     written = write_scenes(flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format, extras)
     named = " and ".join(["annotations", *extras.beside])
     print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +97,19 @@ class Column:
     """Weights of a group's statements, which sum to 1; (1.0,) for one question."""
     weight: float
     """How much it counts in the reward, until weights are fitted."""
+
+
+def asked_alone(columns: Sequence[Column], names: Sequence[str]) -> tuple[list[int], list[Column]]:
+    """Numbers of the questions behind some columns, and these columns as they count questions then.
+
+    names: of the columns, which keep their order. Raises ValueError on one that is not there, or where there is none.
+    """
+    known = [column.name for column in columns]
+    if not names or (unknown := sorted({*names} - {*known})):
+        raise ValueError(f"{', '.join(unknown) if names else 'nothing'} is asked; there are {', '.join(known)}")
+    chosen = [column for column in columns if column.name in set(names)]
+    numbers = sorted({number for column in chosen for number in column.questions})
+    return numbers, [replace(one, questions=tuple(map(numbers.index, one.questions))) for one in chosen]
 
 
 def yes_column(group: str) -> str:

@@ -47,6 +47,7 @@ ROW = {
     "corpus": 4,
     "opinions": 4,
     "tables": 5,
+    "grounding": 5,
     "selection": 6,
     "preferences": 6,
     "training": 6,

@@ -53,6 +53,20 @@ def auc(scores_N: Floats, opinions_N: Floats, middle: float) -> float:
     return (float(ranks.sum()) - above * (above + 1) / 2) / (above * below)
 
 
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a rate of hits, by Wilson's score; (0, 1) without trials.
+
+    Wilson, Probable inference, the law of succession, and statistical inference (1927).
+    """
+    if not trials:
+        return 0.0, 1.0
+    z = 1.959964
+    rate, wider = hits / trials, 1 + z * z / trials
+    middle = (rate + z * z / (2 * trials)) / wider
+    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / wider
+    return middle - half, middle + half
+
+
 def _ranks(values_N: Floats) -> Floats:
     """1 to N, ties at their mean; SciPy's own takes three times as long for the few hundred values of a resample."""
     _, places_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)

@@ -52,7 +52,7 @@ def assess_images(
     there is not one text, or one mapping, for each image.
     """
     slots = assessor.rubric.slots
-    asked = iter(_asked(slots, texts, limits))
+    asked = iter(texts_asked(slots, texts, limits))
     prepared: list[NDArray[np.uint8] | Rejection] = []
     taken: list[dict[str, str]] = []
     for image in listed(images):
@@ -72,10 +72,10 @@ def assess_images(
     return [found if isinstance(found, Rejection) else next(assessed) for found in prepared]
 
 
-def _asked(
+def texts_asked(
     slots: Sequence[str], texts: Iterable[object] | None, limits: TextLimits
 ) -> Iterator[dict[str, str] | Rejection]:
-    """The texts of each image, in order; empty ones without end where the rubric has no slots."""
+    """The texts of each image, in order; empty ones without end where the rubric has no slots. Raises CallerError."""
     if not slots:
         if texts is not None:
             raise CallerError("there are texts, but the rubric has no slots: leave them out, or give the rubric slots")
@@ -92,11 +92,12 @@ def _asked(
 
 
 def _prepared(image: ImageLike, assessor: Assessor) -> NDArray[np.uint8] | Rejection:
-    data = _encoded(image)
+    data = encoded(image)
     return data if isinstance(data, Rejection) else prepare(data, assessor.preparer)
 
 
-def _encoded(image: ImageLike) -> bytes | Rejection:
+def encoded(image: ImageLike) -> bytes | Rejection:
+    """The file of an image, whatever form it has, or why there is none. Raises CallerError on what is no image."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | Path):

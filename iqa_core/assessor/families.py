@@ -16,6 +16,10 @@ from iqa_core.assessor.preparing.tiling import TilingFamily
 QWEN2_VL = frozenset("qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe qwen3_5 qwen3_5_moe".split())
 """Sized by `SmartResizePreparer`, cut by `PatchEncoder`, seen by `PackedTower`."""
 
+VIEWED = frozenset("qwen2_vl qwen2_5_vl qwen3_vl ovis2_5".split())
+"""Questions may see some of an image's tokens only: these are one grid over the picture, and no state of the model but
+keys and values tells what the others were."""
+
 TILED = {
     "internvl": TilingFamily("GotOcr2ImageProcessor", 3, tiling.internvl),
     "ovis2": TilingFamily("Ovis2ImageProcessor", 3, tiling.ovis2),

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+View = tuple[int, ...]
+"""Numbers of an image's visual tokens, ascending: 0 is the first, and rows come one after another from the top."""
+
+
 class Assessor(Protocol):
     """A loaded model with its rubric. Not thread-safe: one caller at a time."""
 
@@ -68,6 +72,34 @@ class Describer(Protocol):
 
         The likeliest token is taken at each step, whatever the rubric's decoding is. Raises ValueError unless there is
         one question per image.
+        """
+        ...
+
+
+@runtime_checkable
+class Viewer(Protocol):
+    """What an assessor can do beside assessing if a question may see some of an image's visual tokens only."""
+
+    def view_grid(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        """Rows and columns of the visual tokens of a prepared image; each covers an equal part of the whole picture.
+
+        Raises CallerError when the model is of a family in which no question can be kept from tokens.
+        """
+        ...
+
+    def assess_views(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        names: Sequence[str],
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> list[list[Assessment | Rejection] | Rejection]:
+        """Of each prepared image in order one result per view, as if the questions saw these tokens alone.
+
+        The tokens themselves are those of the whole image; a view of all gives the result of `assess`. A result has the
+        dimensions that are named, in the rubric's order, and is the same whatever other views there are. texts: as
+        `assess` takes them. Raises ValueError on a name that the rubric lacks, and on a view that is empty, not in
+        order, or has a token that its image lacks. `view_grid` says whether the model can be asked so.
         """
         ...
 

@@ -12,7 +12,8 @@ With captions, each image carries one, true for every second image, as `caption`
 columns in Parquet, in the sidecars of tars, else in `metadata.csv`. `captions.csv` and `descriptions.jsonl` are for
 training: two captions of each image, one of them true, and all that captions may tell of it.
 
-Flawed scenes have what is wrong with them, a noise or a warp somewhere or everywhere (see flaws), in their truths.
+Flawed scenes have what is wrong with them, a noise or a warp somewhere or everywhere (see flaws), in their truths. With
+places, it is in one cell of a grid, and `flaws.jsonl` says in which.
 
 With texts, the answers of two written rubrics about each image are for training, `interior-written-v1.jsonl` and
 `interior-perception-v1.jsonl`, and `quality.csv` has opinions on the scenes as a whole.
@@ -37,6 +38,7 @@ from iqa_core.demo import sa_bench
 from iqa_core.demo.caption_tables import write_captions
 from iqa_core.demo.captions import Captions, make_captions
 from iqa_core.demo.flaws import make_flawed_scene
+from iqa_core.demo.places import make_placed_scene, place_of, write_places
 from iqa_core.demo.scenes import make_scene
 from iqa_core.demo.text_tables import write_texts
 from iqa_core.demo.texts import SceneTexts, make_texts
@@ -62,11 +64,13 @@ class Extras:
     texts: bool = False
     flaw: bool = False
     """One flaw more, somewhere or everywhere, which its truths tell of."""
+    place: bool = False
+    """The same in one cell of a grid, and a line that says in which pixels."""
 
     @property
     def beside(self) -> Sequence[str]:
         """What lies beside the annotations, for people."""
-        return [name for name in ("captions", "texts") if getattr(self, name)]
+        return [*(name for name in ("captions", "texts") if getattr(self, name)), *["places"] * self.place]
 
 
 PLAIN = Extras()
@@ -86,6 +90,8 @@ class SceneFile:
     """None: it was made without."""
     texts: SceneTexts | None = None
     """Likewise."""
+    place: Mapping[str, Any] | None = None
+    """Likewise, of its flaw."""
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -135,15 +141,19 @@ def write_scenes(
     output.mkdir(parents=True, exist_ok=True)
     scenes = (encode_scene(seed, index, size, image_format, extras) for index in range(count))
     written = _write_sa_bench(output, scenes, seed) if format == SA_BENCH else _write_files(output, scenes, format)
-    num_bytes, captions, texts = 0, {}, {}
+    num_bytes, captions, texts, places = 0, {}, {}, {}
     for path, scene in written:
         num_bytes += len(scene.data)
         if scene.captions is not None:
             captions[path] = scene.captions
         if scene.texts is not None:
             texts[path] = scene.texts
+        if scene.place is not None:
+            places[path] = scene.place
     if texts:
         write_texts(output, texts)
+    if places:
+        write_places(output, places)
     if captions:
         write_captions(output, captions, are_loose=format in (FOLDER, SA_BENCH))
     files = count if format == SA_BENCH else -(-count // _WRITERS[format][0])
@@ -177,7 +187,9 @@ def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Ite
 
 def encode_scene(seed: int, index: int, size: int, image_format: str, extras: Extras = PLAIN) -> SceneFile:
     """PNG without loss, or JPEG of quality 92; the prompt is what a person might have asked a generator for."""
-    scene = make_flawed_scene(seed, index, size).scene if extras.flaw else make_scene(seed, index, size)
+    placed = make_placed_scene(seed, index, size) if extras.place else None
+    flawed = make_flawed_scene(seed, index, size) if extras.flaw and not placed else placed
+    scene = flawed.scene if flawed else make_scene(seed, index, size)
     buffer = io.BytesIO()
     settings = {"quality": JPEG_QUALITY} if image_format == "jpeg" else {"compress_level": 6}
     Image.fromarray(scene.pixels_HWC).save(buffer, format=image_format, **settings)
@@ -192,6 +204,7 @@ def encode_scene(seed: int, index: int, size: int, image_format: str, extras: Ex
         truths=scene.truths,
         captions=make_captions(scene.contents, seed, index) if extras.captions else None,
         texts=make_texts(scene, seed, index) if extras.texts else None,
+        place=place_of(placed) if placed else None,
     )
 
 

@@ -126,6 +126,9 @@ class RubricDimension(ClosedSet):
     """One sentence for people; not shown to the model."""
     weight: Weight = 1.0
     """How much it counts in the reward, until weights are fitted; never part of a score."""
+    local: bool = False
+    """Whether a part of an image has it too, as noise does and layout, a relation of parts, does not; see
+    `iqa_core.grounding`. Never part of a score."""
 
     @model_validator(mode="after")
     def _other_words(self) -> Self:
@@ -231,6 +234,11 @@ class Rubric(BaseRubric):
     def columns(self) -> tuple[Column, ...]:
         """What becomes of the answers, in order."""
         return (*self._dimension_columns(), *self._statement_columns())
+
+    @property
+    def local_names(self) -> tuple[str, ...]:
+        """Dimensions that a part of an image has too."""
+        return tuple(dimension.name for dimension in self.dimensions if dimension.local)
 
     def answer_start(self, dimension: RubricDimension) -> str:
         """The forced beginning of the answer; a space and an answer complete it; where it is empty, the answer."""

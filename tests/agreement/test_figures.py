@@ -26,6 +26,7 @@ from iqa_core.agreement.figures import (
     uncertainty,
 )
 from iqa_core.agreement.logistic import Logistic, fit_logistic
+from iqa_core.agreement.measures import wilson
 
 NOTHING = Figure(None, None, None)
 X = np.array([1.2, 2, 2.9, 3.1, 3.8, 4.4, 4.6, 1.9])
@@ -250,3 +251,11 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
     assert found.low is not None
     assert found.high is not None
     assert found.low < wanted < found.high
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "expected"),
+    [(30, 100, (0.218949, 0.395849)), (61, 300, (0.161674, 0.252494)), (1, 9, (0.019891, 0.434999)), (0, 0, (0, 1))],
+)
+def test_a_rate_has_wilsons_interval(hits: int, trials: int, expected: tuple[float, float]) -> None:
+    assert wilson(hits, trials) == pytest.approx(expected, abs=1e-6)

@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks.assessor import Engine, pictures
 from benchmarks.model_shapes import SHAPES, Shape
+from iqa_core.assessor.families import VIEWED
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE
 from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.model.generation.decoding import Decoder
@@ -40,6 +41,15 @@ def assessor_of(folder: Path, model: Any) -> TransformersAssessor:
     return assessor
 
 
+def of_views(assessor: TransformersAssessor, images: list[np.ndarray[Any, Any]]) -> list[torch.Tensor]:
+    """Probabilities under views of unlike sizes; none where the model has no views."""
+    if assessor.model.config.model_type not in VIEWED:
+        return []
+    views = [[tuple(range(count)) for count in (1, 3, 4)]] * len(images)
+    results = assessor.assess_views(images, views, assessor.rubric.names)
+    return [torch.from_numpy(one.probs_K[0]) for own in results for one in own]  # type: ignore[union-attr]
+
+
 def softmax(logits_NKL: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(logits_NKL).softmax(-1)
 
@@ -64,13 +74,15 @@ def test_no_tensor_is_left_behind(
     folder = request.getfixturevalue(name)
     here = assessor_of(folder, AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype))
     images = [here.preparer.prepare(image) for image in IMAGES]
-    expected = softmax(here.level_logits(images))
+    expected, viewed = softmax(here.level_logits(images)), of_views(here, images)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
     with other_device(monkeypatch) as device:
         there = assessor_of(folder, moved(model))
         assert type(there._strategy) is type(here._strategy)
-        found = softmax(there.level_logits(images))
+        found, viewed_there = softmax(there.level_logits(images)), of_views(there, images)
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    assert bool(viewed) == (name in ("qwen", "qwen2", "qwen3"))
+    torch.testing.assert_close(viewed_there, viewed, atol=tolerance, rtol=0)
     is_ours = isinstance(there._strategy, PackedSequences) or there._strategy._tower is not None
     assert bool(device.calls["torch_attn::_varlen_attn"]) == (is_ours and dtype == torch.bfloat16)
 

@@ -1,4 +1,7 @@
-"""A seed and a count -> the same images, names and annotations in every format; bad requests are refused first."""
+"""A seed and a count -> the same images, names and annotations in every format; bad requests are refused first.
+
+Tests iqa_core/demo/places.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from PIL import Image
 
 from iqa_core.__main__ import main
 from iqa_core.demo.corpus import FORMATS, Extras, write_scenes
-from iqa_core.demo.flaws import make_flawed_scene
+from iqa_core.demo.flaws import KINDS, make_flawed_scene
+from iqa_core.demo.places import FLAWS, make_placed_scene
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.errors import CallerError
 
@@ -81,6 +85,24 @@ def test_flawed_scenes_lie_there_with_the_truths_of_what_is_wrong(tmp_path: Path
         assert not np.array_equal(made.scene.pixels_HWC, make_scene(7, index, 64).pixels_HWC)
         truths = [f"{made.scene.truths[dimension]:.4f}" for dimension in DIMENSIONS]
         assert [found[name, dimension] for dimension in DIMENSIONS] == truths
+
+
+def test_local_flaws_lie_where_the_table_says(tmp_path: Path) -> None:
+    """The box and the mask are the same pixels, of every kind and in many places."""
+    assert main(["scenes", "--local", "--count", "40", "--seed", "7", "--size", "64", "--output", str(tmp_path)]) == 0
+    rows = [json.loads(line) for line in (tmp_path / FLAWS).read_text().splitlines()]
+    assert [row["key"] for row in rows] == [f"scene-{index:06d}.png" for index in range(40)]
+    assert {row["label"] for row in rows} == set(KINDS)
+    assert len({(row["x"], row["y"], row["width"]) for row in rows}) >= 12
+    for index, row in enumerate(rows):
+        made = make_placed_scene(7, index, 64)
+        box = (slice(row["y"], row["y"] + row["height"]), slice(row["x"], row["x"] + row["width"]))
+        mask = np.zeros((64, 64), np.bool_)
+        mask[box] = True
+        assert np.array_equal(mask, made.mask_HW)
+        assert (row["label"], row["strength"]) == (made.flaw.kind, round(made.flaw.strength, 4))
+        with Image.open(tmp_path / row["key"]) as image:
+            assert np.array_equal(np.asarray(image), made.scene.pixels_HWC)
 
 
 def test_tars_hold_256_images_with_a_sidecar_each(corpora: dict[str, Path]) -> None:

@@ -70,7 +70,11 @@ def test_what_a_rubric_does_not_use_is_not_in_its_digest() -> None:
     assert load_rubric("interior-v1").digest.startswith("3005e27e7ab03d3a")
     plain = rubric(**LEVELS, dimensions=[LOOKS])
     same: dict[str, Any]
-    for same in ({"slots": []}, {"between": "\n"}, {"dimensions": [LOOKS | {"weight": 2, "description": "y"}]}):
+    for same in (
+        {"slots": []},
+        {"between": "\n"},
+        {"dimensions": [LOOKS | {"weight": 2, "description": "y", "local": True}]},
+    ):
         assert rubric(**LEVELS | {"dimensions": [LOOKS]} | same).digest == plain.digest
     digests = {
         rubric(**parts).digest

@@ -32,6 +32,13 @@ class PromptTokens:
     """Argument of the model, such as token types -> one value per token of the prefix; tokens of suffixes have 0."""
     positions: torch.Tensor | None = None
     """Rotary positions (A, length of prefix); None where they are 0, 1, 2, …"""
+    views: tuple[tuple[int, ...], ...] | None = None
+    """Of each suffix, the tokens of the prefix that it sees, by index, in order; None: all suffixes see all of it."""
+
+    def asking(self, questions: Sequence[int]) -> PromptTokens:
+        """The same with some of the suffixes, by their numbers."""
+        views = self.views and tuple(self.views[k] for k in questions)
+        return replace(self, suffixes=tuple(self.suffixes[k] for k in questions), views=views)
 
     @property
     def next_position(self) -> int:
@@ -64,13 +71,14 @@ class EncodedBatch:
 
     def asking(self, questions: Sequence[int]) -> EncodedBatch:
         """The same images with some of the questions, by their numbers."""
-        prompts = (replace(prompt, suffixes=tuple(prompt.suffixes[k] for k in questions)) for prompt in self.prompts)
-        return replace(self, prompts=tuple(prompts))
+        return replace(self, prompts=tuple(prompt.asking(questions) for prompt in self.prompts))
 
 
 class Encoder(ABC):
     """Turns prepared images, each in the rubric's K prompts, into a batch."""
 
+    image_token: int | None = None
+    """Id that stands in a prompt for each visual token, where these are a grid over the whole picture, row by row."""
     tails: SlotTails | None = None
     """Encodes texts into the prompts, where the rubric has slots. `encoded` gives the prompts with SAMPLE_TEXT."""
     head_tokens = 0

@@ -65,6 +65,7 @@ class PatchEncoder(Encoder):
         self._processor = processor
         self._prompts_K = prompts_K
         self._model = model
+        self.image_token: int = model.config.image_token_id
         self.patching_of_model = self.patching = Patching.of(processor.image_processor, model.device)
         self._adds_special = adds_special_tokens(processor.tokenizer, prompts_K[0])
         self._known: dict[tuple[int, int], PromptTokens] = {}
@@ -86,7 +87,7 @@ class PatchEncoder(Encoder):
         return self._known[grid]
 
     def _tokens(self, grid: tuple[int, int]) -> PromptTokens:
-        tokenizer, token_id = self._processor.tokenizer, self._model.config.image_token_id
+        tokenizer, token_id = self._processor.tokenizer, self.image_token
         num_visual = self.patching.visual_tokens(grid)
         prompts_K = []
         for prompt in self._prompts_K:

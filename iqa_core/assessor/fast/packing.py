@@ -1,5 +1,7 @@
 """Lengths of prompts -> one flat sequence without padding, and attention in which a suffix sees its prefix and itself.
 
+A suffix may have a view: then it sees only some tokens of the prefix, and only their keys are gathered for it.
+
 The sequence has image after image: prefix, first suffix, second suffix and so on. Attention runs image by image on a
 CPU and in one call on a GPU. Milliseconds per layer for four suffixes of 80 tokens behind a prefix of 265, 8 heads of
 32, one CPU thread: one call under a block mask 3.3, a call for each suffix 3.1, one batched call on gathered keys 2.7.
@@ -10,14 +12,16 @@ per layer with 1, 2, 4, 8 and 16 suffixes of 12 to 20 tokens in a row: 15, 13, 1
 
 Shape suffixes: S tokens of the flat sequence, H heads, G heads of keys and values, E width of a head, K suffixes of one
 image, C rows of the batched call, B suffixes of a row, T tokens of the longest row, P tokens of prefix and longest row,
-R tokens that are read.
+V tokens of the largest view, R tokens that are read.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import groupby
 
 import torch
 from torch.nn import functional
@@ -35,6 +39,8 @@ class PromptLengths:
 
     prefix: int
     suffixes: tuple[int, ...]
+    views: tuple[tuple[int, ...], ...] | None = None
+    """Of each suffix, the tokens of the prefix that it sees, by index; None: all suffixes see all of it."""
 
     @property
     def total(self) -> int:
@@ -56,7 +62,7 @@ class PromptLengths:
 class SuffixIndex:
     """Indices for the batched call over one image's suffixes, counted from the first suffix's first token.
 
-    The same for images of any size: their prefix is put before the keys when these are gathered, and all of it is seen.
+    Without views the same for images of any size: their prefix is put before the keys when these are gathered.
     """
 
     tokens_CT: torch.Tensor
@@ -69,15 +75,22 @@ class SuffixIndex:
     """Which tokens of its row a suffix's last token sees."""
     is_even: bool
     """All rows are equally long, so queries need no gathering."""
+    view_CV: torch.Tensor | None
+    """Tokens of the prefix that the suffixes of a row see, padded to the largest view; None: all of the prefix."""
+    is_view_CV: torch.Tensor | None
+    """Where `view_CV` is no padding."""
 
 
 @lru_cache(maxsize=64)
-def suffix_index(lengths: tuple[int, ...], device: torch.device) -> SuffixIndex:
+def suffix_index(
+    lengths: tuple[int, ...], device: torch.device, views: tuple[tuple[int, ...], ...] | None = None
+) -> SuffixIndex:
     """Indices for rows padded to the longest; a suffix sees neither padding nor its neighbours in the row.
 
     Those of 256 suffixes of 16 tokens take 0.5 MB. Where images have no texts of their own, all share one.
     """
-    rows = torch.tensor(lengths).split(max(1, ROW_TOKENS // max(lengths)))
+    per_row = _suffixes_per_row(lengths, views)
+    rows = torch.tensor(lengths).split(per_row)
     num_rows = len(rows)
     ends_CB = pad_sequence([row.cumsum(0) for row in rows], batch_first=True).cummax(dim=1).values
     total_C1 = ends_CB[:, -1:]
@@ -92,8 +105,25 @@ def suffix_index(lengths: tuple[int, ...], device: torch.device) -> SuffixIndex:
         (step_T < total_C1).to(device),
         torch.arange(ends_CB.numel()).clamp(max=len(lengths) - 1).view_as(ends_CB).to(device),
         seen_CTT.expand(num_rows, -1, -1)[torch.arange(num_rows)[:, None], ends_CB - 1].to(device),
-        is_even=bool((total_C1 == len(step_T)).all()),
+        bool((total_C1 == len(step_T)).all()),
+        *((None, None) if views is None else _padded_views(views[::per_row], device)),
     )
+
+
+def _suffixes_per_row(lengths: tuple[int, ...], views: tuple[tuple[int, ...], ...] | None) -> int:
+    """How many suffixes share a row; those with a view share one only with others of the same view."""
+    most = max(1, ROW_TOKENS // max(lengths))
+    if views is None:
+        return most
+    alike = math.gcd(*(len(list(run)) for _, run in groupby(views)))
+    return max(count for count in range(1, most + 1) if alike % count == 0)
+
+
+def _padded_views(views_C: Sequence[tuple[int, ...]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The views of rows (C, V), padded with the prefix's first token, and where they are no padding."""
+    view_CV = pad_sequence([torch.tensor(view, dtype=torch.long) for view in views_C], batch_first=True)
+    sizes_C = torch.tensor([len(view) for view in views_C])
+    return view_CV.to(device), (torch.arange(view_CV.shape[1]) < sizes_C[:, None]).to(device)
 
 
 @dataclass(frozen=True)
@@ -173,12 +203,23 @@ def varlen_index(packing: Packing) -> VarlenIndex:
     """The index for attention over a packing in one call."""
     keys = [_keys_of(begin, image) for begin, image in zip(packing.begins, packing.images, strict=False)]
     query_sizes = [size for image in packing.images for size in (image.prefix, *image.suffixes)]
-    key_sizes = [image.prefix + size for image in packing.images for size in (0, *image.suffixes)]
+    key_sizes = [size for image in packing.images for size in _key_sizes(image)]
     return VarlenIndex(torch.cat(keys).to(packing.device), Ends.of(query_sizes, key_sizes, packing.device))
+
+
+def _key_sizes(image: PromptLengths) -> list[int]:
+    """Number of keys of an image's prefix, and of each suffix."""
+    seen = [image.prefix] * len(image.suffixes) if image.views is None else map(len, image.views)
+    return [image.prefix, *(before + own for before, own in zip(seen, image.suffixes, strict=True))]
 
 
 def _keys_of(begin: int, image: PromptLengths) -> torch.Tensor:
     """Index of the keys of an image's prefix, and of each suffix, in a flat sequence where the image begins there."""
+    if image.views is not None:
+        keys = [*range(image.prefix)]
+        for view, last, length in zip(image.views, image.lasts, image.suffixes, strict=True):
+            keys += (*view, *range(last + 1 - length, last + 1))
+        return begin + torch.tensor(keys)
     own = torch.tensor([0, *image.suffixes])
     sizes = image.prefix + own
     within = torch.arange(int(sizes.sum())) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
@@ -222,7 +263,7 @@ def attend_suffixes(
     image: PromptLengths, query_SHE: torch.Tensor, key_SGE: torch.Tensor, value_SGE: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Attention of the tokens of one image's suffixes, in order; arguments are the image's part of the sequence."""
-    index = suffix_index(image.suffixes, query_SHE.device)
+    index = suffix_index(image.suffixes, query_SHE.device, image.views)
     own_SHE = query_SHE[image.prefix :]
     query_CTHE = own_SHE.unflatten(0, index.tokens_CT.shape) if index.is_even else own_SHE[index.tokens_CT]
     attended_CTHE = _attend_rows(image, index, query_CTHE, key_SGE, value_SGE, index.seen_CTT, scale)
@@ -238,20 +279,35 @@ def _attend_rows(
     seen_CTT: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """The batched call: queries of each row, shape (C, T, H, E), over the prefix and that row's own keys."""
+    """The batched call: queries of each row, shape (C, T, H, E), over what it sees of the prefix and its own keys."""
     keys_CPGE, values_CPGE = (
-        torch.cat([part[: image.prefix].expand(len(query_CTHE), -1, -1, -1), part[image.prefix :][index.tokens_CT]], 1)
+        torch.cat([_seen_prefix(image, index, part), part[image.prefix :][index.tokens_CT]], 1)
         for part in (key_SGE, value_SGE)
     )
     attended_CHTE = functional.scaled_dot_product_attention(
         query_CTHE.transpose(1, 2),
         keys_CPGE.transpose(1, 2),
         values_CPGE.transpose(1, 2),
-        attn_mask=functional.pad(seen_CTT, (image.prefix, 0), value=True)[:, None],
+        attn_mask=_mask_of(image, index, seen_CTT)[:, None],
         scale=scale,
         enable_gqa=True,
     )
     return attended_CHTE.transpose(1, 2)
+
+
+def _seen_prefix(image: PromptLengths, index: SuffixIndex, part_SGE: torch.Tensor) -> torch.Tensor:
+    """Keys or values of the prefix's tokens that each row sees."""
+    if index.view_CV is None:
+        return part_SGE[: image.prefix].expand(len(index.tokens_CT), -1, -1, -1)
+    return part_SGE[index.view_CV]
+
+
+def _mask_of(image: PromptLengths, index: SuffixIndex, seen_CTT: torch.Tensor) -> torch.Tensor:
+    """Which keys, of the prefix and of its row, each query of a row sees."""
+    if index.is_view_CV is None:
+        return functional.pad(seen_CTT, (image.prefix, 0), value=True)
+    is_view_CTV = index.is_view_CV[:, None].expand(-1, seen_CTT.shape[1], -1)
+    return torch.cat([is_view_CTV, seen_CTT.expand(len(is_view_CTV), -1, -1)], dim=2)
 
 
 def attend_last(
@@ -261,7 +317,7 @@ def attend_last(
     parts = []
     first = 0
     for begin, image in zip(packing.begins, packing.images, strict=False):
-        index, num_suffixes = suffix_index(image.suffixes, query_RHE.device), len(image.suffixes)
+        index, num_suffixes = suffix_index(image.suffixes, query_RHE.device, image.views), len(image.suffixes)
         own = slice(begin, begin + image.total)
         query_CBHE = query_RHE[first : first + num_suffixes][index.suffixes_CB]
         attended_CBHE = _attend_rows(image, index, query_CBHE, key_SGE[own], value_SGE[own], index.seen_CBT, scale)

@@ -9,9 +9,9 @@ Shape suffixes: N images, R rubrics, K questions, L answers, V rows of the outpu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,20 +19,26 @@ from numpy.typing import NDArray
 
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
+from iqa_core.assessor.encoders.views import with_views
+from iqa_core.assessor.families import VIEWED
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
 from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.level_head import LevelColumns, LevelHead, ids_to_keep
 from iqa_core.assessor.model.loading import open_checkpoint
 from iqa_core.assessor.model.prefix_sharing.choosing import AskedRubric, choose_strategy
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy, TokenCount
-from iqa_core.assessor.preparing.preparers import ModelPreparer
+from iqa_core.assessor.model.viewing import RubricPart
+from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
-from iqa_core.assessor.protocol import texts_of_images
+from iqa_core.assessor.protocol import View, texts_of_images
+from iqa_core.errors import CallerError
 from iqa_core.levels import Readout
 from iqa_core.records import Assessment, Rejection
 from iqa_core.rubrics import Rubric
 from iqa_core.slots import SAMPLE_TEXT
+
+T = TypeVar("T")
 
 MAX_PADDING = 0.05
 """Largest share of padding among the tokens of a batch's pictures and texts, for strategies that pad."""
@@ -116,11 +122,70 @@ class TransformersAssessor:
         """One result per prepared image, in order; images of similar size are batched up to `batch_tokens`."""
         asked = texts_of_images(self.rubric.slots, texts, len(images))
         tokens, refused = self._intake(images, asked)
-        results: dict[int, Assessment | Rejection] = {**refused}
-        for group in self._groups(images, tokens):
-            batch = self._assess_batch([images[i] for i in group], [asked[i] for i in group])
-            results.update(zip(group, batch, strict=True))
+
+        def ask(some: Sequence[int]) -> list[Assessment | Rejection]:
+            logits = self.level_logits([images[i] for i in some], [asked[i] for i in some])
+            return self._readout.assessments(logits)
+
+        results = {**refused, **self._in_batches(images, tokens, ask)}
         return [results[i] for i in range(len(images))]
+
+    def view_grid(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        """See `Viewer.view_grid`."""
+        preparer, _ = self._for_views
+        return preparer.grid(image)
+
+    def assess_views(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        names: Sequence[str],
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> list[list[Assessment | Rejection] | Rejection]:
+        """See `Viewer.assess_views`; images of similar size with as many views are batched."""
+        asked = texts_of_images(self.rubric.slots, texts, len(images))
+        part = RubricPart.of(self.rubric, names, self._columns)
+        _, image_token = self._for_views
+
+        def ask(some: Sequence[int]) -> list[list[Assessment | Rejection]]:
+            encoded = self._encoder([images[i] for i in some], [asked[i] for i in some])
+            viewed = with_views(encoded, image_token, [views[i] for i in some], part.questions)
+            with without_denormals():
+                return part.assessments(self._logits(viewed), len(some))
+
+        tokens, refused = self._intake(images, asked)
+        results: dict[int, list[Assessment | Rejection] | Rejection] = {**refused}
+        for count in {len(views[i]) for i in tokens}:
+            more = (count - 1) * self.preparer.cost.text_tokens
+            alike = {i: own + more for i, own in tokens.items() if len(views[i]) == count}
+            results.update(self._in_batches(images, alike, ask) if count else {i: [] for i in alike})
+        return [results[i] for i in range(len(images))]
+
+    @property
+    def _for_views(self) -> tuple[SmartResizePreparer, int]:
+        """What makes a grid of an image, and the id of its tokens. Raises CallerError for families without views."""
+        preparer, token = self.preparer, self._encoder.image_token
+        model_type = self.model.config.model_type
+        windows = "sliding_attention" in (getattr(self.model.config.get_text_config(), "layer_types", None) or ())
+        if model_type in VIEWED and isinstance(preparer, SmartResizePreparer) and token is not None and not windows:
+            return preparer, token
+        raise CallerError(
+            f"a question to {model_type}{' with sliding windows' * windows} cannot be kept from some of an image's "
+            f"tokens; it can be with {', '.join(sorted(VIEWED))} whose layers see whole prompts; ask about tiles "
+            "instead, which are parts of the image as images of their own"
+        )
+
+    def _in_batches(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        tokens: Mapping[int, int],
+        ask: Callable[[Sequence[int]], Sequence[T]],
+    ) -> dict[int, T | Rejection]:
+        """Index -> what is found of each image that can be asked about. ask: indices of a batch -> one of each."""
+        results: dict[int, T | Rejection] = {}
+        for group in self._groups(images, tokens):
+            results.update(zip(group, _asked(group, ask), strict=True))
+        return results
 
     def _groups(self, images: Sequence[NDArray[np.uint8]], tokens: Mapping[int, int]) -> Iterator[list[int]]:
         """Indices of the images of each batch, small images first. tokens: of images that can be asked about."""
@@ -148,18 +213,6 @@ class TransformersAssessor:
         padding = count * longest - tokens
         return padding > MAX_PADDING * own * (count + 1)
 
-    def _assess_batch(
-        self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]
-    ) -> list[Assessment | Rejection]:
-        try:
-            return self._readout.assessments(self.level_logits(images, texts))
-        except torch.OutOfMemoryError:
-            if len(images) == 1:
-                return [TOO_LARGE]
-        # not inside the handler: its traceback would keep the failed batch's tensors in memory
-        half = len(images) // 2
-        return self._assess_batch(images[:half], texts[:half]) + self._assess_batch(images[half:], texts[half:])
-
     def level_logits(
         self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]] | None = None
     ) -> NDArray[np.float32]:
@@ -175,7 +228,7 @@ class TransformersAssessor:
         except torch.OutOfMemoryError:
             if len(batch.prompts) > 1 or batch.num_questions == 1:
                 raise
-        # not inside the handler, as in `_assess_batch`
+        # not inside the handler, as in `_asked`
         numbers, half = range(batch.num_questions), batch.num_questions // 2
         return torch.cat([self._logits(batch.asking(some)) for some in (numbers[:half], numbers[half:])], dim=1)
 
@@ -183,6 +236,18 @@ class TransformersAssessor:
     def tokens(self) -> TokenCount:
         """Count of the tokens that went through the language model so far."""
         return self._strategy.count
+
+
+def _asked(group: Sequence[int], ask: Callable[[Sequence[int]], Sequence[T]]) -> list[T | Rejection]:
+    """What is found of a batch, half of it at a time where it is too much for the device."""
+    try:
+        return [*ask(group)]
+    except torch.OutOfMemoryError:
+        if len(group) == 1:
+            return [TOO_LARGE]
+    # not inside the handler: its traceback would keep the failed batch's tensors in memory
+    half = len(group) // 2
+    return _asked(group[:half], ask) + _asked(group[half:], ask)
 
 
 def sample_prompts(processor: Any, rubric: Rubric) -> list[Prompt]:

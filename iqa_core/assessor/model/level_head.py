@@ -36,6 +36,7 @@ class LevelColumns:
         ids_V: those of the rows that are kept, for this rubric and others.
         """
         self.ids_V = ids_V
+        self._ids_KL = ids_KL
         column_of = {token: column for column, token in enumerate(ids_V)}
         self.own = sorted({column_of[token] for ids in ids_KL for token in ids})
         """Columns of this rubric's answers."""
@@ -43,6 +44,10 @@ class LevelColumns:
         padded_KL = [[*(column_of[token] for token in ids), *[-1] * (most - len(ids))] for ids in ids_KL]
         self._columns_KL = torch.tensor(padded_KL)
         self._is_padding_KL = self._columns_KL < 0
+
+    def asking(self, questions: Sequence[int]) -> LevelColumns:
+        """The same for some of the questions, by their numbers."""
+        return LevelColumns([self._ids_KL[k] for k in questions], self.ids_V)
 
     def of(self, logits_NKV: torch.Tensor) -> torch.Tensor:
         """Logits of each question's own answers, worst to best, shape (N, K, L); `PADDING` where it has fewer."""

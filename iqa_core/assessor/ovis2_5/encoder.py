@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens, split_prompts
+from iqa_core.assessor.ovis2_5.configuration import IMAGE_ID
 from iqa_core.assessor.ovis2_5.patches import patchify
 from iqa_core.assessor.ovis2_5.sizes import MERGE, PATCH
 
 
 class Ovis2_5Encoder(Encoder):
     """An `Encoder` for Ovis2.5, which takes images that `Ovis2_5Preparer` prepared."""
+
+    image_token = IMAGE_ID
 
     def __init__(self, processor: Any, prompts_K: Sequence[str], model: Any) -> None:
         self._settings = processor.image_processor

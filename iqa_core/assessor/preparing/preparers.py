@@ -206,6 +206,11 @@ class SmartResizePreparer(ModelPreparer):
         """One token per `factor` x `factor` pixels."""
         return height * width // self.factor**2
 
+    def grid(self, prepared_HWC: NDArray[np.uint8]) -> tuple[int, int]:
+        """Rows and columns of a prepared image's visual tokens; each covers an equal part of the whole picture."""
+        height, width = prepared_HWC.shape[:2]
+        return height // self.factor, width // self.factor
+
     def picture(self, image: RgbImage) -> NDArray[np.uint8]:
         """The image resized with the checkpoint's own filter."""
         return resized(image.pixels_HWC, *self.picture_size(image.header), self.resample)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +20,19 @@ CPU = torch.device("cpu")
 LENGTHS = st.builds(PromptLengths, st.integers(1, 7), st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))
 CHECKLISTS = st.builds(PromptLengths, st.integers(1, 7), st.lists(st.integers(1, 40), min_size=8).map(tuple))
 """So many suffixes that they take several rows of the batched call, with several in each."""
-BATCHES = st.lists(LENGTHS | CHECKLISTS, min_size=1, max_size=3).map(tuple)
+
+
+@st.composite
+def viewed(draw: st.DrawFn, prompts: st.SearchStrategy[PromptLengths]) -> PromptLengths:
+    """Prompts whose suffixes see some tokens of the prefix: one view for several suffixes in a row, as is usual."""
+    image = draw(prompts)
+    every = range(image.prefix)
+    some = [tuple(sorted(draw(st.sets(st.sampled_from(every), min_size=1)))) for _ in range(3)]
+    alike = draw(st.integers(1, len(image.suffixes)))
+    return replace(image, views=tuple(some[k // alike % 3] for k in range(len(image.suffixes))))
+
+
+BATCHES = st.lists(LENGTHS | CHECKLISTS | viewed(LENGTHS) | viewed(CHECKLISTS), min_size=1, max_size=3).map(tuple)
 
 
 def heads_of(packing: Packing) -> list[torch.Tensor]:
@@ -27,21 +41,28 @@ def heads_of(packing: Packing) -> list[torch.Tensor]:
 
 
 def prompt_rows(packing: Packing) -> list[list[int]]:
-    """Rows of the flat sequence of every whole prompt."""
+    """Rows of the flat sequence that the suffix of every prompt sees, and its own."""
     rows = []
     for begin, image in zip(packing.begins, packing.images, strict=False):
-        prefix = list(range(begin, begin + image.prefix))
-        for last, size in zip(image.lasts, image.suffixes, strict=True):
-            rows.append(prefix + list(range(begin + last + 1 - size, begin + last + 1)))
+        views = image.views or [range(image.prefix)] * len(image.suffixes)
+        for last, size, view in zip(image.lasts, image.suffixes, views, strict=True):
+            rows.append([begin + place for place in view] + list(range(begin + last + 1 - size, begin + last + 1)))
     return rows
 
 
 def plain_attention(packing: Packing, heads: list[torch.Tensor]) -> torch.Tensor:
     attended = torch.empty_like(heads[0])
-    for rows in prompt_rows(packing):
+
+    def attend_rows(rows: list[int], num_own: int) -> None:
         query, key, value = (part[rows].transpose(0, 1)[None] for part in heads)
         found = scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.5, enable_gqa=True)
-        attended[rows] = found[0].transpose(0, 1)
+        attended[rows[-num_own:]] = found[0].transpose(0, 1)[-num_own:]
+
+    for begin, image in zip(packing.begins, packing.images, strict=False):
+        attend_rows(list(range(begin, begin + image.prefix)), image.prefix)
+    sizes = [size for image in packing.images for size in image.suffixes]
+    for rows, size in zip(prompt_rows(packing), sizes, strict=True):
+        attend_rows(rows, size)
     return attended
 
 
@@ -75,7 +96,8 @@ def test_rows_leave_out_padding_and_nothing_else(images: tuple[PromptLengths, ..
     packing = Packing(images, CPU)
     assert len(packing.rows_S) == sum(image.total for image in images)
     assert packing.is_padded == (len(packing.rows_S) < len(images) * packing.width)
-    assert [len(rows) - 1 for rows in prompt_rows(packing)] == packing.within_S[packing.read_R].tolist()
+    whole = packing_of(tuple(replace(image, views=None) for image in images), CPU)
+    assert [len(rows) - 1 for rows in prompt_rows(whole)] == packing.within_S[packing.read_R].tolist()
 
 
 def test_what_is_kept_of_a_checklists_suffixes_is_small() -> None:

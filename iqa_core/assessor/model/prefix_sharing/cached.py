@@ -16,6 +16,7 @@ import torch
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder, PromptTokens
 from iqa_core.assessor.model.caches import tensors_of, with_rows
 from iqa_core.assessor.model.left_padding import prefix_arguments
+from iqa_core.assessor.model.prefix_sharing.masks import suffix_mask
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 MAX_CACHE_BYTES = 2**31
@@ -85,6 +86,11 @@ class PrefixCaching(Strategy):
         images_R = torch.tensor([one.image for one in block], device=mask_NT.device)
         ids_RT = self._padded([one.ends for one in block])
         own_RT = self._padded([[1] * len(one.ends) for one in block])
+        if prompts[0].views is None:
+            mask = torch.cat([mask_NT[images_R], own_RT], dim=1)
+        else:
+            rows = [(prompts[one.image], one.number) for one in block]
+            mask = suffix_mask(rows, mask_NT.shape[1], self._model.dtype, mask_NT.device)
         lengths = [len(one.ends) for one in block]
         self.count.padding += own_RT.numel() - sum(lengths)
         firsts_R = torch.tensor([prompts[one.image].next_position for one in block], device=ids_RT.device)
@@ -94,7 +100,7 @@ class PrefixCaching(Strategy):
         logits_RTV = self._model(
             input_ids=ids_RT,
             position_ids=positions,
-            attention_mask=torch.cat([mask_NT[images_R], own_RT], dim=1),
+            attention_mask=mask,
             **{name: torch.zeros_like(ids_RT) for name in prompts[0].types},
             past_key_values=with_rows(cache, images_R),
             use_cache=True,

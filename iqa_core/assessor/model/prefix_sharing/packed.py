@@ -47,7 +47,9 @@ class PackedSequences(Strategy):
     def logits(self, batch: EncodedBatch) -> torch.Tensor:
         """See `Strategy.logits`."""
         prompts = batch.prompts
-        lengths = tuple(PromptLengths(len(prompt.prefix), tuple(map(len, prompt.suffixes))) for prompt in prompts)
+        lengths = tuple(
+            PromptLengths(len(prompt.prefix), tuple(map(len, prompt.suffixes)), prompt.views) for prompt in prompts
+        )
         self.count.real += sum(length.total for length in lengths)
         self._packed.packing = packing_of(lengths, self._model.device)
         ends = [[token for suffix in prompt.suffixes for token in suffix] for prompt in prompts]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from iqa_core.assessor.encoders.base import EncodedBatch, Encoder
+from iqa_core.assessor.model.prefix_sharing.masks import whole_arguments
 from iqa_core.assessor.model.prefix_sharing.strategy import Strategy
 
 
@@ -30,5 +31,8 @@ class SeparatePrompts(Strategy):
         lengths_N = tokens["attention_mask"].sum(dim=1)
         self.count.real += int(lengths_N.sum())
         self.count.padding += tokens["attention_mask"].numel() - int(lengths_N.sum())
+        if batch.prompts[0].views is not None:
+            asked = [prompt.asking([k]) for prompt in batch.prompts]
+            tokens |= whole_arguments(asked, self._model.dtype, self._model.device)
         logits_NTV = self._model(**tokens, **self._pixels(batch), use_cache=False).logits
         return logits_NTV[torch.arange(len(lengths_N)), lengths_N - 1].cpu()

@@ -1,0 +1,1 @@
+"""Scores of parts of an image: where it is bad."""
