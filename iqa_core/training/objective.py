@@ -32,12 +32,12 @@ class Losses:
 def losses(model: Any, batch: Batch, level_weight: float, number_weight: float = 1.0) -> Losses:
     """Losses of one forward pass, in which the level token counts for `level_weight` answer tokens.
 
-    Each token of a number that a written answer gives counts for `number_weight`: the words about it are ten times as
-    many, and could be others.
-
     Its loss is KL(target || softmax over the level words or other answers) - log(probability of all of them together).
     The first term is the divergence of DeQA-Score (arXiv 2501.11561); the second makes the model say an answer at all.
     With a hard target the sum is plain cross-entropy.
+
+    Each token of a number that a written answer gives counts for `number_weight`: the words about it are ten times as
+    many, and could be others.
     """
     places_P, logits_NPV = answer_logits(model, batch)
     weights_NT = 1 + (number_weight - 1) * batch.are_numbers_NT.float()

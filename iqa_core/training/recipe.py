@@ -43,7 +43,7 @@ class Recipe(BaseModel):
     level_weight: float = Field(default=1, gt=0)
     """How many answer tokens the level token counts for."""
     number_weight: float = Field(default=1, gt=0)
-    """How many answer tokens each token of a number counts for, in answers to a written rubric."""
+    """How many answer tokens each token of a number counts for, in answers to a written --rubric's own question."""
     augment_prompts_paraphrase: bool = False
     """Ask in one of the rubric's wordings, its query or a paraphrase, drawn anew in every epoch."""
     augment_prompts_drop: float = Field(default=0.0, ge=0, lt=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from iqa_core.assessor.prompts.chat import render_prompt, turn_end
@@ -146,21 +145,27 @@ class SampleTexts:
             level_at = len(tokenizer.encode(asked + start, add_special_tokens=False)) - len(asked_ids)
             if ids[len(asked_ids) + level_at] not in level_ids:
                 raise CallerError(f"none of {', '.join(answers)} stands behind {start!r} in the answer {answer!r}")
-        numbers = self._number_places(query, answer, whole[: len(whole) - len(answer)], len(asked_ids))
+        numbers = self._number_places(query, answer, text, len(whole) - len(answer), len(asked_ids))
         answer_ids = tuple(ids[len(asked_ids) :])
         return EncodedText(text, tuple(ids), answer_ids, level_at, level_ids, number_places=numbers)
 
-    def _number_places(self, query: str, answer: str, before: str, begin: int) -> tuple[int, ...]:
-        """Where the numbers stand, if it is an answer to a written rubric's question. begin: of the answer's tokens."""
+    def _number_places(self, query: str, answer: str, text: str, answer_at: int, begin: int) -> tuple[int, ...]:
+        """Where the numbers stand, if it is an answer to a written rubric's question.
+
+        text: with the answer at that character, whose tokens begin at `begin`. A token that holds a blank and a digit
+        belongs to the number.
+        """
         rubric = self._rubric
         said = parsed(answer, rubric.form) if isinstance(rubric, WrittenRubric) and query == rubric.question else None
         if not isinstance(said, Parsed):
             return ()
-
-        def place(end: int) -> int:
-            return len(self._processor.tokenizer.encode(before + answer[:end], add_special_tokens=False)) - begin
-
-        return tuple(chain.from_iterable(range(place(first), place(last)) for first, last in said.spans))
+        encoded = self._processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        spans = [(answer_at + first, answer_at + last) for first, last in said.spans]
+        return tuple(
+            place
+            for place, (first, last) in enumerate(encoded["offset_mapping"][begin:])
+            if any(first < end and start < last for start, end in spans)
+        )
 
 
 def with_own_texts(

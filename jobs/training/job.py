@@ -78,7 +78,7 @@ def checked(settings: TrainSettings) -> TrainingJob:
         data = _written_data(settings, encoder, rubric)
     else:
         data = _rated_data(settings, recipe, encoder, rubric)
-    _require_texts_fit(encoder, data.train)
+    _require_kept_tokens(encoder, data.train)
     require_trainable(materialise(settings.base), recipe)
     task = TrainingTask(
         base=spec.checkpoint,
@@ -114,6 +114,7 @@ class _Data:
 def _trained_rubric(settings: TrainSettings, rubric: AnyRubric) -> AnyRubric:
     """The rubric, if it fits what there is to learn from. Raises CallerError."""
     if settings.train:
+        _require_defaults(settings, ("number_weight",), "numbers of written answers")
         return closed_set(rubric, "training on --train")
     if not settings.text:
         raise CallerError("there is nothing to learn from: give --train, or --text with a written --rubric")
@@ -130,12 +131,17 @@ def _trained_rubric(settings: TrainSettings, rubric: AnyRubric) -> AnyRubric:
     for name in ("augment_prompts_paraphrase", "augment_prompts_drop", *about_raters):
         if getattr(settings, name):
             raise CallerError(f"--{name.replace('_', '-')} is about opinions, and there are none: leave it out")
-    for name in ("targets", "level_weight"):
-        if getattr(settings, name) != TrainSettings.model_fields[name].default:
-            raise CallerError(f"--{name.replace('_', '-')} is about level words, and there are none: leave it out")
+    _require_defaults(settings, ("targets", "level_weight"), "level words")
     if settings.split_by != "image":
         raise CallerError(f"--split-by {settings.split_by}: texts have no group; leave it out")
     return rubric
+
+
+def _require_defaults(settings: TrainSettings, names: Sequence[str], about: str) -> None:
+    """Raises CallerError for a setting that would do nothing."""
+    for name in names:
+        if getattr(settings, name) != TrainSettings.model_fields[name].default:
+            raise CallerError(f"--{name.replace('_', '-')} is about {about}, and there are none: leave it out")
 
 
 def _written_data(settings: TrainSettings, encoder: SampleEncoder, rubric: WrittenRubric) -> _Data:
@@ -185,7 +191,7 @@ def _rated_data(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder,
     return _Data(learnt, held_out, dropped)
 
 
-def _require_texts_fit(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
+def _require_kept_tokens(encoder: SampleEncoder, samples: Sequence[TrainingSample]) -> None:
     """Raises CallerError where a processor changes the tokens of an answer, or of a question with slots."""
     one_of_each = {bool(sample.texts): sample for sample in reversed(samples)}
     try:

@@ -39,6 +39,8 @@ MACHINES = frozenset(
 """Settings that may differ from one start of a run to the next."""
 
 SLOTS = frozenset(OpinionTexts.model_fields)
+LATER = {"number_weight": 1}
+"""Settings that came after the first runs -> the value that these were begun with."""
 
 S = TypeVar("S", bound=RunSettings)
 
@@ -80,7 +82,9 @@ def begun(settings: S) -> tuple[S, AssessorSpec]:
 
 def identity_of(settings: RunSettings, spec: AssessorSpec, rubric: AnyRubric) -> dict[str, Any]:
     """What a run must be started with again to go on, but for its data."""
-    unused = frozenset() if spec.rubric.slots else SLOTS  # runs of older versions do not have them
+    # runs of older versions have none of these
+    unused = frozenset() if spec.rubric.slots else SLOTS
+    unused |= {name for name, value in LATER.items() if getattr(settings, name, value) == value}
     return settings.model_dump(mode="json", exclude=set(MACHINES | unused)) | {
         "digests": {name: spec.fingerprint_parts[name] for name in ("weights", "tokenizer", "rubric")},
         NAMED: rubric_named(rubric.id, settings.rubric),

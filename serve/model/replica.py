@@ -33,6 +33,10 @@ from serve.model.results import Outcome
 from serve.model.served import describe_all
 from serve.settings import ServeSettings
 
+GROUPS = 4
+"""As many groups of images that are written about at once may a batch hold: of one group's images, those of like size
+are few (2.6 of 13), of four groups' they fill groups (7). More would make callers wait for one another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
@@ -64,8 +68,8 @@ class AssessorReplica:
         self._config = settings.assessor
         max_tokens, max_images = batch_bounds(settings.assessor, self._specs[0].rubric)
         for assessor in self._assessors.values():
-            if isinstance(assessor.rubric, WrittenRubric):  # what does not fit would make callers wait for others
-                max_images = min(max_images, _describer(assessor).images_at_once)
+            if isinstance(assessor.rubric, WrittenRubric):
+                max_images = min(max_images, GROUPS * _describer(assessor).images_at_once)
         self._batcher = Batcher(self._assess, max_tokens, max_images, settings.max_waiting_images)
         # one thread: an assessor serves one caller at a time; the event loop stays free to queue the others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assess")

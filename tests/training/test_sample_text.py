@@ -10,12 +10,15 @@ import torch
 
 from iqa_core.assessor.direct import load_assessor
 from iqa_core.assessor.model.backend import TransformersAssessor
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.model.writing import WritingAssessor
 from iqa_core.errors import RunError
 from iqa_core.opinions.opinion import Opinion
+from iqa_core.rubrics import WrittenRubric, load_any_rubric
 from iqa_core.training.sample_encoder import IGNORED, read_image
-from iqa_core.training.sample_text import EncodedText, with_own_texts
+from iqa_core.training.sample_text import EncodedText, SampleTexts, with_own_texts
 from iqa_core.training.samples import TrainingSample
+from iqa_core.written.writing import written_as
 from tests.assessor.tiny import save_gemma3, save_internvl
 from tests.training.tasks import asking_samples, make_encoder
 from tests.training.writing import QUESTION, answer, make_writing_encoder
@@ -106,3 +109,13 @@ def test_other_things_per_token_go_with_the_texts_and_padding_stands_behind() ->
     assert found["pixel_values"] is inputs["pixel_values"]
     with pytest.raises(RunError, match="changed the tokens of a question"):
         with_own_texts(inputs, [replace(text, tail_of_text=(6, 8)) for text in texts], 9)
+
+
+def test_a_token_that_holds_a_blank_and_a_digit_belongs_to_the_number(qwen: Path) -> None:
+    rubric, processor = load_any_rubric("attributes-v1"), load_processor(qwen)
+    assert isinstance(rubric, WrittenRubric)
+    said = written_as([4.2, 3, 1.5, 2.25, 5], rubric.form, reasoning="4.2 is a number in words")
+    text = SampleTexts(processor, rubric)(TrainingSample(Path("a.png"), rubric.question, said, "d"))
+    numbers = processor.tokenizer.decode([text.answer_ids[place] for place in text.number_places])
+    assert "".join(numbers.split()) == "4.203.001.502.255.00"
+    assert text.answered(text.answer_ids[:3]).number_places == ()

@@ -106,7 +106,7 @@ class Encoder(ABC):
     def encoded(self, images: Sequence[NDArray[np.uint8]]) -> EncodedBatch:
         """The images in the prompts that the encoder was made with."""
 
-    def longest_text(self, texts: Mapping[str, str]) -> int:
+    def longest_prompt_text(self, texts: Mapping[str, str]) -> int:
         """Tokens around the image in the longest prompt; 0 where the rubric has no slots. Raises TextRefused."""
         return 0 if self.tails is None else self.head_tokens + max(map(len, self.tails(texts)))
 

@@ -84,7 +84,7 @@ class Intake:
         tokens = self._preparer.tokens(pixels)
         longest = tokens
         if texts:
-            longest += self._encoder.longest_text(texts) - self._preparer.cost.text_tokens
+            longest += self._encoder.longest_prompt_text(texts) - self._preparer.cost.text_tokens
         if (texts or limit) and (said := shortage(longest, limit, self._context)):
             raise TextRefused(f"with its text {said}" if texts else said, Reason.TOO_LARGE)
         return tokens + self._encoder.text_tokens(texts)

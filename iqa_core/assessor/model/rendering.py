@@ -41,7 +41,12 @@ def prompt_digest(folder: Path, rubric: WrittenRubric) -> str:
 
 
 def require_room(folder: Path, rubric: WrittenRubric, preparer: ModelPreparer) -> None:
-    """Raises CallerError where the context has no room for an answer about a small image; no weights are loaded."""
+    """Raises CallerError where the context has no room for an answer about a small image; no weights are loaded.
+
+    Tokens of texts in slots are known only when the checkpoint is loaded, which refuses then.
+    """
+    if rubric.slots:
+        return
     register_ovis2_5()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

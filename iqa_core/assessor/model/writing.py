@@ -218,12 +218,13 @@ class WritingAssessor:
         """
         images = self._decode_rows / self.rubric.decoding.samples
         group: list[int] = []
+        longest = 0
         for i in sorted(tokens, key=lambda i: (tokens[i], i)):
-            longest = max(limits[j] for j in (*group, i))
+            longest = max(longest, limits[i])
             most = min(images, self._room / self._memory.image_bytes(tokens[i], longest))
             if group and (len(group) + 1 > most or tokens[i] > (1 + MAX_PADDING) * tokens[group[0]]):
                 yield group
-                group = []
+                group, longest = [], limits[i]
             group.append(i)
         if group:
             yield group

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
@@ -27,7 +28,7 @@ from iqa_core.corpus.readers.tabular import NoImageColumn
 from iqa_core.corpus.reading import survey_source
 from iqa_core.corpus.slot_columns import shown
 from iqa_core.corpus.sources import Kind, Listing, Source
-from iqa_core.errors import CallerError
+from iqa_core.errors import CallerError, IqaError
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.uris import absolute, is_local, join, scratch_of
 
@@ -207,7 +208,8 @@ def apply(plan: Plan, proposal: Proposal) -> bool:
     if all(plan.add_segment(number, data) for number, data in numbered):
         return True
     for file in proposal.selected.files:  # no segment that counts will ever name them
-        plan.storage.delete(join(plan.folder, file.name))
+        with suppress(IqaError):  # a store may let us put, and not delete
+            plan.storage.delete(join(plan.folder, file.name))
     return False
 
 

@@ -150,7 +150,7 @@ def test_the_longest_prompt_is_counted_with_what_stands_before_the_image(assesso
     for pixels, texts, prompt in zip(prepared, TEXTS, assessor._encoder(prepared, TEXTS).prompts, strict=True):
         visual = assessor.preparer.tokens(pixels) - assessor.preparer.cost.text_tokens
         longest = len(prompt.prefix) + max(map(len, prompt.suffixes))
-        assert visual + assessor._encoder.longest_text(texts) == longest
+        assert visual + assessor._encoder.longest_prompt_text(texts) == longest
 
 
 @pytest.mark.parametrize(

@@ -346,8 +346,9 @@ def test_an_answer_without_room_in_the_context_is_refused_when_a_checkpoint_is_d
 
     allowing(TOKENS)
     said = f"its answer up to {context}, .*context has {context}; set a smaller"
-    with pytest.raises(CallerError, match=said):
-        allowing(context)
+    if not head:  # how many tokens texts in slots have is known when the checkpoint is loaded
+        with pytest.raises(CallerError, match=said):
+            allowing(context)
     decoding = assessor.rubric.decoding.model_copy(update={"max_new_tokens": context})
     rubric = assessor.rubric.model_copy(update={"decoding": decoding})
     with pytest.raises(CallerError, match=said):

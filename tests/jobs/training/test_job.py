@@ -128,6 +128,7 @@ def test_a_processor_that_changes_answers(
 def test_settings_that_do_not_fit_together(refused: Callable[..., str]) -> None:
     assert "--global-batch 10 is no multiple" in refused("--global-batch", 10, "--num-workers", 4)
     assert "all parts are frozen" in refused("--language", "frozen", "--validation-fraction", "0.4")
+    assert "--number-weight is about numbers of written answers" in refused("--number-weight", 8)
     assert "--zero-stage: Input should be 0, 2 or 3" in refused("--zero-stage", 1)
     assert "need the standard deviation" in refused("--targets", "gaussian", "--validation-fraction", "0.4")
     assert "--weight layout" in refused("--weight", "layout", "--validation-fraction", "0.4")
@@ -156,10 +157,12 @@ def test_an_output_goes_on_with_the_same_settings_only(table: Path, tmp_path: Pa
         assert f"\n  {name}: " in said, "all that differs, not the first three"
     file = tmp_path / "out" / "training.json"
     begun = json.loads(file.read_text())
-    del begun["rubric_named"]  # as it was written before the rubric had a name there
+    for later in ("rubric_named", "number_weight"):  # as it was written before there were these
+        begun.pop(later, None)
     file.write_text(json.dumps(begun))
     claim(planned(table, tmp_path / "out"))
     assert json.loads((tmp_path / "out" / "training.json").read_text())["seed"] == 0
+    assert "number_weight" not in json.loads((tmp_path / "out" / "training.json").read_text())
 
 
 def test_other_wordings_are_part_of_what_a_run_is(table: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from iqa_core.demo.corpus import write_scenes
+from iqa_core.demo.corpus import Extras, write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.storage.storage import Storage
 from jobs.command import parse
@@ -31,7 +31,7 @@ SMALL = ("--images", 4, "--rollouts", 4, "--validation-fraction", "0.4")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Opinions on 12 scenes in four dimensions."""
     folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, 12, 11, with_texts=True)
+    write_scenes(folder, 12, 11, extras=Extras(texts=True))
     return folder / "annotations.csv"
 
 

@@ -122,9 +122,9 @@ def test_batches_of_answers_whose_number_is_not_given_are_those_that_fit_into_me
 
     async def test() -> None:
         replica = AssessorReplica(settings, LocalHandle(Counts()))
-        await dispatcher_of(settings, replica).assess([IMAGE] * 10, [{}] * 10, "a")
+        await dispatcher_of(settings, replica).assess([IMAGE] * 40, [{}] * 40, "a")
         batches = replica._metrics.batch_images
-        assert (sum(batches.counts), batches.total) == (3, 10), "4, 4 and 2"
+        assert (sum(batches.counts), batches.total) == (3, 40), "16, 16 and 8: four times as many as fit"
 
     asyncio.run(test())
 

@@ -110,7 +110,7 @@ def test_log_probabilities_are_those_of_the_temperature_that_answers_are_drawn_a
     logits_NTV = torch.log(torch.tensor([[[0.5, 0.5], [0.2, 0.8], [0.5, 0.5]]]))
     none = torch.zeros(0, dtype=torch.long)
     labels_NT = torch.tensor([[IGNORED, IGNORED, 1]])
-    batch = Batch({}, labels_NT, none, none, none, none, none, torch.ones(1), 3)
+    batch = Batch({}, labels_NT, torch.zeros_like(labels_NT), none, none, none, none, none, torch.ones(1), 3)
     at_one, at_two = (log_probs(Fixed(logits_NTV), batch, temperature) for temperature in (1.0, 2.0))
     assert at_one.each_NP.exp().tolist() == [[pytest.approx(0.8)]]
     assert at_two.each_NP.exp().tolist() == [[pytest.approx(0.8**0.5 / (0.8**0.5 + 0.2**0.5))]]
