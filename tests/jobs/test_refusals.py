@@ -26,7 +26,9 @@ from jobs.scoring.flow import score
 from jobs.scoring.settings import ScoreSettings
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
-from jobs.training.flow import train
+from jobs.train_grpo import main as rank
+from jobs.train_sft import main as train
+from jobs.training.ranking_settings import RankingSettings
 from jobs.training.settings import TrainSettings
 from tests.corpora import tiny_png, write_asking, write_folder, write_list
 from tests.jobs import running
@@ -229,6 +231,7 @@ def test_outputs_of_the_other_jobs_are_looked_at_before_anything_is_read(tmp_pat
     writers: list[tuple[Callable[[Any], int], type[JobSettings], list[str], bool]] = [
         (select, SelectSettings, ["--scores", str(scores), "--top-k", "1", "--output"], True),
         (train, TrainSettings, ["--train", nothing, "--output"], True),
+        (rank, RankingSettings, ["--train", nothing, "--output"], True),
         (evaluate, EvaluateSettings, ["--annotations", nothing, "--output"], False),
         (fit, FusionSettings, ["--scores", nothing, "--pairs", nothing, "--output"], False),
     ]
@@ -240,7 +243,9 @@ def test_outputs_of_the_other_jobs_are_looked_at_before_anything_is_read(tmp_pat
             ("/proc/out", "cannot be written to"),
         ]
         if is_folder:
-            places += [("trained", "holds a training run")] if job is not train else [("scores", "holds scores")]
+            places += (
+                [("trained", "holds a training run")] if job not in (train, rank) else [("scores", "holds scores")]
+            )
         else:
             places += [("in", "is a folder")]
         for place, why in places:
