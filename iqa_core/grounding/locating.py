@@ -146,8 +146,10 @@ def _located(column: Column, scores: Sequence[float], outlines: Sequence[Box]) -
     ratings = np.asarray([column.scale.range.rating(score) for score in scores[1:]], np.float32)
     worst, grid = int(ratings.argmin()), (side, side)
     falls = (ratings.max() - ratings).reshape(grid)
-    place = (divmod(worst, side), outlines[worst]) if falls.any() else (None, None)
-    return Located(scores[0], cell_scores.reshape(grid), *place, falls)
+    score, cell_scores = scores[0], cell_scores.reshape(grid)
+    if not falls.any():
+        return Located(score, cell_scores, None, None, falls)
+    return Located(score, cell_scores, divmod(worst, side), outlines[worst], falls)
 
 
 def _region(parts: Parts[Any], box: Box, part: Any, scores: Scores | Rejection) -> Region | Rejection:
