@@ -40,10 +40,11 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--captions", action="store_true", help="each with a caption, which is true or false in one detail"
     )
-    parser.add_argument(
+    flaws = parser.add_mutually_exclusive_group()
+    flaws.add_argument(
         "--flawed", action="store_true", help="each blurred, noisy, warped or the like, in one place or everywhere"
     )
-    parser.add_argument(
+    flaws.add_argument(
         "--local", action="store_true", help="the same in one cell of a grid, and in flaws.jsonl what and where"
     )
     parser.add_argument(

@@ -75,6 +75,14 @@ def test_tables_that_are_none(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (here / "report.html").exists()
 
 
+def test_scenes_have_one_kind_of_flaw(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main("scenes --local --flawed --count 1 --output new".split())
+    assert caught.value.code == 2
+    assert "--flawed: not allowed with argument --local" in capsys.readouterr().err
+    assert not (here / "new").exists()
+
+
 def test_a_flag_that_is_given_twice(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line, both in (
         ("report --scores scores --scores foreign", "as 'scores' and as 'foreign'"),

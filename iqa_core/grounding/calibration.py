@@ -54,6 +54,7 @@ class Calibration:
     def z(self, name: str, located: Located) -> NDArray[np.float64]:
         """By how many standard deviations each cell of an image scores above its mean, (rows, columns).
 
+        It is of the dimension's own scores: where less is better, the cell with the greatest is the worst.
         NaN where a cell has one score in all images. Raises CallerError for another dimension or grid.
         """
         if name not in self.means or self.means[name].shape != located.cell_scores.shape:

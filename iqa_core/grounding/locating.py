@@ -16,6 +16,7 @@ and assesses each part as an image of its own, which any model can.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,7 +43,7 @@ Method = Literal["views", "tiles"]
 Unit = Literal["pixels", "fractions"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Located:
     """Where an image is worst in one dimension."""
 
@@ -50,10 +51,10 @@ class Located:
     """Of the whole image, as it is scored anyway."""
     cell_scores: NDArray[np.float32]
     """Of each cell, (rows, columns), in the dimension's own range."""
-    cell: tuple[int, int]
-    """Row and column of the worst; of the first of several."""
-    box: Box
-    """The worst cell, in pixels of the upright image."""
+    cell: tuple[int, int] | None
+    """Row and column of the worst, of the first of several; None where all cells are alike, or there is one."""
+    box: Box | None
+    """The worst cell, in pixels of the upright image; None where `cell` is."""
     falls: NDArray[np.float32]
     """By how much each cell is worse than the best one, (rows, columns), in points of 1 to 5."""
 
@@ -77,7 +78,7 @@ class Region:
 def locate(
     assessor: Assessor,
     image: ImageLike,
-    names: Sequence[str] | None = None,
+    names: Iterable[str] | None = None,
     *,
     cells: int = 2,
     method: Method = "views",
@@ -85,18 +86,17 @@ def locate(
 ) -> dict[str, Located] | Rejection:
     """Dimension -> where the image is worst in it; or why the image cannot be read, or has no such cells.
 
-    It says where, not whether: some cell is always the worst. So ask it about images that were selected.
+    It says where, not whether: some cell is the worst unless all are alike. So ask it about images that were selected.
     names: dimensions; None takes those that the rubric marks as `local`. cells: along each side of the image. text: as
     `assess_images` takes one, where the rubric has slots.
     Raises CallerError where the rubric has no such dimensions, and with "views" for a model that cannot be asked so.
     """
-    if cells < 1:
-        raise CallerError(f"an image has at least one cell along a side, not {cells}")
+    side = _side(cells)
     parts = _parts(assessor, image, names, method, text)
     if isinstance(parts, Rejection):
         return parts
     try:
-        asked = [parts.whole, *parts.cells(cells)]
+        asked = [parts.whole, *parts.cells(side)]
     except ValueError as error:
         return Rejection(Reason.TOO_SMALL, str(error))
     scores: list[Scores] = []
@@ -113,7 +113,7 @@ def assess_regions(
     assessor: Assessor,
     image: ImageLike,
     boxes: Iterable[Box | Sequence[float]],
-    names: Sequence[str] | None = None,
+    names: Iterable[str] | None = None,
     *,
     unit: Unit = "pixels",
     method: Method = "views",
@@ -131,7 +131,7 @@ def assess_regions(
     parts = _parts(assessor, image, names, method, text)
     if isinstance(parts, Rejection):
         return [parts] * len(given)
-    scaled = [box if unit == "pixels" else box.scaled(parts.width, parts.height) for box in given]
+    scaled = [box if unit == "pixels" else _scaled(box, parts.width, parts.height) for box in given]
     inside = [box.inside(parts.width, parts.height) for box in scaled]
     asked = [parts.of_box(box) for box in inside if box is not None]
     scores = iter(zip(asked, parts.scores(asked), strict=True))
@@ -146,22 +146,50 @@ def _located(column: Column, scores: Sequence[float], outlines: Sequence[Box]) -
     ratings = np.asarray([column.scale.range.rating(score) for score in scores[1:]], np.float32)
     worst, grid = int(ratings.argmin()), (side, side)
     falls = (ratings.max() - ratings).reshape(grid)
-    return Located(scores[0], cell_scores.reshape(grid), divmod(worst, side), outlines[worst], falls)
+    score, cell_scores = scores[0], cell_scores.reshape(grid)
+    if not falls.any():
+        return Located(score, cell_scores, None, None, falls)
+    return Located(score, cell_scores, divmod(worst, side), outlines[worst], falls)
 
 
 def _region(parts: Parts[Any], box: Box, part: Any, scores: Scores | Rejection) -> Region | Rejection:
     return scores if isinstance(scores, Rejection) else Region(box, scores, parts.num_tokens(part))
 
 
-def _box(box: Box | Sequence[float]) -> Box:
+def _side(cells: int) -> int:
     try:
-        return box if isinstance(box, Box) else Box(*box)
-    except (TypeError, ValueError) as error:
-        raise CallerError(f"a box is x, y, width and height, the last two above 0, not {box!r:.80}") from error
+        side = operator.index(cells)
+    except TypeError:
+        side = 0
+    if side < 1:
+        raise CallerError(f"an image has at least one cell along a side, and no part of one, not {cells!r}")
+    return side
+
+
+def _box(box: Box | Sequence[float]) -> Box:
+    """The box in floats: the sum of two numbers of 8 bits would not be theirs."""
+    try:
+        sides = [*box]
+        if not any(isinstance(side, str | bytes) for side in sides):
+            return Box(*map(float, sides))
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: torch, a tensor of two sides
+        raise _no_box(box) from error
+    raise _no_box(box)
+
+
+def _scaled(box: Box, width: int, height: int) -> Box:
+    try:
+        return box.scaled(width, height)
+    except ValueError as error:
+        raise _no_box(box) from error
+
+
+def _no_box(box: object) -> CallerError:
+    return CallerError(f"a box is x, y, width and height, finite and the last two above 0, not {box!s:.80}")
 
 
 def _parts(
-    assessor: Assessor, image: ImageLike, names: Sequence[str] | None, method: Method, text: object
+    assessor: Assessor, image: ImageLike, names: Iterable[str] | None, method: Method, text: object
 ) -> Parts[Any] | Rejection:
     if method not in ("views", "tiles"):
         raise CallerError(f"a method is 'views' or 'tiles', not {method!r}")
@@ -177,7 +205,7 @@ def _parts(
     return Views.of(asked, found) if method == "views" else Tiles.of(asked, found)
 
 
-def _names(assessor: Assessor, names: Sequence[str] | None) -> tuple[str, ...]:
+def _names(assessor: Assessor, names: Iterable[str] | None) -> tuple[str, ...]:
     """The dimensions that are asked, in the rubric's order."""
     rubric = assessor.rubric
     known = ", ".join(rubric.names)
@@ -187,6 +215,7 @@ def _names(assessor: Assessor, names: Sequence[str] | None) -> tuple[str, ...]:
             raise CallerError(
                 f"rubric {rubric.id} marks no dimension as `local`; name some that a part of an image has too: {known}"
             )
-    if isinstance(names, str) or not names or not {*names} <= {*rubric.names}:
-        raise CallerError(f"names is a list of dimensions of rubric {rubric.id}, not {names!r}; it has {known}")
-    return tuple(name for name in rubric.names if name in names)
+    chosen = names if isinstance(names, str) else [*names]
+    if isinstance(chosen, str) or not chosen or not {*chosen} <= {*rubric.names}:
+        raise CallerError(f"names is a list of dimensions of rubric {rubric.id}, not {chosen!r}; it has {known}")
+    return tuple(name for name in rubric.names if name in chosen)

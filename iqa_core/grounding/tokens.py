@@ -31,8 +31,8 @@ class TokenGrid:
     def cells(self, side: int) -> tuple[View, ...]:
         """Tokens of each of side x side cells, row by row: those whose centre lies in the cell.
 
-        By a token's corner in place of its centre, cells are no mirror images of one another: of 4 x 4 tokens in 3 x 3
-        cells, the worst of a mirrored scene of the demo was the mirrored one in 28 % of scenes instead of 66 %.
+        Cells are mirror images of one another unless a centre lies between two, as the middle one of 5 tokens in 2
+        cells: then the right or lower cell has it.
         Raises ValueError where a cell would have no token.
         """
         if min(self.rows, self.columns) < side:

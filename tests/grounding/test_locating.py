@@ -5,12 +5,14 @@ Tests iqa_core/grounding/parts.py.
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from iqa_core.assessor.direct import assess_images, load_assessor
@@ -102,6 +104,8 @@ def test_the_whole_image_has_its_ordinary_score(qwen: TransformersAssessor) -> N
     for name, found in located.items():
         assert found.score == pytest.approx(scores[name], abs=1e-5)
         assert found.cell_scores.shape == (3, 3)
+        assert found.cell is not None
+        assert found.box is not None
         assert found.cell_scores[found.cell] == found.cell_scores.min()
         [region] = assess_regions(qwen, PIXELS, [found.box], [name])
         assert isinstance(region, Region)
@@ -201,7 +205,10 @@ def test_a_box_outside_the_image_is_a_rejection_in_its_place(qwen: TransformersA
     [
         ({"names": ["taste"]}, "it has layout, harmony, lighting, distortion"),
         ({"names": "layout"}, "names is a list"),
+        ({"names": iter(["taste"])}, "it has layout, harmony, lighting, distortion"),
         ({"cells": 0}, "at least one cell"),
+        ({"cells": 2.0}, r"at least one cell .*2\.0"),
+        ({"cells": "2"}, "at least one cell"),
         ({"method": "maps"}, "'views' or 'tiles'"),
     ],
 )
@@ -212,10 +219,58 @@ def test_what_cannot_be_asked_is_the_callers_mistake(
         locate(qwen, PIXELS, **settings)
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        (0, 0, 5),
+        (0, 0, 5, 0),
+        "left",
+        "1234",
+        ("1", "2", "3", "4"),
+        7,
+        (10**400, 0, 5, 5),
+        (math.nan, 0, 5, 5),
+        torch.tensor(5.0),
+        torch.ones(4, 2),
+        np.ones((4, 2)),
+    ],
+    ids=str,
+)
+def test_what_is_no_box_is_the_callers_mistake(box: Any, qwen: TransformersAssessor) -> None:
+    with pytest.raises(CallerError, match="x, y, width and height"):
+        assess_regions(qwen, PIXELS, [box])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, torch.tensor, Box])
+def test_a_box_is_the_same_in_any_numbers(kind: Any, qwen: TransformersAssessor) -> None:
+    """In 8 bits its right side, 100 + 200, is 44."""
+    sides = (100, 0, 200, 60)
+    given = Box(*np.asarray(sides, np.uint8)) if kind is Box else kind(sides)
+    [region] = assess_regions(qwen, PIXELS, [given], ["lighting"])
+    assert isinstance(region, Region)
+    assert (region.box, region.num_tokens) == (Box(100, 0, 50, 60), 4)
+
+
+def test_names_may_come_one_by_one(qwen: TransformersAssessor) -> None:
+    located = locate(qwen, PIXELS, iter(["lighting"]))
+    assert isinstance(located, dict)
+    assert list(located) == ["lighting"]
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_where_all_cells_are_alike_none_is_the_worst(cells: int, qwen: TransformersAssessor) -> None:
+    asked: Any = Redness(qwen)
+    located = locate(asked, np.full((120, 150, 3), 128, np.uint8), ["distortion"], cells=cells)
+    assert isinstance(located, dict)
+    found = located["distortion"]
+    assert (found.cell, found.box, found.map[1]) == (None, None, 0)
+    assert found.cell_scores.shape == (cells, cells)
+    assert found == found, "and comparing arrays raises nothing"
+
+
 def test_more_mistakes_of_a_caller(qwen: TransformersAssessor, tmp_path: Path) -> None:
-    for box in [(0, 0, 5), (0, 0, 5, 0), "left"]:
-        with pytest.raises(CallerError, match="x, y, width and height"):
-            assess_regions(qwen, PIXELS, [box])  # type: ignore[list-item]
+    with pytest.raises(CallerError, match="x, y, width and height"):
+        assess_regions(qwen, PIXELS, [(0, 0, 1e308, 0.5)], unit="fractions")
     with pytest.raises(CallerError, match="'pixels' or 'fractions'"):
         assess_regions(qwen, PIXELS, [SQUARE], unit="percent")  # type: ignore[arg-type]
     with pytest.raises(CallerError, match="tiles"):

@@ -28,6 +28,16 @@ def test_cells_of_a_grid_that_they_do_not_divide() -> None:
         TokenGrid(4, 5).cells(5)
 
 
+@pytest.mark.parametrize(
+    ("columns", "side", "are_alike"), [(4, 2, True), (4, 3, True), (5, 3, True), (5, 2, False), (6, 4, False)]
+)
+def test_cells_are_mirror_images_unless_a_centre_lies_between_two(columns: int, side: int, are_alike: bool) -> None:
+    grid = TokenGrid(side, columns)
+    cells = [{token % columns for token in cell} for cell in grid.cells(side)[:side]]
+    mirrored = [{columns - 1 - column for column in cell} for cell in reversed(cells)]
+    assert (cells == mirrored) == are_alike
+
+
 @given(SIDES, SIDES, st.data())
 def test_each_token_is_in_one_cell(rows: int, columns: int, data: st.DataObject) -> None:
     side = data.draw(st.integers(1, min(rows, columns)))

@@ -82,13 +82,18 @@ class SuffixIndex:
 
 
 @lru_cache(maxsize=64)
-def suffix_index(
-    lengths: tuple[int, ...], device: torch.device, views: tuple[tuple[int, ...], ...] | None = None
-) -> SuffixIndex:
-    """Indices for rows padded to the longest; a suffix sees neither padding nor its neighbours in the row.
+def suffix_index(lengths: tuple[int, ...], device: torch.device) -> SuffixIndex:
+    """The index without views, made once. Where images have no texts of their own, all share one.
 
-    Those of 256 suffixes of 16 tokens take 0.5 MB. Where images have no texts of their own, all share one.
+    That of 256 suffixes of 16 tokens takes 0.5 MB.
     """
+    return _suffix_index(lengths, device, None)
+
+
+def _suffix_index(
+    lengths: tuple[int, ...], device: torch.device, views: tuple[tuple[int, ...], ...] | None
+) -> SuffixIndex:
+    """Indices for rows padded to the longest; a suffix sees neither padding nor its neighbours in the row."""
     per_row = _suffixes_per_row(lengths, views)
     rows = torch.tensor(lengths).split(per_row)
     num_rows = len(rows)
@@ -176,6 +181,16 @@ class Packing:
         return any(image.total < self.width for image in self.images)
 
     @cached_property
+    def suffixes(self) -> list[SuffixIndex]:
+        """The index of each image's suffixes; those with views go with the packing."""
+        return [
+            suffix_index(image.suffixes, self.device)
+            if image.views is None
+            else _suffix_index(image.suffixes, self.device, image.views)
+            for image in self.images
+        ]
+
+    @cached_property
     def varlen(self) -> VarlenIndex:
         """The index for attention in one call."""
         return varlen_index(self)
@@ -237,8 +252,8 @@ def attend(
         return attend_varlen(index.ends, query_SHE, keys, values, scale, is_causal=True)
     parts = [
         part
-        for begin, image in zip(packing.begins, packing.images, strict=False)
-        for part in _attend_image(begin, image, query_SHE, key_SGE, value_SGE, scale)
+        for begin, image, index in zip(packing.begins, packing.images, packing.suffixes, strict=False)
+        for part in _attend_image(begin, image, index, query_SHE, key_SGE, value_SGE, scale)
     ]
     return torch.cat(parts)
 
@@ -246,6 +261,7 @@ def attend(
 def _attend_image(
     begin: int,
     image: PromptLengths,
+    index: SuffixIndex,
     query_SHE: torch.Tensor,
     key_SGE: torch.Tensor,
     value_SGE: torch.Tensor,
@@ -255,15 +271,19 @@ def _attend_image(
     query, key, value = (part[prefix].transpose(0, 1)[None] for part in (query_SHE, key_SGE, value_SGE))
     first = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
     own = slice(begin, begin + image.total)
-    rest = attend_suffixes(image, query_SHE[own], key_SGE[own], value_SGE[own], scale)
+    rest = attend_suffixes(image, index, query_SHE[own], key_SGE[own], value_SGE[own], scale)
     return first[0].transpose(0, 1), rest
 
 
 def attend_suffixes(
-    image: PromptLengths, query_SHE: torch.Tensor, key_SGE: torch.Tensor, value_SGE: torch.Tensor, scale: float
+    image: PromptLengths,
+    index: SuffixIndex,
+    query_SHE: torch.Tensor,
+    key_SGE: torch.Tensor,
+    value_SGE: torch.Tensor,
+    scale: float,
 ) -> torch.Tensor:
     """Attention of the tokens of one image's suffixes, in order; arguments are the image's part of the sequence."""
-    index = suffix_index(image.suffixes, query_SHE.device, image.views)
     own_SHE = query_SHE[image.prefix :]
     query_CTHE = own_SHE.unflatten(0, index.tokens_CT.shape) if index.is_even else own_SHE[index.tokens_CT]
     attended_CTHE = _attend_rows(image, index, query_CTHE, key_SGE, value_SGE, index.seen_CTT, scale)
@@ -316,8 +336,8 @@ def attend_last(
     """Attention of the last token of every prompt, shape (R, H, E)."""
     parts = []
     first = 0
-    for begin, image in zip(packing.begins, packing.images, strict=False):
-        index, num_suffixes = suffix_index(image.suffixes, query_RHE.device, image.views), len(image.suffixes)
+    for begin, image, index in zip(packing.begins, packing.images, packing.suffixes, strict=False):
+        num_suffixes = len(image.suffixes)
         own = slice(begin, begin + image.total)
         query_CBHE = query_RHE[first : first + num_suffixes][index.suffixes_CB]
         attended_CBHE = _attend_rows(image, index, query_CBHE, key_SGE[own], value_SGE[own], index.seen_CBT, scale)

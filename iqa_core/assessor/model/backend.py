@@ -156,10 +156,16 @@ class TransformersAssessor:
         tokens, refused = self._intake(images, asked)
         results: dict[int, list[Assessment | Rejection] | Rejection] = {**refused}
         for count in {len(views[i]) for i in tokens}:
-            more = (count - 1) * self.preparer.cost.text_tokens
-            alike = {i: own + more for i, own in tokens.items() if len(views[i]) == count}
+            copies = count * len(part.questions) - 1
+            alike = {
+                i: own + copies * self._text_of_view(asked[i]) for i, own in tokens.items() if len(views[i]) == count
+            }
             results.update(self._in_batches(images, alike, ask) if count else {i: [] for i in alike})
         return [results[i] for i in range(len(images))]
+
+    def _text_of_view(self, texts: Mapping[str, str]) -> int:
+        """Bound on the tokens that one more question about a view adds: all text behind the image is asked anew."""
+        return self._encoder.longest_prompt_text(texts) or self.preparer.cost.text_tokens
 
     @property
     def _for_views(self) -> tuple[SmartResizePreparer, int]:

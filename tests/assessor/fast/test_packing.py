@@ -105,3 +105,13 @@ def test_what_is_kept_of_a_checklists_suffixes_is_small() -> None:
     suffixes = tuple(12 + i % 9 for i in range(256))
     kept = [part for part in vars(suffix_index(suffixes, CPU)).values() if isinstance(part, torch.Tensor)]
     assert sum(part.nbytes for part in kept) <= 2**20
+
+
+def test_indices_with_views_go_with_their_packing() -> None:
+    """Each image has views of its own: in the cache they would drive out those that all images share."""
+    suffix_index.cache_clear()
+    images = tuple(PromptLengths(7, (3, 3), ((k,), (k, k + 1))) for k in range(5))
+    packing = Packing((*images, PromptLengths(7, (3, 3))), CPU)
+    assert packing.suffixes is packing.suffixes
+    assert suffix_index.cache_info().currsize == 1
+    assert packing.suffixes[-1] is suffix_index((3, 3), CPU)

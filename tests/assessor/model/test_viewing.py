@@ -232,3 +232,21 @@ def test_texts_in_slots_are_asked_about_views_too(qwen: Path, shown: Path) -> No
     assert isinstance(found, list)
     assert isinstance(whole, Assessment)
     np.testing.assert_allclose(scores(found)[0], whole.scores_K[[0, 2]], atol=1e-5)
+
+
+def test_batches_are_bounded_by_texts_that_every_question_about_a_view_has(qwen: Path, shown: Path) -> None:
+    """A text of 830 tokens is in each of two questions about each of two views: two images fit, five would not."""
+    assessor = load_assessor(str(qwen), str(shown), threads=1)
+    assert isinstance(assessor, TransformersAssessor)
+    assessor._batch_tokens = bound = 9_000
+    texts = [{"prompt": "a dog on a chair " * 80, "style": "noir"}] * 6
+    images = [assessor.preparer.prepare(image) for image in make_images(*[(64, 64)] * 6)]
+    seen = list[int]()
+
+    def count(_module: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        seen.append(inputs["input_ids"].numel())
+
+    assessor.model.register_forward_pre_hook(count, with_kwargs=True)
+    assessor.assess_views(images, [[(0,), (1, 2)]] * 6, ["faithful", "style"], texts)
+    assert max(seen) <= bound
+    assert len(seen) == 3
