@@ -151,8 +151,8 @@ class SampleEncoder:
         return picture
 
     def prepared(self, sample: TrainingSample) -> NDArray[np.uint8]:
-        """The image as an assessor takes it. Raises RunError when it can no longer be read."""
-        return self.preparer.prepare(self._image(sample))
+        """The same picture as an assessor takes it. Raises RunError when it can no longer be read."""
+        return self.preparer_of(sample).prepare(self._image(sample))
 
     def _image(self, sample: TrainingSample) -> RgbImage:
         image = read_image(sample.image, self.preparer)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from iqa_core.assessor.config import AssessorConfig
@@ -34,6 +34,11 @@ class Rated:
     sample: TrainingSample
     ratings: Mapping[str, float]
     """Attribute of the rubric -> 1 (worst) to 5 (best)."""
+
+    @property
+    def as_scored(self) -> TrainingSample:
+        """The sample with the picture that scoring has, whatever its image was shrunk to."""
+        return replace(self.sample, max_pixels=None)
 
 
 def parsable(samples: Iterable[TrainingSample], rubric: WrittenRubric) -> tuple[list[TrainingSample], Counter[str]]:
@@ -100,7 +105,7 @@ def written_scores(
 
     tokens = AssessorConfig().batch_tokens
     assessor = WritingAssessor(model, processor, greedy(rubric), encoder.preparer, "", tokens, keeps_model=True)
-    results = assessor.assess([encoder.prepared(each.sample) for each in rated])
+    results = assessor.assess([encoder.prepared(each.as_scored) for each in rated])
     return [
         dict(zip(rubric.names, map(float, result.scores_K), strict=True)) if isinstance(result, Assessment) else None
         for result in results

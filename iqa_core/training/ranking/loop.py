@@ -102,7 +102,7 @@ class RankingTraining(Training):
     def _validated(self) -> dict[str, float]:
         """Figures of greedy answers, and of single ones as they are drawn: always by the same noise."""
         found = super()._validated()
-        own = [each.sample for each in self.task.rated[self.worker.rank :: self.worker.num_workers]]
+        own = [each.as_scored for each in self.task.rated[self.worker.rank :: self.worker.num_workers]]
         parts = gathered(lambda: Said.of(self._draw(own, VALIDATION), self.task.form) if own else None)
         said = Said.dealt([part for part in parts if part is not None])
         return found | single_figures(self.task, said)

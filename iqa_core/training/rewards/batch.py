@@ -48,8 +48,8 @@ class RewardSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    composition: Composition = Composition(weights={"fidelity": 1, "score": 1, "format": 0.5})
-    """Weights by the names of `REWARDS`. By default scores anchor the ranks, whose reward is blind to the scale."""
+    composition: Composition = Composition()
+    """Weights by the names of `REWARDS`."""
     attributes: dict[str, float] = Field(default={})
     """Attribute -> its weight among those of one rollout; 1 for one that is not named."""
     preferences: Preferences = "hard"

@@ -31,8 +31,9 @@ class Composition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    weights: dict[str, float] = Field(min_length=1)
-    """Reward -> its weight, 0 or more, and one at least above. A reward of weight 0 is only reported."""
+    weights: dict[str, float] = Field(default={"fidelity": 1, "score": 1, "format": 0.5}, min_length=1)
+    """Reward -> its weight, 0 or more, and one at least above. A reward of weight 0 is only reported. By default scores
+    anchor the ranks, whose reward is blind to the scale."""
     aggregation: Aggregation = "sum_then_normalise"
     """Sum first or normalise first. In a sum the reward with the largest spread leads: early that of form."""
     scaling: Scaling = "group"

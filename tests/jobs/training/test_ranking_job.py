@@ -13,6 +13,7 @@ import pytest
 from iqa_core.demo.corpus import Extras, write_scenes
 from iqa_core.errors import CallerError
 from iqa_core.storage.storage import Storage
+from iqa_core.training.ranking.recipe import PRESETS
 from jobs.command import parse
 from jobs.training.flow import train
 from jobs.training.ranking_job import RankingJob, checked
@@ -78,6 +79,13 @@ def test_what_is_given_takes_the_place_of_the_presets(table: Path, tmp_path: Pat
     assert (ranking.images, ranking.rollouts) == (4, 4), "given"
     assert ranking.rewards.composition.weights == {"score": 1, "words": 1, "format": 1}
     assert (job.task.recipe.language, job.task.recipe.lora_rank) == ("lora", 16)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_one_setting_of_the_composition_leaves_the_presets_weights(preset: str, table: Path) -> None:
+    given = over(("--output", table.parent / "out", "--preset", preset, "--rewards.composition.std-floor", 0.2))
+    found = parse(RankingSettings, given).recipe.rewards.composition
+    assert (found.std_floor, found.weights) == (0.2, PRESETS[preset].rewards.composition.weights)
 
 
 def test_the_preset_of_four_rewards_is_for_answers_with_captions(table: Path, tmp_path: Path) -> None:

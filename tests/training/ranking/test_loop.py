@@ -6,22 +6,37 @@ iqa_core/training/ranking/task.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from iqa_core.assessor.model.loading import load_model
+from iqa_core.assessor.model.processors import load_processor
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
+from iqa_core.training.ranking.objective import log_probs
+from iqa_core.training.ranking.rollouts import Drawer, Rollout, Said
+from iqa_core.training.ranking.task import RankingTask
+from iqa_core.training.ranking.worth import worth_of
+from iqa_core.training.sample_encoder import SampleEncoder
+from iqa_core.training.samples import TrainingSample
 from iqa_core.training.validation import PARSED
-from tests.training.ranking.tasks import make_ranking_task, save_warm, two_opinions
+from tests.training.ranking.tasks import encoder_of, make_ranking_task, save_warm, two_opinions
 from tests.training.workers import Job, run_jobs, weights
 
 pytestmark = pytest.mark.slow
 
 STEPS = 4
+ONE = {"max_steps": 1, "passes": 4, "learning_rate": 1e-3, "warmup_ratio": 0}
+"""One step, whose answers are learnt from well."""
 Reports = dict[str, list[dict[str, float]]]
+Numbers = NDArray[np.float64]
 SAME = ("reward", "reward_fidelity", "reward_score", "reward_format", "kl", "entropy", "loss", "learning_rate")
 
 
@@ -53,6 +68,7 @@ def alone(runs: Path, warm: Path, opinions: list[Opinion]) -> Reports:
         Job("spread", spread),
         Job("spread-restored", spread, folder / "spread" / "step-2"),
         Job("seen", seen),
+        Job("one", make_ranking_task(warm, opinions, **ONE)),
     ]
     return run_jobs(folder, 1, jobs)
 
@@ -108,11 +124,53 @@ def test_two_workers_draw_and_rank_what_one_does(
     runs: Path, warm: Path, opinions: list[Opinion], alone: Reports
 ) -> None:
     (runs / "together").mkdir()
-    found = run_jobs(runs / "together", 2, [Job("full", make_ranking_task(warm, opinions, max_steps=2))])["full"]
-    names = [name for name in SAME if name != "learning_rate"]  # of two steps it is another
-    assert {name: found[0][name] for name in names} == pytest.approx(
-        {name: alone["full"][0][name] for name in names}, abs=1e-6
-    )
+    found = run_jobs(runs / "together", 2, [Job("one", make_ranking_task(warm, opinions, **ONE))])["one"]
+    assert_same(found, alone["one"], 1e-3)
+    both, one = (weights(runs / name, "one", 1) for name in ("together", "alone"))
+    base = load_model(warm, "float32", "cpu", 1).state_dict()
+    apart, moved = (sum(float((one[n] - each[n]).abs().sum()) for n in one) for each in (both, base))
+    assert apart < 0.05 * moved, "each answer is learnt from by its own advantage"
+
+
+def drawer_of(task: RankingTask, model: torch.nn.Module, encoder: SampleEncoder) -> Drawer:
+    return Drawer(model.eval(), load_processor(Path(task.base)), encoder, task.ranking)
+
+
+@torch.no_grad()
+def learnt(model: torch.nn.Module, encoder: SampleEncoder, sample: TrainingSample, drawn: Sequence[Rollout]) -> Numbers:
+    """Mean log-probability of each answer's tokens, by the rows that are learnt from."""
+    batch = encoder.batch([sample] * len(drawn), [one.ids for one in drawn])
+    found = log_probs(model.eval(), batch, 1.0)
+    return np.array([each[is_token].mean() for each, is_token in zip(found.each_NP, found.is_token_NP, strict=True)])
+
+
+def test_what_is_worth_more_than_the_others_becomes_likelier(
+    runs: Path, warm: Path, opinions: list[Opinion], alone: Reports
+) -> None:
+    """By how much answers about an image moved goes with their advantages, and not with those of other answers."""
+    task, encoder = make_ranking_task(warm, opinions, **ONE), encoder_of(warm, warm / "ranked.toml")
+    model, images = load_model(warm, "float32", "cpu", 1), task.images(0)
+    samples = [task.train[i] for i in images]
+    drawn = drawer_of(task, model, encoder)(samples, 0)
+    advantage_NK = worth_of(task, images, Said.of(drawn, task.form)).advantage_NK
+    before_NK, after_NK = np.empty_like(advantage_NK), np.empty_like(advantage_NK)
+    for found_NK in (before_NK, after_NK):
+        found_NK[:] = [learnt(model, encoder, *pair) for pair in zip(samples, drawn, strict=True)]
+        model.load_state_dict(weights(runs / "alone", "one", 1), strict=False)
+    moved_NK = after_NK - before_NK
+    assert np.corrcoef(moved_NK.ravel(), advantage_NK.ravel())[0, 1] > 0.5
+
+
+def test_a_shrunk_image_is_written_about_as_it_is_learnt_from(warm: Path, opinions: list[Opinion]) -> None:
+    task, encoder = make_ranking_task(warm, opinions), encoder_of(warm, warm / "ranked.toml")
+    model, whole = load_model(warm, "float32", "cpu", 1), task.train[0]
+    small = replace(whole, max_pixels=encoder.pixels(whole)[..., 0].size // 2)
+    assert encoder.pixels(small).size < encoder.pixels(whole).size
+    [drawn] = drawer_of(task, model, encoder)([small], 0)
+    said = np.array([np.mean(one.log_probs) for one in drawn])
+    assert learnt(model, encoder, small, drawn) == pytest.approx(said, abs=1e-4)
+    rated = replace(task.rated[0], sample=small)
+    assert encoder.prepared(rated.as_scored).shape == encoder.prepared(whole).shape, "validated as it will be scored"
 
 
 def test_opinions_on_what_the_rubric_does_not_ask_are_refused(warm: Path, opinions: list[Opinion]) -> None:
