@@ -18,10 +18,10 @@ from iqa_core.training.recipe import Recipe
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample, level_samples, require_known_weights, text_samples
 from iqa_core.training.schedule import Schedule
-from iqa_core.training.split import require_disjoint, split, split_texts
+from iqa_core.training.split import require_disjoint, split_texts
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.written_validation import Rated, asked_about, parsable, rated_by_answers, rated_by_opinions
-from jobs.training.run import TrainingRun, begun, identity_of, reliable_opinions, usable_samples
+from jobs.training.run import TrainingRun, begun, divided, identity_of, reliable_opinions, usable_samples
 from jobs.training.settings import TrainSettings
 
 SPREADS_WEIGHTS = 3
@@ -175,12 +175,7 @@ def _rated_data(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder,
     weights = _weights(settings.weight)
     terms = terms_of(rubric, settings.slot, settings.text_limits)
     opinions, dropped = reliable_opinions(settings, settings.train, terms)
-    if settings.validation:
-        train, (validation, more) = opinions, reliable_opinions(settings, settings.validation, terms)
-        dropped.update(more)
-        require_disjoint((row.path for row in train), (row.path for row in validation))
-    else:
-        train, validation = split(opinions, settings.validation_fraction, settings.split_by, settings.seed)
+    train, validation = divided(settings, opinions, terms, dropped)
     parts = (
         level_samples(train, rubric, recipe.targets, weights, paraphrased=recipe.augment_prompts_paraphrase)
         + text_samples(settings.text, weights),

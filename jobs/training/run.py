@@ -25,6 +25,7 @@ from iqa_core.storage.uris import absolute, join, scratch_of
 from iqa_core.training.checking import usable
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample
+from iqa_core.training.split import require_disjoint, split
 from iqa_core.training.task import TrainingTask
 from jobs.claims import TRAINING, require_own
 from jobs.command import SECRET_FIELDS
@@ -115,6 +116,21 @@ def claim(run: TrainingRun) -> None:
 def shown_settings(settings: RunSettings) -> dict[str, Any]:
     """The resolved settings as JSON values, without secrets."""
     return settings.model_dump(mode="json", exclude=set(SECRET_FIELDS))
+
+
+def divided(
+    settings: RunSettings, opinions: list[Opinion], terms: Terms, dropped: Counter[str]
+) -> tuple[list[Opinion], list[Opinion]]:
+    """Opinions of --train to learn from, and those to validate by: a part of them, or those of --validation.
+
+    Raises CallerError when an image is in both.
+    """
+    if not settings.validation:
+        return split(opinions, settings.validation_fraction, settings.split_by, settings.seed)
+    validation, more = reliable_opinions(settings, settings.validation, terms)
+    dropped.update(more)
+    require_disjoint((row.path for row in opinions), (row.path for row in validation))
+    return opinions, validation
 
 
 def usable_samples(
