@@ -50,18 +50,32 @@ def apply_part_modes(model: torch.nn.Module, recipe: Recipe) -> None:
 def require_trainable(folder: Path, recipe: Recipe) -> None:
     """Raises CallerError when `apply_part_modes` would, for a checkpoint whose weights are not loaded."""
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
-    from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
-
-    register_ovis2_5()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = _config(folder)
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CallerError(f"checkpoint {folder} is of no model that could be trained: {error}") from None
     _require_parts(model, _modes(recipe))
+
+
+def require_context(folder: Path, prompt: int, answer: int) -> None:
+    """Raises CallerError where a prompt and its answer, of so many tokens, do not fit the checkpoint's context."""
+    from iqa_core.assessor.model.asking import context_of, shortage
+
+    if said := shortage(prompt, answer, context_of(_config(folder))):
+        raise CallerError(f"{said}: lower --max-new-tokens, --max-tokens or --max-pixels")
+
+
+def _config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
+
+    register_ovis2_5()
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def set_training(model: torch.nn.Module) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from iqa_core.assessor.checkpoint.files import materialise
@@ -16,10 +17,11 @@ from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
 from iqa_core.opinions.terms import terms_of
 from iqa_core.rubrics import AnyRubric, WrittenRubric, written_names
-from iqa_core.training.parts import require_trainable
+from iqa_core.training.parts import require_context, require_trainable
 from iqa_core.training.ranking.recipe import RankingRecipe
 from iqa_core.training.ranking.sampler import require_ranks
 from iqa_core.training.ranking.task import RankingTask, batches_of, people_of, references_of
+from iqa_core.training.rewards.arrays import Opinions
 from iqa_core.training.rewards.batch import CAPTION
 from iqa_core.training.rewards.rouge import require_words
 from iqa_core.training.sample_encoder import SampleEncoder
@@ -32,6 +34,9 @@ from jobs.training.run import TrainingRun, begun, identity_of, reliable_opinions
 
 SPREADS_WEIGHTS = 3
 """The stage of ZeRO at which no worker has all weights."""
+
+OF_OPINIONS = {"fidelity", "margin", "score"}
+"""Names of the rewards that are nothing without opinions."""
 
 WORDS = "words"
 """Name of the reward that needs texts of people."""
@@ -77,11 +82,13 @@ def checked(settings: RankingSettings) -> RankingJob:
     assert isinstance(spec.preparer, ModelPreparer)
     encoder = SampleEncoder(load_processor(materialise(settings.base)), rubric, spec.preparer)
     data = _data(settings, encoder, rubric)
-    people = people_of(data.train, data.opinions, rubric)
-    require_ranks(people.y_NA, [sample.dataset for sample in data.train], rubric.names)
+    datasets = [sample.dataset for sample in data.train]
+    _require_opinions(data.people, recipe, rubric)
+    require_ranks(data.people.y_NA, datasets, rubric.names)
     references = _references(settings, data.train, rubric, recipe)
-    engine = recipe.engine(recipe.steps(batches_of(people, recipe).num_batches))
+    engine = recipe.engine(recipe.steps(batches_of(datasets, recipe).num_batches))
     require_trainable(materialise(settings.base), engine)
+    require_context(materialise(settings.base), _longest_prompt(data, encoder), recipe.max_new_tokens)
     task = RankingTask(
         base=spec.checkpoint,
         rubric=rubric,
@@ -92,7 +99,7 @@ def checked(settings: RankingSettings) -> RankingJob:
         threads=settings.torch_threads,
         rated=data.rated,
         ranking=recipe,
-        people=people,
+        people=data.people,
         references=references,
     )
     sizes = {"train_images": len(data.train), "validation_images": len(data.rated)}
@@ -104,8 +111,8 @@ class _Data:
     """Images to write about."""
 
     train: tuple[TrainingSample, ...]
-    opinions: list[Opinion]
-    """On the images of `train`, and on others."""
+    people: Opinions
+    """What people say of these."""
     rated: tuple[Rated, ...]
     dropped: Counter[str]
 
@@ -125,7 +132,15 @@ def _data(settings: RankingSettings, encoder: SampleEncoder, rubric: WrittenRubr
     learnt, held_out = (
         usable_samples(asked_about(part, rubric), encoder, settings, dropped) for part in (train, validation)
     )
-    return _Data(learnt, train, rated_by_opinions(held_out, validation, rubric), dropped)
+    people = people_of(learnt, train, rubric)  # before the part that was carved out, so that --train is at fault
+    return _Data(learnt, people, rated_by_opinions(held_out, validation, rubric), dropped)
+
+
+def _longest_prompt(data: _Data, encoder: SampleEncoder) -> int:
+    """Tokens of it; where readers, who have no tokenizer, count more, theirs."""
+    samples = (*data.train, *(each.sample for each in data.rated))
+    uncounted = encoder.preparer.cost.text_tokens + 1 - encoder.text_tokens(samples[0])  # all have one question
+    return max(sample.tokens for sample in samples) + max(0, uncounted)
 
 
 def _references(
@@ -167,6 +182,13 @@ def _require_possible(recipe: RankingRecipe, num_workers: int, *, has_texts: boo
             if has_texts
             else "the reward words needs what people wrote: give --text, or name the rewards without it"
         )
+    if recipe.rewards.alignment != "within" and recipe.batches == "homogeneous":
+        raise CallerError(
+            f"--rewards.alignment {recipe.rewards.alignment} compares images of several data sets, and homogeneous "
+            "batches have those of one: add --batches mixed"
+        )
+    if recipe.batches == "mixed" and recipe.alpha != RankingRecipe.model_fields["alpha"].default:
+        raise CallerError("--alpha is about homogeneous batches, and mixed ones have all data sets alike: leave it out")
     if recipe.zero_stage == SPREADS_WEIGHTS:
         raise CallerError("--zero-stage 3 spreads the weights, and each worker writes with all of them: take 0 or 2")
     if recipe.images % num_workers:
@@ -201,6 +223,24 @@ def _require_fits_rubric(recipe: RankingRecipe, rubric: WrittenRubric) -> None:
         raise CallerError(
             f"--rewards.attributes: rubric {rubric.id} has no {unknown[0]}; it has {', '.join(rubric.names)}"
         )
+
+    if not any(recipe.rewards.attributes.get(name, 1) for name in rubric.names):
+        raise CallerError("--rewards.attributes: every weight is 0, so that no attribute is worth anything")
+
+
+def _require_opinions(people: Opinions, recipe: RankingRecipe, rubric: WrittenRubric) -> None:
+    """Raises CallerError for rewards by opinions that nobody gave."""
+    rewards, weights = recipe.rewards, recipe.rewards.composition.weights
+    counts_A = np.array([rewards.attributes.get(name, 1) > 0 for name in rubric.names])
+    if OF_OPINIONS & weights.keys() and not np.isfinite(people.y_NA[:, counts_A]).any():
+        raise CallerError("--train has no opinion on an attribute whose weight in --rewards.attributes is above 0")
+    spreads = {"fidelity": rewards.preferences == "soft", "margin": rewards.tolerance == "sigma"}
+    for name in spreads.keys() & weights.keys():
+        if spreads[name] and not np.isfinite((people.y_NA + people.s_NA)[:, counts_A]).any():
+            raise CallerError(
+                f"the reward {name} needs the standard deviation of opinions here, and --train has none: give it, or "
+                "leave out --rewards.preferences soft and --rewards.tolerance sigma"
+            )
 
 
 def _by_dataset(samples: tuple[TrainingSample, ...]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from iqa_core.training.ranking.worth import BLIND_FIDELITY, CAPTION_PLCC, CUT, DRAWN_PARSED, EQUAL, FIDELITY, FULL
+from iqa_core.training.ranking.worth import BLIND_FIDELITY, CAPTION_PLCC, CUT, DRAWN_PARSED, FIDELITY
+from iqa_core.training.rewards.fidelity import CHANCE
 
 PATIENCE = 30
 """Steps that a run is given, and over which figures are averaged: a step's own are of a few images."""
@@ -49,7 +50,7 @@ def alarms(records: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, str]]:
     if last < PATIENCE:
         return
     recent = [record for record in records if record["step"] > last - PATIENCE]
-    sight = (_mean(recent, FIDELITY) - _mean(recent, BLIND_FIDELITY)) * (FULL - EQUAL)
+    sight = (_mean(recent, FIDELITY) - _mean(recent, BLIND_FIDELITY)) * (1 - CHANCE)
     parsed, cut, dead = (_mean(recent, name) for name in (DRAWN_PARSED, CUT, DEAD))
     code = _mean(recent, CAPTION_PLCC) - _mean(recent, f"{CAPTION_PLCC}_base")
     rise, climb = (_rise(records, name) for name in (WORDS, SRCC))

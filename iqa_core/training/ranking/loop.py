@@ -163,13 +163,14 @@ class RankingTraining(Training):
 
         def difference() -> float:
             sample = self.task.train[self.task.images(step)[self.worker.rank]]
-            [rollouts] = self._draw([sample], step)
+            rollouts = self._draw([sample], step)[0][: self.recipe.micro_batch]  # as many as there is memory for
             with self.engine.computing():
                 now = log_probs(self.engine.module, self._rows([_Row(sample, one, 0.0) for one in rollouts]), 1.0)
             drawn = np.concatenate([one.log_probs for one in rollouts])
             return float(np.abs(now.each_NP[now.is_token_NP].cpu().numpy() - drawn).mean())
 
-        if (largest := max(gathered(difference))) > bound:
+        largest = float(np.max(gathered(difference)))
+        if not largest <= bound:  # nor where it is no number
             raise RunError(
                 f"log-probabilities of answers differ by {largest:.2g} nats between drawing and learning, more than "
                 f"{bound:g}: this checkpoint's processor makes another prompt for one of them"

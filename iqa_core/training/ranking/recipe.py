@@ -38,11 +38,11 @@ class RankingRecipe(BaseModel):
     """Temperature at which answers are drawn, from all tokens."""
     max_new_tokens: int = Field(default=512, ge=1, le=32768)
     """Tokens of an answer; a longer one is cut, and is not parsed."""
-    learning_rate: float = Field(default=1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0, allow_inf_nan=False)
     """AdamW's, at its highest, after the warm-up; from there a cosine to zero."""
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
-    kl_weight: float = Field(default=0.04, ge=0)
+    kl_weight: float = Field(default=0.04, ge=0, allow_inf_nan=False)
     """Weight of the divergence from the base model."""
     lora_rank: int | None = Field(default=None, ge=1)
     """Rank of low-rank updates of the language model; None trains all of it."""
@@ -58,7 +58,7 @@ class RankingRecipe(BaseModel):
     """Compute activations twice instead of keeping them."""
     micro_batch: int = Field(default=2, ge=1)
     """Answers per forward pass of a worker."""
-    epochs: float = Field(default=1, gt=0)
+    epochs: float = Field(default=1, gt=0, allow_inf_nan=False)
     """How often the batches of an epoch are gone through."""
     max_steps: int | None = Field(default=None, ge=1)
     """Batches of images, whatever the epochs say."""

@@ -7,7 +7,7 @@ several of each. Sizes are known before an epoch begins, and no image comes twic
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +41,7 @@ class DomainBatchSampler:
         mode: Mode = "homogeneous",
         alpha: float = 0.5,
     ) -> None:
-        """datasets: the number of each image's data set, (images,).
+        """datasets: the number or name of each image's data set, (images,).
 
         Raises CallerError on a batch of fewer than two images, one that data sets cannot share evenly, at least four of
         each, or a data set that has fewer images than a batch takes of it; ValueError on other numbers out of range.
@@ -50,7 +50,7 @@ class DomainBatchSampler:
             raise ValueError(f"repeat {repeat} and again {again} are 1 or more, alpha {alpha:g} is 0 to 1")
         if unique < 2:
             raise CallerError(f"a batch of {unique} images has nothing to rank; take 2 or more")
-        labels = np.asarray(datasets, dtype=np.int64)
+        labels = np.asarray(datasets)
         self._images = [np.flatnonzero(labels == d) for d in np.unique(labels)]
         self._mode, self._seed, self._epoch = mode, seed, 0
         self._unique, self._repeat, self._again = unique, repeat, again
@@ -115,12 +115,12 @@ def _share(unique: int, num_datasets: int) -> int:
     return share
 
 
-def _require_images(names: Ints, sizes: Sequence[int], share: int) -> None:
+def _require_images(names: NDArray[Any], sizes: Sequence[int], share: int) -> None:
     for name, size in zip(names, sizes, strict=True):
         if size < share:
             raise CallerError(
                 f"data set {name} has {size} images, and a batch takes {share} of it; "
-                "leave it out, or take smaller batches"
+                "leave it out, or take smaller batches (--images)"
             )
 
 

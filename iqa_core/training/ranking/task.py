@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
@@ -47,7 +48,7 @@ class RankingTask(TrainingTask):
     @cached_property
     def batches(self) -> DomainBatchSampler:
         """Which images are written about together."""
-        return batches_of(self.people, self.ranking)
+        return batches_of(self.people.d_N, self.ranking)
 
     @cached_property
     def scales(self) -> LabelScales | None:
@@ -62,10 +63,10 @@ class RankingTask(TrainingTask):
         return self.batches.batches(epoch)[number]
 
 
-def batches_of(people: Opinions, recipe: RankingRecipe) -> DomainBatchSampler:
-    """Which images are written about together. Raises CallerError as `DomainBatchSampler` does."""
+def batches_of(datasets: ArrayLike, recipe: RankingRecipe) -> DomainBatchSampler:
+    """Which images of these data sets, by number or name, go together. Raises as `DomainBatchSampler` does."""
     return DomainBatchSampler(
-        people.d_N, recipe.images, recipe.rollouts, recipe.passes, recipe.seed, recipe.batches, recipe.alpha
+        datasets, recipe.images, recipe.rollouts, recipe.passes, recipe.seed, recipe.batches, recipe.alpha
     )
 
 

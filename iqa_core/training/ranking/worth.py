@@ -18,16 +18,15 @@ from iqa_core.training.ranking.task import RankingTask
 from iqa_core.training.rewards.arrays import Floats, moments
 from iqa_core.training.rewards.batch import Batch, rewards_of
 from iqa_core.training.rewards.composition import Composition, composed, filled
+from iqa_core.training.rewards.fidelity import above_chance
 from iqa_core.training.validation import RANK, written_figures
 
 Mean = tuple[float, float]
 """Sum and number of what a figure is the mean of."""
 
-EQUAL, FULL = 0.7081, 1.0
-"""Fidelity of a pair whose predictions are all equal, where one image is better; and of one in the right order."""
-
 FIDELITY = "fidelity_normalised"
-"""Name of the fidelity of answers that were parsed: 0 where all predictions are equal, 1 where the order is right."""
+"""Name of the fidelity of answers that were parsed: 0 where all predictions are equal, 1 where the order is right. That
+is of hard preferences between opinions that differ."""
 BLIND_FIDELITY = "fidelity_blind"
 """Name of the same of answers that are about another image of the data set: what a model has that does not look."""
 CAPTION_READ, CAPTION_PLCC = "caption_read", "caption_plcc"
@@ -78,7 +77,7 @@ def worth_of(task: RankingTask, images: Ints, said: Said) -> Worth:
             figures[f"{CAPTION_PLCC}{end}"] = _agreement(judged_NK, people.y_NA[images][:, :1])
     figures |= _of_answers(said)
     figures["reward_std"] = _mean(made.std_N)
-    figures["dead_groups"] = _mean((made.std_N == 0).astype(np.float64))
+    figures["dead_groups"] = _mean((~(made.std_N > 0)).astype(np.float64))  # also without a reward
     return Worth(made.advantage_NK, figures)
 
 
@@ -91,9 +90,9 @@ def _agreement(judged_NK: Floats, y_N1: Floats) -> Mean:
 
 
 def _normalised(fidelity_NK: Floats) -> Mean:
-    """Fidelity of answers that were parsed, so that it is no figure of form: 0 for EQUAL, 1 for FULL."""
+    """Fidelity of answers that were parsed, so that it is no figure of form."""
     total, count = _mean(fidelity_NK)
-    return (total - EQUAL * count) / (FULL - EQUAL), count
+    return (above_chance(total / count) * count if count else 0.0), count
 
 
 def _next_of_same(d_N: Ints) -> Ints:

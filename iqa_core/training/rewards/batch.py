@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iqa_core.training.rewards.answers import Answers, Part
 from iqa_core.training.rewards.arrays import Floats
@@ -51,7 +51,7 @@ class RewardSettings(BaseModel):
     composition: Composition = Composition()
     """Weights by the names of `REWARDS`."""
     attributes: dict[str, float] = Field(default={})
-    """Attribute -> its weight among those of one rollout; 1 for one that is not named."""
+    """Attribute -> its weight among those of one rollout, 0 or more; 1 for one that is not named."""
     preferences: Preferences = "hard"
     """Whether raters who disagree make a preference less sure, for `fidelity`."""
     alignment: Alignment = "within"
@@ -70,6 +70,13 @@ class RewardSettings(BaseModel):
     """Which part of an answer is held against what people wrote; both are joined by a line break."""
     measure: Measure = "f1"
     """What share the words in common are taken of."""
+
+    @field_validator("attributes")
+    @classmethod
+    def _has_weights(cls, attributes: dict[str, float]) -> dict[str, float]:
+        if not all(np.isfinite(weight) and weight >= 0 for weight in attributes.values()):
+            raise ValueError("no weight is below 0 or infinite")
+        return attributes
 
     @model_validator(mode="after")
     def _knows_its_rewards(self) -> Self:

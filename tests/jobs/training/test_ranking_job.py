@@ -5,6 +5,7 @@ Tests jobs/training/ranking_job.py and jobs/training/ranking_settings.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.jobs.running import over
 pytestmark = pytest.mark.slow
 
 RUBRIC = "interior-written-v1"
+NAMES = ("layout", "harmony", "lighting", "distortion", "quality")
 SMALL = ("--images", 4, "--rollouts", 4, "--validation-fraction", "0.4")
 
 
@@ -118,14 +120,25 @@ def test_settings_that_do_not_fit_together(refused: Callable[..., str], table: P
     assert "--images 4 cannot be shared evenly by 3 workers" in refused("--num-workers", 3)
     assert "is no multiple of 1 workers x --micro-batch 5" in refused("--micro-batch", 5)
     assert "it has layout" in refused("--rewards.attributes", '{"beauty": 2}')
+    assert "every weight is 0" in refused("--rewards.attributes", json.dumps(dict.fromkeys(NAMES, 0)))
+    assert "no weight is below 0" in refused("--rewards.attributes", '{"layout": -1}')
+    assert "--epochs" in refused("--epochs", "inf")
+    assert "homogeneous batches have those of one" in refused("--rewards.alignment", "none")
+    assert "--alpha is about homogeneous batches" in refused("--batches", "mixed", "--alpha", 1)
+    assert "up to 30000, and the model's context has" in refused("--max-new-tokens", 30000)
     assert "there is no reward beauty" in refused("--rewards.composition.weights", '{"beauty": 1}')
 
 
 def test_data_and_rubrics_that_nothing_can_be_learnt_from(refused: Callable[..., str], table: Path) -> None:
     assert "rubric interior-v1 has closed sets of answers" in refused("--rubric", "interior-v1")
-    assert "data set 0 has 7 images, and a batch takes 8" in refused("--images", 8)
+    assert "data set annotations has 7 images, and a batch takes 8 of it" in refused("--images", 8)
     assert "12 images are in --train and in --validation" in refused("--validation", table)
     assert "there is no model behind it" in refused("--base", "fake:")
+    assert "needs the standard deviation of opinions" in refused("--rewards.preferences", "soft")
+    perception = refused("--rubric", "interior-perception-v1")
+    assert "--train has opinions on layout, but rubric interior-perception-v1 has quality" in perception
+    unrated = refused("--train", table.parent / "quality.csv", "--rewards.attributes", '{"quality": 0}')
+    assert "--train has no opinion on an attribute whose weight" in unrated
     alike = table.parent / "alike.csv"
     alike.write_text("\n".join(["image,dimension,mos", *(f"scene-{i:06d}.png,quality,3" for i in range(12))]))
     assert "are all 3, which ranks nothing" in refused("--train", alike)

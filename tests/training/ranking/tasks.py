@@ -164,7 +164,7 @@ def make_ranking_task(
         str(checkpoint),
         rubric,
         encoder.preparer,
-        recipe.engine(recipe.steps(batches_of(ranked, recipe).num_batches)),
+        recipe.engine(recipe.steps(batches_of(ranked.d_N, recipe).num_batches)),
         learnt,
         (),
         threads=1,

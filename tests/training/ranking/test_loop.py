@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from tests.training.workers import Job, run_jobs, weights
 pytestmark = pytest.mark.slow
 
 STEPS = 4
-ONE = {"max_steps": 1, "passes": 4, "learning_rate": 1e-3, "warmup_ratio": 0}
+ONE: dict[str, Any] = {"max_steps": 1, "passes": 4, "learning_rate": 1e-3, "warmup_ratio": 0}
 """One step, whose answers are learnt from well."""
 Reports = dict[str, list[dict[str, float]]]
 Numbers = NDArray[np.float64]

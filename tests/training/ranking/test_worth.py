@@ -68,6 +68,11 @@ def test_an_answer_in_no_form_is_worth_less_and_counted() -> None:
     assert figure(worth_of(task_of([4.0, 2.0, 5.0, 1.0]), IMAGES, said([[4, 4]] * 4, Finish.LENGTH)), "cut") == 1
 
 
+def test_images_without_any_reward_teach_nothing_and_are_counted() -> None:
+    task = task_of([np.nan, np.nan, 5.0, 1.0], composition={"weights": {"score": 1}})
+    assert figure(worth_of(task, IMAGES, said([[4, 3], [2, 1], [5, 4], [1, 2]])), "dead_groups") == 0.5
+
+
 def test_data_sets_on_other_scales_are_compared_where_that_is_asked_for() -> None:
     """In units of their data sets, 4 of 2 and 4 is what 2 of 1 and 2 is."""
     task = task_of([4.0, 2.0, 2.0, 1.0], alignment="standardised", preferences="soft")
