@@ -23,7 +23,7 @@ ZeroStage = Annotated[Literal[0, 2, 3], BeforeValidator(_from_flag)]
 class Recipe(BaseModel):
     """Settings of a training but for data, base and machines."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     vision: PartMode = "frozen"
     """The vision encoder."""

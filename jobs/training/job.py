@@ -175,7 +175,7 @@ def _rated_data(settings: TrainSettings, recipe: Recipe, encoder: SampleEncoder,
     weights = _weights(settings.weight)
     terms = terms_of(rubric, settings.slot, settings.text_limits)
     opinions, dropped = reliable_opinions(settings, settings.train, terms)
-    train, validation = divided(settings, opinions, terms, dropped)
+    train, validation = divided(settings, settings.seed, opinions, terms, dropped)
     parts = (
         level_samples(train, rubric, recipe.targets, weights, paraphrased=recipe.augment_prompts_paraphrase)
         + text_samples(settings.text, weights),

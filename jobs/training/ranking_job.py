@@ -26,11 +26,10 @@ from iqa_core.training.rewards.batch import CAPTION
 from iqa_core.training.rewards.rouge import require_words
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample, text_samples
-from iqa_core.training.split import require_disjoint, split
 from iqa_core.training.written_validation import Rated, asked_about, rated_by_opinions
 from iqa_core.written.form import Grammar
 from jobs.training.ranking_settings import RankingSettings
-from jobs.training.run import TrainingRun, begun, identity_of, reliable_opinions, usable_samples
+from jobs.training.run import TrainingRun, begun, divided, identity_of, reliable_opinions, usable_samples
 
 SPREADS_WEIGHTS = 3
 """The stage of ZeRO at which no worker has all weights."""
@@ -123,12 +122,7 @@ def _data(settings: RankingSettings, encoder: SampleEncoder, rubric: WrittenRubr
     terms = terms_of(rubric, settings.slot, settings.text_limits)
     found, dropped = reliable_opinions(settings, settings.train, terms)
     opinions = _whole_images(found)
-    if settings.validation:
-        train, (validation, more) = opinions, reliable_opinions(settings, settings.validation, terms)
-        dropped.update(more)
-        require_disjoint((row.path for row in train), (row.path for row in validation))
-    else:
-        train, validation = split(opinions, settings.validation_fraction, settings.split_by, settings.seed)
+    train, validation = divided(settings, settings.seed, opinions, terms, dropped)
     learnt, held_out = (
         usable_samples(asked_about(part, rubric), encoder, settings, dropped) for part in (train, validation)
     )

@@ -119,14 +119,14 @@ def shown_settings(settings: RunSettings) -> dict[str, Any]:
 
 
 def divided(
-    settings: RunSettings, opinions: list[Opinion], terms: Terms, dropped: Counter[str]
+    settings: RunSettings, seed: int, opinions: list[Opinion], terms: Terms, dropped: Counter[str]
 ) -> tuple[list[Opinion], list[Opinion]]:
     """Opinions of --train to learn from, and those to validate by: a part of them, or those of --validation.
 
     Raises CallerError when an image is in both.
     """
     if not settings.validation:
-        return split(opinions, settings.validation_fraction, settings.split_by, settings.seed)
+        return split(opinions, settings.validation_fraction, settings.split_by, seed)
     validation, more = reliable_opinions(settings, settings.validation, terms)
     dropped.update(more)
     require_disjoint((row.path for row in opinions), (row.path for row in validation))
