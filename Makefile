@@ -16,7 +16,7 @@ CHAOS_SECONDS ?= 60
 LONG_CHAOS := tests/serve/test_hostile.py tests/jobs/test_churn.py tests/images tests/jobs/test_kills.py tests/tables
 # What `make quick` tests: a folder or a file
 T ?= tests
-BENCHMARKS ?= assessor generation grounding invariance pipeline resume planning memory scaling select_corpus serve training
+BENCHMARKS ?= assessor generation grounding grpo invariance pipeline resume planning memory scaling select_corpus serve training
 FAST := not ray and not s3 and not slow and not chaos
 # Files side by side, each with one thread for its arithmetic; tests with a Ray of several processes run one by one.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile
