@@ -21,11 +21,16 @@ from iqa_core.training.schedule import Schedule
 from iqa_core.training.split import require_disjoint, split_texts
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.written_validation import Rated, asked_about, parsable, rated_by_answers, rated_by_opinions
-from jobs.training.run import TrainingRun, begun, divided, identity_of, reliable_opinions, usable_samples
+from jobs.training.run import (
+    TrainingRun,
+    begun,
+    divided,
+    identity_of,
+    reliable_opinions,
+    require_whole_weights,
+    usable_samples,
+)
 from jobs.training.settings import TrainSettings
-
-SPREADS_WEIGHTS = 3
-"""The stage of ZeRO at which no worker has all weights."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,7 @@ def _trained_rubric(settings: TrainSettings, rubric: AnyRubric) -> AnyRubric:
         )
     if rubric.slots:
         raise CallerError(f"rubric {rubric.id} has slots, and --text has no texts for them: take a rubric without")
-    if settings.zero_stage == SPREADS_WEIGHTS:
-        raise CallerError("--zero-stage 3 spreads the weights, and each worker writes with all of them: take 0 or 2")
+    require_whole_weights(settings.zero_stage)
     about_raters = () if settings.validation else ("min_raters", "max_std")
     for name in ("augment_prompts_paraphrase", "augment_prompts_drop", *about_raters):
         if getattr(settings, name):

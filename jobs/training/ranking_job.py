@@ -29,10 +29,15 @@ from iqa_core.training.samples import TrainingSample, text_samples
 from iqa_core.training.written_validation import Rated, asked_about, rated_by_opinions
 from iqa_core.written.form import Grammar
 from jobs.training.ranking_settings import RankingSettings
-from jobs.training.run import TrainingRun, begun, divided, identity_of, reliable_opinions, usable_samples
-
-SPREADS_WEIGHTS = 3
-"""The stage of ZeRO at which no worker has all weights."""
+from jobs.training.run import (
+    TrainingRun,
+    begun,
+    divided,
+    identity_of,
+    reliable_opinions,
+    require_whole_weights,
+    usable_samples,
+)
 
 OF_OPINIONS = {"fidelity", "margin", "score"}
 """Names of the rewards that are nothing without opinions."""
@@ -183,8 +188,7 @@ def _require_possible(recipe: RankingRecipe, num_workers: int, *, has_texts: boo
         )
     if recipe.batches == "mixed" and recipe.alpha != RankingRecipe.model_fields["alpha"].default:
         raise CallerError("--alpha is about homogeneous batches, and mixed ones have all data sets alike: leave it out")
-    if recipe.zero_stage == SPREADS_WEIGHTS:
-        raise CallerError("--zero-stage 3 spreads the weights, and each worker writes with all of them: take 0 or 2")
+    require_whole_weights(recipe.zero_stage)
     if recipe.images % num_workers:
         raise CallerError(f"--images {recipe.images} cannot be shared evenly by {num_workers} workers")
     if recipe.images * recipe.rollouts % (num_workers * recipe.micro_batch):
@@ -217,7 +221,6 @@ def _require_fits_rubric(recipe: RankingRecipe, rubric: WrittenRubric) -> None:
         raise CallerError(
             f"--rewards.attributes: rubric {rubric.id} has no {unknown[0]}; it has {', '.join(rubric.names)}"
         )
-
     if not any(recipe.rewards.attributes.get(name, 1) for name in rubric.names):
         raise CallerError("--rewards.attributes: every weight is 0, so that no attribute is worth anything")
 

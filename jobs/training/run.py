@@ -43,6 +43,9 @@ SLOTS = frozenset(OpinionTexts.model_fields)
 LATER = {"number_weight": 1}
 """Settings that came after the first runs -> the value that these were begun with."""
 
+SPREADS_WEIGHTS = 3
+"""The stage of ZeRO at which no worker has all weights."""
+
 S = TypeVar("S", bound=RunSettings)
 
 
@@ -116,6 +119,12 @@ def claim(run: TrainingRun) -> None:
 def shown_settings(settings: RunSettings) -> dict[str, Any]:
     """The resolved settings as JSON values, without secrets."""
     return settings.model_dump(mode="json", exclude=set(SECRET_FIELDS))
+
+
+def require_whole_weights(zero_stage: int) -> None:
+    """Raises CallerError where a model that is to write in training would lie on no worker as a whole."""
+    if zero_stage == SPREADS_WEIGHTS:
+        raise CallerError("--zero-stage 3 spreads the weights, and each worker writes with all of them: take 0 or 2")
 
 
 def divided(
