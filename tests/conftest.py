@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import absl.logging
 import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -57,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(QUIET)
     for name in FOREIGN:
         os.environ.pop(name, None)
+    # absl keeps the stderr of its import, here pytest's capture, and closes it at the first logging.config of another
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
     folder = tempfile.TemporaryDirectory(prefix="hypothesis-")
     config.add_cleanup(folder.cleanup)
     set_hypothesis_home_dir(folder.name)
