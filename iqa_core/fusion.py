@@ -73,9 +73,17 @@ class Curve:
     def __call__(self, scores_N: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ratings, shape (N,); NaN stays."""
         points, levels = np.asarray(self.scores), np.asarray(self.ratings)
-        at = np.clip(np.searchsorted(points, scores_N, side="right") - 1, 0, len(points) - 2)
+        at = self._lines(scores_N)
         lines = levels[at] + (scores_N - points[at]) * np.asarray(self.slopes)[at]
         return np.where(scores_N >= points[-1], levels[-1], np.where(scores_N < points[0], levels[0], lines))
+
+    def steepness(self, scores_N: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Slope of the line that each score lies on, shape (N,); outside of the curve, of the line next to it."""
+        return np.asarray(self.slopes)[self._lines(scores_N)]
+
+    def _lines(self, scores_N: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Index of the line, shape (N,)."""
+        return np.clip(np.searchsorted(self.scores, scores_N, side="right") - 1, 0, len(self.scores) - 2)
 
 
 @dataclass(frozen=True, slots=True)

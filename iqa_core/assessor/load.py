@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.checkpoint.files import CheckpointDigests, digests, materialise, portable_name, read_json
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest
 from iqa_core.assessor.checkpoint.system_prompt import system_prompt
@@ -30,6 +31,9 @@ FAKE_RUBRIC = "interior-v1"
 
 GENERATION_CONFIG = "generation_config.json"
 """File of a checkpoint with settings that transformers' `generate` takes where none are given."""
+
+CALIBRATION = "calibration"
+"""Part of the fingerprint of a checkpoint whose written scores are calibrated."""
 
 OUTSIDE_PROMISE = ("image_limits", "prompt_tokens")
 """Parts of the fingerprint that may be others where golden scores hold: bundled images are not held to limits, and of a
@@ -65,10 +69,13 @@ def describe(
     parts = _parts(chosen, limits, found.weights, found.tokenizer, dtype, max_pixels or "processor")
     preparer = make_preparer(folder, chosen, limits, max_pixels)
     parts |= _prompt_part(folder, chosen, preparer)
+    calibration = _calibration_of(manifest, chosen)
+    if calibration is not None:
+        parts[CALIBRATION] = calibration.digest
     name = portable_name(config.checkpoint)
     domain = manifest.domain if manifest else None
     not_taken = read_json(folder / GENERATION_CONFIG) if isinstance(chosen, WrittenRubric) else None
-    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options), domain, not_taken)
+    return AssessorSpec(name, chosen, system, preparer, parts, dict(storage_options), domain, not_taken, calibration)
 
 
 def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = MappingProxyType({})) -> ImageLimits:
@@ -131,7 +138,10 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
     if isinstance(rubric := specs[0].rubric, WrittenRubric):
         from iqa_core.assessor.model.writing import WritingAssessor
 
-        return [WritingAssessor.load(folder, rubric, preparers[0], parts["dtype"], fingerprint(parts), config)]
+        # an image is written about in the same words whether or not its scores are calibrated
+        key = fingerprint({name: value for name, value in parts.items() if name != CALIBRATION})
+        dtype, calibration = parts["dtype"], specs[0].calibration
+        return [WritingAssessor.load(folder, rubric, preparers[0], dtype, key, config, calibration)]
     from iqa_core.assessor.model.backend import TransformersAssessor
 
     rubrics = [*zip(rubrics_on_one_model(specs), preparers, strict=True)]
@@ -190,6 +200,8 @@ def _require_described(
 ) -> None:
     """Raises CallerError when assessor.toml was written for other files than those beside it."""
     here = asdict(found) | ({"rubric": own_rubric.digest} if own_rubric else {})
+    if CALIBRATION in manifest.fingerprint:
+        here[CALIBRATION] = manifest.calibration.digest if manifest.calibration else "absent"
     written = {name: manifest.fingerprint.get(name, digest) for name, digest in here.items()}
     if differing := differences(written, here):
         raise CallerError(
@@ -233,6 +245,12 @@ def _parts(
 def _written_parts(rubric: WrittenRubric) -> dict[str, str]:
     parts = {"decoding": rubric.decoding.describe(), "parser": str(PARSER), "engine": "transformers"}
     return {**parts, "noise": NOISE} if rubric.decoding.temperature else parts
+
+
+def _calibration_of(manifest: CheckpointManifest | None, rubric: AnyRubric) -> Calibration | None:
+    """The checkpoint's, if it is for this rubric."""
+    found = manifest.calibration if manifest else None
+    return found if found is not None and found.is_for(rubric) else None
 
 
 def _prompt_part(folder: Path, rubric: AnyRubric, preparer: ModelPreparer) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, LimitName, save_manifest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.golden import sample_results, text_digest
@@ -26,13 +27,15 @@ def write_manifest(
     trained_on: Literal["sentence", "level"] = "sentence",
     domain: str | None = None,
     limits: ImageLimits = ImageLimits(),
+    calibration: Calibration | None = None,
     images: Sequence[str] = SAMPLES[:FEW],
     **running: Any,
 ) -> CheckpointManifest:
     """Write assessor.toml into a complete checkpoint folder, replacing any other, and return it.
 
     rubric: name of a shipped one, or of a .toml file in the folder. dtype: what the model is to compute in. images:
-    names of bundled images to score. running: settings of AssessorConfig for that, such as device and threads.
+    names of bundled images to score, calibration included. running: settings of AssessorConfig for that, such as device
+    and threads.
     A written rubric has golden scores, and digests of texts, where it is greedy and computed in float32; images of
     which no answer is parsed have none.
     Raises CallerError when the folder cannot be loaded, RunError when the model fails on an image.
@@ -46,6 +49,7 @@ def write_manifest(
         trained_on=trained_on,
         domain=domain,
         limits=_other_than_default(limits),
+        calibration=calibration,
     )
     save_manifest(folder, plain)
     config = AssessorConfig(checkpoint=str(folder), **running)

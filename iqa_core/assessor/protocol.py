@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.checkpoint.system_prompt import SystemPrompt
 from iqa_core.records import Assessment, FreeAnswer, FreeQuestion, Preparer, Rejection
 from iqa_core.rubrics import AnyRubric
@@ -141,6 +142,8 @@ class AssessorSpec:
     generation_config: Mapping[str, Any] | None = None
     """Of a written rubric: what the checkpoint's generation_config.json says, empty where there is none. It is noted
     beside scores, and nothing is taken from it."""
+    calibration: Calibration | None = None
+    """What becomes of written scores; None where its assessor.toml has none for this rubric."""
 
     @property
     def meant_for(self) -> dict[str, str]:

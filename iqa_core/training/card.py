@@ -9,6 +9,7 @@ from iqa_core.errors import listed
 from iqa_core.questions import Column, Question, own_scales
 from iqa_core.records import RATING, AnswerScale, ScoreRange
 from iqa_core.rubrics import AnyRubric, WrittenRubric
+from iqa_core.training.calibrating import Change
 from iqa_core.training.ranking.task import RankingTask
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import PARSED
@@ -21,9 +22,10 @@ CORRELATIONS = frozenset({"plcc", "srcc"})
 """Columns that are there whatever is known."""
 
 
-def model_card(task: TrainingTask, figures: Mapping[str, float]) -> str:
-    """The card's Markdown; the hub reads the fields at its top."""
-    return "\n".join([*_head(task), *_data(task), *_numbers(task, figures), *_recipe(task), *_use(task)]) + "\n"
+def model_card(task: TrainingTask, figures: Mapping[str, float], changes: Sequence[Change] = ()) -> str:
+    """The card's Markdown; the hub reads the fields at its top. changes: what calibration does to each attribute."""
+    lines = [*_head(task), *_data(task), *_numbers(task, figures), *_calibration(task, changes), *_recipe(task)]
+    return "\n".join([*lines, *_use(task)]) + "\n"
 
 
 def _head(task: TrainingTask) -> Iterator[str]:
@@ -94,6 +96,32 @@ def _numbers(task: TrainingTask, figures: Mapping[str, float]) -> Iterator[str]:
     validated = f", {figures['validation_loss']:.4f} in validation" if "validation_loss" in figures else ""
     yield f"Loss {figures['loss']:.4f} in training{validated}."
     yield ""
+
+
+def _calibration(task: TrainingTask, changes: Sequence[Change]) -> Iterator[str]:
+    """What is done to written scores, of a training that could be calibrated."""
+    if not isinstance(task, RankingTask):
+        return
+    yield from ("## Calibration", "")
+    if not changes:
+        yield from ("None: scores are given as they are written.", "")
+        return
+    curves = [change for change in changes if change.reason is None]
+    if curves:
+        yield (
+            "Figures above are of what is written. A strictly rising curve per attribute, in `assessor.toml`, brings it "
+            "to the scale of opinions, and changes no order; it was fitted on the validation part."
+        )
+        yield ""
+        yield "| attribute | images | MAE as written | given | left out of the fit | SRCC as written | given |"
+        yield f"|{'---|' * 7}"
+        for one in curves:
+            figures = (*one.mae, one.mae_left_out, *one.srcc)
+            yield f"| {one.attribute} | {one.images:,} | {' | '.join(map(_shown, figures))} |"
+        yield ""
+    for one in changes:
+        if one.reason is not None:
+            yield from (f"No curve for {one.attribute}: {one.reason}.", "")
 
 
 def _has(figures: Mapping[str, float], column: str) -> bool:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.checkpoint.files import TOKENIZER, materialise
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest
 from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.errors import RunError
-from iqa_core.rubrics import AnyRubric, load_any_rubric, rubric_names, written_names
+from iqa_core.rubrics import AnyRubric, WrittenRubric, load_any_rubric, rubric_names, written_names
+from iqa_core.training.calibrating import Change, calibrated
 from iqa_core.training.card import CARD, model_card
 from iqa_core.training.parts import apply_part_modes, merge_adapters, trainable
-from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
+from iqa_core.training.task import PROGRESS, SCORES, WEIGHTS, TrainingTask
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -28,9 +31,18 @@ SHARD = "4GB"
 """Largest file of weights."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What lies in an exported folder beside its files' names."""
+
+    manifest: CheckpointManifest
+    changes: tuple[Change, ...] = ()
+    """What the calibration does to each attribute, where there was to be one."""
+
+
 def export(
     task: TrainingTask, checkpoint: Path, output: Path, config: Mapping[str, Any], weights: Dtype | None = None
-) -> CheckpointManifest:
+) -> Exported:
     """Write the trained weights, in the layout of the base, and all that scoring needs into an empty folder.
 
     checkpoint: folder of a training checkpoint. config: resolved settings, for people. weights: dtype of the stored
@@ -46,18 +58,29 @@ def export(
     _save(model, dtype, output)
     _copy_texts(base, output)
     figures = json.loads((checkpoint / PROGRESS).read_text())
+    calibration, changes = _calibration(task, checkpoint)
     (output / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (output / CARD).write_text(model_card(task, figures), encoding="utf-8")
+    (output / CARD).write_text(model_card(task, figures, changes), encoding="utf-8")
     manifest = read_manifest(base)
-    return write_manifest(
+    written = write_manifest(
         output,
         _rubric_name(task.rubric, output),
         manifest.dtype if manifest else dtype,
         max_pixels=getattr(task.preparer, "max_pixels", None),
         limits=task.preparer.limits,
+        calibration=calibration,
         device="cpu",
         threads=task.threads,
     )
+    return Exported(written, changes)
+
+
+def _calibration(task: TrainingTask, checkpoint: Path) -> tuple[Calibration | None, tuple[Change, ...]]:
+    """What becomes of the export's scores, by what the checkpoint's model wrote about the rated images."""
+    if not task.is_calibrated:
+        return None, ()
+    assert isinstance(task.rubric, WrittenRubric)
+    return calibrated(task.rubric, task.rated, json.loads((checkpoint / SCORES).read_text()))
 
 
 def _trained_model(task: TrainingTask, base: Path, checkpoint: Path) -> Any:

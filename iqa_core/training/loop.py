@@ -30,12 +30,13 @@ from iqa_core.errors import RunError
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.training.augmenting import augmented
 from iqa_core.training.engine import Engine
+from iqa_core.training.gathering import gathered
 from iqa_core.training.parts import apply_part_modes, set_training
 from iqa_core.training.sample_encoder import Batch, SampleEncoder
 from iqa_core.training.schedule import Schedule
-from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
+from iqa_core.training.task import PROGRESS, SCORES, WEIGHTS, TrainingTask
 from iqa_core.training.validation import Prediction, figures, written_figures
-from iqa_core.training.written_validation import written_scores
+from iqa_core.training.written_validation import greedy, written_scores
 
 AHEAD = 2
 """Batches that are made ahead while the model computes."""
@@ -68,6 +69,19 @@ class Worker:
         """The process that runs this; its device is the one that was chosen for it."""
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         return cls(dist.get_rank(), dist.get_world_size(), device)
+
+
+Scores = Sequence[Mapping[str, float] | None]
+"""Attribute -> number from 1 (worst) to 5 (best), of each of the rated images; None where nothing was parsed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What a validation found, the same on every worker."""
+
+    figures: Figures
+    scores: Scores = ()
+    """As the rubric decodes, where the export is to be calibrated by them."""
 
 
 class Training:
@@ -143,7 +157,8 @@ class Training:
     def _conclude(self, step: int, meter: Meter, host: Host) -> None:
         """Validate, and report the figures with a checkpoint."""
         values = meter.read(step, self.schedule.steps)
-        values |= self._validated()
+        validated = self._validated()
+        values |= validated.figures
         with TemporaryDirectory() as name:
             folder = Path(name)
             began = time.monotonic()
@@ -152,24 +167,34 @@ class Training:
             if self.worker.rank == 0:
                 save_file(weights, folder / WEIGHTS)
                 (folder / PROGRESS).write_text(json.dumps(values))
+                if validated.scores:
+                    (folder / SCORES).write_text(json.dumps(validated.scores))
             host.report(values | {"checkpoint_s": time.monotonic() - began}, folder)
         meter.restart()
 
-    def _validated(self) -> dict[str, float]:
+    def _validated(self) -> Validated:
         """Figures of the validation part; those of what is written about its images rank, where there are any."""
         self.engine.module.eval()
         found = figures(self.task.validation, self._predictions()) if self.task.validation else {}
-        return found | written_figures(self.task.rated, self._written()) if self.task.rated else found
-
-    def _written(self) -> list[dict[str, float] | None]:
-        """What is written about each of the rated images, the same on every worker; each writes its share."""
-        rubric, rated, workers = self.task.rubric, self.task.rated, self.worker.num_workers
+        rubric, rated = self.task.rubric, self.task.rated
+        if not rated:
+            return Validated(found)
         assert isinstance(rubric, WrittenRubric)
+        likeliest = greedy(rubric)
+        scores = self._written(likeliest)
+        found |= written_figures(rated, scores)
+        if not self.task.is_calibrated:
+            return Validated(found)
+        return Validated(found, scores if rubric.decoding == likeliest.decoding else self._written(rubric))
+
+    def _written(self, rubric: WrittenRubric) -> Scores:
+        """What is written about each of the rated images, the same on every worker; each writes its share."""
+        rated, workers = self.task.rated, self.worker.num_workers
         own = rated[self.worker.rank :: workers]
-        found = written_scores(self.engine.module, self.processor, rubric, self.encoder, own) if own else []
-        gathered: list[list[dict[str, float] | None]] = [[] for _ in range(workers)]
-        dist.all_gather_object(gathered, found)
-        return [gathered[i % workers][i // workers] for i in range(len(rated))]
+        found = gathered(
+            lambda: written_scores(self.engine.module, self.processor, rubric, self.encoder, own) if own else []
+        )
+        return [found[i % workers][i // workers] for i in range(len(rated))]
 
     @torch.no_grad()
     def _predictions(self) -> list[Prediction]:
@@ -182,10 +207,8 @@ class Training:
         pieces = [order[at : at + size] for at in range(0, len(order), size)]
         passes = -(-len(pieces) // self.worker.num_workers)
         own = [*pieces[self.worker.rank :: self.worker.num_workers], order[:size]][:passes]
-        found = [prediction for piece in own for prediction in self._predict(piece)]
-        gathered: list[list[Prediction]] = [[] for _ in range(self.worker.num_workers)]
-        dist.all_gather_object(gathered, found)
-        return [prediction for each in gathered for prediction in each]
+        parts = gathered(lambda: [prediction for piece in own for prediction in self._predict(piece)])
+        return [prediction for part in parts for prediction in part]
 
     def _predict(self, indices: Sequence[int]) -> Iterator[Prediction]:
         samples = [self.task.validation[i] for i in indices]

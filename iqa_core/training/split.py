@@ -18,10 +18,14 @@ Row = TypeVar("Row")
 def split(opinions: Sequence[Opinion], fraction: float, by: SplitBy, seed: int) -> tuple[list[Opinion], list[Opinion]]:
     """Training and validation opinions, in order; `fraction` of the images (or groups) go to validation.
 
-    Which ones depends on their names and the seed alone, not on the order of the rows.
+    Which ones depends on their names and the seed alone, not on the order of the rows. An image of several data sets
+    goes with the first that has it.
     Raises CallerError when a part is empty, or an opinion has no group to split by.
     """
-    return _parts(opinions, [_key(opinion, by) for opinion in opinions], fraction, by, seed)
+    first: dict[Path, Opinion] = {}
+    for opinion in opinions:
+        first.setdefault(opinion.path, opinion)
+    return _parts(opinions, [_key(first[opinion.path], by) for opinion in opinions], fraction, by, seed)
 
 
 def split_texts(

@@ -14,6 +14,8 @@ WEIGHTS = "trained.safetensors"
 """File of a training checkpoint: the trained weights, whole, by their names in the model."""
 PROGRESS = "progress.json"
 """File of a training checkpoint: its figures."""
+SCORES = "scores.json"
+"""File of a training checkpoint whose export is to be calibrated: what is read from answers about its rated images."""
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,8 @@ class TrainingTask:
     """CPU threads of torch per worker; None is all usable ones."""
     rated: tuple[Rated, ...] = ()
     """Images that the model writes about at each validation, where the rubric is a written one."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the export's written scores are brought to the scale of opinions."""
+        return False

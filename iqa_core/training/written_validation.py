@@ -97,14 +97,14 @@ def greedy(rubric: WrittenRubric) -> WrittenRubric:
 def written_scores(
     model: Any, processor: Any, rubric: WrittenRubric, encoder: SampleEncoder, rated: Sequence[Rated]
 ) -> list[dict[str, float] | None]:
-    """Attribute -> number, brought to 1..5, that the model writes greedily about each image; None is unparsed.
+    """Attribute -> number, brought to 1..5, that the model writes about each image; None is unparsed.
 
     The model is in evaluation mode afterwards, and else as it was.
     """
     from iqa_core.assessor.model.writing import WritingAssessor
 
     tokens = AssessorConfig().batch_tokens
-    assessor = WritingAssessor(model, processor, greedy(rubric), encoder.preparer, "", tokens, keeps_model=True)
+    assessor = WritingAssessor(model, processor, rubric, encoder.preparer, "", tokens, keeps_model=True)
     results = assessor.assess([encoder.prepared(each.as_scored) for each in rated])
     return [
         dict(zip(rubric.names, map(float, result.scores_K), strict=True)) if isinstance(result, Assessment) else None

@@ -56,8 +56,10 @@ def train(job: TrainingRun) -> int:
         claim(job)
         with watched(settings.output, job.storage):
             checkpoint = _fit(job)
-        _export(job, checkpoint, export_uri)
+        changes = _export(job, checkpoint, export_uri)
     _print_best(job)
+    for change in changes:
+        print(f"calibrate  {change}")
     print(f"exported   {export_uri}")
     return DONE
 
@@ -137,8 +139,11 @@ def _cause(error: BaseException) -> str:
     return next((text.strip() for text in reversed(str(error).splitlines()) if text.strip()), type(error).__name__)
 
 
-def _export(job: TrainingRun, checkpoint: Any, uri: str) -> None:
-    """Export in a task of Ray with a worker's resources, since the driver may be a small machine."""
+def _export(job: TrainingRun, checkpoint: Any, uri: str) -> list[str]:
+    """Export in a task of Ray with a worker's resources, since the driver may be a small machine.
+
+    What calibration does to each attribute, in a sentence each.
+    """
     import ray
 
     settings = job.settings
@@ -146,9 +151,11 @@ def _export(job: TrainingRun, checkpoint: Any, uri: str) -> None:
     config = shown_settings(settings)
     try:
         scratch = scratch_of(settings.output)  # in the export's own folder a `.tmp` would be left
-        ray.get(task.remote(job.task, checkpoint, uri, scratch, job.storage, config, settings.export_dtype))
+        work = task.remote(job.task, checkpoint, uri, scratch, job.storage, config, settings.export_dtype)
+        changes: list[str] = ray.get(work)
     except ray.exceptions.RayError as error:
         raise RunError(f"the export failed: {_cause(error)}; the same command tries it again") from error
+    return changes
 
 
 def export_on_worker(
@@ -159,15 +166,19 @@ def export_on_worker(
     storage: Storage,
     config: dict[str, Any],
     weights: Any,
-) -> None:
-    """Export into a local folder, then put it where it belongs; assessor.toml last. scratch: see `Storage.put`."""
+) -> list[str]:
+    """Export into a local folder, then put it where it belongs; assessor.toml last. scratch: see `Storage.put`.
+
+    What calibration does to each attribute, in a sentence each.
+    """
     from iqa_core.training.export import export
 
     with checkpoint.as_directory() as folder, TemporaryDirectory() as made:
-        export(task, Path(folder), Path(made), config, weights)
+        changes = export(task, Path(folder), Path(made), config, weights).changes
         files = sorted(Path(made).iterdir(), key=lambda file: file.name == MANIFEST)
         for file in files:
             storage.put(join(uri, file.name), file.read_bytes(), scratch)
+    return [str(change) for change in changes]
 
 
 def _print_best(job: TrainingRun) -> None:

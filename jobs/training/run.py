@@ -40,7 +40,7 @@ MACHINES = frozenset(
 """Settings that may differ from one start of a run to the next."""
 
 SLOTS = frozenset(OpinionTexts.model_fields)
-LATER = {"number_weight": 1}
+LATER = {"number_weight": 1, "calibrate": False}
 """Settings that came after the first runs -> the value that these were begun with."""
 
 SPREADS_WEIGHTS = 3

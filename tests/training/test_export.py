@@ -116,7 +116,7 @@ def test_frozen_weights_are_the_bases_bit_by_bit_in_a_folder_of_files_alone(
 def test_the_folder_says_what_it_is(qwen: Path, opinions: list[Opinion], tmp_path: Path) -> None:
     task = make_task(qwen, opinions[:16])
     _, checkpoint = trained(task, tmp_path / "checkpoint")
-    manifest = export(task, checkpoint, tmp_path / "out", {"train": ["a.csv"]}, "bfloat16")
+    manifest = export(task, checkpoint, tmp_path / "out", {"train": ["a.csv"]}, "bfloat16").manifest
     assert (manifest.rubric, manifest.prompt_version, manifest.dtype) == ("interior-v2", 2, "float32")
     assert len(manifest.golden) == 3
     assert json.loads((tmp_path / "out" / "training.json").read_text()) == {"train": ["a.csv"]}
@@ -176,7 +176,7 @@ def test_a_written_rubric_travels_with_its_decoding(qwen: Path, opinions: list[O
     task = make_writing_task(qwen, tmp_path, images, [3] * len(images))
     _, checkpoint = trained(task, tmp_path / "checkpoint")
     (checkpoint / PROGRESS).write_text(json.dumps(FIGURES | {PARSED: 0.75, "srcc_quality": 0.5, RANK: 0.375}))
-    manifest = export(task, checkpoint, tmp_path / "out", {})
+    manifest = export(task, checkpoint, tmp_path / "out", {}).manifest
     assert manifest.rubric == RUBRIC_FILE
     assert manifest.golden == (), "it has learnt nothing, so nothing that it writes is parsed"
     assert load_assessor(str(tmp_path / "out"), threads=1).rubric == task.rubric

@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ class Job:
     name: str
     task: TrainingTask
     restored_from: Path | None = None
+    is_refused: bool = False
+    """Whether it ends with a RunError, whose message each worker then leaves in `refusal-<rank>.txt`."""
 
 
 def run_jobs(folder: Path, num_workers: int, jobs: Sequence[Job]) -> dict[str, list[dict[str, float]]]:
@@ -56,7 +60,7 @@ def run_jobs(folder: Path, num_workers: int, jobs: Sequence[Job]) -> dict[str, l
     for process in processes:
         process.start()
     try:
-        found = dict(_result(results) for _ in processes)
+        found = _found(processes, results)
     finally:
         for process in processes:  # one that failed leaves the others waiting for it
             process.terminate()
@@ -64,10 +68,19 @@ def run_jobs(folder: Path, num_workers: int, jobs: Sequence[Job]) -> dict[str, l
     return found[0]
 
 
-def _result(results: Any) -> tuple[int, dict[str, list[dict[str, float]]]]:
-    rank, result = results.get()
-    assert not isinstance(result, str), f"worker {rank}: {result}"
-    return rank, result
+def _found(processes: Sequence[BaseProcess], results: Any) -> dict[int, dict[str, list[dict[str, float]]]]:
+    """Reports by rank; a worker that fails, or ends without a word, fails all of them."""
+    found: dict[int, dict[str, list[dict[str, float]]]] = {}
+    while len(found) < len(processes):
+        ended = [rank for rank, process in enumerate(processes) if process.exitcode is not None and rank not in found]
+        if results.empty():  # what a worker says is there before it ends
+            assert not ended, f"worker {ended[0]} ended with exit code {processes[ended[0]].exitcode}, and no word"
+            wait([process.sentinel for process in processes if process.exitcode is None], timeout=0.1)
+            continue
+        rank, result = results.get()
+        assert not isinstance(result, str), f"worker {rank}: {result}"
+        found[rank] = result
+    return found
 
 
 def weights(folder: Path, job: str, step: int) -> dict[str, Any]:
@@ -81,6 +94,7 @@ def _work(folder: Path, rank: int, num_workers: int, jobs: Sequence[Job], result
     import torch
     import torch.distributed as dist
 
+    from iqa_core.errors import RunError
     from iqa_core.training import loop
     from iqa_core.training.ranking import loop as ranking
     from iqa_core.training.ranking.task import RankingTask
@@ -92,10 +106,15 @@ def _work(folder: Path, rank: int, num_workers: int, jobs: Sequence[Job], result
         reports = {}
         for job in jobs:
             host = Recorder(folder / job.name, job.restored_from)
-            if isinstance(job.task, RankingTask):
-                ranking.train(job.task, host)
-            else:
-                loop.train(job.task, host)
+            train: Any = ranking.train if isinstance(job.task, RankingTask) else loop.train
+            try:
+                train(job.task, host)
+                assert not job.is_refused, "it was to be refused"
+            except RunError as error:
+                if not job.is_refused:
+                    raise
+                (folder / job.name).mkdir(exist_ok=True)
+                (folder / job.name / f"refusal-{rank}.txt").write_text(str(error))
             reports[job.name] = host.reports
         dist.destroy_process_group()
         results.put((rank, reports))

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.errors import CallerError
 from iqa_core.records import RATING, ImageLimits, ScoreRange
 
@@ -60,6 +61,8 @@ class CheckpointManifest(BaseModel):
     """Parts of the checkpoint's fingerprint when this was written; loading compares those of its files and rubric."""
     ranges: dict[str, tuple[float, float]] = {}
     """Worst and best end of the dimensions that have others than 1 and 5; golden scores lie between them."""
+    calibration: Calibration | None = None
+    """What becomes of scores that are written under its rubric; golden scores are those that are given."""
     golden: tuple[GoldenScores, ...] = ()
     """Expected scores; loading compares them unless a flag changes a part of the fingerprint."""
 
@@ -116,11 +119,15 @@ def _lines(manifest: CheckpointManifest) -> Iterator[str]:
     """Lines of the file, without values that are at their defaults; a JSON string is a TOML string."""
     values = manifest.model_dump(mode="json", exclude_defaults=True)
     tables = {name: values.pop(name, None) for name in ("limits", "fingerprint", "ranges")}
-    golden = values.pop("golden", [])
+    calibration, golden = values.pop("calibration", None), values.pop("golden", [])
     yield from (f"{name} = {json.dumps(value)}" for name, value in values.items())
     for name, table in tables.items():
         if table:
             yield from ("", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items()))
+    if calibration:
+        curves = calibration.pop("curves")
+        yield from ("", "[calibration]", *(f"{name} = {json.dumps(value)}" for name, value in calibration.items()))
+        yield from ("", "[calibration.curves]", *(f"{name} = {json.dumps(points)}" for name, points in curves.items()))
     for entry in golden:
         scores = ", ".join(f"{name} = {score:.4f}" for name, score in entry["scores"].items())
         yield from ("", "[[golden]]", f"image = {json.dumps(entry['image'])}", f"scores = {{ {scores} }}")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
@@ -79,6 +80,7 @@ class WritingAssessor:
         fingerprint: str,
         batch_tokens: int,
         decode_rows: int | None = None,
+        calibration: Calibration | None = None,
         *,
         keeps_model: bool = False,
         measures: bool = False,
@@ -87,7 +89,7 @@ class WritingAssessor:
 
         fingerprint: part of the key of each sample's noise; batch_tokens: bound on the tokens of prompts that go
         through the model at once; decode_rows: bound on the samples that are written at once, None is what fits;
-        measures: see `Answer`.
+        calibration: what becomes of scores, None leaves them as they are written; measures: see `Answer`.
         Raises CallerError when the checkpoint has no chat template, cannot take the rubric's texts or readout, or has a
         context without room for an answer.
         """
@@ -95,6 +97,7 @@ class WritingAssessor:
         self.preparer = preparer
         self.model = model.eval()
         self._fingerprint = fingerprint
+        self._calibration = calibration
         self._batch_tokens = bounded_batch_tokens(batch_tokens, model.device)
         self._encoder = _encoder(model, processor, rubric, preparer)
         self._intake = Intake(model, preparer, self._encoder, rubric.decoding.max_new_tokens)
@@ -121,6 +124,7 @@ class WritingAssessor:
         dtype: str,
         fingerprint: str,
         config: AssessorConfig,
+        calibration: Calibration | None = None,
     ) -> WritingAssessor:
         """Load a complete checkpoint folder: safetensors alone, no code from the checkpoint, nothing fetched.
 
@@ -128,7 +132,7 @@ class WritingAssessor:
         """
         keep_freed_memory()
         opened = open_checkpoint(folder, dtype, config)
-        return cls(*opened, rubric, preparer, fingerprint, config.batch_tokens, config.decode_rows)
+        return cls(*opened, rubric, preparer, fingerprint, config.batch_tokens, config.decode_rows, calibration)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -265,7 +269,10 @@ class WritingAssessor:
     def _judged(self, answers: Sequence[Answer]) -> Assessment | Rejection:
         if not all(answer.is_finite for answer in answers):
             return NOT_FINITE
-        return judged([self._sample(answer) for answer in answers], self.rubric.form)
+        found = judged([self._sample(answer) for answer in answers], self.rubric.form)
+        if self._calibration is None or isinstance(found, Rejection):
+            return found
+        return self._calibration.given(found, self.rubric.names)
 
     def _sample(self, answer: Answer) -> Sample:
         sample = Sample(answer.text, answer.finish)

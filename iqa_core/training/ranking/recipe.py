@@ -42,6 +42,9 @@ class RankingRecipe(BaseModel):
     """AdamW's, at its highest, after the warm-up; from there a cosine to zero."""
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
+    calibrate: bool = True
+    """Bring the export's scores to the scale of opinions, by a rising curve per attribute that the validation's images
+    are fitted by; no order of images changes."""
     kl_weight: float = Field(default=0.04, ge=0, allow_inf_nan=False)
     """Weight of the divergence from the base model."""
     lora_rank: int | None = Field(default=None, ge=1)
@@ -94,6 +97,7 @@ PRESETS: Mapping[str, RankingRecipe] = {
         rewards=RewardSettings(composition=Composition(weights={"score": 1, "caption": 1, "words": 1, "format": 1})),
         rollouts=8,
         images=32,
+        calibrate=False,
         kl_weight=0.001,
         lora_rank=16,
     ),

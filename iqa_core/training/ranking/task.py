@@ -35,6 +35,11 @@ class RankingTask(TrainingTask):
     """What people wrote about each of them, for the reward that holds words against it."""
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether the recipe says so."""
+        return self.ranking.calibrate
+
+    @property
     def written(self) -> WrittenRubric:
         """The rubric: what is ranked is written."""
         assert isinstance(self.rubric, WrittenRubric)

@@ -56,7 +56,7 @@ class RewardSettings(BaseModel):
     """Whether raters who disagree make a preference less sure, for `fidelity`."""
     alignment: Alignment = "within"
     """Whether images of different data sets are compared, for `fidelity`."""
-    variance_floor: float = Field(default=0.0, ge=0)
+    variance_floor: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Lowest variance of an image's rollouts, for `fidelity`."""
     tolerance: Tolerance = "unit"
     """What the error of a difference is divided by, for `margin`."""

@@ -38,7 +38,7 @@ class Composition(BaseModel):
     """Sum first or normalise first. In a sum the reward with the largest spread leads: early that of form."""
     scaling: Scaling = "group"
     """What the sum's distance is divided by, for `sum_then_normalise` alone."""
-    std_floor: float = Field(default=STD_FLOOR, gt=0)
+    std_floor: float = Field(default=STD_FLOOR, gt=0, allow_inf_nan=False)
     """Lowest standard deviation that anything is divided by."""
 
     @field_validator("weights")

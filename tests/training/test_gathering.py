@@ -15,7 +15,7 @@ def work(rank: int, folder: Path, results: Any) -> None:
     import torch.distributed as dist
 
     from iqa_core.errors import RunError
-    from iqa_core.training.ranking.gathering import gathered
+    from iqa_core.training.gathering import gathered
 
     def parse() -> str:
         if rank == 1:
