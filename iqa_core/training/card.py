@@ -109,8 +109,8 @@ def _calibration(task: TrainingTask, changes: Sequence[Change]) -> Iterator[str]
     curves = [change for change in changes if change.reason is None]
     if curves:
         yield (
-            "Figures above are of what is written. A strictly rising curve per attribute, in `assessor.toml`, brings it "
-            "to the scale of opinions, and changes no order; it was fitted on the validation part."
+            "Figures above are of what is written. A strictly rising curve per attribute, in `assessor.toml`, brings "
+            "it to the scale of opinions, and changes no order; it was fitted on the validation part."
         )
         yield ""
         yield "| attribute | images | MAE as written | given | left out of the fit | SRCC as written | given |"

@@ -6,6 +6,7 @@ iqa_core/training/ranking/task.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -21,12 +22,14 @@ from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.errors import CallerError
 from iqa_core.opinions.opinion import Opinion
+from iqa_core.rubrics.written import Decoding, WrittenRubric
 from iqa_core.training.ranking.objective import log_probs
 from iqa_core.training.ranking.rollouts import Drawer, Rollout, Said
 from iqa_core.training.ranking.task import RankingTask
 from iqa_core.training.ranking.worth import worth_of
 from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample
+from iqa_core.training.task import SCORES
 from iqa_core.training.validation import PARSED
 from tests.training.ranking.tasks import encoder_of, make_ranking_task, save_warm, two_opinions
 from tests.training.workers import Job, run_jobs, weights
@@ -70,8 +73,33 @@ def alone(runs: Path, warm: Path, opinions: list[Opinion]) -> Reports:
         Job("spread-restored", spread, folder / "spread" / "step-2"),
         Job("seen", seen),
         Job("one", make_ranking_task(warm, opinions, **ONE)),
+        Job("asked-otherwise", replace(full, train=asked_otherwise(full.train)), is_refused=True),
+        Job(
+            "sampled", replace(full, rubric=drawn(full.written), recipe=full.recipe.model_copy(update={"max_steps": 1}))
+        ),
     ]
     return run_jobs(folder, 1, jobs)
+
+
+@pytest.fixture(scope="module")
+def together(runs: Path, warm: Path, opinions: list[Opinion]) -> Reports:
+    """Two workers, the second of which cannot read one of its images of the last run's validation."""
+    (runs / "together").mkdir()
+    task = make_ranking_task(warm, opinions, **ONE)
+    first, second, *others = task.rated
+    gone = replace(second, sample=replace(second.sample, image=runs / "gone.png"))
+    jobs = [Job("one", task), Job("unreadable", replace(task, rated=(first, gone, *others)), is_refused=True)]
+    return run_jobs(runs / "together", 2, jobs)
+
+
+def asked_otherwise(samples: Sequence[TrainingSample]) -> tuple[TrainingSample, ...]:
+    """Learnt behind another question than the rubric's, by which answers are drawn."""
+    return tuple(replace(sample, query="What is seen?") for sample in samples)
+
+
+def drawn(rubric: WrittenRubric) -> WrittenRubric:
+    """The rubric with several answers per image."""
+    return rubric.model_copy(update={"decoding": Decoding(samples=3, temperature=1, max_new_tokens=16)})
 
 
 def assert_same(found: list[dict[str, float]], wanted: list[dict[str, float]], tolerance: float) -> None:
@@ -121,16 +149,40 @@ def test_captions_are_judged_by_the_model_and_by_its_base(alone: Reports) -> Non
     assert second["kl"] == 0, "none is asked for, though the base is there to judge"
 
 
-def test_two_workers_draw_and_rank_what_one_does(
-    runs: Path, warm: Path, opinions: list[Opinion], alone: Reports
-) -> None:
-    (runs / "together").mkdir()
-    found = run_jobs(runs / "together", 2, [Job("one", make_ranking_task(warm, opinions, **ONE))])["one"]
-    assert_same(found, alone["one"], 1e-3)
+def test_two_workers_draw_and_rank_what_one_does(runs: Path, warm: Path, alone: Reports, together: Reports) -> None:
+    assert_same(together["one"], alone["one"], 1e-3)
     both, one = (weights(runs / name, "one", 1) for name in ("together", "alone"))
     base = load_model(warm, "float32", "cpu", 1).state_dict()
     apart, moved = (sum(float((one[n] - each[n]).abs().sum()) for n in one) for each in (both, base))
     assert apart < 0.05 * moved, "each answer is learnt from by its own advantage"
+
+
+def test_answers_that_are_learnt_behind_another_prompt_are_refused_at_the_start(runs: Path, alone: Reports) -> None:
+    said = (runs / "alone" / "asked-otherwise" / "refusal-0.txt").read_text()
+    assert "log-probabilities of answers differ by" in said
+    assert "more than 0.01: this checkpoint's processor makes another prompt" in said
+    assert alone["asked-otherwise"] == []
+
+
+def test_a_worker_that_fails_in_a_validation_ends_the_others_with_its_message(runs: Path, together: Reports) -> None:
+    first, second = ((runs / "together" / "unreadable" / f"refusal-{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    assert "worker 1: " in first
+    assert "gone.png" in first
+    assert together["unreadable"] == []
+
+
+def test_a_checkpoint_has_what_its_export_is_calibrated_by(runs: Path, alone: Reports) -> None:
+    """Greedy answers, or the mean of those that are drawn, as scoring will have them."""
+    greedy, sampled = (
+        json.loads((runs / "alone" / job / f"step-{step}" / SCORES).read_text())
+        for job, step in (("full", STEPS), ("sampled", 1))
+    )
+    assert len(greedy) == len(sampled) == 4
+    numbers = [number for said in greedy if said for number in said.values()]
+    assert numbers
+    assert all(number == round(number) for number in numbers)
+    assert any(number != round(number) for said in sampled if said for number in said.values())
 
 
 def drawer_of(task: RankingTask, model: torch.nn.Module, encoder: SampleEncoder) -> Drawer:
