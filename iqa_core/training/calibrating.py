@@ -103,7 +103,7 @@ def fitted(scores_N: Floats, opinions_N: Floats) -> Curve:
     ones_N1, zeros_N1 = np.ones((len(scores_N), 1)), np.zeros((len(scores_N), 1))
     of_images = np.hstack([ones_N1, shares_NL, zeros_N1])
     left_N = opinions_N - RATING.low - MIN_SLOPE * (scores_N - RATING.low)
-    own = np.sqrt(PRIOR) * np.diag([1.0, *1 / widths_L, 1.0])
+    own = np.sqrt(PRIOR) * np.diag([0.0, *1 / widths_L, 0.0])
     wanted = np.sqrt(PRIOR) * np.array([0.0, *np.full(len(widths_L), 1 - MIN_SLOPE), 0.0])
     whole = EXACTLY * np.ones((1, len(widths_L) + 2))
     found, _ = nnls(np.vstack([of_images, own, whole]), np.concatenate([left_N, wanted, [EXACTLY * free]]))

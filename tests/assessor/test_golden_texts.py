@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest, save_manifest
 from iqa_core.assessor.config import AssessorConfig
+from iqa_core.assessor.golden import sample_results
 from iqa_core.assessor.load import describe, golden_of, load
 from iqa_core.assessor.manifest_writing import _golden, write_manifest
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.assessor.samples import FEW, SAMPLES
 from iqa_core.errors import CallerError, RunError
-from iqa_core.records import ImageLimits
+from iqa_core.records import Assessment, ImageLimits
+from iqa_core.rubrics import load_any_rubric
 from iqa_core.written.judging import NOT_FINITE
 from tests.inspection.speaking import WRITING, save_writing
 
@@ -99,6 +102,55 @@ def test_texts_that_may_differ_elsewhere_or_say_nothing_are_not_promised(
     assert manifest.golden == ()
     assert manifest.fingerprint["dtype"] == dtype
     open_folder(folder)
+
+
+def calibration_of(folder: Path) -> Calibration:
+    rubric = load_any_rubric(str(folder / "writing.toml"))
+    return Calibration(
+        rubric=rubric.id, rubric_sha256=rubric.digest, images=50, curves={"quality": ((1, 5), (1.5, 3.5))}
+    )
+
+
+def test_a_calibrated_checkpoint_promises_and_gives_the_scores_of_its_curves(sealed: Path, folder: Path) -> None:
+    """In the words of one that is not calibrated, also where answers are drawn; not under another rubric."""
+    plain = read_manifest(sealed)
+    calibration = calibration_of(folder)
+    manifest = write_manifest(folder, "writing.toml", "float32", calibration=calibration, threads=1)
+    assert plain is not None
+    assert manifest == read_manifest(folder)
+    for old, new in zip(plain.golden, manifest.golden, strict=True):
+        assert new.scores["quality"] == pytest.approx(1.5 + (old.scores["quality"] - 1) / 2)
+        assert new.text_sha256 == old.text_sha256
+    config = AssessorConfig(checkpoint=str(folder), threads=1)
+    parts = describe(config, None, ImageLimits()).fingerprint_parts
+    assert parts == plain.fingerprint | {"calibration": calibration.digest}
+    assert golden_of(describe(config, None, ImageLimits())) == manifest.golden
+    (folder / "other.toml").write_text(WRITING.replace("layout of this room", "room"))
+    other = describe(config, str(folder / "other.toml"), ImageLimits())
+    assert other.calibration is None
+    assert "calibration" not in other.fingerprint_parts
+    (folder / "drawn.toml").write_text(f"{WRITING}samples = 4\ntemperature = 2.0\n")
+    drawn = {}
+    for name, place in (("plain", sealed), ("calibrated", folder)):
+        config = AssessorConfig(checkpoint=str(place), threads=1)
+        spec = describe(config, str(folder / "drawn.toml"), ImageLimits())
+        [(_, drawn[name])] = sample_results(load(spec, config), SAMPLES[:1]).items()
+    before, after = drawn["plain"], drawn["calibrated"]
+    assert isinstance(before, Assessment)
+    assert isinstance(after, Assessment)
+    assert before.written == after.written
+    assert after.scores_K == pytest.approx(1.5 + (before.scores_K - 1) / 2)
+    assert after.stds_K == pytest.approx(before.stds_K / 2)
+
+
+def test_a_calibration_that_assessor_toml_was_not_written_with_is_refused(folder: Path) -> None:
+    manifest = write_manifest(folder, "writing.toml", "float32", calibration=calibration_of(folder), threads=1)
+    assert manifest.calibration is not None
+    edited = manifest.calibration.model_copy(update={"curves": {"quality": ((1, 5), (1, 5))}})
+    for changed in (edited, None):
+        save_manifest(folder, manifest.model_copy(update={"calibration": changed}))
+        with pytest.raises(CallerError, match=r"not what its assessor\.toml was written for \(SHA-256 of calibration"):
+            open_folder(folder)
 
 
 def test_a_model_that_fails_is_no_promise() -> None:

@@ -6,6 +6,7 @@ Tests iqa_core/training/card.py and iqa_core/training/task.py.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import RunError
@@ -22,13 +24,16 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import Assessment
 from iqa_core.rubrics import Rubric, WrittenRubric, load_any_rubric, load_rubric
 from iqa_core.storage.storage import Storage
+from iqa_core.training.calibrating import MIN_IMAGES
 from iqa_core.training.card import model_card
 from iqa_core.training.export import RUBRIC_FILE, _rubric_name, export
 from iqa_core.training.objective import losses
 from iqa_core.training.parts import apply_part_modes, part_of, trainable
-from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
+from iqa_core.training.task import PROGRESS, SCORES, WEIGHTS, TrainingTask
 from iqa_core.training.validation import PARSED, RANK
 from jobs.training.flow import export_on_worker
+from tests.training.ranking.tasks import RUBRIC as RANKED
+from tests.training.ranking.tasks import make_ranking_task
 from tests.training.tasks import asking_opinions, make_encoder, make_task
 from tests.training.writing import make_writing_task
 from tests.unlike import ASKING, ASKING_TOML, TRAINABLE
@@ -184,6 +189,34 @@ def test_a_written_rubric_travels_with_its_decoding(qwen: Path, opinions: list[O
     assert "`rated` (prompt version 1) in writing; a score is a number that the answer says" in card
     assert "Of 4 images, 75.0% of the answers could be parsed" in card
     assert "| quality | – | 0.500 |" in card
+
+
+def test_a_ranked_export_is_calibrated_by_what_its_checkpoint_wrote(
+    qwen: Path, opinions: list[Opinion], tmp_path: Path
+) -> None:
+    """Numbers of `quality` are a point above the opinions; there are none on `layout`."""
+    base = Path(shutil.copytree(qwen, tmp_path / "base"))
+    (base / "ranked.toml").write_text(RANKED)
+    task = make_ranking_task(base, opinions)
+    numbers = [1 + i / 10 for i in range(MIN_IMAGES)]
+    task = replace(task, rated=tuple(replace(task.rated[0], ratings={"quality": one}) for one in numbers))
+    _, checkpoint = trained(task, tmp_path / "checkpoint")
+    (checkpoint / SCORES).write_text(json.dumps([{"quality": one + 1, "layout": 3.0} for one in numbers]))
+    found = export(task, checkpoint, tmp_path / "out", {})
+    calibration = found.manifest.calibration
+    assert calibration is not None
+    assert [*calibration.curves] == ["quality"]
+    assert found.manifest.fingerprint["calibration"] == calibration.digest
+    assert read_manifest(tmp_path / "out") == found.manifest
+    quality, layout = found.changes
+    assert quality.mae == pytest.approx((1, 0), abs=0.05)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| quality | {MIN_IMAGES} | 1.000 | {quality.mae[1]:.3f} | " in card
+    assert f"No curve for layout: {layout.reason}." in card
+    plain = replace(task, ranking=task.ranking.model_copy(update={"calibrate": False}))
+    uncalibrated = export(plain, checkpoint, tmp_path / "plain", {})
+    assert (uncalibrated.manifest.calibration, uncalibrated.changes) == (None, ())
+    assert "None: scores are given as they are written." in (tmp_path / "plain" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["interior-written-v1", "perception-v1"])

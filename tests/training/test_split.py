@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def test_an_image_lies_whole_in_one_part() -> None:
     require_disjoint([row.path for row in train], [row.path for row in validation])
     assert len(train) + len(validation) == 400
     assert len(validation) == 2 * 40
+
+
+def test_an_image_of_two_data_sets_lies_whole_in_one_part() -> None:
+    """Each file by itself would draw its own parts."""
+    one, other = opinions(200), [replace(opinion, dataset="b", dimension="quality") for opinion in opinions(200)]
+    train, validation = split([*one, *other], 0.2, "image", seed=0)
+    require_disjoint([row.path for row in train], [row.path for row in validation])
+    assert [row for row in validation if row.dataset == "a"] == split(one, 0.2, "image", seed=0)[1]
 
 
 def test_a_group_lies_whole_in_one_part() -> None:

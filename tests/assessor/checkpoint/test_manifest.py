@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, GoldenScores, read_manifest, save_manifest
 from iqa_core.errors import CallerError
 from iqa_core.records import ImageLimits
@@ -24,6 +25,12 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         trained_on="level",
         limits={"min_side": 16},
         fingerprint={"weights": "ab", "image_limits": "min_side=16"},
+        calibration=Calibration(
+            rubric='my "own"',
+            rubric_sha256="ab" * 32,
+            images=40,
+            curves={"layout": ((1.0, 2.25, 5.0), (1.5, 2.0, 4.125)), "harmony": ((1.0, 5.0), (1.0, 4.0))},
+        ),
         golden=(GoldenScores(image="room-0062", scores={"layout": 2.5, "harmony": 4.9321}),),
     )
     save_manifest(tmp_path, manifest)
@@ -44,6 +51,7 @@ def test_what_is_at_its_default_is_not_written() -> None:
         (GOLDEN, "need the .fingerprint."),
         ('[fingerprint]\nweights = "ab"\n' + GOLDEN.replace("2.5", "5.5"), "less than or equal to 5"),
         ('trained_on = "words"', "trained_on"),
+        ("[calibration]\nimages = 0", "calibration.images: Input should be greater than or equal to 1"),
     ],
 )
 def test_what_breaks_a_rule_is_refused(tmp_path: Path, more: str, message: str) -> None:

@@ -16,6 +16,7 @@ def test_presets_are_those_of_the_papers_with_an_anchor() -> None:
     assert (perception.rollouts, perception.images, perception.kl_weight, perception.lora_rank) == (8, 32, 0.001, 16)
     assert {"fidelity", "score", "format"} == attributes.rewards.composition.weights.keys()
     assert {"score", "caption", "words", "format"} == perception.rewards.composition.weights.keys()
+    assert (attributes.calibrate, perception.calibrate) == (True, False), "the paper's scores are not"
     for preset in PRESETS.values():
         assert preset.rewards.composition.weights["score"] > 0
 
@@ -45,6 +46,8 @@ def test_a_card_can_say_a_recipe_and_it_is_read_again(preset: str) -> None:
         {"alpha": 2},
         {"rewards": {"composition": {"weights": {"beauty": 1}}}},
         {"rewards": {"score": {"width": 5}}},
+        {"rewards": {"variance_floor": float("inf")}},
+        {"rewards": {"composition": {"std_floor": float("inf")}}},
         {"unknown": 1},
     ],
 )
