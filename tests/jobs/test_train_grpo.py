@@ -93,6 +93,7 @@ def test_a_run_ranks_validates_and_exports_what_scoring_takes(
     printed = ended(started[-1])
     assert "rewards    fidelity 1, score 1, format 0.5" in printed
     assert f"step {STEPS}/{STEPS}" in printed
+    assert "calibrate  quality: none; opinions on " in printed, "the validation part is too small"
     assert [record["step"] for record in figures(output)] == list(range(1, STEPS + 1))
     assert [record["step"] for record in figures(output) if "parsed" in record] == [2, 4, 6]
     exported = output / "checkpoint"

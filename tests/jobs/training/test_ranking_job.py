@@ -90,6 +90,23 @@ def test_one_setting_of_the_composition_leaves_the_presets_weights(preset: str, 
     assert (found.std_floor, found.weights) == (0.2, PRESETS[preset].rewards.composition.weights)
 
 
+def test_a_preset_says_whether_the_export_is_calibrated_and_a_flag_says_otherwise(table: Path) -> None:
+    """A run that was begun before there were calibrations goes on without one."""
+    given = ("--output", table.parent / "out")
+    for preset, flag, expected in (
+        ("attributes", (), True),
+        ("perception", (), False),
+        ("attributes", ("--no-calibrate",), False),
+        ("perception", ("--calibrate",), True),
+    ):
+        found = parse(RankingSettings, over((*given, "--preset", preset), *flag)).recipe
+        assert found.calibrate is expected, (preset, flag)
+    plain, calibrated = (planned(table, table.parent / "out", *flag) for flag in (("--no-calibrate",), ()))
+    assert "calibrate" not in plain.identity
+    assert calibrated.identity["calibrate"] is True
+    assert (plain.task.is_calibrated, calibrated.task.is_calibrated) == (False, True)
+
+
 def test_the_preset_of_four_rewards_is_for_answers_with_captions(table: Path, tmp_path: Path) -> None:
     given = ("--train", table.parent / "quality.csv", "--rubric", "interior-perception-v1")
     texts = ("--text", table.parent / "interior-perception-v1.jsonl")
@@ -123,6 +140,8 @@ def test_settings_that_do_not_fit_together(refused: Callable[..., str], table: P
     assert "every weight is 0" in refused("--rewards.attributes", json.dumps(dict.fromkeys(NAMES, 0)))
     assert "no weight is below 0" in refused("--rewards.attributes", '{"layout": -1}')
     assert "--epochs" in refused("--epochs", "inf")
+    for name in ("--rewards.variance-floor", "--rewards.composition.std-floor"):
+        assert f"{name}: Input should be a finite number" in refused(name, "inf")
     assert "homogeneous batches have those of one" in refused("--rewards.alignment", "none")
     assert "--alpha is about homogeneous batches" in refused("--batches", "mixed", "--alpha", 1)
     assert "up to 30000, and the model's context has" in refused("--max-new-tokens", 30000)
