@@ -35,7 +35,7 @@ from iqa_core.training.sample_encoder import Batch, SampleEncoder
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import PROGRESS, WEIGHTS, TrainingTask
 from iqa_core.training.validation import Prediction, figures, written_figures
-from iqa_core.training.written_validation import written_scores
+from iqa_core.training.written_validation import Answered, Example, examples_of, written_answers
 
 AHEAD = 2
 """Batches that are made ahead while the model computes."""
@@ -50,8 +50,11 @@ class Host(Protocol):
         """A local folder with the last checkpoint of all workers, or None at the very beginning."""
         ...
 
-    def report(self, figures: Figures, checkpoint: Path | None) -> None:
-        """Take figures and, from time to time, this worker's share of a checkpoint; all workers call equally often."""
+    def report(self, figures: Figures, checkpoint: Path | None, examples: Sequence[Example] = ()) -> None:
+        """Take figures and, at each validation, this worker's share of a checkpoint, and examples of what was written.
+
+        All workers call equally often.
+        """
         ...
 
 
@@ -68,6 +71,15 @@ class Worker:
         """The process that runs this; its device is the one that was chosen for it."""
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         return cls(dist.get_rank(), dist.get_world_size(), device)
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What a validation found, the same on every worker."""
+
+    figures: Figures
+    examples: Sequence[Example] = ()
+    """Where the model writes."""
 
 
 class Training:
@@ -143,7 +155,8 @@ class Training:
     def _conclude(self, step: int, meter: Meter, host: Host) -> None:
         """Validate, and report the figures with a checkpoint."""
         values = meter.read(step, self.schedule.steps)
-        values |= self._validated()
+        validated = self._validated()
+        values |= validated.figures
         with TemporaryDirectory() as name:
             folder = Path(name)
             began = time.monotonic()
@@ -152,22 +165,27 @@ class Training:
             if self.worker.rank == 0:
                 save_file(weights, folder / WEIGHTS)
                 (folder / PROGRESS).write_text(json.dumps(values))
-            host.report(values | {"checkpoint_s": time.monotonic() - began}, folder)
+            host.report(values | {"checkpoint_s": time.monotonic() - began}, folder, validated.examples)
         meter.restart()
 
-    def _validated(self) -> dict[str, float]:
+    def _validated(self) -> Validated:
         """Figures of the validation part; those of what is written about its images rank, where there are any."""
         self.engine.module.eval()
         found = figures(self.task.validation, self._predictions()) if self.task.validation else {}
-        return found | written_figures(self.task.rated, self._written()) if self.task.rated else found
+        rated = self.task.rated
+        if not rated:
+            return Validated(found)
+        answered = self._written()
+        found |= written_figures(rated, [one.ratings for one in answered])
+        return Validated(found, examples_of(rated, answered))
 
-    def _written(self) -> list[dict[str, float] | None]:
+    def _written(self) -> list[Answered]:
         """What is written about each of the rated images, the same on every worker; each writes its share."""
         rubric, rated, workers = self.task.rubric, self.task.rated, self.worker.num_workers
         assert isinstance(rubric, WrittenRubric)
         own = rated[self.worker.rank :: workers]
-        found = written_scores(self.engine.module, self.processor, rubric, self.encoder, own) if own else []
-        gathered: list[list[dict[str, float] | None]] = [[] for _ in range(workers)]
+        found = written_answers(self.engine.module, self.processor, rubric, self.encoder, own) if own else []
+        gathered: list[list[Answered]] = [[] for _ in range(workers)]
         dist.all_gather_object(gathered, found)
         return [gathered[i % workers][i // workers] for i in range(len(rated))]
 

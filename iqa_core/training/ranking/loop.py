@@ -16,7 +16,7 @@ import torch
 from iqa_core.assessor.checkpoint.files import materialise
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import RunError
-from iqa_core.training.loop import Host, Meter, Training, Worker, on_device
+from iqa_core.training.loop import Host, Meter, Training, Validated, Worker, on_device
 from iqa_core.training.parts import set_training
 from iqa_core.training.ranking.gathering import gathered
 from iqa_core.training.ranking.judge import Judge
@@ -99,13 +99,13 @@ class RankingTraining(Training):
                 by_base = self._judge(base, captions)
         return replace(said, judged_NK=judged.reshape(shape), judged_by_base_NK=by_base.reshape(shape))
 
-    def _validated(self) -> dict[str, float]:
+    def _validated(self) -> Validated:
         """Figures of greedy answers, and of single ones as they are drawn: always by the same noise."""
         found = super()._validated()
         own = [each.as_scored for each in self.task.rated[self.worker.rank :: self.worker.num_workers]]
         parts = gathered(lambda: Said.of(self._draw(own, VALIDATION), self.task.form) if own else None)
         said = Said.dealt([part for part in parts if part is not None])
-        return found | single_figures(self.task, said)
+        return replace(found, figures={**found.figures, **single_figures(self.task, said)})
 
     def _learn_from(self, rows: Sequence[_Row], step: int, meter: Meter) -> None:
         """All passes over a step's answers; those of similar length share a forward pass."""
