@@ -1,4 +1,4 @@
-"""A finished run -> its report beside it. A report that cannot be made does not fail the run."""
+"""A run -> its report beside it. A report that cannot be made does not fail the run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import join, scratch_of
 
 
-def written(what: str, storage: Storage, output: str, make: Callable[[], bytes]) -> None:
-    """Put `<output>/report.html`, or say on stderr why there is none."""
+def written(what: str, storage: Storage, output: str, make: Callable[[], bytes], *, is_told: bool = True) -> None:
+    """Put `<output>/report.html` and (`is_told`) print where it lies, or say on stderr why there is none."""
     uri = join(output, "report.html")
     try:
         storage.put(uri, make(), scratch=scratch_of(output))
@@ -18,4 +18,5 @@ def written(what: str, storage: Storage, output: str, make: Callable[[], bytes])
         why = f"{type(error).__name__}: {error}"
         print(f"error: the report of this {what} could not be written ({why})", file=sys.stderr)
         return
-    print(f"report     {uri}", flush=True)
+    if is_told:
+        print(f"report     {uri}", flush=True)

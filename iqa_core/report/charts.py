@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -13,8 +14,24 @@ from iqa_core.records import ScoreRange
 WIDTH, HEIGHT, BASE = 400, 140, 118
 """Units of a chart's view box; BASE is the line that bars stand on."""
 
+TOP = 14
+"""Where the highest value of a curve lies, below its label."""
+MAX_POINTS = 200
+"""Of a curve: one per two units of its width, so that a page does not grow with a run."""
+MAX_DOTS = 40
+"""Points of a curve that are drawn as dots as well: a validation or two make no line."""
+
 ANCHORS = ("start", "middle", "middle", "middle", "end")
 """Of the labels below a histogram, evenly from one end to the other; those at the ends stay inside of the chart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A figure of a run."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    """(step, value), in the order of steps; finite."""
 
 
 def histogram(name: str, counts: NDArray[np.int64], mean: float, labels: Sequence[str], ends: ScoreRange) -> Markup:
@@ -54,6 +71,43 @@ def progress_line(points: Sequence[Sequence[float]]) -> Markup:
     )
     told = f"Images that came back over time: {images:,.0f} in {seconds:,.0f} seconds"
     return _svg(told, f'<polyline class="line" points="{path}"/>{ticks}')
+
+
+def curves(name: str, lines: Sequence[Curve], bounds: Sequence[float]) -> Markup:
+    """Figures over steps on one axis, each line of a colour and a dash of its own: two at most.
+
+    lines: with a point each, at least; bounds: values that the axis holds in any case, such as 0 and 1 of a share.
+    """
+    pooled = [_pooled(np.array(line.points, np.float64)) for line in lines]
+    first, last = min(line.points[0][0] for line in lines), max(line.points[-1][0] for line in lines)
+    values = [*np.concatenate(pooled)[:, 1], *bounds]
+    low, high = min(values), max(values)
+    drawn = []
+    for series, points_P2 in enumerate(pooled):
+        x_P = (points_P2[:, 0] - first) / max(last - first, 1) * WIDTH
+        y_P = BASE - (points_P2[:, 1] - low) / (high - low or 1) * (BASE - TOP)
+        places = [(f"{x:.1f}", f"{y:.1f}") for x, y in zip(x_P, y_P, strict=True)]
+        path = " ".join(map(",".join, places))
+        drawn.append(f'<polyline class="line line{series}" points="{path}"/>')
+        if len(places) <= MAX_DOTS:
+            drawn += [f'<circle class="series{series}" cx="{x}" cy="{y}" r="3"/>' for x, y in places]
+    ticks = (
+        f'<text x="0" y="134">step {first:,.0f}</text>'
+        f'<text x="{WIDTH}" y="134" text-anchor="end">step {last:,.0f}</text>'
+        f'<text x="0" y="10">{high:.3g}</text><text x="0" y="{BASE - 3}">{low:.3g}</text>'
+    )
+    told = "; ".join(
+        f"{line.label} {line.points[0][1]:.3g} at step {line.points[0][0]:,.0f}, {line.points[-1][1]:.3g} at step "
+        f"{line.points[-1][0]:,.0f}"
+        for line in lines
+    )
+    return _svg(f"{name} over steps: {told}", "".join(drawn) + ticks)
+
+
+def _pooled(points_P2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points as they are, or means of neighbours where they are more than MAX_POINTS."""
+    parts = np.array_split(points_P2, min(len(points_P2), MAX_POINTS))
+    return np.array([part.mean(axis=0) for part in parts])
 
 
 def _x(score: float, ends: ScoreRange) -> float:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from iqa_core.corpus.originals import LOCATOR, Locator
 from iqa_core.records import RATING
 from iqa_core.report.charts import histogram, progress_line
 from iqa_core.report.gathered import SHEETS, Gathered, Shown
+from iqa_core.report.templates import filled
 from iqa_core.tables.scores.columns import SCORED
-
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 SHEET_TITLES = {
     False: {"best": "best", "worst": "worst", "borderline": "borderline: nearest to {middle:g}"},
@@ -65,10 +62,9 @@ def locator_of(values: Mapping[str, Any]) -> Locator:
 
 def render(report: Report) -> bytes:
     """The page; whatever comes from the data is escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     gathered = report.gathered
-    text = template.render(
+    return filled(
+        "page.html.jinja",
         report=report,
         gathered=gathered,
         ends=RATING,
@@ -82,7 +78,6 @@ def render(report: Report) -> bytes:
         groups=_groups(gathered),
         moved=[_tile(report, values, _change(values)) for values in report.moved.most] if report.moved else [],
     )
-    return text.encode()
 
 
 def _histogram(report: Report, k: int) -> Markup:

@@ -36,7 +36,7 @@ from iqa_core.training.sample_encoder import Batch, SampleEncoder
 from iqa_core.training.schedule import Schedule
 from iqa_core.training.task import PROGRESS, SCORES, WEIGHTS, TrainingTask
 from iqa_core.training.validation import Prediction, figures, written_figures
-from iqa_core.training.written_validation import greedy, written_scores
+from iqa_core.training.written_validation import Answered, Example, examples_of, greedy, written_answers
 
 AHEAD = 2
 """Batches that are made ahead while the model computes."""
@@ -51,8 +51,11 @@ class Host(Protocol):
         """A local folder with the last checkpoint of all workers, or None at the very beginning."""
         ...
 
-    def report(self, figures: Figures, checkpoint: Path | None) -> None:
-        """Take figures and, from time to time, this worker's share of a checkpoint; all workers call equally often."""
+    def report(self, figures: Figures, checkpoint: Path | None, examples: Sequence[Example] = ()) -> None:
+        """Take figures and, at each validation, this worker's share of a checkpoint, and examples of what was written.
+
+        All workers call equally often.
+        """
         ...
 
 
@@ -80,6 +83,8 @@ class Validated:
     """What a validation found, the same on every worker."""
 
     figures: Figures
+    examples: Sequence[Example] = ()
+    """Where the model writes."""
     scores: Scores = ()
     """As the rubric decodes, where the export is to be calibrated by them."""
 
@@ -169,7 +174,7 @@ class Training:
                 (folder / PROGRESS).write_text(json.dumps(values))
                 if validated.scores:
                     (folder / SCORES).write_text(json.dumps(validated.scores))
-            host.report(values | {"checkpoint_s": time.monotonic() - began}, folder)
+            host.report(values | {"checkpoint_s": time.monotonic() - began}, folder, validated.examples)
         meter.restart()
 
     def _validated(self) -> Validated:
@@ -181,18 +186,20 @@ class Training:
             return Validated(found)
         assert isinstance(rubric, WrittenRubric)
         likeliest = greedy(rubric)
-        scores = self._written(likeliest)
-        found |= written_figures(rated, scores)
+        answered = self._written(likeliest)
+        found |= written_figures(rated, [one.ratings for one in answered])
+        examples = examples_of(rated, answered)
         if not self.task.is_calibrated:
-            return Validated(found)
-        return Validated(found, scores if rubric.decoding == likeliest.decoding else self._written(rubric))
+            return Validated(found, examples)
+        scored = answered if rubric.decoding == likeliest.decoding else self._written(rubric)
+        return Validated(found, examples, [one.ratings for one in scored])
 
-    def _written(self, rubric: WrittenRubric) -> Scores:
+    def _written(self, rubric: WrittenRubric) -> list[Answered]:
         """What is written about each of the rated images, the same on every worker; each writes its share."""
         rated, workers = self.task.rated, self.worker.num_workers
         own = rated[self.worker.rank :: workers]
         found = gathered(
-            lambda: written_scores(self.engine.module, self.processor, rubric, self.encoder, own) if own else []
+            lambda: written_answers(self.engine.module, self.processor, rubric, self.encoder, own) if own else []
         )
         return [found[i % workers][i // workers] for i in range(len(rated))]
 

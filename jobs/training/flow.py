@@ -15,10 +15,13 @@ from iqa_core.storage.uris import is_local, join, local_path, scratch_of
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import RANK
 from jobs.on_ray.cluster import connected, room_for
+from jobs.reporting import written
+from jobs.training.records import FIGURES, RecordsFile
+from jobs.training.report import RunReport, best
 from jobs.training.run import TrainingRun, claim, shown_settings
 from jobs.training.settings import RunSettings
 from jobs.training.watch import line, watched
-from jobs.training.worker import FiguresFile, train_on_worker
+from jobs.training.worker import train_on_worker
 
 EXPORT = "checkpoint"
 """In the output: the best checkpoint as a folder that scoring takes."""
@@ -45,22 +48,25 @@ def train(job: TrainingRun) -> int:
         print(json.dumps(shown_settings(settings), indent=2))
         return DONE
     export_uri = join(settings.output, EXPORT)
+    report = RunReport(settings.output, job.storage, job.facts())
     if job.storage.stat(join(export_uri, MANIFEST)) is not None:
         claim(job)
         print(f"finished   {export_uri} is there already")
+        written("training", job.storage, settings.output, report.page)
         return DONE
     for name, value in TRAIN_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with connected(settings.ray_address, settings.code_on_nodes):
         _require_room(settings)
         claim(job)
-        with watched(settings.output, job.storage):
+        with watched(report):
             checkpoint = _fit(job)
         changes = _export(job, checkpoint, export_uri)
     _print_best(job)
     for change in changes:
         print(f"calibrate  {change}")
     print(f"exported   {export_uri}")
+    written("training", job.storage, settings.output, report.page)
     return DONE
 
 
@@ -87,7 +93,7 @@ def _fit(job: TrainingRun) -> Any:
     quiet: dict[str, Any] = {"logging_config": LoggingConfig(log_level="ERROR")}
     trainer = TorchTrainer(
         train_on_worker,
-        train_loop_config={"task": job.task, "figures_file": FiguresFile.of(settings.output, job.storage)},
+        train_loop_config={"task": job.task, "output": settings.output, "storage": job.storage},
         torch_config=TorchConfig(backend="nccl" if settings.worker_gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.num_workers,
@@ -183,9 +189,9 @@ def export_on_worker(
 
 def _print_best(job: TrainingRun) -> None:
     try:
-        records = FiguresFile.of(job.settings.output, job.storage).read()
+        records = RecordsFile.of(job.settings.output, job.storage, FIGURES).read()
     except IqaError:  # the table is for people; the export is there
         return
     validated = [record for record in records if RANK in record]
     if validated:
-        print(f"best       {line(max(validated, key=lambda record: (record[RANK], record['step'])))}")
+        print(f"best       {line(best(validated))}")

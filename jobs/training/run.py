@@ -43,6 +43,9 @@ SLOTS = frozenset(OpinionTexts.model_fields)
 LATER = {"number_weight": 1, "calibrate": False}
 """Settings that came after the first runs -> the value that these were begun with."""
 
+NAME_WIDTH = 11
+"""Characters of a line for people before its value."""
+
 SPREADS_WEIGHTS = 3
 """The stage of ZeRO at which no worker has all weights."""
 
@@ -68,6 +71,10 @@ class TrainingRun:
     def describe(self) -> Iterable[str]:
         """Lines for people."""
         raise NotImplementedError
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The same as names and values; a value without a name goes with the one before it."""
+        return [(line[:NAME_WIDTH].strip(), line[NAME_WIDTH:]) for line in self.describe()]
 
     def foresee(self) -> Iterator[str]:
         """Lines for people who ask what would be done, and that take a moment."""

@@ -1,4 +1,4 @@
-"""Figures of a run as they come -> a line each on the terminal, and TensorBoard."""
+"""Figures of a run as they come -> a line each on the terminal, TensorBoard, and its report at each validation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from iqa_core.errors import IqaError
-from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import is_local, join, local_path
 from iqa_core.training.ranking.alarms import alarms
 from iqa_core.training.ranking.worth import DRAWN_PARSED, FIDELITY
 from iqa_core.training.validation import PARSED, RANK
-from jobs.training.worker import FiguresFile
+from jobs.reporting import written
+from jobs.training.records import FIGURES, NOT_CURVES, Record, RecordsFile
+from jobs.training.report import RunReport
 
 LOOK_EVERY_S = 2.0
 TENSORBOARD = "tensorboard"
-NOT_CURVES = frozenset({"step", "steps", RANK})
 
 
 @contextmanager
-def watched(output: str, storage: Storage) -> Iterator[None]:
+def watched(report: RunReport) -> Iterator[None]:
     """Inside, a thread follows the run; at the end everything that was reported has been shown."""
-    watch = Watch(output, storage)
+    watch = Watch(report)
     stop = threading.Event()
     thread = threading.Thread(target=watch.follow, args=(stop,), daemon=True)
     thread.start()
@@ -42,12 +42,12 @@ def watched(output: str, storage: Storage) -> Iterator[None]:
 class Watch:
     """Shows each report once. What an earlier start of the run reported is not shown again."""
 
-    def __init__(self, output: str, storage: Storage) -> None:
-        self._file = FiguresFile.of(output, storage)
-        self._output, self._storage = output, storage
+    def __init__(self, report: RunReport) -> None:
+        self._report, self._output, self._storage = report, report.output, report.storage
+        self._file = RecordsFile.of(self._output, self._storage, FIGURES)
         self._shown = {self._key(record) for record in self._file.read()}
-        self._local = TemporaryDirectory() if not is_local(output) else None
-        folder = self._local.name if self._local else str(local_path(output) / TENSORBOARD)
+        self._local = TemporaryDirectory() if not is_local(self._output) else None
+        folder = self._local.name if self._local else str(local_path(self._output) / TENSORBOARD)
         self._folder = Path(folder)
         self._writer: Any = None
         self._complained = False
@@ -68,15 +68,17 @@ class Watch:
                 print(f"figures cannot be read at the moment: {error}", flush=True)
             self._complained = True
             return
-        for record in records:
-            if self._key(record) not in self._shown:
-                self._shown.add(self._key(record))
-                print(line(record), flush=True)
-                self._plot(record)
-        for name, text in alarms(records):
-            if name not in self._alarmed:
-                self._alarmed.add(name)
-                print(f"attention: {text}", flush=True)
+        new = [record for record in records if self._key(record) not in self._shown]
+        for record in new:
+            self._shown.add(self._key(record))
+            print(line(record), flush=True)
+            self._plot(record)
+        for alarm in alarms(records):
+            if alarm.is_on and alarm.name not in self._alarmed:
+                self._alarmed.add(alarm.name)
+                print(f"attention: {alarm.text}", flush=True)
+        if any(RANK in record for record in new):
+            written("training so far", self._storage, self._output, self._report.page, is_told=False)
 
     def close(self) -> None:
         """Put TensorBoard's files into an output that is not local."""
@@ -88,7 +90,7 @@ class Watch:
         if self._local is not None:
             self._local.cleanup()
 
-    def _plot(self, record: dict[str, float]) -> None:
+    def _plot(self, record: Record) -> None:
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
@@ -100,11 +102,11 @@ class Watch:
         self._writer.flush()
 
     @staticmethod
-    def _key(record: dict[str, float]) -> tuple[float, float]:
+    def _key(record: Record) -> tuple[float, float]:
         return record["step"], record["loss"]
 
 
-def line(record: dict[str, float]) -> str:
+def line(record: Record) -> str:
     """One report for people."""
     parts = [
         f"step {record['step']:,.0f}/{record['steps']:,.0f}",
@@ -128,7 +130,7 @@ def line(record: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
-def _by_attribute(record: dict[str, float], figure: str) -> str:
+def _by_attribute(record: Record, figure: str) -> str:
     """Values of the numbers that were written."""
     named = {name.removeprefix(f"{figure}_"): value for name, value in record.items() if name.startswith(f"{figure}_")}
     return f"{figure.upper()} by attribute {', '.join(f'{name} {value:.3f}' for name, value in named.items())}"

@@ -23,7 +23,7 @@ from iqa_core.training.written_validation import (
     parsable,
     rated_by_answers,
     rated_by_opinions,
-    written_scores,
+    written_answers,
 )
 from tests.training.writing import QUESTION, RUBRIC, answer, make_writing_encoder
 
@@ -96,8 +96,9 @@ def test_what_is_written_is_parsed_and_leaves_the_model_as_it_was(
         optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
         for step in range(40):
             if writes and step in (0, 35):
-                found = written_scores(model, encoder._processor, RATED, encoder, rated)
-                assert found == [None if step == 0 else {"quality": 4.0}] * len(rated)
+                found = written_answers(model, encoder._processor, RATED, encoder, rated)
+                assert [one.ratings for one in found] == [None if step == 0 else {"quality": 4.0}] * len(rated)
+                assert step == 0 or found[0].text == answer(3)
             model.train()
             loss = losses(model, batch, 1.0).weighted_sum
             optimiser.zero_grad()

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from iqa_core.training.task import WEIGHTS, TrainingTask
+from iqa_core.training.written_validation import Example
 
 
 @dataclass
 class Recorder:
-    """A host that keeps every report, and all workers' shares of every checkpoint in one folder each."""
+    """A host that keeps every report, all workers' shares of every checkpoint in one folder each, and examples."""
 
     folder: Path
     restored_from: Path | None = None
@@ -29,10 +31,13 @@ class Recorder:
     def restored(self) -> Iterator[Path | None]:
         yield self.restored_from
 
-    def report(self, figures: Mapping[str, float], checkpoint: Path | None) -> None:
+    def report(self, figures: Mapping[str, float], checkpoint: Path | None, examples: Sequence[Example] = ()) -> None:
         self.reports.append(dict(figures))
         if checkpoint is not None:
             shutil.copytree(checkpoint, self.folder / f"step-{figures['step']}", dirs_exist_ok=True)
+        if examples:
+            path = self.folder / f"examples-{figures['step']}.json"
+            path.write_text(json.dumps([asdict(example) for example in examples]))
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Job:
 
 
 def run_jobs(folder: Path, num_workers: int, jobs: Sequence[Job]) -> dict[str, list[dict[str, float]]]:
-    """Rank 0's reports by job; checkpoints lie in `folder/<job>/step-<n>`.
+    """Rank 0's reports by job; in `folder/<job>`, checkpoints lie in `step-<n>`, examples in `examples-<n>.json`.
 
     Jobs follow each other in one set of workers: starting one costs ten seconds.
     """

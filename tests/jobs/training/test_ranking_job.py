@@ -19,8 +19,9 @@ from jobs.command import parse
 from jobs.training.flow import train
 from jobs.training.ranking_job import RankingJob, checked
 from jobs.training.ranking_settings import RankingSettings
+from jobs.training.records import FIGURES, RecordsFile
+from jobs.training.report import RunReport
 from jobs.training.watch import Watch, line
-from jobs.training.worker import FiguresFile
 from tests.jobs.running import over
 
 pytestmark = pytest.mark.slow
@@ -171,9 +172,9 @@ def test_a_line_says_how_drawn_answers_are() -> None:
 
 
 def test_a_run_that_goes_wrong_is_told_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    watch = Watch(str(tmp_path), Storage({}))
+    watch = Watch(RunReport(str(tmp_path), Storage({}), []))
     record = {"steps": 99, "loss": 0.01, "samples_per_s": 3, "memory_gib": 1, "parsed_drawn": 0.3}
-    file = FiguresFile.of(str(tmp_path), Storage({}))
+    file = RecordsFile.of(str(tmp_path), Storage({}), FIGURES)
     for last in (29, 30, 31):
         file.write([{**record, "step": step} for step in range(1, last + 1)])
         watch.look()

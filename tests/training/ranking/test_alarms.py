@@ -24,11 +24,19 @@ def run(steps: int, **figures: float) -> list[dict[str, float]]:
     ],
 )
 def test_what_is_wrong_is_said_with_what_to_do(figures: dict[str, float], name: str, remedy: str) -> None:
-    assert not list(alarms(run(PATIENCE - 1, **figures)))
-    [(found, text)] = alarms(run(PATIENCE, **figures))
-    assert found == name
-    assert remedy in text
-    assert not list(alarms([*run(2, **figures), *({**one, "step": one["step"] + 2} for one in run(PATIENCE))])), "gone"
+    assert not alarms(run(PATIENCE - 1, **figures))
+    [found] = alarms(run(PATIENCE + 3, **figures))
+    assert found.name == name
+    assert remedy in found.text
+    assert (found.first, found.last, found.is_on) == (PATIENCE, PATIENCE + 3, True)
+
+
+def test_what_goes_wrong_no_longer_is_told_with_its_steps() -> None:
+    sound = [{**one, "step": one["step"] + PATIENCE} for one in run(PATIENCE)]
+    [found] = alarms(run(PATIENCE, cut=0.3) + sound)
+    assert (found.first, found.last, found.is_on) == (PATIENCE, PATIENCE + 9, False), "a third of 30 steps is sound"
+    assert found.text.startswith("21% of answers are cut"), "as it was at the last of them"
+    assert not alarms(run(2, cut=0.3) + [{**one, "step": one["step"] + 2} for one in run(PATIENCE)])
 
 
 def test_words_that_come_nearer_while_scores_agree_less_are_recited() -> None:
@@ -40,10 +48,10 @@ def test_words_that_come_nearer_while_scores_agree_less_are_recited() -> None:
             {**one, "reward_words": word, "srcc": agreement}
             for one, word, agreement in zip(run(PATIENCE), words, srccs, strict=True)
         ]
-        assert [name for name, _ in alarms(records)] == names
+        assert [alarm.name for alarm in alarms(records)] == names
 
 
 def test_a_sound_run_and_one_without_such_figures_alarm_nobody() -> None:
-    assert not list(alarms([]))
-    assert not list(alarms(run(PATIENCE)))
-    assert not list(alarms([{"step": 40.0, "loss": 1.0}]))
+    assert not alarms([])
+    assert not alarms(run(PATIENCE))
+    assert not alarms([{"step": 40.0, "loss": 1.0}])
