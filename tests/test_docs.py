@@ -357,6 +357,7 @@ def test_every_question_of_the_table_has_its_rubric_which_loads(examples: Path) 
 def test_the_toml_examples_are_valid(examples: Path) -> None:
     assert {path.name for path in examples.iterdir()} - set(questions_of_ask()) == {
         "assessor.toml",
+        "calibrated.toml",
         "chairs.toml",
         "golden.toml",
         "job.toml",
@@ -372,6 +373,9 @@ def test_the_toml_examples_are_valid(examples: Path) -> None:
     assert shipped is not None
     assert golden.golden == shipped.golden[:1]
     assert golden.fingerprint.items() <= shipped.fingerprint.items()
+    calibrated = CheckpointManifest.model_validate(tomllib.loads((examples / "calibrated.toml").read_text()))
+    assert calibrated.calibration is not None
+    assert calibrated.calibration.is_for(load_any_rubric(calibrated.rubric))
     parse(ScoreSettings, ["--config", str(examples / "job.toml")])
 
 

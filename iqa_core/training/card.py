@@ -9,7 +9,7 @@ from iqa_core.errors import listed
 from iqa_core.questions import Column, Question, own_scales
 from iqa_core.records import RATING, AnswerScale, ScoreRange
 from iqa_core.rubrics import AnyRubric, WrittenRubric
-from iqa_core.training.calibrating import Change
+from iqa_core.training.ranking.calibrating import Change
 from iqa_core.training.ranking.task import RankingTask
 from iqa_core.training.task import TrainingTask
 from iqa_core.training.validation import PARSED

@@ -16,9 +16,9 @@ from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manif
 from iqa_core.assessor.manifest_writing import write_manifest
 from iqa_core.errors import RunError
 from iqa_core.rubrics import AnyRubric, WrittenRubric, load_any_rubric, rubric_names, written_names
-from iqa_core.training.calibrating import Change, calibrated
 from iqa_core.training.card import CARD, model_card
 from iqa_core.training.parts import apply_part_modes, merge_adapters, trainable
+from iqa_core.training.ranking.calibrating import Change, calibrated
 from iqa_core.training.task import PROGRESS, SCORES, WEIGHTS, TrainingTask
 
 Dtype = Literal["float32", "bfloat16"]

@@ -24,11 +24,11 @@ from iqa_core.opinions.opinion import Opinion
 from iqa_core.records import Assessment
 from iqa_core.rubrics import Rubric, WrittenRubric, load_any_rubric, load_rubric
 from iqa_core.storage.storage import Storage
-from iqa_core.training.calibrating import MIN_IMAGES
 from iqa_core.training.card import model_card
 from iqa_core.training.export import RUBRIC_FILE, _rubric_name, export
 from iqa_core.training.objective import losses
 from iqa_core.training.parts import apply_part_modes, part_of, trainable
+from iqa_core.training.ranking.calibrating import MIN_IMAGES
 from iqa_core.training.task import PROGRESS, SCORES, WEIGHTS, TrainingTask
 from iqa_core.training.validation import PARSED, RANK
 from jobs.training.flow import export_on_worker

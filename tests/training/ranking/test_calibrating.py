@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from iqa_core.agreement import Floats
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
-from iqa_core.training.calibrating import MIN_IMAGES, MIN_SLOPE, calibrated, fitted
+from iqa_core.training.ranking.calibrating import MIN_IMAGES, MIN_SLOPE, calibrated, fitted
 from iqa_core.training.written_validation import Rated
 
 RUBRIC = cast(WrittenRubric, load_any_rubric("interior-written-v1"))
