@@ -1,4 +1,4 @@
-"""Where Ray Train keeps checkpoints: on an object store, what one process has put there is what another one takes up."""
+"""Where Ray Train keeps checkpoints: on an object store, what one process has put there is taken up by another."""
 
 from __future__ import annotations
 
