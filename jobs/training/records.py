@@ -18,7 +18,7 @@ TEXTS = "texts.jsonl"
 """In the output: what was written about a few images, at each validation."""
 
 MAX_VALIDATIONS = 24
-"""Whose texts are kept: 24 x 4 answers of 1,000 characters at most."""
+"""Those whose texts are kept, at most: 24 x 4 answers of up to 1,000 characters."""
 
 NOT_CURVES = frozenset({"step", "steps", RANK})
 """Figures that are not drawn."""

@@ -103,7 +103,7 @@ class RunReport:
         )
 
     def _examples(self, texts: Sequence[Record]) -> Iterator[Example]:
-        """By image, in the order of the last validation: from the worst to the best."""
+        """By image, in the order in which they come at each validation."""
         by_image: dict[str, list[Record]] = {}
         for record in texts:
             by_image.setdefault(record["image"], []).append(record)
