@@ -14,8 +14,8 @@ from iqa_core.records import ScoreRange
 WIDTH, HEIGHT, BASE = 400, 140, 118
 """Units of a chart's view box; BASE is the line that bars stand on."""
 
-TOP = 14
-"""Where the highest value of a curve lies, below its label."""
+LEFT, RIGHT, TOP = 52, 396, 8
+"""Where curves begin, end and are highest; left of them stand the ends of their axis."""
 MAX_POINTS = 200
 """Of a curve: one per two units of its width, so that a page does not grow with a run."""
 MAX_DOTS = 40
@@ -82,19 +82,22 @@ def curves(name: str, lines: Sequence[Curve], bounds: Sequence[float]) -> Markup
     first, last = min(line.points[0][0] for line in lines), max(line.points[-1][0] for line in lines)
     values = [*np.concatenate(pooled)[:, 1], *bounds]
     low, high = min(values), max(values)
+    if low == high:  # in the middle of an axis, not on its end
+        low, high = low - (abs(low) or 1), high + (abs(low) or 1)
     drawn = []
     for series, points_P2 in enumerate(pooled):
-        x_P = (points_P2[:, 0] - first) / max(last - first, 1) * WIDTH
-        y_P = BASE - (points_P2[:, 1] - low) / (high - low or 1) * (BASE - TOP)
+        x_P = LEFT + (points_P2[:, 0] - first) / max(last - first, 1) * (RIGHT - LEFT)
+        y_P = BASE - (points_P2[:, 1] - low) / (high - low) * (BASE - TOP)
         places = [(f"{x:.1f}", f"{y:.1f}") for x, y in zip(x_P, y_P, strict=True)]
         path = " ".join(map(",".join, places))
         drawn.append(f'<polyline class="line line{series}" points="{path}"/>')
         if len(places) <= MAX_DOTS:
             drawn += [f'<circle class="series{series}" cx="{x}" cy="{y}" r="3"/>' for x, y in places]
     ticks = (
-        f'<text x="0" y="134">step {first:,.0f}</text>'
-        f'<text x="{WIDTH}" y="134" text-anchor="end">step {last:,.0f}</text>'
-        f'<text x="0" y="10">{high:.3g}</text><text x="0" y="{BASE - 3}">{low:.3g}</text>'
+        f'<text x="{LEFT}" y="134">step {first:,.0f}</text>'
+        f'<text x="{RIGHT}" y="134" text-anchor="end">step {last:,.0f}</text>'
+        f'<text x="{LEFT - 6}" y="{TOP + 4}" text-anchor="end">{high:.3g}</text>'
+        f'<text x="{LEFT - 6}" y="{BASE}" text-anchor="end">{low:.3g}</text>'
     )
     told = "; ".join(
         f"{line.label} {line.points[0][1]:.3g} at step {line.points[0][0]:,.0f}, {line.points[-1][1]:.3g} at step "

@@ -39,7 +39,7 @@ def thumbnails(
         for locator, data in zip(ordered, originals(storage, ordered, options, limits), strict=True):
             if isinstance(data, Rejection):
                 outages += data.reason == Reason.FETCH_FAILED
-            elif (small := _thumbnail(data, limits)) is not None:
+            elif (small := thumbnail(data, limits)) is not None:
                 found[locator] = small
             if outages == MAX_OUTAGES or time.monotonic() > deadline:
                 break
@@ -48,7 +48,8 @@ def thumbnails(
     return found
 
 
-def _thumbnail(data: bytes, limits: ImageLimits) -> str | None:
+def thumbnail(data: bytes, limits: ImageLimits) -> str | None:
+    """A small JPEG of an encoded image, as a data URI; None where it cannot be decoded."""
     decoded = decode(data, limits)
     if isinstance(decoded, Rejection):
         return None

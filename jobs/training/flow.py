@@ -88,7 +88,7 @@ def _fit(job: TrainingRun) -> Any:
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     settings = job.settings
-    path, file_system = _ray_storage(settings.output, job.storage)
+    path, file_system = ray_storage(settings.output, job.storage)
     # Ray Train takes this argument, but its published type does not have it
     quiet: dict[str, Any] = {"logging_config": LoggingConfig(log_level="ERROR")}
     trainer = TorchTrainer(
@@ -128,7 +128,7 @@ def _resources(settings: RunSettings) -> dict[str, float]:
     return {"CPU": settings.worker_cpus} | ({"GPU": settings.worker_gpus} if settings.worker_gpus else {})
 
 
-def _ray_storage(output: str, storage: Storage) -> tuple[str, Any]:
+def ray_storage(output: str, storage: Storage) -> tuple[str, Any]:
     """Path and file system as Ray Train wants them: without scheme where it is remote."""
     if is_local(output):
         return str(local_path(output)), None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from iqa_core.storage.failures import Missing
@@ -19,7 +18,7 @@ TEXTS = "texts.jsonl"
 """In the output: what was written about a few images, at each validation."""
 
 MAX_VALIDATIONS = 24
-"""Whose texts are kept: 24 x 4 answers of 1,000 characters at most."""
+"""Those whose texts are kept, at most: 24 x 4 answers of up to 1,000 characters."""
 
 NOT_CURVES = frozenset({"step", "steps", RANK})
 """Figures that are not drawn."""
@@ -73,13 +72,14 @@ class Log:
 
 
 def _thinned(records: list[Record], max_steps: int) -> list[Record]:
-    """Those of max_steps steps at most, about evenly apart, the first and the last among them."""
-    steps = sorted({record["step"] for record in records})
-    while len(steps) > max_steps:
-        gap = 2 * min(later - earlier for earlier, later in pairwise(steps))
-        kept = steps[:1]
-        for step in steps[1:]:
-            if step - kept[-1] >= gap or step == steps[-1]:
-                kept.append(step)
-        steps = kept
-    return [record for record in records if record["step"] in steps]
+    """Those of max_steps steps at most: of every second, fourth, eighth … validation from the first, and of the last.
+
+    The more steps a run has, the fewer are taken, and none that was left out before.
+    """
+    if not records:
+        return []
+    every, last = records[0]["step"], records[-1]["step"]
+    gap = every
+    while (last - every) / gap > max_steps - 2:
+        gap *= 2
+    return [record for record in records if (record["step"] - every) % gap == 0 or record["step"] == last]

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from iqa_core.corpus.chunks import ReadOptions
-from iqa_core.corpus.originals import Locator
-from iqa_core.records import ImageLimits
+from iqa_core.corpus.fetching import fetch_all
+from iqa_core.records import ImageLimits, Rejection
 from iqa_core.report.charts import Curve
-from iqa_core.report.thumbnails import thumbnails
+from iqa_core.report.thumbnails import thumbnail
 from iqa_core.report.training_page import Answer, Chart, Example, Section, TrainingReport, render_training
 from iqa_core.storage.storage import Storage
 from iqa_core.training.ranking.alarms import Alarm, alarms
@@ -104,7 +103,7 @@ class RunReport:
         )
 
     def _examples(self, texts: Sequence[Record]) -> Iterator[Example]:
-        """By image, in the order of the last validation: from the worst to the best."""
+        """By image, in the order in which they come at each validation."""
         by_image: dict[str, list[Record]] = {}
         for record in texts:
             by_image.setdefault(record["image"], []).append(record)
@@ -114,9 +113,11 @@ class RunReport:
             yield Example(PurePath(image).name, self._thumbnails[image], records[-1]["opinions"], answers)
 
     def _fetch(self, images: Iterable[str]) -> None:
-        places = {image: Locator(image, None, None, None, None) for image in images if image not in self._thumbnails}
-        found = thumbnails(self.storage, list(places.values()), ReadOptions(), ImageLimits())
-        self._thumbnails |= {image: found.get(place, "") for image, place in places.items()}
+        """Thumbnails of images that are not known yet."""
+        limits = ImageLimits()
+        new = [image for image in images if image not in self._thumbnails]
+        for image, data in zip(new, fetch_all(self.storage, ((image, None) for image in new), limits), strict=True):
+            self._thumbnails[image] = "" if isinstance(data, Rejection) else thumbnail(data, limits) or ""
 
 
 def sections(figures: Sequence[Record]) -> Iterator[Section]:

@@ -15,10 +15,14 @@ from iqa_core.rubrics.load import parse_rubric
 from iqa_core.training.objective import losses
 from iqa_core.training.samples import TrainingSample
 from iqa_core.training.written_validation import (
+    MAX_CHARACTERS,
     MOST_IMAGES,
     UNPARSED,
+    Answered,
+    Example,
     Rated,
     asked_about,
+    examples_of,
     greedy,
     parsable,
     rated_by_answers,
@@ -71,6 +75,18 @@ def test_or_what_people_say() -> None:
     assert [dict(each.ratings) for each in rated_by_opinions(asked[1:], opinions, RATED)] == [{"quality": 4}]
     with pytest.raises(CallerError, match="opinions on layout, but rubric rated has quality"):
         rated_by_opinions(asked, [*opinions, opinion("a", "layout", 3)], RATED)
+
+
+def test_examples_are_of_the_same_few_images_from_the_worst_to_the_best() -> None:
+    goodness = [3.0, 5.0, 1.0, 4.0, 2.0, 1.5, 4.5]
+    rated = [Rated(text(f"{mean:g}", ""), {"quality": mean + 0.5, "layout": mean - 0.5}) for mean in goodness]
+    answered = [Answered(f"about {mean:g}", {"quality": mean}) for mean in goodness]
+    found = examples_of(rated, answered)
+    assert [one.image for one in found] == ["1", "2", "4", "5"]
+    assert found[0] == Example("1", "about 1", {"quality": 1.0}, {"quality": 1.5, "layout": 0.5})
+    assert [one.image for one in examples_of(rated[:2], answered)] == ["3", "5"]
+    [long] = examples_of(rated[:1], [Answered("x" * 5000, None)])
+    assert (len(long.text), long.text[-2:], long.ratings) == (MAX_CHARACTERS, " …", None)
 
 
 def test_it_is_written_greedily_whatever_the_rubric_says() -> None:

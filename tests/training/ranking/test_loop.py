@@ -129,6 +129,20 @@ def test_it_learns_from_its_own_answers_and_says_how_they_are(runs: Path, alone:
     assert alone["full-restored"][-1]["single_parsed"] == pytest.approx(last["single_parsed"], abs=1e-6)
 
 
+def test_what_is_written_about_a_few_images_is_kept_at_each_validation(runs: Path, alone: Reports) -> None:
+    """Of a resumed run, what the undisturbed one wrote."""
+    folder = runs / "alone"
+    found = {path.name: json.loads(path.read_text()) for path in (folder / "full").glob("examples-*.json")}
+    assert found.keys() == {"examples-2.json", "examples-4.json"}
+    assert [one["image"] for one in found["examples-2.json"]] == [one["image"] for one in found["examples-4.json"]]
+    assert json.loads((folder / "full-restored" / "examples-4.json").read_text()) == found["examples-4.json"]
+    rated = [one for one in found["examples-4.json"] if one["ratings"]]
+    share = alone["full"][-1][PARSED]
+    assert len(rated) == share * 4, "all four images are examples"
+    assert all(one["ratings"].keys() == one["opinions"].keys() == {"quality", "layout"} for one in rated)
+    assert all(one["text"] for one in found["examples-4.json"])
+
+
 def test_low_rank_updates_have_the_base_below_them(alone: Reports) -> None:
     """What they draw in the first step is what all of the weights draw, and the divergence is from the same base."""
     assert alone["lora"][0]["kl"] == pytest.approx(0, abs=1e-6)
