@@ -149,8 +149,11 @@ def _part(name: str) -> str:
 
 
 def _chart(wanted: Wanted, points: Points) -> Chart:
-    labels = wanted.labels or [wanted.title]
-    lines = [Curve(label, points[name]) for name, label in zip(wanted.names, labels, strict=True) if name in points]
+    """With the figures that there are; a line that is alone needs no name of its own."""
+    there = [place for place, name in enumerate(wanted.names) if name in points]
+    lines = [
+        Curve(wanted.labels[place] if len(there) > 1 else wanted.title, points[wanted.names[place]]) for place in there
+    ]
     return Chart(wanted.title, lines, wanted.bounds)
 
 
