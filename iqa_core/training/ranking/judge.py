@@ -20,6 +20,7 @@ from iqa_core.written.parsing import Parsed
 BEGINNING = "<caption>{}</caption>\n<reasoning>"
 """An empty reasoning would be an answer such as no model has learnt: the small one of the demo rates none behind it."""
 END = "</rating>"
+"""A judge has nothing to say behind it."""
 
 ROWS = 64
 """Captions at a time."""
@@ -37,13 +38,14 @@ class Judge:
 
         model: in evaluation mode.
         """
-        known = [i for i, caption in enumerate(captions) if caption is not None]
-        found = np.full(len(captions), np.nan)
+        # each text once, and long ones beside one another: an image's captions are often the same
+        known = sorted({caption: None for caption in captions if caption is not None}, key=len)
+        ratings: dict[str | None, float] = {None: np.nan}
         for at in range(0, len(known), ROWS):
-            piece = known[at : at + ROWS]
-            begun = [BEGINNING.format(captions[i]) for i in piece]
-            found[piece] = [self._rating(*pair) for pair in zip(begun, self._continued(model, begun), strict=True)]
-        return found
+            begun = [BEGINNING.format(caption) for caption in known[at : at + ROWS]]
+            said = zip(begun, self._continued(model, begun), strict=True)
+            ratings.update(zip(known[at : at + ROWS], (self._rating(*pair) for pair in said), strict=True))
+        return np.array([ratings[caption] for caption in captions], dtype=np.float64)
 
     def _rating(self, begun: str, more: str) -> float:
         text, end, _ = f"{begun}{more}".partition(END)
@@ -52,7 +54,7 @@ class Judge:
         return attribute.range.rating(said.values[0]) if isinstance(said, Parsed) else np.nan
 
     def _continued(self, model: Any, begun: Sequence[str]) -> list[str]:
-        """What the model writes behind each beginning, the likeliest token at each place."""
+        """What the model writes behind each beginning, the likeliest token at each place, up to its rating."""
         import torch
         from transformers import GenerationConfig
 
@@ -73,6 +75,16 @@ class Judge:
             pad_token_id=padding,
             eos_token_id=tokenizer.eos_token_id,
         )
+
+        def have_ended(ids_NT: torch.Tensor, _scores: object, **_named: object) -> torch.Tensor:
+            last = ids_NT[:, longest:][:, -len(END) :].tolist()  # a token has a letter or more
+            return torch.tensor([END in tokenizer.decode(row) for row in last], device=ids_NT.device)
+
         with torch.no_grad():
-            written = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)[:, longest:]
+            written = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=settings,
+                stopping_criteria=[have_ended],
+            )[:, longest:]
         return [str(tokenizer.decode(row, skip_special_tokens=False)) for row in written.tolist()]
