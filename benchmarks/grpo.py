@@ -121,12 +121,17 @@ def one_worker() -> Iterator[Worker]:
 
 
 def shares(task: RankingTask, worker: Worker) -> dict[str, float]:
-    """Of a step's CPU seconds: those outside model, generation and optimizer, and those of the judge of captions."""
+    """Of a step's CPU seconds: those outside models (the policy and its base), generation and optimizer, and those of
+    the judge of captions."""
     training, inside, judging = RankingTraining(task, worker), Clock(), Clock()
     training._draw._writer.answers = inside.watched(training._draw._writer.answers)  # type: ignore[method-assign]
     training.engine.learn = inside.watched(training.engine.learn)  # type: ignore[method-assign]
-    forward = training.engine.module.forward
-    training.engine.module.forward = inside.watched(forward)
+    models = [training.engine.module]
+    if training._reference is not None:
+        with training._reference.model() as base:
+            models += [base] * (base is not models[0])
+    for model in models:
+        model.forward = inside.watched(model.forward)
     if training._judge is not None:
         training._judge = judging.watched(inside.watched(training._judge))  # type: ignore[assignment]
     steps = training._steps(0, Meter(worker))

@@ -6,7 +6,7 @@ Shape suffixes: N samples, T tokens of the longest row, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from iqa_core.assessor.encoders.patches import Patching
     from iqa_core.records import RgbImage
 
+    PictureKey = tuple[Path, int | None]
+    """An image and the bound on its pixels."""
     RowMaker = Callable[[Sequence["EncodedText"], Sequence[NDArray[np.uint8]]], dict[str, torch.Tensor]]
     """Texts and pictures -> arguments of a model's forward, padded on the right."""
 
@@ -116,7 +118,8 @@ class SampleEncoder:
         self._processor = processor
         self.text = SampleTexts(processor, rubric)
         self._make_rows: RowMaker | None = None
-        self._pictures: dict[tuple[Path, int | None], NDArray[np.uint8]] = {}
+        self._pictures: dict[PictureKey, NDArray[np.uint8]] = {}
+        self._expected: frozenset[PictureKey] | None = None
         self._room = kept_bytes
 
     def text_tokens(self, sample: TrainingSample) -> int:
@@ -136,23 +139,38 @@ class SampleEncoder:
         """The preparer with the sample's own bound on pixels."""
         return self.preparer if sample.max_pixels is None else replace(self.preparer, max_pixels=sample.max_pixels)
 
+    def expect(self, samples: Iterable[TrainingSample]) -> None:
+        """From now on keep pictures of these, at the cost of all others: they are needed several times in a row."""
+        self._expected = frozenset(map(_key_of, samples))
+
     def pixels(self, sample: TrainingSample) -> NDArray[np.uint8]:
         """The image resized as in scoring, (H, W, 3). Raises RunError when it can no longer be read.
 
-        The first pictures are kept, up to the bound in bytes: all are equally likely to be needed again.
+        The first pictures are kept, up to the bound in bytes: all are equally likely to be needed again, unless some
+        are expected.
         """
-        known = self._pictures.get((sample.image, sample.max_pixels))
+        key = _key_of(sample)
+        known = self._pictures.get(key)
         if known is not None:
             return known
         picture = self.preparer_of(sample).picture(self._image(sample))
+        self._make_room(picture.nbytes)
         if picture.nbytes <= self._room:
-            self._pictures[sample.image, sample.max_pixels] = picture
+            self._pictures[key] = picture
             self._room -= picture.nbytes
         return picture
 
+    def _make_room(self, num_bytes: int) -> None:
+        """Let go of as many pictures as need be that are not expected, the oldest first."""
+        others = [] if self._expected is None else [key for key in self._pictures if key not in self._expected]
+        for key in others:
+            if num_bytes <= self._room:
+                return
+            self._room += self._pictures.pop(key).nbytes
+
     def prepared(self, sample: TrainingSample) -> NDArray[np.uint8]:
         """The same picture as an assessor takes it. Raises RunError when it can no longer be read."""
-        return self.preparer_of(sample).prepare(self._image(sample))
+        return self.preparer_of(sample).prepare_picture(self.pixels(sample))
 
     def _image(self, sample: TrainingSample) -> RgbImage:
         image = read_image(sample.image, self.preparer)
@@ -247,6 +265,10 @@ def read_image(path: Path, preparer: ModelPreparer) -> RgbImage | Rejection:
     """A file decoded inside the preparer's limits, or why it cannot be read."""
     data = read_file(path)
     return data if isinstance(data, Rejection) else decode(data, preparer.limits)
+
+
+def _key_of(sample: TrainingSample) -> PictureKey:
+    return sample.image, sample.max_pixels
 
 
 def _worths(rows: Sequence[tuple[float, ...]]) -> torch.Tensor:

@@ -122,6 +122,17 @@ def test_pictures_are_kept_up_to_a_bound(qwen: Path, opinions: list[Opinion]) ->
     assert encoder.pixels(samples[0]) is first
 
 
+def test_expected_pictures_take_the_place_of_others(qwen: Path, opinions: list[Opinion]) -> None:
+    known = make_encoder(qwen)
+    first, second, third, *_ = {sample.image: sample for sample in samples_of(known, opinions)}.values()
+    encoder = SampleEncoder(known._processor, known.rubric, known.preparer, 2 * known.pixels(first).nbytes)
+    kept = [encoder.pixels(sample) for sample in (first, second)]
+    encoder.expect([second, third])
+    assert encoder.pixels(third) is encoder.prepared(third)
+    assert encoder.pixels(second) is kept[1]
+    assert encoder.pixels(first) is not encoder.pixels(first), "neither of the expected makes room"
+
+
 def test_padding_stands_behind_and_is_counted(qwen: Path, opinions: list[Opinion]) -> None:
     encoder = make_encoder(qwen)
     short = TrainingSample(opinions[0].path, "?", "No.", "words")

@@ -120,8 +120,12 @@ class ModelPreparer(ABC):
         return PreparedShape(height, width, tokens, resizing_bytes((header.height, header.width), (height, width)))
 
     def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
-        """The picture, (H, W, 3)."""
-        return self.picture(image)
+        """The prepared image, (H, W, 3)."""
+        return self.prepare_picture(self.picture(image))
+
+    def prepare_picture(self, picture_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The prepared image of a picture: the picture itself."""
+        return picture_HWC
 
     def text_tokens(self, texts: Mapping[str, str]) -> int:
         """Tokens of an image's texts, beside those of `shape`."""
@@ -170,11 +174,10 @@ class TilingPreparer(ModelPreparer):
         tiles_bytes = 3 * plan.num_tiles * math.prod(self.tiling.tile)
         return max(resizing_bytes(*step) for step in steps) + scaled_bytes + 5 * tiles_bytes
 
-    def prepare(self, image: RgbImage) -> NDArray[np.uint8]:
+    def prepare_picture(self, picture_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The tiles and the picture's size in one array, which `unstacked` takes apart."""
-        picture = self.picture(image)
-        height, width = picture.shape[:2]
-        return stacked(tiles_of(picture, self.tiling), (height, width))
+        height, width = picture_HWC.shape[:2]
+        return stacked(tiles_of(picture_HWC, self.tiling), (height, width))
 
     def tokens(self, prepared_HWC: NDArray[np.uint8]) -> int:
         """Tokens of stacked tiles, equal to those of `shape`."""

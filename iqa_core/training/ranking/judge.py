@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens
 from iqa_core.assessor.prompts.chat import adds_special_tokens, render_prompt
 from iqa_core.rubrics import WrittenRubric
+from iqa_core.rubrics.written import Decoding
 from iqa_core.training.rewards.arrays import Floats
 from iqa_core.written.judging import Sample
 from iqa_core.written.parsing import Parsed
@@ -20,6 +22,7 @@ from iqa_core.written.parsing import Parsed
 BEGINNING = "<caption>{}</caption>\n<reasoning>"
 """An empty reasoning would be an answer such as no model has learnt: the small one of the demo rates none behind it."""
 END = "</rating>"
+"""A judge has nothing to say behind it."""
 
 ROWS = 64
 """Captions at a time."""
@@ -30,49 +33,54 @@ class Judge:
 
     def __init__(self, processor: Any, rubric: WrittenRubric, max_new_tokens: int) -> None:
         """A judge that says so many tokens at most."""
-        self._processor, self._rubric, self._max_new_tokens = processor, rubric, max_new_tokens
+        self._processor, self._rubric = processor, rubric
+        self._decoding = Decoding(max_new_tokens=max_new_tokens, stop=(END,))
 
     def __call__(self, model: Any, captions: Sequence[str | None]) -> Floats:
         """Ratings from 1 (worst) to 5 (best), NaN where there is no caption, or what is written is no rating.
 
         model: in evaluation mode.
         """
-        known = [i for i, caption in enumerate(captions) if caption is not None]
-        found = np.full(len(captions), np.nan)
+        # each text once, and long ones beside one another: an image's captions are often the same
+        known = sorted({caption: None for caption in captions if caption is not None}, key=len)
+        ratings: dict[str | None, float] = {None: np.nan}
         for at in range(0, len(known), ROWS):
             piece = known[at : at + ROWS]
-            begun = [BEGINNING.format(captions[i]) for i in piece]
-            found[piece] = [self._rating(*pair) for pair in zip(begun, self._continued(model, begun), strict=True)]
-        return found
+            begun = [BEGINNING.format(caption) for caption in piece]
+            said = [f"{one}{more}" for one, more in zip(begun, self._continued(model, begun), strict=True)]
+            ratings.update(zip(piece, map(self._rating, said), strict=True))
+        return np.array([ratings[caption] for caption in captions], dtype=np.float64)
 
-    def _rating(self, begun: str, more: str) -> float:
-        text, end, _ = f"{begun}{more}".partition(END)
-        said = Sample(text + end).parsed(self._rubric.form)
+    def _rating(self, text: str) -> float:
+        said = Sample(text).parsed(self._rubric.form)
         [attribute] = self._rubric.form.attributes
         return attribute.range.rating(said.values[0]) if isinstance(said, Parsed) else np.nan
 
     def _continued(self, model: Any, begun: Sequence[str]) -> list[str]:
-        """What the model writes behind each beginning, the likeliest token at each place."""
+        """What the model writes behind each beginning, the likeliest token at each place, up to its rating."""
         import torch
-        from transformers import GenerationConfig
 
+        from iqa_core.assessor.model.generation.decoding import Decoder
+        from iqa_core.assessor.model.generation.prefill import prefill
+
+        tokenizer, prompts = self._processor.tokenizer, self._prompts(begun)
+        decoder = Decoder(
+            model,
+            self._decoding,
+            lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)),
+            ends={tokenizer.eos_token_id} - {None},
+            shares=False,  # a prompt has one answer
+        )
+        width = max(len(prompt.prefix) for prompt in prompts)
+        with torch.inference_mode():
+            prefilled = prefill(model, EncodedBatch(prompts, {}), {}, width)
+        return [answer.text for [answer] in decoder(prefilled, [[0]] * len(begun))]
+
+    def _prompts(self, begun: Sequence[str]) -> tuple[PromptTokens, ...]:
+        """The question without an image, and each beginning."""
         tokenizer, rubric = self._processor.tokenizer, self._rubric
         asked = [rubric.question]
         texts = [render_prompt(self._processor, asked, one, rubric.system, rubric.template) for one in begun]
         special = adds_special_tokens(tokenizer, texts[0])
-        rows = [tokenizer.encode(text, add_special_tokens=special) for text in texts]
-        longest, padding = max(map(len, rows)), tokenizer.pad_token_id or 0
-        ids = torch.tensor([[padding] * (longest - len(row)) + row for row in rows], device=model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
-        # what is not given is taken from the checkpoint's generation_config.json, such as a penalty of 1.05
-        settings = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=self._max_new_tokens,
-            repetition_penalty=1.0,
-            pad_token_id=padding,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        with torch.no_grad():
-            written = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)[:, longest:]
-        return [str(tokenizer.decode(row, skip_special_tokens=False)) for row in written.tolist()]
+        ids = [tokenizer.encode(text, add_special_tokens=special) for text in texts]
+        return tuple(PromptTokens(tuple(row), ((),)) for row in ids)

@@ -20,7 +20,7 @@ from iqa_core.training.gathering import gathered
 from iqa_core.training.loop import Host, Meter, Training, Validated, Worker, on_device
 from iqa_core.training.parts import set_training
 from iqa_core.training.ranking.judge import Judge
-from iqa_core.training.ranking.objective import LogProbs, log_probs, policy_loss
+from iqa_core.training.ranking.objective import LogProbs, base_log_probs, log_probs, policy_loss
 from iqa_core.training.ranking.reference import Reference
 from iqa_core.training.ranking.rollouts import Drawer, Rollout, Said
 from iqa_core.training.ranking.task import RankingTask
@@ -147,7 +147,7 @@ class RankingTraining(Training):
         if self._reference is None or not self.ranking.kl_weight:
             return None
         with self._reference.model() as model, self.engine.computing():
-            return log_probs(model, self._rows(piece), self.ranking.temperature).each_NP
+            return base_log_probs(model, self._rows(piece), self.ranking.temperature)
 
     def _rows(self, piece: Sequence[_Row]) -> Batch:
         batch = self.encoder.batch([row.sample for row in piece], [row.rollout.ids for row in piece])

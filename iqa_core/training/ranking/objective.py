@@ -43,14 +43,20 @@ def log_probs(model: Any, batch: Batch, temperature: float) -> LogProbs:
     """What the model thinks of the answers of a batch, in float32."""
     import torch
 
-    places_P, logits_NPV = answer_logits(model, batch)
-    labels_NP = batch.labels_NT[:, places_P + 1]
+    logits_NPV, labels_NP = _scaled(model, batch, temperature)
     is_token_NP = labels_NP != IGNORED
-    all_NPV = (logits_NPV.float() / temperature).log_softmax(-1)
-    each_NP = all_NPV.gather(2, labels_NP.clamp(min=0)[:, :, None])[:, :, 0]
+    all_NPV = logits_NPV.log_softmax(-1)
+    each_NP = _of_labels(all_NPV, labels_NP)
     with torch.no_grad():
         entropy_NP = -(all_NPV.exp() * all_NPV).sum(-1)
     return LogProbs(each_NP.masked_fill(~is_token_NP, 0.0), is_token_NP, _over_tokens(entropy_NP, is_token_NP))
+
+
+def base_log_probs(model: Any, batch: Batch, temperature: float) -> torch.Tensor:
+    """What the base thinks of the answers, as `LogProbs.each_NP`; of a vocabulary nothing is kept."""
+    logits_NPV, labels_NP = _scaled(model, batch, temperature)
+    each_NP = _of_labels(logits_NPV, labels_NP) - logits_NPV.logsumexp(-1)
+    return each_NP.masked_fill(labels_NP == IGNORED, 0.0)
 
 
 def policy_loss(
@@ -80,6 +86,17 @@ def policy_loss(
     means = (_over_tokens(values_NP, now.is_token_NP) for values_NP in (loss_NP, kl_NP, is_clipped_NP))
     loss_N, kl_N, clipped_N = means
     return PolicyLoss(loss_N.sum(), kl_N.detach(), clipped_N.detach())
+
+
+def _scaled(model: Any, batch: Batch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (N, P, V) at that temperature, in float32, and the labels (N, P) behind them."""
+    places_P, logits_NPV = answer_logits(model, batch)
+    return logits_NPV.float() / temperature, batch.labels_NT[:, places_P + 1]
+
+
+def _of_labels(values_NPV: torch.Tensor, labels_NP: torch.Tensor) -> torch.Tensor:
+    """Each label's value (N, P); anything where there is no label."""
+    return values_NPV.gather(2, labels_NP.clamp(min=0)[:, :, None])[:, :, 0]
 
 
 def _over_tokens(values_NP: torch.Tensor, is_token_NP: torch.Tensor) -> torch.Tensor:

@@ -123,6 +123,7 @@ class Drawer:
 
         The model must be in evaluation mode. Raises RunError where a logit is no number, or an image does not fit.
         """
+        self._encoder.expect(samples)  # once for each answer, by the model and its base
         images = [self._encoder.prepared(sample) for sample in samples]
         seed = int(np.random.SeedSequence([self._seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         found = self._writer.answers(images, seed=seed)

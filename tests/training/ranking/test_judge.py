@@ -61,6 +61,23 @@ def test_what_is_no_rating_is_none(taught: Any, processor: Any, rubric: WrittenR
     assert np.isnan(Judge(processor, rubric, 3)(taught, [*LEARNT])).all(), "cut before its rating"
 
 
+def test_a_judge_ends_with_its_rating_and_reads_a_caption_once(
+    taught: Any, processor: Any, rubric: WrittenRubric
+) -> None:
+    """What stands behind a rating was not learnt, so that nothing else would end it before its limit."""
+    sharp, blurred = LEARNT
+    rows: list[int] = []
+
+    def note(_module: Any, _args: Any, _named: Any, output: Any) -> None:
+        rows.append(len(output.logits))
+
+    with taught.register_forward_hook(note, with_kwargs=True):
+        Judge(processor, rubric, 64)(taught, [blurred, sharp, None, sharp])
+    assert set(rows) == {2}
+    said = len(processor.tokenizer.encode("so</reasoning>\n<rating>1.25</rating>", add_special_tokens=False))
+    assert len(rows) == said
+
+
 def test_a_checkpoints_own_settings_of_generation_stay_out(taught: Any, processor: Any, rubric: WrittenRubric) -> None:
     taught.generation_config.update(repetition_penalty=5.0, do_sample=True, temperature=9.0)
     assert Judge(processor, rubric, 64)(taught, [*LEARNT]).tolist() == [*LEARNT.values()]

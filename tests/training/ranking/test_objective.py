@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from iqa_core.training.ranking.objective import LogProbs, PolicyLoss, log_probs, policy_loss
+from iqa_core.training.ranking.objective import LogProbs, PolicyLoss, base_log_probs, log_probs, policy_loss
 from iqa_core.training.sample_encoder import IGNORED, Batch
 
 pytestmark = pytest.mark.slow
@@ -114,5 +114,6 @@ def test_log_probabilities_are_those_of_the_temperature_that_answers_are_drawn_a
     at_one, at_two = (log_probs(Fixed(logits_NTV), batch, temperature) for temperature in (1.0, 2.0))
     assert at_one.each_NP.exp().tolist() == [[pytest.approx(0.8)]]
     assert at_two.each_NP.exp().tolist() == [[pytest.approx(0.8**0.5 / (0.8**0.5 + 0.2**0.5))]]
+    assert torch.allclose(base_log_probs(Fixed(logits_NTV), batch, 2.0), at_two.each_NP, rtol=0, atol=1e-6)
     entropy = -(0.8 * torch.tensor(0.8).log() + 0.2 * torch.tensor(0.2).log())
     assert at_one.entropy_N.tolist() == [pytest.approx(float(entropy))]
