@@ -37,4 +37,4 @@ def test_a_large_image_is_made_smaller_first(tmp_path: Path) -> None:
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     found = [read_bounded(tmp_path / name, ImageLimits()) for name in ("cut.png", "none.png")]
-    assert [one.reason for one in found if isinstance(one, Rejection)] == [Reason.CORRUPT, Reason.MISSING]
+    assert [one.reason for one in found if isinstance(one, Rejection)] == [Reason.TRUNCATED, Reason.MISSING]
