@@ -235,7 +235,7 @@ def shares(mask_HW: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
 def ridge(seen_NTD: NDArray[np.float64], spoilt_NT: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
     features = seen_NTD.reshape(-1, seen_NTD.shape[-1])
     products = features.T @ features + penalty * np.eye(features.shape[1])
-    return np.linalg.solve(products, features.T @ spoilt_NT.ravel())
+    return np.asarray(np.linalg.solve(products, features.T @ spoilt_NT.ravel()), dtype=np.float64)
 
 
 def probed(
