@@ -46,6 +46,7 @@ class _Trial:
     kind: str
     is_hit: bool
     is_central: bool
+    """Whether the flaw is in the middle cell, where there is one."""
     is_sharpest: bool
     is_mirrored: bool
     fall: float
@@ -169,7 +170,7 @@ def _trials(
             side=side,
             kind=kind,
             is_hit=found.cell == planted.cell,
-            is_central=2 * planted.cell[0] + 1 == 2 * planted.cell[1] + 1 == side,
+            is_central=planted.cell == (side // 2, side // 2),
             is_sharpest=is_sharpest,
             is_mirrored=other is not None and (other[0], side - 1 - other[1]) == found.cell,
             fall=asking.rating(name, clean[name].score) - asking.rating(name, found.score),
@@ -200,7 +201,7 @@ def _kind_result(kind: str, side: int, trials: Sequence[_Trial]) -> KindResult:
         side=side,
         trials=len(trials),
         hits=sum(t.is_hit for t in trials),
-        central=sum(t.is_central for t in trials),
+        central=sum(t.is_central for t in trials) if side % 2 else None,
         sharpest=sum(t.is_sharpest for t in trials),
         fall=float(np.mean([t.fall for t in trials])) if trials else float("nan"),
     )

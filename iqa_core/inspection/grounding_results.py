@@ -22,8 +22,8 @@ class KindResult:
     trials: int
     hits: int
     """Images whose worst cell is the spoilt one."""
-    central: int
-    """Images whose spoilt cell is the middle one, which always saying "the middle" finds; none with an even side."""
+    central: int | None
+    """Images whose spoilt cell is the middle one, which always saying "the middle" finds; None where no cell is."""
     sharpest: int
     """Images whose spoilt cell has the most Laplacian energy."""
     fall: float
@@ -134,8 +134,8 @@ def self_test_lines(test: SelfTest) -> Iterator[str]:
         for kind in result.kinds:
             yield f"  {kind.kind:<12} {_kind_line(kind)}"
         yield f"  mirrored     {result.mirrored:.2f} of the images have the mirrored cell"
-        named = "any cell" if not result.min_fall else f"a cell that falls by {result.min_fall:g} or more"
-        yield f"  no flaw      {result.false_alarms:.2f} of the images as they were have {named} for the worst"
+        named = f"a cell that falls by {result.min_fall:g} or more" if result.min_fall else "a worst cell"
+        yield f"  unspoilt     {result.false_alarms:.2f} of the images as they were have {named}"
         yield (
             f"  noticed      {result.noticed:.2f} of the spoilt images have a cell that falls by more than "
             f"{result.strict_fall:.2f}, which {FALSE_ALARMS:g} of the others have"
@@ -151,6 +151,7 @@ def _kind_line(kind: KindResult) -> str:
     if not kind.trials:
         return "none"
     low, high = kind.interval
-    shares = [f"{count / kind.trials:.2f}" for count in (kind.hits, kind.central, kind.sharpest)]
+    counts = (kind.hits, kind.central, kind.sharpest)
+    shares = ["-" if count is None else f"{count / kind.trials:.2f}" for count in counts]
     interval = f"{max(low, 0):.2f} to {high:.2f}"
     return f"{shares[0]:<6}{interval:<15}{shares[1]:<8}{shares[2]:<10}{kind.fall:+.2f}"

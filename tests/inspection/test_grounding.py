@@ -69,6 +69,7 @@ def test_what_sees_flaws_finds_them_all_and_what_sees_none_finds_none(tested: Se
         assert (found.mirrored, lost.mirrored) == (1, 0)
         assert (found.false_alarms, found.strict_fall, found.noticed) == (0, 0, 1)
         assert all(kind.fall > 0.01 for kind in found.kinds)
+        assert all((kind.central is None) == (side == 2) for kind in found.kinds), "a middle cell is one of 3 x 3"
         assert [kind.fall for kind in lost.kinds] == [0] * 4
 
 
@@ -84,13 +85,13 @@ def test_a_verdict_takes_half_of_the_kinds() -> None:
     """The lower end of the interval decides: 20 of 50 are above a chance of .25, 18 are not."""
 
     def result(*hits: int) -> GridResult:
-        kinds = (KindResult("noise", 2, 50, own, 0, 0, 0.5) for own in hits)
+        kinds = (KindResult("noise", 2, 50, own, None, 0, 0.5) for own in hits)
         return GridResult("quality", 2, tuple(kinds), 1, 0, 0, 0, 0)
 
     assert wilson(20, 50)[0] > 0.25 > wilson(18, 50)[0]
     assert result(20, 20, 18, 18).verdict == "above chance"
     assert result(20, 18, 18, 18).verdict == "at chance"
-    assert not KindResult("noise", 2, 0, 0, 0, 0, math.nan).is_above_chance
+    assert not KindResult("noise", 2, 0, 0, None, 0, math.nan).is_above_chance
 
 
 def test_images_that_cannot_be_asked_about_are_counted(tmp_path: Path) -> None:
@@ -105,7 +106,9 @@ def test_images_that_cannot_be_asked_about_are_counted(tmp_path: Path) -> None:
     assert dict(test.rejected) == {"missing": 1, "unchanged": 2, "truncated": 1, "too_small": 1}
     assert told == [1, 2, 3, 4, 5, 6]
     assert [kind.trials for kind in of(test, "quality", 2).kinds] == [1, 0, 0, 0]
-    assert any(line.strip() == "noise        none" for line in self_test_lines(test))
+    lines = [line.split() for line in self_test_lines(test)]
+    assert [line[1] for line in lines if line[:1] == ["noise"]] == ["none", "none"]
+    assert [line[5] for line in lines if line[:1] == ["jpeg"]] in (["-", "0.00"], ["-", "1.00"])
     with pytest.raises(RunError, match=r"none of 2 images .*missing 1, unchanged 1"):
         self_test(Meter(), paths[:2], method="tiles")
 
