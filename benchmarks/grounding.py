@@ -1,125 +1,25 @@
-"""How often the worst cell is the one that was spoilt, by the demo assessor, and what views cost a tiny Qwen2.5-VL.
-
-Scenes that are clean but for one flaw, of a kind in turn and of strength .3 to 1, in a random cell of 2 x 2 or 3 x 3,
-all from a seed that nothing was trained on. `hits` asks the dimension that the flaw belongs to, which a user does not
-know. Beside it what `unknown` gives: always the same dimension, the one with the larger fall, and the sum of both; then
-chance, the cell with the most Laplacian energy, and the rate where the mirrored scene's worst cell is the mirror image
-of the scene's.
-"""
+"""What views cost a tiny Qwen2.5-VL, and how often they find what was spoilt (grounding_scenes.py)."""
 
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.assessor import Engine, medians, pictures
+from benchmarks.grounding_scenes import TARGET, measure_scenes
 from benchmarks.harness import main
-from iqa_core.agreement.measures import wilson
-from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.encoders.base import EncodedBatch
 from iqa_core.assessor.encoders.views import with_views
-from iqa_core.demo.flaws import KINDS, LIGHTING_KINDS, FlawedScene, cell, make_flawed_scene
 from iqa_core.flags import StrictParser
-from iqa_core.grounding.locating import Located, locate
 from iqa_core.grounding.tokens import TokenGrid
-
-SEED, MIN_STRENGTH = 1_000_022, 0.3
-TARGET = {2: 0.62, 3: 0.33}
-
-
-def scenes(count: int, side: int) -> Iterator[tuple[FlawedScene, tuple[int, int]]]:
-    """Scenes and the row and column of the spoilt cell."""
-    rng, index, found = np.random.default_rng(side), 0, 0
-    while found < count:
-        row, column = (int(part) for part in rng.integers(side, size=2))
-        made = make_flawed_scene(SEED, index, region=cell(row, column, side), kind=KINDS[found % len(KINDS)])
-        index += 1
-        is_clean_elsewhere = not made.spoilt_HW2[~made.mask_HW][:, 0].any()
-        if is_clean_elsewhere and made.flaw.strength >= MIN_STRENGTH:
-            found += 1
-            yield made, (row, column)
-
-
-def dimension_of(kind: str) -> str:
-    return "lighting" if kind in LIGHTING_KINDS else "distortion"
-
-
-def located(assessor: Any, pixels_HWC: NDArray[np.uint8], side: int) -> dict[str, Located]:
-    found = locate(assessor, np.ascontiguousarray(pixels_HWC), cells=side)
-    assert isinstance(found, dict)
-    return found
-
-
-def unknown(found: dict[str, Located]) -> dict[str, tuple[int, int] | None]:
-    """The worst cell by each way that needs no word of the flaw's dimension."""
-    fell = max(found.values(), key=lambda one: one.falls.max())
-    total = np.sum([one.falls for one in found.values()], axis=0)
-    return {**{name: one.cell for name, one in found.items()}, "larger fall": fell.cell, "sum": largest_cell(total)}
-
-
-def largest_cell(values_RC: NDArray[np.floating]) -> tuple[int, int]:
-    row, column = np.unravel_index(int(values_RC.argmax()), values_RC.shape)
-    return int(row), int(column)
-
-
-def sharpest(pixels_HWC: NDArray[np.uint8], side: int) -> tuple[int, int]:
-    """The cell with the most Laplacian energy."""
-    grey = pixels_HWC.mean(axis=2)
-    edges = np.zeros_like(grey)
-    edges[1:-1, 1:-1] = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
-    starts = np.arange(side) * len(grey) // side
-    energy = np.add.reduceat(np.add.reduceat(edges**2, starts, axis=0), starts, axis=1)
-    return largest_cell(energy)
-
-
-def measure_hits(count: int, side: int) -> dict[str, Any]:
-    assessor = load_assessor("demo", threads=1)
-    hits, filtered = defaultdict[str, list[bool]](list), defaultdict[str, list[bool]](list)
-    others, mirrored, largest = defaultdict[str, list[bool]](list), list[bool](), 0.0
-    for made, truth in scenes(count, side):
-        kind, pixels = made.flaw.kind, made.scene.pixels_HWC
-        both, name = located(assessor, pixels, side), dimension_of(kind)
-        found = both[name]
-        hits[kind].append(found.cell == truth)
-        for way, cell_found in unknown(both).items():
-            others[way].append(cell_found == truth)
-        filtered[kind].append(sharpest(pixels, side) == truth)
-        other = located(assessor, pixels[:, ::-1], side)[name]
-        mirrored.append(mirror_image(other.cell, side) == found.cell)
-        largest = max(largest, abs(found.score - ordinary(assessor, pixels, name)))
-    total = sum(map(sum, hits.values()))
-    return {
-        "hits": total / count,
-        "interval": wilson(total, count),
-        "asked": TARGET[side],
-        "unknown": {way: float(np.mean(own)) for way, own in others.items()},
-        "chance": 1 / side**2,
-        "laplacian": sum(map(sum, filtered.values())) / count,
-        "mirror": float(np.mean(mirrored)),
-        "by_kind": {kind: (float(np.mean(own)), wilson(sum(own), len(own))[0]) for kind, own in hits.items()},
-        "laplacian_by_kind": {kind: float(np.mean(own)) for kind, own in filtered.items()},
-        "largest_difference_of_whole": largest,
-    }
-
-
-def mirror_image(cell_found: tuple[int, int] | None, side: int) -> tuple[int, int] | None:
-    return cell_found and (cell_found[0], side - 1 - cell_found[1])
-
-
-def ordinary(assessor: Any, pixels_HWC: NDArray[np.uint8], name: str) -> float:
-    [result] = assess_images(assessor, [pixels_HWC])
-    return float(result.scores_K[assessor.rubric.names.index(name)])  # type: ignore[union-attr]
 
 
 class Pass:
@@ -187,14 +87,16 @@ def measure_cost(repeats: int) -> dict[str, Any]:
     return found
 
 
-def measure(count: int, repeats: int) -> dict[str, Any]:
-    cost = measure_cost(repeats)
-    return {**cost, **{f"cells_{side}x{side}": measure_hits(count, side) for side in TARGET}}
+def measure(scenes: int, rubric: str | None, repeats: int) -> dict[str, Any]:
+    cost = measure_cost(repeats) if repeats else {}
+    grids = TARGET if scenes else {}
+    return {**cost, **{f"cells_{side}x{side}": measure_scenes(scenes, side, rubric) for side in grids}}
 
 
 def add_flags(parser: StrictParser) -> None:
-    parser.add_argument("--count", type=int, default=900, help="scenes for each grid (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=7, help="of what is timed (%(default)s)")
+    parser.add_argument("--scenes", type=int, default=900, help="scenes for each grid; 0: none (%(default)s)")
+    parser.add_argument("--rubric", help="that the demo is asked along about the scenes (default: its own)")
+    parser.add_argument("--repeats", type=int, default=7, help="of what is timed; 0: nothing is (%(default)s)")
 
 
 if __name__ == "__main__":

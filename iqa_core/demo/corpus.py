@@ -13,7 +13,7 @@ columns in Parquet, in the sidecars of tars, else in `metadata.csv`. `captions.c
 training: two captions of each image, one of them true, and all that captions may tell of it.
 
 Flawed scenes have what is wrong with them, a noise or a warp somewhere or everywhere (see flaws), in their truths. With
-places, it is in one cell of a grid, and `flaws.jsonl` says in which.
+places, it is in one cell of a grid, and `flaws.jsonl` says in which, as boxes of the grounding job.
 
 With texts, the answers of two written rubrics about each image are for training, `interior-written-v1.jsonl` and
 `interior-perception-v1.jsonl`, and `quality.csv` has opinions on the scenes as a whole.
@@ -44,6 +44,7 @@ from iqa_core.demo.text_tables import write_texts
 from iqa_core.demo.texts import SceneTexts, make_texts
 from iqa_core.errors import CallerError
 from iqa_core.storage.outputs import require_folder
+from iqa_core.storage.uris import absolute
 
 IMAGES_PER_TAR = 256
 IMAGES_PER_PARQUET = 1024
@@ -141,15 +142,15 @@ def write_scenes(
     output.mkdir(parents=True, exist_ok=True)
     scenes = (encode_scene(seed, index, size, image_format, extras) for index in range(count))
     written = _write_sa_bench(output, scenes, seed) if format == SA_BENCH else _write_files(output, scenes, format)
-    num_bytes, captions, texts, places = 0, {}, {}, {}
-    for path, scene in written:
+    num_bytes, captions, texts, places = 0, {}, {}, []
+    for path, holder, scene in written:
         num_bytes += len(scene.data)
         if scene.captions is not None:
             captions[path] = scene.captions
         if scene.texts is not None:
             texts[path] = scene.texts
         if scene.place is not None:
-            places[path] = scene.place
+            places.append({"source": absolute(str(output / holder)), "key": path, **scene.place})
     if texts:
         write_texts(output, texts)
     if places:
@@ -160,20 +161,21 @@ def write_scenes(
     return WrittenCorpus(images=count, files=files, num_bytes=num_bytes)
 
 
-def _write_files(output: Path, scenes: Iterator[SceneFile], format: str) -> Iterator[tuple[str, SceneFile]]:
-    """Each scene that lies there with its annotations, and its image's path below the folder."""
+def _write_files(output: Path, scenes: Iterator[SceneFile], format: str) -> Iterator[tuple[str, str, SceneFile]]:
+    """Each scene that lies there with its annotations, behind its image's name and the file that holds it."""
     scenes_per_file, write = _WRITERS[format]
     with (output / "annotations.csv").open("w", encoding="utf-8", newline="") as file:
         annotations = csv.writer(file, lineterminator="\n")
         annotations.writerow(("image", "dimension", "mos"))
         for number, batch in enumerate(iter(lambda: list(islice(scenes, scenes_per_file)), [])):
-            write(output, number, batch)
+            holder = write(output, number, batch)
             for scene in batch:
                 annotations.writerows((scene.name, name, f"{truth:.4f}") for name, truth in scene.truths.items())
-                yield scene.name, scene
+                yield scene.name, holder, scene
 
 
-def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Iterator[tuple[str, SceneFile]]:
+def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Iterator[tuple[str, str, SceneFile]]:
+    """As `_write_files`; images are named by their path below the folder."""
     truths = []
     for scene in scenes:
         id = Path(scene.name).stem
@@ -181,7 +183,7 @@ def _write_sa_bench(output: Path, scenes: Iterator[SceneFile], seed: int) -> Ite
         (output / path).parent.mkdir(parents=True, exist_ok=True)
         (output / path).write_bytes(scene.data)
         truths.append((id, scene.truths))
-        yield path, scene
+        yield path, path, scene
     sa_bench.write_annotations(output, seed, truths)
 
 
@@ -208,17 +210,20 @@ def encode_scene(seed: int, index: int, size: int, image_format: str, extras: Ex
     )
 
 
-def _write_folder(output: Path, _: int, scenes: Sequence[SceneFile]) -> None:
-    for scene in scenes:
-        (output / scene.name).write_bytes(scene.data)
+def _write_folder(output: Path, _: int, scenes: Sequence[SceneFile]) -> str:
+    [scene] = scenes
+    (output / scene.name).write_bytes(scene.data)
+    return scene.name
 
 
-def _write_tar(output: Path, number: int, scenes: Sequence[SceneFile]) -> None:
-    with tarfile.open(output / f"scenes-{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+def _write_tar(output: Path, number: int, scenes: Sequence[SceneFile]) -> str:
+    file = f"scenes-{number:05d}.tar"
+    with tarfile.open(output / file, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in _members(scenes):
             header = tarfile.TarInfo(name)  # its time, owner and group are 0, so that bytes repeat
             header.size = len(data)
             tar.addfile(header, io.BytesIO(data))
+    return file
 
 
 def _members(scenes: Sequence[SceneFile]) -> Iterator[tuple[str, bytes]]:
@@ -227,7 +232,7 @@ def _members(scenes: Sequence[SceneFile]) -> Iterator[tuple[str, bytes]]:
         yield f"{Path(scene.name).stem}.json", json.dumps(scene.columns).encode()
 
 
-def _write_parquet(output: Path, number: int, scenes: Sequence[SceneFile]) -> None:
+def _write_parquet(output: Path, number: int, scenes: Sequence[SceneFile]) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -244,13 +249,16 @@ def _write_parquet(output: Path, number: int, scenes: Sequence[SceneFile]) -> No
     rows = [{"id": scene.name, "image": {"bytes": scene.data, "path": scene.name}, **scene.columns} for scene in scenes]
     schema = pa.schema({name: kind for name, kind in types.items() if name in rows[0]})
     table = pa.Table.from_pylist(rows, schema=schema)
-    pq.write_table(table, output / f"scenes-{number:05d}.parquet", row_group_size=IMAGES_PER_ROW_GROUP)
+    file = f"scenes-{number:05d}.parquet"
+    pq.write_table(table, output / file, row_group_size=IMAGES_PER_ROW_GROUP)
+    return file
 
 
-_WRITERS: Mapping[str, tuple[int, Callable[[Path, int, Sequence[SceneFile]], None]]] = {
+_WRITERS: Mapping[str, tuple[int, Callable[[Path, int, Sequence[SceneFile]], str]]] = {
     FOLDER: (1, _write_folder),
     "webdataset": (IMAGES_PER_TAR, _write_tar),
     "parquet": (IMAGES_PER_PARQUET, _write_parquet),
 }
+"""Format -> scenes of one file, and what writes the file of a number and returns its name."""
 FORMATS = tuple(_WRITERS)
 """Formats in which every image has an opinion on every dimension."""

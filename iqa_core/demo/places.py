@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,9 @@ def place_of(made: FlawedScene) -> dict[str, Any]:
     assert box is not None, "a cell of a scene of 64 pixels and more has some"
     x, y, width, height = box
     place = {"x": x, "y": y, "width": width, "height": height}
-    return {"label": made.flaw.kind, **place, "strength": round(made.flaw.strength, 4)}
+    return {"box_id": "flaw", "label": made.flaw.kind, **place, "strength": round(made.flaw.strength, 4)}
 
 
-def write_places(output: Path, places: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write flaws.jsonl, a line per image. places: by the image's path below the folder."""
-    lines = [json.dumps({"key": path, **place}) for path, place in places.items()]
-    (output / FLAWS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_places(output: Path, places: Sequence[Mapping[str, Any]]) -> None:
+    """Write flaws.jsonl, a line per image. places: what `place_of` says, with the image's `source` and `key`."""
+    (output / FLAWS).write_text("".join(json.dumps(place) + "\n" for place in places), encoding="utf-8")

@@ -17,18 +17,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from iqa_core.assessor.preparing.preparers import resized, scaled_down
 from iqa_core.assessor.protocol import Assessor
-from iqa_core.corpus.sources import IMAGE_EXTENSIONS, extension
 from iqa_core.errors import CallerError, RunError, listed
-from iqa_core.images import decode
 from iqa_core.images.distortions import KINDS, STRENGTHS, Pixels, distort
-from iqa_core.records import Assessment, ImageHeader, ImageLimits, Rejection, RgbImage, ScoreRange
-
-MAX_PIXELS = 1024 * 1024
-"""A larger image is scaled down before it is spoilt: noise on 12 megapixels is gone when a model sees one of them."""
+from iqa_core.inspection.own_images import read_bounded
+from iqa_core.records import Assessment, ImageHeader, Rejection, RgbImage, ScoreRange
 
 ANSWERS_TAU, ANSWERS_FALL = 0.4, 0.25
 """Least tau and fall with which a dimension answers to a distortion: 7 pairs of 10 in order, and a quarter point of 1
@@ -80,19 +74,6 @@ class Ladder:
         return [self.dimensions[k] for k in order if taus_K[k] >= ANSWERS_TAU and -changes_K[k] >= ANSWERS_FALL]
 
 
-def images_in(folder: Path, limit: int) -> list[Path]:
-    """At most `limit` images below a folder, evenly from the sorted list. Raises CallerError when there is none."""
-    if not folder.is_dir():
-        raise CallerError(f"--ladder {folder} is no folder")
-    if limit < 1:
-        raise CallerError(f"--limit {limit} leaves no image; give 1 or more")
-    found = sorted(path for path in folder.rglob("*") if extension(path.name) in IMAGE_EXTENSIONS)
-    if not found:
-        raise CallerError(f"--ladder {folder} holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})")
-    picks = np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int)
-    return [found[i] for i in picks]
-
-
 def climb(assessor: Assessor, paths: Sequence[Path], progress: Callable[[int], None] = lambda done: None) -> Ladder:
     """Score each image as it is and in all its spoilt forms, one image after the other.
 
@@ -106,7 +87,7 @@ def climb(assessor: Assessor, paths: Sequence[Path], progress: Callable[[int], N
     names, rejected, scores = list[str](), list[str](), list[NDArray[np.float32]]()
     for done, path in enumerate(paths, start=1):
         pixels_HWC = read_bounded(path, assessor.preparer.limits)
-        scores_DSK = None if pixels_HWC is None else _scores(assessor, pixels_HWC)
+        scores_DSK = None if isinstance(pixels_HWC, Rejection) else _scores(assessor, pixels_HWC)
         if scores_DSK is None:
             rejected.append(str(path))
         else:
@@ -117,19 +98,6 @@ def climb(assessor: Assessor, paths: Sequence[Path], progress: Callable[[int], N
         raise RunError(f"none of {len(paths)} images could be read and scored, {paths[0]} among them")
     ranges = tuple(column.scale.range for column in assessor.rubric.columns)
     return Ladder(tuple(names), tuple(rejected), assessor.rubric.names, np.stack(scores), ranges)
-
-
-def read_bounded(path: Path, limits: ImageLimits) -> Pixels | None:
-    """The image, scaled down to MAX_PIXELS; None when it cannot be read."""
-    try:
-        image = decode(path.read_bytes(), limits)
-    except OSError:
-        return None
-    if isinstance(image, Rejection):
-        return None
-    pixels_HWC = image.pixels_HWC
-    height, width = scaled_down(pixels_HWC.shape[0], pixels_HWC.shape[1], MAX_PIXELS)
-    return resized(pixels_HWC, height, width, Image.Resampling.BICUBIC)
 
 
 def _scores(assessor: Assessor, pixels_HWC: Pixels) -> NDArray[np.float32] | None:

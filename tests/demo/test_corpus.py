@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ import pytest
 from PIL import Image
 
 from iqa_core.__main__ import main
+from iqa_core.corpus.sources import Listing, list_sources
 from iqa_core.demo.corpus import FORMATS, Extras, write_scenes
 from iqa_core.demo.flaws import KINDS, make_flawed_scene
 from iqa_core.demo.places import FLAWS, make_placed_scene
 from iqa_core.demo.scenes import DIMENSIONS, make_scene
 from iqa_core.errors import CallerError
+from iqa_core.storage.storage import Storage
 
 pytestmark = pytest.mark.slow
 
@@ -100,9 +103,24 @@ def test_local_flaws_lie_where_the_table_says(tmp_path: Path) -> None:
         mask = np.zeros((64, 64), np.bool_)
         mask[box] = True
         assert np.array_equal(mask, made.mask_HW)
+        assert row["source"] == str(tmp_path / row["key"])
         assert (row["label"], row["strength"]) == (made.flaw.kind, round(made.flaw.strength, 4))
         with Image.open(tmp_path / row["key"]) as image:
             assert np.array_equal(np.asarray(image), made.scene.pixels_HWC)
+
+
+@pytest.mark.parametrize(
+    ("format", "holder"), [("webdataset", "scenes-00000.tar"), ("parquet", "scenes-00000.parquet")]
+)
+def test_a_flaw_is_a_box_of_an_image_in_a_corpus(format: str, holder: str, tmp_path: Path) -> None:
+    """By what tables of scores call the image, whatever file holds it."""
+    write_scenes(tmp_path / "in", 2, seed=7, size=64, format=format, extras=Extras(place=True))
+    rows = [json.loads(line) for line in (tmp_path / "in" / FLAWS).read_text().splitlines()]
+    [source] = list_sources(Storage(), [str(tmp_path / "in")], Listing(Counter()))
+    assert [(row["source"], row["key"], row["box_id"]) for row in rows] == [
+        (source.uri, f"scene-{index:06d}.png", "flaw") for index in range(2)
+    ]
+    assert source.uri == str(tmp_path / "in" / holder)
 
 
 def test_tars_hold_256_images_with_a_sidecar_each(corpora: dict[str, Path]) -> None:
