@@ -11,19 +11,19 @@ from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.tables.heartbeats import SCORING, Pulse
+from jobs.assessing.proposing import applied, proposed
+from jobs.assessing.run import AssessingRun
+from jobs.assessing.stock import take_stock
+from jobs.assessing.work import ChunkTask, Work, read_chunk, scored_batch
 from jobs.command import parse
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import ScoringJob, checked
-from jobs.scoring.run import ScoringRun
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.stock import take_stock
-from jobs.scoring.work import ScoringTask, Work, read_chunk, scored_batch
 
 
-def begun(job: ScoringJob, contract: Contract, proposal: Proposal, pulse: Pulse) -> ScoringRun:
+def begun(job: ScoringJob, contract: Contract, proposal: Proposal, pulse: Pulse) -> AssessingRun:
     """A run over this output, as the job's flow begins one."""
-    run = ScoringRun(job, proposal, take_stock(job, contract), pulse)
+    run = AssessingRun(job, proposal, take_stock(job, contract), pulse)
     run.begin("this process")
     return run
 
@@ -54,7 +54,7 @@ def scoring_by_hand(settings: ScoreSettings) -> Iterator[int]:
             run.close()
 
 
-def _carry_out(task: ScoringTask, work: Work, assessor: Assessor, run: ScoringRun) -> None:
+def _carry_out(task: ChunkTask, work: Work, assessor: Assessor, run: AssessingRun) -> None:
     only = None if task.only is None else frozenset(task.only)
     for batch in read_chunk(Chunk.from_bytes(task.encoded), work, only):
         if isinstance(batch, ChunkFailure):
