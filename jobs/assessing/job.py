@@ -204,6 +204,9 @@ class AssessingJob(Foundation, ABC):
     def about_chunks(self) -> Mapping[str, Any]:
         """What each committed chunk says of how it was made, beside the fingerprint."""
 
+    def prepare(self) -> None:
+        """Put into the output what the actors need, before the plan names a chunk."""
+
     @abstractmethod
     def publish(self, outcome: RunOutcome[Any]) -> int:
         """Write and print what a run came to; the exit code."""

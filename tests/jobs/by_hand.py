@@ -1,27 +1,29 @@
-"""Settings of the scoring job -> what it would put into the output, made by the worker's loop in this process."""
+"""Settings of a job that assesses images -> what it would put into the output, by the worker's loop in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import Proposal
-from iqa_core.tables.heartbeats import SCORING, Pulse
+from iqa_core.tables.heartbeats import Pulse
+from jobs.assessing.job import AssessingJob
 from jobs.assessing.proposing import applied, proposed
 from jobs.assessing.run import AssessingRun
 from jobs.assessing.stock import take_stock
 from jobs.assessing.work import ChunkTask, Work, read_chunk, scored_batch
 from jobs.command import parse
+from jobs.grounding.job import checked as checked_grounding
+from jobs.grounding.settings import GroundSettings
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.job import ScoringJob, checked
+from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
 
 
-def begun(job: ScoringJob, contract: Contract, proposal: Proposal, pulse: Pulse) -> AssessingRun:
+def begun(job: AssessingJob, contract: Contract, proposal: Proposal, pulse: Pulse) -> AssessingRun:
     """A run over this output, as the job's flow begins one."""
     run = AssessingRun(job, proposal, take_stock(job, contract), pulse)
     run.begin("this process")
@@ -37,13 +39,26 @@ def score_by_hand(*flags: object) -> int:
 
 def scoring_by_hand(settings: ScoreSettings) -> Iterator[int]:
     """The same, a chunk at a time: 0 before each, and at last the exit code. Two of them are two drivers."""
-    job = checked(settings)
+    yield from _by_hand(checked(settings))
+
+
+def ground_by_hand(*flags: object) -> int:
+    """The exit code of the grounding job, likewise."""
+    return sum(grounding_by_hand(parse(GroundSettings, [*map(str, flags)])))
+
+
+def grounding_by_hand(settings: GroundSettings) -> Iterator[int]:
+    """The same, a chunk at a time."""
+    yield from _by_hand(checked_grounding(settings))
+
+
+def _by_hand(job: AssessingJob) -> Iterator[int]:
     proposal = proposed(job)
     yield 0
     contract = applied(job, proposal)
     work = job.work(contract, 1)
     assessor = load(work.spec, work.config)
-    with Pulse(job.storage, job.output, SCORING) as pulse:
+    with Pulse(job.storage, job.output, job.name) as pulse:
         run = begun(job, contract, proposal, pulse)
         try:
             for task in run.tasks():
@@ -60,4 +75,4 @@ def _carry_out(task: ChunkTask, work: Work, assessor: Assessor, run: AssessingRu
         if isinstance(batch, ChunkFailure):
             run.take(batch)
         else:
-            run.take(scored_batch(batch, assess_each(assessor, batch.images, batch.texts), work, "{}"))
+            run.take(scored_batch(batch, work.asking.results(assessor, batch), work, "{}"))
