@@ -11,6 +11,7 @@ import pytest
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.errors import CallerError
+from iqa_core.grounding import batches
 from iqa_core.grounding.batches import Grounded, Viewable, ground_each
 from iqa_core.grounding.boxes import Box
 from iqa_core.grounding.locating import Region, assess_regions, locate
@@ -64,6 +65,17 @@ def test_boxes_beside_them_change_no_cells_and_the_whole_is_the_ordinary_score(f
         np.testing.assert_array_equal(bare.located[name].cell_scores, boxed.located[name].cell_scores)
         assert bare.located[name].score == float(ordinary[name])
     assert bare.regions == ()
+
+
+def test_many_boxes_are_asked_about_in_several_passes(fake: Assessor, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [Box(x, y, 9, 9) for x in range(0, 40, 9) for y in range(0, 24, 9)]
+    images = [viewable(PIXELS[0], boxes), viewable(PIXELS[1], [])]
+    found = ground_each(fake, images, NAMES, 2)
+    monkeypatch.setattr(batches, "MOST_VIEWS", 3)
+    again = ground_each(fake, images, NAMES, 2)
+    assert [one.regions for one in found] == [one.regions for one in again]  # type: ignore[union-attr]
+    assert isinstance(again[0], Grounded)
+    assert len(again[0].regions) == len(boxes)
 
 
 def test_an_image_that_the_assessor_fails_on_costs_only_itself() -> None:
