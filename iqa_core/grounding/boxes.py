@@ -49,6 +49,16 @@ class Box:
         """Left, top, right and bottom."""
         return self.x, self.y, self.x + self.width, self.y + self.height
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """x and y of its middle."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    @property
+    def area(self) -> float:
+        """Of a box in pixels, in pixels."""
+        return self.width * self.height
+
     def scaled(self, across: float, down: float) -> Self:
         """The box with its x and width times one factor, its y and height times another.
 
@@ -61,3 +71,13 @@ class Box:
         left, top, right, bottom = self.corners
         left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
         return type(self)(left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+
+@dataclass(frozen=True, slots=True)
+class UserBox:
+    """A box that somebody brought, of one image."""
+
+    box_id: str
+    label: str | None
+    box: Box
+    """In pixels of the upright original; it may reach beyond it."""
