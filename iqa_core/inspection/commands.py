@@ -15,6 +15,7 @@ from iqa_core.storage.outputs import local_output, require_folder
 if TYPE_CHECKING:
     from iqa_core.assessor.config import AssessorConfig
     from iqa_core.assessor.protocol import Assessor
+    from iqa_core.grounding.locating import Method
 
 LADDER_IMAGES, GROUNDING_IMAGES = 20, 200
 """Images of a ladder, and of --grounding, unless --limit says otherwise; each is scored 36 times, and asked 6 times."""
@@ -180,18 +181,21 @@ def _climb(assessor: Assessor, flags: argparse.Namespace) -> None:
 
 
 def _ground(assessor: Assessor, flags: argparse.Namespace) -> int:
-    from iqa_core.inspection.grounding import best_quarter, self_test
+    from iqa_core.inspection.grounding import best_quarter, require_askable, self_test
     from iqa_core.inspection.grounding_results import self_test_lines
     from iqa_core.inspection.own_images import images_in
 
     limit = GROUNDING_IMAGES if flags.limit is None else flags.limit
     taken = images_in(flags.grounding, limit * (4 if flags.best_quarter else 1), "--grounding")
+    names = flags.dimensions and flags.dimensions.split(",")
+    method: Method = flags.method or "views"
+    require_askable(assessor, names, method)  # before any image is scored
     paths = best_quarter(assessor, taken) if flags.best_quarter else taken
     test = self_test(
         assessor,
         paths,
-        flags.dimensions and flags.dimensions.split(","),
-        method=flags.method or "views",
+        names,
+        method=method,
         min_fall=flags.min_fall or 0.0,
         progress=lambda done: print(f"{done} of {len(paths)} images", file=sys.stderr),
     )

@@ -72,12 +72,9 @@ def self_test(
     Kinds of flaws take turns, and every other round is weaker. images: good ones, read one after the other; with 200,
     50 of each kind, .38 is told from .25. names, method: as `locate` takes them. min_fall: see GridResult. progress: is
     told the number of images done. An image that cannot be read, or has too few cells, is counted and left out.
-    Raises CallerError as `locate`, and for a rubric with slots; RunError when no image could be tried.
+    Raises CallerError as `require_askable`; RunError when no image could be tried.
     """
-    rubric = assessor.rubric
-    if rubric.slots:
-        slots = ", ".join(rubric.slots)
-        raise CallerError(f"rubric {rubric.id} has slots ({slots}), and these images have no texts; give one without")
+    require_askable(assessor, names, method)
     trials, rejected, number = list[_Trial](), Counter[str](), 0
     for number, image in enumerate(images, start=1):
         found = _tried(_Asking(assessor, names, method), image, number - 1, seed)
@@ -93,6 +90,15 @@ def self_test(
     pairs = [(name, side) for name in dimensions for side in GRIDS]
     results = [_result([t for t in trials if (t.dimension, t.side) == pair], min_fall) for pair in pairs]
     return SelfTest(method, seed, number - rejected.total(), MappingProxyType(rejected), tuple(results))
+
+
+def require_askable(assessor: Assessor, names: Sequence[str] | None, method: Method) -> None:
+    """Raises CallerError where `locate` would of any image, and for a rubric with slots. Asks about a grey square."""
+    rubric = assessor.rubric
+    if rubric.slots:
+        slots = ", ".join(rubric.slots)
+        raise CallerError(f"rubric {rubric.id} has slots ({slots}), and these images have no texts; give one without")
+    locate(assessor, np.full((256, 256, 3), 128, np.uint8), names, method=method)
 
 
 def best_quarter(assessor: Assessor, images: Iterable[ImageLike]) -> list[ImageLike]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,10 @@ def test_images_that_cannot_be_asked_about_are_counted(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_asked_is_the_callers_mistake(tmp_path: Path) -> None:
+    unread: Iterator[Any] = iter([STRIPES])
     with pytest.raises(CallerError, match="tiles"):
-        self_test(Meter(), [STRIPES])
+        self_test(Meter(), unread)
+    assert len([*unread]) == 1, "nothing is read before"
     with pytest.raises(CallerError, match="quality, aesthetics"):
         self_test(Meter(), [STRIPES], ["taste"], method="tiles")
     (tmp_path / "shown.toml").write_text(tiny.SHOWN)
