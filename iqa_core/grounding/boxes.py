@@ -49,6 +49,16 @@ class Box:
         """Left, top, right and bottom."""
         return self.x, self.y, self.x + self.width, self.y + self.height
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """x and y of its middle."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    @property
+    def area(self) -> float:
+        """Of a box in pixels, in pixels."""
+        return self.width * self.height
+
     def scaled(self, across: float, down: float) -> Self:
         """The box with its x and width times one factor, its y and height times another.
 
