@@ -10,8 +10,9 @@ The checkpoint is `fake:?option=value&…`. Colours are hex RGB of an image's to
                           the same where images are prepared
     no_load_while=/a/b    loading raises as long as this file is there
     cut_share=0.1         this share of written answers is cut off somewhere
+    view_px=8             it has views: a visual token for each square of so many pixels, what is left over shared out
 
-Options change faults and times, not scores, so they are not part of the fingerprint.
+Options change faults, times and what can be asked, not scores, so they are not part of the fingerprint.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from iqa_core.addresses import parse_address
 from iqa_core.assessor.batching import MOST_IMAGES
 from iqa_core.assessor.fake_writer import FakeWriter, Seen, turn_of, turn_of_texts
-from iqa_core.assessor.protocol import texts_of_images
+from iqa_core.assessor.protocol import View, texts_of_images
 from iqa_core.errors import CallerError
 from iqa_core.levels import PADDING, Readout
+from iqa_core.questions import asked_alone
 from iqa_core.records import (
     Assessment,
     FreeAnswer,
@@ -68,6 +70,7 @@ class FakeOptions(BaseModel):
     prepare_hang_on: str | None = Field(default=None, pattern=COLOUR)
     no_load_while: str | None = None
     cut_share: float = Field(default=0, ge=0, le=1)
+    view_px: int | None = Field(default=None, ge=1)
 
     @classmethod
     def parse(cls, checkpoint: str) -> FakeOptions:
@@ -146,6 +149,32 @@ class FakeAssessor:
             raise TypeError(f"rubric {self.rubric.id} is not written")
         return self._answers.described(self._seen(images, [{}] * len(images)), questions)
 
+    def view_grid(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        """See `Viewer.view_grid`; only with the option `view_px`, and a rubric of closed sets."""
+        side = self.preparer.options.view_px
+        if side is None or not isinstance(self._answers, _Levels):
+            raise CallerError("a fake assessor has views with a rubric of closed sets, and as fake:?view_px=8")
+        height, width = image.shape[:2]
+        return max(1, height // side), max(1, width // side)
+
+    def assess_views(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        names: Sequence[str],
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> list[list[Assessment | Rejection] | Rejection]:
+        """See `Viewer.assess_views`: a view is scored by the mean colour of its tokens' pixels."""
+        _, columns = asked_alone(self.rubric.columns, names)
+        kept = [k for k, column in enumerate(self.rubric.columns) if column.name in {one.name for one in columns}]
+        asked = texts_of_images(self.rubric.slots, texts, len(images))
+        seen = self._seen(images, asked)
+        found: list[list[Assessment | Rejection] | Rejection] = []
+        for image, own, (_, given, is_nan) in zip(images, views, seen, strict=True):
+            parts = [(turn_of(_pixels_of(image, self.view_grid(image), view)), given, is_nan) for view in own]
+            found.append([_some(result, kept) for result in self._answers.results(parts)])
+        return found
+
     def _seen(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> list[Seen]:
         options = self.preparer.options
         if images:
@@ -178,6 +207,20 @@ class _Levels:
             wanted = middle + reach * np.sin(2 * np.pi * turn)
             logits_KL[k, : len(places_L)] = np.nan if is_nan else -((places_L - wanted) ** 2)
         return logits_KL
+
+
+def _pixels_of(image: NDArray[np.uint8], grid: tuple[int, int], view: View) -> NDArray[np.uint8]:
+    """Pixels of a view's tokens, as an image of one row."""
+    down, across = (np.arange(size) * count // size for size, count in zip(image.shape[:2], grid, strict=True))
+    token_of_pixel = down[:, None] * grid[1] + across
+    return image[np.isin(token_of_pixel, view)][None]
+
+
+def _some(result: Assessment | Rejection, kept: Sequence[int]) -> Assessment | Rejection:
+    """The dimensions with these numbers."""
+    if isinstance(result, Rejection):
+        return result
+    return Assessment(result.scores_K[kept], result.stds_K[kept], tuple(result.probs_K[k] for k in kept))
 
 
 def _colour(pixels_HWC: NDArray[np.uint8]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from iqa_core.assessor.protocol import Assessor, Describer
+from iqa_core.assessor.protocol import Assessor, Describer, View, Viewer
 from iqa_core.records import Assessment, FreeAnswer, FreeQuestion, Reason, Rejection
 
 if TYPE_CHECKING:
@@ -47,6 +47,25 @@ def describe_each(
     return _each(
         [*zip(images, questions, strict=True)],
         lambda part: describer.describe([image for image, _ in part], [own for _, own in part]),
+    )
+
+
+def assess_views_each(
+    viewer: Viewer,
+    images: Sequence[NDArray[np.uint8]],
+    views: Sequence[Sequence[View]],
+    names: Sequence[str],
+    texts: Sequence[Mapping[str, str]] | None = None,
+) -> list[list[Assessment | Rejection] | Rejection]:
+    """The same for views of images. views, names, texts: as `Viewer.assess_views` takes them."""
+    return _each(
+        [*zip(images, views, [{}] * len(images) if texts is None else texts, strict=True)],
+        lambda part: viewer.assess_views(
+            [image for image, _, _ in part],
+            [own for _, own, _ in part],
+            names,
+            None if texts is None else [own for _, _, own in part],
+        ),
     )
 
 

@@ -71,3 +71,13 @@ class Box:
         left, top, right, bottom = self.corners
         left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
         return type(self)(left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+
+@dataclass(frozen=True, slots=True)
+class UserBox:
+    """A box that somebody brought, of one image."""
+
+    box_id: str
+    label: str | None
+    box: Box
+    """In pixels of the upright original; it may reach beyond it."""

@@ -106,7 +106,7 @@ def locate(
         scores.append(found)
     outlines = [parts.outline(part) for part in asked[1:]]
     columns = [column for column in assessor.rubric.columns if column.name in scores[0]]
-    return {column.name: _located(column, [one[column.name] for one in scores], outlines) for column in columns}
+    return {column.name: located_of(column, [one[column.name] for one in scores], outlines) for column in columns}
 
 
 def assess_regions(
@@ -139,8 +139,8 @@ def assess_regions(
     return [outside if box is None else _region(parts, box, *next(scores)) for box in inside]
 
 
-def _located(column: Column, scores: Sequence[float], outlines: Sequence[Box]) -> Located:
-    """scores: of the whole image, then of its cells."""
+def located_of(column: Column, scores: Sequence[float], outlines: Sequence[Box]) -> Located:
+    """Where an image is worst. scores: of the whole image, then of its cells; outlines: of the cells, in pixels."""
     side = math.isqrt(len(outlines))
     cell_scores = np.asarray(scores[1:], np.float32)
     ratings = np.asarray([column.scale.range.rating(score) for score in scores[1:]], np.float32)

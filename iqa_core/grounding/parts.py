@@ -97,18 +97,12 @@ class Views(Parts[View]):
         """Raises CallerError when the assessor cannot be asked so."""
         viewer = asked.assessor
         if not isinstance(viewer, Viewer):
-            raise CallerError(
-                f"{type(viewer).__name__} has no visual tokens that a question could be kept from; "
-                'ask about tiles instead (method="tiles"), which are parts of the image as images of their own'
-            )
+            raise no_views(viewer)
         prepared = image.prepare()
         if isinstance(prepared, Rejection):
             return prepared
         made = cls(asked, image.probe.header, viewer, prepared)
-        if min(made._grid.rows, made._grid.columns) >= MIN_TOKENS:
-            return made
-        tokens = f"{made._grid.rows} x {made._grid.columns} visual tokens"
-        return Rejection(Reason.TOO_SMALL, f"{tokens}: views take {MIN_TOKENS} along a side", image.probe.header)
+        return few_tokens(made._grid, image.probe.header) or made
 
     @property
     def whole(self) -> View:
@@ -137,6 +131,22 @@ class Views(Parts[View]):
         if isinstance(found, Rejection):
             return [found] * len(parts)
         return [self._scores(one, self.asked.names) for one in found]
+
+
+def no_views(assessor: Assessor) -> CallerError:
+    """The error for an assessor that cannot be asked about views."""
+    return CallerError(
+        f"{type(assessor).__name__} has no visual tokens that a question could be kept from; "
+        'ask about tiles instead (method="tiles"), which are parts of the image as images of their own'
+    )
+
+
+def few_tokens(grid: TokenGrid, header: ImageHeader | None = None) -> Rejection | None:
+    """The rejection of an image with too few visual tokens for views; None where they are enough."""
+    if min(grid.rows, grid.columns) >= MIN_TOKENS:
+        return None
+    tokens = f"{grid.rows} x {grid.columns} visual tokens"
+    return Rejection(Reason.TOO_SMALL, f"{tokens}: views take {MIN_TOKENS} along a side", header)
 
 
 class Tiles(Parts[Box]):

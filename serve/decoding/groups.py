@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from iqa_core.grounding.together import LocalQuestion
+from iqa_core.grounding.question import LocalQuestion
 from iqa_core.images import preparing
 from iqa_core.records import FreeQuestion, ImageHeader, PreparedShape, Preparer, Rejection
 

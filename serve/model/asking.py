@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from iqa_core.assessor.preparing.preparers import BYTES_PER_TOKEN
 from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.grounding.together import LocalQuestion
+from iqa_core.grounding.question import LocalQuestion
 from iqa_core.questions import asked_alone
 from iqa_core.records import FreeQuestion, ImageHeader, Rejection
 from iqa_core.rubrics import AnyRubric, Rubric

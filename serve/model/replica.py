@@ -24,9 +24,9 @@ from iqa_core.assessor.load import fingerprint, load_all
 from iqa_core.assessor.protocol import Assessor, AssessorSpec, Describer
 from iqa_core.deadline import deadline
 from iqa_core.errors import CallerError
-from iqa_core.grounding.parts import viewer_of
-from iqa_core.grounding.together import LocalQuestion, ViewedImage, ground_each
-from iqa_core.records import FreeQuestion, ImageHeader, Preparer, RgbImage
+from iqa_core.grounding.batches import Grounded, Viewable, ground_each, viewer_of
+from iqa_core.grounding.question import LocalQuestion
+from iqa_core.records import FreeQuestion, ImageHeader, Preparer, Rejection, RgbImage
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.slots import SAMPLE_TEXT, sample_texts
 from serve.metrics import Metrics, report_to
@@ -180,12 +180,16 @@ def _grounded(assessor: Assessor, images: Sequence[PreparedImage]) -> Sequence[O
         viewer_of(assessor).view_grid(images[0].pixels_HWC)
     except CallerError as error:
         return [NoViews(str(error))] * len(images)
-    viewed = [
-        ViewedImage(image.pixels_HWC, image.header, image.texts, image.question)
-        for image in images
-        if isinstance(image.question, LocalQuestion)
-    ]
-    return ground_each(assessor, viewed)
+    alike: dict[tuple[tuple[str, ...], int], dict[int, Viewable]] = {}
+    for place, image in enumerate(images):
+        question, header = image.question, image.header
+        assert isinstance(question, LocalQuestion)
+        viewable = Viewable(image.pixels_HWC, header.width, header.height, question.boxes, image.texts)
+        alike.setdefault((question.names, question.cells), {})[place] = viewable
+    found: dict[int, Grounded | Rejection] = {}
+    for (names, cells), some in alike.items():
+        found.update(zip(some, ground_each(assessor, [*some.values()], names, cells), strict=True))
+    return [found[place] for place in range(len(images))]
 
 
 WORK: Mapping[type, Callable[[Assessor, Sequence[PreparedImage]], Sequence[Outcome]]] = {

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.fusion import FusionWeights, fuse, load_fusion
-from iqa_core.grounding.together import Grounded
+from iqa_core.grounding.batches import Grounded
 from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, FreeAnswer, ImageHeader, Rejection
 

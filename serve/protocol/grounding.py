@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from iqa_core.errors import listed
 from iqa_core.grounding.boxes import Box
 from iqa_core.grounding.locating import Located, Region
-from iqa_core.grounding.together import LocalQuestion
+from iqa_core.grounding.question import LocalQuestion
 from iqa_core.records import Rejection
 from iqa_core.rubrics import AnyRubric, Rubric
 from serve.errors import Refusal
@@ -204,7 +204,7 @@ def _entry(one: Grounding) -> GroundedEntry | Rejected:
     found = one.found
     return {
         "status": "grounded",
-        "dimensions": {name: _part(located, one) for name, located in found.dimensions.items()},
+        "dimensions": {name: _part(located, one) for name, located in found.located.items()},
         "boxes": [_box(region) for region in found.regions],
         **size(one.header),
     }

@@ -1,6 +1,6 @@
 """Parts of images over HTTP: the local scores that a notebook gets, in any company, and what is refused in words.
 
-Tests iqa_core/grounding/together.py and iqa_core/endpoint/requests.py, iqa_core/endpoint/groundings.py and
+Tests iqa_core/grounding/question.py, iqa_core/endpoint/requests.py, iqa_core/endpoint/groundings.py and
 iqa_core/endpoint/values.py too.
 """
 
@@ -23,10 +23,7 @@ from iqa_core.client import AsyncRewardClient, Grounding, RequestRefused, Reward
 from iqa_core.demo.flaws import cell, make_flawed_scene
 from iqa_core.endpoint.groundings import groundings_of
 from iqa_core.errors import CallerError
-from iqa_core.grounding.boxes import Box
 from iqa_core.grounding.locating import Located, Region, assess_regions, locate
-from iqa_core.grounding.together import Grounded, LocalQuestion, ViewedImage, ground_each
-from iqa_core.images.preparing import probe
 from iqa_core.records import Rejection
 from tests.assessor import tiny
 from tests.corpora import tiny_png
@@ -156,51 +153,26 @@ def test_parts_and_whole_images_share_batches_and_are_counted() -> None:
         endpoint = local_endpoint(**DEMO)
         async with endpoint.client() as client:
             body = {"images": [{"data": b64(image)} for image in IMAGES]}
-            alone, plain = [(await client.post(f"/v1/{path}", json=body)).json() for path in ("ground", "assess")]
-            asked = [client.post(f"/v1/{path}", json=body) for path in ("ground", "assess", "ground")]
+            ninths = {**body, "grid": 3, "dimensions": ["distortion"]}
+            sent = [("ground", body), ("assess", body), ("ground", ninths)]
+            alone, plain, alone_3 = [(await client.post(f"/v1/{path}", json=own)).json() for path, own in sent]
+            asked = [client.post(f"/v1/{path}", json=own) for path, own in sent]
             together = [answer.json() for answer in await asyncio.gather(*asked)]
-        for found, own in ((together[0], alone), (together[2], alone)):
+        for found, own in ((together[0], alone), (together[2], alone_3)):
             for mine, other in zip(found["results"], own["results"], strict=True):
+                assert mine["dimensions"].keys() == other["dimensions"].keys()
                 for name, part in mine["dimensions"].items():
                     assert part["score"] == pytest.approx(other["dimensions"][name]["score"], abs=2e-5)
+                    for row, same in zip(part["cells"], other["dimensions"][name]["cells"], strict=True):
+                        assert row == pytest.approx(same, abs=2e-5)
         for mine, other in zip(alone["results"], plain["results"], strict=True):
             assert mine["dimensions"]["lighting"]["score"] == pytest.approx(other["scores"]["lighting"], abs=2e-5)
         assert [one["reward"] for one in together[1]["results"]] == pytest.approx(
             [one["reward"] for one in plain["results"]], abs=2e-5
         )
-        assert (endpoint.metrics.images["", "grounded"], endpoint.metrics.images["", "scored"]) == (9, 6)
+        assert (endpoint.metrics.images["", "grounded"], endpoint.metrics.images["", "scored"]) == (12, 6)
 
     asyncio.run(test())
-
-
-@pytest.mark.slow
-def test_images_asked_together_have_the_scores_that_each_has_alone(demo: Assessor) -> None:
-    """With other dimensions, cells and boxes; and a small one with too few tokens costs no other."""
-    questions = [
-        LocalQuestion(("distortion",), 2),
-        LocalQuestion(("lighting", "distortion"), 3, (Box(*BOXES[0]), Box(*BOXES[2]))),
-        LocalQuestion(("distortion",), 3, (Box(*BOXES[1]),)),
-        LocalQuestion(("distortion",), 4),
-    ]
-    images = []
-    for data, question in zip([*IMAGES, png(9, (300, 90))], questions, strict=True):
-        found = probe(data, demo.preparer)
-        assert not isinstance(found, Rejection)
-        pixels = found.prepare()
-        assert not isinstance(pixels, Rejection)
-        images.append(ViewedImage(pixels, found.probe.header, {}, question))
-    results = ground_each(demo, images)
-    assert isinstance(results[-1], Rejection)
-    assert "visual tokens" in results[-1].detail
-    for data, question, result in zip(IMAGES, questions[:-1], results[:-1], strict=True):
-        assert isinstance(result, Grounded)
-        own = locate(demo, data, question.names, cells=question.cells)
-        assert isinstance(own, dict)
-        for name, located in own.items():
-            assert result.dimensions[name].cell == located.cell
-            assert result.dimensions[name].cell_scores == pytest.approx(located.cell_scores, abs=1e-5)
-        regions = assess_regions(demo, data, question.boxes, question.names)
-        assert [type(one) for one in result.regions] == [type(one) for one in regions]
 
 
 @pytest.mark.slow
