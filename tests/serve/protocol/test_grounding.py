@@ -119,14 +119,14 @@ def test_an_image_gets_what_a_notebook_says_by_json_by_form_and_by_the_clients(d
             locate(demo, IMAGES[0], ["layout"], cells=3),
             assess_regions(demo, IMAGES[0], BOXES, ["layout"]),
         )
-    with RewardClient(url, images_per_request=2) as client:
-        found = client.ground([*IMAGES, corrupt], [*boxes, []], grid=3)
+    with RewardClient(url, images_per_request=2) as rewards:
+        found = rewards.ground([*IMAGES, corrupt], [*boxes, []], grid=3)
         with pytest.raises(RequestRefused, match="dimensions: 'smell' is none of layout, harmony"):
-            client.ground(IMAGES, dimensions=["smell"])
+            rewards.ground(IMAGES, dimensions=["smell"])
         with pytest.raises(CallerError, match="2 lists of boxes for 3 images"):
-            client.ground(IMAGES, [[], []])
+            rewards.ground(IMAGES, [[], []])
         with pytest.raises(CallerError, match=r"image 1: box 0 is \(1, 2, 3\), not x, y, width and height"):
-            client.ground(IMAGES[:2], [[], [(1, 2, 3)]])
+            rewards.ground(IMAGES[:2], [[], [(1, 2, 3)]])
 
     async def asynchronously() -> list[Grounding]:
         async with AsyncRewardClient(url) as client:
