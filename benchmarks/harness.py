@@ -17,12 +17,13 @@ from typing import Any
 
 from iqa_core.flags import StrictParser
 from iqa_core.tables.sink import ScoredBatch
+from jobs.assessing.job import considered_chunks
+from jobs.assessing.proposing import applied, proposed
+from jobs.assessing.stream import stream
+from jobs.assessing.work import ChunkTask
 from jobs.on_ray.cluster import Pool
-from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import checked, considered_chunks
+from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.stream import stream
-from jobs.scoring.work import ScoringTask
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,7 +88,7 @@ def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
     """The job's own plan and stream, without its sink, on the Ray that is connected."""
     job = checked(settings)
     contract = applied(job, proposed(job))
-    tasks = [ScoringTask.of(chunk) for chunk in considered_chunks(job)]
+    tasks = [ChunkTask.of(chunk) for chunk in considered_chunks(job)]
     times: list[float] = []
     counts: list[int] = []
     for event in stream(tasks, job.work(contract, pool.threads_per_actor), pool):

@@ -26,9 +26,10 @@ from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ready_batches
 from iqa_core.corpus.reading import open_chunk
 from iqa_core.demo.corpus import write_scenes
+from jobs.assessing.job import considered_chunks
+from jobs.assessing.proposing import applied, proposed
 from jobs.on_ray.cluster import Pool
-from jobs.scoring.flow import applied, proposed
-from jobs.scoring.job import checked, considered_chunks
+from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
 
 IMAGES = int(os.environ.get("PIPELINE_IMAGES", "2000"))

@@ -1,4 +1,4 @@
-"""An output of the scoring job, wherever it lies -> how far it is, who is at work on it, and whether it is true."""
+"""An output of a job that assesses images -> how far it is, who is at work on it, and whether it is true."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.storage.failures import FetchFailed, Forbidden, Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
+from iqa_core.tables.audit import Audit
 from iqa_core.tables.heartbeats import STALE_S, State, heartbeats
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import ScoreFiles
-from iqa_core.tables.scores.audit import Audit, audit
+from iqa_core.tables.regions.audit import audit as audit_grounding
+from iqa_core.tables.regions.nesting import GROUNDING
+from iqa_core.tables.scores.audit import audit as audit_scores
 from iqa_core.tables.scores.columns import SCORED
 from iqa_core.tables.scores.run_record import run_record
 
@@ -31,7 +34,7 @@ def status(given: str, storage: Storage, verify: bool, as_json: bool) -> int:
     try:
         contract = _contract(plan)
         found = standing(plan, contract)
-        checked = audit(plan, contract) if verify else None
+        checked = _audit(plan, contract) if verify else None
     except (RunError, Missing, Forbidden, FetchFailed) as error:
         raise CallerError(str(error)) from error
     if checked is not None:
@@ -40,17 +43,24 @@ def status(given: str, storage: Storage, verify: bool, as_json: bool) -> int:
     return 0 if checked is None or checked.is_true else 1
 
 
+def _audit(plan: Plan, contract: Contract) -> Audit:
+    return audit_grounding(plan, contract) if contract.grounding else audit_scores(plan, contract)
+
+
 def _contract(plan: Plan) -> Contract:
     """What the output was begun with. Raises CallerError where nothing was planned."""
     if (contract := plan.contract()) is None:
-        raise CallerError(f"{plan.output}: nothing was planned there; give the --output of jobs/score_corpus.py")
+        raise CallerError(
+            f"{plan.output}: nothing was planned there; give the --output of jobs/score_corpus.py or ground_corpus.py"
+        )
     return contract
 
 
 def standing(plan: Plan, contract: Contract) -> dict[str, Any]:
     """What the plan, a listing, heartbeats and run.json say; no score file is read."""
     storage, output = plan.storage, plan.output
-    files = ScoreFiles.of(storage.names(Ledger(storage, output).folder_uri))  # which of two counts is asked by --verify
+    ledger = Ledger(storage, output, GROUNDING) if contract.grounding else Ledger(storage, output)
+    files = ScoreFiles.of(storage.names(ledger.folder_uri))  # which of two counts is asked by --verify
     chunks, images = {"planned": 0, "done": 0, "left": 0, "uncounted": 0}, {"planned": 0, "done": 0, "left": 0}
     for chunk in plan.chunks():
         place = "done" if chunk.name in files else "left"

@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 PREFIX = "fake:"
 TOKENS_PER_IMAGE = 512
 """Tokens of an image of any size: a batch of 8192 tokens holds 16 images."""
+NO_FAKE_VIEWS = (
+    "a fake assessor has no visual tokens that a question could be kept from, but as fake:?view_px=8 with a rubric of "
+    "closed sets; ask about tiles instead, which are parts of the image as images of their own"
+)
 COLOUR = r"^[0-9a-f]{6}$"
 
 
@@ -153,7 +157,7 @@ class FakeAssessor:
         """See `Viewer.view_grid`; only with the option `view_px`, and a rubric of closed sets."""
         side = self.preparer.options.view_px
         if side is None or not isinstance(self._answers, _Levels):
-            raise CallerError("a fake assessor has views with a rubric of closed sets, and as fake:?view_px=8")
+            raise CallerError(NO_FAKE_VIEWS)
         height, width = image.shape[:2]
         return max(1, height // side), max(1, width // side)
 

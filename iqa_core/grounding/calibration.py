@@ -6,9 +6,11 @@ of the same corpus, good ones if there are, a cell is compared with its own kind
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -61,3 +63,22 @@ class Calibration:
             raise CallerError(f"the calibration has no {name} with {len(located.cell_scores)} cells along a side")
         stds = self.stds[name]
         return (located.cell_scores - self.means[name]) / np.where(stds > 0, stds, np.nan)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all its numbers, hex."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Dimension -> means and standard deviations, rows from the top."""
+        return {
+            name: {"means": self.means[name].tolist(), "stds": self.stds[name].tolist()} for name in sorted(self.means)
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(
+            {name: np.array(own["means"], np.float64) for name, own in content.items()},
+            {name: np.array(own["stds"], np.float64) for name, own in content.items()},
+        )

@@ -33,7 +33,7 @@ from iqa_core.images.in_memory import ImageLike
 from iqa_core.images.preparing import probe
 from iqa_core.questions import Column
 from iqa_core.records import Reason, Rejection
-from iqa_core.rubrics import Rubric
+from iqa_core.rubrics import AnyRubric, Rubric
 from iqa_core.slots import TextLimits
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _parts(
 ) -> Parts[Any] | Rejection:
     if method not in ("views", "tiles"):
         raise CallerError(f"a method is 'views' or 'tiles', not {method!r}")
-    chosen = _names(assessor, names)
+    chosen = names_asked(assessor.rubric, names)
     own = next(texts_asked(assessor.rubric.slots, None if text is None else [text], TextLimits()))
     data = encoded(image)
     found = data if isinstance(data, Rejection) else probe(data, assessor.preparer)
@@ -205,9 +205,11 @@ def _parts(
     return Views.of(asked, found) if method == "views" else Tiles.of(asked, found)
 
 
-def _names(assessor: Assessor, names: Iterable[str] | None) -> tuple[str, ...]:
-    """The dimensions that are asked, in the rubric's order."""
-    rubric = assessor.rubric
+def names_asked(rubric: AnyRubric, names: Iterable[str] | None, called: str = "names") -> tuple[str, ...]:
+    """The dimensions that are asked about, in the rubric's order: those that are named, else those marked as `local`.
+
+    called: what the list of names is, in messages. Raises CallerError where the rubric has no such dimensions.
+    """
     known = ", ".join(rubric.names)
     if names is None:
         names = rubric.local_names if isinstance(rubric, Rubric) else ()
@@ -217,5 +219,5 @@ def _names(assessor: Assessor, names: Iterable[str] | None) -> tuple[str, ...]:
             )
     chosen = names if isinstance(names, str) else [*names]
     if isinstance(chosen, str) or not chosen or not {*chosen} <= {*rubric.names}:
-        raise CallerError(f"names is a list of dimensions of rubric {rubric.id}, not {chosen!r}; it has {known}")
+        raise CallerError(f"{called} is a list of dimensions of rubric {rubric.id}, not {chosen!r}; it has {known}")
     return tuple(name for name in rubric.names if name in chosen)

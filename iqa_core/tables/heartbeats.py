@@ -29,7 +29,7 @@ from iqa_core.storage.failures import Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import join, scratch_of
 
-SCORING, COMPACTION = "score_corpus", "compact_scores"
+SCORING, GROUNDING, COMPACTION = "score_corpus", "ground_corpus", "compact_scores"
 """Jobs by their names in heartbeats."""
 
 BEAT_S = 5.0

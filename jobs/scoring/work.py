@@ -1,189 +1,50 @@
-"""What readers and actors do in a process of the cluster: a chunk -> ready batches -> scored batches.
-
-Everything here travels as rows of Arrow tables, one row per batch, pixels in one binary column, texts beside them.
-"""
+"""Prepared images -> their scores along the dimensions of a rubric: what the scoring job asks, as rows of its table."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from iqa_core.assessor.batching import time_limit_s
-from iqa_core.assessor.config import AssessorConfig
-from iqa_core.assessor.isolation import AssessorBroken, assess_each
-from iqa_core.assessor.load import load
-from iqa_core.assessor.protocol import AssessorSpec
-from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches
-from iqa_core.corpus.chunks import LOCATION, Chunk, Origin
-from iqa_core.corpus.reading import ReadPlan, open_chunk
-from iqa_core.deadline import deadline
+from iqa_core.assessor.isolation import assess_each
+from iqa_core.assessor.protocol import Assessor
+from iqa_core.corpus.batches import ReadyBatch
+from iqa_core.corpus.chunks import LOCATION
 from iqa_core.fusion import FusionWeights
 from iqa_core.questions import own_scales
-from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.records import Assessment, Rejection
+from iqa_core.rubrics import AnyRubric
 from iqa_core.tables.scores.columns import groups_of, status_and_scores
-from iqa_core.tables.sink import ScoredBatch
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.judging import tally
-from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
-from jobs.scoring.metrics import BusySeconds
-
-RELOAD_PAUSE_S = 5.0
-"""Seconds before an actor that was lost tries again to load the assessor."""
-
-PASSED_ON = pa.schema([("failure", pa.string()), ("origin", pa.string()), ("ordinals", pa.list_(pa.int64()))])
-"""What an actor returns as it came: a chunk's failure as JSON, or a batch's origin as JSON and its ordinals."""
-
-READY_ROW = pa.schema(
-    [
-        *PASSED_ON,
-        ("facts", pa.binary()),
-        ("rejections", pa.string()),
-        ("shapes", pa.list_(pa.int32())),
-        ("pixels", pa.binary()),
-        ("texts", pa.string()),
-    ]
-)
-"""A ready batch as it travels from a reader to an actor, or the failure of a chunk."""
-
-SCORED_ROW = pa.schema([*PASSED_ON, ("rows", pa.binary()), ("versions", pa.string()), ("answers", pa.string())])
-"""A scored batch as it travels to the driver."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """All that a process of the cluster needs to know; the same for every chunk of a run."""
+class Scoring:
+    """The rubric's questions, and what is kept of the answers; see `Asking`, which it implements."""
 
-    spec: AssessorSpec
-    config: AssessorConfig
-    read_plan: ReadPlan
-    bounds: BatchBounds
+    rubric: AnyRubric
     weights: FusionWeights
-    probs: bool
-    decode_timeout_s: float
+    probs: bool = False
     written: WrittenColumns | None = None
 
+    def results(self, assessor: Assessor, batch: ReadyBatch) -> list[Assessment | Rejection]:
+        """See `Asking.results`."""
+        return assess_each(assessor, batch.images, batch.texts)
 
-@dataclass(frozen=True, slots=True)
-class ScoringTask:
-    """A chunk to be scored, or only some of its images."""
+    def rows(self, batch: ReadyBatch, results: Sequence[Assessment | Rejection]) -> pa.Table:
+        """See `Asking.rows`."""
+        groups = groups_of(own_scales(self.rubric.columns))
+        names = self.rubric.names
+        judged = status_and_scores(batch.rejections, results, names, self.probs, self.weights, groups, self.written)
+        return with_scores(batch.facts, judged)
 
-    name: str
-    encoded: bytes
-    images: int | None
-    """Images that the chunk holds; None where only reading tells."""
-    source_bytes: int
-    """Bytes that reading it takes, as far as is known."""
-    only: tuple[int, ...] | None = None
-
-    @classmethod
-    def of(cls, chunk: Chunk, only: tuple[int, ...] | None = None) -> ScoringTask:
-        """The task of scoring a chunk; only: ordinals of the images to be scored, all where it is None."""
-        return cls(chunk.name, chunk.to_bytes(), chunk.images, chunk.source_bytes, only)
-
-
-def read_chunk(chunk: Chunk, work: Work, only: frozenset[int] | None = None) -> Iterator[ReadyBatch | ChunkFailure]:
-    """A chunk's batches, or why there are none."""
-    try:
-        content = open_chunk(chunk, work.read_plan)
-        guard = work.decode_timeout_s
-        yield from ready_batches(chunk.name, content, work.spec.preparer, work.bounds, lambda: deadline(guard), only)
-    except Exception as error:  # whatever a source makes its reader raise is the source's failure
-        yield failure_of(chunk.name, error)
-
-
-def scored_batch(
-    batch: ReadyBatch, results: Sequence[Assessment | Rejection], work: Work, versions: str
-) -> ScoredBatch:
-    """Rows of the score table for a batch, given what the assessor said of its images."""
-    rubric = work.spec.rubric
-    groups = groups_of(own_scales(rubric.columns))
-    judged = status_and_scores(batch.rejections, results, rubric.names, work.probs, work.weights, groups, work.written)
-    rows = with_scores(batch.facts, judged)
-    return ScoredBatch(batch.origin, batch.ordinals, rows, versions, _tallied(batch.rejections, results))
-
-
-def _tallied(
-    rejections: Sequence[Rejection | None], results: Sequence[Assessment | Rejection]
-) -> tuple[Mapping[str, int], ...]:
-    """How the answers about each image of a batch were parsed; empty where none was written.
-
-    rejections: one per image, None where it was assessed; results: one per None, in order.
-    """
-    waiting = iter(results)
-    found = tuple(tally(rejection or next(waiting)) for rejection in rejections)
-    return found if any(found) else ()
-
-
-class ReadChunks:
-    """The readers' side of the stream: a task in, one row per ready batch out."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-
-    def __call__(self, task: ScoringTask) -> Iterator[pa.Table]:
-        only = None if task.only is None else frozenset(task.only)
-        return map(to_ready_row, read_chunk(Chunk.from_bytes(task.encoded), self._work, only))
-
-
-class AssessBatches:
-    """The actors' side of the stream: holds the assessor; ready batches in, scored batches out."""
-
-    def __init__(self, given: Callable[[], Work]) -> None:
-        """given: a callable, since Ray writes arguments that are dataclasses into its logs, secrets and all."""
-        work = given()
-        self._work = work
-        try:
-            self._assessor = load(work.spec, work.config)
-        except Exception as error:
-            # if a restarted actor raises in its constructor, Ray drops it and the pool hangs; if its process ends, Ray
-            # tries again, on another node perhaps
-            if not _is_restarted():
-                raise
-            print(f"the assessor cannot be loaded here: {error}", file=sys.stderr, flush=True)
-            time.sleep(RELOAD_PAUSE_S)
-            os._exit(1)
-        self._versions = json.dumps(dict(self._assessor.versions), sort_keys=True)
-        self._busy = BusySeconds()
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        return pa.concat_tables([self._scored(table.slice(i, 1)) for i in range(table.num_rows)])
-
-    def assess(self, batch: ReadyBatch) -> ScoredBatch:
-        """Rows of the score table for one batch. Ends the process at the time limit, or when the device is broken."""
-        try:
-            limit_s = time_limit_s(self._work.config, self._work.spec.rubric, len(batch.images))
-            with deadline(limit_s), self._busy.counted():
-                results = assess_each(self._assessor, batch.images, batch.texts)
-        except AssessorBroken as error:
-            print(error, file=sys.stderr, flush=True)
-            os._exit(1)
-        return scored_batch(batch, results, self._work, self._versions)
-
-    def _scored(self, row: pa.Table) -> pa.Table:
-        kept = [row.column(name) for name in PASSED_ON.names]
-        if row.column("failure")[0].is_valid:
-            own = [pa.nulls(1, pa.binary()), pa.array([self._versions]), pa.nulls(1, pa.string())]
-        else:
-            batch = self.assess(from_ready_row(row))
-            answers = json.dumps(batch.answers)
-            own = [pa.array([to_ipc(batch.rows)], pa.binary()), pa.array([batch.versions]), pa.array([answers])]
-        return pa.table([*kept, *own], schema=SCORED_ROW)
-
-
-def _is_restarted() -> bool:
-    """Whether this process is an actor's second or later one."""
-    import ray
-
-    context = ray.get_runtime_context()
-    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
+    def answers(self, batch: ReadyBatch, results: Sequence[Assessment | Rejection]) -> tuple[Mapping[str, int], ...]:
+        """See `Asking.answers`."""
+        waiting = iter(results)
+        found = tuple(tally(rejection or next(waiting)) for rejection in batch.rejections)
+        return found if any(found) else ()
 
 
 def with_scores(facts: pa.Table, judged: pa.Table) -> pa.Table:
@@ -193,67 +54,3 @@ def with_scores(facts: pa.Table, judged: pa.Table) -> pa.Table:
         for field in source.schema:
             table = table.append_column(field, source.column(field.name))
     return table
-
-
-def to_ready_row(batch: ReadyBatch | ChunkFailure) -> pa.Table:
-    """One row of READY_ROW."""
-    if isinstance(batch, ChunkFailure):
-        return pa.Table.from_pylist([{"failure": batch.to_json()}], READY_ROW)
-    pixels = np.concatenate([image.reshape(-1) for image in batch.images]) if batch.images else np.empty(0, np.uint8)
-    offsets = np.array([0, pixels.nbytes], np.int32)
-    columns = [
-        pa.nulls(1, pa.string()),
-        pa.array([batch.origin.to_json()]),
-        pa.array([batch.ordinals], pa.list_(pa.int64())),
-        pa.array([to_ipc(batch.facts)], pa.binary()),
-        pa.array([_rejections_to_json(batch.rejections)]),
-        pa.array([[side for image in batch.images for side in image.shape[:2]]], pa.list_(pa.int32())),
-        pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(pixels)]),
-        pa.array([None if batch.texts is None else json.dumps(batch.texts)], pa.string()),
-    ]
-    return pa.table(columns, schema=READY_ROW)
-
-
-def from_ready_row(row: pa.Table) -> ReadyBatch:
-    """The batch of one row of READY_ROW that is no failure; pixels are not copied."""
-    value = {name: row.column(name)[0] for name in READY_ROW.names}
-    shapes = value["shapes"].as_py()
-    texts = value["texts"].as_py()
-    return ReadyBatch(
-        origin=Origin.from_json(value["origin"].as_py()),
-        ordinals=tuple(value["ordinals"].as_py()),
-        facts=from_ipc(value["facts"]),
-        rejections=_rejections_from_json(value["rejections"].as_py()),
-        images=tuple(_images(value["pixels"].as_buffer(), list(zip(shapes[::2], shapes[1::2], strict=True)))),
-        texts=None if texts is None else tuple(json.loads(texts)),
-    )
-
-
-def from_scored_row(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
-    """The batch of one row of SCORED_ROW, or the failure that its reader passed on."""
-    if row["failure"].is_valid:
-        return ChunkFailure.from_json(row["failure"].as_py())
-    return ScoredBatch(
-        origin=Origin.from_json(row["origin"].as_py()),
-        ordinals=tuple(row["ordinals"].as_py()),
-        rows=from_ipc(row["rows"]),
-        versions=row["versions"].as_py(),
-        answers=tuple(json.loads(row["answers"].as_py())),
-    )
-
-
-def _images(buffer: pa.Buffer, shapes: list[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
-    flat = np.frombuffer(buffer, np.uint8)
-    begin = 0
-    for height, width in shapes:
-        yield flat[begin : begin + height * width * 3].reshape(height, width, 3)
-        begin += height * width * 3
-
-
-def _rejections_to_json(rejections: tuple[Rejection | None, ...]) -> str:
-    return json.dumps([None if rejection is None else [rejection.reason, rejection.detail] for rejection in rejections])
-
-
-def _rejections_from_json(text: str) -> tuple[Rejection | None, ...]:
-    """Headers of rejected images are not among them: they are in the facts already."""
-    return tuple(None if pair is None else Rejection(Reason(pair[0]), pair[1]) for pair in json.loads(text))

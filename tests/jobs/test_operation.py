@@ -1,6 +1,6 @@
 """A scoring run as its operator sees it: heartbeat, log, status, metrics; and its table compacted and gone on with.
 
-Tests iqa_core/status.py and jobs/scoring/metrics.py.
+Tests iqa_core/status.py and jobs/assessing/metrics.py.
 """
 
 from __future__ import annotations

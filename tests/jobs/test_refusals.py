@@ -1,6 +1,6 @@
 """The caller's mistakes: exit code 2, one clear message, nothing written. Ray is never started for them.
 
-Tests jobs/claims.py, jobs/command.py, jobs/scoring/dry_run.py, jobs/scoring/job.py and jobs/scoring/settings.py.
+Tests jobs/claims.py, jobs/command.py, jobs/assessing/dry_run.py, jobs/scoring/job.py and jobs/scoring/settings.py.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def test_output_of_another_fingerprint_names_what_differs(tmp_path: Path, refuse
         ScoreSettings, ["--input", str(tmp_path / "in"), "--output", str(out), "--assessor.checkpoint", "fake:"]
     )
     from iqa_core.corpus.plan.proposal import apply
-    from jobs.scoring.flow import proposed
+    from jobs.assessing.proposing import proposed
     from jobs.scoring.job import checked
 
     job = checked(settings)

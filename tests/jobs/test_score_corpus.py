@@ -1,6 +1,6 @@
 """The whole job on a real Ray: every image gets exactly the row that it deserves, whatever happens.
 
-Tests jobs/on_ray/read_tasks.py, jobs/scoring/flow.py and jobs/scoring/isolation.py.
+Tests jobs/on_ray/read_tasks.py, jobs/scoring/flow.py and jobs/assessing/isolation.py.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Reason, Rejection
 from iqa_core.status import status
 from iqa_core.tables.sink import Sink
-from jobs.scoring.dry_run import print_dry_run
-from jobs.scoring.flow import applied, proposed
-from jobs.scoring.isolation import SingleReader
+from jobs.assessing.dry_run import print_dry_run
+from jobs.assessing.isolation import SingleReader
+from jobs.assessing.proposing import applied, proposed
+from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_scored_row
 from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_scored_row
 from tests.corpora import assessed_alone, tiny_png, write_asking, write_folder
 from tests.jobs.operations import LOCAL, a_minute_later, killed_at, rows_of, score, scoring
 from tests.jobs.running import read_run
@@ -136,7 +136,7 @@ def worked(job: ScoringJob) -> list[dict[str, Any]]:
     read, assess, sink = ReadChunks(work), AssessBatches(lambda: work), Sink()
     rows = []
     for chunk in job.plan.chunks():
-        for ready in read(ScoringTask.of(chunk)):
+        for ready in read(ChunkTask.of(chunk)):
             done = assess(ready)
             batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})
             assert not hasattr(batch, "message"), batch

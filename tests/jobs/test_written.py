@@ -24,12 +24,12 @@ from iqa_core.tables.scores.score_table import open_score_table
 from iqa_core.tables.sink import ScoredBatch, Sink
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.parsing import Parsed, parsed
+from jobs.assessing.proposing import applied, proposed
+from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_scored_row
 from jobs.evaluation.flow import evaluate
 from jobs.evaluation.settings import EvaluateSettings
-from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, from_scored_row
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
 from tests.corpora import tiny_png, write_folder
@@ -191,7 +191,7 @@ def test_counts_travel_from_the_actors_also_where_images_come_again_in_other_bat
     work = job.work(applied(job, proposed(job)), threads=1)
     read, assess, sink = ReadChunks(work), AssessBatches(lambda: work), Sink()
     [chunk] = job.plan.chunks()
-    for task in (ScoringTask.of(chunk, only=tuple(range(0, len(NAMES), 7))), ScoringTask.of(chunk)):
+    for task in (ChunkTask.of(chunk, only=tuple(range(0, len(NAMES), 7))), ChunkTask.of(chunk)):
         for ready in read(task):
             done = assess(ready)
             batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})

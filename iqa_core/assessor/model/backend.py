@@ -32,7 +32,7 @@ from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePrep
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
 from iqa_core.assessor.protocol import View, texts_of_images
-from iqa_core.errors import CallerError
+from iqa_core.assessor.viewed import no_views_in
 from iqa_core.levels import Readout
 from iqa_core.records import Assessment, Rejection
 from iqa_core.rubrics import Rubric
@@ -175,11 +175,7 @@ class TransformersAssessor:
         windows = "sliding_attention" in (getattr(self.model.config.get_text_config(), "layer_types", None) or ())
         if model_type in VIEWED and isinstance(preparer, SmartResizePreparer) and token is not None and not windows:
             return preparer, token
-        raise CallerError(
-            f"a question to {model_type}{' with sliding windows' * windows} cannot be kept from some of an image's "
-            f"tokens; it can be with {', '.join(sorted(VIEWED))} whose layers see whole prompts; ask about tiles "
-            "instead, which are parts of the image as images of their own"
-        )
+        raise no_views_in(model_type, windows)
 
     def _in_batches(
         self,

@@ -76,6 +76,9 @@ class Contract:
     """What is kept of written answers; None where they are closed sets."""
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Score table of which rows are an input -> its `fingerprint`, and the condition `where` if there is one."""
+    grounding: Mapping[str, Any] = field(default_factory=dict)
+    """Of an output with tables of parts of images: how many `cells` along a side, the digest of the user's `boxes`, and
+    the `calibration`, where there are some; empty for scores."""
 
     def scale_of(self, dimension: str) -> ColumnScale:
         """What the scores of a dimension can be."""
@@ -104,6 +107,8 @@ class Contract:
             content["written"] = self.written.to_json()
         if self.tables:
             content["tables"] = {uri: dict(said) for uri, said in self.tables.items()}
+        if self.grounding:
+            content["grounding"] = dict(self.grounding)
         return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
     @classmethod
@@ -148,6 +153,7 @@ class Contract:
             "fusion": fusion,
             "slots": self.slots.to_json(),
             **(self.written.to_json() if self.written else {}),
+            **({"boxes": boxes} if (boxes := self.grounding.get("boxes")) else {}),
         }
 
     def _rubric_named(self) -> str:
@@ -166,7 +172,7 @@ def _replanned(field: pa.Field) -> pa.Field:
 
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(["fingerprint", "fusion", "rubric"], str),
-    **dict.fromkeys(["fingerprint_parts", "columns", "scales", "slots", "written", "tables"], dict),
+    **dict.fromkeys(["fingerprint_parts", "columns", "scales", "slots", "written", "tables", "grounding"], dict),
 }
 """Kinds of fields that are checked here: another kind would end in a traceback where it is first used."""
 

@@ -8,7 +8,6 @@ was not located is null. The columns are a contract, see `docs/ground.md`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from iqa_core.corpus.chunks import LOCATION
-from iqa_core.grounding.boxes import Box
+from iqa_core.grounding.boxes import Box, UserBox
 from iqa_core.grounding.locating import Located, Region
 from iqa_core.records import Rejection
 
@@ -113,16 +112,6 @@ GROUNDING_TABLE = pa.schema([*LOCATION, *GROUNDED])
 
 REGIONS_TABLE = pa.schema([*IMAGE, *REGION])
 """All columns of `regions`."""
-
-
-@dataclass(frozen=True, slots=True)
-class UserBox:
-    """A box that somebody brought, of one image."""
-
-    box_id: str
-    label: str | None
-    box: Box
-    """In pixels of the upright original; it may reach beyond it."""
 
 
 def grounded_row(

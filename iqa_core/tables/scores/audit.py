@@ -1,134 +1,37 @@
-"""A plan against its score table -> every planned image that is not there exactly once, with a possible score.
-
-How much can be checked depends on what the plan knows of its images. A loose image is known by its URI and key, a row
-of a table by its number. Lists of URIs, tars and selected rows are held against the digest of keys that was written
-when their chunk was read. The ledger checks that every file is whole and belongs to its name, plan and output.
-"""
+"""A plan against its score table -> every planned image that is not there exactly once, with a possible score."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby, islice, pairwise
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 
-from iqa_core.corpus.chunks import Chunk, Content, Span
+from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.columns import plain
-from iqa_core.corpus.plan.plan import Contract, Plan, Planned
-from iqa_core.corpus.sources import Kind, relative
-from iqa_core.errors import listed
-from iqa_core.tables.ledger import Ledger
-from iqa_core.tables.packs import FileName, ScoreFiles
-from iqa_core.tables.score_file import Damaged, metadata_of
-from iqa_core.tables.scores.columns import TABLE_VERSION, counts_of, schema_of
+from iqa_core.corpus.plan.plan import Contract, Plan
+from iqa_core.tables.audit import Audit, audited, faults_of_metadata
+from iqa_core.tables.score_file import metadata_of
+from iqa_core.tables.scores.columns import TABLE_VERSION, schema_of
 from iqa_core.tables.scores.plausibility import implausible
 from iqa_core.tables.scores.score_table import ledger_of
 
-CHUNKS_AT_ONCE = 4096
-
-NAMES_SHOWN = 3
-"""Images of one chunk that a fault names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One way in which a chunk or file is not as it must be."""
-
-    chunk: str
-    what: str
-
-
-@dataclass(slots=True)
-class Audit:
-    """Rows counted and faults found."""
-
-    images: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    """Rejection code, or `scored` -> rows."""
-    faults: list[Fault] = field(default_factory=list)
-
-    @property
-    def is_true(self) -> bool:
-        """Whether there are no faults."""
-        return not self.faults
-
 
 def audit(plan: Plan, contract: Contract) -> Audit:
-    """Faults of the whole table, read chunk by chunk; only names of chunks are kept in memory.
+    """Faults of the whole table. Raises CallerError where a part of the plan cannot be read."""
+    ledger = ledger_of(plan.storage, plan.output, contract)
 
-    Raises CallerError where a part of the plan cannot be read.
-    """
-    found, ledger = Audit(), ledger_of(plan.storage, plan.output, contract)
-    try:
-        files = ledger.files()
-    except Damaged as error:
-        found.faults.append(Fault("scores", str(error)))
-        return found
-    found.faults += _planned_twice(plan.rows())
-    found.faults += _strangers(ledger)
-    found.faults += _in_two_files(files)
-    retired = plan.retired()
-    found.faults += [
-        Fault(chunk, "is retired, but its rows are still there") for chunk in sorted(retired & files.finished)
-    ]
-    planned: set[str] = set()
-    chunks = plan.chunks()
-    while some := list(islice(chunks, CHUNKS_AT_ONCE)):
-        planned.update(chunk.name for chunk in some)
-        _hold(some, contract, files, ledger, found)
-    strange = files.finished - planned - retired
-    found.faults += [Fault(chunk, "is in no plan, but has rows") for chunk in sorted(strange)]
-    return found
+    def of_file(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
+        return _faults_of_file(chunk, contract, rows)
 
+    def of_values(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
+        return implausible(rows, contract)
 
-def _hold(chunks: Sequence[Chunk], contract: Contract, files: ScoreFiles, ledger: Ledger, found: Audit) -> None:
-    """Compare these chunks with their rows, and add to what was found."""
-    there = [chunk for chunk in chunks if chunk.name in files]
-    missing = sorted({chunk.name for chunk in chunks} - {chunk.name for chunk in there})
-    found.faults += [Fault(name, "has no rows yet") for name in missing]
-    for chunk, table in zip(there, _read([chunk.name for chunk in there], files, ledger), strict=True):
-        if isinstance(table, str):
-            found.faults.append(Fault(chunk.name, table))
-            continue
-        whats = [*_faults_of_file(chunk, contract, table)]
-        if not whats:  # else it lacks columns or metadata that these checks need
-            whats += [*faults_of(chunk, table, metadata_of(table)["layout"])]
-            whats += implausible(table, contract)
-            found.counts.update(counts_of(table))
-        found.images += table.num_rows
-        found.faults += [Fault(chunk.name, what) for what in whats]
-
-
-def _read(names: Sequence[str], files: ScoreFiles, ledger: Ledger) -> Iterator[pa.Table | str]:
-    """Rows of each chunk, or the fault of its file."""
-    done = 0
-    try:
-        for _, rows in ledger.read_all(names, files=files):
-            yield rows
-            done += 1
-    except Damaged:
-        for name in names[done:]:
-            try:
-                yield ledger.read(name, files=files)
-            except Damaged as error:
-                yield str(error)
+    return audited(plan, ledger, [ledger], of_file, of_values)
 
 
 def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterator[str]:
-    """Contradictions between the metadata of a chunk's file and its plan or contract."""
-    known = metadata_of(rows)
-    if known.get("planned") not in (None, chunk.digest):  # files of older versions do not say it
-        yield "its file was made of other sources than are planned; remove it, and score it anew"
-    wanted = {"fingerprint_parts": dict(contract.fingerprint_parts), "table_version": TABLE_VERSION}
-    for name, value in wanted.items():
-        if known.get(name) != value:
-            yield f"its file says of {name}: {known.get(name)}, and not {value}; remove it, and score it anew"
-    if lacking := {"layout", "chunk", "fingerprint"} - known.keys():
-        yield f"its file does not say its {', '.join(sorted(lacking))}; remove it, and score it anew"
-    fusion = known.get("fusion")
+    yield from faults_of_metadata(chunk, rows, contract, TABLE_VERSION)
+    fusion = metadata_of(rows).get("fusion")
     if not isinstance(fusion, dict) or fusion.get("digest") != contract.fusion:
         yield "its rewards were made with other fusion weights; remove it, and score it anew"
     schema, there = schema_of(contract), plain(rows.schema)
@@ -136,90 +39,3 @@ def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterato
         other = {*zip(schema.names, schema.types, strict=True)} ^ {*zip(there.names, there.types, strict=True)}
         names = ", ".join(sorted({name for name, _ in other})) or "their order"
         yield f"its columns are not those of this table ({names}); remove its file, and score it anew"
-
-
-def faults_of(chunk: Chunk, rows: pa.Table, layout: str) -> Iterator[str]:
-    """Images that a chunk's rows lack, have twice, or have in another order. layout: as it was when they were read."""
-    if chunk.images is not None and rows.num_rows != chunk.images:
-        yield f"has {rows.num_rows} rows for {chunk.images} planned images"
-    places = [*_faults_of_places(chunk, rows)]
-    yield from places
-    keys = tuple(rows.column("key").to_pylist())
-    if not places and Content(keys, pa.table({}), lambda _: iter(())).layout != layout:
-        yield "its keys are not those that it was read with"
-
-
-def _faults_of_places(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
-    """Differences between rows and the spans that were planned."""
-    sources, numbers = rows.column("source").to_pylist(), rows.column("row").to_pylist()
-    if chunk.kind is Kind.IMAGE:
-        differing = [*_differences([span.source for span in chunk.spans], sources)]
-        keys = rows.column("key").to_pylist()
-        yield from differing or _differences([span.key for span in chunk.spans], keys, "key ")
-        return
-    if chunk.kind is Kind.SCORES:  # like those of a list, its keys are held against the digest alone
-        return
-    planned = {span.source for span in chunk.spans}
-    is_inside = chunk.kind is Kind.WEBDATASET or any(number is not None for number in numbers)
-    if is_inside and (others := [source for source in sources if source not in planned]):
-        yield from _named(f"not of {', '.join(sorted(planned))}", others)
-    # a tar is checked by its keys (see faults_of), not by offsets of members: a link has that of its target
-    if is_inside and chunk.kind is not Kind.WEBDATASET:
-        yield from _differences(_planned_rows(chunk, len(numbers)), numbers, "row ")
-
-
-def _planned_rows(chunk: Chunk, count: int) -> list[int]:
-    """Numbers of a table's planned rows. One that was unreadable when it was planned has any number."""
-    if chunk.images is None:
-        return [*range(count)]
-    return [row for span in chunk.spans for row in range(span.begin, span.end)]
-
-
-def _differences(wanted: Sequence[Any], there: Sequence[Any], prefix: str = "") -> Iterator[str]:
-    """Planned images with no row or several, and rows without a planned image."""
-    planned, found = Counter(wanted), Counter(there)
-    yield from _named("missing", [f"{prefix}{name}" for name in planned - found])
-    yield from _named("twice", [f"{prefix}{name}" for name in found - planned if name in planned])
-    yield from _named("not planned", [f"{prefix}{name}" for name in found if name not in planned])
-    if planned == found and [*wanted] != [*there]:
-        yield f"its rows are in another order than {prefix or 'source '}was planned"
-
-
-def _named(what: str, names: Sequence[str]) -> Iterator[str]:
-    if names:
-        yield f"{what}: {listed(names, NAMES_SHOWN)}"
-
-
-def _planned_twice(planned: Iterator[Planned]) -> Iterator[Fault]:
-    """Spans of one source that overlap."""
-    for source, rows in groupby(planned, key=lambda row: row.span.source):
-        ordered = sorted(rows, key=lambda row: (row.span.begin, row.span.end))
-        for before, after in pairwise(ordered):
-            if _overlap(before.span, after.span):
-                yield Fault(after.chunk, f"images of {source} are planned here and in {before.chunk}")
-
-
-def _overlap(before: Span, after: Span) -> bool:
-    """Whether the second span begins before the first one ends, or is the first one again."""
-    return after.begin < before.end or after.begin == before.begin
-
-
-def _strangers(ledger: Ledger) -> Iterator[Fault]:
-    """Files that are no score files: an engine that reads the folder as it is takes them for some."""
-    folder = ledger.folder_uri
-    for entry in ledger.storage.walk(folder) if ledger.storage.names(folder) else ():
-        name = relative(entry.uri, folder) or entry.uri
-        is_score_file = name.endswith(".parquet") and FileName.of(name.removesuffix(".parquet")) is not None
-        if not is_score_file and not name.startswith((".", "_")):
-            yield Fault(name, "is no score file, but lies among them; remove it")
-
-
-def _in_two_files(files: ScoreFiles) -> Iterator[Fault]:
-    """Chunks in files that do not count for them: an engine that reads the folder as it is sees them twice."""
-    doubled: dict[str, list[str]] = {}
-    for chunk, lower in files.beaten.items():
-        for file in lower:
-            doubled.setdefault(file, []).append(chunk)
-    for file, chunks in sorted(doubled.items()):
-        others = f", as do {len(chunks) - 1} others" if len(chunks) > 1 else ""
-        yield Fault(min(chunks), f"also lies in {file}.parquet{others}: compact_scores puts that right")

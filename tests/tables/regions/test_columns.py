@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from iqa_core.grounding.boxes import Box
+from iqa_core.grounding.boxes import Box, UserBox
 from iqa_core.grounding.locating import Located, Region
 from iqa_core.records import Reason, Rejection
 from iqa_core.tables.regions.columns import (
@@ -14,7 +14,6 @@ from iqa_core.tables.regions.columns import (
     GROUNDING_TABLE,
     REGION,
     REGIONS_TABLE,
-    UserBox,
     grounded_row,
     region_rows,
 )

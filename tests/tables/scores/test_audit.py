@@ -16,9 +16,10 @@ from iqa_core.corpus.plan.plan import Plan
 from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.audit import Audit, faults_of
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.score_file import metadata_of
-from iqa_core.tables.scores.audit import Audit, audit, faults_of
+from iqa_core.tables.scores.audit import audit
 from tests.corpora import tiny_png, write_mixed
 from tests.corpus.corruptions import CORRUPTIONS, Finished
 from tests.corpus.planned import WANTED

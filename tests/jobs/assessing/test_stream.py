@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.assessing.stream import BYTES_PER_READER, IMAGES_PER_READER, READERS_PER_ACTOR, readers_at_once
+from jobs.assessing.work import ChunkTask
 from jobs.on_ray.cluster import Pool
-from jobs.scoring.stream import BYTES_PER_READER, IMAGES_PER_READER, READERS_PER_ACTOR, readers_at_once
-from jobs.scoring.work import ScoringTask
 
 POOL = Pool(2, actor_cpus=1, actor_gpus=0, reader_cpus=0.25, threads_per_actor=1)
 
@@ -23,9 +23,9 @@ POOL = Pool(2, actor_cpus=1, actor_gpus=0, reader_cpus=0.25, threads_per_actor=1
     ],
 )
 def test_readers_are_started_where_there_is_work_for_them(images: list[int | None], readers: int) -> None:
-    wave = [ScoringTask(str(index), b"", count, 0) for index, count in enumerate(images)]
+    wave = [ChunkTask(str(index), b"", count, 0) for index, count in enumerate(images)]
     assert readers_at_once(wave, POOL) == readers
 
 
 def test_few_images_that_are_large_are_work_too() -> None:
-    assert readers_at_once([ScoringTask(str(index), b"", 2, BYTES_PER_READER // 2) for index in range(6)], POOL) == 3
+    assert readers_at_once([ChunkTask(str(index), b"", 2, BYTES_PER_READER // 2) for index in range(6)], POOL) == 3

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.errors import CallerError
-from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import ScoreFiles
 from iqa_core.tables.score_file import metadata_of
-from iqa_core.tables.scores.columns import groups_of, retryable_ordinals, schema_of, table_schema
+from iqa_core.tables.scores.columns import retryable_ordinals
 from iqa_core.tables.scores.run_record import run_record
-from iqa_core.tables.scores.summary import Summary
+from jobs.assessing.job import AssessingJob, ImageTable, TableSummary, considered_chunks
 from jobs.progress import counted
-from jobs.scoring.job import ScoringJob, considered_chunks
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
     """What an output holds before a run adds to it."""
 
-    ledger: Ledger
+    ledger: ImageTable
     schema: pa.Schema
-    """Columns of every score file."""
+    """Columns of the rows in transit."""
     files: ScoreFiles
     expected: Mapping[str, int | None]
     """Chunk that the run is about -> its images; None where only reading tells how many."""
@@ -35,8 +33,8 @@ class Stock:
     retries: Mapping[str, tuple[int, ...]]
     """Committed chunk -> ordinals to be tried again, under --retry-rejected."""
     images_done: int
-    """Images of `expected` that are not scored again."""
-    table: Summary
+    """Images of `expected` that are not assessed again."""
+    table: TableSummary
     """Counts of the finished chunks; the run goes on counting in it."""
     warnings: list[str] | None
     """What the check of the checkpoint found in the run before; None where there was none."""
@@ -52,7 +50,7 @@ class Stock:
         return None not in self.expected.values()
 
 
-def take_stock(job: ScoringJob, contract: Contract) -> Stock:
+def take_stock(job: AssessingJob, contract: Contract) -> Stock:
     """Read all that is finished.
 
     Files of chunks that the plan retired are deleted, and chunks that are tried again are taken out of packs.
@@ -60,10 +58,7 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
     Raises Damaged for a score file that cannot be read.
     """
     warnings = _known_warnings(job)
-    ledger = replace(job.ledger, schema=schema_of(contract))
-    table = Summary(job.dimensions, contract.scales, slots=contract.slots)
-    groups = groups_of(contract.scales)
-    schema = table_schema(job.dimensions, job.settings.probs, contract.carried, groups, contract.written)
+    ledger, schema, table = job.table(contract), job.schema(contract), job.summary(contract)
     files = ledger.settled(job.plan.retired())
     expected = {chunk.name: chunk.images for chunk in considered_chunks(job)}
     finished = files.finished & {chunk.name for chunk in job.plan.chunks()}
@@ -83,13 +78,13 @@ def take_stock(job: ScoringJob, contract: Contract) -> Stock:
     return Stock(ledger, schema, files, expected, finished, retries, images_done, table, warnings)
 
 
-def add_committed(table: Summary, rows: pa.Table) -> None:
+def add_committed(table: TableSummary, rows: pa.Table) -> None:
     """Count the rows of a committed chunk, and the damage that its file tells of."""
     known = metadata_of(rows)
     table.add(rows, known.get("damage"), known.get("written_answers", {}))
 
 
-def opening(job: ScoringJob, proposal: Proposal, stock: Stock, pool: str) -> str:
+def opening(job: AssessingJob, proposal: Proposal, stock: Stock, pool: str) -> str:
     """What a run says first. pool: the cluster's share, for people."""
     expected, finished = stock.expected, stock.finished
     todo = len(expected.keys() - finished)
@@ -115,7 +110,7 @@ def opening(job: ScoringJob, proposal: Proposal, stock: Stock, pool: str) -> str
     return "\n".join(lines)
 
 
-def _known_warnings(job: ScoringJob) -> list[str] | None:
+def _known_warnings(job: AssessingJob) -> list[str] | None:
     """Warnings in run.json; None where there is none, or it is damaged: this run writes it anew."""
     try:
         found: list[str] | None = run_record(job.storage, job.output).get("warnings")

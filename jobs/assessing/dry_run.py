@@ -1,4 +1,4 @@
-"""A scoring job and its proposal -> what it would do, how long, at what cost; nothing is written."""
+"""A job and its proposal -> what it would do, how long, at what cost; nothing is written."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import load
 from iqa_core.corpus.batches import ReadyBatch, ready_batches
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.proposal import Proposal
 from iqa_core.corpus.plan.selected import SelectedRows
 from iqa_core.corpus.reading import open_chunk
+from jobs.assessing.job import AssessingJob, within_limit
+from jobs.assessing.work import Work
 from jobs.progress import counted
-from jobs.scoring.job import ScoringJob, within_limit
-from jobs.scoring.work import Work
 
 TIMED_IMAGES = 64
 
@@ -47,7 +46,7 @@ class Totals:
         return f"{counted(self.images, 'image')}, {self.size / 2**20:,.1f} MiB, in {counted(self.chunks, 'chunk')}"
 
 
-def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
+def print_dry_run(job: AssessingJob, proposal: Proposal) -> None:
     """The resolved configuration as JSON, then the plan."""
     print(json.dumps(job.shown_settings(), indent=2))
     finished = job.ledger.finished() - proposal.retired
@@ -71,20 +70,20 @@ def print_dry_run(job: ScoringJob, proposal: Proposal) -> None:
         _print_estimate(job, proposal, chunks, left.images)
 
 
-def _all_chunks(job: ScoringJob, proposal: Proposal) -> Iterator[Chunk]:
+def _all_chunks(job: AssessingJob, proposal: Proposal) -> Iterator[Chunk]:
     """What the plan would be, up to --limit images."""
     planned = (chunk for chunk in job.plan.chunks() if chunk.name not in proposal.retired)
     new = (Chunk(f"new-{index:06d}", kind, spans) for index, (kind, spans) in enumerate(proposal.chunks))
     return within_limit(chain(planned, new), job.settings.limit)
 
 
-def _print_estimate(job: ScoringJob, proposal: Proposal, chunks: Iterable[Chunk], images: int) -> None:
+def _print_estimate(job: AssessingJob, proposal: Proposal, chunks: Iterable[Chunk], images: int) -> None:
     work = job.work(proposal.contract, job.settings.assessor.threads or 1)
     assessor = load(work.spec, work.config)
     timed = 0
     began: float | None = None
     for batch in _batches(chunks, work, proposal.selected):
-        assess_each(assessor, batch.images, batch.texts)
+        work.asking.results(assessor, batch)
         if began is None:  # the first batch warms up and is not counted
             began = time.monotonic()
             continue

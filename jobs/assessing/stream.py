@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from iqa_core.tables.sink import ScoredBatch
+from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, Work, from_scored_row
 from jobs.on_ray.cluster import Pool
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.work import AssessBatches, ReadChunks, ScoringTask, Work, from_scored_row
 
 WAVE_BYTES = 256 * 2**20
 """Bytes of a wave's task descriptors, which lie in the object store."""
@@ -44,9 +44,9 @@ CALLS_PER_ACTOR = 2
 Event = ScoredBatch | ChunkFailure
 
 
-def waves(tasks: Iterable[ScoringTask], max_chunks: int) -> Iterator[list[ScoringTask]]:
+def waves(tasks: Iterable[ChunkTask], max_chunks: int) -> Iterator[list[ChunkTask]]:
     """Tasks in groups that a driver can hold: Ray Data keeps what it knows of each as long as a stream lives."""
-    wave: list[ScoringTask] = []
+    wave: list[ChunkTask] = []
     size = 0
     for task in tasks:
         wave.append(task)
@@ -58,7 +58,7 @@ def waves(tasks: Iterable[ScoringTask], max_chunks: int) -> Iterator[list[Scorin
         yield wave
 
 
-def stream(wave: Sequence[ScoringTask], work: Work, pool: Pool) -> Iterator[Event]:
+def stream(wave: Sequence[ChunkTask], work: Work, pool: Pool) -> Iterator[Event]:
     """What comes back for a wave, in any order. Batches that a dying process held do not come back."""
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -107,7 +107,7 @@ def stream(wave: Sequence[ScoringTask], work: Work, pool: Pool) -> Iterator[Even
             yield from_scored_row({name: table.column(name)[i] for name in table.column_names})
 
 
-def readers_at_once(wave: Sequence[ScoringTask], pool: Pool) -> int:
+def readers_at_once(wave: Sequence[ChunkTask], pool: Pool) -> int:
     """How many readers are worth starting for a wave, at most one per task."""
     useful = len(wave)
     counts = [task.images for task in wave if task.images is not None]

@@ -16,17 +16,16 @@ from iqa_core.errors import RunError
 from iqa_core.records import Reason
 from iqa_core.tables.heartbeats import Pulse
 from iqa_core.tables.score_file import metadata_of
-from iqa_core.tables.scores.columns import SCORED, TABLE_VERSION, counts_of
-from iqa_core.tables.scores.summary import Summary
+from iqa_core.tables.scores.columns import SCORED, counts_of
 from iqa_core.tables.sink import OpenChunk, Sink
+from jobs.assessing.job import AssessingJob, considered_chunks
+from jobs.assessing.metrics import RunMetrics
+from jobs.assessing.outcome import RunOutcome
+from jobs.assessing.stock import Stock, add_committed, opening
+from jobs.assessing.stream import Event
+from jobs.assessing.work import ChunkTask
 from jobs.on_ray.transport import ChunkFailure
 from jobs.progress import Progress, counted
-from jobs.scoring.job import ScoringJob, considered_chunks
-from jobs.scoring.metrics import RunMetrics
-from jobs.scoring.outcome import RunOutcome, publish
-from jobs.scoring.stock import Stock, add_committed, opening
-from jobs.scoring.stream import Event
-from jobs.scoring.work import ScoringTask
 
 COMMITS_WAITING = 16
 """Complete chunks that wait to be written; beyond, the stream waits."""
@@ -42,19 +41,18 @@ REJECT_RATE_AFTER = 1000
 
 
 class Phase(StrEnum):
-    """Where a run is, as its heartbeat says it."""
+    """Where a run is, as its heartbeat says it; between these two it says what the job does."""
 
     STARTING = "starting"
-    SCORING = "scoring"
     CONCLUDING = "concluding"
 
 
-class ScoringRun:
+class AssessingRun:
     """One run over one output. The ledger holds everything that counts; this state can be lost at any moment."""
 
     def __init__(
         self,
-        job: ScoringJob,
+        job: AssessingJob,
         proposal: Proposal,
         stock: Stock,
         pulse: Pulse,
@@ -81,7 +79,7 @@ class ScoringRun:
         """Chunk that is tried again -> how the written answers were parsed that it keeps."""
         self._commits: deque[Future[None]] = deque()
         self._writers = ThreadPoolExecutor(COMMITS_WAITING, thread_name_prefix="commit")
-        self._mine, self._table = Summary(job.dimensions, job.wanted.scales, slots=job.wanted.slots), stock.table
+        self._mine, self._table = job.summary(job.wanted), stock.table
         self._finished = set(stock.finished)
         self._done_chunks = len(stock.expected.keys() & stock.finished)
         self._progress = Progress(stock.images_expected if stock.is_counted else None, stock.images_done)
@@ -99,15 +97,15 @@ class ScoringRun:
         self._tell(Phase.STARTING)
         print(opening(self._job, self._proposal, self._stock, pool), flush=True)
 
-    def tasks(self) -> Iterator[ScoringTask]:
+    def tasks(self) -> Iterator[ChunkTask]:
         """A task for each chunk that is left to do."""
         for chunk in considered_chunks(self._job):
             if chunk.name in self._stock.retries or chunk.name not in self._finished:
                 self._planned[chunk.name] = chunk.digest
             if chunk.name in self._stock.retries:
-                yield ScoringTask.of(chunk, self._stock.retries[chunk.name])
+                yield ChunkTask.of(chunk, self._stock.retries[chunk.name])
             elif chunk.name not in self._finished:
-                yield ScoringTask.of(chunk)
+                yield ChunkTask.of(chunk)
 
     def take(self, event: Event | None) -> None:
         """Count a batch that came back, a chunk that failed, or a second in which nothing came.
@@ -117,7 +115,7 @@ class ScoringRun:
         now = time.monotonic()
         if now - self._told_at >= TELL_EVERY_S:
             self._told_at = now
-            self._tell(Phase.SCORING)
+            self._tell(self._job.doing)
         if event is None:
             self._progress.tick()
             return
@@ -135,7 +133,7 @@ class ScoringRun:
             if complete is not None:
                 self._complete(complete)
 
-    def is_open(self, task: ScoringTask) -> bool:
+    def is_open(self, task: ChunkTask) -> bool:
         """Whether some images of the chunk neither came back nor failed for a known reason; it is then replayed."""
         is_open = task.name not in self._finished and task.name not in self._failures
         if is_open:
@@ -163,9 +161,8 @@ class ScoringRun:
         if retired & (self._stock.expected.keys() | self._finished):
             self._count_again(retired, there)
         self._check_reject_rate(at_end=True)
-        return publish(
+        return self._job.publish(
             RunOutcome(
-                job=self._job,
                 proposal=self._proposal,
                 table=self._table,
                 mine=self._mine,
@@ -184,7 +181,7 @@ class ScoringRun:
     def _count_again(self, retired: frozenset[str], there: frozenset[str]) -> None:
         """Count the table as it is now, after chunks of it were retired since it was counted first."""
         self._failures = {name: message for name, message in self._failures.items() if name not in retired}
-        self._table = Summary(self._job.dimensions, self._job.wanted.scales, slots=self._job.wanted.slots)
+        self._table = self._job.summary(self._job.wanted)
         planned = {chunk.name for chunk in self._job.plan.chunks()}
         for _, rows in self._stock.ledger.read_all(sorted(there & planned), self._table.columns()):
             add_committed(self._table, rows)
@@ -253,11 +250,10 @@ class ScoringRun:
             "layout": chunk.origin.layout,
             "damage": chunk.origin.damage,
             "versions": sorted(chunk.versions),
-            "table_version": TABLE_VERSION,
             "fingerprint": job.wanted.fingerprint,
             "fingerprint_parts": dict(job.wanted.fingerprint_parts),
             "rubric": job.spec.rubric.id,
-            "fusion": {"source": job.weights.source, "digest": job.weights.digest},
+            **job.about_chunks(),
             **({"written_answers": answers} if (answers := self._answers(chunk)) else {}),
         }
         if name in self._stock.retries:
@@ -276,7 +272,7 @@ class ScoringRun:
                 "is scored stays: put the cause right, or raise the bound, and run the same command"
             )
 
-    def _tell(self, phase: Phase) -> None:
+    def _tell(self, phase: str) -> None:
         """Bring heartbeat and metrics up to date."""
         progress = self._progress
         standing = {

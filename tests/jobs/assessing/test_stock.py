@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.assessing.proposing import applied, proposed
+from jobs.assessing.stock import Stock, opening, take_stock
 from jobs.command import parse
-from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.stock import Stock, opening, take_stock
 from tests.corpora import tiny_png, write_folder
 from tests.jobs.by_hand import score_by_hand
 

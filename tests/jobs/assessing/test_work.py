@@ -28,12 +28,13 @@ from iqa_core.storage.storage import Storage
 from iqa_core.tables.heartbeats import SCORING, Pulse
 from iqa_core.tables.scores.columns import own_columns, table_schema
 from iqa_core.tables.sink import Sink
+from jobs.assessing.proposing import applied, proposed
+from jobs.assessing.work import Work, from_ready_row, read_chunk, scored_batch, to_ready_row
 from jobs.command import parse
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import checked
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import Work, from_ready_row, read_chunk, scored_batch, to_ready_row
+from jobs.scoring.work import Scoring
 from tests.corpora import write_list
 from tests.corpus.planned import Output
 from tests.jobs.by_hand import begun
@@ -55,9 +56,8 @@ WORK = Work(
     config=CONFIG,
     read_plan=ReadPlan(Storage(), ReadOptions(chunk_images=1000), LIMITS, CARRIED, own_columns(DIMENSIONS)),
     bounds=BatchBounds(CONFIG.batch_tokens),
-    weights=FusionWeights.equal(DIMENSIONS),
-    probs=False,
     decode_timeout_s=600,
+    asking=Scoring(SPEC.rubric, FusionWeights.equal(DIMENSIONS)),
 )
 ASSESSOR = load(SPEC, CONFIG)
 

@@ -20,10 +20,10 @@ from iqa_core.deadline import deadline
 from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
 from iqa_core.tables.sink import ScoredBatch, Sink
+from jobs.assessing.stream import Event
+from jobs.assessing.work import AssessBatches, Work, scored_batch
 from jobs.on_ray.cluster import Pool
 from jobs.on_ray.transport import ChunkFailure, failure_of
-from jobs.scoring.stream import Event
-from jobs.scoring.work import AssessBatches, Work, scored_batch
 
 DEATHS_PER_IMAGE = 2
 """One death may be another's fault (a neighbour that takes all memory); two in fresh processes are the image's."""

@@ -21,16 +21,16 @@ from iqa_core.tables.heartbeats import SCORING, Pulse
 from iqa_core.tables.scores.columns import table_schema
 from iqa_core.tables.scores.score_table import open_score_table, score_ledger
 from iqa_core.tables.sink import ScoredBatch
+from jobs.assessing.proposing import applied, proposed
+from jobs.assessing.run import AssessingRun
+from jobs.assessing.stock import take_stock
+from jobs.assessing.work import read_chunk, scored_batch
 from jobs.command import parse
 from jobs.compaction.flow import compact
 from jobs.compaction.settings import CompactSettings
 from jobs.on_ray.transport import ChunkFailure
-from jobs.scoring.flow import applied, proposed
 from jobs.scoring.job import ScoringJob, checked
-from jobs.scoring.run import Phase, ScoringRun
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.stock import take_stock
-from jobs.scoring.work import read_chunk, scored_batch
 from tests.clock import stand_still
 from tests.corpora import tiny_png, write_folder
 from tests.jobs.by_hand import begun
@@ -48,7 +48,7 @@ def job_over(root: Path, *more: str) -> ScoringJob:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScoringRun]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AssessingRun]:
     """As it stands ten seconds after it began; its heartbeat is put by the tests."""
     monkeypatch.setattr("iqa_core.tables.heartbeats.BEAT_S", 3600)
     job = job_over(tmp_path)
@@ -61,7 +61,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScoringRun]
         run.close()
 
 
-def batches(run: ScoringRun, chunk: int, rejection: Rejection | None = None) -> Iterator[ScoredBatch]:
+def batches(run: AssessingRun, chunk: int, rejection: Rejection | None = None) -> Iterator[ScoredBatch]:
     """All of one chunk, rejected for this reason."""
     job = run._job
     contract = job.plan.contract()
@@ -73,8 +73,8 @@ def batches(run: ScoringRun, chunk: int, rejection: Rejection | None = None) -> 
         yield scored_batch(replace(batch, rejections=rejections, images=()), [], work, "{}")
 
 
-def told(run: ScoringRun) -> dict[str, Any]:
-    run._tell(Phase.SCORING)
+def told(run: AssessingRun) -> dict[str, Any]:
+    run._tell(run._job.doing)
     return dict(run._pulse.progress)
 
 
@@ -85,14 +85,14 @@ def test_a_run_that_is_not_begun_has_touched_nothing(tmp_path: Path, capsys: pyt
     pulse = Pulse(Storage(), job.output, SCORING)
     stock = take_stock(job, contract)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    ScoringRun(job, proposal, stock, pulse)
+    AssessingRun(job, proposal, stock, pulse)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
     assert pulse.progress == {}
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_run_in_which_nothing_can_be_fetched_has_done_nothing(
-    run: ScoringRun, capsys: pytest.CaptureFixture[str]
+    run: AssessingRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for chunk in range(3):
         for batch in batches(run, chunk, NOT_FETCHED):
@@ -110,7 +110,7 @@ def test_a_run_in_which_nothing_can_be_fetched_has_done_nothing(
     assert "fetch_failed, reading failed again and again: a refused connection" in shown
 
 
-def test_what_fails_is_not_waited_for(run: ScoringRun) -> None:
+def test_what_fails_is_not_waited_for(run: AssessingRun) -> None:
     name = next(run._job.plan.chunks()).name
     run.take(ChunkFailure(name, "its source is gone", is_fatal=False))
     run.take(ChunkFailure(name, "its source is gone", is_fatal=False))
@@ -121,7 +121,7 @@ def test_what_fails_is_not_waited_for(run: ScoringRun) -> None:
     assert known["eta_seconds"] == pytest.approx(10, rel=0.2)
 
 
-def test_a_run_that_has_ended_has_no_eta(run: ScoringRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_has_ended_has_no_eta(run: AssessingRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for batch in batches(run, 0):
         run.take(batch)
     told(run)
@@ -135,7 +135,7 @@ def test_a_run_that_has_ended_has_no_eta(run: ScoringRun, tmp_path: Path, capsys
 
 
 def test_a_run_whose_clock_is_ahead_is_neither_dead_nor_alive(
-    run: ScoringRun, capsys: pytest.CaptureFixture[str]
+    run: AssessingRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     age(Path(run._job.output), -3600)
     assert main(["status", run._job.output]) == 0
