@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MOST_VIEWS = 64
+"""Views of one image that are asked about at once; for more, it goes through the model again."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Viewable:
     """An image that is prepared for an assessor with views."""
@@ -55,15 +59,15 @@ def ground_each(
     """
     viewer = viewer_of(assessor)
     asked = [_views(TokenGrid(*viewer.view_grid(image.pixels)), image, cells) for image in images]
-    there = [i for i, views in enumerate(asked) if not isinstance(views, Rejection)]
-    views = [views for views in asked if not isinstance(views, Rejection)]
-    texts = [images[i].texts for i in there] if assessor.rubric.slots else None
-    found = assess_views_each(viewer, [images[i].pixels for i in there], [one.all for one in views], names, texts)
-    said = {
-        i: _grounded(assessor, names, images[i], own, results)
-        for i, own, results in zip(there, views, found, strict=True)
-    }
-    return [said[i] if i in said else _rejected(asked[i]) for i in range(len(images))]
+    pieces = [
+        (i, piece) for i, views in enumerate(asked) if not isinstance(views, Rejection) for piece in _pieces(views.all)
+    ]
+    texts = [images[i].texts for i, _ in pieces] if assessor.rubric.slots else None
+    found = assess_views_each(viewer, [images[i].pixels for i, _ in pieces], [own for _, own in pieces], names, texts)
+    parts: list[list[Sequence[Assessment | Rejection] | Rejection]] = [[] for _ in images]
+    for (i, _), part in zip(pieces, found, strict=True):
+        parts[i].append(part)
+    return [_grounded(assessor, names, *each) for each in zip(images, asked, parts, strict=True)]
 
 
 def viewer_of(assessor: Assessor) -> Viewer:
@@ -100,15 +104,24 @@ def _views(grid: TokenGrid, image: Viewable, cells: int) -> _Views | Rejection:
     return _Views(grid, parts, boxes)
 
 
+def _pieces(views: Sequence[View]) -> list[Sequence[View]]:
+    """The views of an image, as many as are asked about at once."""
+    return [views[begin : begin + MOST_VIEWS] for begin in range(0, len(views), MOST_VIEWS)]
+
+
 def _grounded(
     assessor: Assessor,
     names: Sequence[str],
     image: Viewable,
-    views: _Views,
-    results: Sequence[Assessment | Rejection] | Rejection,
+    views: _Views | Rejection,
+    parts: Sequence[Sequence[Assessment | Rejection] | Rejection],
 ) -> Grounded | Rejection:
-    if isinstance(results, Rejection):
-        return results
+    """parts: what is said of the views, piece by piece."""
+    if isinstance(views, Rejection):
+        return views
+    results: list[Assessment | Rejection] = []
+    for part in parts:
+        results += [part] if isinstance(part, Rejection) else part
     columns = [column for column in assessor.rubric.columns if column.name in names]
     scores = []
     for result in results:
@@ -124,8 +137,3 @@ def _grounded(
     outside = Rejection(Reason.TOO_SMALL, f"no part of the box lies in the {image.width} x {image.height} pixels")
     regions = tuple(outside if box is None else Region(box[0], next(said), len(box[1])) for box in views.boxes)
     return Grounded(located, regions)
-
-
-def _rejected(found: _Views | Rejection) -> Rejection:
-    assert isinstance(found, Rejection), "an image with views was asked about"
-    return found

@@ -113,9 +113,16 @@ class BoxTable:
         self._storage = storage
         self._uri = uri
         self._file: pq.ParquetFile | None = None
+        self._latest: tuple[Sequence[Image], list[list[UserBox]]] = ((), [])
+        """A batch's boxes are asked for twice: when its images are assessed, and when their rows are made."""
 
     def of_images(self, images: Sequence[Image]) -> list[list[UserBox]]:
         """Boxes of each image, in the order of the user's file. Raises Missing where the table is gone."""
+        if images != self._latest[0]:
+            self._latest = images, self._found(images)
+        return self._latest[1]
+
+    def _found(self, images: Sequence[Image]) -> list[list[UserBox]]:
         found: dict[Image, list[UserBox]] = {image: [] for image in images}
         for source, key, box_id, label, *sides in self._rows(sorted(found)):
             if (source, key) in found:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.errors import CallerError
+from iqa_core.storage.failures import Missing
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.ledger import Ledger
@@ -81,13 +82,16 @@ class GroundingLedger:
         columns: without `regions`, that table is not read, and its lists are empty. Raises Missing and Damaged.
         """
         has_regions = columns is None or REGIONS in columns
-        regions = self.regions.read_all(chunks) if has_regions else ((name, _NO_REGIONS) for name in chunks)
-        found = self.grounding.read_all(chunks, files=files)
-        for (name, grounding), (_, own) in zip(found, regions, strict=True):
+        regions = self.regions.read_all(chunks) if has_regions else iter([(name, _NO_REGIONS) for name in chunks])
+        for name, grounding in self.grounding.read_all(chunks, files=files):
             try:
-                yield name, imploded(grounding, own, self.num_dimensions)
+                yield name, imploded(grounding, next(regions)[1], self.num_dimensions)
             except ValueError as error:
                 raise Damaged(self.grounding.uri(name), error) from error
+            except Missing as error:
+                if name not in self.finished():
+                    raise
+                raise Damaged(self.grounding.uri(name), f"{REGIONS}/ has no file of it") from error
 
     def settled(self, retired: Collection[str]) -> ScoreFiles:
         """The files of `grounding`, after retired chunks and superfluous files were deleted from both tables."""
