@@ -44,8 +44,10 @@ def write_grounding(
     chunk_images: int = 2,
 ) -> Path:
     """found: by key, of images as `score_tables.filled` makes them. boxes: with the score, None outside the image."""
-    storage, contract = Storage(), Contract("fedcba9876543210", {}, chunk_images, False, (DIMENSION,), "equal", {})
-    contract = Contract(**{**{name: getattr(contract, name) for name in contract.__slots__}, "grounding": {"cells": 2}})
+    storage = Storage()
+    contract = Contract(
+        "fedcba9876543210", {}, chunk_images, False, (DIMENSION,), "equal", {}, pa.schema([]), grounding={"cells": 2}
+    )
     plan = Plan(storage, str(output))
     plan.create(contract)
     starts = range(0, len(found), chunk_images)
@@ -74,4 +76,4 @@ def _row(key: str, found: Located | Rejection, boxes: Sequence[tuple[UserBox, fl
 
 
 def _span(index: int) -> Span:
-    return Span(f"/pictures/{index}", 0, 1)
+    return Span(f"/pictures/{index}", str(index), 1, "", 0, 1, 1)
