@@ -25,6 +25,7 @@ from iqa_core.fusion import load_fusion
 from iqa_core.records import RETRYABLE, ImageLimits, Reason
 from iqa_core.rubrics import load_any_rubric, load_rubric, rubric_names, written_names
 from iqa_core.rubrics.written import Decoding
+from iqa_core.tables.regions.columns import GROUNDING_TABLE, MASK, REGIONS_TABLE
 from iqa_core.tables.scores.columns import table_schema
 from iqa_core.training.rewards.batch import REWARDS
 from iqa_core.training.rewards.scores import WIDTHS
@@ -35,6 +36,7 @@ from jobs.command import JobSettings, parse
 from jobs.compaction.settings import CompactSettings
 from jobs.evaluation.settings import EvaluateSettings
 from jobs.fusion.settings import FusionSettings
+from jobs.grounding.settings import GroundSettings
 from jobs.scoring.settings import ScoreSettings
 from jobs.selection.settings import SelectSettings
 from jobs.training.ranking_settings import RankingSettings
@@ -62,6 +64,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
 JOBS: Mapping[str, type[JobSettings]] = {
     "score_corpus": ScoreSettings,
+    "ground_corpus": GroundSettings,
     "evaluate_assessor": EvaluateSettings,
     "select_corpus": SelectSettings,
     "train_sft": TrainSettings,
@@ -288,6 +291,14 @@ def test_the_column_table_is_the_schema(score_table: str) -> None:
         names = [name.replace("<dimension>", d) for d in DIMENSIONS] if "<dimension>" in name else [name]
         fields += [pa.field(name, kind) for name in names]
     assert pa.schema(fields) == table_schema(DIMENSIONS, probs=True, carried=pa.schema([]))
+
+
+def test_the_column_tables_of_parts_of_images_are_the_schemas() -> None:
+    page = (ROOT / "docs" / "ground.md").read_text(encoding="utf-8")
+    kinds = {**COLUMN_TYPES, "binary": pa.binary(), "struct<size, counts>": MASK}
+    for heading, schema in (("Table of images", GROUNDING_TABLE), ("Table of regions", REGIONS_TABLE)):
+        rows = [(name.strip("`"), kinds[kind]) for name, kind, _ in table_below(page, heading)]
+        assert pa.schema(rows) == schema
 
 
 def test_the_rejection_codes_are_all_there(score_table: str) -> None:

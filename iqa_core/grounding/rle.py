@@ -27,7 +27,7 @@ def counts_of(mask_HW: NDArray[np.bool_]) -> list[int]:
     """Lengths of the runs of a mask, outside and inside in turn; they sum to its pixels."""
     pixels = np.asarray(mask_HW, np.bool_).ravel(order="F")
     changes = np.flatnonzero(np.diff(pixels, prepend=False))
-    return np.diff(changes, prepend=0, append=len(pixels)).tolist()  # type: ignore[no-any-return]
+    return np.diff(changes, prepend=0, append=len(pixels)).tolist()
 
 
 def mask_of(counts: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
