@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from iqa_core.corpus.originals import LOCATOR, Locator
@@ -16,8 +16,6 @@ from iqa_core.records import RATING
 from iqa_core.report.charts import histogram, progress_line
 from iqa_core.report.gathered import SHEETS, Gathered, Shown
 from iqa_core.tables.scores.columns import SCORED
-
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 SHEET_TITLES = {
     False: {"best": "best", "worst": "worst", "borderline": "borderline: nearest to {middle:g}"},
@@ -63,12 +61,19 @@ def locator_of(values: Mapping[str, Any]) -> Locator:
     return Locator(**{name: values[name] for name in LOCATOR})
 
 
+def template(name: str) -> Template:
+    """A page's template; whatever is put into it is escaped."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
+    return environment.get_template(name)
+
+
 def render(report: Report) -> bytes:
     """The page; whatever comes from the data is escaped."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     gathered = report.gathered
-    text = template.render(
+    text = template("page.html.jinja").render(
         report=report,
         gathered=gathered,
         ends=RATING,
