@@ -327,12 +327,12 @@ def test_every_module_has_its_test() -> None:
 
 
 def test_a_long_module_and_a_full_folder_are_found() -> None:
-    counts = {PurePosixPath(f"jobs/scoring/{number}.py"): MAX_LINES for number in range(MAX_MODULES)}
+    counts = {PurePosixPath(f"jobs/assessing/{number}.py"): MAX_LINES for number in range(MAX_MODULES)}
     assert list(size_faults(counts)) == []
     counts[PurePosixPath("jobs/assessing/run.py")] = MAX_LINES + 1
     assert list(size_faults(counts)) == [
         "jobs/assessing/run.py: 401 lines, more than 400",
-        "jobs/scoring/: 21 modules, more than 20",
+        "jobs/assessing/: 21 modules, more than 20",
     ]
 
 

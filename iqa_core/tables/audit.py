@@ -8,7 +8,7 @@ when their chunk was read. The ledger checks that every file is whole and belong
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice, pairwise
 from typing import Any, Protocol
@@ -22,7 +22,6 @@ from iqa_core.errors import listed
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.packs import FileName, ScoreFiles
 from iqa_core.tables.score_file import Damaged, metadata_of
-from iqa_core.tables.scores.columns import counts_of
 
 CHUNKS_AT_ONCE = 4096
 
@@ -71,15 +70,22 @@ class AuditedTable(Protocol):
         ...
 
 
-Checks = Callable[[Chunk, pa.Table], Iterator[str]]
-"""A chunk and its rows, with their metadata -> what is wrong with them."""
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What is looked at in the rows of a chunk."""
+
+    of_file: Callable[[Chunk, pa.Table], Iterator[str]]
+    """Contradictions between rows, with their metadata, and plan or contract."""
+    of_values: Callable[[Chunk, pa.Table], Iterator[str]]
+    """Asked where there are none: values that rows cannot have."""
+    counts_of: Callable[[pa.Table], Mapping[str, int]]
+    """Rejection code, or `scored` -> rows."""
 
 
-def audited(plan: Plan, table: AuditedTable, folders: Sequence[Ledger], of_file: Checks, of_values: Checks) -> Audit:
+def audited(plan: Plan, table: AuditedTable, folders: Sequence[Ledger], checks: Checks) -> Audit:
     """Faults of the whole table, read chunk by chunk; only names of chunks are kept in memory.
 
-    folders: of its files. of_file: contradictions between a chunk's rows and its plan or contract. of_values: asked
-    where there are none. Raises CallerError where a part of the plan cannot be read.
+    folders: of its files. Raises CallerError where a part of the plan cannot be read.
     """
     found = Audit()
     try:
@@ -98,15 +104,13 @@ def audited(plan: Plan, table: AuditedTable, folders: Sequence[Ledger], of_file:
     chunks = plan.chunks()
     while some := list(islice(chunks, CHUNKS_AT_ONCE)):
         planned.update(chunk.name for chunk in some)
-        _hold(some, files, table, of_file, of_values, found)
+        _hold(some, files, table, checks, found)
     strange = files.finished - planned - retired
     found.faults += [Fault(chunk, "is in no plan, but has rows") for chunk in sorted(strange)]
     return found
 
 
-def _hold(
-    chunks: Sequence[Chunk], files: ScoreFiles, table: AuditedTable, of_file: Checks, of_values: Checks, found: Audit
-) -> None:
+def _hold(chunks: Sequence[Chunk], files: ScoreFiles, table: AuditedTable, checks: Checks, found: Audit) -> None:
     """Compare these chunks with their rows, and add to what was found."""
     there = [chunk for chunk in chunks if chunk.name in files]
     missing = sorted({chunk.name for chunk in chunks} - {chunk.name for chunk in there})
@@ -115,11 +119,11 @@ def _hold(
         if isinstance(rows, str):
             found.faults.append(Fault(chunk.name, rows))
             continue
-        whats = [*of_file(chunk, rows)]
+        whats = [*checks.of_file(chunk, rows)]
         if not whats:  # else it lacks columns or metadata that these checks need
             whats += [*faults_of(chunk, rows, metadata_of(rows)["layout"])]
-            whats += of_values(chunk, rows)
-            found.counts.update(counts_of(rows))
+            whats += checks.of_values(chunk, rows)
+            found.counts.update(checks.counts_of(rows))
         found.images += rows.num_rows
         found.faults += [Fault(chunk.name, what) for what in whats]
 

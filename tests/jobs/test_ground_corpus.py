@@ -1,7 +1,7 @@
 """The grounding job: every image has its rows in both tables, as it is alone, whatever happens to the run.
 
-Tests jobs/grounding/flow.py, jobs/grounding/job.py, jobs/grounding/outcome.py, jobs/grounding/work.py,
-jobs/assessing/driving.py, jobs/assessing/proposing.py, iqa_core/tables/regions/ledger.py,
+Tests jobs/grounding/flow.py, jobs/grounding/job.py, jobs/grounding/outcome.py, jobs/grounding/settings.py,
+jobs/grounding/work.py, jobs/assessing/driving.py, jobs/assessing/proposing.py, iqa_core/tables/regions/ledger.py,
 iqa_core/tables/regions/audit.py, iqa_core/tables/regions/calibrating.py and iqa_core/tables/regions/summary.py.
 """
 

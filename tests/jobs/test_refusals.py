@@ -1,6 +1,7 @@
 """The caller's mistakes: exit code 2, one clear message, nothing written. Ray is never started for them.
 
-Tests jobs/claims.py, jobs/command.py, jobs/assessing/dry_run.py, jobs/scoring/job.py and jobs/scoring/settings.py.
+Tests jobs/claims.py, jobs/command.py, jobs/assessing/dry_run.py, jobs/assessing/job.py, jobs/assessing/settings.py,
+jobs/scoring/job.py and jobs/scoring/settings.py.
 """
 
 from __future__ import annotations

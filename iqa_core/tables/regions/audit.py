@@ -10,10 +10,11 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.records import Reason
-from iqa_core.tables.audit import Audit, audited, faults_of_metadata
+from iqa_core.tables.audit import Audit, Checks, audited, faults_of_metadata
 from iqa_core.tables.regions.columns import REGIONS_VERSION, VIEWS, Status
 from iqa_core.tables.regions.ledger import GroundingLedger
 from iqa_core.tables.regions.nesting import GROUNDING, REGIONS
+from iqa_core.tables.scores.columns import counts_of
 
 TOLERANCE = 1e-3
 """Largest distance of a score beyond its range, as rounding to float32 may leave it."""
@@ -32,7 +33,7 @@ def audit(plan: Plan, contract: Contract) -> Audit:
     def of_values(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
         return _implausible(rows, contract)
 
-    return audited(plan, table, table.both, of_file, of_values)
+    return audited(plan, table, table.both, Checks(of_file, of_values, counts_of))
 
 
 def _implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:

@@ -9,9 +9,9 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.columns import plain
 from iqa_core.corpus.plan.plan import Contract, Plan
-from iqa_core.tables.audit import Audit, audited, faults_of_metadata
+from iqa_core.tables.audit import Audit, Checks, audited, faults_of_metadata
 from iqa_core.tables.score_file import metadata_of
-from iqa_core.tables.scores.columns import TABLE_VERSION, schema_of
+from iqa_core.tables.scores.columns import TABLE_VERSION, counts_of, schema_of
 from iqa_core.tables.scores.plausibility import implausible
 from iqa_core.tables.scores.score_table import ledger_of
 
@@ -26,7 +26,7 @@ def audit(plan: Plan, contract: Contract) -> Audit:
     def of_values(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
         return implausible(rows, contract)
 
-    return audited(plan, ledger, [ledger], of_file, of_values)
+    return audited(plan, ledger, [ledger], Checks(of_file, of_values, counts_of))
 
 
 def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Images whose headers lie, a whole chunk of them -> a row each: the worker's loop from source to score table.
 
-Tests iqa_core/assessor/isolation.py and jobs/on_ray/transport.py.
+Tests iqa_core/assessor/isolation.py, jobs/on_ray/transport.py and jobs/scoring/work.py.
 """
 
 from __future__ import annotations

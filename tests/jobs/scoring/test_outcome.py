@@ -1,4 +1,7 @@
-"""What a run came to -> run.json, the lines for people, and the exit code."""
+"""What a run came to -> run.json, the lines for people, and the exit code.
+
+Tests jobs/assessing/outcome.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every way in which a table can be untrue is named, with the chunk and the image."""
+"""Every way in which a table can be untrue is named, with the chunk and the image.
+
+Tests iqa_core/tables/audit.py.
+"""
 
 from __future__ import annotations
 
