@@ -1,4 +1,4 @@
-"""Images that did not come back -> the same, one by one, in processes of their own: poison is found, the rest scored.
+"""Images that did not come back -> the same, one by one, in processes of their own: poison is found, the rest assessed.
 
 One plain actor reads and prepares, another assesses. An image that ends its process twice, on nodes that are alive, is
 rejected: `corrupt` when it was the decoder, `assessor_failed` when it was the assessor. So is one that takes too long,

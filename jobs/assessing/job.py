@@ -204,7 +204,7 @@ class AssessingJob(Foundation, ABC):
     def about_chunks(self) -> Mapping[str, Any]:
         """What each committed chunk says of how it was made, beside the fingerprint."""
 
-    def prepare(self) -> None:
+    def provide(self) -> None:
         """Put into the output what the actors need, before the plan names a chunk."""
 
     @abstractmethod

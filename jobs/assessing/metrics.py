@@ -28,7 +28,7 @@ _GAUGES = {
 
 
 class RunMetrics:
-    """Metrics of one scoring run, exported by its driver."""
+    """Metrics of one run, exported by its driver."""
 
     def __init__(self, run: str) -> None:
         """run: its id, a label of every figure."""

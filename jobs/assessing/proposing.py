@@ -43,7 +43,7 @@ def applied(job: AssessingJob, proposal: Proposal) -> Contract:
     """
     for _ in range(PLAN_ATTEMPTS):
         try:
-            job.prepare()
+            job.provide()
             if apply(job.plan, proposal):
                 contract = job.plan.contract()
                 assert contract is not None

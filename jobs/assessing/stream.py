@@ -1,4 +1,4 @@
-"""Chunks -> scored batches, through Ray Data: readers, then a pool of actors that hold the assessor."""
+"""Chunks -> batches of rows, through Ray Data: readers, then a pool of actors that hold the assessor."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class GroundingJob(AssessingJob):
         """See `AssessingJob.about_chunks`."""
         return {"table_version": REGIONS_VERSION}
 
-    def prepare(self) -> None:
+    def provide(self) -> None:
         """Put the user's boxes beside the plan, under a name of their own: readers find them there."""
         if self.boxes is not None and self.storage.stat(self._boxes_uri) is None:
             self.storage.put(self._boxes_uri, self.boxes.to_parquet(), scratch=scratch_of(self.output))

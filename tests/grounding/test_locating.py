@@ -19,9 +19,10 @@ from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.model.backend import TransformersAssessor
 from iqa_core.assessor.protocol import View
 from iqa_core.errors import CallerError
+from iqa_core.grounding.batches import Grounded, Viewable, ground_each
 from iqa_core.grounding.boxes import Box
 from iqa_core.grounding.locating import Region, assess_regions, locate
-from iqa_core.records import Assessment, Reason, Rejection
+from iqa_core.records import Assessment, ImageHeader, Reason, Rejection, RgbImage
 from tests.assessor import tiny
 
 pytestmark = pytest.mark.slow
@@ -110,6 +111,33 @@ def test_the_whole_image_has_its_ordinary_score(qwen: TransformersAssessor) -> N
         [region] = assess_regions(qwen, PIXELS, [found.box], [name])
         assert isinstance(region, Region)
         assert region.scores[name] == pytest.approx(float(found.cell_scores[found.cell]), abs=1e-5)
+
+
+def test_images_of_a_batch_are_grounded_as_each_is_alone(qwen: TransformersAssessor) -> None:
+    """In one call of the model, whatever their sizes; with boxes beside the cells of one of them."""
+    images = [PIXELS, PIXELS[:, :90], PIXELS]
+    boxes = [[SQUARE, Box(10, 20, 60, 50)], [], []]
+    headers = [ImageHeader(pixels.shape[1], pixels.shape[0], "png", 1) for pixels in images]
+    prepared = [qwen.preparer.prepare(RgbImage(*each)) for each in zip(images, headers, strict=True)]
+    asked = [
+        Viewable(array, pixels.shape[1], pixels.shape[0], own)
+        for array, pixels, own in zip(prepared, images, boxes, strict=True)
+    ]
+    for pixels, own, found in zip(images, boxes, ground_each(qwen, asked, ["distortion"], 2), strict=True):
+        alone = locate(qwen, pixels, ["distortion"])
+        assert isinstance(alone, dict)
+        assert isinstance(found, Grounded)
+        np.testing.assert_allclose(
+            found.located["distortion"].cell_scores, alone["distortion"].cell_scores, atol=1e-5, rtol=0
+        )
+        assert found.located["distortion"].score == pytest.approx(alone["distortion"].score, abs=1e-5)
+        for region, wanted in zip(found.regions, assess_regions(qwen, pixels, own, ["distortion"]), strict=True):
+            assert isinstance(wanted, Region | Rejection)
+            if isinstance(wanted, Rejection):
+                assert region == wanted
+            else:
+                assert isinstance(region, Region)
+                assert region.scores["distortion"] == pytest.approx(wanted.scores["distortion"], abs=1e-5)
 
 
 def test_tiles_are_parts_as_images_of_their_own(qwen: TransformersAssessor) -> None:

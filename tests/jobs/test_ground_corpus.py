@@ -26,7 +26,7 @@ from iqa_core.rubrics import load_rubric
 from iqa_core.status import status
 from iqa_core.storage.storage import Storage
 from tests.clock import wait_for
-from tests.corpora import tiny_png, write_folder, write_mixed
+from tests.corpora import tiny_png, write_asking, write_captions, write_folder, write_mixed
 from tests.jobs import running
 from tests.jobs.by_hand import ground_by_hand, score_by_hand
 from tests.jobs.operations import a_minute_later, compact, killed_at
@@ -159,6 +159,24 @@ def test_of_a_score_table_the_rows_that_pass_are_grounded(tmp_path: Path) -> Non
         assert row["score"] == pytest.approx(chosen[row["key"]]["distortion"], abs=1e-5), "its ordinary score"
         for name in ("source", "sha256", "offset", "length", "row", "width", "height"):
             assert row[name] == chosen[row["key"]][name], "joins with the score table"
+
+
+@pytest.mark.slow
+def test_a_rubric_with_slots_is_asked_with_each_images_text(tmp_path: Path) -> None:
+    corpus = write_mixed(tmp_path, 10)
+    write_captions(tmp_path, corpus)
+    rubric = write_asking(tmp_path / "asking.toml")
+    inputs = [part for given in corpus.inputs for part in ("--input", given)]
+    names = load_rubric(str(rubric)).names
+    asked = [part for name in names for part in ("--dimensions", name)]
+    assert ground(tmp_path / "out", *inputs, "--rubric", rubric, "--slot", "prompt=caption", *asked) == 0
+    assessor = load_assessor(VIEWS, str(rubric))
+    rows = rows_of(tmp_path / "out")["grounding"]
+    assert len(rows) == 10 * len(names)
+    for row in rows:
+        alone = locate(assessor, corpus.images[row["key"]], names, text=corpus.texts[row["key"]])
+        assert isinstance(alone, dict)
+        np.testing.assert_allclose(row["cell_scores"], alone[row["dimension"]].cell_scores.ravel())
 
 
 @pytest.mark.slow
