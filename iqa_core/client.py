@@ -16,21 +16,21 @@ nothing (see attempts). An answer is taken only where all of it is what an endpo
 from __future__ import annotations
 
 import asyncio
-import base64
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import httpx2
 
 from iqa_core.endpoint.answers import Description as Description  # what callers get
 from iqa_core.endpoint.answers import Ranking as Ranking
 from iqa_core.endpoint.answers import Score as Score
-from iqa_core.endpoint.answers import descriptions_of, models_of, ranking_of, scores_of
+from iqa_core.endpoint.answers import ranking_of
 from iqa_core.endpoint.attempts import (
     Attempts,
     Endpoint,
@@ -42,6 +42,8 @@ from iqa_core.endpoint.attempts import (
 )
 from iqa_core.endpoint.attempts import EndpointUnavailable as EndpointUnavailable  # what callers catch
 from iqa_core.endpoint.attempts import RequestRefused as RequestRefused
+from iqa_core.endpoint.groundings import Grounding as Grounding
+from iqa_core.endpoint.requests import MODELS, Asked, Box, Request, Texts, assessing, describing, grounding, in_parts
 from iqa_core.errors import CallerError
 from iqa_core.images.in_memory import ImageLike as ImageLike  # what callers give
 from iqa_core.images.in_memory import as_file, listed
@@ -53,12 +55,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IMAGES_PER_REQUEST = 64
-BYTES_PER_REQUEST = 32 * 2**20
-"""Half of what an endpoint takes unless it is told otherwise."""
-
-MAX_TEXT = 16_384
-"""Characters of all texts of an image that an endpoint reads; its slots together take no more."""
-
 BODY_BYTES_PER_S = 2**14
 """Least speed of a body, as an endpoint has it."""
 
@@ -68,45 +64,8 @@ PATIENCE_S = 300.0
 
 Prompts: TypeAlias = str | Sequence[str | None] | None
 """One for all images, one for each, or none."""
-Texts: TypeAlias = Mapping[str, str | None]
-"""Slot of the endpoint's rubric -> an image's text."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One image to send, and what is said of it."""
-
-    data: bytes
-    prompt: str | None
-    """None where no image of the call has one."""
-    texts: Texts | None
-
-    @property
-    def num_bytes(self) -> int:
-        return len(self.data) + len(self.prompt or "") + sum(len(text or "") for text in (self.texts or {}).values())
-
-    def as_json(self) -> dict[str, Any]:
-        given = {**({} if self.prompt is None else {"prompt": self.prompt}), **(self.texts or {})}
-        texts = {slot: text and _sendable(text) for slot, text in given.items()}
-        if sum(map(len, filter(None, texts.values()))) > MAX_TEXT:
-            share = MAX_TEXT // len(texts)  # more than a slot takes where there are no more texts than slots
-            texts = {slot: text and text[:share] for slot, text in texts.items()}
-        return {"data": base64.b64encode(self.data).decode(), "texts": texts}
-
-
-@dataclass(frozen=True)
-class _Request(Generic[T]):
-    """One request, and how its answer is read."""
-
-    method: str
-    path: str
-    content: Mapping[str, Any]
-    """What httpx2 takes as a body."""
-    read: Callable[[Any], T]
-    """Raises ValueError where it is no such answer."""
-
-
-MODELS = _Request("GET", "/v1/models", {}, models_of)
+Boxes: TypeAlias = Sequence[Iterable[Iterable[float]]] | None
+"""A list for each image, or none."""
 
 
 class _Settings:
@@ -177,13 +136,34 @@ class AsyncRewardClient(_Settings):
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
         asked = _all_asked(images, prompts, texts)
-        return await self._together(_assessing(part, probs, rubric) for part in _parts(asked, self.images_per_request))
+        return await self._together(assessing(part, probs, rubric) for part in in_parts(asked, self.images_per_request))
 
     async def rank(
         self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None
     ) -> Ranking:
         """The images of one prompt, best first."""
         return ranking_of(await self.assess(images, prompt, rubric=rubric))
+
+    async def ground(
+        self,
+        images: Sequence[ImageLike],
+        boxes: Boxes = None,
+        *,
+        dimensions: Sequence[str] | None = None,
+        grid: int = 2,
+        prompts: Prompts = None,
+        texts: Sequence[Texts] | None = None,
+        rubric: str | None = None,
+    ) -> list[Grounding]:
+        """Where each image is worst, and what its boxes score, in order.
+
+        boxes: of each image a list of x, y, width and height, in pixels of the image as it is shown. dimensions: by
+        default those that the rubric marks as local. grid: cells along each side. Other arguments and errors: as
+        `assess`; raises RequestRefused where the model cannot be asked so, too.
+        """
+        asked = _with_boxes(_all_asked(images, prompts, texts), boxes)
+        parts = in_parts(asked, self.images_per_request)
+        return await self._together(grounding(part, dimensions, grid, rubric) for part in parts)
 
     async def describe(
         self, images: Sequence[ImageLike], question: str, *, max_tokens: int | None = None
@@ -192,14 +172,14 @@ class AsyncRewardClient(_Settings):
 
         max_tokens: after which an answer is cut; default: the rubric's `max_new_tokens`. Raises as `assess` does.
         """
-        parts = _parts(_all_asked(images, None, None), self.images_per_request)
-        return await self._together(_describing(part, question, max_tokens) for part in parts)
+        parts = in_parts(_all_asked(images, None, None), self.images_per_request)
+        return await self._together(describing(part, question, max_tokens) for part in parts)
 
     async def models(self) -> list[dict[str, Any]]:
         """What is served."""
         return await self._tried(MODELS)
 
-    async def _together(self, requests: Iterable[_Request[list[T]]]) -> list[T]:
+    async def _together(self, requests: Iterable[Request[list[T]]]) -> list[T]:
         asked = [asyncio.ensure_future(self._placed(request)) for request in requests]
         try:
             return [one for part in await asyncio.gather(*asked) for one in part]
@@ -207,11 +187,11 @@ class AsyncRewardClient(_Settings):
             for one in asked:  # with one refused, none of the others is asked on
                 one.cancel()
 
-    async def _placed(self, request: _Request[T]) -> T:
+    async def _placed(self, request: Request[T]) -> T:
         async with self._places:
             return await self._tried(request)
 
-    async def _tried(self, asked: _Request[T]) -> T:
+    async def _tried(self, asked: Request[T]) -> T:
         attempts = self.attempts()
         while True:
             try:
@@ -223,7 +203,7 @@ class AsyncRewardClient(_Settings):
                     return found
             await asyncio.sleep(attempts.wait_s())
 
-    async def _answer(self, asked: _Request[Any]) -> HttpAnswer:
+    async def _answer(self, asked: Request[Any]) -> HttpAnswer:
         request = self._http.build_request(asked.method, self.endpoint.url + asked.path, **asked.content)
         limit_s = self.limit_s(request)
         try:
@@ -270,12 +250,33 @@ class RewardClient(_Settings):
         asks about it. texts: of each image, for slots of other names; slot -> text. rubric: id of one of several.
         Raises RequestRefused, EndpointUnavailable, CallerError on what is no image of ours to send.
         """
-        parts = _parts(_all_asked(images, prompts, texts), self.images_per_request)
-        return [score for part in parts for score in self._tried(_assessing(part, probs, rubric))]
+        parts = in_parts(_all_asked(images, prompts, texts), self.images_per_request)
+        return [score for part in parts for score in self._tried(assessing(part, probs, rubric))]
 
     def rank(self, images: Sequence[ImageLike], prompt: str | None = None, *, rubric: str | None = None) -> Ranking:
         """The images of one prompt, best first."""
         return ranking_of(self.assess(images, prompt, rubric=rubric))
+
+    def ground(
+        self,
+        images: Sequence[ImageLike],
+        boxes: Boxes = None,
+        *,
+        dimensions: Sequence[str] | None = None,
+        grid: int = 2,
+        prompts: Prompts = None,
+        texts: Sequence[Texts] | None = None,
+        rubric: str | None = None,
+    ) -> list[Grounding]:
+        """Where each image is worst, and what its boxes score, in order.
+
+        boxes: of each image a list of x, y, width and height, in pixels of the image as it is shown. dimensions: by
+        default those that the rubric marks as local. grid: cells along each side. Other arguments and errors: as
+        `assess`; raises RequestRefused where the model cannot be asked so, too.
+        """
+        asked = _with_boxes(_all_asked(images, prompts, texts), boxes)
+        parts = in_parts(asked, self.images_per_request)
+        return [one for part in parts for one in self._tried(grounding(part, dimensions, grid, rubric))]
 
     def describe(
         self, images: Sequence[ImageLike], question: str, *, max_tokens: int | None = None
@@ -284,14 +285,14 @@ class RewardClient(_Settings):
 
         max_tokens: after which an answer is cut; default: the rubric's `max_new_tokens`. Raises as `assess` does.
         """
-        parts = _parts(_all_asked(images, None, None), self.images_per_request)
-        return [one for part in parts for one in self._tried(_describing(part, question, max_tokens))]
+        parts = in_parts(_all_asked(images, None, None), self.images_per_request)
+        return [one for part in parts for one in self._tried(describing(part, question, max_tokens))]
 
     def models(self) -> list[dict[str, Any]]:
         """What is served."""
         return self._tried(MODELS)
 
-    def _tried(self, asked: _Request[T]) -> T:
+    def _tried(self, asked: Request[T]) -> T:
         attempts = self.attempts()
         while True:
             try:
@@ -303,7 +304,7 @@ class RewardClient(_Settings):
                     return found
             time.sleep(attempts.wait_s())
 
-    def _answer(self, asked: _Request[Any]) -> HttpAnswer:
+    def _answer(self, asked: Request[Any]) -> HttpAnswer:
         request = self._http.build_request(asked.method, self.endpoint.url + asked.path, **asked.content)
         return within(self.limit_s(request), lambda: self._read(request))
 
@@ -332,7 +333,7 @@ def encoded(image: ImageLike) -> bytes:
     return found
 
 
-def _all_asked(images: Iterable[ImageLike], prompts: Prompts, texts: Sequence[Texts] | None) -> list[_Asked]:
+def _all_asked(images: Iterable[ImageLike], prompts: Prompts, texts: Sequence[Texts] | None) -> list[Asked]:
     """Raises CallerError that says which image it is about, or that there is not one text for each."""
     encoded = _all_encoded(images)
     each = [prompts] * len(encoded) if prompts is None or isinstance(prompts, str) else [one or "" for one in prompts]
@@ -340,7 +341,29 @@ def _all_asked(images: Iterable[ImageLike], prompts: Prompts, texts: Sequence[Te
         if found is not None and len(found) != len(encoded):
             raise CallerError(f"{len(found)} {what} for {len(encoded)} images; give one for each")
     own: Sequence[Texts | None] = [None] * len(encoded) if texts is None else texts
-    return list(map(_Asked, encoded, each, own))
+    return list(map(Asked, encoded, each, own))
+
+
+def _with_boxes(asked: Sequence[Asked], boxes: Boxes) -> list[Asked]:
+    """The images with their boxes. Raises CallerError that says which box is none."""
+    if boxes is None:
+        return [*asked]
+    if len(boxes) != len(asked):
+        raise CallerError(f"{len(boxes)} lists of boxes for {len(asked)} images; give one for each")
+    return [
+        replace(image, boxes=tuple(_box(box, f"image {place}: box {number}") for number, box in enumerate(own)))
+        for place, (image, own) in enumerate(zip(asked, boxes, strict=True))
+    ]
+
+
+def _box(box: Iterable[float], where: str) -> Box:
+    try:
+        x, y, width, height = map(float, box)
+        if all(map(math.isfinite, (x, y, width, height))):
+            return x, y, width, height
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise CallerError(f"{where} is {box!s:.80}, not x, y, width and height")
 
 
 def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
@@ -351,50 +374,3 @@ def _all_encoded(images: Iterable[ImageLike]) -> list[bytes]:
         except CallerError as error:
             raise CallerError(f"image {place}: {error}") from None
     return found
-
-
-def _parts(images: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
-    part: list[_Asked] = []
-    size = 0
-    for image in images:
-        if part and (len(part) == most or size + image.num_bytes > BYTES_PER_REQUEST):
-            yield part
-            part, size = [], 0
-        part.append(image)
-        size += image.num_bytes
-    if part:
-        yield part
-
-
-def _assessing(part: Sequence[_Asked], probs: bool, rubric: str | None) -> _Request[list[Score]]:
-    chosen = {} if rubric is None else {"rubric": rubric}
-    content: dict[str, Any]
-    if any(image.texts is not None for image in part):
-        content = {"json": {"images": [image.as_json() for image in part], "probs": probs, **chosen}}
-    else:
-        prompts = _prompts([image.prompt for image in part])
-        content = {"files": _files(part), "data": {"probs": str(probs).lower(), **chosen, **prompts}}
-    return _Request("POST", "/v1/assess", content, lambda answer: scores_of(answer, len(part), probs))
-
-
-def _describing(part: Sequence[_Asked], question: str, max_tokens: int | None) -> _Request[list[Description]]:
-    limit = {} if max_tokens is None else {"max_tokens": str(max_tokens)}
-    content = {"files": _files(part), "data": {"question": _sendable(question), **limit}}
-    return _Request("POST", "/v1/describe", content, lambda answer: descriptions_of(answer, len(part)))
-
-
-def _files(part: Sequence[_Asked]) -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("images", (f"{place}", image.data, "application/octet-stream")) for place, image in enumerate(part)]
-
-
-def _prompts(prompts: Sequence[str | None]) -> dict[str, str | list[str]]:
-    """Fields of a form, which has no null: a blank prompt says the same."""
-    given = [_sendable(prompt) for prompt in prompts if prompt is not None]
-    if not given:
-        return {}
-    return {"prompt": given[0]} if len(set(given)) == 1 else {"prompts": given}
-
-
-def _sendable(text: str) -> str:
-    """The text, no longer than it takes to be told too long; half a surrogate pair, which UTF-8 lacks, as letters."""
-    return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()[:MAX_TEXT]

@@ -26,7 +26,7 @@ from serve.admission.places import Admission
 from serve.errors import JSON, Refusal, come_back
 from serve.fetching.fetcher import Fetcher
 from serve.metrics import Metrics
-from serve.model.asking import num_cut
+from serve.model.asking import Texts, num_cut
 from serve.model.dispatch import Dispatcher, Overloaded, Unavailable
 from serve.model.results import ImageResult, Model
 from serve.protocol.answers import answer, description, ranked_answer
@@ -35,12 +35,14 @@ from serve.protocol.chat import ChatCompletion, chat_question, completion, liste
 from serve.protocol.describing import asked_freely, described, free_question, writing
 from serve.protocol.dialects import REWARD, flow_factory_answer, flow_factory_images, unirl_answer, unirl_images
 from serve.protocol.flow_grpo import PICKLE, flow_grpo_answer, flow_grpo_images
+from serve.protocol.grounding import asked_about_parts, grounded
 from serve.protocol.json_values import SMALL_BODY_BYTES
 from serve.protocol.openapi import (
     chat_body,
     describe_bodies,
     dialect_body,
     free_question_body,
+    parts_body,
     pickle_body,
     question_body,
 )
@@ -89,6 +91,23 @@ class Api:
     async def rank(self, request: Request) -> Response:
         """The images of one prompt, best first."""
         return _json(ranked_answer(*await self._answered(request)))
+
+    async def ground(self, request: Request) -> Response:
+        """Where each image is worst, and what its boxes score, or the reason why it has no such scores."""
+        kind = request.headers.get("content-type", "")
+        asked = await self._parsed(request, lambda body, max_images: asked_about_parts(body, kind, max_images))
+        rubric, caller = asked.question.rubric, admission_of(request).caller
+        asked = asked.about(self._dispatcher.model(rubric).spec.rubric)
+        texts = [image.texts for image in asked.images]
+        check_texts(texts, self._dispatcher.model(rubric).spec.rubric)
+        model, results = await self._tried(
+            asked.images, request, lambda data: self._dispatcher.ground(data, asked.questions, caller, rubric)
+        )
+        asked.about(model.spec.rubric)  # another one may have taken over meanwhile
+        self._count_texts(texts, model.spec.rubric)
+        for one in results:
+            self._metrics.image(str(one.reason) if isinstance(one, Rejection) else "grounded")
+        return _json(grounded(asked.question, model, results))
 
     async def describe(self, request: Request) -> Response:
         """What the model writes about each image in answer to any question, or the reason why it writes nothing."""
@@ -227,13 +246,16 @@ class Api:
         model, results = await self._tried(
             images, request, lambda data: self._dispatcher.assess(data, texts, caller, rubric)
         )
-        slots, limits = model.spec.rubric.slots, self._settings.text_limits
-        check_texts(texts, model.spec.rubric)  # another one may have taken over meanwhile
-        self._metrics.texts_cut += sum(num_cut(own, slots, limits) for own in texts)
+        self._count_texts(texts, model.spec.rubric)
         counted = model.spec.rubric.id if len(self.rubrics) > 1 else ""
         for one in results:
             self._metrics.image(str(one.reason) if isinstance(one, Rejection) else one.reward, counted)
         return model, results
+
+    def _count_texts(self, texts: Sequence[Texts], rubric: AnyRubric) -> None:
+        """Count those that were cut. Raises Refusal where the rubric that was asked takes others than are there."""
+        check_texts(texts, rubric)  # another one may have taken over meanwhile
+        self._metrics.texts_cut += sum(num_cut(own, rubric.slots, self._settings.text_limits) for own in texts)
 
     async def _tried(
         self,
@@ -262,6 +284,7 @@ def build(api: Api) -> FastAPI:
     )
     app.post("/v1/assess", openapi_extra=question_body("Answer"), response_class=Response)(api.assess)
     app.post("/v1/rank", openapi_extra=question_body("RankedAnswer"), response_class=Response)(api.rank)
+    app.post("/v1/ground", openapi_extra=parts_body(), response_class=Response)(api.ground)
     writes = any(isinstance(one, WrittenRubric) for one in api.rubrics)
     app.post("/v1/describe", openapi_extra=free_question_body(), response_class=Response, include_in_schema=writes)(
         api.describe

@@ -29,7 +29,7 @@ CODES = {
 }
 
 
-OUR_OWN = frozenset({"assess", "rank", "describe"})
+OUR_OWN = frozenset({"assess", "rank", "ground", "describe"})
 """Paths below /v1/ whose refusals are not in OpenAI's form."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from iqa_core.endpoint.values import number_of, shown, text_of, text_or_none, value_of
 from iqa_core.records import FIVE_LEVELS, RATING, Finish, ScoreRange
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """What values a dimension may have."""
 
     range: ScoreRange = RATING
@@ -105,7 +106,7 @@ class _Scale:
     is_group: bool = False
 
 
-RATED = _Scale()
+RATED = Scale()
 """That of five levels, and of every reward."""
 
 
@@ -122,21 +123,22 @@ def ranking_of(scores: Sequence[Score]) -> Ranking:
 
 def scores_of(answer: Any, num_images: int, with_probs: bool) -> list[Score]:
     """The scores in an answer of /v1/assess, one per image. Raises ValueError where it is no such answer."""
-    fingerprint = _text(_of(answer, "fingerprint", ""), "fingerprint")
-    scales = _scales(answer.get("scales", {}))
-    results = _results(answer, num_images)
+    fingerprint = text_of(value_of(answer, "fingerprint", ""), "fingerprint")
+    scales = scales_of(answer.get("scales", {}))
+    results = results_of(answer, num_images)
     return [_score(one, f"results.{place}.", fingerprint, scales, with_probs) for place, one in enumerate(results)]
 
 
 def descriptions_of(answer: Any, num_images: int) -> list[Description]:
     """The answers in one of /v1/describe, one per image. Raises ValueError where it is no such answer."""
-    fingerprint = _text(_of(answer, "fingerprint", ""), "fingerprint")
-    results = _results(answer, num_images)
+    fingerprint = text_of(value_of(answer, "fingerprint", ""), "fingerprint")
+    results = results_of(answer, num_images)
     return [_description(one, f"results.{place}.", fingerprint) for place, one in enumerate(results)]
 
 
-def _results(answer: Any, num_images: int) -> list[Any]:
-    results = _of(answer, "results", "")
+def results_of(answer: Any, num_images: int) -> list[Any]:
+    """Those of an answer, one per image. Raises ValueError where they are more or fewer."""
+    results = value_of(answer, "results", "")
     if not isinstance(results, list) or len(results) != num_images:
         found = len(results) if isinstance(results, list) else 0
         raise ValueError(f"it has {found} results, and {num_images} were asked for")
@@ -144,12 +146,12 @@ def _results(answer: Any, num_images: int) -> list[Any]:
 
 
 def _description(result: Any, where: str, fingerprint: str) -> Description:
-    status = _of(result, "status", where)
+    status = value_of(result, "status", where)
     if status == "rejected":
-        return Description(None, None, *_why_rejected(result, where, {"text", "finish"}), fingerprint)
+        return Description(None, None, *why_rejected(result, where, {"text", "finish"}), fingerprint)
     if status != "described":
-        raise ValueError(f"{where}status is {_shown(status)}, neither described nor rejected")
-    text = _text(_of(result, "text", where), f"{where}text")
+        raise ValueError(f"{where}status is {shown(status)}, neither described nor rejected")
+    text = text_of(value_of(result, "text", where), f"{where}text")
     return Description(text, _finish(result, where), None, None, fingerprint)
 
 
@@ -158,51 +160,53 @@ def models_of(answer: Any) -> list[dict[str, Any]]:
 
     Raises ValueError where it is no such answer.
     """
-    models = _of(answer, "models", "")
+    models = value_of(answer, "models", "")
     if not isinstance(models, list) or not models:
         raise ValueError("it has no models")
     for place, model in enumerate(models):
-        _text(_of(model, "fingerprint", f"models.{place}."), f"models.{place}.fingerprint")
-        dimensions = _of(model, "dimensions", f"models.{place}.")
+        text_of(value_of(model, "fingerprint", f"models.{place}."), f"models.{place}.fingerprint")
+        dimensions = value_of(model, "dimensions", f"models.{place}.")
         if not isinstance(dimensions, list) or not dimensions:
             raise ValueError(f"it has no models.{place}.dimensions")
         for k, dimension in enumerate(dimensions):
             where = f"models.{place}.dimensions.{k}."
-            _text(_of(dimension, "name", where), f"{where}name")
+            text_of(value_of(dimension, "name", where), f"{where}name")
     return models
 
 
-def _scales(found: Any) -> dict[str, _Scale]:
-    """Dimension -> its scale, of those that are not rated in five levels."""
+def scales_of(found: Any) -> dict[str, Scale]:
+    """Dimension -> its scale, of those that are not rated in five levels. Raises ValueError on what is no scale."""
     if not isinstance(found, dict):
-        raise ValueError(f"scales is {_shown(found)}, nothing by dimension")
+        raise ValueError(f"scales is {shown(found)}, nothing by dimension")
     return {name: _scale(one, f"scales.{name[:64]}.") for name, one in found.items()}
 
 
-def _scale(found: Any, where: str) -> _Scale:
-    worst, best = (_number(_of(found, end, where), -MAX_WORTH, MAX_WORTH, f"{where}{end}") for end in ("worst", "best"))
+def _scale(found: Any, where: str) -> Scale:
+    worst, best = (
+        number_of(value_of(found, end, where), -MAX_WORTH, MAX_WORTH, f"{where}{end}") for end in ("worst", "best")
+    )
     if worst == best:
         raise ValueError(f"{where}best is {best:g}, as is {where}worst")
     is_group = "statements" in found
-    answers = _of(found, "statements" if is_group else "answers", where)
+    answers = value_of(found, "statements" if is_group else "answers", where)
     if not isinstance(answers, list) or not answers:
-        raise ValueError(f"{where}answers is {_shown(answers)}, no answers or statements")
-    return _Scale(ScoreRange(worst, best), len(answers), is_group)
+        raise ValueError(f"{where}answers is {shown(answers)}, no answers or statements")
+    return Scale(ScoreRange(worst, best), len(answers), is_group)
 
 
-def _score(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scale], with_probs: bool) -> Score:
-    status = _of(result, "status", where)
+def _score(result: Any, where: str, fingerprint: str, scales: Mapping[str, Scale], with_probs: bool) -> Score:
+    status = value_of(result, "status", where)
     if status == "rejected":
         lies = {"reward", "scores", "std", "probs", "yes"}
-        return Score(None, {}, {}, *_why_rejected(result, where, lies), fingerprint)
+        return Score(None, {}, {}, *why_rejected(result, where, lies), fingerprint)
     if status != "scored":
-        raise ValueError(f"{where}status is {_shown(status)}, neither scored nor rejected")
+        raise ValueError(f"{where}status is {shown(status)}, neither scored nor rejected")
     return _scored(result, where, fingerprint, scales, with_probs)
 
 
-def _why_rejected(result: Any, where: str, lies: set[str]) -> tuple[str, str]:
-    """Reason and detail. lies: what a rejected image cannot have."""
-    reason, detail = (_text(_of(result, name, where), f"{where}{name}") for name in ("reason", "detail"))
+def why_rejected(result: Any, where: str, lies: set[str]) -> tuple[str, str]:
+    """Reason and detail. lies: what a rejected image cannot have. Raises ValueError where it has, or lacks them."""
+    reason, detail = (text_of(value_of(result, name, where), f"{where}{name}") for name in ("reason", "detail"))
     if told := lies & result.keys():
         raise ValueError(f"{where}{min(told)} is there though the image was rejected")
     return reason, detail
@@ -210,18 +214,20 @@ def _why_rejected(result: Any, where: str, lies: set[str]) -> tuple[str, str]:
 
 def _finish(found: Any, where: str) -> str:
     if (finish := found.get("finish")) not in (Finish.STOP, Finish.LENGTH):
-        raise ValueError(f"{where}finish is {_shown(finish)}, neither stop nor length")
+        raise ValueError(f"{where}finish is {shown(finish)}, neither stop nor length")
     return str(finish)
 
 
-def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Scale], with_probs: bool) -> Score:
-    reward = _inside(_of(result, "reward", where), RATED, f"{where}reward")
-    scores = _by_dimension(_of(result, "scores", where), scales, f"{where}scores", _inside)
+def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, Scale], with_probs: bool) -> Score:
+    reward = inside(value_of(result, "reward", where), RATED, f"{where}reward")
+    scores = _by_dimension(value_of(result, "scores", where), scales, f"{where}scores", inside)
     if not scores:
-        raise ValueError(f"{where}scores is {_shown(result['scores'])}, no values by dimension")
+        raise ValueError(f"{where}scores is {shown(result['scores'])}, no values by dimension")
     written = _written(result["written"], f"{where}written.") if "written" in result else None
-    std = _by_dimension(_of(result, "std", where), scales, f"{where}std", _spread if written is None else _over_samples)
-    probs = _by_dimension(_of(result, "probs", where), scales, f"{where}probs", _probs) if with_probs else None
+    std = _by_dimension(
+        value_of(result, "std", where), scales, f"{where}std", _spread if written is None else _over_samples
+    )
+    probs = _by_dimension(value_of(result, "probs", where), scales, f"{where}probs", _probs) if with_probs else None
     yes = _by_dimension(result.get("yes", {}), scales, f"{where}yes", _yes)
     groups = {name for name in scores if name in scales and scales[name].is_group}
     spread = scores.keys() if written is None else scores.keys() & std.keys()
@@ -234,71 +240,44 @@ def _scored(result: Any, where: str, fingerprint: str, scales: Mapping[str, _Sca
 
 
 def _written(found: Any, where: str) -> WrittenText:
-    caption, reasoning = (_text_or_none(_of(found, name, where), f"{where}{name}") for name in ("caption", "reasoning"))
-    parsed = _number(_of(found, "parsed", where), 1, math.inf, f"{where}parsed")
+    caption, reasoning = (
+        text_or_none(value_of(found, name, where), f"{where}{name}") for name in ("caption", "reasoning")
+    )
+    parsed = number_of(value_of(found, "parsed", where), 1, math.inf, f"{where}parsed")
     return WrittenText(caption, reasoning, int(parsed), _finish(found, where))
 
 
 def _by_dimension(
-    found: Any, scales: Mapping[str, _Scale], where: str, checked: Callable[[Any, _Scale, str], T]
+    found: Any, scales: Mapping[str, Scale], where: str, checked: Callable[[Any, Scale, str], T]
 ) -> dict[str, T]:
     if not isinstance(found, dict):
-        raise ValueError(f"{where} is {_shown(found)}, no values by dimension")
+        raise ValueError(f"{where} is {shown(found)}, no values by dimension")
     return {name: checked(value, scales.get(name, RATED), f"{where}.{name[:64]}") for name, value in found.items()}
 
 
-def _inside(found: Any, scale: _Scale, where: str) -> float:
+def inside(found: Any, scale: Scale, where: str) -> float:
+    """The value as a score on a scale. Raises ValueError on one beyond its ends."""
     low, high = scale.range.low, scale.range.high
-    return _number(found, low, high, where, slack=ANSWER_STEP + FLOAT32_STEP * max(abs(low), abs(high)))
+    return number_of(found, low, high, where, slack=ANSWER_STEP + FLOAT32_STEP * max(abs(low), abs(high)))
 
 
-def _spread(found: Any, scale: _Scale, where: str) -> float:
+def _spread(found: Any, scale: Scale, where: str) -> float:
     high = (scale.range.high - scale.range.low) / 2
-    return _number(found, 0, high, where, slack=ANSWER_STEP + FLOAT32_STEP * high)
+    return number_of(found, 0, high, where, slack=ANSWER_STEP + FLOAT32_STEP * high)
 
 
-def _over_samples(found: Any, scale: _Scale, where: str) -> float:
-    return _number(found, 0, scale.range.max_sample_std, where, slack=ANSWER_STEP)
+def _over_samples(found: Any, scale: Scale, where: str) -> float:
+    return number_of(found, 0, scale.range.max_sample_std, where, slack=ANSWER_STEP)
 
 
-def _probs(found: Any, scale: _Scale, where: str) -> list[float]:
+def _probs(found: Any, scale: Scale, where: str) -> list[float]:
     probs = _yes(found, scale, where)
     if abs(sum(probs) - 1) > PROBS_TOLERANCE:
         raise ValueError(f"{where} sums to {sum(probs):g}, not to 1")
     return probs
 
 
-def _yes(found: Any, scale: _Scale, where: str) -> list[float]:
+def _yes(found: Any, scale: Scale, where: str) -> list[float]:
     if not isinstance(found, list) or len(found) != scale.num_answers:
-        raise ValueError(f"{where} is {_shown(found)}, no {scale.num_answers} probabilities")
-    return [_number(one, 0, 1, where) for one in found]
-
-
-def _number(found: Any, low: float, high: float, where: str, slack: float = 0) -> float:
-    # a bool is an int to Python; NaN is neither above nor below
-    if isinstance(found, bool) or not isinstance(found, int | float) or not low - slack <= found <= high + slack:
-        raise ValueError(f"{where} is {_shown(found)}, no number from {low:g} to {high:g}")
-    return float(found)
-
-
-def _text(found: Any, where: str) -> str:
-    if not isinstance(found, str):
-        raise ValueError(f"{where} is {_shown(found)}, no text")
-    return found
-
-
-def _text_or_none(found: Any, where: str) -> str | None:
-    return None if found is None else _text(found, where)
-
-
-def _of(found: Any, name: str, where: str) -> Any:
-    if not isinstance(found, dict) or name not in found:
-        raise ValueError(f"it has no {where}{name}")
-    return found[name]
-
-
-def _shown(found: Any) -> str:
-    """The beginning of a value, however large it is."""
-    if isinstance(found, list | dict):
-        return f"a {type(found).__name__} of {len(found)}"
-    return repr(found if not isinstance(found, str) else found[:40])[:60]
+        raise ValueError(f"{where} is {shown(found)}, no {scale.num_answers} probabilities")
+    return [number_of(one, 0, 1, where) for one in found]

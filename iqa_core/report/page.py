@@ -65,6 +65,8 @@ def render(report: Report) -> bytes:
     gathered = report.gathered
     return filled(
         "page.html.jinja",
+        report.title,
+        report.facts,
         report=report,
         gathered=gathered,
         ends=RATING,

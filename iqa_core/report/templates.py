@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
-def filled(template: str, **values: Any) -> bytes:
-    """The page; whatever comes from the data is escaped."""
+def filled(template: str, title: str, facts: Sequence[tuple[str, str]], **values: Any) -> bytes:
+    """The page, which begins with its title and facts; whatever comes from the data is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -17,4 +18,4 @@ def filled(template: str, **values: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values).encode()
+    return environment.get_template(template).render(values, title=title, facts=facts).encode()

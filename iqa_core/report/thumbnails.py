@@ -29,9 +29,12 @@ MAX_OUTAGES = 3
 
 
 def thumbnails(
-    storage: Storage, wanted: Sequence[Locator], options: ReadOptions, limits: ImageLimits
+    storage: Storage, wanted: Sequence[Locator], options: ReadOptions, limits: ImageLimits, side: int = SIDE
 ) -> Mapping[Locator, str]:
-    """Locator -> data URI. Neighbours are asked for together; only images that were scored are to be among them."""
+    """Locator -> data URI. Neighbours are asked for together; only images that were scored are to be among them.
+
+    side: the longer one, in pixels.
+    """
     ordered = sorted(set(wanted), key=lambda locator: (locator.source, locator.offset or 0, locator.row or 0))
     found: dict[Locator, str] = {}
     outages, deadline = 0, time.monotonic() + PATIENCE_S
@@ -39,7 +42,7 @@ def thumbnails(
         for locator, data in zip(ordered, originals(storage, ordered, options, limits), strict=True):
             if isinstance(data, Rejection):
                 outages += data.reason == Reason.FETCH_FAILED
-            elif (small := thumbnail(data, limits)) is not None:
+            elif (small := thumbnail(data, limits, side)) is not None:
                 found[locator] = small
             if outages == MAX_OUTAGES or time.monotonic() > deadline:
                 break
@@ -48,13 +51,13 @@ def thumbnails(
     return found
 
 
-def thumbnail(data: bytes, limits: ImageLimits) -> str | None:
-    """A small JPEG of an encoded image, as a data URI; None where it cannot be decoded."""
+def thumbnail(data: bytes, limits: ImageLimits, side: int = SIDE) -> str | None:
+    """A small JPEG of an encoded image, as a data URI; None where it cannot be decoded. side: as above."""
     decoded = decode(data, limits)
     if isinstance(decoded, Rejection):
         return None
     image = Image.fromarray(decoded.pixels_HWC)
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -66,6 +66,8 @@ def render_training(report: TrainingReport) -> bytes:
     """The page; whatever comes from the data is escaped."""
     return filled(
         "training.html.jinja",
+        report.title,
+        report.facts,
         report=report,
         sections=[
             (

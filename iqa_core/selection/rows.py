@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from iqa_core.errors import CallerError, RunError
 from iqa_core.fusion import FusionWeights, fuse
 from iqa_core.questions import ColumnScale
 from iqa_core.selection.condition import Condition
+from iqa_core.selection.grounded import GroundedTable
 from iqa_core.tables.duckdb_engine import engine_type, file_list, quoted
 from iqa_core.tables.scores.columns import REJECTED, SCORED
 from iqa_core.tables.scores.score_table import ScoreTable
@@ -63,6 +64,8 @@ class Combined:
     """Columns that a rule or condition can name."""
     carried: tuple[str, ...] = ()
     """Names of the columns that came with the input, as they stand in the score files."""
+    grounded: GroundedTable | None = None
+    """What is known of parts of the images; its columns stand behind the others."""
 
     def engine_name(self, name: str) -> str:
         """The column's name in the view; a carried column gets a number, since SQL does not take every name."""
@@ -93,8 +96,13 @@ class Combined:
         return found
 
 
-def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights | None) -> Combined:
-    """The tables as one. combine: `stack`, `join`, or None for a single table.
+def combined(
+    given: Sequence[Given],
+    combine: str | None,
+    fusion: FusionWeights | None,
+    grounded: GroundedTable | None = None,
+) -> Combined:
+    """The tables as one. combine: `stack`, `join`, or None for a single table. grounded: joined to them.
 
     Raises CallerError where the tables do not go together, or two columns would have one name.
     """
@@ -110,6 +118,8 @@ def combined(given: Sequence[Given], combine: str | None, fusion: FusionWeights 
     if fusion is not None:
         first = given[0].table.contract
         fusion.ordered_as(first.dimensions, first.scales)  # raises where it is for others
+    if grounded is not None:
+        found = replace(found, schema=pa.schema([*found.schema, *grounded.schema]), grounded=grounded)
     _check_names(found)
     return found
 
@@ -227,6 +237,8 @@ def make_view(
         source = "SELECT * FROM joined"
     else:
         source = " UNION ALL BY NAME ".join(f"SELECT *, false AS {EARLIER} FROM ({part})" for part in parts)
+    if rows.grounded is not None:
+        source = _grounded(connection, rows.grounded, source)
     replaced = f"REPLACE ({_fused(connection, fusion)} AS reward)" if fusion else ""
     asked = "".join(
         _asked(rows.engine_name(name), chars) for name, chars in rows.slot_columns.items() if name in needed
@@ -310,6 +322,20 @@ def _materialise_join(connection: DuckDBPyConnection, rows: Combined, parts: Seq
     connection.execute(
         f"CREATE TABLE joined AS SELECT {', '.join(selected)} FROM base {' '.join(joins)} ORDER BY base.{POSITION}"
     )
+
+
+def _grounded(connection: DuckDBPyConnection, grounded: GroundedTable, source: str) -> str:
+    """SELECT of the rows, in their order, with what is known of their images' parts. source: SELECT of the rows."""
+    connection.register("grounded_rows", grounded.joined())
+    connection.execute("CREATE TABLE grounded AS SELECT * FROM grounded_rows")
+    connection.unregister("grounded_rows")
+    names = ", ".join(f"grounded.{quoted(name)}" for name in grounded.schema.names)
+    connection.execute(
+        f"CREATE TABLE beside AS SELECT own.*, {names} FROM ({source}) AS own LEFT JOIN grounded "
+        'ON own.source = grounded.source AND own.key = grounded.key AND own."row" IS NOT DISTINCT FROM grounded."row" '
+        f"ORDER BY own.{POSITION}"
+    )
+    return "SELECT * FROM beside"
 
 
 def _check_unique(connection: DuckDBPyConnection, item: Given, view: str) -> None:

@@ -1,4 +1,4 @@
-"""A grounding run that is over -> run.json, the result on the screen, and the exit code."""
+"""A grounding run that is over -> run.json, the result on the screen, the report, and the exit code."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from iqa_core.errors import DONE, FAILED
+from iqa_core.report.grounding_report import grounding_report
 from iqa_core.storage.uris import join
 from iqa_core.tables.regions.columns import REGIONS_VERSION, Status
 from iqa_core.tables.regions.nesting import GROUNDING, REGIONS
 from iqa_core.tables.regions.summary import GroundingSummary
 from iqa_core.tables.scores.run_record import RUN_RECORD
 from jobs.assessing.outcome import RunOutcome, ending, record_of_job, record_of_run
+from jobs.reporting import written
 
 if TYPE_CHECKING:
     from jobs.grounding.job import GroundingJob
 
 
 def publish(job: GroundingJob, outcome: RunOutcome[GroundingSummary]) -> int:
-    """Write run.json and print the result; the exit code."""
+    """Write run.json, print the result, write the report; the exit code."""
     job.storage.put(join(job.output, RUN_RECORD), json.dumps(record(job, outcome), indent=2).encode())
     print(closing(job, outcome), flush=True)
+    if job.settings.report:
+        written("grounding", job.storage, job.output, lambda: grounding_report(job.storage, job.output))
     return FAILED if outcome.failures else DONE
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from iqa_core.corpus.chunks import ReadOptions
 from iqa_core.corpus.originals import locators, originals
 from iqa_core.records import ImageLimits, Rejection
-from iqa_core.selection.exports import imagefolder, parquet, webdataset
+from iqa_core.selection.exports import coco, imagefolder, label_studio, parquet, webdataset
 from iqa_core.selection.exports.samples import samples_of
 from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import join, scratch_of
@@ -24,6 +24,9 @@ from iqa_core.tables.ledger import Ledger
 from jobs.on_ray.transport import failure_of, from_ipc, to_ipc
 
 WRITERS: dict[str, ModuleType] = {"webdataset": webdataset, "imagefolder": imagefolder, "parquet": parquet}
+
+MARKED: dict[str, ModuleType] = {"coco": coco, "label-studio": label_studio}
+"""Formats of regions, which touch no image and are written by the driver."""
 
 MANIFEST = pa.schema(
     [

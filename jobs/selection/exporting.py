@@ -22,14 +22,16 @@ from iqa_core.errors import DONE, FAILED, RunError
 from iqa_core.selection.exports import imagefolder
 from iqa_core.selection.exports.card import card
 from iqa_core.selection.exports.listing import list_bytes
+from iqa_core.selection.exports.marked import marked
 from iqa_core.selection.exports.samples import value_schema
 from iqa_core.selection.exports.values import infinite
+from iqa_core.selection.grounded import GroundedTable
 from iqa_core.storage.uris import join, scratch_of
 from jobs.on_ray.guard import guarded
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import from_ipc, to_ipc
 from jobs.progress import Progress, counted
-from jobs.selection.export_work import MANIFEST, EncodedShard, ExportShards, ExportWork, TriedShard
+from jobs.selection.export_work import MANIFEST, MARKED, EncodedShard, ExportShards, ExportWork, TriedShard
 
 SHARD_BYTES = 512 * 2**20
 """Encoded bytes of a shard at most, as far as they are known: a task holds them twice."""
@@ -86,8 +88,6 @@ def export(
 ) -> int:
     """Write or finish one export; the exit code. Raises RunError for a failure that ends it."""
     _begin(work, record)
-    if work.format == "list":
-        return _export_list(work, kept, schema, record)
     finished = work.ledger.finished()
     planned: list[str] = []
     outcome = ExportOutcome()
@@ -238,11 +238,27 @@ def _conclude(
     return DONE
 
 
-def _export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapping[str, Any]) -> int:
-    """Write the export on the driver, since no image is touched; the exit code."""
+def export_list(work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapping[str, Any]) -> int:
+    """Write a plain list; the exit code."""
     names = (*record["dimensions"], *(n for n in schema.names if n.endswith("_reward")), "reward")
+    _begin(work, record)
     table, text = list_bytes(kept(), work.caption, names)
-    for name, data in (("selected.parquet", table), ("selected.txt", text)):
+    return _put_files(work, {"selected.parquet": table, "selected.txt": text}, schema, record)
+
+
+def export_regions(
+    work: ExportWork, kept: Blocks, schema: pa.Schema, record: Mapping[str, Any], grounded: GroundedTable
+) -> int:
+    """Write the regions of what is kept; the exit code."""
+    _begin(work, record)
+    images = marked(kept(), grounded.regions(), record["dimensions"])
+    dimensions, fingerprint = grounded.contract.dimensions, grounded.contract.fingerprint
+    return _put_files(work, MARKED[work.format].files(images, dimensions, fingerprint), schema, record)
+
+
+def _put_files(work: ExportWork, files: Mapping[str, bytes], schema: pa.Schema, record: Mapping[str, Any]) -> int:
+    """Put an export that the driver writes, since no image is touched; the exit code."""
+    for name, data in files.items():
         work.storage.put(join(_folder(work), name), data, scratch=scratch_of(work.output))
     _put_card(work, record, schema, record["kept"], 0)
     print(f"{labelled(work)}: {counted(record['kept'], 'image')}", flush=True)

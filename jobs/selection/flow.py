@@ -28,7 +28,8 @@ from iqa_core.tables.scores.columns import STATUS
 from jobs.on_ray.cluster import connected_on_demand, require_answer
 from jobs.progress import counted
 from jobs.reporting import written
-from jobs.selection.exporting import export
+from jobs.selection.export_work import MARKED
+from jobs.selection.exporting import export, export_list, export_regions
 from jobs.selection.job import SelectionJob, checked
 from jobs.selection.settings import SelectSettings
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def select(settings: SelectSettings) -> int:
     """Run the job; the exit code. Raises CallerError before anything is written, RunError later."""
     job = checked(settings)
-    if set(settings.export) - {"list"}:
+    if set(settings.export) - {"list", *MARKED}:
         require_answer(settings.ray_address)  # before decisions are written
     print(_opening(job), flush=True)
     began = time.monotonic()
@@ -66,9 +67,14 @@ def select(settings: SelectSettings) -> int:
 def _exported(
     job: SelectionJob, format: str, rows: DecidedRows, record: dict[str, Any], connect: Callable[[], None]
 ) -> int:
-    settings = job.settings
+    settings, work = job.settings, job.export_work(format)
+    if format == "list":
+        return export_list(work, rows.kept, rows.kept_schema, record)
+    if format in MARKED:
+        assert job.rows.grounded is not None, "such an export is refused without"
+        return export_regions(work, rows.kept, rows.kept_schema, record, job.rows.grounded)
     return export(
-        job.export_work(format),
+        work,
         rows.kept,
         rows.kept_schema,
         record,
@@ -172,6 +178,7 @@ def _about(job: SelectionJob) -> dict[str, Any]:
             }
             for given in job.rows.given
         ],
+        **({} if job.rows.grounded is None else {"grounding": job.rows.grounded.about}),
         "dimensions": list(job.rows.dimensions),
         **({"scales": scales_json(job.rows.scales)} if job.rows.scales else {}),
     }

@@ -13,6 +13,7 @@ from iqa_core.records import ImageLimits
 from iqa_core.selection.condition import Condition, check_condition
 from iqa_core.selection.decisions import decision_schema
 from iqa_core.selection.exports.values import is_text
+from iqa_core.selection.grounded import GroundedTable
 from iqa_core.selection.policy import Policy, parse_per, parse_quantiles
 from iqa_core.selection.rows import Combined, Given, combined
 from iqa_core.selection.rules import check_columns
@@ -22,10 +23,10 @@ from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import absolute
 from iqa_core.tables.scores.score_table import open_score_table
 from jobs.claims import SELECTION, require_own
-from jobs.selection.export_work import WRITERS, ExportWork
+from jobs.selection.export_work import MARKED, WRITERS, ExportWork
 from jobs.selection.settings import SelectSettings
 
-FORMATS = (*WRITERS, "list")
+FORMATS = (*WRITERS, "list", *MARKED)
 
 MAX_BYTES = 2**32
 """Bytes of an original at most; it was scored, so it lay within the bound that was set then."""
@@ -66,6 +67,7 @@ def checked(settings: SelectSettings) -> SelectionJob:
     output = absolute(settings.output)
     try:
         given = tuple(_given(storage, value, is_join=settings.combine == "join") for value in settings.scores)
+        grounded = None if settings.grounding is None else GroundedTable.open(storage, settings.grounding)
         selection = Selection(storage, output)
         before = selection.read()
     except (RunError, Missing, Forbidden, FetchFailed) as error:
@@ -77,7 +79,7 @@ def checked(settings: SelectSettings) -> SelectionJob:
         require_own(storage, output, SELECTION)
     if policy.fusion is not None:
         policy = replace(policy, fusion=policy.fusion.within(given[0].table.contract.scales))
-    rows = combined(given, settings.combine, policy.fusion)
+    rows = combined(given, settings.combine, policy.fusion, grounded)
     if policy.dedup and rows.slot_columns:
         policy = replace(policy, per={**policy.per, "dedup": tuple(rows.slot_columns)})
     condition = None if policy.where is None else check_condition(policy.where, rows.schema, rows.engine_name)
@@ -100,6 +102,8 @@ def _check_exports(job: SelectionJob) -> None:
     for format in settings.export:
         if format not in FORMATS:
             raise CallerError(f"--export {format}: there is no such format; there are {', '.join(FORMATS)}")
+        if format in MARKED and settings.grounding is None:
+            raise CallerError(f"--export {format}: of which regions? Give --grounding, the output of ground_corpus.py")
     if settings.export and settings.dry_run:
         raise CallerError("--export: a --dry-run writes nothing; leave one of them out")
     exported = {"caption_column", "shard_images", "allow_missing", "ray_address", "code_on_nodes", "stall_timeout_s"}

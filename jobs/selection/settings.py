@@ -20,6 +20,8 @@ class SelectSettings(JobSettings):
     """Folder or prefix for decisions/, selection.json, report/ and exports; the same output resumes."""
     combine: Literal["stack", "join"] | None = None
     """Several tables: one below the other, or joined on (source, key)."""
+    grounding: str | None = None
+    """Output of ground_corpus.py over these images: columns for --where and rules, regions for some exports."""
     fusion: Path | None = None
     """TOML with weights to compute the reward with anew; default: the reward of the table."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
@@ -49,7 +51,8 @@ class SelectSettings(JobSettings):
     """Temperature of --sampling-weights, in units of the reward; lower favours the best more."""
 
     export: list[str] = Field(default_factory=list)
-    """What to write of what is kept: webdataset, imagefolder, parquet or list; may be repeated."""
+    """What to write of what is kept: webdataset, imagefolder, parquet, list, coco or label-studio; may be
+    repeated."""
     caption_column: str | None = None
     """Carried column that is the caption: .txt of webdataset, `caption` of list."""
     shard_images: int = Field(default=1000, ge=1)

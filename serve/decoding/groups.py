@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from iqa_core.grounding.question import LocalQuestion
 from iqa_core.images import preparing
 from iqa_core.records import FreeQuestion, ImageHeader, PreparedShape, Preparer, Rejection
 
@@ -26,8 +27,8 @@ class Probed:
     """Memory held while it is decoded and prepared."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """Slot of the rubric -> what the image is asked about with."""
-    question: FreeQuestion | None = None
-    """What it is asked instead of the rubric's question."""
+    question: FreeQuestion | LocalQuestion | None = None
+    """What it is asked instead of the rubric's questions about the whole image."""
     text_tokens: int = 0
     """What texts and question cost beside the image."""
 

@@ -20,8 +20,9 @@ from iqa_core.records import FreeQuestion, Preparer, Reason, Rejection
 from iqa_core.rubrics import AnyRubric
 from serve.decoding.decoders import Decoders, DecodersDown, probing_bytes
 from serve.decoding.groups import Probed, groups, is_quick, probe
+from serve.errors import Refusal
 from serve.metrics import Metrics
-from serve.model.asking import PreparedImage, Texts, asked
+from serve.model.asking import AskedLocally, PreparedImage, Texts, asked
 from serve.model.batching import Busy
 from serve.model.gathering import Gatherer, QueueFull
 from serve.model.replica import Assessed, OtherModel
@@ -29,8 +30,11 @@ from serve.model.results import (
     AnyResult,
     DescribedImage,
     Description,
+    GroundedImage,
+    Grounding,
     ImageResult,
     Model,
+    NoViews,
     Outcome,
     ScoredImage,
     results_of,
@@ -90,19 +94,33 @@ class Dispatcher:
         Raises Unavailable or Overloaded, and Refusal where the rubric is not served.
         """
         model, results = await self._asked(images, texts, caller, rubric)
-        return model, [one for one in results if not isinstance(one, DescribedImage)]
+        return model, [one for one in results if isinstance(one, ScoredImage | Rejection)]
 
     async def describe(
         self, images: Sequence[bytes | Rejection], question: FreeQuestion, caller: str
     ) -> tuple[Model, list[Description]]:
         """One answer to the question per image, likewise; the written rubric is the only one."""
         model, results = await self._asked(images, [question] * len(images), caller, None)
-        return model, [one for one in results if not isinstance(one, ScoredImage)]
+        return model, [one for one in results if isinstance(one, DescribedImage | Rejection)]
+
+    async def ground(
+        self,
+        images: Sequence[bytes | Rejection],
+        questions: Sequence[AskedLocally],
+        caller: str,
+        rubric: str | None = None,
+    ) -> tuple[Model, list[Grounding]]:
+        """One result per image, likewise, to the question about its parts. Raises Refusal (404) without views, too."""
+        model, results = await self._asked(images, questions, caller, rubric)
+        for one in results:
+            if isinstance(one, NoViews):
+                raise Refusal(404, one.detail)
+        return model, [one for one in results if isinstance(one, GroundedImage | Rejection)]
 
     async def _asked(
         self,
         images: Sequence[bytes | Rejection],
-        texts: Sequence[Texts | FreeQuestion],
+        texts: Sequence[Texts | AskedLocally | FreeQuestion],
         caller: str,
         rubric: str | None,
     ) -> tuple[Model, list[AnyResult]]:
@@ -146,7 +164,7 @@ class Dispatcher:
     async def _asked_once(
         self,
         images: Sequence[bytes | Rejection],
-        texts: Sequence[Texts | FreeQuestion],
+        texts: Sequence[Texts | AskedLocally | FreeQuestion],
         caller: str,
         rubric: str | None,
     ) -> tuple[Model, list[AnyResult]]:
@@ -211,7 +229,7 @@ class Dispatcher:
             prepared = await all_of(self._prepare(image, served.preparer, caller) for image in images)
             hold.shrink_to(sum(image.prepared_bytes for image in images))
             ready = {
-                place: PreparedImage(found, rubric, images[place].texts, images[place].question)
+                place: PreparedImage(found, headers[place], rubric, images[place].texts, images[place].question)
                 for place, found in enumerate(prepared)
                 if not isinstance(found, Rejection)
             }

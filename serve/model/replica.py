@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +23,16 @@ from iqa_core.assessor.isolation import AssessorBroken, assess_each, describe_ea
 from iqa_core.assessor.load import fingerprint, load_all
 from iqa_core.assessor.protocol import Assessor, AssessorSpec, Describer
 from iqa_core.deadline import deadline
-from iqa_core.records import FreeQuestion, ImageHeader, Preparer, RgbImage
+from iqa_core.errors import CallerError
+from iqa_core.grounding.batches import Grounded, Viewable, ground_each, viewer_of
+from iqa_core.grounding.question import LocalQuestion
+from iqa_core.records import FreeQuestion, ImageHeader, Preparer, Rejection, RgbImage
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.slots import SAMPLE_TEXT, sample_texts
 from serve.metrics import Metrics, report_to
 from serve.model.asking import PreparedImage
 from serve.model.batching import Batcher, Busy
-from serve.model.results import Outcome
+from serve.model.results import NoViews, Outcome
 from serve.model.served import describe_all
 from serve.settings import ServeSettings
 
@@ -107,10 +110,13 @@ class AssessorReplica:
 
     def _can_ask(self, image: PreparedImage) -> bool:
         found = self._assessors.get(image.rubric)
-        if found is None or image.question is None:
-            return found is not None and image.texts.keys() == set(found.rubric.slots)
-        rubric = found.rubric
-        return isinstance(rubric, WrittenRubric) and image.question.max_tokens <= rubric.decoding.max_new_tokens
+        if found is None:
+            return False
+        rubric, question = found.rubric, image.question
+        if isinstance(question, FreeQuestion):
+            return isinstance(rubric, WrittenRubric) and question.max_tokens <= rubric.decoding.max_new_tokens
+        has_names = question is None or {*question.names} <= {*rubric.names}
+        return has_names and image.texts.keys() == set(rubric.slots)
 
     async def _assess(self, images: Sequence[PreparedImage]) -> list[Outcome]:
         began = time.monotonic()
@@ -121,7 +127,7 @@ class AssessorReplica:
 
     def _assess_in_time(self, images: Sequence[PreparedImage]) -> list[Outcome]:
         try:
-            runs = len({image.question is None for image in images})  # what is asked freely is written by itself
+            runs = len({type(image.question) for image in images})  # each kind goes through the model by itself
             with deadline(runs * time_limit_s(self._config, self._specs[0].rubric, len(images))):
                 return self._assess_by_rubric(images)
         except AssessorBroken as error:
@@ -131,9 +137,8 @@ class AssessorReplica:
     def _assess_by_rubric(self, images: Sequence[PreparedImage]) -> list[Outcome]:
         """One result per image, in order; those of one rubric go through the model together."""
         results: dict[int, Outcome] = {}
-        for (id, is_free), places in _by_rubric(images).items():
-            work = _described if is_free else _assessed
-            found = work(self._assessors[id], [images[place] for place in places])
+        for (id, kind), places in _by_rubric(images).items():
+            found = WORK[kind](self._assessors[id], [images[place] for place in places])
             results.update(zip(places, found, strict=True))
         return [results[place] for place in range(len(images))]
 
@@ -152,11 +157,11 @@ def _warm_up(assessor: Assessor) -> None:
         _describer(assessor).describe([pixels], [FreeQuestion(SAMPLE_TEXT, 1)])
 
 
-def _by_rubric(images: Iterable[PreparedImage]) -> dict[tuple[str, bool], list[int]]:
-    """Rubric's id, and whether a question of the caller's own is asked -> places of such images."""
-    places: dict[tuple[str, bool], list[int]] = {}
+def _by_rubric(images: Iterable[PreparedImage]) -> dict[tuple[str, type], list[int]]:
+    """Rubric's id, and kind of the question that is asked instead of its own -> places of such images."""
+    places: dict[tuple[str, type], list[int]] = {}
     for place, image in enumerate(images):
-        places.setdefault((image.rubric, image.question is not None), []).append(place)
+        places.setdefault((image.rubric, type(image.question)), []).append(place)
     return places
 
 
@@ -166,8 +171,33 @@ def _assessed(assessor: Assessor, images: Sequence[PreparedImage]) -> Sequence[O
 
 
 def _described(assessor: Assessor, images: Sequence[PreparedImage]) -> Sequence[Outcome]:
-    questions = [image.question for image in images if image.question is not None]
+    questions = [image.question for image in images if isinstance(image.question, FreeQuestion)]
     return describe_each(_describer(assessor), [image.pixels_HWC for image in images], questions)
+
+
+def _grounded(assessor: Assessor, images: Sequence[PreparedImage]) -> Sequence[Outcome]:
+    try:
+        viewer_of(assessor).view_grid(images[0].pixels_HWC)
+    except CallerError as error:
+        return [NoViews(str(error))] * len(images)
+    alike: dict[tuple[tuple[str, ...], int], dict[int, Viewable]] = {}
+    for place, image in enumerate(images):
+        question, header = image.question, image.header
+        assert isinstance(question, LocalQuestion)
+        viewable = Viewable(image.pixels_HWC, header.width, header.height, question.boxes, image.texts)
+        alike.setdefault((question.names, question.cells), {})[place] = viewable
+    found: dict[int, Grounded | Rejection] = {}
+    for (names, cells), some in alike.items():
+        found.update(zip(some, ground_each(assessor, [*some.values()], names, cells), strict=True))
+    return [found[place] for place in range(len(images))]
+
+
+WORK: Mapping[type, Callable[[Assessor, Sequence[PreparedImage]], Sequence[Outcome]]] = {
+    type(None): _assessed,
+    FreeQuestion: _described,
+    LocalQuestion: _grounded,
+}
+"""Kind of what is asked instead of a rubric's own questions -> how it is answered."""
 
 
 def _describer(assessor: Assessor) -> Describer:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.protocol import AssessorSpec
 from iqa_core.fusion import FusionWeights, fuse, load_fusion
+from iqa_core.grounding.batches import Grounded
 from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, FreeAnswer, ImageHeader, Rejection
 
@@ -55,13 +56,31 @@ class DescribedImage:
     answer: FreeAnswer
 
 
+@dataclass(frozen=True, slots=True)
+class GroundedImage:
+    """An image with local scores."""
+
+    header: ImageHeader
+    found: Grounded
+
+
+@dataclass(frozen=True, slots=True)
+class NoViews:
+    """Stands for an image that was asked about parts of a model that cannot be asked so."""
+
+    detail: str
+    """A sentence for people."""
+
+
 ImageResult: TypeAlias = ScoredImage | Rejection
 """What became of one image that was assessed."""
 Description: TypeAlias = DescribedImage | Rejection
 """What became of one image that was described."""
-AnyResult: TypeAlias = ScoredImage | DescribedImage | Rejection
-"""Either."""
-Outcome: TypeAlias = Assessment | FreeAnswer | Rejection
+Grounding: TypeAlias = GroundedImage | Rejection
+"""What became of one image that was asked about parts."""
+AnyResult: TypeAlias = ScoredImage | DescribedImage | GroundedImage | NoViews | Rejection
+"""Any of them."""
+Outcome: TypeAlias = Assessment | FreeAnswer | Grounded | NoViews | Rejection
 """What an assessor says of one image."""
 
 
@@ -75,6 +94,10 @@ def results_of(headers: Sequence[ImageHeader], outcomes: Sequence[Outcome], mode
             results.append(replace(outcome, header=header))
         elif isinstance(outcome, FreeAnswer):
             results.append(DescribedImage(header, outcome))
+        elif isinstance(outcome, Grounded):
+            results.append(GroundedImage(header, outcome))
+        elif isinstance(outcome, NoViews):
+            results.append(outcome)
         else:
             results.append(ScoredImage(header, outcome, round(next(rewards), DECIMALS)))
     return results

@@ -20,7 +20,7 @@ from iqa_core.questions import Column
 from iqa_core.records import FIVE_LEVELS, RATING, AnswerScale, Assessment, ImageHeader, Rejection, ScoreRange, Written
 from iqa_core.rubrics import AnyRubric, Rubric, WrittenRubric
 from serve.model.results import DECIMALS, ImageResult, Model
-from serve.protocol.bodies import Question
+from serve.protocol.bodies import Question, RubricQuestion
 
 DESCRIBED = ConfigDict(use_attribute_docstrings=True)
 
@@ -146,13 +146,13 @@ class RankedAnswer(Answer, Ranking):
 
 def answer(question: Question, model: Model, results: Sequence[ImageResult]) -> Answer:
     """The answer to `/v1/assess`."""
-    return {**_head(question, model), "results": _entries(question, model, results)}
+    return {**head(question, model), "results": _entries(question, model, results)}
 
 
 def ranked_answer(question: Question, model: Model, results: Sequence[ImageResult]) -> RankedAnswer:
     """The answer to `/v1/rank`."""
     ranked = ranking([None if isinstance(one, Rejection) else one.reward for one in results])
-    return {**_head(question, model), **ranked, "results": _entries(question, model, results)}
+    return {**head(question, model), **ranked, "results": _entries(question, model, results)}
 
 
 def ranking(rewards: Sequence[float | None]) -> Ranking:
@@ -209,16 +209,17 @@ def _plain(number: float) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _head(question: Question, model: Model) -> Head:
+def head(question: RubricQuestion, model: Model) -> Head:
+    """What an answer has beside its results."""
     rubric = model.spec.rubric
-    head: Head = {"fingerprint": model.fingerprint, "rubric": rubric.id}
+    found: Head = {"fingerprint": model.fingerprint, "rubric": rubric.id}
     if scales := dict(_scales(_shown(question, rubric).values(), rubric)):
-        head["scales"] = scales
+        found["scales"] = scales
     if question.request_id is not None:
-        head["request_id"] = question.request_id
+        found["request_id"] = question.request_id
     if question.prompt is not None:
-        head["prompt"] = question.prompt
-    return head
+        found["prompt"] = question.prompt
+    return found
 
 
 def _scales(columns: Iterable[Column], rubric: AnyRubric) -> Iterator[tuple[str, Scale]]:
@@ -228,7 +229,7 @@ def _scales(columns: Iterable[Column], rubric: AnyRubric) -> Iterator[tuple[str,
             yield column.name, {"worst": _plain(ends.worst), "best": _plain(ends.best), **answers}
 
 
-def _shown(question: Question, rubric: AnyRubric) -> dict[int, Column]:
+def _shown(question: RubricQuestion, rubric: AnyRubric) -> dict[int, Column]:
     """Place among the rubric's columns -> column, of those that are asked for."""
     places = [rubric.names.index(name) for name in question.dimensions or rubric.names]
     return {place: rubric.columns[place] for place in places}

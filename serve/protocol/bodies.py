@@ -22,9 +22,10 @@ from serve.protocol.texts import check_number, texts_of_prompts
 from serve.settings import MAX_TEXT
 
 B = TypeVar("B", bound=BaseModel)
+Q = TypeVar("Q", bound="RubricQuestion")
 
 MULTIPART_FIELDS = frozenset({"rubric", "dimensions", "probs", "answers", "prompt", "prompts", "request_id"})
-LISTS = frozenset({"dimensions", "prompts"})
+LISTS = frozenset({"dimensions", "prompts", "boxes"})
 """Fields of a form that have a part for each entry."""
 MAX_FIELDS = 32
 """Fields of one object: each that is unknown is an error, and errors take memory."""
@@ -75,19 +76,15 @@ class ImageInput(ImageSource):
     (`missing_text`). They go before the request's prompts."""
 
 
-class Question(FewFields):
-    """What `/v1/assess` and `/v1/rank` are asked."""
+class RubricQuestion(FewFields):
+    """What is asked of a rubric."""
 
-    images: list[ImageInput] = Field(min_length=1, fail_fast=True)
+    images: Sequence[ImageInput]
     rubric: Name | None = None
     """Id of one that is served (see /v1/models); the first of them answers who names none. With one that is not, the
     request is refused, so that nobody reads other scores than they meant."""
     dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
-    """Dimensions to show; the reward is that of all dimensions in any case."""
-    probs: bool = False
-    """Whether to show the probabilities of the answers, too; of closed sets alone."""
-    answers: bool = False
-    """Whether to show every answer that was written, verbatim; where a written rubric is served."""
+    """Each once."""
     prompt: Text | None = None
     """What all images were made from: the text of the rubric's slot `prompt`, where it has one. Carried back."""
     prompts: list[Text | None] | None = Field(default=None, fail_fast=True)
@@ -104,10 +101,22 @@ class Question(FewFields):
         return given
 
     @model_validator(mode="after")
-    def _prompts_once(self) -> Question:
+    def _prompts_once(self) -> Self:
         if self.prompt is not None and self.prompts is not None:
             raise ValueError("give either prompt or prompts")
         return self
+
+
+class Question(RubricQuestion):
+    """What `/v1/assess` and `/v1/rank` are asked."""
+
+    images: list[ImageInput] = Field(min_length=1, fail_fast=True)
+    dimensions: list[Name] | None = Field(default=None, min_length=1, max_length=MAX_DIMENSIONS, fail_fast=True)
+    """Dimensions to show; the reward is that of all dimensions in any case."""
+    probs: bool = False
+    """Whether to show the probabilities of the answers, too; of closed sets alone."""
+    answers: bool = False
+    """Whether to show every answer that was written, verbatim; where a written rubric is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +138,20 @@ class Asked:
 
 def understood(body: bytes, content_type: str, max_images: int) -> Asked:
     """The question in a body. Raises Refusal: 415 for another content type, 422 for what is malformed."""
+    return Asked(*asked_as(Question, MULTIPART_FIELDS, body, content_type, max_images))
+
+
+def asked_as(
+    kind: type[Q], fields: frozenset[str], body: bytes, content_type: str, max_images: int
+) -> tuple[Q, list[EncodedImage]]:
+    """The question of a kind in a body, and its images with their texts; what it says of an image stays in it.
+
+    fields: of a form, beside `images`. Raises Refusal as `understood` does.
+    """
     boundary = boundary_in(content_type)
-    return from_json(body, max_images) if boundary is None else _from_multipart(body, boundary, max_images)
+    if boundary is None:
+        return _from_json(kind, body, max_images)
+    return _from_multipart(kind, fields, body, boundary, max_images)
 
 
 def boundary_in(content_type: str) -> bytes | None:
@@ -145,14 +166,19 @@ def boundary_in(content_type: str) -> bytes | None:
 
 def from_json(body: bytes, max_images: int) -> Asked:
     """The question in a JSON body. Raises Refusal (422) for what is malformed."""
-    question, strings = validated(Question, body, "images", max_images)
+    return Asked(*_from_json(Question, body, max_images))
+
+
+def _from_json(kind: type[Q], body: bytes, max_images: int) -> tuple[Q, list[EncodedImage]]:
+    question, strings = validated(kind, body, "images", max_images)
     prompt = None if question.prompt is None else whole_text(question.prompt, "prompt", strings)
     given = texts_of_prompts(_prompts(question, strings) or prompt, len(question.images))
     images = [
         _encoded(image, place, texts, strings)
         for place, (image, texts) in enumerate(zip(question.images, given, strict=True))
     ]
-    return Asked(question.model_copy(update={"images": [], "prompt": prompt, "prompts": None}), images)
+    bare = [image.model_copy(update={"data": None, "texts": None}) for image in question.images]
+    return question.model_copy(update={"images": bare, "prompt": prompt, "prompts": None}), images
 
 
 def with_prompts(images: Sequence[bytes], prompts: str | Sequence[str | None] | None) -> list[EncodedImage]:
@@ -215,7 +241,7 @@ def encoded(image: ImageSource, place: int, strings: LongStrings, texts: Texts =
     return EncodedImage(from_base64(strings.pieces(image.data), f"images.{place}.data"), None, texts)
 
 
-def _prompts(question: Question, strings: LongStrings) -> list[str | None] | None:
+def _prompts(question: RubricQuestion, strings: LongStrings) -> list[str | None] | None:
     """One per image, or None where there are none. Raises Refusal (422) for another number, before any is read."""
     if question.prompts is None:
         return None
@@ -242,10 +268,12 @@ def whole_text(text: str, field: str, strings: LongStrings) -> str:
         raise Refusal(422, f"{field}: {error}") from None
 
 
-def _from_multipart(body: bytes, boundary: bytes, max_images: int) -> Asked:
-    question, images = from_form(Question, body, boundary, max_images, MULTIPART_FIELDS)
+def _from_multipart(
+    kind: type[Q], fields: frozenset[str], body: bytes, boundary: bytes, max_images: int
+) -> tuple[Q, list[EncodedImage]]:
+    question, images = from_form(kind, body, boundary, max_images, fields)
     prompts = question.prompt if question.prompts is None else question.prompts
-    return Asked(question.model_copy(update={"images": [], "prompts": None}), with_prompts(images, prompts))
+    return question.model_copy(update={"prompts": None}), with_prompts(images, prompts)
 
 
 def from_form(

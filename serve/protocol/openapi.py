@@ -16,6 +16,8 @@ from serve.protocol.chat import MAX_TOP, ChatBody, ChatCompletion
 from serve.protocol.describing import DescribeAnswer, DescribeBody
 from serve.protocol.dialects import REWARD, FlowFactoryAnswer, FlowFactoryBody, UniRlAnswer, UniRlBody
 from serve.protocol.flow_grpo import PICKLE
+from serve.protocol.grounding import FIELDS as GROUND_FIELDS
+from serve.protocol.grounding import GroundAnswer, GroundBody
 from serve.protocol.question_texts import askable
 
 REF = "#/components/schemas/"
@@ -34,8 +36,8 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
 SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     one.__name__: TypeAdapter(one)
     for one in (
-        *(Question, DescribeBody, ChatBody, UniRlBody, FlowFactoryBody),
-        *(Answer, RankedAnswer, DescribeAnswer, ChatCompletion, UniRlAnswer, FlowFactoryAnswer, Error),
+        *(Question, GroundBody, DescribeBody, ChatBody, UniRlBody, FlowFactoryBody),
+        *(Answer, RankedAnswer, GroundAnswer, DescribeAnswer, ChatCompletion, UniRlAnswer, FlowFactoryAnswer, Error),
     )
 }
 """Name of what is sent and answered -> its type."""
@@ -48,9 +50,19 @@ SWITCHES = frozenset({"probs", "answers"})
 def question_body(answer: str) -> dict[str, Any]:
     """A question as JSON or as multipart, and its answer, by its name in SCHEMAS."""
     fields: dict[str, Any] = {name: {"type": "boolean"} for name in sorted(SWITCHES)}
-    fields |= {name: {"type": "array", "items": {"type": "string"}} for name in sorted(LISTS)}
-    fields |= {name: {"type": "string"} for name in sorted(MULTIPART_FIELDS - LISTS - SWITCHES)}
-    return _with_images("Question", {"probs": True}, fields, answer)
+    return _with_images("Question", {"probs": True}, {**fields, **_texts(MULTIPART_FIELDS - SWITCHES)}, answer)
+
+
+def parts_body() -> dict[str, Any]:
+    """A question about parts of images as JSON or as multipart, and its answer."""
+    fields = {"grid": {"type": "integer"}, **_texts(GROUND_FIELDS - {"grid"})}
+    return _with_images("GroundBody", {"grid": 3, "boxes": [[0, 0, 4, 4]]}, fields, "GroundAnswer")
+
+
+def _texts(names: frozenset[str]) -> dict[str, Any]:
+    """Fields of a form that are texts, or lists of them."""
+    lists = {name: {"type": "array", "items": {"type": "string"}} for name in sorted(names & LISTS)}
+    return lists | {name: {"type": "string"} for name in sorted(names - LISTS)}
 
 
 def free_question_body() -> dict[str, Any]:

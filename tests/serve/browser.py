@@ -18,7 +18,15 @@ from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Space": ("Space", 32, " ")}
+KEYS = {
+    "Tab": ("Tab", 9, ""),
+    "Enter": ("Enter", 13, "\r"),
+    "Space": ("Space", 32, " "),
+    "ArrowRight": ("ArrowRight", 39, ""),
+    "ArrowDown": ("ArrowDown", 40, ""),
+    "Delete": ("Delete", 46, ""),
+}
+SHIFT = 8
 
 
 class Page:
@@ -76,9 +84,20 @@ class Page:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
-    def press(self, key: str) -> None:
+    def drag(self, selector: str, begin: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press, move and release the mouse over an element. begin, end: fractions of its sides."""
+        left, top, width, height = self.eval(
+            f"(r => [r.x, r.y, r.width, r.height])"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        for kind, (across, down) in (("mousePressed", begin), ("mouseMoved", end), ("mouseReleased", end)):
+            place = {"x": left + across * width, "y": top + down * height}
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **place)
+
+    def press(self, key: str, modifiers: int = 0) -> None:
         code, number, text = KEYS[key]
         stroke = {"key": text if key == "Space" else key, "code": code, "windowsVirtualKeyCode": number}
+        stroke["modifiers"] = modifiers
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **stroke)
         self.call("Input.dispatchKeyEvent", type="keyUp", **stroke)
 

@@ -18,7 +18,7 @@ from iqa_core.client import RewardClient
 from serve.api import PAGE, page_policy
 from tests.bad_images import png_claiming
 from tests.corpora import tiny_png
-from tests.serve.browser import CHROMIUM, Page, browser
+from tests.serve.browser import CHROMIUM, SHIFT, Page, browser
 from tests.serve.local import UNEVEN, listening
 
 TOKEN = "correct-horse-battery"
@@ -177,15 +177,59 @@ def test_a_pasted_image_is_scored(page: Page) -> None:
 
 @pytest.mark.slow
 @needs_chromium
+def test_scores_stand_in_the_cells_and_a_box_is_drawn_by_pointer_and_by_keys(tab: Page, images: list[Path]) -> None:
+    with listening(assessor={"checkpoint": "fake:?view_px=20"}) as url, RewardClient(url) as client:
+        tab.look_like(1100, 900)
+        tab.open(f"{url}/")
+        tab.events.clear()
+        tab.drop_files("#drop", images[:1])
+        tab.wait_for("get('parts').disabled === false")
+        tab.eval("get('parts').click()")
+        tab.wait_for("document.querySelector('.parts') !== null")
+        [found] = client.ground(images[:1])
+        name, *others = found.dimensions
+        place = found.dimensions[name]
+        scores = tab.eval("[...document.querySelectorAll('.cell span')].map(e => e.textContent)")
+        assert scores == [f"{score:.2f}" for row in place.cells for score in row]
+        assert place.cell is not None
+        worst = tab.eval("[...document.querySelectorAll('.cell')].findIndex(e => e.classList.contains('worst'))")
+        assert worst == 2 * place.cell[0] + place.cell[1]
+        inside = "((p, i) => [p.x - i.x, p.y - i.y, p.width - i.width, p.height - i.height])"
+        sides = "document.querySelector('%s').getBoundingClientRect()"
+        assert tab.eval(f"{inside}({sides % '.parts'}, {sides % '.fit img'})") == pytest.approx([0] * 4, abs=0.6)
+
+        tab.drag(".parts", (0.1, 0.2), (0.6, 0.7))
+        tab.wait_for("document.querySelectorAll('.box').length === 1 && shown[0].parts.boxes.length === 1")
+        assert tab.eval("shown[0].boxes[0]") == pytest.approx([20, 40, 100, 100], abs=2)
+        [asked] = client.ground(images[:1], [[tab.eval("shown[0].boxes[0]")]])
+        said = tab.eval("[...document.querySelectorAll('#cards td:last-child')].at(-1).textContent")
+        assert said == ", ".join(f"{one} {score:.2f}" for one, score in asked.boxes[0].scores.items())
+
+        tab.eval("document.querySelector('.parts').focus()")
+        for key, modifiers in (("ArrowRight", 0), ("ArrowDown", SHIFT), ("Enter", 0)):
+            tab.press(key, modifiers)
+        tab.wait_for("shown[0].parts.boxes.length === 2")
+        assert tab.eval("shown[0].boxes[1]") == pytest.approx([87.5, 75, 50, 62.5])
+        assert tab.eval("document.activeElement.className") == "parts", "the keyboard goes on from there"
+        tab.press("Delete")
+        tab.wait_for("shown[0].parts.boxes.length === 1")
+        tab.eval(f"get('dimension').value = '{others[0]}'; get('dimension').dispatchEvent(new Event('change'))")
+        scores = tab.eval("[...document.querySelectorAll('.cell span')].map(e => e.textContent)")
+        assert scores == [f"{score:.2f}" for row in found.dimensions[others[0]].cells for score in row]
+        assert not [one for one in tab.events if one["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_everything_is_reached_by_keyboard(page: Page, images: list[Path]) -> None:
     page.choose_files("#files", images[:2])
     page.wait_for(f"{CARDS}.length === 2")
     page.eval("document.activeElement.blur()")
     reached = []
-    for _ in range(4):
+    for _ in range(5):
         page.press("Tab")
         reached.append(page.eval("document.activeElement.id"))
-    assert reached == ["files", "token", "curl", "clear"]
+    assert reached == ["files", "token", "parts", "curl", "clear"]
     assert page.eval("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.press("Enter")
     page.wait_for(f"{CARDS}.length === 0")

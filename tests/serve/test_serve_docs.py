@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from iqa_core.demo.flaws import cell, make_flawed_scene
 from serve.errors import CODES
 from serve.settings import ServeSettings
 from tests.corpora import tiny_png
@@ -20,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
 ASK = (ROOT / "docs" / "ask.md").read_text(encoding="utf-8")
 [QUESTION] = re.findall(r"^### Questions in words\n(.*?)^###", PAGE, re.DOTALL | re.MULTILINE)
+[PARTS] = re.findall(r"^### Parts of images\n(.*?)^###", PAGE, re.DOTALL | re.MULTILINE)
 URL = "http://127.0.0.1:8000"
 
 
@@ -69,7 +73,9 @@ def printed_by(command: str, url: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\$ (curl .*)$", PAGE.replace(QUESTION, ""), re.MULTILINE))
+@pytest.mark.parametrize(
+    "command", re.findall(r"^\$ (curl .*)$", PAGE.replace(QUESTION, "").replace(PARTS, ""), re.MULTILINE)
+)
 def test_the_curl_examples_run(command: str, url: str, folder: Path) -> None:
     assert '"status": "scored"' in printed_by(command, url)
 
@@ -81,6 +87,24 @@ def test_a_question_in_words_is_answered_as_the_page_says(folder: Path) -> None:
     with listening(assessor={"checkpoint": checkpoint}, rubric=rubric, fusion=None) as url:
         found, shown = json.loads(printed_by(asked, url)), json.loads(answer)
     assert {**found, "fingerprint": ""} == {**shown, "fingerprint": ""}  # which changes with the rubric's words
+
+
+@pytest.mark.slow
+def test_parts_of_an_image_have_the_scores_that_the_page_shows(folder: Path) -> None:
+    """Of the room that docs/ground.md asks about in a notebook."""
+    room = make_flawed_scene(22, 6, region=cell(0, 1, 2), kind="mix").scene.pixels_HWC
+    Image.fromarray(room).save(folder / "room.png")
+    [asked] = re.findall(r"^\$ (curl .*)$", PARTS, re.MULTILINE)
+    [answer] = re.findall(r"^```json\n(.*?)^```$", PARTS, re.DOTALL | re.MULTILINE)
+    with listening(assessor={"checkpoint": "demo", "threads": 1}, fusion=None) as url:
+        found, shown = json.loads(printed_by(asked, url)), json.loads(answer)
+    scores = []
+    for one in (found, shown):  # apart, for a machine's rounding may change them
+        part = one["results"][0]["dimensions"]["distortion"]
+        own = [part.pop("score"), *itertools.chain(*part.pop("cells")), part["regions"][0].pop("score")]
+        scores.append([*own, one["results"][0]["boxes"][0]["scores"].pop("distortion")])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert found == shown
 
 
 def test_the_settings_and_statuses_that_are_named_exist() -> None:

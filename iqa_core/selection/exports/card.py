@@ -13,6 +13,8 @@ READ_WITH = {
     "imagefolder": 'datasets.load_dataset("<this folder>")',
     "parquet": 'datasets.load_dataset("parquet", data_files="*.parquet")',
     "list": 'pandas.read_parquet("selected.parquet")',
+    "coco": 'pycocotools.coco.COCO("annotations.json")',
+    "label-studio": "Import of a Label Studio project whose labelling interface is label_config.xml",
 }
 
 

@@ -22,7 +22,7 @@ from iqa_core.demo.scenes import make_scene
 from iqa_core.errors import CallerError
 from iqa_core.images.in_memory import as_file
 from iqa_core.images.preparing import prepare
-from iqa_core.records import Assessment, Rejection
+from iqa_core.records import Assessment, ImageHeader, Rejection
 from iqa_core.rubrics import load_rubric
 from iqa_core.slots import TextLimits
 from serve.decoding.groups import Probed, probe
@@ -180,7 +180,11 @@ def test_images_of_two_rubrics_in_one_batch_are_scored_as_by_each_alone() -> Non
     async def test() -> tuple[Assessed, Any]:
         replica = AssessorReplica(settings, LocalHandle(Counts()))
         images = [
-            PreparedImage(one, *(("interior-v4", {}) if i % 2 else ("prompted", {"prompt": f"room {i}"})))
+            PreparedImage(
+                one,
+                ImageHeader(112, 112, "png", 1),
+                *(("interior-v4", {}) if i % 2 else ("prompted", {"prompt": f"room {i}"})),
+            )
             for i, one in enumerate(pixels)
             if not isinstance(one, Rejection)
         ]

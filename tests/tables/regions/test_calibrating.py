@@ -1,4 +1,4 @@
-"""Means and standard deviations of many blocks are those of all rows; tests/jobs/test_ground_corpus.py has the rest."""
+"""Means and standard deviations of many blocks are those of all rows; the test of the job has the rest."""
 
 from __future__ import annotations
 
