@@ -14,7 +14,7 @@ from iqa_core.records import ScoreRange
 WIDTH, HEIGHT, BASE = 400, 140, 118
 """Units of a chart's view box; BASE is the line that bars stand on."""
 
-LEFT, RIGHT, TOP = 52, 396, 8
+LEFT, RIGHT, TOP = 64, 396, 8
 """Where curves begin, end and are highest; left of them stand the ends of their axis."""
 MAX_POINTS = 200
 """Of a curve: one per two units of its width, so that a page does not grow with a run."""
@@ -82,8 +82,9 @@ def curves(name: str, lines: Sequence[Curve], bounds: Sequence[float]) -> Markup
     first, last = min(line.points[0][0] for line in lines), max(line.points[-1][0] for line in lines)
     values = [*np.concatenate(pooled)[:, 1], *bounds]
     low, high = min(values), max(values)
-    if low == high:  # in the middle of an axis, not on its end
-        low, high = low - (abs(low) or 1), high + (abs(low) or 1)
+    if low == high:  # the axis needs two ends; without a bound, a constant lies in its middle
+        room = abs(high) or 1
+        low, high = low - (0 if bounds else room), high + room
     drawn = []
     for series, points_P2 in enumerate(pooled):
         x_P = LEFT + (points_P2[:, 0] - first) / max(last - first, 1) * (RIGHT - LEFT)

@@ -43,6 +43,8 @@ def test_a_constant_is_a_line_in_the_middle_of_its_axis() -> None:
         (_, y), (_, other) = places(curves("x", [Curve("x", [(1, value), (2, value)])], ()))
         assert y == other
         assert 50 < y < 80
+    (_, y), _ = places(curves("cut", [Curve("cut", [(1, 0.0), (2, 0.0)])], (0.0,)))
+    assert y > 110, "nothing, where nothing is the least, lies at the foot"
 
 
 def test_a_long_run_has_no_larger_chart() -> None:
