@@ -1,4 +1,4 @@
-"""Means and standard deviations of many blocks are those of all rows; tests/jobs/test_ground_corpus.py has the rest."""
+"""Means and standard deviations of many blocks are those of all rows."""
 
 from __future__ import annotations
 
