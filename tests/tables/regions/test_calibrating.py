@@ -1,4 +1,4 @@
-"""Means and standard deviations of many blocks are those of all rows; the test of the job has the rest."""
+"""Means and standard deviations of many blocks are those of all rows."""
 
 from __future__ import annotations
 
