@@ -14,13 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from iqa_core.assessor.direct import load_assessor
 from iqa_core.demo.corpus import write_scenes
+from iqa_core.grounding.locating import assess_regions, locate
 from tests.bad_images import bad_images
 from tests.corpora import tiny_png, write_folder
 from tests.jobs.running import read_run, read_table, run
 from tests.serve.conftest import Deploy, remove
 from tests.serve.local import UNEVEN
 from tests.serve.protocol.test_chat import asking_for, place_of
+from tests.serve.protocol.test_grounding import IMAGES, check
 
 pytestmark = pytest.mark.ray
 
@@ -45,6 +48,17 @@ def test_the_job_and_the_endpoint_agree_on_every_image(demo_url: str, tmp_path: 
         files = [("images", (corpus / row["key"]).read_bytes()) for row in part]
         answer = httpx2.post(f"{demo_url}/v1/assess", files=files, data={"probs": "true"}, timeout=60)
         assert_agree(part, answer, fingerprint)
+
+
+def test_parts_of_images_have_the_scores_of_a_notebook(demo_url: str) -> None:
+    """Through Serve's own handles and processes."""
+    demo = load_assessor("demo", threads=1)
+    boxes = [[10.0, 20.0, 60.0, 40.0]]
+    sent = [{"data": base64.b64encode(image).decode(), "boxes": boxes} for image in IMAGES]
+    answer = httpx2.post(f"{demo_url}/v1/ground", json={"images": sent, "grid": 3}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    for image, entry in zip(IMAGES, answer.json()["results"], strict=True):
+        check(entry, locate(demo, image, cells=3), assess_regions(demo, image, boxes))
 
 
 def test_the_job_and_the_endpoint_agree_on_every_image_and_its_prompt(deploy: Deploy, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ OF_SCHEMATHESIS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "igno
 """At import and while it makes up bodies."""
 
 MADE_UP = 8
-"""Per operation; twelve operations, five of them also with what is wrong."""
+"""Per operation; thirteen operations, six of them also with what is wrong."""
 
 
 def test_every_example_is_answered() -> None:
