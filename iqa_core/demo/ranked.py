@@ -48,6 +48,9 @@ SINGLE_SRCC, PARSED = "single answers, SRCC", "single answers, parsed"
 GREEDY_SRCC, GREEDY_PARSED, GREEDY_MAE = "greedy, SRCC", "greedy, parsed", f"greedy, MAE of {OVERALL}"
 """Names of figures. An SRCC is the mean over attributes, and over drawn answers; errors are in points, uncalibrated."""
 
+MOST_ANSWERS = 64
+"""Most that a rubric can ask for."""
+
 Figures = Mapping[str, Figure]
 T = TypeVar("T")
 
@@ -220,6 +223,8 @@ def main(argv: Iterable[str] | None = None) -> int:
 
     def run() -> int:
         flags = parser.parse_args(None if argv is None else list(argv))
+        if not 1 <= flags.answers <= MOST_ANSWERS:
+            raise CallerError(f"--answers {flags.answers}: give 1 to {MOST_ANSWERS}")
         configs = [AssessorConfig(checkpoint=name, threads=1) for name in (flags.before, *flags.after)]
         specs = [describe(config, None, own_limits(config)) for config in configs]
         names = _names(specs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scipy.stats import spearmanr
 
 from iqa_core.__main__ import main as command
 from iqa_core.agreement import Floats
+from iqa_core.demo.card import WRITTEN
 from iqa_core.demo.ranked import (
     GREEDY_MAE,
     GREEDY_PARSED,
@@ -28,9 +30,12 @@ from iqa_core.demo.ranked import (
 from iqa_core.errors import CallerError
 from iqa_core.opinions.load import load_opinions
 from iqa_core.opinions.opinion import Opinions
+from jobs.training.ranking_settings import RankingSettings
+from jobs.training.settings import TrainSettings
 
 N, K, A = 40, 2, 3
 OVERALL = 2
+FOLDER = WRITTEN.parent
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +124,12 @@ def test_every_image_needs_a_truth_of_each_attribute(scenes: Path) -> None:
         truths_of(opinions_of(scenes, "annotations.csv"), ("layout", "quality"))
 
 
-def test_a_checkpoint_that_does_not_write_is_refused(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_asked_is_refused(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--annotations", str(scenes / "annotations.csv"), "--after", "demo"]
     assert main(["--before", "demo", *flags]) == 2
     assert "has no number of quality that is written" in capsys.readouterr().err
+    assert main(["--before", "demo-written", *flags, "--answers", "65"]) == 2
+    assert "--answers 65: give 1 to 64" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -139,3 +146,14 @@ def test_two_checkpoints_are_asked_about_the_same_scenes(scenes: Path, capsys: p
     assert found["grown"][SINGLE_SRCC]["value"] == 0, "the same weights draw the same answers"
     assert found["changes"][0]["before"][GREEDY_SRCC]["value"] > 0.5
     assert {*Ranked.__annotations__} == found.keys()
+
+
+def test_what_the_target_trains_with_are_settings() -> None:
+    """`make demo-grpo` gives these files to the jobs; the second begins where the first ends."""
+    noisy, ranking = (
+        tomllib.loads((FOLDER / name).read_text(encoding="utf-8")) for name in ("noisy_writing.toml", "ranking.toml")
+    )
+    assert ranking["base"] == f"{TrainSettings.model_validate(noisy).output}/checkpoint"
+    recipe = RankingSettings.model_validate({**ranking, "output": "runs/ranked"}).recipe
+    assert recipe.every == recipe.max_steps, "the last checkpoint is exported"
+    assert recipe.rewards.composition.weights["score"] > 0, "the scale is held"
