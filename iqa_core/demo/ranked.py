@@ -45,7 +45,9 @@ from iqa_core.training.written_validation import greedy
 from iqa_core.written.judging import Sample
 
 SINGLE_SRCC, PARSED = "single answers, SRCC", "single answers, parsed"
+MEAN_SRCC, MEAN_MAE = "mean of drawn answers, SRCC", f"mean of drawn answers, MAE of {OVERALL}"
 GREEDY_SRCC, GREEDY_PARSED, GREEDY_MAE = "greedy, SRCC", "greedy, parsed", f"greedy, MAE of {OVERALL}"
+NAMES = (SINGLE_SRCC, PARSED, MEAN_SRCC, MEAN_MAE, GREEDY_SRCC, GREEDY_PARSED, GREEDY_MAE)
 """Names of figures. An SRCC is the mean over attributes, and over drawn answers; errors are in points, uncalibrated."""
 
 MOST_ANSWERS = 64
@@ -70,6 +72,14 @@ class Said:
     def is_parsed_NK(self) -> NDArray[np.bool_]:
         """Whether a drawn answer is parsed; one has all of its numbers or none."""
         return np.asarray(np.isfinite(self.drawn_NKA).all(axis=2))
+
+    @property
+    def mean_NA(self) -> Floats:
+        """Mean of the drawn answers about each image that are parsed; NaN where none is."""
+        is_parsed_NK = self.is_parsed_NK
+        sum_NA = np.where(is_parsed_NK[:, :, None], self.drawn_NKA, 0).sum(axis=1)
+        count_N = is_parsed_NK.sum(axis=1, dtype=np.float64)
+        return np.asarray(sum_NA / np.where(count_N > 0, count_N, np.nan)[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +110,18 @@ def figures_of(said: Said, is_compared_NK: NDArray[np.bool_], y_NA: Floats, over
     error is taken.
     """
     attributes, answers = range(y_NA.shape[1]), range(is_compared_NK.shape[1])
-    is_greedy_N = np.asarray(np.isfinite(said.greedy_NA).all(axis=1))
     single = [_srcc(said.drawn_NKA[:, k, a], y_NA[:, a], is_compared_NK[:, k]) for a in attributes for k in answers]
-    error_N = np.abs(said.greedy_NA - y_NA)[is_greedy_N, overall]
-    return {
-        SINGLE_SRCC: float(np.mean(single)),
-        PARSED: float(said.is_parsed_NK.mean()),
-        GREEDY_SRCC: float(np.mean([_srcc(said.greedy_NA[:, a], y_NA[:, a], is_greedy_N) for a in attributes])),
-        GREEDY_PARSED: float(is_greedy_N.mean()),
-        GREEDY_MAE: float(error_N.mean()) if error_N.size else np.nan,
-    }
+    mean_srcc, _, mean_mae = _of_one_answer(said.mean_NA, y_NA, overall)
+    values = [float(np.mean(single)), float(said.is_parsed_NK.mean()), mean_srcc, mean_mae]
+    return dict(zip(NAMES, [*values, *_of_one_answer(said.greedy_NA, y_NA, overall)], strict=True))
+
+
+def _of_one_answer(said_NA: Floats, y_NA: Floats, overall: int) -> tuple[float, float, float]:
+    """SRCC, share of the images, and error, where there is one answer about each image."""
+    is_there_N = np.asarray(np.isfinite(said_NA).all(axis=1))
+    srcc = [_srcc(said_NA[:, a], y_NA[:, a], is_there_N) for a in range(y_NA.shape[1])]
+    error_N = np.abs(said_NA - y_NA)[is_there_N, overall]
+    return float(np.mean(srcc)), float(is_there_N.mean()), float(error_N.mean()) if error_N.size else np.nan
 
 
 def ranked(
@@ -134,7 +146,7 @@ def ranked(
     found = iter(bootstrapped(measured, measured(np.arange(count)), count, resamples, seed))
 
     def named() -> Figures:
-        return {name: next(found) for name in (SINGLE_SRCC, PARSED, GREEDY_SRCC, GREEDY_PARSED, GREEDY_MAE)}
+        return {name: next(found) for name in NAMES}
 
     changes = tuple(Change(named(), named(), named()) for _ in afters)
     return Ranked(count, before.drawn_NKA.shape[1], changes, named())

@@ -18,6 +18,9 @@ from iqa_core.demo.ranked import (
     GREEDY_MAE,
     GREEDY_PARSED,
     GREEDY_SRCC,
+    MEAN_MAE,
+    MEAN_SRCC,
+    NAMES,
     PARSED,
     SINGLE_SRCC,
     Ranked,
@@ -80,6 +83,19 @@ def test_greedy_answers_are_measured_by_order_and_by_scale(truths: Floats) -> No
     assert found == pytest.approx([1, 1 - 1 / N, 0.5])
 
 
+def test_drawn_answers_are_measured_by_their_mean_too(truths: Floats) -> None:
+    before, after = said(truths, 2, 1), unparsed(said(truths, 1, 2), 3, 0)
+    after.drawn_NKA[5] = np.nan  # nothing is parsed
+    [change] = ranked(before, [after], truths, OVERALL, resamples=0).changes
+    mean_NA = after.drawn_NKA.mean(axis=1)
+    mean_NA[3] = after.drawn_NKA[3, 1]
+    kept = np.setdiff1d(np.arange(N), 5)
+    wanted = np.mean([spearmanr(mean_NA[kept, a], truths[kept, a]).statistic for a in range(A)])
+    assert change.after[MEAN_SRCC].value == pytest.approx(wanted)
+    error = np.abs(mean_NA - truths)[kept, OVERALL].mean()
+    assert change.after[MEAN_MAE].value == pytest.approx(error)
+
+
 def test_intervals_hold_what_changed_and_the_mean_is_over_trainings(truths: Floats) -> None:
     before, afters = said(truths, 2, 1), [said(truths, noise, seed) for noise, seed in ((1.0, 2), (0.7, 3))]
     found = ranked(before, afters, truths, OVERALL, resamples=50)
@@ -98,9 +114,7 @@ def test_the_table_has_a_column_per_training_and_the_change(truths: Floats) -> N
     found = ranked(said(truths, 0, 1), [said(truths, 0, 1), said(truths, 0, 1, shift=0.5)], truths, OVERALL, 20)
     head, _, *rows = table(found)
     assert head == "| | before | after 1 | after 2 | change |"
-    assert [row.split(" | ")[0] for row in rows] == [
-        f"| {name}" for name in (SINGLE_SRCC, PARSED, GREEDY_SRCC, GREEDY_PARSED, GREEDY_MAE)
-    ]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in NAMES]
     assert rows[-1].startswith(f"| {GREEDY_MAE} | .000 | .000 | .500 | +0.250 (+")
     silent = Said(np.full((N, A), np.nan), np.full((N, K, A), np.nan))
     assert "| – | – | – |" in [*table(ranked(silent, [said(truths, 0, 1)], truths, OVERALL, 0))][2]
