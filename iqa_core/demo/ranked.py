@@ -40,9 +40,9 @@ from iqa_core.rubrics import WrittenRubric
 from iqa_core.rubrics.written import Decoding
 from iqa_core.rubrics.written.rubric import OVERALL
 from iqa_core.storage.outputs import local_output
-from iqa_core.training.rewards.answers import read
-from iqa_core.training.written_validation import greedy
+from iqa_core.written.form import Form
 from iqa_core.written.judging import Sample
+from iqa_core.written.parsing import Parsed
 
 SINGLE_SRCC, PARSED = "single answers, SRCC", "single answers, parsed"
 MEAN_SRCC, MEAN_MAE = "mean of drawn answers, SRCC", f"mean of drawn answers, MAE of {OVERALL}"
@@ -181,11 +181,11 @@ def said_by(spec: AssessorSpec, config: AssessorConfig, images: Sequence[Path], 
     """What a checkpoint writes about the images. Raises CallerError for one that cannot be read or written about."""
     assert isinstance(spec.rubric, WrittenRubric)
     rubric, kept = spec.rubric, spec.rubric.decoding.model_dump(include={"max_new_tokens", "stop", "suppress_image"})
-    drawing = Decoding(samples=answers, temperature=1, **kept)
-    return Said(
-        _numbers(spec, greedy(rubric), config, images)[:, 0],
-        _numbers(spec, rubric.model_copy(update={"decoding": drawing}), config, images),
-    )
+    greedy, drawn = Decoding(**kept), Decoding(samples=answers, temperature=1, **kept)
+    numbers = [
+        _numbers(spec, rubric.model_copy(update={"decoding": decoding}), config, images) for decoding in (greedy, drawn)
+    ]
+    return Said(numbers[0][:, 0], numbers[1])
 
 
 def _numbers(spec: AssessorSpec, rubric: WrittenRubric, config: AssessorConfig, images: Sequence[Path]) -> Floats:
@@ -198,7 +198,15 @@ def _numbers(spec: AssessorSpec, rubric: WrittenRubric, config: AssessorConfig, 
     assessor = WritingAssessor.load(folder, rubric, spec.preparer, parts["dtype"], key, config)
     found = assessor.answers([_taken(_prepared(path, spec.preparer), path) for path in images])
     said = [_taken(one, path) for one, path in zip(found, images, strict=True)]
-    return read([[Sample(each.text, each.finish) for each in of_image] for of_image in said], rubric.form).q_NKA
+    return np.array([[_ratings(Sample(one.text, one.finish), rubric.form) for one in of_image] for of_image in said])
+
+
+def _ratings(answer: Sample, form: Form) -> list[float]:
+    """Its numbers, each brought to 1..5; NaN where it is not parsed."""
+    found = answer.parsed(form)
+    if not isinstance(found, Parsed):
+        return [np.nan] * len(form.attributes)
+    return [one.range.rating(value) for one, value in zip(form.attributes, found.values, strict=True)]
 
 
 def _prepared(path: Path, preparer: ModelPreparer) -> NDArray[np.uint8] | Rejection:
