@@ -12,6 +12,8 @@ INSTALLED := .venv/.installed
 EXTRAS := s3,plots,select,serve,client,train,ray,rl,dev
 TORCH_VERSION := 2.13.0
 CHAOS_SECONDS ?= 60
+# What `make demo-grpo` trains with, one after another
+GRPO_SEEDS ?= 0
 # attacks for seconds each, nodes that come and go, every TIFF, every mode at size, every change that a kill may come before, every stop, 500 corruptions
 LONG_CHAOS := tests/serve/test_hostile.py tests/jobs/test_churn.py tests/images tests/jobs/test_kills.py tests/tables
 # What `make quick` tests: a folder or a file
@@ -36,7 +38,7 @@ FIND_PYTHON = for python in $(PYTHON); do \
 	  echo "no Python >= 3.11 among: $(PYTHON); name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
 	fi
 
-.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-tuned demo-ablations demo-captions demo-written lock clean
+.PHONY: help setup demo serve test check quick format tree chaos chaos-short bench demo-model demo-tuned demo-ablations demo-captions demo-written demo-grpo lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -139,6 +141,20 @@ demo-written: $(INSTALLED) ## Teach the demo to write (15 minutes), judge it on 
 	  --output demo-model/written/perception.json
 	$(PY) -m iqa_core.demo.card --written --export demo-model/written/run/checkpoint \
 	  --figures demo-model/written/written.json demo-model/written/perception.json
+
+demo-grpo: $(INSTALLED) ## Spoil demo-written by noisy numbers, train it by ranking (15 minutes), and judge it on 300 other scenes
+	rm -rf demo-model/ranked
+	$(PY) -m iqa_core scenes --texts --noise 1 --count 2400 --seed 31 --output demo-model/ranked/noisy
+	$(PY) jobs/train_sft.py --config iqa_core/demo/noisy_writing.toml
+	$(PY) -m iqa_core scenes --texts --count 800 --seed 32 --output demo-model/ranked/scenes
+	for seed in $(GRPO_SEEDS); do \
+	  $(PY) jobs/train_grpo.py --config iqa_core/demo/ranking.toml --seed $$seed --output demo-model/ranked/run-$$seed; \
+	done
+	$(PY) -m iqa_core scenes --texts --count 300 --seed 1000003 --output demo-model/ranked/held-out
+	$(PY) -m iqa_core.demo.ranked --before demo-model/ranked/noisy-run/checkpoint \
+	  --after $(foreach seed,$(GRPO_SEEDS),demo-model/ranked/run-$(seed)/checkpoint) \
+	  --annotations demo-model/ranked/held-out/annotations.csv --annotations demo-model/ranked/held-out/quality.csv \
+	  --output demo-model/ranked/ranked.json
 
 demo-model/base/assessor.toml: | $(INSTALLED)
 	$(PY) -m iqa_core.demo.base --output demo-model/base --resume

@@ -50,12 +50,18 @@ def _scenes_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texts", action="store_true", help="and what a writer would say of each, as answers of two written rubrics"
     )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        help="standard deviation, in points, of what the numbers in those texts are off by (default %(default)g)",
+    )
 
 
 def _scenes(flags: argparse.Namespace) -> int:
     from iqa_core.demo.corpus import Extras, write_scenes
 
-    extras = Extras(captions=flags.captions, texts=flags.texts, flaw=flags.flawed, place=flags.local)
+    extras = Extras(captions=flags.captions, texts=flags.texts, noise=flags.noise, flaw=flags.flawed, place=flags.local)
     written = write_scenes(flags.output, flags.count, flags.seed, flags.format, flags.size, flags.image_format, extras)
     named = " and ".join(["annotations", *extras.beside])
     print(

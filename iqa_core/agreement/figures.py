@@ -111,7 +111,7 @@ def agreement(scores_N: ArrayLike, opinions_N: ArrayLike, resamples: int = RESAM
     (x_N, y_N), failed = _pairs(scores_N, opinions_N)
     fit = fit_logistic(x_N, y_N)
     values = _measures(x_N, y_N, fit)
-    figures = _bootstrapped(
+    figures = bootstrapped(
         lambda picks: _measures(x_N[picks], y_N[picks], refit(x_N[picks], y_N[picks], fit)),
         values,
         len(x_N),
@@ -129,7 +129,7 @@ def separation(
     """`auc` with its interval. Raises ValueError when the two are not of one length."""
     (x_N, y_N), _ = _pairs(scores_N, opinions_N)
     whole = [auc(x_N, y_N, middle)]
-    return _bootstrapped(lambda picks: [auc(x_N[picks], y_N[picks], middle)], whole, len(x_N), resamples, seed)[0]
+    return bootstrapped(lambda picks: [auc(x_N[picks], y_N[picks], middle)], whole, len(x_N), resamples, seed)[0]
 
 
 def agreement_by_dimension(
@@ -185,7 +185,7 @@ def human_ceiling(ratings: Sequence[Sequence[float]], resamples: int = RESAMPLES
         is_there = np.isfinite(one)
         return [pearson(one[is_there], others[is_there]), spearman(one[is_there], others[is_there])]
 
-    plcc, srcc = _bootstrapped(measured, measured(np.arange(len(images))), len(images), resamples, seed)
+    plcc, srcc = bootstrapped(measured, measured(np.arange(len(images))), len(images), resamples, seed)
     return HumanCeiling(len(images), int(np.isfinite(one_NR).sum()), plcc, srcc)
 
 
@@ -202,10 +202,17 @@ def uncertainty(
     def ranked(picks: NDArray[np.intp]) -> list[float]:
         return [spearman(s_N[picks], error_N[picks])]
 
-    [srcc] = _bootstrapped(ranked, ranked(np.arange(len(x_N))), len(x_N), resamples, seed)
+    [srcc] = bootstrapped(ranked, ranked(np.arange(len(x_N))), len(x_N), resamples, seed)
     squares = float((s_N**2).sum())
     slope = float((error_N * s_N).sum()) / squares * math.sqrt(math.pi / 2) if squares else None
     return Uncertainty(len(x_N), srcc, float((error_N <= s_N).mean()) if len(x_N) else None, slope)
+
+
+def bootstrapped(
+    measured: Callable[[NDArray[np.intp]], list[float]], values: list[float], count: int, resamples: int, seed: int
+) -> list[Figure]:
+    """The values with their intervals, by what is measured on resamples of the indices of `count` images or pairs."""
+    return _figures(values, _resampled(measured, count, resamples, seed))
 
 
 def _measures(x_N: Floats, y_N: Floats, fit: Logistic | None) -> list[float]:
@@ -230,12 +237,6 @@ def _pairs(*columns: ArrayLike) -> tuple[tuple[Floats, ...], int]:
         raise ValueError(f"columns of {', '.join(str(len(array)) for array in arrays)} values cannot be compared")
     is_whole = np.logical_and.reduce([np.isfinite(array) for array in arrays])
     return tuple(array[is_whole] for array in arrays), int((~is_whole).sum())
-
-
-def _bootstrapped(
-    measured: Callable[[NDArray[np.intp]], list[float]], values: list[float], count: int, resamples: int, seed: int
-) -> list[Figure]:
-    return _figures(values, _resampled(measured, count, resamples, seed))
 
 
 def _resampled(

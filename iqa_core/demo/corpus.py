@@ -16,7 +16,8 @@ Flawed scenes have what is wrong with them, a noise or a warp somewhere or every
 places, it is in one cell of a grid, and `flaws.jsonl` says in which, as boxes of the grounding job.
 
 With texts, the answers of two written rubrics about each image are for training, `interior-written-v1.jsonl` and
-`interior-perception-v1.jsonl`, and `quality.csv` has opinions on the scenes as a whole.
+`interior-perception-v1.jsonl`, and `quality.csv` has opinions on the scenes as a whole. The numbers in the answers may
+be off by noise; opinions stay true.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +65,8 @@ class Extras:
 
     captions: bool = False
     texts: bool = False
+    noise: float = 0.0
+    """Standard deviation, in points, of what the numbers in the texts are off by."""
     flaw: bool = False
     """One flaw more, somewhere or everywhere, which its truths tell of."""
     place: bool = False
@@ -135,6 +139,10 @@ def write_scenes(
         raise CallerError(f"the images of {SA_BENCH} are .jpg files; add --image-format jpeg")
     if extras.texts and format not in (FOLDER, SA_BENCH):
         raise CallerError(f"texts name their images as files, and {format} holds none; take --format {FOLDER}")
+    if not 0 <= extras.noise < math.inf:
+        raise CallerError(f"--noise {extras.noise:g} is no standard deviation; give 0 or more")
+    if extras.noise and not extras.texts:
+        raise CallerError(f"--noise {extras.noise:g} is of the numbers in texts; add --texts")
     require_folder(output)
     if output.exists() and any(output.iterdir()):
         raise CallerError(f"{output} is not an empty folder; give another --output, or empty it")
@@ -205,7 +213,7 @@ def encode_scene(seed: int, index: int, size: int, image_format: str, extras: Ex
         index=index,
         truths=scene.truths,
         captions=make_captions(scene.contents, seed, index) if extras.captions else None,
-        texts=make_texts(scene, seed, index) if extras.texts else None,
+        texts=make_texts(scene, seed, index, extras.noise) if extras.texts else None,
         place=place_of(placed) if placed else None,
     )
 

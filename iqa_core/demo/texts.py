@@ -3,6 +3,8 @@
 A clause says how far something is wrong with one of the four dimensions, in the nearest of five degrees of its truth.
 A caption tells what can be seen, without numbers and without words of the score, so that a reader who has the caption
 alone can judge the room by it.
+
+With noise, the numbers are those of a writer who judges by rough guess, while the words stay true.
 """
 
 from __future__ import annotations
@@ -66,17 +68,26 @@ def degree(truth: float) -> int:
     return int(truth + 0.5) - int(FIVE_LEVELS.worst)
 
 
-def make_texts(scene: Scene, seed: int, index: int) -> SceneTexts:
-    """Answers about the scene of that seed and index, which choose the wording."""
+def make_texts(scene: Scene, seed: int, index: int, noise: float = 0.0) -> SceneTexts:
+    """Answers about the scene of that seed and index, which choose the wording.
+
+    noise: standard deviation, in points, of what each number is off by before it is clipped to 1..5.
+    """
     rng = np.random.Generator(np.random.PCG64([seed, index, 5]))
     thought = _said([*_clauses(scene, rng), _overall(scene, rng)], rng)
     caption = f"{_contents(scene, seed, index, rng)} {_said(_clauses(scene, rng), rng)}"
     reasoning = _said([*_clauses(scene, rng), _contrast(scene, rng), _overall(scene, rng)], rng)
-    truths = [*(scene.truths[name] for name in DIMENSIONS), scene.quality]
+    numbers = _off([*(scene.truths[name] for name in DIMENSIONS), scene.quality], noise, seed, index)
     forms = {name: rubric.form for name, rubric in written_rubrics().items()}
-    written = written_as(truths, forms[WRITTEN], reasoning=thought)
-    perceived = written_as([scene.quality], forms[PERCEPTION], caption, reasoning)
+    written = written_as(numbers, forms[WRITTEN], reasoning=thought)
+    perceived = written_as(numbers[-1:], forms[PERCEPTION], caption, reasoning)
     return SceneTexts({WRITTEN: written, PERCEPTION: perceived}, scene.quality)
+
+
+def _off(truths: Sequence[float], noise: float, seed: int, index: int) -> list[float]:
+    """The truths, each with an error of its own. A stream of its own too: wordings are the same with any noise."""
+    errors = np.random.Generator(np.random.PCG64([seed, index, 8])).normal(scale=noise, size=len(truths))
+    return np.clip(np.add(truths, errors), FIVE_LEVELS.worst, FIVE_LEVELS.best).tolist()
 
 
 def _clauses(scene: Scene, rng: np.random.Generator) -> list[str]:

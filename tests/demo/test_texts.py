@@ -152,3 +152,27 @@ def test_the_command_writes_what_training_and_evaluation_read(
     opinions = load_opinions([str(output / "quality.csv")]).rows
     assert {row.dimension for row in opinions} == {"quality"}
     assert [row.mos for row in opinions] == pytest.approx([made.quality for made in texts[:3]], abs=1e-4)
+
+
+def test_noise_is_in_the_numbers_alone(scenes: list[Scene], texts: list[SceneTexts]) -> None:
+    """Words and opinions stay true, and numbers are off by what was asked for, inside of their range."""
+    noisy = [make_texts(scene, SEED, index, noise=1.0) for index, scene in enumerate(scenes)]
+    for rubric in (WRITTEN, PERCEPTION):
+        for made, true in zip(noisy, texts, strict=True):
+            found, wanted = said(made, rubric), said(true, rubric)
+            assert (found.caption, found.reasoning, made.quality) == (wanted.caption, wanted.reasoning, true.quality)
+        numbers, truths = (np.array([said(one, rubric).values for one in each]) for each in (noisy, texts))
+        errors = np.abs(numbers - truths)[np.abs(truths - 3) < 0.5]
+        assert np.median(errors) == pytest.approx(0.674, abs=0.1), "that of a normal error of 1 point"
+        assert (numbers.min(), numbers.max()) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"), [(["--noise", "-1", "--texts"], "0 or more"), (["--noise", "1"], "--texts")]
+)
+def test_noise_that_is_none_or_of_nothing_is_refused(
+    flags: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scenes", "--count", "1", "--output", str(tmp_path / "new"), *flags]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
