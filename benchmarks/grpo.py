@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from jobs.command import parse
 from jobs.training.ranking_job import checked
 from jobs.training.ranking_settings import RankingSettings
 
-ROLLOUTS, REPEATS = 6, 3
+ROLLOUTS, REPEATS, TURNS = 6, 3, 2
 BATCHES = (1, 2, 4, 8)
 """Images at once that `generate` is tried with; the best counts."""
 SCENES, STEPS = 64, 6
@@ -165,15 +166,24 @@ def flags_of(folder: Path, rubric: str, *tables: str, weights: str | None = None
     return [*given, "--rubric", rubric, *FLAGS, *rewards, "--output"]
 
 
-def job(folder: Path, num_workers: int) -> float:
-    """Samples per second of the real job, median over its steps but for the first."""
-    output = folder / f"out-{num_workers}"
+def job(folder: Path, num_workers: int, turn: int) -> list[float]:
+    """Samples per second of the real job, at each of its steps but for the first."""
+    output = folder / f"out-{num_workers}-{turn}"
     flags = flags_of(folder, "interior-written-v1", "annotations.csv", "quality.csv")
     script = [sys.executable, str(ROOT / "jobs" / "train_grpo.py")]
     command = [*script, "--num-workers", str(num_workers), *flags, str(output)]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "RAY_worker_niceness": "0"})
     records = [json.loads(line) for line in (output / "figures.jsonl").read_text().splitlines()]
-    return statistics.median(record["samples_per_s"] for record in records[1:])
+    return [record["samples_per_s"] for record in records[1:]]
+
+
+def jobs(folder: Path) -> dict[str, float]:
+    """One worker and two in turns, since a neighbour of the machine may slow a whole job; medians over all steps."""
+    one, two = (
+        statistics.median(chain(*of_turns))
+        for of_turns in zip(*([job(folder, count, turn) for count in (1, 2)] for turn in range(TURNS)), strict=True)
+    )
+    return {"job_samples_per_s": one, "two_over_one": two / one}
 
 
 def measure() -> Mapping[str, Any]:
@@ -184,8 +194,8 @@ def measure() -> Mapping[str, Any]:
         folder = Path(name)
         write_scenes(folder / "in", SCENES, seed=5, extras=Extras(texts=True))
         found |= step_shares(folder)
-        one, two = (job(folder, count) for count in (1, 2))
-    return found | {"job_samples_per_s": one, "two_over_one": two / one}
+        found |= jobs(folder)
+    return found
 
 
 if __name__ == "__main__":

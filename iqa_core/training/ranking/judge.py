@@ -7,17 +7,19 @@ begun with the caption. It goes on greedily: a reasoning and a rating, read by t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iqa_core.assessor.encoders.base import EncodedBatch, PromptTokens
 from iqa_core.assessor.prompts.chat import adds_special_tokens, render_prompt
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.rubrics.written import Decoding
 from iqa_core.training.rewards.arrays import Floats
 from iqa_core.written.judging import Sample
 from iqa_core.written.parsing import Parsed
+
+if TYPE_CHECKING:
+    from iqa_core.assessor.encoders.base import PromptTokens
 
 BEGINNING = "<caption>{}</caption>\n<reasoning>"
 """An empty reasoning would be an answer such as no model has learnt: the small one of the demo rates none behind it."""
@@ -60,6 +62,7 @@ class Judge:
         """What the model writes behind each beginning, the likeliest token at each place, up to its rating."""
         import torch
 
+        from iqa_core.assessor.encoders.base import EncodedBatch
         from iqa_core.assessor.model.generation.decoding import Decoder
         from iqa_core.assessor.model.generation.prefill import prefill
 
@@ -78,6 +81,8 @@ class Judge:
 
     def _prompts(self, begun: Sequence[str]) -> tuple[PromptTokens, ...]:
         """The question without an image, and each beginning."""
+        from iqa_core.assessor.encoders.base import PromptTokens
+
         tokenizer, rubric = self._processor.tokenizer, self._rubric
         asked = [rubric.question]
         texts = [render_prompt(self._processor, asked, one, rubric.system, rubric.template) for one in begun]
