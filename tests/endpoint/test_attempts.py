@@ -9,10 +9,9 @@ import json
 import logging
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from iqa_core.client import AsyncRewardClient, EndpointUnavailable, RequestRefused, RewardClient
 from iqa_core.endpoint.attempts import LONGEST_WAIT_S, MAX_ANSWER_BYTES, retry_after_s
 from iqa_core.errors import CallerError
+from tests.accepting import accepting
 from tests.tls import self_signed
 
 pytestmark = pytest.mark.slow
@@ -90,26 +90,14 @@ def test_a_token_that_no_header_may_have_is_refused_and_not_shown(monkeypatch: p
 def answering(say: Callable[[socket.socket], None]) -> Iterator[tuple[int, list[int]]]:
     """A port at which each caller is answered so, and a list as long as the number of callers."""
     calls: list[int] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                calls.append(1)
-                with connection:
-                    try:
-                        say(connection)
-                    except OSError:
-                        continue
+    def answer(connection: socket.socket) -> None:
+        calls.append(1)
+        with suppress(OSError), connection:
+            say(connection)
 
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1], calls
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
+    with accepting(answer) as port:
+        yield port, calls
 
 
 def saying(text: bytes) -> Callable[[socket.socket], None]:

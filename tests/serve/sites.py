@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.accepting import accepting
+
 Say = Callable[[socket.socket, bytes], None]
 """(connection, head of the request) -> what is said on it; it is closed then."""
 
@@ -33,21 +35,11 @@ def saying(say: Say, certificate: Path | None = None) -> Iterator[str]:
                     head += block
                 say(connection, head)
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+    def begin(connection: socket.socket) -> None:
+        threading.Thread(target=answer, args=(connection,), daemon=True).start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        scheme = "http" if certificate is None else "https"
-        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
+    with accepting(begin) as port:
+        yield f"{'http' if certificate is None else 'https'}://127.0.0.1:{port}"
 
 
 def always(answer: bytes) -> Say:

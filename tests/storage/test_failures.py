@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -12,6 +11,7 @@ import pytest
 
 from iqa_core.storage.failures import failure_named
 from iqa_core.storage.stores import open_store
+from tests.accepting import accepting
 
 ANSWERS = {
     "cut": b"",
@@ -24,24 +24,20 @@ ANSWERS = {
 @pytest.fixture
 def host() -> Iterator[str]:
     """A server that answers each path in its way; what is not in ANSWERS is reset."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_serve, args=(server,), daemon=True).start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
+    with accepting(_answer) as port:
+        yield f"127.0.0.1:{port}"
 
 
-def _serve(server: socket.socket) -> None:
-    with suppress(OSError):  # closed at the end of the test
-        while True:
-            connection, _ = server.accept()
-            with connection:
-                request = connection.recv(4096).decode("latin-1")
-                name = request.split(" ")[1].rpartition("/")[2] if request.startswith("GET ") else ""
-                if not name:  # a greeting of TLS
-                    connection.sendall(b"no TLS is spoken here")
-                elif name in ANSWERS:
-                    connection.sendall(ANSWERS[name])
-                else:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+def _answer(connection: socket.socket) -> None:
+    with suppress(OSError), connection:
+        request = connection.recv(4096).decode("latin-1")
+        name = request.split(" ")[1].rpartition("/")[2] if request.startswith("GET ") else ""
+        if not name:  # a greeting of TLS
+            connection.sendall(b"no TLS is spoken here")
+        elif name in ANSWERS:
+            connection.sendall(ANSWERS[name])
+        else:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def failed(uri: str, host: str = "") -> str:
