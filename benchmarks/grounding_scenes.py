@@ -140,7 +140,7 @@ def measure_scenes(count: int, side: int, rubric: str | None) -> dict[str, Any]:
         "asked": TARGET[side],
         "unknown": {way: rate("hits", own) for way, own in others.items()},
         "chance": 1 / side**2,
-        "middle": np.mean([2 * row + 1 == 2 * column + 1 == side for row, column in (a.spoilt.cell for a in answers)]),
+        "middle": float(np.mean([a.spoilt.cell == (side // 2, side // 2) for a in answers])) if side % 2 else None,
         **rate("laplacian", sharpest),
         **rate("probe", probed),
         "mirror": np.mean([is_mirrored(assessor, answer, side) for answer in answers[:MIRRORED]]),
