@@ -25,6 +25,9 @@ from iqa_core.grounding.locating import Located, Region, assess_regions, locate
 from iqa_core.rubrics import load_rubric
 from iqa_core.status import status
 from iqa_core.storage.storage import Storage
+from jobs.command import parse
+from jobs.grounding.flow import ground as ground_corpus
+from jobs.grounding.settings import GroundSettings
 from tests.clock import wait_for
 from tests.corpora import tiny_png, write_asking, write_captions, write_folder, write_mixed
 from tests.jobs import running
@@ -122,6 +125,32 @@ def test_each_image_is_grounded_as_it_is_alone(tmp_path: Path, capsys: pytest.Ca
     assert record["statuses"][DIMENSIONS[0]] == {"located": 20, "failed": 1}
     assert (record["boxes_given"], record["boxes"], record["boxes_without_scores"]) == (4, 3, 2)
     assert verified(tmp_path / "out", capsys)[0]
+
+
+def test_an_image_that_a_list_names_twice_has_its_regions_once_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a retry too, which reads both tables and writes them anew."""
+    write_folder(tmp_path / "in", {"a.png": tiny_png(1)})
+    place = tmp_path / "list.jsonl"
+    place.write_text("".join(f'{{"uri": "in/{name}"}}\n' for name in ("a.png", "a.png", "b.png")))
+    boxes = write_boxes(tmp_path / "boxes.jsonl", box(tmp_path / "in" / "a.png", "in/a.png"))
+    flags = ("--input", place, "--boxes", boxes)
+    for more in ((), ("--retry-rejected",)):
+        assert ground(tmp_path / "out", *flags, *more) == 0
+        assert len(rows_of(tmp_path / "out")["regions"]) == 2 * 2 * len(DIMENSIONS)
+        assert running.read_run(tmp_path / "out")["boxes"] == 1
+        assert verified(tmp_path / "out", capsys)[0]
+
+
+def test_a_dry_run_times_boxes_before_they_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path / "in", {f"{i}.png": tiny_png(i) for i in range(40)})
+    boxes = write_boxes(tmp_path / "boxes.jsonl", box(tmp_path / "in" / "3.png", "3.png"))
+    flags = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--boxes", str(boxes)]
+    settings = parse(GroundSettings, [*flags, *FAKE, "--dry-run", "--estimate"])
+    assert ground_corpus(settings) == 0
+    assert "images/s here in one process" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
