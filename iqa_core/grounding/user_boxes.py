@@ -94,6 +94,8 @@ def read_boxes(path: Path) -> UserBoxes:
     Raises CallerError with the row at fault: a column that is missing, a box without an area, an id that its image has
     already; for an image with more than MOST_BOXES, and for a file without boxes.
     """
+    if path.parts and path.parts[0].endswith(":"):  # `s3://bucket/…`, as a path has it
+        raise CallerError(f"--boxes {path}: boxes are read from this machine; copy the file here and give its path")
     rows = sorted((_box_of(row) for row in read_rows(path)), key=_image)
     if not rows:
         raise CallerError(f"--boxes {path}: it has no boxes; leave it out")

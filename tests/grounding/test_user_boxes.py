@@ -63,7 +63,7 @@ def test_formats_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert read_boxes(tmp_path / "a.jsonl").digest != found[0].digest
 
 
-def test_a_box_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_box_that_is_none_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jsonl"
     whole = {"source": "s", "key": "k", "box_id": "1", **SIDES}
     for fault, said in (
@@ -76,9 +76,12 @@ def test_a_box_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
         path.write_text(f"{json.dumps(whole)}\n{json.dumps({**whole, 'source': 't', **fault})}\n")
         with pytest.raises(CallerError, match=said):
             read_boxes(path)
-    path.write_text("".join(f"{json.dumps({**whole, 'box_id': i})}\n" for i in range(1025)))
-    with pytest.raises(CallerError, match=r"image k of .*/s has 1,025 boxes; give at most 1,024"):
+    path.write_text("".join(f"{json.dumps({**whole, 'box_id': i})}\n" for i in range(4)))
+    monkeypatch.setattr(user_boxes, "MOST_BOXES", 3)
+    with pytest.raises(CallerError, match=r"image k of .*/s has 4 boxes; give at most 3"):
         read_boxes(path)
+    with pytest.raises(CallerError, match="read from this machine; copy the file here"):
+        read_boxes(Path("s3://bucket/boxes.jsonl"))
     path.write_text("")
     with pytest.raises(CallerError, match="has no boxes"):
         read_boxes(path)

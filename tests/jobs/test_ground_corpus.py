@@ -298,7 +298,7 @@ def test_killed_before_some_changes_the_same_command_makes_the_same_tables(
     expected = rows_of(whole)
     assert {row["status"] for row in expected["grounding"]} == {"located"}
     assert len([row for row in expected["regions"] if row["method"] == "box"]) == len(DIMENSIONS)
-    for kill_at in range(1, watch.changes, 4):
+    for kill_at in range(1, watch.changes, 7):  # a chunk takes 4 or more: so it is not always the same one of them
         output = tmp_path / f"{kill_at}"
         if before.exists():
             shutil.copytree(before, output)
