@@ -20,11 +20,12 @@ import pytest
 
 from iqa_core.assessor.direct import load_assessor
 from iqa_core.errors import CallerError
-from iqa_core.grounding.calibration import Calibration
+from iqa_core.grounding import calibration
 from iqa_core.grounding.locating import Located, Region, assess_regions, locate
 from iqa_core.rubrics import load_rubric
 from iqa_core.status import status
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.regions import calibrating
 from jobs.command import parse
 from jobs.grounding.flow import ground as ground_corpus
 from jobs.grounding.settings import GroundSettings
@@ -209,15 +210,19 @@ def test_a_rubric_with_slots_is_asked_with_each_images_text(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_cells_are_compared_with_those_of_another_run_which_is_not_needed_later(tmp_path: Path) -> None:
-    good = {f"{i:03d}.png": tiny_png(i) for i in range(200)}
+def test_cells_are_compared_with_those_of_another_run_which_is_not_needed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (calibration, calibrating):
+        monkeypatch.setattr(module, "MIN_IMAGES", 40)
+    good = {f"{i:03d}.png": tiny_png(i) for i in range(40)}
     write_folder(tmp_path / "good", good)
     write_folder(tmp_path / "in", {f"{i}.png": tiny_png(500 + i) for i in range(6)})
     with pytest.raises(CallerError, match=r"--calibration .*no table of parts"):
         ground(tmp_path / "out", "--input", tmp_path / "in", "--calibration", tmp_path / "base")
-    assert ground(tmp_path / "base", "--input", tmp_path / "good", "--limit", 100) == 0
+    assert ground(tmp_path / "base", "--input", tmp_path / "good", "--limit", 20) == 0
     flags = ("--input", tmp_path / "in", "--calibration", tmp_path / "base")
-    with pytest.raises(CallerError, match="100 of its images have cells; a calibration takes 200"):
+    with pytest.raises(CallerError, match="20 of its images have cells; a calibration takes 40"):
         ground(tmp_path / "out", *flags)
     assert ground(tmp_path / "base", "--input", tmp_path / "good") == 0
     with pytest.raises(CallerError, match="2x2 cells"):
@@ -230,13 +235,13 @@ def test_cells_are_compared_with_those_of_another_run_which_is_not_needed_later(
     shutil.rmtree(tmp_path / "base")
     assert ground(tmp_path / "out", *flags) == 0, "what is laid down holds"
     assessor = load_assessor(VIEWS)
-    calibration = Calibration.of(locate(assessor, image) for image in good.values())
+    measured = calibration.Calibration.of(locate(assessor, image) for image in good.values())
     rows = rows_of(tmp_path / "out")["grounding"]
     assert len(rows) == 6 * len(DIMENSIONS)
     for row in rows:
         cells = np.array(row["cell_scores"], np.float32).reshape(2, 2)
         located = Located(row["score"], cells, None, None, cells)
-        np.testing.assert_allclose(row["cell_z"], calibration.z(row["dimension"], located).ravel(), atol=1e-3)
+        np.testing.assert_allclose(row["cell_z"], measured.z(row["dimension"], located).ravel(), atol=1e-3)
 
 
 @pytest.mark.slow
@@ -298,7 +303,7 @@ def test_killed_before_some_changes_the_same_command_makes_the_same_tables(
     expected = rows_of(whole)
     assert {row["status"] for row in expected["grounding"]} == {"located"}
     assert len([row for row in expected["regions"] if row["method"] == "box"]) == len(DIMENSIONS)
-    for kill_at in range(1, watch.changes, 7):  # a chunk takes 4 or more: so it is not always the same one of them
+    for kill_at in range(1, watch.changes, 7):
         output = tmp_path / f"{kill_at}"
         if before.exists():
             shutil.copytree(before, output)
