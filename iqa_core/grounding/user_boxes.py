@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from iqa_core.corpus.column_values import utf8
 from iqa_core.errors import CallerError
 from iqa_core.grounding.boxes import Box, UserBox
 from iqa_core.opinions.rows import Row, read_rows
@@ -42,6 +44,9 @@ SCHEMA = pa.schema(
 
 ROWS_PER_GROUP = 4096
 
+MOST_BOXES = 1024
+"""Of one image: it goes through the model once for every 64, all within the time limit of a batch."""
+
 _FIRST = b"iqa.first"
 """Key of the metadata: source and key of the first row of each row group."""
 
@@ -64,6 +69,13 @@ class UserBoxes:
             digest.update(json.dumps([*names, *box]).encode())
         return digest.hexdigest()[:16]
 
+    def of_images(self, images: Sequence[Image]) -> list[list[UserBox]]:
+        """Boxes of each image, in the order of the user's file."""
+        spans = [
+            (bisect_left(self.rows, image, key=_image), bisect_right(self.rows, image, key=_image)) for image in images
+        ]
+        return [[UserBox(*row[2:]) for row in self.rows[begin:end]] for begin, end in spans]
+
     def to_parquet(self) -> bytes:
         """The table that `BoxTable` reads."""
         columns = [*zip(*((*names, *box) for *names, box in self.rows), strict=True)]
@@ -80,9 +92,11 @@ def read_boxes(path: Path) -> UserBoxes:
 
     A relative `source` is relative to the current folder, as that of an input is.
     Raises CallerError with the row at fault: a column that is missing, a box without an area, an id that its image has
-    already; and for a file without boxes.
+    already; for an image with more than MOST_BOXES, and for a file without boxes.
     """
-    rows = sorted((_box_of(row) for row in read_rows(path)), key=lambda row: row[:2])
+    if path.parts and path.parts[0].endswith(":"):  # `s3://bucket/…`, as a path has it
+        raise CallerError(f"--boxes {path}: boxes are read from this machine; copy the file here and give its path")
+    rows = sorted((_box_of(row) for row in read_rows(path)), key=_image)
     if not rows:
         raise CallerError(f"--boxes {path}: it has no boxes; leave it out")
     seen: set[tuple[str, str, str]] = set()
@@ -90,7 +104,18 @@ def read_boxes(path: Path) -> UserBoxes:
         if (source, key, box_id) in seen:
             raise CallerError(f"--boxes {path}: image {key} of {source} has two boxes with the id {box_id}; rename one")
         seen.add((source, key, box_id))
+    (source, key), most = Counter(map(_image, rows)).most_common(1)[0]
+    if most > MOST_BOXES:
+        raise CallerError(
+            f"--boxes {path}: image {key} of {source} has {most:,} boxes; give at most {MOST_BOXES:,}, and the others "
+            "in a run with another --output"
+        )
     return UserBoxes(tuple(rows))
+
+
+def _image(row: Sequence[Any]) -> Image:
+    source, key = row[:2]
+    return source, key
 
 
 def _box_of(row: Row) -> tuple[str, str, str, str | None, Box]:
@@ -102,8 +127,9 @@ def _box_of(row: Row) -> tuple[str, str, str, str | None, Box]:
         box = Box(*(float(side) for side in sides.values() if side is not None))
     except ValueError as error:
         raise CallerError(f"{row.place}: {error}") from None
-    source, key, box_id = (str(name) for name in names.values())
-    return absolute(source), key, box_id, row.name(None, "label"), box
+    source, key, box_id = (utf8(str(name)) for name in names.values())
+    label = row.name(None, "label")
+    return absolute(source), key, box_id, None if label is None else utf8(label), box
 
 
 class BoxTable:

@@ -325,7 +325,10 @@ def _materialise_join(connection: DuckDBPyConnection, rows: Combined, parts: Seq
 
 
 def _grounded(connection: DuckDBPyConnection, grounded: GroundedTable, source: str) -> str:
-    """SELECT of the rows, in their order, with what is known of their images' parts. source: SELECT of the rows."""
+    """SELECT of the rows, in their order, with what is known of their images' parts. source: SELECT of the rows.
+
+    Raises CallerError where nothing is known of any of them: it is the output of another corpus.
+    """
     connection.register("grounded_rows", grounded.joined())
     connection.execute("CREATE TABLE grounded AS SELECT * FROM grounded_rows")
     connection.unregister("grounded_rows")
@@ -335,6 +338,13 @@ def _grounded(connection: DuckDBPyConnection, grounded: GroundedTable, source: s
         'ON own.source = grounded.source AND own.key = grounded.key AND own."row" IS NOT DISTINCT FROM grounded."row" '
         f"ORDER BY own.{POSITION}"
     )
+    status = quoted(grounded.schema.names[0])  # no grounded image is without
+    [(num_rows, num_known)] = connection.execute(f"SELECT count(*), count({status}) FROM beside").fetchall()
+    if num_rows and not num_known:
+        raise CallerError(
+            f"--grounding {grounded.uri}: it has none of the {num_rows:,} images of the score table by source, key and "
+            "row; give the output of ground_corpus.py over these images"
+        )
     return "SELECT * FROM beside"
 
 

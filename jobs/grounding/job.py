@@ -75,7 +75,9 @@ class GroundingJob(AssessingJob):
 
     def asking(self, contract: Contract) -> Grounding:
         """See `AssessingJob.asking`."""
-        boxes = None if self.boxes is None else BoxTable(self.storage, self._boxes_uri)
+        boxes: UserBoxes | BoxTable | None = self.boxes
+        if boxes is not None and not self.settings.dry_run:  # which puts none beside the plan
+            boxes = BoxTable(self.storage, self._boxes_uri)
         return Grounding(self.dimensions, side_of(self.settings), boxes, self.calibration)
 
     def about_chunks(self) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from iqa_core.corpus.columns import storable
 from iqa_core.grounding.batches import Grounded, Viewable, ground_each
 from iqa_core.grounding.boxes import UserBox
 from iqa_core.grounding.calibration import Calibration
-from iqa_core.grounding.user_boxes import BoxTable
+from iqa_core.grounding.user_boxes import BoxTable, UserBoxes
 from iqa_core.records import Rejection
 from iqa_core.tables.regions.columns import grounded_row, region_rows
 from iqa_core.tables.regions.nesting import GROUNDING, NESTED, REGIONS
@@ -30,7 +30,7 @@ class Grounding:
     """In the rubric's order."""
     cells: int
     """Along each side of an image."""
-    boxes: BoxTable | None
+    boxes: BoxTable | UserBoxes | None
     calibration: Calibration | None
 
     def results(self, assessor: Assessor, batch: ReadyBatch) -> list[Grounded | Rejection]:

@@ -34,6 +34,7 @@ def test_each_image_has_its_boxes_in_the_files_order(tmp_path: Path, monkeypatch
     images = [("/s3", "k1"), ("/s0", "k0"), ("/s9", "k0"), ("/s1", "k0"), ("/s0", "k9"), ("/", "")]
     for image, boxes in zip(images, table.of_images(images), strict=True):
         own = [row for row in rows if (row["source"], row["key"]) == image]
+        assert found.of_images([image]) == [boxes]
         assert boxes == [
             UserBox(str(row["box_id"]), str(row["label"]), Box(float(str(row["x"])), 2.5, 3, 4)) for row in own
         ]
@@ -54,11 +55,15 @@ def test_formats_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found[0].rows == ((str(tmp_path / "in" / "a.png"), "a.png", "7", None, Box(1, 2.5, 3, 4)),)
     assert found[1] == found[2] == found[0]
     assert len({boxes.digest for boxes in found}) == 1
+    (tmp_path / "a.jsonl").write_text(json.dumps({**row, "label": "half an emoji: \ud83d"}))
+    halved = read_boxes(tmp_path / "a.jsonl")
+    assert halved.rows[0][3] == "half an emoji: \\ud83d"
+    assert halved.to_parquet()
     (tmp_path / "a.jsonl").write_text(json.dumps({**row, "x": 2}))
     assert read_boxes(tmp_path / "a.jsonl").digest != found[0].digest
 
 
-def test_a_box_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_box_that_is_none_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jsonl"
     whole = {"source": "s", "key": "k", "box_id": "1", **SIDES}
     for fault, said in (
@@ -71,6 +76,12 @@ def test_a_box_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
         path.write_text(f"{json.dumps(whole)}\n{json.dumps({**whole, 'source': 't', **fault})}\n")
         with pytest.raises(CallerError, match=said):
             read_boxes(path)
+    path.write_text("".join(f"{json.dumps({**whole, 'box_id': i})}\n" for i in range(4)))
+    monkeypatch.setattr(user_boxes, "MOST_BOXES", 3)
+    with pytest.raises(CallerError, match=r"image k of .*/s has 4 boxes; give at most 3"):
+        read_boxes(path)
+    with pytest.raises(CallerError, match="read from this machine; copy the file here"):
+        read_boxes(Path("s3://bucket/boxes.jsonl"))
     path.write_text("")
     with pytest.raises(CallerError, match="has no boxes"):
         read_boxes(path)

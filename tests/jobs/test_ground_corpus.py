@@ -20,11 +20,15 @@ import pytest
 
 from iqa_core.assessor.direct import load_assessor
 from iqa_core.errors import CallerError
-from iqa_core.grounding.calibration import Calibration
+from iqa_core.grounding import calibration
 from iqa_core.grounding.locating import Located, Region, assess_regions, locate
 from iqa_core.rubrics import load_rubric
 from iqa_core.status import status
 from iqa_core.storage.storage import Storage
+from iqa_core.tables.regions import calibrating
+from jobs.command import parse
+from jobs.grounding.flow import ground as ground_corpus
+from jobs.grounding.settings import GroundSettings
 from tests.clock import wait_for
 from tests.corpora import tiny_png, write_asking, write_captions, write_folder, write_mixed
 from tests.jobs import running
@@ -124,6 +128,32 @@ def test_each_image_is_grounded_as_it_is_alone(tmp_path: Path, capsys: pytest.Ca
     assert verified(tmp_path / "out", capsys)[0]
 
 
+def test_an_image_that_a_list_names_twice_has_its_regions_once_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a retry too, which reads both tables and writes them anew."""
+    write_folder(tmp_path / "in", {"a.png": tiny_png(1)})
+    place = tmp_path / "list.jsonl"
+    place.write_text("".join(f'{{"uri": "in/{name}"}}\n' for name in ("a.png", "a.png", "b.png")))
+    boxes = write_boxes(tmp_path / "boxes.jsonl", box(tmp_path / "in" / "a.png", "in/a.png"))
+    flags = ("--input", place, "--boxes", boxes)
+    for more in ((), ("--retry-rejected",)):
+        assert ground(tmp_path / "out", *flags, *more) == 0
+        assert len(rows_of(tmp_path / "out")["regions"]) == 2 * 2 * len(DIMENSIONS)
+        assert running.read_run(tmp_path / "out")["boxes"] == 1
+        assert verified(tmp_path / "out", capsys)[0]
+
+
+def test_a_dry_run_times_boxes_before_they_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path / "in", {f"{i}.png": tiny_png(i) for i in range(40)})
+    boxes = write_boxes(tmp_path / "boxes.jsonl", box(tmp_path / "in" / "3.png", "3.png"))
+    flags = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--boxes", str(boxes)]
+    settings = parse(GroundSettings, [*flags, *FAKE, "--dry-run", "--estimate"])
+    assert ground_corpus(settings) == 0
+    assert "images/s here in one process" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_it_goes_on_where_it_ended_and_keeps_what_it_was_begun_with(tmp_path: Path) -> None:
     write_folder(tmp_path / "in", {f"{i}.png": tiny_png(i) for i in range(10)})
@@ -180,15 +210,19 @@ def test_a_rubric_with_slots_is_asked_with_each_images_text(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_cells_are_compared_with_those_of_another_run_which_is_not_needed_later(tmp_path: Path) -> None:
-    good = {f"{i:03d}.png": tiny_png(i) for i in range(200)}
+def test_cells_are_compared_with_those_of_another_run_which_is_not_needed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (calibration, calibrating):
+        monkeypatch.setattr(module, "MIN_IMAGES", 40)
+    good = {f"{i:03d}.png": tiny_png(i) for i in range(40)}
     write_folder(tmp_path / "good", good)
     write_folder(tmp_path / "in", {f"{i}.png": tiny_png(500 + i) for i in range(6)})
     with pytest.raises(CallerError, match=r"--calibration .*no table of parts"):
         ground(tmp_path / "out", "--input", tmp_path / "in", "--calibration", tmp_path / "base")
-    assert ground(tmp_path / "base", "--input", tmp_path / "good", "--limit", 100) == 0
+    assert ground(tmp_path / "base", "--input", tmp_path / "good", "--limit", 20) == 0
     flags = ("--input", tmp_path / "in", "--calibration", tmp_path / "base")
-    with pytest.raises(CallerError, match="100 of its images have cells; a calibration takes 200"):
+    with pytest.raises(CallerError, match="20 of its images have cells; a calibration takes 40"):
         ground(tmp_path / "out", *flags)
     assert ground(tmp_path / "base", "--input", tmp_path / "good") == 0
     with pytest.raises(CallerError, match="2x2 cells"):
@@ -201,13 +235,13 @@ def test_cells_are_compared_with_those_of_another_run_which_is_not_needed_later(
     shutil.rmtree(tmp_path / "base")
     assert ground(tmp_path / "out", *flags) == 0, "what is laid down holds"
     assessor = load_assessor(VIEWS)
-    calibration = Calibration.of(locate(assessor, image) for image in good.values())
+    measured = calibration.Calibration.of(locate(assessor, image) for image in good.values())
     rows = rows_of(tmp_path / "out")["grounding"]
     assert len(rows) == 6 * len(DIMENSIONS)
     for row in rows:
         cells = np.array(row["cell_scores"], np.float32).reshape(2, 2)
         located = Located(row["score"], cells, None, None, cells)
-        np.testing.assert_allclose(row["cell_z"], calibration.z(row["dimension"], located).ravel(), atol=1e-3)
+        np.testing.assert_allclose(row["cell_z"], measured.z(row["dimension"], located).ravel(), atol=1e-3)
 
 
 @pytest.mark.slow
@@ -269,7 +303,7 @@ def test_killed_before_some_changes_the_same_command_makes_the_same_tables(
     expected = rows_of(whole)
     assert {row["status"] for row in expected["grounding"]} == {"located"}
     assert len([row for row in expected["regions"] if row["method"] == "box"]) == len(DIMENSIONS)
-    for kill_at in range(1, watch.changes, 4):
+    for kill_at in range(1, watch.changes, 7):
         output = tmp_path / f"{kill_at}"
         if before.exists():
             shutil.copytree(before, output)

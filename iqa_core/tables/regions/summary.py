@@ -29,16 +29,14 @@ class GroundingSummary:
     """Rejection code, or `scored` -> images."""
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
     """Dimension -> status -> images."""
-    boxes: int = 0
-    """Boxes of the user's that belong to an image."""
-    boxes_failed: int = 0
-    """Those of them without scores: of a failed image, or outside theirs."""
+    has_scores: dict[tuple[str, str, str], bool] = field(default_factory=dict)
+    """Source, key and id of a box that belongs to an image, or to several in one place -> whether it has scores."""
     damage: list[str] = field(default_factory=list)
     """Damaged sources, each with the place of the damage as a reader found it."""
 
     def columns(self) -> list[str]:
         """Columns that `add` needs."""
-        return ["reason", GROUNDING, *([REGIONS] if self.has_boxes else [])]
+        return ["reason", GROUNDING, *(["source", "key", REGIONS] if self.has_boxes else [])]
 
     def add(self, rows: pa.Table, damage: str | None, answers: Mapping[str, int] = MappingProxyType({})) -> None:
         """Count a chunk's rows, one per image. answers: of written rubrics, which have no views."""
@@ -51,15 +49,31 @@ class GroundingSummary:
         for name, status in zip(pc.struct_field(said, "dimension").to_pylist(), statuses, strict=True):
             self.statuses.setdefault(name, Counter())[status] += 1
         if self.has_boxes:
-            self._add_boxes(pc.list_flatten(rows.column(REGIONS)))
+            self._add_boxes(rows)
 
-    def _add_boxes(self, regions: pa.ChunkedArray) -> None:
+    def _add_boxes(self, rows: pa.Table) -> None:
         """Count boxes by their rows in the first dimension."""
-        is_first = pc.equal(pc.struct_field(regions, "dimension"), self.dimensions[0])
-        is_own = pc.and_(is_first, pc.equal(pc.struct_field(regions, "method"), BOX))
-        reasons = pc.struct_field(regions.filter(is_own), "reason")
-        self.boxes += len(reasons)
-        self.boxes_failed += len(reasons) - reasons.null_count
+        rows = rows.combine_chunks()
+        regions = rows.column(REGIONS).combine_chunks()
+        said = pc.list_flatten(regions)
+        is_first = pc.equal(pc.struct_field(said, "dimension"), self.dimensions[0])
+        is_own = pc.and_(is_first, pc.equal(pc.struct_field(said, "method"), BOX))
+        own, images = said.filter(is_own), rows.take(pc.list_parent_indices(regions).filter(is_own))
+        ids, reasons = (pc.struct_field(own, name).to_pylist() for name in ("box_id", "reason"))
+        sources, keys = (images.column(name).to_pylist() for name in ("source", "key"))
+        for *box, reason in zip(sources, keys, ids, reasons, strict=True):
+            place = tuple(box)
+            self.has_scores[place] = reason is None or self.has_scores.get(place, False)
+
+    @property
+    def boxes(self) -> int:
+        """Boxes of the user's that belong to an image."""
+        return len(self.has_scores)
+
+    @property
+    def boxes_failed(self) -> int:
+        """Those of them without scores: of a failed image, or outside theirs."""
+        return len(self.has_scores) - sum(self.has_scores.values())
 
     @property
     def images(self) -> int:

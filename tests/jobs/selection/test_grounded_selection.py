@@ -168,4 +168,7 @@ def test_what_does_not_go_together_is_refused(scores: Path, grounding: Path, tmp
         run("--scores", scores, "--output", out, "--grounding", scores)
     with pytest.raises(CallerError, match="lighting_status"):
         run("--scores", scores, "--output", out, "--where", "lighting_status = 'located'")
+    other = write_grounding(tmp_path / "other", {"99.png": located([[1, 2], [3, 4]])})
+    with pytest.raises(CallerError, match=r"/other: it has none of the 6 images of the score table"):
+        run("--scores", scores, "--output", out, "--grounding", other)
     assert not out.exists()

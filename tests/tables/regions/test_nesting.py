@@ -41,6 +41,30 @@ def test_there_and_back(images: list[dict[str, Any]]) -> None:
     assert metadata_of(back) == {"damage": "none"}
 
 
+def named_again(status: str, boxes: int) -> dict[str, Any]:
+    """An image of a list that names it several times."""
+    is_located = status == "located"
+    own = [
+        {"dimension": name, "ordinal": i, "score": i, "method": "views" if i < is_located else "box"}
+        for name in "ab"
+        for i in range(is_located + boxes)
+    ]
+    said = [{"dimension": name, "status": status} for name in "ab"]
+    return {**image(0, 0), "row": None, "grounding": said, "regions": own}
+
+
+@pytest.mark.parametrize("boxes", [0, 2])
+@pytest.mark.parametrize("statuses", [["located", "located"], ["unlocated", "located", "failed", "located"]])
+def test_an_image_that_is_named_twice_has_its_regions_once_each_time(statuses: list[str], boxes: int) -> None:
+    images = [image(1, 2), *(named_again(status, boxes) for status in statuses)]
+    rows = pa.Table.from_pylist([{**one, "reason": None, "status": "scored"} for one in images], NESTED)
+    grounding, regions = exploded(rows)
+    assert imploded(grounding, regions, 2).equals(rows)
+    assert imploded(grounding, regions.slice(0, 0), 2).column("regions").to_pylist() == [[]] * len(images)
+    with pytest.raises(ValueError, match=r"its regions in b are not those of the . images k0"):
+        imploded(grounding, regions.slice(0, regions.num_rows - 1), 2)
+
+
 def test_tables_that_do_not_belong_together_are_refused() -> None:
     grounding, _ = exploded(pa.Table.from_pylist([image(0, 0)], NESTED))
     _, regions = exploded(pa.Table.from_pylist([image(1, 1)], NESTED))
