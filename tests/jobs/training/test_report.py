@@ -11,7 +11,7 @@ from PIL import Image
 
 from iqa_core.storage.storage import Storage
 from jobs.training.records import FIGURES, TEXTS, RecordsFile
-from jobs.training.report import RunReport, sections
+from jobs.training.report import RunReport, best, sections
 from jobs.training.watch import Watch
 
 STEPS = 40
@@ -47,6 +47,11 @@ def test_a_page_says_what_the_run_is_how_far_it_is_and_what_goes_wrong(tmp_path:
     assert shown.index("there.png") < shown.index("gone.png"), "the order of the examples"
     assert re.findall(r"<td>(step \d+)</td>", shown) == ["step 20", "step 40"] * 2
     assert shown.count("<td>4.50</td>") == 2
+
+
+def test_of_equal_checkpoints_the_last_is_the_best() -> None:
+    """As Ray Train keeps them."""
+    assert best({"step": step, "rank_by": rank} for step, rank in ((10, 0.9), (20, 0.9), (30, 0.8)))["step"] == 20
 
 
 def test_each_figure_has_one_chart_and_what_belongs_together_shares_it(tmp_path: Path) -> None:

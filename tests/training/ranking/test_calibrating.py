@@ -65,8 +65,13 @@ def test_an_attribute_without_enough_opinions_or_without_anything_to_gain_is_giv
     assert reasons["layout"] == f"opinions on 0 parsed images, and it takes {MIN_IMAGES}"
     assert str(changes[0]) == f"layout: none; {reasons['layout']}"
     y_N = opinions(60)
-    for scores_N, reason in ((np.full(60, 3.0), "all numbers are equal"), (y_N, "would not fall")):
-        none, changes = found_for(scores_N, y_N)
+    same_N = np.full(60, 3.0)
+    for scores_N, opinions_N, reason in (
+        (same_N, y_N, "all numbers are equal"),
+        (y_N, same_N, "all opinions are equal"),
+        (y_N, y_N, "would not fall"),
+    ):
+        none, changes = found_for(scores_N, opinions_N)
         assert none is None
         assert reason in changes[RUBRIC.names.index("quality")].reason
 
