@@ -76,6 +76,22 @@ def test_a_run_that_has_reported_nothing_or_nothing_finite_has_a_page(tmp_path: 
     assert b"<figure" not in report.page()
 
 
+def test_a_restart_shows_what_is_new_and_no_alarm_that_is_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = RecordsFile.of(str(tmp_path), Storage(), FIGURES)
+    record = {"steps": 99, "loss": 0.5, "samples_per_s": 3, "memory_gib": 1}
+    records = [{**record, "step": step, "cut": 0.9 if step < 31 else 0.0} for step in range(1, 70)]
+    file.write(records[:-1])
+    watch = Watch(RunReport(str(tmp_path), Storage(), []))
+    watch.look()
+    file.write(records)
+    watch.look()
+    watch.close()
+    [shown] = capsys.readouterr().out.splitlines()
+    assert shown.startswith("step 69/99")
+
+
 def test_it_is_made_at_each_validation_and_ends_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     watch = Watch(RunReport(str(tmp_path), Storage(), []))
     file, page = RecordsFile.of(str(tmp_path), Storage(), FIGURES), tmp_path / "report.html"
