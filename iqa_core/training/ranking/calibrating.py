@@ -109,7 +109,7 @@ def fitted(scores_N: Floats, opinions_N: Floats) -> Curve:
     found, _ = nnls(np.vstack([of_images, own, whole]), np.concatenate([left_N, wanted, [EXACTLY * free]]))
     below, *rises, _ = found * (free / found.sum())
     given_P = RATING.low + below + np.concatenate([[0.0], np.cumsum(np.array(rises) + MIN_SLOPE * widths_L)])
-    return Curve(_rounded(points_P), _rounded(np.minimum(given_P, RATING.high)))
+    return Curve(_rounded(points_P), _rounded(given_P))
 
 
 def _of_attribute(name: str, scores_N: Floats, opinions_N: Floats) -> tuple[Curve | None, Change]:

@@ -81,6 +81,8 @@ def test_where_nothing_is_known_a_point_is_a_point() -> None:
     scores_N = np.linspace(2.8, 3.2, 100)
     curve = fitted(scores_N, scores_N - 0.5)
     assert curve(np.array([2.0, 3.0, 4.0])) == pytest.approx([1.73, 2.5, 3.5], abs=0.01)
+    steep = fitted(scores_N, 2.5 + 3 * (scores_N - 3))
+    assert 1.5 < max(steep.slopes) < 2, "a hundred images so near to one another speak for 3, and count about as much"
 
 
 @settings(max_examples=60, deadline=None)
