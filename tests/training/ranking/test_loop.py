@@ -31,6 +31,7 @@ from iqa_core.training.sample_encoder import SampleEncoder
 from iqa_core.training.samples import TrainingSample
 from iqa_core.training.task import SCORES
 from iqa_core.training.validation import PARSED
+from iqa_core.training.written_validation import greedy, written_answers
 from tests.training.ranking.tasks import encoder_of, make_ranking_task, save_warm, two_opinions
 from tests.training.workers import Job, run_jobs, weights
 
@@ -141,6 +142,20 @@ def test_what_is_written_about_a_few_images_is_kept_at_each_validation(runs: Pat
     assert len(rated) == share * 4, "all four images are examples"
     assert all(one["ratings"].keys() == one["opinions"].keys() == {"quality", "layout"} for one in rated)
     assert all(one["text"] for one in found["examples-4.json"])
+
+
+def test_what_is_kept_of_an_image_was_written_about_that_image(
+    runs: Path, alone: Reports, warm: Path, opinions: list[Opinion]
+) -> None:
+    task, encoder = make_ranking_task(warm, opinions), encoder_of(warm, warm / "ranked.toml")
+    model, processor = load_model(warm, "float32", "cpu", 1), load_processor(warm)
+    model.load_state_dict(weights(runs / "alone", "full", STEPS), strict=False)
+    rubric = greedy(task.written)
+    wanted = [written_answers(model, processor, rubric, encoder, [each])[0].text for each in task.rated]
+    examples = json.loads((runs / "alone" / "full" / f"examples-{STEPS}.json").read_text())
+    kept = {one["image"]: one["text"] for one in examples}
+    assert [kept[str(each.sample.image)] for each in task.rated] == wanted
+    assert len(set(wanted)) > 1
 
 
 def test_low_rank_updates_have_the_base_below_them(alone: Reports) -> None:
