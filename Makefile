@@ -148,7 +148,8 @@ demo-grpo: $(INSTALLED) ## Spoil demo-written by noisy numbers, train it by rank
 	$(PY) jobs/train_sft.py --config iqa_core/demo/noisy_writing.toml
 	$(PY) -m iqa_core scenes --texts --count 800 --seed 32 --output demo-model/ranked/scenes
 	for seed in $(GRPO_SEEDS); do \
-	  $(PY) jobs/train_grpo.py --config iqa_core/demo/ranking.toml --seed $$seed --output demo-model/ranked/run-$$seed; \
+	  $(PY) jobs/train_grpo.py --config iqa_core/demo/ranking.toml --seed $$seed --output demo-model/ranked/run-$$seed \
+	    || exit 1; \
 	done
 	$(PY) -m iqa_core scenes --texts --count 300 --seed 1000003 --output demo-model/ranked/held-out
 	$(PY) -m iqa_core.demo.ranked --before demo-model/ranked/noisy-run/checkpoint \

@@ -199,10 +199,11 @@ def _require_described(
     folder: Path, manifest: CheckpointManifest, found: CheckpointDigests, own_rubric: AnyRubric | None
 ) -> None:
     """Raises CallerError when assessor.toml was written for other files than those beside it."""
-    here = asdict(found) | ({"rubric": own_rubric.digest} if own_rubric else {})
-    if CALIBRATION in manifest.fingerprint:
-        here[CALIBRATION] = manifest.calibration.digest if manifest.calibration else "absent"
-    written = {name: manifest.fingerprint.get(name, digest) for name, digest in here.items()}
+    here: dict[str, str | None] = asdict(found) | ({"rubric": own_rubric.digest} if own_rubric else {})
+    written: dict[str, str | None] = {name: manifest.fingerprint.get(name, digest) for name, digest in here.items()}
+    if manifest.fingerprint:  # curves that were added afterwards, too, were not there when golden scores were made
+        written[CALIBRATION] = manifest.fingerprint.get(CALIBRATION)
+        here[CALIBRATION] = manifest.calibration.digest if manifest.calibration else None
     if differing := differences(written, here):
         raise CallerError(
             f"checkpoint {folder}: what lies there is not what its assessor.toml was written for (SHA-256 of "
@@ -250,7 +251,9 @@ def _written_parts(rubric: WrittenRubric) -> dict[str, str]:
 def _calibration_of(manifest: CheckpointManifest | None, rubric: AnyRubric) -> Calibration | None:
     """The checkpoint's, if it is for this rubric."""
     found = manifest.calibration if manifest else None
-    return found if found is not None and found.is_for(rubric) else None
+    if found is None or not isinstance(rubric, WrittenRubric):
+        return None
+    return found if found.is_for(rubric) else None
 
 
 def _prompt_part(folder: Path, rubric: AnyRubric, preparer: ModelPreparer) -> dict[str, str]:

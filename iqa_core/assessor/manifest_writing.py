@@ -12,7 +12,7 @@ from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.golden import sample_results, text_digest
 from iqa_core.assessor.load import describe, load_unverified
 from iqa_core.assessor.samples import FEW, SAMPLES
-from iqa_core.errors import RunError
+from iqa_core.errors import CallerError, RunError
 from iqa_core.questions import own_scales
 from iqa_core.records import RATING, Assessment, ImageLimits, Reason, Rejection
 from iqa_core.rubrics import AnyRubric, WrittenRubric, load_any_rubric
@@ -38,7 +38,8 @@ def write_manifest(
     and threads.
     A written rubric has golden scores, and digests of texts, where it is greedy and computed in float32; images of
     which no answer is parsed have none.
-    Raises CallerError when the folder cannot be loaded, RunError when the model fails on an image.
+    Raises CallerError when the folder cannot be loaded, or the calibration is for another rubric; RunError when the
+    model fails on an image.
     """
     own = load_any_rubric(str(folder / rubric) if rubric.endswith(".toml") else rubric)
     plain = CheckpointManifest(
@@ -54,6 +55,8 @@ def write_manifest(
     save_manifest(folder, plain)
     config = AssessorConfig(checkpoint=str(folder), **running)
     spec = describe(config, None, plain.image_limits)
+    if spec.calibration != calibration:
+        raise CallerError(f"checkpoint {folder}: its calibration was fitted under another rubric than {rubric}")
     assessor = load_unverified(spec, config)
     results = sample_results(assessor, images) if _promises(spec.rubric, dtype) else {}
     ends = {name: scale.range for name, scale in own_scales(own.columns).items() if scale.range != RATING}

@@ -10,7 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def filled(template: str, title: str, facts: Sequence[tuple[str, str]], **values: Any) -> bytes:
-    """The page, which begins with its title and facts; whatever comes from the data is escaped."""
+    """The page, which begins with its title and facts; whatever comes from the data is escaped.
+
+    So are names of files that are not UTF-8, which Python reads as lone surrogates.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -18,4 +21,4 @@ def filled(template: str, title: str, facts: Sequence[tuple[str, str]], **values
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values, title=title, facts=facts).encode()
+    return environment.get_template(template).render(values, title=title, facts=facts).encode(errors="backslashreplace")

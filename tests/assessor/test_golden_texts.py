@@ -147,10 +147,17 @@ def test_a_calibration_that_assessor_toml_was_not_written_with_is_refused(folder
     manifest = write_manifest(folder, "writing.toml", "float32", calibration=calibration_of(folder), threads=1)
     assert manifest.calibration is not None
     edited = manifest.calibration.model_copy(update={"curves": {"quality": ((1, 5), (1, 5))}})
-    for changed in (edited, None):
-        save_manifest(folder, manifest.model_copy(update={"calibration": changed}))
+    plain = write_manifest(folder, "writing.toml", "float32", threads=1)
+    for written, calibration in ((manifest, edited), (manifest, None), (plain, edited)):
+        save_manifest(folder, written.model_copy(update={"calibration": calibration}))
         with pytest.raises(CallerError, match=r"not what its assessor\.toml was written for \(SHA-256 of calibration"):
-            open_folder(folder)
+            describe(AssessorConfig(checkpoint=str(folder)), None, ImageLimits())
+
+
+def test_a_calibration_of_another_rubric_is_not_written_down(folder: Path) -> None:
+    other = calibration_of(folder).model_copy(update={"rubric": "other"})
+    with pytest.raises(CallerError, match=r"fitted under another rubric than writing\.toml"):
+        write_manifest(folder, "writing.toml", "float32", calibration=other, threads=1)
 
 
 def test_a_model_that_fails_is_no_promise() -> None:

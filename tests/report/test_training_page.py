@@ -74,4 +74,5 @@ def test_an_image_that_cannot_be_shown_keeps_its_texts() -> None:
     shown = page(examples=[Example("gone.png", "", {}, [RATED])])
     assert "<img" not in shown
     assert "bright" in shown
+    assert "b\\udce9.png" in page(examples=[Example("b\udce9.png", "", {}, [])]), "a name that is not UTF-8"
     assert "Attention" not in page()

@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from iqa_core.assessor.checkpoint.manifest import read_manifest
+from iqa_core.assessor.checkpoint.calibration import Calibration
+from iqa_core.assessor.checkpoint.manifest import CheckpointManifest, read_manifest, save_manifest
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import RunError
@@ -194,9 +195,13 @@ def test_a_written_rubric_travels_with_its_decoding(qwen: Path, opinions: list[O
 def test_a_ranked_export_is_calibrated_by_what_its_checkpoint_wrote(
     qwen: Path, opinions: list[Opinion], tmp_path: Path
 ) -> None:
-    """Numbers of `quality` are a point above the opinions; there are none on `layout`."""
+    """Numbers of `quality` are a point above the opinions; there are none on `layout`. The base's own curves are not
+    those of what was made of it."""
     base = Path(shutil.copytree(qwen, tmp_path / "base"))
     (base / "ranked.toml").write_text(RANKED)
+    own = load_any_rubric(str(base / "ranked.toml"))
+    old = Calibration(rubric=own.id, rubric_sha256=own.digest, images=30, curves={"layout": ((1, 5), (2, 4))})
+    save_manifest(base, CheckpointManifest(rubric="ranked.toml", prompt_version=1, dtype="float32", calibration=old))
     task = make_ranking_task(base, opinions)
     numbers = [1 + i / 10 for i in range(MIN_IMAGES)]
     task = replace(task, rated=tuple(replace(task.rated[0], ratings={"quality": one}) for one in numbers))

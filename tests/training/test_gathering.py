@@ -17,17 +17,20 @@ def work(rank: int, folder: Path, results: Any) -> None:
     from iqa_core.errors import RunError
     from iqa_core.training.gathering import gathered
 
-    def parse() -> str:
-        if rank == 1:
-            raise ValueError("no such grammar")
+    def parse(failing: range) -> str:
+        if rank in failing:
+            raise ValueError(f"no grammar {rank}")
         return "parsed"
 
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     found = gathered(lambda: f"of {rank}")
-    try:
-        gathered(parse)
-    except RunError as error:
-        results.put((found, str(error)))
+    errors = []
+    for failing in (range(1, 2), range(2)):
+        try:
+            gathered(lambda: parse(failing))  # noqa: B023  # called at once
+        except RunError as error:
+            errors.append(str(error))
+    results.put((found, errors))
 
 
 def test_a_worker_whose_parser_raises_ends_the_others_at_once(tmp_path: Path) -> None:
@@ -39,4 +42,5 @@ def test_a_worker_whose_parser_raises_ends_the_others_at_once(tmp_path: Path) ->
     ends = [results.get(timeout=60) for _ in processes]
     for process in processes:
         process.join(30)
-    assert ends == [(["of 0", "of 1"], "worker 1: ValueError: no such grammar")] * 2
+    errors = ["worker 1: ValueError: no grammar 1", "worker 0: ValueError: no grammar 0"]
+    assert ends == [(["of 0", "of 1"], errors)] * 2, "the first one's, where several fail"

@@ -207,8 +207,8 @@ class WritingAssessor:
         return Decoder(
             self.model,
             decoding,
-            lambda ids: _text_of(tokenizer, ids),
-            ends=_ends(self._processor, self.rubric),
+            lambda ids: text_of(tokenizer, ids),
+            ends=ends_of(self._processor, self.rubric),
             suppressed=_placeholders(self.model) if decoding.suppress_image else (),
             watched=watched,
             shares=self._way.shares,
@@ -308,12 +308,12 @@ def _digit_reader(tokenizer: Any, rubric: WrittenRubric) -> DigitReader | None:
     """What reads numbers as distributions, where the rubric has them read so."""
     if rubric.decoding.readout == "parsed":
         return None
-    texts = [_text_of(tokenizer, [token]) for token in range(len(tokenizer))]
+    texts = [text_of(tokenizer, [token]) for token in range(len(tokenizer))]
     markup = [token for token, added in tokenizer.added_tokens_decoder.items() if len(str(added)) > 1]
     return DigitReader(texts, rubric.form, markup)
 
 
-def _ends(processor: Any, rubric: WrittenRubric) -> set[int]:
+def ends_of(processor: Any, rubric: WrittenRubric) -> set[int]:
     """Ids of the tokens that end a turn: the tokenizer's own, and the one that the chat template puts there."""
     tokenizer = processor.tokenizer
     of_turn = tokenizer.encode(turn_end(processor, rubric.system, rubric.template), add_special_tokens=False)
@@ -327,6 +327,6 @@ def _placeholders(model: Any) -> list[int]:
     return sorted({token for token in found if 0 <= token < vocabulary})
 
 
-def _text_of(tokenizer: Any, ids: Sequence[int]) -> str:
+def text_of(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text of tokens, verbatim, markup included."""
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

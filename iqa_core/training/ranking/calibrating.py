@@ -40,7 +40,7 @@ EXACTLY = 1e4
 """Weight of an equation that must hold, beside those of images."""
 
 FEW = "opinions on {images} parsed images, and it takes {least}"
-EQUAL = "all numbers are equal"
+EQUAL, ALIKE = "all numbers are equal", "all opinions are equal"
 NO_GAIN = "MAE of images that are left out would not fall"
 
 
@@ -109,7 +109,7 @@ def fitted(scores_N: Floats, opinions_N: Floats) -> Curve:
     found, _ = nnls(np.vstack([of_images, own, whole]), np.concatenate([left_N, wanted, [EXACTLY * free]]))
     below, *rises, _ = found * (free / found.sum())
     given_P = RATING.low + below + np.concatenate([[0.0], np.cumsum(np.array(rises) + MIN_SLOPE * widths_L)])
-    return Curve(_rounded(points_P), _rounded(np.minimum(given_P, RATING.high)))
+    return Curve(_rounded(points_P), _rounded(given_P))
 
 
 def _of_attribute(name: str, scores_N: Floats, opinions_N: Floats) -> tuple[Curve | None, Change]:
@@ -118,6 +118,8 @@ def _of_attribute(name: str, scores_N: Floats, opinions_N: Floats) -> tuple[Curv
         return None, Change(name, images, FEW.format(images=images, least=MIN_IMAGES))
     if np.ptp(scores_N) == 0:
         return None, Change(name, images, EQUAL)
+    if np.ptp(opinions_N) == 0:  # the curve would press all scores together, and nothing is known of their scale
+        return None, Change(name, images, ALIKE)
     before, left_out = _mae(scores_N, opinions_N), _mae(_left_out(scores_N, opinions_N), opinions_N)
     if not left_out < before:
         return None, Change(name, images, NO_GAIN)

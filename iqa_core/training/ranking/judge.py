@@ -65,13 +65,14 @@ class Judge:
         from iqa_core.assessor.encoders.base import EncodedBatch
         from iqa_core.assessor.model.generation.decoding import Decoder
         from iqa_core.assessor.model.generation.prefill import prefill
+        from iqa_core.assessor.model.writing import ends_of, text_of
 
-        tokenizer, prompts = self._processor.tokenizer, self._prompts(begun)
+        prompts = self._prompts(begun)
         decoder = Decoder(
             model,
             self._decoding,
-            lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)),
-            ends={tokenizer.eos_token_id} - {None},
+            lambda ids: text_of(self._processor.tokenizer, ids),
+            ends=ends_of(self._processor, self._rubric),
             shares=False,  # a prompt has one answer
         )
         width = max(len(prompt.prefix) for prompt in prompts)

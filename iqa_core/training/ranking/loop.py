@@ -138,7 +138,9 @@ class RankingTraining(Training):
         advantage_N = torch.tensor([row.advantage for row in piece], device=self.worker.device)
         found = policy_loss(now, drawn, base, advantage_N, self.ranking.clip_ratio, self.ranking.kl_weight)
         self.engine.learn(found.sum, self.recipe.global_batch)
-        means = {"kl": found.kl_N, "entropy": now.entropy_N, "clipped": found.clipped_N}
+        means = {"entropy": now.entropy_N, "clipped": found.clipped_N}
+        if base is not None:
+            means["kl"] = found.kl_N
         meter.note({name: (float(each_N.sum()), len(piece)) for name, each_N in means.items()})
         return float(found.sum.detach()) / self.recipe.global_batch
 

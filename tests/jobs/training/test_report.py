@@ -11,7 +11,7 @@ from PIL import Image
 
 from iqa_core.storage.storage import Storage
 from jobs.training.records import FIGURES, TEXTS, RecordsFile
-from jobs.training.report import RunReport, sections
+from jobs.training.report import RunReport, best, sections
 from jobs.training.watch import Watch
 
 STEPS = 40
@@ -49,6 +49,11 @@ def test_a_page_says_what_the_run_is_how_far_it_is_and_what_goes_wrong(tmp_path:
     assert shown.count("<td>4.50</td>") == 2
 
 
+def test_of_equal_checkpoints_the_last_is_the_best() -> None:
+    """As Ray Train keeps them."""
+    assert best({"step": step, "rank_by": rank} for step, rank in ((10, 0.9), (20, 0.9), (30, 0.8)))["step"] == 20
+
+
 def test_each_figure_has_one_chart_and_what_belongs_together_shares_it(tmp_path: Path) -> None:
     run(tmp_path)
     found = list(sections(RecordsFile.of(str(tmp_path), Storage(), FIGURES).read()))
@@ -69,6 +74,22 @@ def test_a_run_that_has_reported_nothing_or_nothing_finite_has_a_page(tmp_path: 
     assert b"<figure" not in report.page()
     RecordsFile.of(str(tmp_path), Storage(), FIGURES).write([{"step": 1, "steps": 2, "loss": float("nan")}])
     assert b"<figure" not in report.page()
+
+
+def test_a_restart_shows_what_is_new_and_no_alarm_that_is_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = RecordsFile.of(str(tmp_path), Storage(), FIGURES)
+    record = {"steps": 99, "loss": 0.5, "samples_per_s": 3, "memory_gib": 1}
+    records = [{**record, "step": step, "cut": 0.9 if step < 31 else 0.0} for step in range(1, 70)]
+    file.write(records[:-1])
+    watch = Watch(RunReport(str(tmp_path), Storage(), []))
+    watch.look()
+    file.write(records)
+    watch.look()
+    watch.close()
+    [shown] = capsys.readouterr().out.splitlines()
+    assert shown.startswith("step 69/99")
 
 
 def test_it_is_made_at_each_validation_and_ends_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,23 @@ def test_a_judge_ends_with_its_rating_and_reads_a_caption_once(
     assert set(rows) == {2}
     said = len(processor.tokenizer.encode("so</reasoning>\n<rating>1.25</rating>", add_special_tokens=False))
     assert len(rows) == said
+
+
+def test_a_judge_is_silent_behind_its_turn_whatever_else_the_tokenizer_ends_by(
+    taught: Any, processor: Any, rubric: WrittenRubric
+) -> None:
+    other, calls = copy.deepcopy(processor), []
+    [turn] = processor.tokenizer.encode("<|im_end|>", add_special_tokens=False)
+    other.tokenizer.eos_token = "<|endoftext|>"
+    assert other.tokenizer.eos_token_id != turn
+
+    def end(_module: Any, _args: Any, output: Any) -> None:
+        output.logits[..., turn] = 1e4
+        calls.append(output)
+
+    with taught.register_forward_hook(end):
+        assert np.isnan(Judge(other, rubric, 64)(taught, [*LEARNT])).all()
+    assert len(calls) == 1
 
 
 def test_a_checkpoints_own_settings_of_generation_stay_out(taught: Any, processor: Any, rubric: WrittenRubric) -> None:

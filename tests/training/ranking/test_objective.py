@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -114,6 +115,9 @@ def test_log_probabilities_are_those_of_the_temperature_that_answers_are_drawn_a
     at_one, at_two = (log_probs(Fixed(logits_NTV), batch, temperature) for temperature in (1.0, 2.0))
     assert at_one.each_NP.exp().tolist() == [[pytest.approx(0.8)]]
     assert at_two.each_NP.exp().tolist() == [[pytest.approx(0.8**0.5 / (0.8**0.5 + 0.2**0.5))]]
-    assert torch.allclose(base_log_probs(Fixed(logits_NTV), batch, 2.0), at_two.each_NP, rtol=0, atol=1e-6)
+    two = replace(batch, labels_NT=torch.tensor([[IGNORED, IGNORED, 1], [IGNORED, 0, 1]]))
+    found, wanted = base_log_probs(model := Fixed(logits_NTV.repeat(2, 1, 1)), two, 2.0), log_probs(model, two, 2.0)
+    assert torch.allclose(found, wanted.each_NP, rtol=0, atol=1e-6)
+    assert found[0, 0] == 0, "no token is there"
     entropy = -(0.8 * torch.tensor(0.8).log() + 0.2 * torch.tensor(0.2).log())
     assert at_one.entropy_N.tolist() == [pytest.approx(float(entropy))]

@@ -53,6 +53,8 @@ def test_answers_in_the_right_order_are_told_from_those_about_another_image() ->
     found = worth_of(task_of([4.0, 2.0, 5.0, 1.0]), IMAGES, said([[4, 4], [2, 2], [5, 5], [1, 1]]))
     assert figure(found, "fidelity_normalised") == pytest.approx(1, abs=0.01)
     assert figure(found, "fidelity_blind") < -2, "the other image of the data set is the worst choice"
+    turned = worth_of(task_of([4.0, 2.0, 1.0, 5.0]), IMAGES, said([[4, 4], [2, 2], [1, 1], [5, 5]]))
+    assert figure(turned, "fidelity_blind") == figure(found, "fidelity_blind"), "an image of another data set is none"
     same = worth_of(task_of([4.0, 2.0, 5.0, 1.0]), IMAGES, said([[3, 3]] * 4))
     assert figure(same, "fidelity_normalised") == pytest.approx(0, abs=0.01)
     assert figure(same, "fidelity_blind") == figure(same, "fidelity_normalised")
