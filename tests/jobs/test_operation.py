@@ -16,6 +16,8 @@ import yaml
 
 from iqa_core.__main__ import main
 from iqa_core.client import RewardClient
+from iqa_core.storage.storage import Storage
+from iqa_core.tables.heartbeats import heartbeats
 from tests.clock import wait_for
 from tests.corpora import tiny_png, write_folder
 from tests.jobs import running
@@ -95,7 +97,8 @@ def test_a_run_from_its_start_to_its_compacted_table(
             assert process.poll() is None, process.communicate()[0]
             page += exported(ray_address) + urllib.request.urlopen(f"{url}/metrics").read().decode()
             print(absent := missing_metrics(page))
-            return not absent
+            phases = [beat.progress.get("phase") for beat in heartbeats(Storage(), str(output))]
+            return not absent and phases == ["scoring"]  # runs of other tests have left their metrics behind
 
         wait_for(all_are_there, timeout_s=90, every_s=0.5)
     at_work = status(capsys, output)
