@@ -142,7 +142,7 @@ demo-written: $(INSTALLED) ## Teach the demo to write (15 minutes), judge it on 
 	$(PY) -m iqa_core.demo.card --written --export demo-model/written/run/checkpoint \
 	  --figures demo-model/written/written.json demo-model/written/perception.json
 
-demo-grpo: $(INSTALLED) ## Spoil demo-written by noisy numbers, train it by ranking (15 minutes), and judge it on 300 other scenes
+demo-grpo: $(INSTALLED) ## Spoil demo-written by noisy numbers, train it by ranking (9 minutes a seed), and judge it on 300 other scenes
 	rm -rf demo-model/ranked
 	$(PY) -m iqa_core scenes --texts --noise 1 --count 2400 --seed 31 --output demo-model/ranked/noisy
 	$(PY) jobs/train_sft.py --config iqa_core/demo/noisy_writing.toml
