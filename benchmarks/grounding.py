@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,22 +35,18 @@ class Pass:
 
     def own(self, side: int) -> EncodedBatch:
         """The whole image and its cells, one dimension."""
-        token = self.engine.encoder.image_token
-        assert token is not None
-        return with_views(self.scoring(), token, [[self.grid.everything, *self.grid.cells(side)]] * 2, [0])
+        return self._viewed(side, [0])
 
     def same(self, side: int) -> EncodedBatch:
         """Four dimensions of the whole image, and one of its cells."""
+        return self._viewed(side, [0, 1, 2, 3])
+
+    def _viewed(self, side: int, whole: Sequence[int]) -> EncodedBatch:
+        """whole: the questions about the whole image; those about its cells are the first."""
         token = self.engine.encoder.image_token
         assert token is not None
-        whole = with_views(self.scoring(), token, [[self.grid.everything]] * 2, [0, 1, 2, 3])
-        cells = with_views(self.scoring(), token, [self.grid.cells(side)] * 2, [0])
-        joined = []
-        for a, b in zip(whole.prompts, cells.prompts, strict=True):
-            assert a.views is not None
-            assert b.views is not None
-            joined.append(replace(a, suffixes=a.suffixes + b.suffixes, views=a.views + b.views))
-        return replace(whole, prompts=tuple(joined))
+        views = [self.grid.everything, *self.grid.cells(side)]
+        return with_views(self.scoring(), token, [views] * 2, [whole, *[[0]] * side**2])
 
     def answer(self, make: Callable[[], EncodedBatch]) -> torch.Tensor:
         return self.strategy.logits(make())

@@ -7,7 +7,7 @@ K dimensions of the rubric, L levels of the scale (worst to best).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -288,3 +288,8 @@ class Assessment:
     None where answers are written."""
     written: Written | None = None
     """What a written rubric made the model write."""
+
+    def of(self, dimensions: Sequence[int]) -> Assessment:
+        """What it says of closed sets in these dimensions, by number."""
+        kept = [*dimensions]
+        return Assessment(self.scores_K[kept], self.stds_K[kept], tuple(self.probs_K[k] for k in kept))

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from iqa_core.addresses import parse_address
 from iqa_core.assessor.batching import MOST_IMAGES
 from iqa_core.assessor.fake_writer import FakeWriter, Seen, turn_of, turn_of_texts
-from iqa_core.assessor.protocol import View, texts_of_images
+from iqa_core.assessor.protocol import View, Viewed, texts_of_images
 from iqa_core.errors import CallerError
 from iqa_core.levels import PADDING, Readout
 from iqa_core.questions import asked_alone
@@ -169,14 +169,33 @@ class FakeAssessor:
         texts: Sequence[Mapping[str, str]] | None = None,
     ) -> list[list[Assessment | Rejection] | Rejection]:
         """See `Viewer.assess_views`: a view is scored by the mean colour of its tokens' pixels."""
+        return [one.views for one in self._viewed(images, views, names, texts)]
+
+    def assess_with_views(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        names: Sequence[str],
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> list[Viewed | Rejection]:
+        """See `Viewer.assess_with_views`."""
+        return [*self._viewed(images, views, names, texts)]
+
+    def _viewed(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        names: Sequence[str],
+        texts: Sequence[Mapping[str, str]] | None,
+    ) -> list[Viewed]:
         _, columns = asked_alone(self.rubric.columns, names)
         kept = [k for k, column in enumerate(self.rubric.columns) if column.name in {one.name for one in columns}]
-        asked = texts_of_images(self.rubric.slots, texts, len(images))
-        seen = self._seen(images, asked)
-        found: list[list[Assessment | Rejection] | Rejection] = []
-        for image, own, (_, given, is_nan) in zip(images, views, seen, strict=True):
-            parts = [(turn_of(_pixels_of(image, self.view_grid(image), view)), given, is_nan) for view in own]
-            found.append([_some(result, kept) for result in self._answers.results(parts)])
+        seen = self._seen(images, texts_of_images(self.rubric.slots, texts, len(images)))
+        found = []
+        for image, own, whole in zip(images, views, seen, strict=True):
+            parts = [(turn_of(_pixels_of(image, self.view_grid(image), view)), *whole[1:]) for view in own]
+            assessment, *said = self._answers.results([whole, *parts])
+            found.append(Viewed(assessment, [one if isinstance(one, Rejection) else one.of(kept) for one in said]))
         return found
 
     def _seen(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[Mapping[str, str]]) -> list[Seen]:
@@ -218,13 +237,6 @@ def _pixels_of(image: NDArray[np.uint8], grid: tuple[int, int], view: View) -> N
     down, across = (np.arange(size) * count // size for size, count in zip(image.shape[:2], grid, strict=True))
     token_of_pixel = down[:, None] * grid[1] + across
     return image[np.isin(token_of_pixel, view)][None]
-
-
-def _some(result: Assessment | Rejection, kept: Sequence[int]) -> Assessment | Rejection:
-    """The dimensions with these numbers."""
-    if isinstance(result, Rejection):
-        return result
-    return Assessment(result.scores_K[kept], result.stds_K[kept], tuple(result.probs_K[k] for k in kept))
 
 
 def _colour(pixels_HWC: NDArray[np.uint8]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from iqa_core.assessor.protocol import Assessor, Describer, View, Viewer
+from iqa_core.assessor.protocol import Assessor, Describer, View, Viewed, Viewer
 from iqa_core.records import Assessment, FreeAnswer, FreeQuestion, Reason, Rejection
 
 if TYPE_CHECKING:
@@ -58,9 +58,30 @@ def assess_views_each(
     texts: Sequence[Mapping[str, str]] | None = None,
 ) -> list[list[Assessment | Rejection] | Rejection]:
     """The same for views of images. views, names, texts: as `Viewer.assess_views` takes them."""
+    return _viewed_each(viewer.assess_views, images, views, names, texts)
+
+
+def assess_with_views_each(
+    viewer: Viewer,
+    images: Sequence[NDArray[np.uint8]],
+    views: Sequence[Sequence[View]],
+    names: Sequence[str],
+    texts: Sequence[Mapping[str, str]] | None = None,
+) -> list[Viewed | Rejection]:
+    """The same for images and views of them at once."""
+    return _viewed_each(viewer.assess_with_views, images, views, names, texts)
+
+
+def _viewed_each(
+    ask: Callable[..., list[R | Rejection]],
+    images: Sequence[NDArray[np.uint8]],
+    views: Sequence[Sequence[View]],
+    names: Sequence[str],
+    texts: Sequence[Mapping[str, str]] | None,
+) -> list[R | Rejection]:
     return _each(
         [*zip(images, views, [{}] * len(images) if texts is None else texts, strict=True)],
-        lambda part: viewer.assess_views(
+        lambda part: ask(
             [image for image, _, _ in part],
             [own for _, own, _ in part],
             names,

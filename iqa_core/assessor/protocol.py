@@ -26,6 +26,16 @@ View = tuple[int, ...]
 """Numbers of an image's visual tokens, ascending: 0 is the first, and rows come one after another from the top."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Viewed:
+    """What is said of an image, and of views of it."""
+
+    assessment: Assessment | Rejection
+    """That of `assess`."""
+    views: list[Assessment | Rejection]
+    """One per view, in order, of the dimensions that were named."""
+
+
 class Assessor(Protocol):
     """A loaded model with its rubric. Not thread-safe: one caller at a time."""
 
@@ -101,6 +111,19 @@ class Viewer(Protocol):
         dimensions that are named, in the rubric's order, and is the same whatever other views there are. texts: as
         `assess` takes them. Raises ValueError on a name that the rubric lacks, and on a view that is empty, not in
         order, or has a token that its image lacks. `view_grid` says whether the model can be asked so.
+        """
+        ...
+
+    def assess_with_views(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        names: Sequence[str],
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> list[Viewed | Rejection]:
+        """Both at once, `assess` and `assess_views`, while an image goes through the model once; it may have no views.
+
+        Arguments and errors: as `assess_views`.
         """
         ...
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iqa_core.assessor.isolation import assess_views_each
+from iqa_core.assessor.isolation import assess_views_each, assess_with_views_each
 from iqa_core.assessor.protocol import Assessor, View, Viewer
 from iqa_core.grounding.boxes import Box
 from iqa_core.grounding.locating import Located, Region, located_of
 from iqa_core.grounding.parts import few_tokens, no_views
 from iqa_core.grounding.tokens import TokenGrid
+from iqa_core.questions import Column
 from iqa_core.records import Assessment, Reason, Rejection
 
 if TYPE_CHECKING:
@@ -58,16 +59,67 @@ def ground_each(
     Raises CallerError for a model without views, AssessorBroken when the fault is the accelerator's.
     """
     viewer = viewer_of(assessor)
-    asked = [_views(TokenGrid(*viewer.view_grid(image.pixels)), image, cells) for image in images]
-    pieces = [
-        (i, piece) for i, views in enumerate(asked) if not isinstance(views, Rejection) for piece in _pieces(views.all)
+    asked = [_views(viewer, image, cells) for image in images]
+    wholes = [[] if isinstance(views, Rejection) else [views.grid.everything] for views in asked]
+    found = _views_said(
+        assessor, images, [own + _parts(views) for own, views in zip(wholes, asked, strict=True)], names
+    )
+    columns = _columns(assessor, names)
+    return [
+        _grounded(columns, image, views, found[i]) for i, (image, views) in enumerate(zip(images, asked, strict=True))
     ]
-    texts = [images[i].texts for i, _ in pieces] if assessor.rubric.slots else None
-    found = assess_views_each(viewer, [images[i].pixels for i, _ in pieces], [own for _, own in pieces], names, texts)
-    parts: list[list[Sequence[Assessment | Rejection] | Rejection]] = [[] for _ in images]
+
+
+def assess_and_ground_each(
+    assessor: Assessor, images: Sequence[Viewable], names: Sequence[str], cells: int
+) -> list[tuple[Assessment | Rejection, Grounded | Rejection]]:
+    """What `assess_each` says of each image, and what `ground_each` does, while it goes through the model once.
+
+    The score of a whole image is that of its assessment, to the last bit. An image with too few visual tokens for
+    parts has its assessment all the same. Arguments and errors: as `ground_each`.
+    """
+    viewer = viewer_of(assessor)
+    asked = [_views(viewer, image, cells) for image in images]
+    parts = [_parts(views) for views in asked]
+    pixels, texts = [image.pixels for image in images], _texts(assessor, images)
+    first = assess_with_views_each(viewer, pixels, [own[:MOST_VIEWS] for own in parts], names, texts)
+    rest = _views_said(assessor, images, [own[MOST_VIEWS:] for own in parts], names)
+    columns = _columns(assessor, names)
+    results: list[tuple[Assessment | Rejection, Grounded | Rejection]] = []
+    for image, views, one, more in zip(images, asked, first, rest, strict=True):
+        if isinstance(one, Rejection):
+            results.append((one, one))
+            continue
+        said = more if isinstance(more, Rejection) else [_some(assessor, one.assessment, names), *one.views, *more]
+        results.append((one.assessment, _grounded(columns, image, views, said)))
+    return results
+
+
+def _texts(assessor: Assessor, images: Sequence[Viewable]) -> list[Mapping[str, str]] | None:
+    return [image.texts for image in images] if assessor.rubric.slots else None
+
+
+def _views_said(
+    assessor: Assessor, images: Sequence[Viewable], views: Sequence[Sequence[View]], names: Sequence[str]
+) -> list[list[Assessment | Rejection] | Rejection]:
+    """What is said of the views of each image, MOST_VIEWS at once."""
+    pieces = [
+        (i, own[begin : begin + MOST_VIEWS]) for i, own in enumerate(views) for begin in range(0, len(own), MOST_VIEWS)
+    ]
+    asked = [images[i] for i, _ in pieces]
+    found = assess_views_each(
+        viewer_of(assessor),
+        [image.pixels for image in asked],
+        [own for _, own in pieces],
+        names,
+        _texts(assessor, asked),
+    )
+    said: list[list[Assessment | Rejection] | Rejection] = [[] for _ in images]
     for (i, _), part in zip(pieces, found, strict=True):
-        parts[i].append(part)
-    return [_grounded(assessor, names, *each) for each in zip(images, asked, parts, strict=True)]
+        before = said[i]
+        if not isinstance(before, Rejection):
+            said[i] = part if isinstance(part, Rejection) else before + part
+    return said
 
 
 def viewer_of(assessor: Assessor) -> Viewer:
@@ -86,13 +138,9 @@ class _Views:
     boxes: Sequence[tuple[Box, View] | None]
     """A box's part inside the image, and its tokens; None where it lies outside."""
 
-    @property
-    def all(self) -> list[View]:
-        """The whole image, its cells, its boxes."""
-        return [self.grid.everything, *self.cells, *(box[1] for box in self.boxes if box is not None)]
 
-
-def _views(grid: TokenGrid, image: Viewable, cells: int) -> _Views | Rejection:
+def _views(viewer: Viewer, image: Viewable, cells: int) -> _Views | Rejection:
+    grid = TokenGrid(*viewer.view_grid(image.pixels))
     if (rejection := few_tokens(grid)) is not None:
         return rejection
     try:
@@ -104,27 +152,38 @@ def _views(grid: TokenGrid, image: Viewable, cells: int) -> _Views | Rejection:
     return _Views(grid, parts, boxes)
 
 
-def _pieces(views: Sequence[View]) -> list[Sequence[View]]:
-    """The views of an image, as many as are asked about at once."""
-    return [views[begin : begin + MOST_VIEWS] for begin in range(0, len(views), MOST_VIEWS)]
+def _parts(views: _Views | Rejection) -> list[View]:
+    """The cells of an image, then its boxes; none where it has no cells."""
+    if isinstance(views, Rejection):
+        return []
+    return [*views.cells, *(box[1] for box in views.boxes if box is not None)]
+
+
+def _columns(assessor: Assessor, names: Sequence[str]) -> list[Column]:
+    """Those of the rubric's that are asked about, in its order."""
+    return [column for column in assessor.rubric.columns if column.name in names]
+
+
+def _some(assessor: Assessor, found: Assessment | Rejection, names: Sequence[str]) -> Assessment | Rejection:
+    """What was found of all dimensions, of these alone."""
+    if isinstance(found, Rejection):
+        return found
+    return found.of([k for k, column in enumerate(assessor.rubric.columns) if column.name in names])
 
 
 def _grounded(
-    assessor: Assessor,
-    names: Sequence[str],
+    columns: Sequence[Column],
     image: Viewable,
     views: _Views | Rejection,
-    parts: Sequence[Sequence[Assessment | Rejection] | Rejection],
+    found: Sequence[Assessment | Rejection] | Rejection,
 ) -> Grounded | Rejection:
-    """parts: what is said of the views, piece by piece."""
+    """found: what is said of the whole image, of its cells, of its boxes."""
     if isinstance(views, Rejection):
         return views
-    results: list[Assessment | Rejection] = []
-    for part in parts:
-        results += [part] if isinstance(part, Rejection) else part
-    columns = [column for column in assessor.rubric.columns if column.name in names]
+    if isinstance(found, Rejection):
+        return found
     scores = []
-    for result in results:
+    for result in found:
         if isinstance(result, Rejection):
             return result
         scores.append(dict(zip([column.name for column in columns], map(float, result.scores_K), strict=True)))

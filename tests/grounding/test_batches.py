@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from iqa_core.assessor.direct import assess_images, load_assessor
+from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.errors import CallerError
 from iqa_core.grounding import batches
-from iqa_core.grounding.batches import Grounded, Viewable, ground_each
+from iqa_core.grounding.batches import Grounded, Viewable, assess_and_ground_each, ground_each
 from iqa_core.grounding.boxes import Box
 from iqa_core.grounding.locating import Region, assess_regions, locate
 from iqa_core.records import Assessment, Reason, Rejection
@@ -67,6 +68,31 @@ def test_boxes_beside_them_change_no_cells_and_the_whole_is_the_ordinary_score(f
     assert bare.regions == ()
 
 
+def test_assessments_beside_it_are_the_ordinary_ones_and_it_is_what_it_is_alone(
+    fake: Assessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first has its tokens and is bad, the third has too few of them, and the views take several passes."""
+    images = [viewable(pixels, BOXES) for pixels in PIXELS]
+    alone = ground_each(fake, images, NAMES, 2)
+    for most in (64, 3):
+        monkeypatch.setattr(batches, "MOST_VIEWS", most)
+        found = assess_and_ground_each(fake, images, NAMES, 2)
+        for (assessment, grounded), expected, ordinary in zip(
+            found, alone, assess_each(fake, [image.pixels for image in images]), strict=True
+        ):
+            assert isinstance(assessment, Assessment)
+            assert isinstance(ordinary, Assessment)
+            np.testing.assert_array_equal(assessment.scores_K, ordinary.scores_K)
+            if isinstance(expected, Rejection):
+                assert grounded == expected
+                continue
+            assert isinstance(grounded, Grounded)
+            assert grounded.regions == expected.regions
+            for name in NAMES:
+                assert grounded.located[name].score == assessment.scores_K[fake.rubric.names.index(name)]
+                np.testing.assert_array_equal(grounded.located[name].cell_scores, expected.located[name].cell_scores)
+
+
 def test_many_boxes_are_asked_about_in_several_passes(fake: Assessor, monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = [Box(x, y, 9, 9) for x in range(0, 40, 9) for y in range(0, 24, 9)]
     images = [viewable(PIXELS[0], boxes), viewable(PIXELS[1], [])]
@@ -86,6 +112,9 @@ def test_an_image_that_the_assessor_fails_on_costs_only_itself() -> None:
     assert isinstance(first, Rejection)
     assert first.reason == Reason.ASSESSOR_FAILED
     assert isinstance(second, Grounded)
+    (both, same), (other, _) = assess_and_ground_each(fake, [viewable(poison, []), viewable(PIXELS[1], [])], NAMES, 2)
+    assert both == same == first
+    assert isinstance(other, Assessment)
 
 
 def test_an_assessor_without_views_is_refused() -> None:

@@ -48,6 +48,7 @@ class Redness:
 
     def __init__(self, model: TransformersAssessor) -> None:
         self.rubric, self.preparer, self.view_grid = model.rubric, model.preparer, model.view_grid
+        self.assess_with_views = model.assess_with_views
 
     def assess_views(self, images: Any, views: Any, names: Any, texts: Any = None) -> list[list[Assessment]]:
         return [[self._assessment(images[0], view, len(names)) for view in views[0]]]

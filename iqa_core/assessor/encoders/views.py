@@ -17,18 +17,20 @@ from iqa_core.assessor.protocol import View
 
 
 def with_views(
-    batch: EncodedBatch, image_token: int, views_NB: Sequence[Sequence[View]], questions: Sequence[int]
+    batch: EncodedBatch, image_token: int, views_NB: Sequence[Sequence[View]], questions_B: Sequence[Sequence[int]]
 ) -> EncodedBatch:
-    """Some of the questions, by number, for each view of its image: all about the first view come first.
+    """Questions about views: all about the first view come first.
 
-    image_token: stands in a prompt for each visual token. Raises ValueError on a view that is empty, not in order, or
-    has a token that its image lacks.
+    image_token: stands in a prompt for each visual token; questions_B: those asked about each view of any image, by
+    number. Raises ValueError on a view that is empty, not in order, or has a token that its image lacks.
     """
     pairs = zip(batch.prompts, views_NB, strict=True)
-    return replace(batch, prompts=tuple(_viewed(prompt.asking(questions), image_token, own) for prompt, own in pairs))
+    return replace(batch, prompts=tuple(_viewed(prompt, image_token, own, questions_B) for prompt, own in pairs))
 
 
-def _viewed(prompt: PromptTokens, image_token: int, views_B: Sequence[View]) -> PromptTokens:
+def _viewed(
+    prompt: PromptTokens, image_token: int, views_B: Sequence[View], questions_B: Sequence[Sequence[int]]
+) -> PromptTokens:
     places = [place for place, token in enumerate(prompt.prefix) if token == image_token]
     for view in views_B:
         if not view or sorted({*view}) != [*view] or not 0 <= view[0] <= view[-1] < len(places):
@@ -36,13 +38,13 @@ def _viewed(prompt: PromptTokens, image_token: int, views_B: Sequence[View]) -> 
     head = places[-1] + 1
     text = [place for place in range(head) if prompt.prefix[place] != image_token]
     seen_B = [tuple(sorted((*text, *(places[token] for token in view)))) for view in views_B]
-    behind = tuple(prompt.prefix[head:] + suffix for suffix in prompt.suffixes)
+    behind_K = [prompt.prefix[head:] + suffix for suffix in prompt.suffixes]
     return PromptTokens(
         prompt.prefix[:head],
-        behind * len(views_B),
+        tuple(behind_K[k] for questions in questions_B for k in questions),
         {name: values[:head] for name, values in prompt.types.items()},
         None if prompt.positions is None else _checked(prompt.positions, head),
-        tuple(seen for seen in seen_B for _ in behind),
+        tuple(seen for seen, questions in zip(seen_B, questions_B, strict=True) for _ in questions),
     )
 
 

@@ -9,6 +9,7 @@ Shape suffixes: N images, R rubrics, K questions, L answers, V rows of the outpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ from iqa_core.assessor.model.viewing import RubricPart
 from iqa_core.assessor.preparing.preparers import ModelPreparer, SmartResizePreparer
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.prompts.level_tokens import Prompt, prompt_of
-from iqa_core.assessor.protocol import View, texts_of_images
+from iqa_core.assessor.protocol import View, Viewed, texts_of_images
 from iqa_core.assessor.viewed import no_views_in
 from iqa_core.levels import Readout
 from iqa_core.records import Assessment, Rejection
@@ -143,24 +144,67 @@ class TransformersAssessor:
         texts: Sequence[Mapping[str, str]] | None = None,
     ) -> list[list[Assessment | Rejection] | Rejection]:
         """See `Viewer.assess_views`; images of similar size with as many views are batched."""
-        asked = texts_of_images(self.rubric.slots, texts, len(images))
         part = RubricPart.of(self.rubric, names, self._columns)
+        return self._about_views(images, views, texts, lambda count: [part.questions] * count, part.assessments)
+
+    def assess_with_views(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        names: Sequence[str],
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> list[Viewed | Rejection]:
+        """See `Viewer.assess_with_views`; batches as those of `assess_views`."""
+        part = RubricPart.of(self.rubric, names, self._columns)
+        whole = RubricPart.whole(self.rubric, self._columns, self._readout)
+        preparer, _ = self._for_views
+        first = [tuple(range(math.prod(preparer.grid(image)))) for image in images]
+
+        def read(logits: torch.Tensor, num_images: int) -> list[Viewed]:
+            own, rest = logits[:, : len(whole.questions)], logits[:, len(whole.questions) :]
+            pairs = zip(whole.assessments(own, num_images), part.assessments(rest, num_images), strict=True)
+            return [Viewed(assessment, said) for [assessment], said in pairs]
+
+        return self._about_views(
+            images,
+            [(all_of_it, *own) for all_of_it, own in zip(first, views, strict=True)],
+            texts,
+            lambda count: [whole.questions] + [part.questions] * (count - 1),
+            read,
+        )
+
+    def _about_views(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        views: Sequence[Sequence[View]],
+        texts: Sequence[Mapping[str, str]] | None,
+        questions_of: Callable[[int], Sequence[Sequence[int]]],
+        read: Callable[[torch.Tensor, int], Sequence[T]],
+    ) -> list[T | Rejection]:
+        """One result per image, each in one forward with all of its views.
+
+        questions_of: number of an image's views -> the questions that each is asked, by number; read: their logits
+        (N, questions of all views, V), and N -> one result per image.
+        """
+        asked = texts_of_images(self.rubric.slots, texts, len(images))
         _, image_token = self._for_views
 
-        def ask(some: Sequence[int]) -> list[list[Assessment | Rejection]]:
+        def ask(some: Sequence[int]) -> Sequence[T]:
             encoded = self._encoder([images[i] for i in some], [asked[i] for i in some])
-            viewed = with_views(encoded, image_token, [views[i] for i in some], part.questions)
+            own = [views[i] for i in some]
+            viewed = with_views(encoded, image_token, own, questions_of(len(own[0])))
             with without_denormals():
-                return part.assessments(self._logits(viewed), len(some))
+                logits = self._logits(viewed) if viewed.num_questions else torch.empty(len(some), 0, 0)
+            return read(logits, len(some))
 
         tokens, refused = self._intake(images, asked)
-        results: dict[int, list[Assessment | Rejection] | Rejection] = {**refused}
+        results: dict[int, T | Rejection] = {**refused}
         for count in {len(views[i]) for i in tokens}:
-            copies = count * len(part.questions) - 1
+            copies = sum(map(len, questions_of(count))) - 1
             alike = {
                 i: own + copies * self._text_of_view(asked[i]) for i, own in tokens.items() if len(views[i]) == count
             }
-            results.update(self._in_batches(images, alike, ask) if count else {i: [] for i in alike})
+            results.update(self._in_batches(images, alike, ask))
         return [results[i] for i in range(len(images))]
 
     def _text_of_view(self, texts: Mapping[str, str]) -> int:

@@ -27,6 +27,11 @@ class RubricPart:
     readout: Readout
 
     @classmethod
+    def whole(cls, rubric: Rubric, columns: LevelColumns, readout: Readout) -> RubricPart:
+        """All of a rubric. columns, readout: its own."""
+        return cls(tuple(range(len(rubric.questions))), columns, readout)
+
+    @classmethod
     def of(cls, rubric: Rubric, names: Sequence[str], columns: LevelColumns) -> RubricPart:
         """The part with these dimensions, in the rubric's order. columns: of all its questions.
 
@@ -38,6 +43,8 @@ class RubricPart:
 
     def assessments(self, logits: torch.Tensor, num_images: int) -> list[list[Assessment | Rejection]]:
         """One per view of each image, from logits (N, B * K, V)."""
+        if not logits.shape[1]:
+            return [[] for _ in range(num_images)]
         logits_BKV = logits.reshape(-1, len(self.questions), logits.shape[-1])
         found = self.readout.assessments(self.columns.of(logits_BKV).numpy())
         each = len(found) // num_images

@@ -28,6 +28,7 @@ from iqa_core.assessor.model.processors import load_processor
 from iqa_core.assessor.ovis2_5.registration import register_ovis2_5
 from iqa_core.assessor.preparing.preparers import SmartResizePreparer, make_preparer
 from iqa_core.assessor.prompts.chat import build_prompt
+from iqa_core.assessor.protocol import View, Viewed
 from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, ImageLimits
 from iqa_core.rubrics import load_rubric
@@ -65,7 +66,7 @@ class Asked:
         """Encoded anew: the packed way takes other patches."""
         views = [[tuple(range(count)), (count - 2,), tuple(range(0, count, 3))] for count in self.tokens]
         assert self.encoder.image_token is not None
-        return with_views(self.encoder(self.images), self.encoder.image_token, views, [2, 0])
+        return with_views(self.encoder(self.images), self.encoder.image_token, views, [[2, 0, 1], [2, 0], [0]])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -75,8 +76,8 @@ def test_all_ways_keep_a_question_to_its_view(name: str, request: pytest.Fixture
     plain = SeparatePrompts(asked.model)
     ordinary = plain.logits(asked.encoder(asked.images)).softmax(-1)
     expected = plain.logits(asked.batch).softmax(-1)
-    torch.testing.assert_close(expected[:, :2], ordinary[:, [2, 0]], atol=1e-5, rtol=0)
-    assert (expected[:, 2:4] - expected[:, :2]).abs().amax() > 1e-3, "a single token says something else"
+    torch.testing.assert_close(expected[:, :3], ordinary[:, [2, 0, 1]], atol=1e-5, rtol=0)
+    assert (expected[:, 3:5] - expected[:, :2]).abs().amax() > 1e-3, "a single token says something else"
     cached = PrefixCaching(asked.model).logits(asked.batch).softmax(-1)
     torch.testing.assert_close(cached, expected, atol=1e-5, rtol=0)
     packed = PackedSequences.of(asked.model, [asked.encoder])
@@ -92,7 +93,7 @@ def test_what_a_view_lacks_cannot_change_the_answer(qwen: Path) -> None:
     views = [[tuple(range(count // 2)), tuple(range(count))] for count in asked.tokens]
 
     def logits() -> torch.Tensor:
-        return plain.logits(with_views(asked.encoder(asked.images), image_token, views, [0]))
+        return plain.logits(with_views(asked.encoder(asked.images), image_token, views, [[0]] * len(views[0])))
 
     before = logits()
     half = [count // 2 for count in asked.tokens]
@@ -164,6 +165,30 @@ def test_views_in_any_company_and_order_give_the_same(assessor: TransformersAsse
     assert isinstance(turned, list)
     np.testing.assert_allclose(scores(alone), scores(found)[2:], atol=1e-5)
     np.testing.assert_allclose(scores(turned)[:, 0], scores(found)[[2, 0, 1, 1], 1], atol=1e-5)
+
+
+def test_one_forward_gives_assessments_and_views(assessor: TransformersAssessor) -> None:
+    """Whatever views an image has, and in whatever company: both are those that each call alone gives."""
+    images = [assessor.preparer.prepare(image) for image in make_images((112, 112), (56, 160), (90, 90))]
+    views: list[list[View]] = [[(0, 1, 4, 5), (5, 6, 9, 10)], [], [(2,), (0, 3)]]
+    forwards = list[int]()
+    hook = assessor.model.model.visual.register_forward_pre_hook(lambda *_: forwards.append(1))
+    found = assessor.assess_with_views(images, views, ["distortion"])
+    hook.remove()
+    assert len(forwards) == len({len(own) for own in views}), "images with as many views are one batch"
+    apart = assessor.assess_views(images, views, ["distortion"])
+    for both, whole, own in zip(found, assessor.assess(images), apart, strict=True):
+        assert isinstance(both, Viewed)
+        assert isinstance(both.assessment, Assessment)
+        assert isinstance(whole, Assessment)
+        assert isinstance(own, list)
+        np.testing.assert_allclose(both.assessment.scores_K, whole.scores_K, atol=1e-5)
+        np.testing.assert_allclose(both.assessment.stds_K, whole.stds_K, atol=1e-5)
+        for mine, expected in zip(both.assessment.probs_K, whole.probs_K, strict=True):
+            np.testing.assert_allclose(mine, expected, atol=1e-5)
+        assert len(both.views) == len(own)
+        if own:
+            np.testing.assert_allclose(scores(both.views), scores(own), atol=1e-5)
 
 
 @pytest.mark.parametrize("view", [(), (1, 1), (2, 1), (-1, 0), (15, 16)])
