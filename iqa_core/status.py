@@ -59,7 +59,7 @@ def _contract(plan: Plan) -> Contract:
 def standing(plan: Plan, contract: Contract) -> dict[str, Any]:
     """What the plan, a listing, heartbeats and run.json say; no score file is read."""
     storage, output = plan.storage, plan.output
-    ledger = Ledger(storage, output, GROUNDING) if contract.grounding else Ledger(storage, output)
+    ledger = Ledger(storage, output) if contract.has_scores else Ledger(storage, output, GROUNDING)
     files = ScoreFiles.of(storage.names(ledger.folder_uri))  # which of two counts is asked by --verify
     chunks, images = {"planned": 0, "done": 0, "left": 0, "uncounted": 0}, {"planned": 0, "done": 0, "left": 0}
     for chunk in plan.chunks():

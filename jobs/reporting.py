@@ -9,9 +9,17 @@ from iqa_core.storage.storage import Storage
 from iqa_core.storage.uris import join, scratch_of
 
 
-def written(what: str, storage: Storage, output: str, make: Callable[[], bytes], *, is_told: bool = True) -> None:
-    """Put `<output>/report.html` and (`is_told`) print where it lies, or say on stderr why there is none."""
-    uri = join(output, "report.html")
+def written(
+    what: str,
+    storage: Storage,
+    output: str,
+    make: Callable[[], bytes],
+    *,
+    name: str = "report.html",
+    is_told: bool = True,
+) -> None:
+    """Put `<output>/<name>` and (`is_told`) print where it lies, or say on stderr why there is none."""
+    uri = join(output, name)
     try:
         storage.put(uri, make(), scratch=scratch_of(output))
     except Exception as error:  # whatever the report fails on, the run is committed

@@ -86,7 +86,7 @@ def grounding_report(storage: Storage, output: str) -> bytes:
 
 
 def _scores_of(contract: Contract) -> list[LocalScores]:
-    names = contract.dimensions
+    names = contract.grounded
     images = max(1, min(SHEET_IMAGES, MAX_THUMBNAILS // len(names)))
     return [LocalScores(name, contract.scale_of(name).range, contract.grounding["cells"], images) for name in names]
 

@@ -56,7 +56,7 @@ class GroundedTable:
     def schema(self) -> pa.Schema:
         """The columns that stand beside those of a score table."""
         return pa.schema(
-            [field.with_name(f"{name}_{field.name}") for name in self.contract.dimensions for field in JOINED]
+            [field.with_name(f"{name}_{field.name}") for name in self.contract.grounded for field in JOINED]
         )
 
     def joined(self) -> pa.Table:
@@ -82,7 +82,7 @@ class GroundedTable:
 
     def _joined(self, rows: pa.Table) -> pa.Table:
         """The images of a chunk, whose rows stand together, one per dimension."""
-        names = self.contract.dimensions
+        names = self.contract.grounded
         columns: dict[str, pa.Array] = {}
         for name in names:
             own = rows.filter(pc.equal(rows.column("dimension"), name))

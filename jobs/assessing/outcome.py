@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from iqa_core.corpus.plan.proposal import Proposal
+from iqa_core.errors import DONE, FAILED
 from iqa_core.storage.uris import join
 from iqa_core.tables.scores.run_record import RUN_RECORD
 from jobs.command import ROOT
 from jobs.progress import Progress, counted
+from jobs.reporting import written
 
 if TYPE_CHECKING:
     from jobs.assessing.job import AssessingJob, TableSummary
@@ -40,6 +43,24 @@ class RunOutcome(Generic[S]):
     progress: Progress
     warnings: list[str] | None
     """What the check of the checkpoint found; None where it was never looked at."""
+
+
+def published(
+    job: AssessingJob,
+    outcome: RunOutcome[S],
+    record: Mapping[str, Any],
+    closing: str,
+    reports: Mapping[str, Callable[[], bytes]],
+) -> int:
+    """Write run.json, print the result, write the reports unless they are not wanted; the exit code.
+
+    record: of run.json; closing: for people; reports: name of a file -> what makes it.
+    """
+    job.storage.put(join(job.output, RUN_RECORD), json.dumps(record, indent=2).encode())
+    print(closing, flush=True)
+    for name, make in reports.items() if job.settings.report else ():
+        written(job.doing, job.storage, job.output, make, name=name)
+    return FAILED if outcome.failures else DONE
 
 
 def ending(job: AssessingJob, outcome: RunOutcome[S], folders: Sequence[str]) -> Iterator[str]:

@@ -23,6 +23,8 @@ class AssessSettings(JobSettings):
     """Name, path of a TOML, or sa-bench:<annotations>?prompt=4; default: the one that the checkpoint was trained on."""
     assessor: AssessorConfig = AssessorConfig()
 
+    report: bool = True
+    """Write report.html at the end; --no-report leaves it out."""
     check: bool = True
     """Look for silent faults of the checkpoint on a few bundled images first; --no-check saves some seconds."""
     strict_check: bool = False

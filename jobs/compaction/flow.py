@@ -57,10 +57,9 @@ def compact(settings: CompactSettings) -> int:
 
 
 def _ledgers(storage: Storage, output: str, contract: Contract) -> Sequence[Ledger]:
-    """The tables of an output: its scores, or those of parts of images, the one that says what is finished last."""
-    if contract.grounding:
-        return GroundingLedger.of(storage, output, contract).both
-    return [ledger_of(storage, output, contract)]
+    """The tables of an output, the one that says what is finished last."""
+    parts = GroundingLedger.of(storage, output, contract).both if contract.grounding else ()
+    return [*parts, *([ledger_of(storage, output, contract)] if contract.has_scores else ())]
 
 
 def _merged(ledgers: Sequence[Ledger], plan: Plan, per_file: int) -> Iterator[Merged]:

@@ -20,7 +20,5 @@ class GroundSettings(AssessSettings):
     """Cells whose scores are compared."""
     boxes: Path | None = None
     """.jsonl, .parquet or .csv of boxes that are asked about too: source, key, box_id, label, x, y, width, height."""
-    report: bool = True
-    """Write report.html at the end; --no-report leaves it out."""
     calibration: Lasting | None = None
     """Output of this job with 200 or more images of the same kind, against whose cells `cell_z` compares."""

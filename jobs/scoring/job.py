@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -18,14 +18,17 @@ from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.rubrics.load import rubric_named
 from iqa_core.tables.heartbeats import SCORING
 from iqa_core.tables.ledger import Ledger
+from iqa_core.tables.regions.beside_scores import PARTS, GroundedScores, GroundedSummary
+from iqa_core.tables.regions.summary import GroundingSummary
 from iqa_core.tables.scores.columns import TABLE_VERSION, groups_of, own_columns, schema_of, table_schema
 from iqa_core.tables.scores.summary import Summary
 from iqa_core.written.columns import WrittenColumns
-from jobs.assessing.job import AssessingJob, foundation, require_no_rows
+from jobs.assessing.job import AssessingJob, Foundation, foundation, require_no_rows
 from jobs.assessing.outcome import RunOutcome
+from jobs.assessing.parts import PartsAsked, parts_asked
 from jobs.scoring.outcome import publish
 from jobs.scoring.settings import ScoreSettings
-from jobs.scoring.work import Scoring
+from jobs.scoring.work import GroundedScoring, Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class ScoringJob(AssessingJob):
 
     settings: ScoreSettings
     weights: FusionWeights
+    parts_asked: PartsAsked | None
+    """What is asked about parts of images, under --ground."""
 
     name: ClassVar[str] = SCORING
     doing: ClassVar[str] = "scoring"
@@ -51,31 +56,54 @@ class ScoringJob(AssessingJob):
     @property
     def own_columns(self) -> frozenset[str]:
         """See `AssessingJob.own_columns`."""
-        return own_columns(self.dimensions, groups_of(self.wanted.scales), self.wanted.written)
+        return own_columns(self.dimensions, groups_of(self.wanted.scales), self.wanted.written) | _own_parts(
+            self.parts_asked
+        )
 
-    def table(self, contract: Contract) -> Ledger:
+    def table(self, contract: Contract) -> Ledger | GroundedScores:
         """See `AssessingJob.table`."""
+        if contract.grounding:
+            return GroundedScores.of(self.storage, self.output, contract)
         return replace(self.ledger, schema=schema_of(contract))
 
     def schema(self, contract: Contract) -> pa.Schema:
         """See `AssessingJob.schema`."""
         groups = groups_of(contract.scales)
-        return table_schema(self.dimensions, self.settings.probs, contract.carried, groups, contract.written)
+        schema = table_schema(self.dimensions, self.settings.probs, contract.carried, groups, contract.written)
+        return pa.schema([*schema, *PARTS]) if self.parts_asked else schema
 
-    def summary(self, contract: Contract) -> Summary:
+    def summary(self, contract: Contract) -> Summary | GroundedSummary:
         """See `AssessingJob.summary`."""
-        return Summary(self.dimensions, contract.scales, slots=contract.slots)
+        scores = Summary(self.dimensions, contract.scales, slots=contract.slots)
+        if self.parts_asked is None:
+            return scores
+        has_boxes = self.parts_asked.boxes is not None
+        return GroundedSummary(scores, GroundingSummary(self.parts_asked.dimensions, has_boxes))
 
-    def asking(self, contract: Contract) -> Scoring:
+    def asking(self, contract: Contract) -> Scoring | GroundedScoring:
         """See `AssessingJob.asking`."""
-        return Scoring(self.spec.rubric, self.weights, self.settings.probs, contract.written)
+        scoring = Scoring(self.spec.rubric, self.weights, self.settings.probs, contract.written)
+        if self.parts_asked is None:
+            return scoring
+        return GroundedScoring(scoring, self.parts_asked.question(self.plan, self.settings.dry_run))
+
+    def provide(self) -> None:
+        """See `AssessingJob.provide`."""
+        if self.parts_asked is not None:
+            self.parts_asked.provide(self.plan)
+
+    def introduction(self) -> Iterator[tuple[str, str]]:
+        """See `AssessingJob.introduction`."""
+        yield from super(ScoringJob, self).introduction()
+        if self.parts_asked is not None:
+            yield from self.parts_asked.introduction()
 
     def about_chunks(self) -> Mapping[str, Any]:
         """See `AssessingJob.about_chunks`."""
         fusion = {"source": self.weights.source, "digest": self.weights.digest}
         return {"table_version": TABLE_VERSION, "fusion": fusion}
 
-    def publish(self, outcome: RunOutcome[Summary]) -> int:
+    def publish(self, outcome: RunOutcome[Summary | GroundedSummary]) -> int:
         """See `AssessingJob.publish`."""
         return publish(self, outcome)
 
@@ -89,6 +117,7 @@ def checked(settings: ScoreSettings) -> ScoringJob:
     scales = own_scales(spec.rubric.columns)
     given = load_fusion(settings.fusion) if settings.fusion else FusionWeights.of_columns(spec.rubric.columns)
     weights = given.ordered_as(dimensions, scales)
+    asked = _parts_asked(base, settings)
     contract = Contract(
         fingerprint=fingerprint(spec.fingerprint_parts),
         fingerprint_parts=dict(spec.fingerprint_parts),
@@ -100,14 +129,38 @@ def checked(settings: ScoreSettings) -> ScoringJob:
         carried=pa.schema([]),
         rubric=rubric_named(spec.rubric.id, settings.rubric),
         scales=scales,
-        slots=base.slots(own_columns(dimensions, groups_of(scales), written)),
+        slots=base.slots(own_columns(dimensions, groups_of(scales), written) | _own_parts(asked)),
         written=written,
         tables=base.terms,
+        grounding={} if asked is None else _beside_scores(asked),
     )
-    job = ScoringJob(**base.parts(), wanted=contract, weights=weights)
+    job = ScoringJob(**base.parts(), wanted=contract, weights=weights, parts_asked=asked)
     if checked_contract(job.plan, job.wanted) is None:
         require_no_rows(job)
     return job
+
+
+def _parts_asked(base: Foundation, settings: ScoreSettings) -> PartsAsked | None:
+    """What is asked about parts of images. Raises CallerError for flags that belong to --ground without it."""
+    if settings.ground:
+        given = settings.ground_dimensions
+        return parts_asked(
+            base, given, "--ground-dimensions", settings.grid or "2x2", settings.boxes, settings.calibration
+        )
+    for name in ("ground_dimensions", "grid", "boxes", "calibration"):
+        if getattr(settings, name):
+            raise CallerError(f"--{name.replace('_', '-')} belongs to --ground")
+    return None
+
+
+def _beside_scores(asked: PartsAsked) -> dict[str, Any]:
+    """What the contract of a score table says of parts: the fingerprint is that of the scores, as without them."""
+    return {**asked.terms, "dimensions": [*asked.dimensions], "asked": asked.asked}
+
+
+def _own_parts(asked: PartsAsked | None) -> frozenset[str]:
+    """Names of columns in transit that no carried column may have."""
+    return frozenset() if asked is None else frozenset(part.name for part in PARTS)
 
 
 def _written_columns(rubric: AnyRubric, settings: ScoreSettings) -> WrittenColumns | None:

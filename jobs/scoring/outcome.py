@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from iqa_core.errors import DONE, FAILED, NAMES_SHOWN
+from iqa_core.errors import NAMES_SHOWN
 from iqa_core.questions import scales_json
+from iqa_core.report.grounding_report import grounding_report
 from iqa_core.report.scoring_report import scoring_report
-from iqa_core.storage.uris import join
+from iqa_core.tables.regions.beside_scores import GroundedSummary
+from iqa_core.tables.regions.nesting import GROUNDING, REGIONS
 from iqa_core.tables.scores.columns import TABLE_VERSION
-from iqa_core.tables.scores.run_record import RUN_RECORD
 from iqa_core.tables.scores.score_table import open_score_table
 from iqa_core.tables.scores.summary import Summary
-from jobs.assessing.outcome import RunOutcome, ending, record_of_job, record_of_run
-from jobs.reporting import written
+from jobs.assessing.outcome import RunOutcome, ending, published, record_of_job, record_of_run
 
 if TYPE_CHECKING:
     from jobs.scoring.job import ScoringJob
 
 
-def publish(job: ScoringJob, outcome: RunOutcome[Summary]) -> int:
-    """Write run.json, print the result, write the report; the exit code."""
-    job.storage.put(join(job.output, RUN_RECORD), json.dumps(record(job, outcome), indent=2).encode())
-    print(closing(job, outcome), flush=True)
-    if job.settings.report:
-        written("scoring", job.storage, job.output, lambda: scoring_report(open_score_table(job.storage, job.output)))
-    return FAILED if outcome.failures else DONE
+def publish(job: ScoringJob, outcome: RunOutcome[Summary | GroundedSummary]) -> int:
+    """Write run.json, print the result, write the reports; the exit code."""
+    reports = {"report.html": lambda: scoring_report(open_score_table(job.storage, job.output))}
+    if job.parts_asked is not None:
+        reports["grounding.html"] = lambda: grounding_report(job.storage, job.output)
+    return published(job, outcome, record(job, outcome), closing(job, outcome), reports)
 
 
-def closing(job: ScoringJob, outcome: RunOutcome[Summary]) -> str:
+def closing(job: ScoringJob, outcome: RunOutcome[Summary | GroundedSummary]) -> str:
     """The result for people: counts, quartiles, where things lie, and what is unfinished."""
-    table = outcome.table
+    found = outcome.table
+    table = found.scores if isinstance(found, GroundedSummary) else found
     statistics = table.statistics()
     named = list(statistics)
     width = max([14, *(len(name) + 1 for name in named)])
@@ -52,11 +51,15 @@ def closing(job: ScoringJob, outcome: RunOutcome[Summary]) -> str:
         lines.append(f"{name:<{width}}{''.join(shown)}")
     if len(named) > NAMES_SHOWN:
         lines.append(f"and {len(named) - NAMES_SHOWN} further columns, in run.json")
-    lines += ["", *ending(job, outcome, ["scores"])]
+    folders = ["scores"]
+    if job.parts_asked is not None and isinstance(found, GroundedSummary):
+        lines += ["", *job.parts_asked.lines(found.parts)]
+        folders += [GROUNDING, REGIONS]
+    lines += ["", *ending(job, outcome, folders)]
     return "\n".join(lines)
 
 
-def record(job: ScoringJob, outcome: RunOutcome[Summary]) -> dict[str, Any]:
+def record(job: ScoringJob, outcome: RunOutcome[Summary | GroundedSummary]) -> dict[str, Any]:
     """What run.json says, as JSON values; docs/score-table.md describes it."""
     return {
         **record_of_job(job, outcome),
@@ -69,6 +72,7 @@ def record(job: ScoringJob, outcome: RunOutcome[Summary]) -> dict[str, Any]:
             "digest": job.weights.digest,
             "weights": dict(zip(job.weights.dimensions, job.weights.weights, strict=True)),
         },
+        **({} if job.parts_asked is None else job.parts_asked.record()),
         **outcome.table.to_json(),
         **record_of_run(job, outcome),
     }

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from jobs.assessing.settings import AssessSettings
+from jobs.command import Lasting
 
 
 class ScoreSettings(AssessSettings):
@@ -16,5 +20,13 @@ class ScoreSettings(AssessSettings):
     """Also write the probabilities of the five levels."""
     all_samples: bool = False
     """With a written rubric: also write every answer, verbatim."""
-    report: bool = True
-    """Write report.html at the end; --no-report leaves it out."""
+    ground: bool = False
+    """Ask in the same pass where each image is bad, and write grounding/ and regions/ beside the scores."""
+    ground_dimensions: list[str] = Field(default_factory=list)
+    """With --ground: dimension that is asked about; may be repeated; default: those that the rubric marks as local."""
+    grid: Literal["2x2", "3x3"] | None = None
+    """With --ground: cells whose scores are compared; default: 2x2."""
+    boxes: Path | None = None
+    """With --ground: .jsonl, .parquet or .csv of boxes that are asked about too; see ground_corpus.py."""
+    calibration: Lasting | None = None
+    """With --ground: output with 200 or more images of the same kind, against whose cells `cell_z` compares."""

@@ -12,12 +12,15 @@ from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.batches import ReadyBatch
 from iqa_core.corpus.chunks import LOCATION
 from iqa_core.fusion import FusionWeights
+from iqa_core.grounding.batches import Grounded, assess_and_ground_each
 from iqa_core.questions import own_scales
 from iqa_core.records import Assessment, Rejection
 from iqa_core.rubrics import AnyRubric
+from iqa_core.tables.regions.beside_scores import PARTS
 from iqa_core.tables.scores.columns import groups_of, status_and_scores
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.judging import tally
+from jobs.assessing.grounding import Grounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,37 @@ class Scoring:
         waiting = iter(results)
         found = tuple(tally(rejection or next(waiting)) for rejection in batch.rejections)
         return found if any(found) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroundedScoring:
+    """The same, and where each image is bad, while it goes through the model once; see `Asking`."""
+
+    scoring: Scoring
+    grounding: Grounding
+
+    def results(
+        self, assessor: Assessor, batch: ReadyBatch
+    ) -> list[tuple[Assessment | Rejection, Grounded | Rejection]]:
+        """See `Asking.results`."""
+        asked = self.grounding.asked_about(batch)
+        return assess_and_ground_each(assessor, asked, self.grounding.dimensions, self.grounding.cells)
+
+    def rows(
+        self, batch: ReadyBatch, results: Sequence[tuple[Assessment | Rejection, Grounded | Rejection]]
+    ) -> pa.Table:
+        """See `Asking.rows`: those of the score table, with PARTS behind them."""
+        table = self.scoring.rows(batch, [assessment for assessment, _ in results])
+        said = self.grounding.rows(batch, [grounded for _, grounded in results])
+        for part in PARTS:
+            table = table.append_column(part, said.column(part.name))
+        return table
+
+    def answers(
+        self, batch: ReadyBatch, results: Sequence[tuple[Assessment | Rejection, Grounded | Rejection]]
+    ) -> tuple[Mapping[str, int], ...]:
+        """None: only closed sets of answers have views."""
+        return ()
 
 
 def with_scores(facts: pa.Table, judged: pa.Table) -> pa.Table:

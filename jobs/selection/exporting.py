@@ -252,7 +252,7 @@ def export_regions(
     """Write the regions of what is kept; the exit code."""
     _begin(work, record)
     images = marked(kept(), grounded.regions(), record["dimensions"])
-    dimensions, fingerprint = grounded.contract.dimensions, grounded.contract.fingerprint
+    dimensions, fingerprint = grounded.contract.grounded, grounded.contract.fingerprint
     return _put_files(work, MARKED[work.format].files(images, dimensions, fingerprint), schema, record)
 
 

@@ -78,7 +78,18 @@ class Contract:
     """Score table of which rows are an input -> its `fingerprint`, and the condition `where` if there is one."""
     grounding: Mapping[str, Any] = field(default_factory=dict)
     """Of an output with tables of parts of images: how many `cells` along a side, the digest of the user's `boxes`, and
-    the `calibration`, where there are some; empty for scores."""
+    the `calibration`, where there are some. Beside a score table also the `dimensions` of which parts are scored, and
+    what was `asked`: settings that are parts of the fingerprint elsewhere. Empty where there are no such tables."""
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the output has a score table, and not parts of images alone."""
+        return not self.grounding or "dimensions" in self.grounding
+
+    @property
+    def grounded(self) -> tuple[str, ...]:
+        """Dimensions of which parts of images are scored."""
+        return tuple(self.grounding.get("dimensions", self.dimensions)) if self.grounding else ()
 
     def scale_of(self, dimension: str) -> ColumnScale:
         """What the scores of a dimension can be."""
@@ -154,6 +165,7 @@ class Contract:
             "slots": self.slots.to_json(),
             **(self.written.to_json() if self.written else {}),
             **({"boxes": boxes} if (boxes := self.grounding.get("boxes")) else {}),
+            **self.grounding.get("asked", {}),
         }
 
     def _rubric_named(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -11,9 +12,11 @@ from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.plan import Contract, Plan
 from iqa_core.records import Reason
 from iqa_core.tables.audit import Audit, Checks, audited, faults_of_metadata
+from iqa_core.tables.regions.beside_scores import GroundedScores
 from iqa_core.tables.regions.columns import REGIONS_VERSION, VIEWS, Status
 from iqa_core.tables.regions.ledger import GroundingLedger
 from iqa_core.tables.regions.nesting import GROUNDING, REGIONS
+from iqa_core.tables.scores.audit import checks_of_scores
 from iqa_core.tables.scores.columns import counts_of
 
 TOLERANCE = 1e-3
@@ -24,23 +27,53 @@ MESSAGES_OF_CHUNK = 3
 
 
 def audit(plan: Plan, contract: Contract) -> Audit:
-    """Faults of both tables. Raises CallerError where a part of the plan cannot be read."""
+    """Faults of both tables, and of the score table beside them if there is one.
+
+    Raises CallerError where a part of the plan cannot be read.
+    """
+    if contract.has_scores:
+        return _audit_beside_scores(plan, contract)
     table = GroundingLedger.of(plan.storage, plan.output, contract)
 
     def of_file(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
         return faults_of_metadata(chunk, rows, contract, REGIONS_VERSION)
 
     def of_values(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
-        return _implausible(rows, contract)
+        return _first(rows, lambda row: _faults_of_image(row, contract))
 
     return audited(plan, table, table.both, Checks(of_file, of_values, counts_of))
 
 
-def _implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
+def _audit_beside_scores(plan: Plan, contract: Contract) -> Audit:
+    table = GroundedScores.of(plan.storage, plan.output, contract)
+    scores = checks_of_scores(contract)
+
+    def own(rows: pa.Table) -> pa.Table:
+        return rows.drop_columns([GROUNDING, REGIONS])
+
+    def of_file(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
+        return scores.of_file(chunk, own(rows))
+
+    def of_values(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
+        yield from scores.of_values(chunk, own(rows))
+        yield from _first(rows, lambda row: chain(_faults_of_image(row, contract), _contradictions(row)))
+
+    return audited(plan, table, table.all, Checks(of_file, of_values, counts_of))
+
+
+def _contradictions(row: dict[str, Any]) -> Iterator[str]:
+    """What the score table and that of parts say differently of one image."""
+    for one in row[GROUNDING]:
+        name = one["dimension"]
+        if one["score"] is not None and one["score"] != row[name]:
+            yield f"its score in {name} is {one['score']} in {GROUNDING}/, and {row[name]} in its score table"
+
+
+def _first(rows: pa.Table, faults_of: Callable[[dict[str, Any]], Iterator[str]]) -> Iterator[str]:
     """What an image cannot have, for the first images with something."""
     found = 0
     for row in rows.to_pylist():
-        for what in _faults_of_image(row, contract):
+        for what in faults_of(row):
             yield f"image {row['key']}: {what}"
             found += 1
             if found == MESSAGES_OF_CHUNK:
@@ -49,12 +82,12 @@ def _implausible(rows: pa.Table, contract: Contract) -> Iterator[str]:
 
 def _faults_of_image(row: dict[str, Any], contract: Contract) -> Iterator[str]:
     said = row[GROUNDING]
-    if (names := [one["dimension"] for one in said]) != [*contract.dimensions]:
-        yield f"it has rows of {', '.join(map(str, names))} in the place of {', '.join(contract.dimensions)}"
+    if (names := [one["dimension"] for one in said]) != [*contract.grounded]:
+        yield f"it has rows of {', '.join(map(str, names))} in the place of {', '.join(contract.grounded)}"
         return
     for one in said:
         yield from _faults_of_row(one, row, contract)
-    for name in contract.dimensions:
+    for name in contract.grounded:
         regions = [region for region in row[REGIONS] if region["dimension"] == name]
         is_located = next(one["status"] for one in said if one["dimension"] == name) == Status.LOCATED
         if [region["ordinal"] for region in regions] != [*range(len(regions))]:

@@ -33,7 +33,7 @@ def calibration_of(
         raise CallerError(
             f"--calibration {output} was made in another way ({'; '.join(found)}); calibrate with this one"
         )
-    if lacking := [name for name in dimensions if name not in contract.dimensions]:
+    if lacking := [name for name in dimensions if name not in contract.grounded]:
         raise CallerError(f"--calibration {output}: it was not asked about {', '.join(lacking)}")
     if contract.grounding["cells"] != cells:
         side = contract.grounding["cells"]

@@ -18,6 +18,7 @@ from iqa_core.tables.packs import ScoreFiles
 from iqa_core.tables.regions.columns import GROUNDING_TABLE, REGIONS_TABLE, REGIONS_VERSION
 from iqa_core.tables.regions.nesting import GROUNDING, REGIONS, exploded, imploded
 from iqa_core.tables.score_file import Damaged
+from iqa_core.tables.scores.score_table import ledger_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class GroundingLedger:
     grounding: Ledger
     regions: Ledger
     num_dimensions: int
+    scores: Ledger | None = None
+    """The score files beside it, which say what is finished; None where it is an output of its own."""
 
     @classmethod
     def of(cls, storage: Storage, output: str, contract: Contract) -> Self:
@@ -35,7 +38,8 @@ class GroundingLedger:
         def ledger(folder: str, schema: pa.Schema) -> Ledger:
             return Ledger(storage, output, folder, contract.fingerprint, schema, REGIONS_VERSION)
 
-        return cls(ledger(GROUNDING, GROUNDING_TABLE), ledger(REGIONS, REGIONS_TABLE), len(contract.dimensions))
+        scores = ledger_of(storage, output, contract) if contract.has_scores else None
+        return cls(ledger(GROUNDING, GROUNDING_TABLE), ledger(REGIONS, REGIONS_TABLE), len(contract.grounded), scores)
 
     @property
     def folder(self) -> str:
@@ -49,7 +53,7 @@ class GroundingLedger:
 
     def finished(self) -> set[str]:
         """Names of the chunks that are committed."""
-        return self.grounding.finished()
+        return (self.scores or self.grounding).finished()
 
     def files(self) -> ScoreFiles:
         """The files of `grounding`."""
@@ -112,7 +116,10 @@ def open_grounding(storage: Storage, given: str, flag: str) -> tuple[Contract, G
     uri = absolute(given)
     contract = Plan(storage, uri).contract()
     if contract is None or not contract.grounding:
-        raise CallerError(f"{flag} {given}: no table of parts of images is there; give an output of ground_corpus.py")
+        raise CallerError(
+            f"{flag} {given}: no table of parts of images is there; give an output of ground_corpus.py, or of "
+            "score_corpus.py --ground"
+        )
     return contract, GroundingLedger.of(storage, uri, contract)
 
 

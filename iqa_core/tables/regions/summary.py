@@ -100,8 +100,14 @@ class GroundingSummary:
             "grounded": self.counts[SCORED],
             "rejected": self.rejected,
             "rejected_by_reason": dict(self.reasons),
-            "statuses": {name: dict(counts.most_common()) for name, counts in self.statuses.items()},
-            **({"boxes": self.boxes, "boxes_without_scores": self.boxes_failed} if self.has_boxes else {}),
+            **self.said_of_parts(),
             "chunks": self.chunks,
             "damaged_sources": sorted(self.damage),
+        }
+
+    def said_of_parts(self) -> dict[str, Any]:
+        """What no score table has of it."""
+        return {
+            "statuses": {name: dict(counts.most_common()) for name, counts in self.statuses.items()},
+            **({"boxes": self.boxes, "boxes_without_scores": self.boxes_failed} if self.has_boxes else {}),
         }

@@ -19,6 +19,11 @@ from iqa_core.tables.scores.score_table import ledger_of
 def audit(plan: Plan, contract: Contract) -> Audit:
     """Faults of the whole table. Raises CallerError where a part of the plan cannot be read."""
     ledger = ledger_of(plan.storage, plan.output, contract)
+    return audited(plan, ledger, [ledger], checks_of_scores(contract))
+
+
+def checks_of_scores(contract: Contract) -> Checks:
+    """What is looked at in the rows of a score table."""
 
     def of_file(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
         return _faults_of_file(chunk, contract, rows)
@@ -26,7 +31,7 @@ def audit(plan: Plan, contract: Contract) -> Audit:
     def of_values(chunk: Chunk, rows: pa.Table) -> Iterator[str]:
         return implausible(rows, contract)
 
-    return audited(plan, ledger, [ledger], Checks(of_file, of_values, counts_of))
+    return Checks(of_file, of_values, counts_of)
 
 
 def _faults_of_file(chunk: Chunk, contract: Contract, rows: pa.Table) -> Iterator[str]:

@@ -110,7 +110,7 @@ def open_score_table(storage: Storage, given: str, flag: str = "--scores ") -> S
     contract = plan.contract()
     if contract is None:
         raise CallerError(f"{flag}{given}: no score table is there; give the --output of jobs/score_corpus.py")
-    if contract.grounding:
+    if not contract.has_scores:
         raise CallerError(
             f"{flag}{given}: its tables are of parts of images (grounding/, regions/); give the output of "
             "jobs/score_corpus.py in which these images were scored"

@@ -1,4 +1,4 @@
-"""Prepared images -> scores of their parts: what the grounding job asks, as rows of images with lists of parts."""
+"""Prepared images -> scores of their parts: what is asked where images are bad, as rows with lists of parts."""
 
 from __future__ import annotations
 
@@ -35,15 +35,18 @@ class Grounding:
 
     def results(self, assessor: Assessor, batch: ReadyBatch) -> list[Grounded | Rejection]:
         """See `Asking.results`."""
+        return ground_each(assessor, self.asked_about(batch), self.dimensions, self.cells)
+
+    def asked_about(self, batch: ReadyBatch) -> list[Viewable]:
+        """The images of a batch that were prepared, with the user's boxes and their texts."""
         texts: Sequence[Mapping[str, str]] = batch.texts or [{}] * len(batch.images)
         there = [i for i, rejection in enumerate(batch.rejections) if rejection is None]
         boxes = self._boxes(batch)
         widths, heights = (batch.facts.column(side).to_pylist() for side in ("width", "height"))
-        asked = [
+        return [
             Viewable(pixels, widths[i], heights[i], [given.box for given in boxes[i]], own)
             for i, pixels, own in zip(there, batch.images, texts, strict=True)
         ]
-        return ground_each(assessor, asked, self.dimensions, self.cells)
 
     def rows(self, batch: ReadyBatch, results: Sequence[Grounded | Rejection]) -> pa.Table:
         """See `Asking.rows`: columns of NESTED."""
