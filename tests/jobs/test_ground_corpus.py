@@ -1,7 +1,7 @@
 """The grounding job: every image has its rows in both tables, as it is alone, whatever happens to the run.
 
 Tests jobs/grounding/flow.py, jobs/grounding/job.py, jobs/grounding/outcome.py, jobs/grounding/settings.py,
-jobs/grounding/work.py, jobs/assessing/driving.py, jobs/assessing/proposing.py, iqa_core/tables/regions/ledger.py,
+jobs/assessing/driving.py, jobs/assessing/proposing.py, iqa_core/tables/regions/ledger.py,
 iqa_core/tables/regions/audit.py, iqa_core/tables/regions/calibrating.py and iqa_core/tables/regions/summary.py.
 """
 
@@ -368,18 +368,20 @@ def test_on_a_ray_an_image_that_ends_its_process_costs_only_itself(tmp_path: Pat
 
 @pytest.mark.ray
 def test_a_driver_that_was_killed_leaves_what_the_same_command_completes(tmp_path: Path, ray_address: str) -> None:
+    """Of scores with both tables beside them: all that a grounding run has, and a file more."""
     write_folder(tmp_path / "in", {f"{i:03d}.png": tiny_png(i) for i in range(80)})
     flags = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--chunk-images", "5", "--num-actors", "1")
-    slow = ("--assessor.checkpoint", f"{VIEWS}&sleep_s=0.2")
-    process = running.start(*flags, *slow, address=ray_address, job="ground_corpus")
-    folder = tmp_path / "out" / "grounding"
+    slow = ("--ground", "--assessor.checkpoint", f"{VIEWS}&sleep_s=0.2")
+    process = running.start(*flags, *slow, address=ray_address)
+    folder = tmp_path / "out" / "scores"
     wait_for(lambda: folder.exists() and len(list(folder.glob("*.parquet"))) >= 2)
     running.kill(process)
     assert len(list(folder.glob("*.parquet"))) < 16
     a_minute_later(tmp_path / "out")
-    code, output = running.run(*flags, *FAKE, address=ray_address, job="ground_corpus")
+    code, output = running.run(*flags, "--ground", *FAKE, address=ray_address)
     assert code == 0, output
     assert ground_by_hand("--input", tmp_path / "in", "--output", tmp_path / "alone", "--chunk-images", 5, *FAKE) == 0
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "alone")
+    assert len(running.read_table(tmp_path / "out")) == 80
     record = running.read_run(tmp_path / "out")
     assert record["images"] == 80 > record["this_run"]["images"]

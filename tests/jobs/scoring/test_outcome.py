@@ -16,6 +16,7 @@ from iqa_core.corpus.plan.segments import Draft
 from iqa_core.errors import DONE, FAILED
 from iqa_core.questions import ColumnScale
 from iqa_core.records import ScoreRange
+from iqa_core.tables.regions.beside_scores import GroundedSummary
 from iqa_core.tables.scores.summary import Distribution, Summary
 from jobs.assessing.outcome import FAILURES_SHOWN, RunOutcome
 from jobs.command import parse
@@ -32,7 +33,7 @@ def job(tmp_path: Path) -> ScoringJob:
 
 
 @pytest.fixture
-def outcome(job: ScoringJob) -> RunOutcome[Summary]:
+def outcome(job: ScoringJob) -> RunOutcome[Summary | GroundedSummary]:
     """That of a run that had nothing to do."""
     table, mine = Summary(job.dimensions), Summary(job.dimensions)
     return RunOutcome(Proposal(job.wanted, Draft()), table, mine, {}, 0, Progress(0, 0), None)
@@ -44,7 +45,7 @@ def recorded(job: ScoringJob) -> dict[str, object]:
 
 
 def test_other_scales_than_five_levels_are_recorded_and_of_many_columns_the_first_are_shown(
-    job: ScoringJob, outcome: RunOutcome[Summary], capsys: pytest.CaptureFixture[str]
+    job: ScoringJob, outcome: RunOutcome[Summary | GroundedSummary], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert publish(job, outcome) == DONE
     assert "scales" not in recorded(job)
@@ -62,14 +63,14 @@ def test_other_scales_than_five_levels_are_recorded_and_of_many_columns_the_firs
     assert any(line.startswith("reward ") for line in shown)
 
 
-def test_a_run_without_failures_is_complete(job: ScoringJob, outcome: RunOutcome[Summary]) -> None:
+def test_a_run_without_failures_is_complete(job: ScoringJob, outcome: RunOutcome[Summary | GroundedSummary]) -> None:
     assert publish(job, outcome) == DONE
     record = recorded(job)
     assert (record["complete"], record["unfinished"], record["images"]) == (True, {}, 0)
 
 
 def test_failures_are_all_recorded_and_the_first_are_shown(
-    job: ScoringJob, outcome: RunOutcome[Summary], capsys: pytest.CaptureFixture[str]
+    job: ScoringJob, outcome: RunOutcome[Summary | GroundedSummary], capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = {f"000000-{index:06d}": f"source {index} is gone" for index in reversed(range(FAILURES_SHOWN + 2))}
     failed = replace(outcome, failures=failures)
