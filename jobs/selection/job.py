@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,7 +68,7 @@ def checked(settings: SelectSettings) -> SelectionJob:
     output = absolute(settings.output)
     try:
         given = tuple(_given(storage, value, is_join=settings.combine == "join") for value in settings.scores)
-        grounded = None if settings.grounding is None else GroundedTable.open(storage, settings.grounding)
+        grounded = _grounded(storage, settings, given)
         selection = Selection(storage, output)
         before = selection.read()
     except (RunError, Missing, Forbidden, FetchFailed) as error:
@@ -97,12 +98,27 @@ def checked(settings: SelectSettings) -> SelectionJob:
     return job
 
 
+def _grounded(storage: Storage, settings: SelectSettings, given: Sequence[Given]) -> GroundedTable | None:
+    """The tables of parts of images: those that are named, else those beside the scores where a flag asks for them.
+
+    They are not read otherwise, for each of their images must be found by source, key and row.
+    """
+    if settings.grounding is not None:
+        return GroundedTable.open(storage, settings.grounding)
+    if len(given) > 1 or not given[0].table.contract.grounding:
+        return None
+    own = GroundedTable.open(storage, given[0].table.uri)
+    flags = json.dumps(settings.model_dump(mode="json", exclude={"scores", "output"}))
+    is_asked = not MARKED.keys().isdisjoint(settings.export) or any(name in flags for name in own.schema.names)
+    return own if is_asked else None
+
+
 def _check_exports(job: SelectionJob) -> None:
     settings = job.settings
     for format in settings.export:
         if format not in FORMATS:
             raise CallerError(f"--export {format}: there is no such format; there are {', '.join(FORMATS)}")
-        if format in MARKED and settings.grounding is None:
+        if format in MARKED and job.rows.grounded is None:
             raise CallerError(f"--export {format}: of which regions? Give --grounding, the output of ground_corpus.py")
     if settings.export and settings.dry_run:
         raise CallerError("--export: a --dry-run writes nothing; leave one of them out")

@@ -21,7 +21,8 @@ class SelectSettings(JobSettings):
     combine: Literal["stack", "join"] | None = None
     """Several tables: one below the other, or joined on (source, key)."""
     grounding: str | None = None
-    """Output of ground_corpus.py over these images: columns for --where and rules, regions for some exports."""
+    """Output of ground_corpus.py over these images: columns for --where and rules, regions for some exports; default:
+    what score_corpus.py --ground put beside the scores."""
     fusion: Path | None = None
     """TOML with weights to compute the reward with anew; default: the reward of the table."""
     storage_options: dict[str, Any] = Field(default_factory=dict)

@@ -21,8 +21,11 @@ from iqa_core.records import Reason, Rejection
 from iqa_core.selection.exports import coco, label_studio
 from iqa_core.selection.exports.marked import MarkedImage, MarkedRegion
 from jobs.command import parse
+from jobs.scoring.settings import ScoreSettings
 from jobs.selection.flow import select
 from jobs.selection.settings import SelectSettings
+from tests.corpora import tiny_png, write_folder
+from tests.jobs.by_hand import scoring_by_hand
 from tests.selection.conftest import decisions, record
 from tests.selection.grounding_tables import DIMENSION, HEIGHT, WIDTH, located, write_grounding
 from tests.selection.score_tables import write_score_table
@@ -97,6 +100,23 @@ def test_rules_rank_by_parts_and_a_selection_without_them_is_what_it_was(
     assert kept(out) == ["1.png", "3.png", "4.png"]
     assert run("--scores", scores, "--output", plain, "--where", "reward > 2") == 0
     assert "grounding" not in record(plain)
+
+
+def test_parts_beside_the_scores_are_found_where_a_flag_asks_for_them(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", {f"{i}.png": tiny_png(i) for i in range(8)})
+    scoring = ("--input", tmp_path / "in", "--output", tmp_path / "scores", "--ground", "--no-report")
+    fake = ("--assessor.checkpoint", "fake:?view_px=8")
+    assert sum(scoring_by_hand(parse(ScoreSettings, [*map(str, scoring), *fake]))) == 0
+    flags = ("--scores", tmp_path / "scores")
+    where = ("--where", "distortion_cell_min < 2.5")
+    assert run(*flags, "--output", tmp_path / "own", *where, "--export", "coco") == 0
+    assert run(*flags, "--output", tmp_path / "named", *where, "--grounding", tmp_path / "scores") == 0
+    assert 0 < len(kept(tmp_path / "own")) < 8
+    assert kept(tmp_path / "own") == kept(tmp_path / "named")
+    assert COCO(str(next((tmp_path / "own" / "coco").glob("*.json")))).getAnnIds()
+    assert run(*flags, "--output", tmp_path / "all") == 0
+    assert "grounding" in record(tmp_path / "own")
+    assert "grounding" not in record(tmp_path / "all")
 
 
 def test_coco_reads_regions_as_they_lie_and_images_without_any(scores: Path, grounding: Path, tmp_path: Path) -> None:
