@@ -123,7 +123,7 @@ def run_check(flags: argparse.Namespace) -> int:
         _climb(load(spec, config), flags)
         return 0
     if flags.grounding is not None:
-        return _ground(load(spec, config), flags)
+        return _ground(load(spec, config), fingerprint(spec.fingerprint_parts), flags)
     findings = check(spec, config)
     print(*finding_lines(findings), sep="\n")
     return 1 if failed(findings) else 0
@@ -180,7 +180,8 @@ def _climb(assessor: Assessor, flags: argparse.Namespace) -> None:
     print(f"scores         {flags.output / 'ladder.csv'}, {flags.output / 'ladder.json'}")
 
 
-def _ground(assessor: Assessor, flags: argparse.Namespace) -> int:
+def _ground(assessor: Assessor, fingerprint: str, flags: argparse.Namespace) -> int:
+    from iqa_core.grounding.verdict import RECORD
     from iqa_core.inspection.grounding import best_quarter, require_askable, self_test
     from iqa_core.inspection.grounding_results import self_test_lines
     from iqa_core.inspection.own_images import images_in
@@ -205,7 +206,8 @@ def _ground(assessor: Assessor, flags: argparse.Namespace) -> int:
     print(*self_test_lines(test), sep="\n")
     if flags.output is not None:
         flags.output.mkdir(parents=True, exist_ok=True)
-        path = flags.output / "grounding.json"
-        path.write_text(json.dumps(test.record, indent=2) + "\n", encoding="utf-8")
+        path = flags.output / RECORD
+        record = {"fingerprint": fingerprint, **test.record}
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         print(f"\nresults        {path}")
     return 0 if test.is_above_chance else 1

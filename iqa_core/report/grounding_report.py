@@ -3,7 +3,7 @@ in their cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from iqa_core.corpus.originals import Locator
 from iqa_core.corpus.plan.plan import Contract
+from iqa_core.grounding.verdict import Verdict
 from iqa_core.records import RATING, ImageLimits
 from iqa_core.report.gathered import MAX_THUMBNAILS
 from iqa_core.report.local_scores import COLUMNS, LocalScores
@@ -78,11 +79,21 @@ def grounding_report(storage: Storage, output: str) -> bytes:
             ("images", f"{found[0].statuses.total():,}"),
             ("cells", f"{found[0].cells} x {found[0].cells}"),
             ("fingerprint", contract.fingerprint),
+            *_self_test(contract),
             *assessor_facts(run_record(storage, output)),
         ],
         statuses=statuses,
         dimensions=[_shown(own, small) for own in found],
     )
+
+
+def _self_test(contract: Contract) -> Iterator[tuple[str, str]]:
+    """Whether the worst cells mean something, as a self-test found."""
+    verdicts: Mapping[str, Any] = contract.grounding.get("self_test", {})
+    for name, said in verdicts.items():
+        yield "self-test", f"{name} {Verdict.from_json(said)}"
+    if not verdicts:
+        yield "self-test", "none was given: whether a worst cell means something, `check --grounding` tells"
 
 
 def _scores_of(contract: Contract) -> list[LocalScores]:

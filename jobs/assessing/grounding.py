@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from iqa_core.corpus.columns import storable
 from iqa_core.grounding.batches import Grounded, Viewable, ground_each
 from iqa_core.grounding.boxes import UserBox
 from iqa_core.grounding.calibration import Calibration
+from iqa_core.grounding.locating import Located
 from iqa_core.grounding.user_boxes import BoxTable, UserBoxes
 from iqa_core.records import Rejection
 from iqa_core.tables.regions.columns import grounded_row, region_rows
@@ -32,6 +33,8 @@ class Grounding:
     """Along each side of an image."""
     boxes: BoxTable | UserBoxes | None
     calibration: Calibration | None
+    at_chance: frozenset[str] = frozenset()
+    """Dimensions whose worst cells mean nothing, as a self-test found: no place is claimed in them."""
 
     def results(self, assessor: Assessor, batch: ReadyBatch) -> list[Grounded | Rejection]:
         """See `Asking.results`."""
@@ -86,6 +89,8 @@ class Grounding:
         grounding, regions = [], []
         for name in self.dimensions:
             own = found if isinstance(found, Rejection) else found.located[name]
+            if isinstance(own, Located) and name in self.at_chance:
+                own = replace(own, cell=None, box=None)
             results = [found] * len(boxes) if isinstance(found, Rejection) else found.regions
             z = None if self.calibration is None or isinstance(own, Rejection) else self.calibration.z(name, own)
             grounding.append(grounded_row(name, own, width, height, z))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.viewed import require_views
 from iqa_core.corpus.plan.plan import Plan
+from iqa_core.errors import CallerError
 from iqa_core.grounding.calibration import Calibration
 from iqa_core.grounding.locating import names_asked
 from iqa_core.grounding.user_boxes import BoxTable, UserBoxes, read_boxes
+from iqa_core.grounding.verdict import Verdict, read_verdicts
 from iqa_core.storage.uris import absolute, join, scratch_of
 from iqa_core.tables.regions.calibrating import calibration_of
 from iqa_core.tables.regions.columns import Status
@@ -34,6 +37,10 @@ class PartsAsked:
     calibration: Calibration | None
     calibrated_on: str | None
     """The output that it was made of, as the flag names it."""
+    verdicts: Mapping[str, Verdict]
+    """By dimension, of a self-test; none where none was given."""
+    keep_at_chance: bool
+    """Whether places are claimed in dimensions that are at chance."""
 
     @property
     def cells(self) -> int:
@@ -46,11 +53,19 @@ class PartsAsked:
         return None if self.boxes is None else len(self.boxes.rows)
 
     @property
+    def at_chance(self) -> frozenset[str]:
+        """Dimensions in which no place is claimed."""
+        kept = self.keep_at_chance
+        return frozenset(name for name, one in self.verdicts.items() if not (one.is_above_chance or kept))
+
+    @property
     def asked(self) -> dict[str, str]:
-        """What local scores depend on beside the assessor: names and values of two settings at most."""
+        """What the tables depend on beside the assessor: setting -> value, of those that are used."""
         found = {"grounding": f"{self.grid} cells, {', '.join(self.dimensions)}"}
         if self.calibration is not None:
             found["calibration"] = self.calibration.digest[:16]
+        if self.at_chance:
+            found["at chance"] = ", ".join(sorted(self.at_chance))
         return found
 
     @property
@@ -61,6 +76,8 @@ class PartsAsked:
             found["boxes"] = self.boxes.digest
         if self.calibration is not None and self.calibrated_on is not None:
             found |= {"calibrated_on": absolute(self.calibrated_on), "calibration": self.calibration.to_json()}
+        if self.verdicts:
+            found["self_test"] = {name: verdict.to_json() for name, verdict in self.verdicts.items()}
         return found
 
     def question(self, plan: Plan, dry_run: bool) -> Grounding:
@@ -68,7 +85,7 @@ class PartsAsked:
         boxes: UserBoxes | BoxTable | None = self.boxes
         if boxes is not None and not dry_run:
             boxes = BoxTable(plan.storage, self._boxes_uri(plan))
-        return Grounding(self.dimensions, self.cells, boxes, self.calibration)
+        return Grounding(self.dimensions, self.cells, boxes, self.calibration, self.at_chance)
 
     def provide(self, plan: Plan) -> None:
         """Put the user's boxes beside the plan, under a name of their own: readers find them there."""
@@ -82,6 +99,8 @@ class PartsAsked:
             yield "boxes", f"{len(self.boxes.rows):,} of {self.boxes_given}"
         if self.calibration is not None:
             yield "against", f"cells of {self.calibrated_on}"
+        for name, verdict in self.verdicts.items():
+            yield "self-test", f"{name} {verdict}{'; no place is claimed' * (name in self.at_chance)}"
 
     def lines(self, table: GroundingSummary) -> list[str]:
         """What a run says of it last: images by status, and boxes."""
@@ -104,20 +123,29 @@ class PartsAsked:
     def record(self) -> dict[str, Any]:
         """What run.json says of it beside counts."""
         given = {} if self.num_boxes is None else {"boxes_given": self.num_boxes}
-        return {"grid": self.grid, **given}
+        return {"grid": self.grid, **given, **self.self_test}
+
+    @property
+    def self_test(self) -> dict[str, Any]:
+        """What run.json and each chunk's file say of it; nothing where none was given."""
+        return {"self_test": self.terms["self_test"]} if self.verdicts else {}
 
     def _boxes_uri(self, plan: Plan) -> str:
         assert self.boxes is not None
         return join(plan.folder, f"boxes-{self.boxes.digest}.parquet")
 
 
+class PartsSettings(Protocol):
+    """Flags that all jobs with parts of images have, in one name."""
+
+    boxes: Path | None
+    calibration: str | None
+    self_test: Path | None
+    keep_at_chance: bool
+
+
 def parts_asked(
-    base: Foundation,
-    dimensions: Sequence[str],
-    flag: str,
-    grid: str,
-    boxes: Path | None,
-    calibration: str | None,
+    base: Foundation, settings: PartsSettings, dimensions: Sequence[str], flag: str, grid: str
 ) -> PartsAsked:
     """What flags say of parts of images.
 
@@ -126,8 +154,23 @@ def parts_asked(
     """
     require_views(base.spec, base.settings.assessor.checkpoint)
     names = names_asked(base.spec.rubric, dimensions or None, flag)
-    found = None if calibration is None else _calibration(base, calibration, names, int(grid[0]))
-    return PartsAsked(names, grid, None if boxes is None else read_boxes(boxes), boxes, found, calibration)
+    cells = int(grid[0])
+    verdicts = {}
+    if settings.self_test is not None:
+        verdicts = read_verdicts(settings.self_test, fingerprint(base.spec.fingerprint_parts), names, cells)
+    elif settings.keep_at_chance:
+        raise CallerError("--keep-at-chance belongs to --self-test")
+    given = settings.calibration
+    return PartsAsked(
+        dimensions=names,
+        grid=grid,
+        boxes=None if settings.boxes is None else read_boxes(settings.boxes),
+        boxes_given=settings.boxes,
+        calibration=None if given is None else _calibration(base, given, names, cells),
+        calibrated_on=given,
+        verdicts=verdicts,
+        keep_at_chance=settings.keep_at_chance,
+    )
 
 
 def _calibration(base: Foundation, given: str, dimensions: tuple[str, ...], cells: int) -> Calibration:

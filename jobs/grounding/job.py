@@ -71,7 +71,7 @@ class GroundingJob(AssessingJob):
 
     def about_chunks(self) -> Mapping[str, Any]:
         """See `AssessingJob.about_chunks`."""
-        return {"table_version": REGIONS_VERSION}
+        return {"table_version": REGIONS_VERSION, **self.parts_asked.self_test}
 
     def provide(self) -> None:
         """See `AssessingJob.provide`."""
@@ -96,7 +96,7 @@ def checked(settings: GroundSettings) -> GroundingJob:
     """The job, with all checked that can be without reading the input. Raises CallerError."""
     base = foundation(settings)
     rubric = base.spec.rubric
-    asked = parts_asked(base, settings.dimensions, "--dimensions", settings.grid, settings.boxes, settings.calibration)
+    asked = parts_asked(base, settings, settings.dimensions, "--dimensions", settings.grid)
     dimensions = asked.dimensions
     scales = {name: scale for name, scale in own_scales(rubric.columns).items() if name in dimensions}
     parts = {**base.spec.fingerprint_parts, **asked.asked}

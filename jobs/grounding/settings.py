@@ -20,5 +20,9 @@ class GroundSettings(AssessSettings):
     """Cells whose scores are compared."""
     boxes: Path | None = None
     """.jsonl, .parquet or .csv of boxes that are asked about too: source, key, box_id, label, x, y, width, height."""
+    self_test: Path | None = None
+    """What check --grounding --output wrote: it is noted, and no place is claimed in a dimension that is at chance."""
+    keep_at_chance: bool = False
+    """With --self-test: claim places in such dimensions too."""
     calibration: Lasting | None = None
     """Output of this job with 200 or more images of the same kind, against whose cells `cell_z` compares."""

@@ -101,7 +101,8 @@ class ScoringJob(AssessingJob):
     def about_chunks(self) -> Mapping[str, Any]:
         """See `AssessingJob.about_chunks`."""
         fusion = {"source": self.weights.source, "digest": self.weights.digest}
-        return {"table_version": TABLE_VERSION, "fusion": fusion}
+        said = {} if self.parts_asked is None else self.parts_asked.self_test
+        return {"table_version": TABLE_VERSION, "fusion": fusion, **said}
 
     def publish(self, outcome: RunOutcome[Summary | GroundedSummary]) -> int:
         """See `AssessingJob.publish`."""
@@ -143,11 +144,8 @@ def checked(settings: ScoreSettings) -> ScoringJob:
 def _parts_asked(base: Foundation, settings: ScoreSettings) -> PartsAsked | None:
     """What is asked about parts of images. Raises CallerError for flags that belong to --ground without it."""
     if settings.ground:
-        given = settings.ground_dimensions
-        return parts_asked(
-            base, given, "--ground-dimensions", settings.grid or "2x2", settings.boxes, settings.calibration
-        )
-    for name in ("ground_dimensions", "grid", "boxes", "calibration"):
+        return parts_asked(base, settings, settings.ground_dimensions, "--ground-dimensions", settings.grid or "2x2")
+    for name in ("ground_dimensions", "grid", "boxes", "calibration", "self_test", "keep_at_chance"):
         if getattr(settings, name):
             raise CallerError(f"--{name.replace('_', '-')} belongs to --ground")
     return None

@@ -28,5 +28,9 @@ class ScoreSettings(AssessSettings):
     """With --ground: cells whose scores are compared; default: 2x2."""
     boxes: Path | None = None
     """With --ground: .jsonl, .parquet or .csv of boxes that are asked about too; see ground_corpus.py."""
+    self_test: Path | None = None
+    """With --ground: what check --grounding --output wrote; no place is claimed in a dimension that is at chance."""
+    keep_at_chance: bool = False
+    """With --self-test: claim places in such dimensions too."""
     calibration: Lasting | None = None
     """With --ground: output with 200 or more images of the same kind, against whose cells `cell_z` compares."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from iqa_core.__main__ import main
 from iqa_core.errors import CallerError
 from jobs.command import parse
 from jobs.scoring.settings import ScoreSettings
@@ -185,3 +186,46 @@ def test_what_is_not_true_in_any_of_the_three_is_found(tmp_path: Path, capsys: p
         after(lambda output: shutil.copy(output / folder / second, output / folder / first))  # noqa: B023
     said = after(lambda output: shutil.copy(other / "grounding" / first, output / "grounding" / first))
     assert "in its score table" in said, "what was said of other pixels under these names"
+
+
+@pytest.mark.slow
+def test_no_place_is_claimed_in_a_dimension_that_a_self_test_found_at_chance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record of `check` itself, of a fake that locates nothing, and of one that is said to."""
+    for name in ("in", "good"):
+        write_folder(tmp_path / name, {f"{i}.png": tiny_png(i, size=48) for i in range(8)})
+    checked = [
+        "check",
+        "--checkpoint",
+        FAKE[1],
+        "--grounding",
+        str(tmp_path / "good"),
+        "--output",
+        str(tmp_path / "test"),
+    ]
+    assert main(checked) in (0, 1)
+    record = json.loads((tmp_path / "test" / "grounding.json").read_text())
+    for result in record["results"]:
+        result["verdict"] = "above chance" if result["dimension"] == "lighting" else "at chance"
+    (tmp_path / "test" / "grounding.json").write_text(json.dumps(record))
+    flags = ("--input", tmp_path / "in", "--ground", "--self-test", tmp_path / "test")
+    with pytest.raises(CallerError, match="--keep-at-chance belongs to --self-test"):
+        score(tmp_path / "out", "--input", tmp_path / "in", "--ground", "--keep-at-chance")
+    capsys.readouterr()
+    assert score(tmp_path / "out", *flags) == 0
+    assert "self-test  distortion at chance" in (shown := capsys.readouterr().out)
+    assert "no place is claimed" in shown
+    rows = rows_of(tmp_path / "out")
+    statuses = {(row["dimension"], row["status"]) for row in rows["grounding"]}
+    assert statuses == {("lighting", "located"), ("distortion", "unlocated")}
+    assert all(len(row["cell_scores"]) == 4 for row in rows["grounding"])
+    assert {row["dimension"] for row in rows["regions"]} == {"lighting"}
+    assert verified(tmp_path / "out", capsys)[0]
+    assert running.read_run(tmp_path / "out")["self_test"]["distortion"]["is_above_chance"] is False
+    assert b"distortion at chance" in (tmp_path / "out" / "grounding.html").read_bytes()
+    kept = ("--keep-at-chance", "--no-report")
+    with pytest.raises(CallerError, match="at chance: distortion there, absent now"):
+        score(tmp_path / "out", *flags, *kept)
+    assert score(tmp_path / "kept", *flags, *kept) == 0
+    assert {row["status"] for row in rows_of(tmp_path / "kept")["grounding"]} == {"located"}
