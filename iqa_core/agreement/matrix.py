@@ -40,9 +40,7 @@ class ToldApart:
         return tuple(found)
 
 
-def told_apart(
-    scored: Sequence[str], scores_NA: ArrayLike, judged: Sequence[str], opinions_NA: ArrayLike
-) -> ToldApart:
+def told_apart(scored: Sequence[str], scores_NA: ArrayLike, judged: Sequence[str], opinions_NA: ArrayLike) -> ToldApart:
     """The matrix; each figure is on all images that have both numbers.
 
     scored: attributes of the columns of `scores_NA`, each of which is one of `judged`, those of `opinions_NA`. NaN is a
@@ -60,9 +58,7 @@ def told_apart(
     )
 
 
-def _paired(
-    x_N: NDArray[np.float64], y_N: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _paired(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     is_whole = np.isfinite(x_N) & np.isfinite(y_N)
     return x_N[is_whole], y_N[is_whole]
 

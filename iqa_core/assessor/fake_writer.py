@@ -52,7 +52,10 @@ class FakeWriter:
         ]
 
     def rated(self, captions: Sequence[str]) -> NDArray[np.float64]:
-        """What each caption says of the image, 1 to 5; NaN where it names no level. Raises TypeError: see CaptionReader."""
+        """What each caption says of the image, 1 to 5; NaN where it names no level.
+
+        Raises TypeError where answers have no caption.
+        """
         if self._rubric.output.grammar is not Grammar.PERCEPTION:
             raise TypeError(f"answers by {self._rubric.id} have no caption")
         levels = [[WORDS.index(word) for word in caption.split() if word in WORDS] for caption in captions]

@@ -4,9 +4,9 @@ JSONL, one line per rater and image:
 
     {"image": "hall.jpg", "rater": "r1", "caption": "…", "reasoning": "…", "rating": 3.5, "dimensions": {"noise": 4}}
 
-Only `image` must be there, and one of the others beside `rater`. `dimensions` has as many as people rated, by any names;
-those of the rubric are compared with its scores. Numbers are on 1..5, or ?worst=0&best=100 says otherwise. A line
-without `rater` is somebody else's than every other line. Relative paths are relative to the file's folder, or to
+Only `image` must be there, and one of the others beside `rater`. `dimensions` has as many as people rated, by any
+names; those of the rubric are compared with its scores. Numbers are on 1..5, or ?worst=0&best=100 says otherwise. A
+line without a rater is somebody else's than every other line. Relative paths are relative to the file's folder, or to
 ?images=FOLDER.
 """
 
@@ -113,14 +113,13 @@ def _by_image(path: Path, options: ChainOptions) -> dict[Path, list[Chain]]:
 
 def _chain(row: Row, folder: Path, options: ChainOptions) -> Chain:
     image, scale = row.text("image"), options.scale or ONE_TO_FIVE
-    texts = [_text(row, name) for name in ("caption", "reasoning")]
-    ratings = _ratings(row, scale)
-    if not ratings and texts == [None, None]:
+    caption, reasoning, ratings = _text(row, "caption"), _text(row, "reasoning"), _ratings(row, scale)
+    if not ratings and caption is None and reasoning is None:
         raise CallerError(
             f"{row.place}: nothing is said of {image}; a line has one of caption, reasoning, rating and dimensions"
         )
     rater, group = row.name(None, "rater"), row.name(options.group, "group")
-    return Chain(image, folder / image, rater, *texts, ratings, group)
+    return Chain(image, folder / image, rater, caption, reasoning, ratings, group)
 
 
 def _text(row: Row, name: str) -> str | None:

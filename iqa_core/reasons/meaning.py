@@ -51,6 +51,7 @@ class TextsModel:
         places = getattr(model.config, "max_position_embeddings", None) or self._tokenizer.model_max_length
         self.max_tokens = int(min(places, self._tokenizer.model_max_length))
         """Tokens of a text that are looked at."""
+        self.folder = folder
         self._known: dict[str, NDArray[np.float32]] = {}
         self._cut: set[str] = set()
 

@@ -1,7 +1,7 @@
 """Texts about one image, and pairs of lists of opposite words -> attributes on which one says what the other denies.
 
-ROUGE-1 is high between "no blur" and "blur"; this is not. A word counts for its side, and for the other side where one of
-the two words before it is a negation. A text that says both sides of an attribute, or neither, takes none.
+ROUGE-1 is high between "no blur" and "blur"; this is not. A word counts for its side, and for the other side where one
+of the two words before it is a negation. A text that says both sides of an attribute, or neither, takes none.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from iqa_core.agreement.figures import Figure, bootstrapped
 from iqa_core.rubrics.written.rubric import Opposites
 
-NEGATIONS = frozenset("no not never without barely hardly neither nor isn aren wasn doesn don".split())
-"""Of English; what stands before an apostrophe is a word."""
+NEGATIONS = frozenset("no not never without barely hardly neither nor".split())
+"""Of English, beside words that end in n't."""
 REACH = 2
 """Words before a word in which a negation turns it: "not very sharp"."""
 
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]+(?:['’]t\b)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,12 @@ def side(text: str, opposites: Opposites) -> int:
     for place, word in enumerate(words):
         said = (word in opposites.one) - (word in opposites.other)
         if said:
-            found.add(-said if NEGATIONS & set(words[max(0, place - REACH) : place]) else said)
+            found.add(-said if any(map(_negates, words[max(0, place - REACH) : place])) else said)
     return found.pop() if len(found) == 1 else 0
+
+
+def _negates(word: str) -> bool:
+    return word in NEGATIONS or word.endswith(("n't", "n’t"))
 
 
 def contradictions(
@@ -79,14 +83,14 @@ def contradictions_of_people(
 def _counted(pairs: Sequence[tuple[str, str]], opposites: Sequence[Opposites]) -> NDArray[np.int64]:
     """Pairs that take a side, and contradictions, of each attribute: (attributes, 2)."""
     products = np.array([[side(a, one) * side(b, one) for one in opposites] for a, b in pairs], np.int64)
-    products = products.reshape(-1, len(opposites))
+    products = products.reshape(len(pairs), len(opposites))
     return np.stack([(products != 0).sum(axis=0), (products < 0).sum(axis=0)], axis=1)
 
 
 def _figures(
     names: Sequence[str], counts_N: Sequence[NDArray[np.int64]], resamples: int, seed: int
 ) -> dict[str, Contradictions]:
-    counts = np.asarray(counts_N, np.int64).reshape(-1, len(names), 2)
+    counts = np.asarray(counts_N, np.int64).reshape(len(counts_N), len(names), 2)
     by_name: Mapping[str, NDArray[np.int64]] = {name: counts[:, k] for k, name in enumerate(names)}
     if len(names) > 1:
         by_name = {**by_name, "all": counts.sum(axis=1)}

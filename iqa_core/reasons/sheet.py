@@ -1,6 +1,6 @@
 """What models wrote about images -> a sheet on which people rate it, for Label Studio.
 
-A rater sees image, texts and numbers, and not whose they are: that stands in the task's data, and `ratings` finds it again.
+A rater sees image, texts and numbers, and not whose they are: that stands in the task's data, where `ratings` finds it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Texts of a model and of several people about the same images -> how near they are, with people as the yardstick.
 
-What "near" is comes from outside: words in common (`agreement.rouge`) or meaning (`meaning`). Three figures stand side by
-side, because a mean over raters and the nearest of several are different things:
+What "near" is comes from outside: words in common (`agreement.rouge`) or meaning (`meaning`). Three figures stand side
+by side, because a mean over raters and the nearest of several are different things:
 
     all raters      a text against each rater, the mean
     nearest rater   a text against the rater that it is nearest to
@@ -57,8 +57,8 @@ def nearness(
 ) -> Nearness:
     """All figures of one part of the answers, such as their captions.
 
-    texts_N: the answers about each image that were parsed, the first of which counts; may be empty. references_N: people's
-    texts about it. Images without references are left out. Raises ValueError when the two are not of one length.
+    texts_N: the answers about each image that were parsed, the first of which counts; may be empty. references_N:
+    people's texts about it. Images without references are left out. Raises ValueError when the two differ in length.
     """
     pairs = [(texts, people) for texts, people in zip(texts_N, references_N, strict=True) if people]
     both = [(texts, people) for texts, people in pairs if texts]

@@ -35,7 +35,8 @@ def test_missing_numbers_are_left_out_of_their_own_places() -> None:
     found = told_apart(NAMES, scores, NAMES, truths)
     assert found.images == ((8, 8, 7), (7, 7, 6), (8, 8, 7))
     constant = told_apart(NAMES[:1], np.ones((8, 1)), NAMES, truths)
-    assert constant.srcc == ((None, None, None),) and constant.mixed_up == ("sharpness",)
+    assert constant.srcc == ((None, None, None),)
+    assert constant.mixed_up == ("sharpness",)
     assert told_apart(NAMES[1:2], scores[:, 1:2], NAMES, truths).mixed_up == ("colour",), "all columns rise alike"
 
 

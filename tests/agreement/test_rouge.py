@@ -31,7 +31,7 @@ def test_words_in_common(prediction: str, reference: str, wanted: tuple[float, f
 @pytest.mark.parametrize("reference", ["", "…", "模糊的照片"])
 def test_a_reference_without_words_is_refused_by_its_name(reference: str) -> None:
     require_words([("a", "good")], "do without")
-    with pytest.raises(CallerError, match="of b has no word of Latin letters .* leave it out, or do without"):
+    with pytest.raises(CallerError, match=r"of b has no word of Latin letters .* leave it out, or do without"):
         require_words([("a", "good"), ("b", reference)], "do without")
 
 

@@ -43,8 +43,10 @@ def test_texts_and_ratings_of_several_raters(tmp_path: Path) -> None:
     assert [chain.rater for chain in found[tmp_path / "b.png"]] == [None]
     opinions = load_opinions([f"chains:{path}"])
     by_name = {(row.image, row.dimension): row for row in opinions.rows}
-    assert by_name["a.png", "quality"].mos == 2.5 and by_name["a.png", "quality"].raters == (2.0, 3.0)
-    assert by_name["a.png", "noise"].num_raters == 2 and by_name["a.png", "sharpness"].num_raters == 1
+    assert by_name["a.png", "quality"].mos == 2.5
+    assert by_name["a.png", "quality"].raters == (2.0, 3.0)
+    assert by_name["a.png", "noise"].num_raters == 2
+    assert by_name["a.png", "sharpness"].num_raters == 1
     assert {row.image for row in opinions.rows} == {"a.png", "b.png"}
 
 
