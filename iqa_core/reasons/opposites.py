@@ -35,14 +35,18 @@ class Contradictions:
     """Of the former, with a 95 % interval over resampled images; not defined where there is no pair."""
 
 
+def words(text: str) -> list[str]:
+    """Runs of letters and digits, in lower case; "isn't" is one."""
+    return _WORD.findall(text.lower())
+
+
 def side(text: str, opposites: Opposites) -> int:
     """1 where a text says the first side of an attribute alone, -1 the second, 0 both or neither."""
-    words = _WORD.findall(text.lower())
-    found = set()
-    for place, word in enumerate(words):
+    found, said_words = set(), words(text)
+    for place, word in enumerate(said_words):
         said = (word in opposites.one) - (word in opposites.other)
         if said:
-            found.add(-said if any(map(_negates, words[max(0, place - REACH) : place])) else said)
+            found.add(-said if any(map(_negates, said_words[max(0, place - REACH) : place])) else said)
     return found.pop() if len(found) == 1 else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from iqa_core.agreement.rouge import overlap
 from iqa_core.opinions.chains import Chains
 from iqa_core.opinions.opinion import Opinions, Texts
 from iqa_core.reasons.meaning import LAYER, Meaning, TextsModel
-from iqa_core.reasons.opposites import Contradictions, contradictions, contradictions_of_people
+from iqa_core.reasons.opposites import Contradictions, contradictions, contradictions_of_people, words
 from iqa_core.reasons.texts import Nearness, nearness
 from iqa_core.rubrics.written.rubric import Opposites
 from iqa_core.tables.scores.columns import REWARD
@@ -162,8 +161,8 @@ def _caption_only(opinions: Opinions, judged: Judged, resamples: int, seed: int)
         image=agreement(image_N[is_both], mos_N[is_both], resamples, seed),
         caption=agreement(caption_N[is_both], mos_N[is_both], resamples, seed),
         difference=compare(image_N[is_both], caption_N[is_both], mos_N[is_both], resamples, seed),
-        with_digits=sum(bool(re.search(r"\d", caption)) for caption in captions),
-        with_level_words=sum(bool(LEVEL_WORDS & set(re.findall(r"[a-z]+", caption.lower()))) for caption in captions),
+        with_digits=sum(any(map(str.isdigit, caption)) for caption in captions),
+        with_level_words=sum(not LEVEL_WORDS.isdisjoint(words(caption)) for caption in captions),
     )
 
 

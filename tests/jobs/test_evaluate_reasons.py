@@ -64,16 +64,13 @@ def test_captions_alone_stand_beside_images_on_the_same_opinions(
     assert f"On the {scored} images with both numbers" in printed
     assert "| its own caption |" in printed
     results = assess_images(load_assessor("fake:", rubric="interior-perception-v1"), sorted(rooms.glob("*.png")))
-    said = {Path(f"{n}"): Said(one.written.caption, None) for n, one in enumerate(results) if _has_text(one)}
+    texts = [one.written for one in results if isinstance(one, Assessment)]
+    said = {Path(f"{n}"): Said(own.caption, None) for n, own in enumerate(texts) if own is not None}
     read = rated_captions(load_assessor("fake:", rubric="interior-perception-v1"), {**said, Path("x"): Said("-", None)})
     assert math.isnan(read.pop(Path("x")))
     for rating, result in zip(read.values(), results, strict=True):
         assert isinstance(result, Assessment)
         assert abs(rating - result.scores_K[0]) <= 0.5 + 1e-6
-
-
-def _has_text(result: object) -> bool:
-    return isinstance(result, Assessment) and result.written is not None
 
 
 def test_texts_are_held_against_those_of_people(

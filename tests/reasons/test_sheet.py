@@ -71,6 +71,7 @@ def test_ratings_are_read_back_by_assessor(tmp_path: Path) -> None:
     assert {name: list(questions) for name, questions in found.items()} == {"model 0": ["true"], "model 1": ["true"]}
     own = found["model 0"]["true"]
     assert (own.images, own.raters, own.ratings) == (4, 2, 8)
+    assert own.mean.value is not None
     assert own.mean.value == pytest.approx((1.5 + 3.5 + 5 + 2.5) / 4)
     assert own.mean.low is not None
     assert own.mean.low < own.mean.value
