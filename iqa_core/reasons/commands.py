@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from iqa_core.agreement.figures import RESAMPLES, Figure
-from iqa_core.errors import RunError
+from iqa_core.errors import CallerError, RunError
 from iqa_core.reasons.ratings import RatingSummary, read_sheet, summaries
 from iqa_core.reasons.sheet import QUESTIONS
 from iqa_core.storage.outputs import local_output, require_file
@@ -27,10 +27,12 @@ def ratings_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_ratings(flags: argparse.Namespace) -> int:
     """Print what people think of each assessor's reasons; the exit code. Raises CallerError, RunError."""
+    if flags.resamples < 0:
+        raise CallerError(f"--resamples {flags.resamples}: it is 0, for no intervals, or more")
     if flags.output is not None:
         require_file(flags.output)
     sheet = read_sheet(flags.export)
-    found = summaries(sheet.ratings, max(0, flags.resamples), flags.seed)
+    found = summaries(sheet.ratings, flags.resamples, flags.seed)
     for assessor, questions in found.items():
         print("\n".join([assessor, "", *_rows(questions), ""]))
     for count, what in ((sheet.unrated, "tasks without a rating"), (sheet.cancelled, "annotations that were skipped")):

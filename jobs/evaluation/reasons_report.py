@@ -47,6 +47,8 @@ def _caption_lines(found: CaptionOnly) -> list[str]:
         f"On the {found.both:,} images with both numbers: {found.scored:,} have a score, and from the captions of",
         f"{found.read:,} a rating was read. Of these captions {found.with_digits:,} have a digit, and",
         f"{found.with_level_words:,} a word that says how good the image is.",
+        *([""] if found.caption.flags else []),
+        *(f"- its own caption: {flag}" for flag in found.caption.flags),
     ]
 
 

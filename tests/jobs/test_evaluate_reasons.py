@@ -19,6 +19,7 @@ from iqa_core.records import Assessment
 from iqa_core.written.columns import WrittenColumns
 from jobs.evaluation.said import Said, rated_captions
 from tests.jobs.test_evaluate_assessor import evaluated, refused
+from tests.reasons.texts_models import save_tiny_texts_model
 from tests.selection.score_tables import write_score_table
 
 pytestmark = pytest.mark.slow
@@ -89,7 +90,8 @@ def test_texts_are_held_against_those_of_people(
     lines.append({"image": "other.png", "caption": "nothing"})
     (rooms / "people.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     sheet = tmp_path / "sheet"
-    flags = ("--chains", rooms / "people.jsonl", "--sheet", sheet)
+    model = save_tiny_texts_model(tmp_path / "tiny-texts")
+    flags = ("--chains", rooms / "people.jsonl", "--sheet", sheet, "--texts-model", model)
     found = evaluated(tmp_path, *quality(rooms), *PERCEPTION, *flags)
     [reasons] = found["reasons"]
     caption = reasons["texts"]["caption"]
@@ -97,11 +99,15 @@ def test_texts_are_held_against_those_of_people(
     assert caption["rouge1"]["nearest_rater"]["f1"]["value"] == 1
     assert caption["rouge1"]["all_raters"]["f1"]["value"] == pytest.approx(0.5)
     assert caption["rouge1"]["ceiling"]["f1"]["value"] == 0
-    assert caption["meaning"] is None
+    assert caption["meaning"]["nearest_rater"]["f1"]["value"] == pytest.approx(1)
+    assert caption["meaning"]["ceiling"]["f1"]["value"] < 0.999
+    assert reasons["texts_model"] == {"folder": "tiny-texts", "layer": "last", "max_tokens": 12, "cut": 0}
     assert reasons["texts"]["reasoning"]["contradicted_by_people"]["light"]["contradicted"] == 12
     assert reasons["caption_only"] is None
     printed = capsys.readouterr().out
     assert "## Beside people's texts: caption" in printed
+    assert "| BERTScore | images | cosine | precision | recall | f1 |" in printed
+    assert "Embeddings of tiny-texts, last layer; 0 texts were cut at\n12 tokens." in printed
     assert "| model, nearest rater | 12 | 1.000 | 1.000 | 1.000 |" in printed
     tasks = json.loads((sheet / "tasks.json").read_text())
     assert [task["data"]["image"] for task in tasks] == [str(path) for path in images]

@@ -6,33 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from iqa_core.errors import CallerError
 from iqa_core.reasons.meaning import Meaning, TextsModel, compared
+from tests.reasons.texts_models import MAX_TOKENS, save_tiny_texts_model
 
 pytestmark = pytest.mark.slow
-
-WORDS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "dark", "bright", "hall", "room", "is", "the")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=12, **shape)).save_pretrained(folder)
-    return folder
+    return save_tiny_texts_model(tmp_path_factory.mktemp("texts"))
 
 
 def test_each_token_is_matched_with_the_nearest_of_the_other_text(folder: Path) -> None:
@@ -59,7 +43,7 @@ def test_each_token_is_matched_with_the_nearest_of_the_other_text(folder: Path) 
 
 def test_long_texts_are_cut_and_counted(folder: Path) -> None:
     model = TextsModel(folder)
-    assert model.max_tokens == 12
+    assert model.max_tokens == MAX_TOKENS
     assert model.embedded("a room " * 9).shape == (11, 16)
     assert model.embedded("a room " * 9).shape == (11, 16)
     assert model.embedded("a room").shape == (2, 16)

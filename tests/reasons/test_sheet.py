@@ -89,6 +89,7 @@ def test_the_command_prints_and_writes_the_figures(tmp_path: Path, capsys: pytes
     assert figures["assessors"]["model 1"]["true"]["images"] == 3
     assert (figures["unrated"], figures["cancelled"]) == (1, 1)
     assert main(["ratings", str(tmp_path / "gone.json")]) == 2
+    assert main(["ratings", str(tmp_path / "export.json"), "--resamples", "-1"]) == 2
 
 
 @pytest.mark.parametrize(
