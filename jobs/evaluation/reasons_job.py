@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iqa_core.agreement.rouge import require_words
@@ -17,7 +17,7 @@ from iqa_core.slots import TextLimits
 from iqa_core.tables.scores.columns import REWARD
 from jobs.evaluation.judged import Judge
 from jobs.evaluation.judges import other_judge
-from jobs.evaluation.said import PARTS, has_captions
+from jobs.evaluation.said import PARTS, has_captions, parts_of
 from jobs.evaluation.settings import EvaluateSettings
 
 
@@ -46,11 +46,12 @@ def reasons_job(
     _require_written(settings, spec)
     if settings.texts_model is not None and not settings.chains:
         raise CallerError("--texts-model compares texts with people's: give --chains as well, or leave it out")
+    rubric = spec.rubric if spec is not None and isinstance(spec.rubric, WrittenRubric) else None
     return ReasonsJob(
         settings.matrix,
-        _chains(settings, opinions),
+        _chains(settings, opinions, frozenset(PARTS) if rubric is None else parts_of(rubric)),
         None if settings.texts_model is None else TextsModel(settings.texts_model),
-        spec.rubric.opposites if spec is not None and isinstance(spec.rubric, WrittenRubric) else (),
+        () if rubric is None else rubric.opposites,
         _alone(settings, opinions, limits),
     )
 
@@ -78,8 +79,11 @@ def _require_written(settings: EvaluateSettings, spec: AssessorSpec | None) -> N
         )
 
 
-def _chains(settings: EvaluateSettings, opinions: Opinions) -> Chains:
-    """Those about images of the opinions. Raises CallerError where there is none."""
+def _chains(settings: EvaluateSettings, opinions: Opinions, parts: Collection[str]) -> Chains:
+    """Those about images of the opinions. parts: of PARTS that the model writes, or may have written.
+
+    Raises CallerError where there is none with such a part.
+    """
     if not settings.chains:
         return {}
     images = {path.absolute(): path for path in opinions.images}
@@ -90,8 +94,13 @@ def _chains(settings: EvaluateSettings, opinions: Opinions) -> Chains:
             f"--chains: none of their {len(everything):,} images is one of the annotations', such as "
             f"{next(iter(everything))} beside {opinions.images[0]}; ?images=FOLDER says where they lie"
         )
-    texts = ((chain, chain.text(part)) for own in found.values() for chain in own for part in PARTS)
+    texts = [(chain, chain.text(part)) for own in found.values() for chain in own for part in parts]
     require_words(((chain.image, text) for chain, text in texts if text is not None), "compare scores alone")
+    if all(text is None for _, text in texts):
+        raise CallerError(
+            f"--chains: of captions and reasonings, the model writes {' and '.join(sorted(parts)) or 'none'}, and no "
+            "person wrote that about these images; name another --rubric, or leave --chains out"
+        )
     print(f"chains      people's of {len(found):,} images, of {len(everything):,} in the files", flush=True)
     return found
 

@@ -54,6 +54,14 @@ def has_captions(rubric: AnyRubric) -> bool:
     return isinstance(rubric, WrittenRubric) and rubric.output.grammar is Grammar.PERCEPTION and not rubric.slots
 
 
+def parts_of(rubric: WrittenRubric) -> frozenset[str]:
+    """Which of PARTS its answers have."""
+    output = rubric.output
+    if output.grammar is Grammar.PERCEPTION:
+        return frozenset(PARTS)
+    return frozenset({"reasoning"}) if output.thought_tag or output.reasoning else frozenset()
+
+
 def said_by_assessor(results: Iterable[tuple[Path, Assessment | Rejection]], rubric: AnyRubric) -> dict[Path, Said]:
     """By image; nothing of a rubric with slots, by which an image has several answers, or with closed sets."""
     if not isinstance(rubric, WrittenRubric) or rubric.slots:

@@ -205,5 +205,9 @@ def test_what_is_refused_before_anything_is_scored(rooms: Path, tmp_path: Path) 
     elsewhere = tmp_path / "elsewhere.jsonl"
     elsewhere.write_text(json.dumps({"image": "scene-000000.png", "caption": "A hall."}))
     assert "none of their 1 images is one of the annotations'" in refused(*given, *PERCEPTION, "--chains", elsewhere)
+    captions = f"{elsewhere}?images={rooms}"
+    assert "the model writes reasoning, and no person wrote that" in refused(
+        *given, *FAKE, "--rubric", "interior-written-v1", "--chains", captions
+    )
     elsewhere.write_text(json.dumps({"image": "scene-000000.png", "caption": "模糊"}))
     assert "has no word of Latin letters" in refused(*given, *PERCEPTION, "--chains", f"{elsewhere}?images={rooms}")
