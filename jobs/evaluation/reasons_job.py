@@ -94,7 +94,7 @@ def _chains(settings: EvaluateSettings, opinions: Opinions, parts: Collection[st
             f"--chains: none of their {len(everything):,} images is one of the annotations', such as "
             f"{next(iter(everything))} beside {opinions.images[0]}; ?images=FOLDER says where they lie"
         )
-    texts = [(chain, chain.text(part)) for own in found.values() for chain in own for part in parts]
+    texts = [(chain, chain.text(part)) for own in found.values() for chain in own for part in sorted(parts)]
     require_words(((chain.image, text) for chain, text in texts if text is not None), "compare scores alone")
     if all(text is None for _, text in texts):
         raise CallerError(

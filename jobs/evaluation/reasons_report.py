@@ -120,7 +120,7 @@ def _sampling_rows(found: Mapping[str, Sampling]) -> Iterator[list[str]]:
 def _matrix_lines(matrix: ToldApart, alone: ToldApart | None) -> list[str]:
     lines = ["", "## Are attributes told apart?", "", *table(_matrix_rows(matrix, alone)), ""]
     lines += ["SRCC of the scores of each row with the opinions of each column; the largest of a row is bold."]
-    for own, how in ((matrix, ""), (alone, ", asked alone")):
+    for own, how in ((matrix, ""), (alone, " that were asked alone")):
         if own is not None:
             told = len(own.scored) - len(own.mixed_up)
             lines += [f"{told} of {len(own.scored)} rows{how} have it in their own column{_named(own.mixed_up)}."]

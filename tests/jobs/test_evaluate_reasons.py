@@ -168,7 +168,7 @@ def test_the_matrix_and_an_assessor_that_was_asked_for_one_attribute(
         assert row[reasons["matrix"]["judged"].index(own)] == pytest.approx(1)
     printed = capsys.readouterr().out
     assert "3 of 4 rows have it in their own column; not lighting." in printed
-    assert "1 of 1 rows, asked alone have it in their own column." in printed
+    assert "1 of 1 rows that were asked alone have it in their own column." in printed
     assert "| lighting, asked alone |" in printed
     assert "--alone noise=x: it is ATTRIBUTE=" in refused(*given, "--alone", "noise=x")
     assert "--alone is a row of the matrix" in refused(*given[:-1], "--alone", f"lighting=scores:{alone}")
