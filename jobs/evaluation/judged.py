@@ -33,7 +33,7 @@ from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.columns import REWARD, dimensions_of
 from iqa_core.tables.scores.score_table import score_ledger
 from iqa_core.written.columns import CAPTION, REASONING
-from jobs.evaluation.said import Said, has_captions, rated_captions, said_by_assessor, said_in_table
+from jobs.evaluation.said import Said, caption_reader, has_captions, rated_captions, said_by_assessor, said_in_table
 from jobs.progress import Progress
 
 WINDOW = 64
@@ -113,6 +113,7 @@ def _judged_by_assessor(
     for name, value in about.items():
         print(f"{name:<11} {value}", flush=True)
     assessor = load(spec, config)
+    reader = caption_reader(assessor) if reads_captions else None
     slots = spec.rubric.slots
     results = dict(_assessed(assessor, list(dict.fromkeys(_asked(row, slots) for row in opinions.rows)), limits))
     places = _places(spec.rubric)
@@ -134,7 +135,7 @@ def _judged_by_assessor(
     scales = {name: STATEMENT_SCALE for name, (_, member) in places.items() if member is not None}
     judged = _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns) | scales, is_written)
     said = said_by_assessor(((path, result) for (path, _), result in results.items()), spec.rubric)
-    return replace(judged, said=said, caption_ratings=rated_captions(assessor, said) if reads_captions else None)
+    return replace(judged, said=said, caption_ratings=None if reader is None else rated_captions(reader, said))
 
 
 def _places(rubric: AnyRubric) -> dict[str, tuple[int, int | None]]:

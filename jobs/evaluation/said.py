@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.assessor.protocol import Assessor, CaptionReader
+from iqa_core.errors import CallerError
 from iqa_core.records import Assessment, Rejection, Written
 from iqa_core.rubrics import AnyRubric, WrittenRubric
 from iqa_core.written.columns import CAPTION, REASONING
@@ -89,12 +90,18 @@ def said_in_table(rows: Iterable[tuple[Path, Mapping[str, Any] | None]]) -> dict
     return {path: Said(row[CAPTION], row[REASONING]) for path, row in rows if row is not None and row["reason"] is None}
 
 
-def rated_captions(assessor: Assessor, said: Mapping[Path, Said]) -> dict[Path, float]:
+def caption_reader(assessor: Assessor) -> CaptionReader:
+    """The assessor, if it can be asked without an image. Raises CallerError where it cannot."""
+    if not isinstance(assessor, CaptionReader):
+        raise CallerError("--caption-only: this engine writes about images alone; leave it out, or name another engine")
+    return assessor
+
+
+def rated_captions(assessor: CaptionReader, said: Mapping[Path, Said]) -> dict[Path, float]:
     """What the assessor reads from each caption alone, 1 (worst) to 5 (best), NaN where that is no rating.
 
     Its rubric has captions, see `has_captions`.
     """
-    assert isinstance(assessor, CaptionReader)
     captions = {path: one.caption for path, one in said.items() if one.caption is not None}
     print(f"captions    {len(captions):,} are rated without their images", flush=True)
     return dict(zip(captions, map(float, assessor.rate_captions(list(captions.values()))), strict=True))

@@ -14,10 +14,11 @@ import pytest
 
 from iqa_core.assessor.direct import assess_images, load_assessor
 from iqa_core.demo.corpus import Extras, write_scenes
+from iqa_core.errors import CallerError
 from iqa_core.reasons.ratings import read_sheet
 from iqa_core.records import Assessment
 from iqa_core.written.columns import WrittenColumns
-from jobs.evaluation.said import Said, rated_captions
+from jobs.evaluation.said import Said, caption_reader, rated_captions
 from tests.jobs.test_evaluate_assessor import evaluated, refused
 from tests.reasons.texts_models import save_tiny_texts_model
 from tests.selection.score_tables import write_score_table
@@ -67,7 +68,8 @@ def test_captions_alone_stand_beside_images_on_the_same_opinions(
     results = assess_images(load_assessor("fake:", rubric="interior-perception-v1"), sorted(rooms.glob("*.png")))
     texts = [one.written for one in results if isinstance(one, Assessment)]
     said = {Path(f"{n}"): Said(own.caption, None) for n, own in enumerate(texts) if own is not None}
-    read = rated_captions(load_assessor("fake:", rubric="interior-perception-v1"), {**said, Path("x"): Said("-", None)})
+    reader = caption_reader(load_assessor("fake:", rubric="interior-perception-v1"))
+    read = rated_captions(reader, {**said, Path("x"): Said("-", None)})
     assert math.isnan(read.pop(Path("x")))
     for rating, result in zip(read.values(), results, strict=True):
         assert isinstance(result, Assessment)
@@ -211,3 +213,8 @@ def test_what_is_refused_before_anything_is_scored(rooms: Path, tmp_path: Path) 
     )
     elsewhere.write_text(json.dumps({"image": "scene-000000.png", "caption": "模糊"}))
     assert "has no word of Latin letters" in refused(*given, *PERCEPTION, "--chains", f"{elsewhere}?images={rooms}")
+
+
+def test_an_engine_that_cannot_be_asked_without_an_image_is_refused() -> None:
+    with pytest.raises(CallerError, match="--caption-only: this engine writes about images alone"):
+        caption_reader(object())  # type: ignore[arg-type]
