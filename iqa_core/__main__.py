@@ -15,6 +15,7 @@ from iqa_core.flags import StrictParser, json_object
 from iqa_core.inspection.commands import check_flags, probe_flags, run_check, run_probe
 from iqa_core.inspection.words import rubric_flags, run_rubric
 from iqa_core.opinions.convert import convert_flags, run_convert
+from iqa_core.reasons.commands import ratings_flags, run_ratings
 from iqa_core.storage.outputs import local_output, require_file
 
 
@@ -116,6 +117,7 @@ COMMANDS = {
     "probe": Command("show what a model computes for one prompt and image, as JSON", probe_flags, run_probe),
     "rubric": Command("write a rubric in a released judge's words, from your copy of it", rubric_flags, run_rubric),
     "convert": Command("write people's opinions in SA-BENCH's or our own format", convert_flags, run_convert),
+    "ratings": Command("sum up how people rate what models wrote", ratings_flags, run_ratings),
     "status": Command("tell how far a scoring run is, and whether its table is true", _status_flags, _status),
     "report": Command("write the report of a score table, and compare it with another", _report_flags, _report),
 }

@@ -47,6 +47,7 @@ ROW = {
     "corpus": 4,
     "opinions": 4,
     "grounding": 5,
+    "reasons": 5,
     "tables": 6,
     "selection": 7,
     "preferences": 7,

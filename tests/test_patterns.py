@@ -60,6 +60,7 @@ BEGINNINGS = {
     "iqa_core/storage/uris.py": ["file:", "file://localhost", "s"],
     "iqa_core/hub.py": ["a/", "a/a/"],
     "iqa_core/opinions/sa_bench.py": ["a_", "a_a_train_prompt1", "a_train"],
+    "iqa_core/reasons/opposites.py": ["isn't", "isn'"],
     "iqa_core/rubrics/sa_bench.py": ["a_", "a_a_prompt1", "a good", "good "],
     "iqa_core/rubrics/base.py": ["input_", "a", "a_std"],
     "iqa_core/rubrics/rubric.py": ["<"],

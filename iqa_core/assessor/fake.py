@@ -153,6 +153,12 @@ class FakeAssessor:
             raise TypeError(f"rubric {self.rubric.id} is not written")
         return self._answers.described(self._seen(images, [{}] * len(images)), questions)
 
+    def rate_captions(self, captions: Sequence[str]) -> NDArray[np.float64]:
+        """See `CaptionReader.rate_captions`: the level that a caption names. Raises TypeError where there are none."""
+        if not isinstance(self._answers, FakeWriter):
+            raise TypeError(f"rubric {self.rubric.id} is not written")
+        return self._answers.rated(captions)
+
     def view_grid(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """See `Viewer.view_grid`; only with the option `view_px`, and a rubric of closed sets."""
         side = self.preparer.options.view_px

@@ -51,6 +51,16 @@ class FakeWriter:
             for (turn, _, is_nan), question in zip(seen, questions, strict=True)
         ]
 
+    def rated(self, captions: Sequence[str]) -> NDArray[np.float64]:
+        """What each caption says of the image, 1 to 5; NaN where it names no level.
+
+        Raises TypeError where answers have no caption.
+        """
+        if self._rubric.output.grammar is not Grammar.PERCEPTION:
+            raise TypeError(f"answers by {self._rubric.id} have no caption")
+        levels = [[WORDS.index(word) for word in caption.split() if word in WORDS] for caption in captions]
+        return np.array([FIVE_LEVELS.worst + found[0] if found else math.nan for found in levels], np.float64)
+
     def _sample(self, seen: Seen, number: int) -> Sample:
         turn, texts, is_nan = seen
         form = self._rubric.form

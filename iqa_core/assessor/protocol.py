@@ -88,6 +88,19 @@ class Describer(Protocol):
 
 
 @runtime_checkable
+class CaptionReader(Protocol):
+    """What an assessor with a written rubric whose answers have a caption can do beside assessing."""
+
+    def rate_captions(self, captions: Sequence[str]) -> NDArray[np.float64]:
+        """Ratings from 1 (worst) to 5 (best) that the model reads from each caption alone, without image, shape (N,).
+
+        NaN where what it says to a caption is no rating. Each caption is read by itself, whatever stands beside it.
+        Raises TypeError where the rubric's answers have no caption.
+        """
+        ...
+
+
+@runtime_checkable
 class Viewer(Protocol):
     """What an assessor can do beside assessing if a question may see some of an image's visual tokens only."""
 

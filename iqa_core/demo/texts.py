@@ -54,6 +54,8 @@ class SceneTexts:
     """Name of a rubric -> its answer."""
     quality: float
     """Of the scene as a whole, 1 (worst) to 5 (best)."""
+    other: str
+    """What another writer, who sees the same, answers to the rubric PERCEPTION, in other words and without noise."""
 
 
 @cache
@@ -75,13 +77,20 @@ def make_texts(scene: Scene, seed: int, index: int, noise: float = 0.0) -> Scene
     """
     rng = np.random.Generator(np.random.PCG64([seed, index, 5]))
     thought = _said([*_clauses(scene, rng), _overall(scene, rng)], rng)
-    caption = f"{_contents(scene, seed, index, rng)} {_said(_clauses(scene, rng), rng)}"
-    reasoning = _said([*_clauses(scene, rng), _contrast(scene, rng), _overall(scene, rng)], rng)
+    caption, reasoning = _perceived(scene, seed, index, rng)
     numbers = _off([*(scene.truths[name] for name in DIMENSIONS), scene.quality], noise, seed, index)
     forms = {name: rubric.form for name, rubric in written_rubrics().items()}
     written = written_as(numbers, forms[WRITTEN], reasoning=thought)
     perceived = written_as(numbers[-1:], forms[PERCEPTION], caption, reasoning)
-    return SceneTexts({WRITTEN: written, PERCEPTION: perceived}, scene.quality)
+    own_words = np.random.Generator(np.random.PCG64([seed, index, 9]))
+    other = written_as([scene.quality], forms[PERCEPTION], *_perceived(scene, seed, index, own_words))
+    return SceneTexts({WRITTEN: written, PERCEPTION: perceived}, scene.quality, other)
+
+
+def _perceived(scene: Scene, seed: int, index: int, rng: np.random.Generator) -> tuple[str, str]:
+    """Caption and reasoning."""
+    caption = f"{_contents(scene, seed, index, rng)} {_said(_clauses(scene, rng), rng)}"
+    return caption, _said([*_clauses(scene, rng), _contrast(scene, rng), _overall(scene, rng)], rng)
 
 
 def _off(truths: Sequence[float], noise: float, seed: int, index: int) -> list[float]:

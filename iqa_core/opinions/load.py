@@ -2,6 +2,7 @@
 
 sa-bench:<folder>?split=test      deqa:<file>.json      q-align:<file>.json?worst=0&best=100
 spaq:<file>.csv                   pyiqa:<file>.csv?set=koniq10k
+chains:<file>.jsonl               what people wrote, with their ratings
 <file>.csv, .jsonl or .parquet    our own: image, dimension, mos[, std, count, group]
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 from iqa_core.addresses import parse_address
 from iqa_core.errors import CallerError
-from iqa_core.opinions import deqa, pyiqa, q_align, sa_bench, spaq, table
+from iqa_core.opinions import chains, deqa, pyiqa, q_align, sa_bench, spaq, table
 from iqa_core.opinions.opinion import Opinion, Opinions, collected
 from iqa_core.opinions.options import FileOptions, parsed
 from iqa_core.opinions.terms import ANY, Terms
@@ -24,6 +25,7 @@ Reader = Callable[[Path, Any], Iterator[Opinion | str]]
 FORMATS: Mapping[str, tuple[type[FileOptions], Reader]] = {
     "": (table.TableOptions, table.read),
     "sa-bench": (sa_bench.SaBenchOptions, sa_bench.read),
+    chains.KIND: (chains.ChainOptions, chains.read),
     "deqa": (deqa.DeqaOptions, deqa.read),
     "pyiqa": (pyiqa.PyiqaOptions, pyiqa.read),
     "q-align": (q_align.QAlignOptions, q_align.read),

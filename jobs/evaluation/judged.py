@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path, PurePosixPath
@@ -32,6 +32,8 @@ from iqa_core.storage.uris import absolute, is_local, local_path
 from iqa_core.tables.score_file import metadata_of
 from iqa_core.tables.scores.columns import REWARD, dimensions_of
 from iqa_core.tables.scores.score_table import score_ledger
+from iqa_core.written.columns import CAPTION, REASONING
+from jobs.evaluation.said import Said, caption_reader, has_captions, rated_captions, said_by_assessor, said_in_table
 from jobs.progress import Progress
 
 WINDOW = 64
@@ -60,6 +62,10 @@ class Judged:
     """Of the dimensions that are not five levels worth 1 to 5."""
     unparsed_N: NDArray[np.bool_] | None = None
     """Whether no written answer about the image could be parsed; None where answers are closed sets."""
+    said: Mapping[Path, Said] = field(default_factory=dict)
+    """Image -> what was written about it; of a rubric without slots, and of images that are not rejected."""
+    caption_ratings: Mapping[Path, float] | None = None
+    """Image -> what was read from its caption alone; None where that was not asked."""
 
     def scale_of(self, dimension: str) -> ColumnScale:
         """What the scores of a dimension could be as they came."""
@@ -70,10 +76,13 @@ Judge = Callable[[], Judged]
 """An evaluation whose settings were checked; calling it scores, which takes the time."""
 
 
-def assessor_judge(opinions: Opinions, config: AssessorConfig, spec: AssessorSpec, limits: TextLimits) -> Judge:
+def assessor_judge(
+    opinions: Opinions, config: AssessorConfig, spec: AssessorSpec, limits: TextLimits, *, reads_captions: bool = False
+) -> Judge:
     """Scores every image once with each of its texts, with all questions of the rubric; the reward weighs as it says.
 
     spec: of the assessor that `config` names. limits: those with which the opinions' texts were read.
+    reads_captions: have the captions that it writes, if any, rated once more without their images.
     Raises CallerError before a model is loaded: an unknown dimension, an opinion without texts that the rubric has
     slots for, no image where the annotations say.
     """
@@ -89,10 +98,12 @@ def assessor_judge(opinions: Opinions, config: AssessorConfig, spec: AssessorSpe
             f"none of {len(opinions.images):,} images is where the annotations say, {opinions.images[0]} to begin "
             "with; name the folder that they are relative to with ?images=FOLDER behind the annotations"
         )
-    return partial(_judged_by_assessor, opinions, config, spec, limits)
+    return partial(_judged_by_assessor, opinions, config, spec, limits, reads_captions and has_captions(spec.rubric))
 
 
-def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: AssessorSpec, limits: TextLimits) -> Judged:
+def _judged_by_assessor(
+    opinions: Opinions, config: AssessorConfig, spec: AssessorSpec, limits: TextLimits, reads_captions: bool
+) -> Judged:
     about = {
         "assessor": config.checkpoint,
         "rubric": spec.rubric.id,
@@ -102,6 +113,7 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
     for name, value in about.items():
         print(f"{name:<11} {value}", flush=True)
     assessor = load(spec, config)
+    reader = caption_reader(assessor) if reads_captions else None
     slots = spec.rubric.slots
     results = dict(_assessed(assessor, list(dict.fromkeys(_asked(row, slots) for row in opinions.rows)), limits))
     places = _places(spec.rubric)
@@ -121,7 +133,9 @@ def _judged_by_assessor(opinions: Opinions, config: AssessorConfig, spec: Assess
 
     is_written = isinstance(spec.rubric, WrittenRubric)
     scales = {name: STATEMENT_SCALE for name, (_, member) in places.items() if member is not None}
-    return _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns) | scales, is_written)
+    judged = _judged(about, opinions.rows, score_of, own_scales(spec.rubric.columns) | scales, is_written)
+    said = said_by_assessor(((path, result) for (path, _), result in results.items()), spec.rubric)
+    return replace(judged, said=said, caption_ratings=None if reader is None else rated_captions(reader, said))
 
 
 def _places(rubric: AnyRubric) -> dict[str, tuple[int, int | None]]:
@@ -180,10 +194,16 @@ def table_judge(opinions: Opinions, scores: str, storage_options: Mapping[str, A
             return str(row["reason"])
         return row[opinion.dimension], row.get(f"{opinion.dimension}_std", math.nan)
 
+    is_written = contract is not None and contract.written is not None
     scales = contract.scales if contract else {}
-    return partial(
-        _judged, about, opinions.rows, score_of, scales, contract is not None and contract.written is not None
-    )
+
+    def judge() -> Judged:
+        judged = _judged(about, opinions.rows, score_of, scales, is_written)
+        if not is_written or table.has_slots:
+            return judged
+        return replace(judged, said=said_in_table((opinion.path, row) for opinion, row in found.items()))
+
+    return judge
 
 
 def _judged(
@@ -279,9 +299,10 @@ def _read_table(opinions: Opinions, output: str, storage: Storage) -> tuple[_Tab
         known = (*dimensions_of(rows.column_names), REWARD)
         _require_dimensions(opinions, known, f"the score table {output}", _way(contract))
         asked = contract.slots.texts(rows) if contract else None
-        columns = rows.select(["key", "source", "offset", "row", "reason", *scored]).to_pylist()
-        for row, texts in zip(columns, asked or repeat({}), strict=False):
-            row["texts"] = texts
+        texts = [name for name in (CAPTION, REASONING) if contract and contract.written]
+        columns = rows.select(["key", "source", "offset", "row", "reason", *scored, *texts]).to_pylist()
+        for row, own in zip(columns, asked or repeat({}), strict=False):
+            row["texts"] = own
             by_key.setdefault(row["key"], []).append(row)
             by_name.setdefault(PurePosixPath(row["key"]).name, []).append(row)
             if row["offset"] is None and row["row"] is None and is_local(row["source"]):

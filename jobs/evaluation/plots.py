@@ -55,7 +55,7 @@ def draw(opinions: Opinions, judged: Sequence[Judged], evaluation: Evaluation, k
             _scatter(axes[row, column], scores, moses, ends, _title(figures, name))
             if each is judged[-1]:
                 axes[row, column].set_xlabel("score", fontsize=8, color=INK)
-        axes[row, 0].set_ylabel(f"{label(figures)}\nmean opinion", fontsize=8, color=INK)
+        axes[row, 0].set_ylabel(f"{label(figures.about)}\nmean opinion", fontsize=8, color=INK)
     file = io.BytesIO()
     figure.savefig(file, format=kind)
     return file.getvalue()

@@ -53,7 +53,7 @@ def to_markdown(evaluation: Evaluation) -> str:
         *(f"- {name}: {value}" for name, value in first.about.items()),
         f"- annotations: {', '.join(evaluation.datasets)}, {evaluation.images:,} images",
         "",
-        *_table(_agreement_rows(first, evaluation.ceiling)),
+        *table(_agreement_rows(first, evaluation.ceiling)),
         "",
         "PLCC is that of the raw scores; fitted, RMSE and MAE are those after a logistic with four parameters. In",
         "brackets: 95 % bootstrap intervals. Scored and failed count opinions.",
@@ -63,29 +63,28 @@ def to_markdown(evaluation: Evaluation) -> str:
     if first.auc:
         lines += ["AUC: share of pairs of an opinion for yes and one for no that the scores put in this order."]
     for other in others:
-        lines += ["", f"## {label(other)}", "", *(f"- {name}: {value}" for name, value in other.about.items())]
-        lines += ["", *_table(_agreement_rows(other, evaluation.ceiling))]
+        lines += ["", f"## {label(other.about)}", "", *(f"- {name}: {value}" for name, value in other.about.items())]
+        lines += ["", *table(_agreement_rows(other, evaluation.ceiling))]
     if others or _is_sa_bench(evaluation):
-        lines += ["", "## Side by side", "", *_table(_side_by_side_rows(evaluation)), "", "PLCC / SRCC."]
+        lines += ["", "## Side by side", "", *table(_side_by_side_rows(evaluation)), "", "PLCC / SRCC."]
     if _is_sa_bench(evaluation):
         lines += ["Published: on SA-BENCH's own test files (arXiv 2512.05098), raw scores."]
     if others:
-        lines += ["", f"{label(first)} less another, on the same resampled opinions:", ""]
-        lines += _table(_difference_rows(evaluation))
+        lines += ["", f"{label(first.about)} less another, on the same resampled opinions:", ""]
+        lines += table(_difference_rows(evaluation))
         lines += ["", "Ahead: share of resamples in which the first has the higher SRCC."]
     if evaluation.held_out_by is not None:
         for each in evaluation.assessors:
-            lines += ["", f"## By {evaluation.held_out_by}: {label(each)}", "", *_table(_group_rows(each))]
+            lines += ["", f"## By {evaluation.held_out_by}: {label(each.about)}", "", *table(_group_rows(each))]
         lines += ["", "PLCC / SRCC on the opinions of one group alone; scored counts them."]
-    lines += ["", "## Does the spread tell the error?", "", *_table(_uncertainty_rows(evaluation))]
+    lines += ["", "## Does the spread tell the error?", "", *table(_uncertainty_rows(evaluation))]
     lines += ["", "For normal errors of exactly the reported spread: within .68, slope 1; above 1 is too sure."]
     notes = list(_notes(evaluation))
     return "\n".join([*lines, *(["", "## Beware", "", *(f"- {note}" for note in notes)] if notes else [])])
 
 
-def label(figures: Figures) -> str:
+def label(about: Mapping[str, str]) -> str:
     """What an assessor is called in tables: its checkpoint or score table, and its rubric."""
-    about = figures.about
     return f"{about.get('assessor') or about['scores']}, {about['rubric']}"
 
 
@@ -102,10 +101,10 @@ def _agreement_rows(figures: Figures, ceiling: Mapping[str, HumanCeiling]) -> It
             name,
             f"{found.scored:,}",
             f"{found.failed:,}",
-            *([_value(figures.parsed[name])] if figures.parsed else []),
-            *map(_shown, (found.plcc, found.plcc_fitted, found.srcc, found.krcc)),
-            *([_shown(figures.auc[name]) if name in figures.auc else NOTHING] if auc else []),
-            *map(_shown, (found.rmse, found.mae)),
+            *([value(figures.parsed[name])] if figures.parsed else []),
+            *map(shown, (found.plcc, found.plcc_fitted, found.srcc, found.krcc)),
+            *([shown(figures.auc[name]) if name in figures.auc else NOTHING] if auc else []),
+            *map(shown, (found.rmse, found.mae)),
             _pair(ceiling.get(name)),
         ]
 
@@ -114,7 +113,7 @@ def _side_by_side_rows(evaluation: Evaluation) -> Iterator[list[str]]:
     names = list(evaluation.assessors[0].agreement)
     yield ["", *names]
     for figures in evaluation.assessors:
-        yield [label(figures), *(_pair(figures.agreement[name]) for name in names)]
+        yield [label(figures.about), *(_pair(figures.agreement[name]) for name in names)]
     for title, row in PUBLISHED.items() if _is_sa_bench(evaluation) else ():
         yield [title, *("{:.3f} / {:.3f}".format(*row[name]) if name in row else NOTHING for name in names)]
     if evaluation.ceiling:
@@ -125,8 +124,8 @@ def _difference_rows(evaluation: Evaluation) -> Iterator[list[str]]:
     yield ["less", "dimension", "opinions", "PLCC", "SRCC", "ahead"]
     for figures, differences in zip(evaluation.assessors[1:], evaluation.differences, strict=True):
         for name, found in differences.items():
-            row = [f"{found.pairs:,}", _shown(found.plcc), _shown(found.srcc), _value(found.first_ahead)]
-            yield [label(figures), name, *row]
+            row = [f"{found.pairs:,}", shown(found.plcc), shown(found.srcc), value(found.first_ahead)]
+            yield [label(figures.about), name, *row]
 
 
 def _group_rows(figures: Figures) -> Iterator[list[str]]:
@@ -140,7 +139,7 @@ def _group_rows(figures: Figures) -> Iterator[list[str]]:
 
 
 def _ends(spread: Mapping[str, Spread], of: str) -> str:
-    return f"{_value(getattr(spread['plcc'], of))} / {_value(getattr(spread['srcc'], of))}"
+    return f"{value(getattr(spread['plcc'], of))} / {value(getattr(spread['srcc'], of))}"
 
 
 def _uncertainty_rows(evaluation: Evaluation) -> Iterator[list[str]]:
@@ -148,13 +147,13 @@ def _uncertainty_rows(evaluation: Evaluation) -> Iterator[list[str]]:
     yield [*(["assessor"] if several else []), "dimension", "SRCC of spread and error", "within one spread", "slope"]
     for figures in evaluation.assessors:
         for name, found in figures.uncertainty.items():
-            row = [name, _shown(found.srcc), _value(found.within_one_spread), _value(found.slope)]
-            yield [*([label(figures)] if several else []), *row]
+            row = [name, shown(found.srcc), value(found.within_one_spread), value(found.slope)]
+            yield [*([label(figures.about)] if several else []), *row]
 
 
 def _notes(evaluation: Evaluation) -> Iterator[str]:
     for figures in evaluation.assessors:
-        whose = f"{label(figures)}: " if len(evaluation.assessors) > 1 else ""
+        whose = f"{label(figures.about)}: " if len(evaluation.assessors) > 1 else ""
         for name, found in figures.agreement.items():
             yield from (f"{whose}{name}: {flag}" for flag in found.flags)
         for reason, count in figures.failures.items():
@@ -166,7 +165,8 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         yield f"{count:,} {what} {reason}"
 
 
-def _table(rows: Iterator[list[str]]) -> Iterator[str]:
+def table(rows: Iterator[list[str]]) -> Iterator[str]:
+    """Rows, the first of which is the head -> lines of Markdown."""
     head = next(rows)
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
@@ -175,14 +175,16 @@ def _table(rows: Iterator[list[str]]) -> Iterator[str]:
 
 
 def _pair(found: Agreement | HumanCeiling | None) -> str:
-    return NOTHING if found is None else f"{_value(found.plcc.value)} / {_value(found.srcc.value)}"
+    return NOTHING if found is None else f"{value(found.plcc.value)} / {value(found.srcc.value)}"
 
 
-def _shown(figure: Figure) -> str:
+def shown(figure: Figure) -> str:
+    """A figure with three decimals, and its interval where it has one."""
     if figure.low is None or figure.high is None:
-        return _value(figure.value)
-    return f"{_value(figure.value)} [{figure.low:.3f}, {figure.high:.3f}]"
+        return value(figure.value)
+    return f"{value(figure.value)} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
-def _value(number: float | None) -> str:
+def value(number: float | None) -> str:
+    """Three decimals; a dash where the number is not defined."""
     return NOTHING if number is None else f"{number:.3f}"

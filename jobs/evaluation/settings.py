@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -35,6 +36,18 @@ class EvaluateSettings(OpinionTexts):
     """Column of the annotations, such as model: figures for each of its values, and how they spread."""
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples behind each interval; 0 for none."""
+    chains: list[str] = Field(default_factory=list)
+    """What people wrote about the images, <file>.jsonl, which the model's texts are held against; may be repeated."""
+    texts_model: Path | None = None
+    """With --chains: local folder of a transformers model, by whose embeddings meanings are compared."""
+    caption_only: bool = False
+    """Have each caption rated once more without its image, and hold these ratings against the opinions as well."""
+    matrix: bool = False
+    """Hold the scores of each attribute against the opinions on every other one: are attributes told apart?"""
+    alone: list[str] = Field(default_factory=list)
+    """With --matrix: ATTRIBUTE=<judge>, as in --against, that was asked for this attribute alone; may be repeated."""
+    sheet: Lasting | None = None
+    """Folder for a Label Studio sheet on which people rate what was written; `python -m iqa_core ratings` reads it."""
     output: Lasting | None = None
     """JSON file for all figures; the table for people goes to standard output."""
     plots: Lasting | None = None

@@ -25,6 +25,7 @@ from iqa_core.demo.texts import (
     make_texts,
     written_rubrics,
 )
+from iqa_core.opinions.chains import load_chains
 from iqa_core.opinions.load import load_opinions
 from iqa_core.training.samples import text_samples
 from iqa_core.written.parsing import Parsed, parsed
@@ -141,7 +142,11 @@ def test_the_command_writes_what_training_and_evaluation_read(
         assert main(["scenes", "--count", "3", "--seed", str(SEED), "--output", str(folder), *flags]) == 0
     assert capsys.readouterr().out.endswith(f"and their annotations and texts in {output}\n")
     files = [f"{name}.jsonl" for name in written_rubrics()]
-    assert {file.name for file in output.iterdir()} - {file.name for file in plain.iterdir()} == {*files, "quality.csv"}
+    assert {file.name for file in output.iterdir()} - {file.name for file in plain.iterdir()} == {
+        *files,
+        "quality.csv",
+        "chains.jsonl",
+    }
     assert all((output / file.name).read_bytes() == file.read_bytes() for file in plain.iterdir())
     samples = text_samples([output / name for name in files], {})
     wanted = [(f"scene-{index:06d}.png", name) for name in written_rubrics() for index in range(3)]
@@ -152,6 +157,13 @@ def test_the_command_writes_what_training_and_evaluation_read(
     opinions = load_opinions([str(output / "quality.csv")]).rows
     assert {row.dimension for row in opinions} == {"quality"}
     assert [row.mos for row in opinions] == pytest.approx([made.quality for made in texts[:3]], abs=1e-4)
+    chains = load_chains([str(output / "chains.jsonl")])
+    assert [image.name for image in chains] == [f"scene-{index:06d}.png" for index in range(3)]
+    for own, made in zip(chains.values(), texts[:3], strict=True):
+        first, other = own
+        assert first.caption == said(made, PERCEPTION).caption != other.caption
+        assert first.reasoning == said(made, PERCEPTION).reasoning != other.reasoning
+        assert first.ratings == other.ratings == {"quality": pytest.approx(made.quality, abs=0.05)}
 
 
 def test_noise_is_in_the_numbers_alone(scenes: list[Scene], texts: list[SceneTexts]) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
 from iqa_core.assessor.checkpoint.manifest import read_manifest
 from iqa_core.assessor.direct import assess_images, load_assessor
+from iqa_core.assessor.protocol import CaptionReader
 from iqa_core.demo.card import DOMAIN, WRITTEN
 from iqa_core.demo.scenes import Scene, make_scene
 from iqa_core.demo.texts import PERCEPTION, written_rubrics
@@ -41,6 +43,14 @@ def test_it_writes_what_is_parsed_and_nearly_true(rubric: str | None, scenes: li
     captions = [one.written.caption for one, _ in parsed if one.written is not None]
     assert (None in captions) == (rubric is None)
     assert len({one.written.reasoning for one, _ in parsed if one.written is not None}) > COUNT / 2
+    assert isinstance(assessor, CaptionReader)
+    if rubric is None:
+        with pytest.raises(TypeError, match="interior-written-v1 have no caption"):
+            assessor.rate_captions([""])
+        return
+    read = assessor.rate_captions([caption or "" for caption in captions])
+    assert ((read >= 1) & (read <= 5)).all(), "it knows how to answer without an image; how well is in docs/evaluate.md"
+    assert np.array_equal(assessor.rate_captions([captions[0] or ""]), read[:1]), "each by itself"
 
 
 def test_what_ships_is_small_and_says_what_it_is() -> None:

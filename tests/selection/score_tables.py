@@ -19,6 +19,7 @@ from iqa_core.questions import ColumnScale
 from iqa_core.storage.storage import Storage
 from iqa_core.tables.ledger import Ledger
 from iqa_core.tables.scores.columns import groups_of, table_schema
+from iqa_core.written.columns import WrittenColumns
 
 DIMENSIONS = ("layout", "lighting")
 
@@ -34,6 +35,7 @@ def write_score_table(
     unfinished: int = 0,
     scales: Mapping[str, ColumnScale] = MappingProxyType({}),
     slots: SlotColumns = NO_SLOTS,
+    written: WrittenColumns | None = None,
 ) -> Path:
     """A row needs what it is about; the rest is filled in. A row with a `reason` is rejected.
 
@@ -44,12 +46,17 @@ def write_score_table(
     plan = Plan(storage, str(output))
     names = tuple(dimensions)
     plan.create(
-        Contract(fingerprint, {}, chunk_images, False, names, fusion, {}, carried, scales=dict(scales), slots=slots)
+        Contract(
+            *(fingerprint, {}, chunk_images, False, names, fusion, {}, carried),
+            scales=dict(scales),
+            slots=slots,
+            written=written,
+        )
     )
     starts = range(0, len(rows), chunk_images)
     draft = Draft.of((Kind.IMAGE, (_span(index),)) for index in range(len(starts) + unfinished))
     plan.add_segment(0, *draft.segments())
-    schema = table_schema(names, False, carried, groups_of(scales))
+    schema = table_schema(names, False, carried, groups_of(scales), written)
     for index, start in enumerate(starts):
         some = [filled(row, start + i, dimensions) for i, row in enumerate(rows[start : start + chunk_images])]
         Ledger(storage, str(output)).commit(chunk_name(0, index), pa.Table.from_pylist(some, schema), {})

@@ -24,6 +24,7 @@ from iqa_core.assessor.checkpoint.calibration import Calibration
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.encoders.base import Encoder
 from iqa_core.assessor.model.asking import PROBABILITY_TOLERANCE, TOO_LARGE, Intake, encoder_of, probe_images
+from iqa_core.assessor.model.caption_judge import Judge
 from iqa_core.assessor.model.device import bounded_batch_tokens, keep_freed_memory, versions_of, without_denormals
 from iqa_core.assessor.model.generation.decoding import Answer, Decoder
 from iqa_core.assessor.model.generation.digits import DigitReader
@@ -42,6 +43,7 @@ from iqa_core.rubrics import WrittenRubric
 from iqa_core.rubrics.written.decoding import Decoding
 from iqa_core.rubrics.written.rubric import QUESTION
 from iqa_core.slots import SAMPLE_TEXT
+from iqa_core.written.form import Grammar
 from iqa_core.written.judging import NOT_FINITE, Sample, judged
 from iqa_core.written.keys import sample_keys
 from iqa_core.written.parsing import Parsed
@@ -186,6 +188,14 @@ class WritingAssessor:
         texts = [{QUESTION: question.text} for question in questions]
         found = free.answers(images, texts, [question.max_tokens for question in questions])
         return [one if isinstance(one, Rejection) else _free_answer(one[0]) for one in found]
+
+    def rate_captions(self, captions: Sequence[str]) -> NDArray[np.float64]:
+        """What the model reads from each caption alone; see `CaptionReader`. Numbers are not calibrated."""
+        if self.rubric.output.grammar is not Grammar.PERCEPTION:
+            raise TypeError(f"answers by {self.rubric.id} have no caption")
+        judge = Judge(self._processor, self.rubric, self.rubric.decoding.max_new_tokens)
+        with without_denormals():
+            return judge(self.model, captions)
 
     @cached_property
     def _free(self) -> WritingAssessor | Rejection:

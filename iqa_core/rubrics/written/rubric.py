@@ -144,6 +144,33 @@ class Output(Model):
         return self
 
 
+def _words(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if not word.isalnum() or word != word.lower():
+            raise ValueError(f"{word!r} is no single word in lower case")
+    return words
+
+
+Words = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_words)]
+
+
+class Opposites(Model):
+    """Words by which a text says one thing or the opposite, such as sharp and blurry."""
+
+    name: Text
+    """What they are about, for people."""
+    one: Words
+    """Words of one side, with all their forms."""
+    other: Words
+    """Words of the other side."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if both := sorted(set(self.one) & set(self.other)):
+            raise ValueError(f"{', '.join(both)} cannot be on both sides of {self.name}")
+        return self
+
+
 class WrittenRubric(BaseRubric):
     """A question about an image that is answered in words and numbers."""
 
@@ -157,6 +184,8 @@ class WrittenRubric(BaseRubric):
     output: Output
     attributes: Annotated[tuple[WrittenAttribute, ...], Field(min_length=1, max_length=MAX_ATTRIBUTES)]
     decoding: Decoding = Decoding()
+    opposites: tuple[Opposites, ...] = ()
+    """For evaluation alone: what a text must not say where people say the opposite. Not shown to the model."""
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -164,6 +193,8 @@ class WrittenRubric(BaseRubric):
             raise ValueError(f'parts are "image" and "text" in some order, not {list(self.parts)}')
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"attribute names must differ: {self.names}")
+        if len({one.name for one in self.opposites}) != len(self.opposites):
+            raise ValueError(f"names of opposites must differ: {[one.name for one in self.opposites]}")
         if not any(attribute.counts for attribute in self.attributes):
             raise ValueError(f"nothing counts in the reward: call an attribute {OVERALL}, or give a weight")
         self._check_slots(set(placeholders(self.question)), not self.slots and "slots" in self.model_fields_set)
@@ -228,7 +259,7 @@ class WrittenRubric(BaseRubric):
         return tuple(Column(one.name, LEVELS, (), (), one.counts) for one in self.attributes)
 
     def _content(self) -> dict[str, Any]:
-        """Decoding is not part of it: it stands in the fingerprint by itself."""
+        """Decoding is not part of it: it stands in the fingerprint by itself. Opposites never reach the model."""
         return {
             "kind": self.kind,
             "system": self.system,

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from iqa_core.assessor.checkpoint.files import materialise
+from iqa_core.assessor.model.caption_judge import Judge
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.errors import RunError
 from iqa_core.training.gathering import gathered
 from iqa_core.training.loop import Host, Meter, Training, Validated, Worker, on_device
 from iqa_core.training.parts import set_training
-from iqa_core.training.ranking.judge import Judge
 from iqa_core.training.ranking.objective import LogProbs, base_log_probs, log_probs, policy_loss
 from iqa_core.training.ranking.reference import Reference
 from iqa_core.training.ranking.rollouts import Drawer, Rollout, Said

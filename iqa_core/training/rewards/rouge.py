@@ -8,36 +8,16 @@ K rollouts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from iqa_core.errors import CallerError
+from iqa_core.agreement import rouge
+from iqa_core.agreement.rouge import Overlap, overlap
 from iqa_core.training.rewards.arrays import Floats
 
 Measure = Literal["precision", "recall", "f1"]
 """The share of the prediction's words; of the reference's, which rewards length; and the harmonic mean of both."""
-
-SHOWN = 80
-"""Characters of a reference in a message."""
-
-
-class Overlap(NamedTuple):
-    """ROUGE-1 of one text against one reference, each 0 to 1; all 0 where either has no word."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-def overlap() -> Callable[[str, str], Overlap]:
-    """What compares a prediction with a reference. Raises CallerError where `rouge-score` is not installed."""
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise CallerError("a reward of words needs rouge-score: pip install 'iqa-ray[rl]'") from error
-    scorer = RougeScorer(["rouge1"])
-    return lambda prediction, reference: Overlap(*scorer.score(reference, prediction)["rouge1"])
 
 
 def rouge1(
@@ -62,14 +42,8 @@ def rouge1(
 
 def require_words(references_N: Sequence[Sequence[str]]) -> None:
     """Raises CallerError on a reference in which ROUGE-1 sees no word: every text would be worth 0 against it."""
-    compare = overlap()
-    for image, references in enumerate(references_N):
-        for reference in references:
-            if not compare(reference, reference).f1:
-                raise CallerError(
-                    f"the reference {reference[:SHOWN]!r} of image {image} has no word of Latin letters or digits, and "
-                    "every text would be worth 0 against it; leave it out, or train without the reward of words"
-                )
+    named = ((f"image {n}", reference) for n, references in enumerate(references_N) for reference in references)
+    rouge.require_words(named, "train without the reward of words")
 
 
 def _nearest(

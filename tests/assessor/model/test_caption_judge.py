@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from iqa_core.assessor.model.caption_judge import Judge
 from iqa_core.assessor.model.loading import load_model
 from iqa_core.assessor.model.processors import load_processor
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
-from iqa_core.training.ranking.judge import Judge
 from tests.training.ranking.tasks import caption_rows
 
 pytestmark = pytest.mark.slow

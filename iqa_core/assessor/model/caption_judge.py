@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iqa_core.assessor.prompts.chat import adds_special_tokens, render_prompt
 from iqa_core.rubrics import WrittenRubric
 from iqa_core.rubrics.written import Decoding
-from iqa_core.training.rewards.arrays import Floats
 from iqa_core.written.judging import Sample
 from iqa_core.written.parsing import Parsed
 
@@ -38,7 +38,7 @@ class Judge:
         self._processor, self._rubric = processor, rubric
         self._decoding = Decoding(max_new_tokens=max_new_tokens, stop=(END,))
 
-    def __call__(self, model: Any, captions: Sequence[str | None]) -> Floats:
+    def __call__(self, model: Any, captions: Sequence[str | None]) -> NDArray[np.float64]:
         """Ratings from 1 (worst) to 5 (best), NaN where there is no caption, or what is written is no rating.
 
         model: in evaluation mode.
