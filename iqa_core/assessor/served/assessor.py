@@ -93,10 +93,14 @@ def described(config: AssessorConfig, rubric: AnyRubric, limits: ImageLimits, pa
 def loaded(spec: AssessorSpec, config: AssessorConfig, fingerprint: str) -> ServedAssessor:
     """The described assessor. Raises CallerError where the server has another model by now, or none."""
     server = _server(config, spec.storage_options.get(TOKEN))
-    model = server.model(spec.checkpoint)
-    said = f"served {model.description}"
-    if said != spec.fingerprint_parts["weights"]:
-        raise CallerError(f"the run began with {spec.fingerprint_parts['weights']}, and the server has {said}")
+    try:
+        model = server.model(spec.checkpoint)
+        said = f"served {model.description}"
+        if said != spec.fingerprint_parts["weights"]:
+            raise CallerError(f"the run began with {spec.fingerprint_parts['weights']}, and the server has {said}")
+    except BaseException:
+        server.close()
+        raise
     return ServedAssessor(spec, model, server, config, fingerprint)
 
 

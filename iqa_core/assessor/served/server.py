@@ -74,7 +74,9 @@ class Server:
         headers = {"Accept-Encoding": "identity"}
         if token := token_of(token):
             headers["Authorization"] = f"Bearer {token}"
-        self._http = httpx2.Client(headers=headers, timeout=timeout_s, follow_redirects=False)
+        # no connection waits for the next request: beside an answer, a handshake is nothing, and none is stale
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+        self._http = httpx2.Client(headers=headers, timeout=timeout_s, follow_redirects=False, limits=limits)
 
     def model(self, name: str | None) -> ServedModel:
         """The model of that id; None: the only one. Raises CallerError where there is no such model."""

@@ -131,13 +131,9 @@ def test_an_image_that_is_refused_costs_only_itself(wire: Wire, url: str, rubric
 def test_a_server_that_gives_too_few_is_named(wire: Wire, url: str, rubric: str) -> None:
     assessor = served(url, rubric)
     wire.faults = ["few"] * 9
-    wire.given.clear()
-    [found] = assess_each(assessor, IMAGES[:1])
-    same([found], wire.assessor.assess(IMAGES[:1]))  # two, then one of two
-    wire.answers = lambda pixels, count: []  # type: ignore[method-assign]
     [found] = assess_each(assessor, IMAGES[:1])
     assert isinstance(found, Rejection)
-    assert found.detail == "the server gave 0 of 3 answers in 3 requests"
+    assert found.detail == "the server gave 2 of 3 answers in 3 requests"
 
 
 @pytest.mark.parametrize(

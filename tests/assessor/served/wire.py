@@ -39,6 +39,7 @@ class Wire:
         self.tokens: set[str | None] = set()
         self.given: Counter[bytes] = Counter()
         """Answers that were given about an image so far."""
+        self.is_gone = False
         self.lock = threading.Lock()
 
     def answers(self, pixels: np.ndarray, count: int) -> list[dict[str, Any]]:
@@ -84,6 +85,9 @@ def serving(wire: Wire) -> Iterator[str]:
                 self._json(404, {})
 
         def do_POST(self) -> None:
+            if wire.is_gone:  # connections that were open outlive the server
+                self.close_connection = True
+                return
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             with wire.lock:
                 fault = wire.faults.pop(0) if wire.faults else ""
@@ -119,12 +123,13 @@ def serving(wire: Wire) -> Iterator[str]:
                 self.close_connection = True
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server.daemon_threads, wire.is_gone = True, False
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
+        wire.is_gone = True
         server.shutdown()
         thread.join()  # before its socket is closed: see tests/accepting.py
         server.server_close()
