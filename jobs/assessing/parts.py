@@ -85,7 +85,8 @@ class PartsAsked:
         boxes: UserBoxes | BoxTable | None = self.boxes
         if boxes is not None and not dry_run:
             boxes = BoxTable(plan.storage, self._boxes_uri(plan))
-        return Grounding(self.dimensions, self.cells, boxes, self.calibration, self.at_chance)
+        most = 0 if self.boxes is None else self.boxes.most[1]
+        return Grounding(self.dimensions, self.cells, boxes, self.calibration, self.at_chance, most)
 
     def provide(self, plan: Plan) -> None:
         """Put the user's boxes beside the plan, under a name of their own: readers find them there."""
