@@ -15,6 +15,9 @@ class AssessorConfig(BaseModel):
     checkpoint: str = "demo"
     """Local folder, hub id (org/name[/folder]), fsspec URI (copied once per node), `demo`, `demo-written`, or `fake:`
     (no model)."""
+    engine: str = "transformers"
+    """What computes answers: transformers here, or openai:URL, a server of chat completions (vLLM, SGLang) that serves
+    the checkpoint; written rubrics only."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; auto is what assessor.toml says, else config.json, never what the hardware likes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -35,6 +38,18 @@ class AssessorConfig(BaseModel):
     """Seconds more for each 100 tokens that an answer to a written rubric may have."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch per actor; None is the number of usable CPUs."""
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        if given != "transformers" and not given.startswith("openai:"):
+            raise ValueError("transformers, or openai:URL of a server such as openai:http://localhost:8000/v1")
+        return given
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a server computes the answers, and nothing is loaded here."""
+        return self.engine != "transformers"
 
     @field_validator("num_gpus")
     @classmethod

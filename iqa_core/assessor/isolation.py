@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from iqa_core.assessor.protocol import Assessor, Describer, View, Viewed, Viewer
+from iqa_core.errors import RunError
 from iqa_core.records import Assessment, FreeAnswer, FreeQuestion, Reason, Rejection
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def _viewed_each(
 def _each(items: Sequence[T], work: Callable[[Sequence[T]], list[R | Rejection]]) -> list[R | Rejection]:
     try:
         return work(items)
+    except RunError:  # of a server that is gone: no image's fault
+        raise
     except Exception as error:
         if type(error).__name__ == "AcceleratorError":
             raise AssessorBroken(str(error)) from error

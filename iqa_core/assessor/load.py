@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +57,8 @@ def describe(
     """
     if config.checkpoint.startswith(PREFIX):
         return _describe_fake(config, rubric, limits)
+    if config.is_served:
+        return _describe_served(config, rubric, limits)
     folder = materialise(config.checkpoint, storage_options)
     manifest = read_manifest(folder)
     asked = load_any_rubric(rubric) if rubric is not None else _rubric_of(folder, manifest)
@@ -83,7 +86,7 @@ def own_limits(config: AssessorConfig, storage_options: Mapping[str, Any] = Mapp
 
     Raises CallerError when there is no such checkpoint.
     """
-    if config.checkpoint.startswith(PREFIX):
+    if config.checkpoint.startswith(PREFIX) or config.is_served:
         return ImageLimits()
     manifest = read_manifest(materialise(config.checkpoint, storage_options))
     return manifest.image_limits if manifest else ImageLimits()
@@ -125,6 +128,8 @@ def _loaded(specs: Sequence[AssessorSpec], config: AssessorConfig) -> list[Asses
     fakes = [spec.preparer for spec in specs if isinstance(spec.preparer, FakePreparer)]
     if fakes:
         return [FakeAssessor(spec.rubric, preparer) for spec, preparer in zip(specs, fakes, strict=True)]
+    if config.is_served:
+        return [_load_served(spec, config) for spec in specs]
     preparers = [spec.preparer for spec in specs if isinstance(spec.preparer, ModelPreparer)]
     if len(preparers) < len(specs):
         raise TypeError(f"no backend takes what {type(specs[0].preparer).__name__} prepares")
@@ -154,7 +159,7 @@ def golden_of(spec: AssessorSpec) -> tuple[GoldenScores, ...]:
     Parts of OUTSIDE_PROMISE may differ.
     Raises CallerError when the checkpoint is gone or its assessor.toml is malformed.
     """
-    if isinstance(spec.preparer, FakePreparer):
+    if isinstance(spec.preparer, FakePreparer) or spec.fingerprint_parts.get("engine") == "openai":
         return ()
     manifest = read_manifest(materialise(spec.checkpoint, spec.storage_options))
     if manifest is None:
@@ -173,6 +178,28 @@ def _describe_fake(config: AssessorConfig, rubric: str | None, limits: ImageLimi
     preparer = FakePreparer(limits, FakeOptions.parse(config.checkpoint))
     parts = _parts(chosen, limits, "fake", "none", "float32", "processor")
     return AssessorSpec(config.checkpoint, chosen, system_prompt(chosen, None), preparer, parts)
+
+
+def _describe_served(config: AssessorConfig, rubric: str | None, limits: ImageLimits) -> AssessorSpec:
+    if rubric is None:
+        raise CallerError(f"--assessor.engine {config.engine}: name the --rubric; no server says which one it knows")
+    chosen = load_any_rubric(rubric)
+    parts = _parts(chosen, limits, "", "", "", config.max_pixels or "none")
+    return _served().described(config, chosen, limits, parts)
+
+
+def _load_served(spec: AssessorSpec, config: AssessorConfig) -> Assessor:
+    assessor: Assessor = _served().loaded(spec, config, fingerprint(spec.fingerprint_parts))
+    return assessor
+
+
+def _served() -> Any:
+    """The module of served assessors. Raises CallerError where the extra that it needs is not installed."""
+    if find_spec("httpx2") is None:
+        raise CallerError("--assessor.engine openai:URL needs httpx2, which is missing: pip install 'iqa-ray[client]'")
+    from iqa_core.assessor.served import assessor
+
+    return assessor
 
 
 def rubrics_on_one_model(specs: Sequence[AssessorSpec]) -> list[Rubric]:

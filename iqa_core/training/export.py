@@ -135,7 +135,7 @@ def _toml_lines(rubric: AnyRubric) -> Iterator[str]:
     values = rubric.model_dump(mode="json", exclude_defaults=True)
     if "slots" in rubric.model_fields_set:  # also none: braces in its queries are asked as they stand
         values["slots"] = list(rubric.slots)
-    lists = {name: values.pop(name, []) for name in ("dimensions", "statements", "attributes")}
+    lists = {name: values.pop(name, []) for name in ("dimensions", "statements", "attributes", "opposites")}
     single = {name: values.pop(name, None) for name in ("checklist", "output", "decoding")}
     yield from (f"{name} = {_toml(value)}" for name, value in values.items())
     tables = [(f"[{name}]", table) for name, table in single.items() if table]

@@ -237,7 +237,8 @@ class AssessingJob(Foundation, ABC):
         """
         for table in self.tables:
             yield "rows of", table.describe()
-        yield "assessor", self.settings.assessor.checkpoint
+        assessor = self.settings.assessor
+        yield "assessor", f"{self.spec.checkpoint} at {assessor.engine}" if assessor.is_served else assessor.checkpoint
         if self.spec.domain is not None:
             yield "knows", self.spec.domain
         yield "rubric", f"{self.spec.rubric.id}, fingerprint {self.wanted.fingerprint}"

@@ -25,7 +25,7 @@ def precheck(spec: AssessorSpec, config: AssessorConfig, pool: Pool, is_strict: 
 
     Raises CallerError when the checkpoint cannot be loaded, and with is_strict on any fault that `check` fails for.
     """
-    if spec.checkpoint.startswith(PREFIX):
+    if spec.checkpoint.startswith(PREFIX) or config.is_served:
         return None
     findings = _findings(spec, config.model_copy(update={"threads": pool.threads_per_actor}), pool)
     closer = f"`python -m iqa_core check --checkpoint {config.checkpoint}` looks closer"

@@ -26,6 +26,7 @@ from iqa_core.corpus.batches import BatchBounds, ReadyBatch, ready_batches
 from iqa_core.corpus.chunks import Chunk, Origin
 from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.deadline import deadline
+from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
 from iqa_core.tables.sink import ScoredBatch
 from jobs.assessing.metrics import BusySeconds
@@ -177,10 +178,21 @@ class AssessBatches:
         if row.column("failure")[0].is_valid:
             own = [pa.nulls(1, pa.binary()), pa.array([self._versions]), pa.nulls(1, pa.string())]
         else:
-            batch = self.assess(from_ready_row(row))
+            try:
+                batch = self.assess(from_ready_row(row))
+            except RunError as error:
+                return self._ended(row, error)
             answers = json.dumps(batch.answers)
             own = [pa.array([to_ipc(batch.rows)], pa.binary()), pa.array([batch.versions]), pa.array([answers])]
         return pa.table([*kept, *own], schema=SCORED_ROW)
+
+    def _ended(self, row: pa.Table, error: RunError) -> pa.Table:
+        """In the place of a batch: what ends the run, such as a server that is gone."""
+        chunk = Origin.from_json(row.column("origin")[0].as_py()).chunk
+        failed = pa.Table.from_pylist([{"failure": failure_of(chunk, error).to_json()}], SCORED_ROW)
+        return failed.set_column(
+            SCORED_ROW.get_field_index("versions"), SCORED_ROW.field("versions"), pa.array([self._versions])
+        )
 
 
 def _is_restarted() -> bool:

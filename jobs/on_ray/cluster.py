@@ -181,7 +181,7 @@ def plan_pool(
 
     Raises CallerError for --assessor.num-gpus with an assessor that runs on the CPU.
     """
-    may_use_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:")
+    may_use_gpu = config.device != "cpu" and not config.checkpoint.startswith("fake:") and not config.is_served
     if config.num_gpus and not may_use_gpu:
         raise CallerError(f"--assessor.num-gpus {config.num_gpus:g}: this assessor runs on the CPU")
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
