@@ -109,7 +109,7 @@ class Isolation:
         self._failed_in_a_row = 0
         self._reader = _Process(SingleReader, work, {"num_cpus": pool.reader_cpus}, None)
         resources = {"num_cpus": pool.actor_cpus, "num_gpus": pool.actor_gpus}
-        limit_s = time_limit_s(work.config, work.spec.rubric, num_images=1)
+        limit_s = time_limit_s(work.config, work.spec.rubric, num_images=1, passes=work.asking.passes)
         self._assessor = _Process(SingleAssessor, work, resources, limit_s + GRACE_S)
 
     def replay(self, encoded: bytes, sink: Sink) -> Iterator[Event]:

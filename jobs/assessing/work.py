@@ -57,6 +57,11 @@ ASSESSED_ROW = pa.schema([*PASSED_ON, ("rows", pa.binary()), ("versions", pa.str
 class Asking(Protocol):
     """What a job asks an assessor about images, and the rows that it makes of what it is told. Picklable."""
 
+    @property
+    def passes(self) -> int:
+        """How often an image goes through the model at most; a batch's time limit grows with it."""
+        ...
+
     def results(self, assessor: Assessor, batch: ReadyBatch) -> Sequence[Any]:
         """What is said of each prepared image of a batch, in order; an image that fails has a Rejection in its place.
 
@@ -158,7 +163,9 @@ class AssessBatches:
     def assess(self, batch: ReadyBatch) -> AssessedBatch:
         """Rows of the job's table for one batch. Ends the process at the time limit, or when the device is broken."""
         try:
-            limit_s = time_limit_s(self._work.config, self._work.spec.rubric, len(batch.images))
+            limit_s = time_limit_s(
+                self._work.config, self._work.spec.rubric, len(batch.images), self._work.asking.passes
+            )
             with deadline(limit_s), self._busy.counted():
                 results = self._work.asking.results(self._assessor, batch)
         except AssessorBroken as error:
