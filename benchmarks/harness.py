@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from iqa_core.flags import StrictParser
-from iqa_core.tables.sink import ScoredBatch
+from iqa_core.tables.sink import AssessedBatch
 from jobs.assessing.job import considered_chunks
 from jobs.assessing.proposing import applied, proposed
 from jobs.assessing.stream import stream
@@ -92,7 +92,7 @@ def stream_corpus(settings: ScoreSettings, pool: Pool) -> Arrivals:
     times: list[float] = []
     counts: list[int] = []
     for event in stream(tasks, job.work(contract, pool.threads_per_actor), pool):
-        if not isinstance(event, ScoredBatch):
+        if not isinstance(event, AssessedBatch):
             raise SystemExit(f"a chunk failed: {event}")
         times.append(time.monotonic())
         counts.append((counts[-1] if counts else 0) + len(event.ordinals))

@@ -66,6 +66,7 @@ BEGINNINGS = {
     "iqa_core/rubrics/rubric.py": ["<"],
     "iqa_core/rubrics/load.py": ["1"],
     "iqa_core/rubrics/released/toml_text.py": ["a"],
+    "iqa_core/rubrics/released/writers.py": ["", "1.", "1"],
     "iqa_core/rubrics/released/vqascore.py": ["a", "a_model"],
     "iqa_core/questions.py": ["{", "{a"],
     "iqa_core/selection/condition.py": ["iqa_carried_", "\nLINE"],

@@ -30,17 +30,23 @@ def batch_bounds(config: AssessorConfig, rubric: AnyRubric) -> tuple[int, int]:
     return sys.maxsize, min(MOST_IMAGES, max(1, rows // rubric.decoding.samples))
 
 
-def time_limit_s(config: AssessorConfig, rubric: AnyRubric, num_images: int) -> float:
-    """Seconds that a batch may take; with written answers it grows with the images, and the tokens of an answer."""
+def time_limit_s(config: AssessorConfig, rubric: AnyRubric, num_images: int, passes: int = 1) -> float:
+    """Seconds that a batch may take; with written answers it grows with the images, and the tokens of an answer.
+
+    passes: how often an image goes through the model at most, which is once but where many parts of it are asked about.
+    """
     if not isinstance(rubric, WrittenRubric):
-        return config.timeout_s
+        return config.timeout_s * passes
     hundreds = rubric.decoding.max_new_tokens / 100
     return config.timeout_s + config.timeout_per_image_s * num_images + config.timeout_per_100_tokens_s * hundreds
 
 
-def quiet_limit_s(config: AssessorConfig, rubric: AnyRubric, stall_timeout_s: float) -> float:
-    """Seconds without any result after which a run ends: never sooner than a full batch of written answers may take."""
-    if not isinstance(rubric, WrittenRubric):
+def quiet_limit_s(config: AssessorConfig, rubric: AnyRubric, stall_timeout_s: float, passes: int = 1) -> float:
+    """Seconds without any result after which a run ends.
+
+    Never sooner than a full batch may take where answers are written, or images go through the model several times.
+    """
+    if not isinstance(rubric, WrittenRubric) and passes == 1:
         return stall_timeout_s
     _, most = batch_bounds(config, rubric)
-    return max(stall_timeout_s, time_limit_s(config, rubric, most) + GRACE_S)
+    return max(stall_timeout_s, time_limit_s(config, rubric, most, passes) + GRACE_S)

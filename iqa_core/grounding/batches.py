@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
 
 from iqa_core.assessor.isolation import assess_views_each, assess_with_views_each
@@ -93,6 +94,11 @@ def assess_and_ground_each(
         said = more if isinstance(more, Rejection) else [_some(assessor, one.assessment, names), *one.views, *more]
         results.append((one.assessment, _grounded(columns, image, views, said)))
     return results
+
+
+def passes_of(cells: int, boxes: int) -> int:
+    """How often an image goes through the model that is asked about as a whole, in cells x cells cells and in boxes."""
+    return ceil((1 + cells * cells + boxes) / MOST_VIEWS)
 
 
 def _texts(assessor: Assessor, images: Sequence[Viewable]) -> list[Mapping[str, str]] | None:

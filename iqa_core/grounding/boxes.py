@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+THINNEST = 1e-6
+"""Pixels across or down that a part of a box has at least: what is thinner has no area in a table's 32-bit floats."""
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle, in pixels, or in fractions of a picture's sides where that is said.
@@ -67,10 +71,11 @@ class Box:
         return type(self)(self.x * across, self.y * down, self.width * across, self.height * down)
 
     def inside(self, width: float, height: float) -> Self | None:
-        """The part that lies in a picture of this size; None where there is none."""
+        """The part of a box in pixels that lies in a picture of this size; None where it is thinner than THINNEST."""
         left, top, right, bottom = self.corners
         left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-        return type(self)(left, top, right - left, bottom - top) if right > left and bottom > top else None
+        across, down = right - left, bottom - top
+        return type(self)(left, top, across, down) if min(across, down) >= THINNEST else None
 
 
 @dataclass(frozen=True, slots=True)

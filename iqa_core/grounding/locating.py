@@ -170,7 +170,7 @@ def _box(box: Box | Sequence[float]) -> Box:
     """The box in floats: the sum of two numbers of 8 bits would not be theirs."""
     try:
         sides = [*box]
-        if not any(isinstance(side, str | bytes) for side in sides):
+        if not any(isinstance(side, str | bytes | bool) for side in sides):
             return Box(*map(float, sides))
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: torch, a tensor of two sides
         raise _no_box(box) from error

@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
 ROWS_PER_GROUP = 4096
 
 MOST_BOXES = 1024
-"""Of one image: it goes through the model once for every 64, all within the time limit of a batch."""
+"""Of one image: it goes through the model once for every 64, and the time limit of a batch grows with that."""
 
 _FIRST = b"iqa.first"
 """Key of the metadata: source and key of the first row of each row group."""
@@ -68,6 +68,12 @@ class UserBoxes:
         for *names, box in self.rows:
             digest.update(json.dumps([*names, *box]).encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def most(self) -> tuple[Image, int]:
+        """The image with the most boxes, and how many it has."""
+        [found] = Counter(map(_image, self.rows)).most_common(1)
+        return found
 
     def of_images(self, images: Sequence[Image]) -> list[list[UserBox]]:
         """Boxes of each image, in the order of the user's file."""
@@ -104,13 +110,14 @@ def read_boxes(path: Path) -> UserBoxes:
         if (source, key, box_id) in seen:
             raise CallerError(f"--boxes {path}: image {key} of {source} has two boxes with the id {box_id}; rename one")
         seen.add((source, key, box_id))
-    (source, key), most = Counter(map(_image, rows)).most_common(1)[0]
+    boxes = UserBoxes(tuple(rows))
+    (source, key), most = boxes.most
     if most > MOST_BOXES:
         raise CallerError(
             f"--boxes {path}: image {key} of {source} has {most:,} boxes; give at most {MOST_BOXES:,}, and the others "
             "in a run with another --output"
         )
-    return UserBoxes(tuple(rows))
+    return boxes
 
 
 def _image(row: Sequence[Any]) -> Image:

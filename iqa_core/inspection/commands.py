@@ -181,6 +181,7 @@ def _climb(assessor: Assessor, flags: argparse.Namespace) -> None:
 
 
 def _ground(assessor: Assessor, fingerprint: str, flags: argparse.Namespace) -> int:
+    from iqa_core.grounding.locating import names_asked
     from iqa_core.grounding.verdict import RECORD
     from iqa_core.inspection.grounding import best_quarter, require_askable, self_test
     from iqa_core.inspection.grounding_results import self_test_lines
@@ -190,6 +191,7 @@ def _ground(assessor: Assessor, fingerprint: str, flags: argparse.Namespace) -> 
     taken = images_in(flags.grounding, limit * (4 if flags.best_quarter else 1), "--grounding")
     names = flags.dimensions and flags.dimensions.split(",")
     method: Method = flags.method or "views"
+    names_asked(assessor.rubric, names, "--dimensions")
     require_askable(assessor, names, method)  # before any image is scored
     paths = best_quarter(assessor, taken) if flags.best_quarter else taken
     test = self_test(

@@ -11,10 +11,14 @@ from iqa_core.report.comparison import compare_tables
 from iqa_core.report.gathered import Gathered, group_columns
 from iqa_core.report.page import Moved, Report, locator_of, render
 from iqa_core.report.thumbnails import thumbnails
+from iqa_core.storage.uris import join
 from iqa_core.tables.scores.run_record import run_record
 from iqa_core.tables.scores.score_table import ScoreTable
 from iqa_core.written.columns import CAPTION, REASONING
 from iqa_core.written.form import LENIENT
+
+GROUNDING_REPORT = "grounding.html"
+"""The report on parts of the images, beside that of the scores, where one pass scored both."""
 
 
 def scoring_report(table: ScoreTable, against: ScoreTable | None = None) -> bytes:
@@ -92,6 +96,9 @@ def _facts(table: ScoreTable, gathered: Gathered) -> list[tuple[str, str]]:
     ]
     if table.contract.slots.columns:
         facts.append(("slots", table.contract.slots.describe()))
+    parts = join(table.uri, GROUNDING_REPORT)
+    if table.contract.grounding and table.storage.stat(parts) is not None:
+        facts.append(("their parts", f"scored in {', '.join(table.contract.grounded)}: {parts}"))
     if len(table.chunks) < table.planned:
         facts.append(("unfinished", f"{table.planned - len(table.chunks):,} of {table.planned:,} chunks"))
     return facts

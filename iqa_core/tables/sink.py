@@ -18,8 +18,8 @@ from iqa_core.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredBatch:
-    """What came back from the assessor for one ready batch; `rows` has the score table's columns, a row per ordinal."""
+class AssessedBatch:
+    """What came back from the assessor for one ready batch; `rows` has the table's columns, a row per ordinal."""
 
     origin: Origin
     ordinals: tuple[int, ...]
@@ -41,7 +41,7 @@ class OpenChunk:
     answers: Counter[str] = field(default_factory=Counter)
     """How the written answers about its images were parsed."""
 
-    def add(self, batch: ScoredBatch) -> None:
+    def add(self, batch: AssessedBatch) -> None:
         """Take the rows that are not there yet. Raises RunError for an ordinal that the chunk cannot have."""
         images = self.origin.images
         if any(not 0 <= ordinal < images for ordinal in batch.ordinals):
@@ -73,7 +73,7 @@ class Sink:
     open: dict[str, list[OpenChunk]] = field(default_factory=dict)
     """By name; more than one entry where a chunk was read twice with different content."""
 
-    def add(self, batch: ScoredBatch) -> OpenChunk | None:
+    def add(self, batch: AssessedBatch) -> OpenChunk | None:
         """The chunk, if this batch completes it. Raises RunError for an ordinal that the chunk cannot have."""
         name = batch.origin.chunk
         chunk = self.partial(name, batch.origin.layout)

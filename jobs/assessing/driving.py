@@ -57,7 +57,7 @@ def drive(checked: Callable[[], AssessingJob]) -> int:
         run.begin(pool.describe())
         work = job.work(contract, pool.threads_per_actor)
         isolation = session.enter_context(closing(Isolation(work, pool)))
-        quiet_s = quiet_limit_s(work.config, work.spec.rubric, settings.stall_timeout_s)
+        quiet_s = quiet_limit_s(work.config, work.spec.rubric, settings.stall_timeout_s, work.asking.passes)
         for wave in waves(run.tasks(), settings.wave_chunks):
             for event in guarded(stream(wave, work, pool), quiet_s):
                 run.take(event)

@@ -55,7 +55,7 @@ def print_dry_run(job: AssessingJob, proposal: Proposal) -> None:
         planned.add(chunk)
         if chunk.name not in finished:
             left.add(chunk)
-    for label, text in job.introduction():
+    for label, text in job.introduction(_all_chunks(job, proposal)):
         print(f"{label:<12} {text}")
     print(f"plan         {planned.describe()}")
     print(f"new          {counted(len(proposal.chunks), 'chunk')}, {len(proposal.retired):,} retired")

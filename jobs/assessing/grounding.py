@@ -12,7 +12,7 @@ from iqa_core.assessor.protocol import Assessor
 from iqa_core.corpus.batches import ReadyBatch
 from iqa_core.corpus.chunks import LOCATION
 from iqa_core.corpus.columns import storable
-from iqa_core.grounding.batches import Grounded, Viewable, ground_each
+from iqa_core.grounding.batches import Grounded, Viewable, ground_each, passes_of
 from iqa_core.grounding.boxes import UserBox
 from iqa_core.grounding.calibration import Calibration
 from iqa_core.grounding.locating import Located
@@ -35,6 +35,13 @@ class Grounding:
     calibration: Calibration | None
     at_chance: frozenset[str] = frozenset()
     """Dimensions whose worst cells mean nothing, as a self-test found: no place is claimed in them."""
+    most_boxes: int = 0
+    """Of one image."""
+
+    @property
+    def passes(self) -> int:
+        """See `Asking.passes`."""
+        return passes_of(self.cells, self.most_boxes)
 
     def results(self, assessor: Assessor, batch: ReadyBatch) -> list[Grounded | Rejection]:
         """See `Asking.results`."""

@@ -19,9 +19,9 @@ from iqa_core.corpus.sources import Kind
 from iqa_core.deadline import deadline
 from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
-from iqa_core.tables.sink import ScoredBatch, Sink
+from iqa_core.tables.sink import AssessedBatch, Sink
 from jobs.assessing.stream import Event
-from jobs.assessing.work import AssessBatches, Work, scored_batch
+from jobs.assessing.work import AssessBatches, Work, assessed_batch
 from jobs.on_ray.cluster import Pool
 from jobs.on_ray.transport import ChunkFailure, failure_of
 
@@ -109,7 +109,7 @@ class Isolation:
         self._failed_in_a_row = 0
         self._reader = _Process(SingleReader, work, {"num_cpus": pool.reader_cpus}, None)
         resources = {"num_cpus": pool.actor_cpus, "num_gpus": pool.actor_gpus}
-        limit_s = time_limit_s(work.config, work.spec.rubric, num_images=1)
+        limit_s = time_limit_s(work.config, work.spec.rubric, num_images=1, passes=work.asking.passes)
         self._assessor = _Process(SingleAssessor, work, resources, limit_s + GRACE_S)
 
     def replay(self, encoded: bytes, sink: Sink) -> Iterator[Event]:
@@ -150,11 +150,11 @@ class Isolation:
             return batch
         assert isinstance(batch, ReadyBatch)
         if batch.images:
-            scored = self._assessor.call("assess", batch)
-            if scored is not None:
-                assert isinstance(scored, ScoredBatch)
+            assessed = self._assessor.call("assess", batch)
+            if assessed is not None:
+                assert isinstance(assessed, AssessedBatch)
                 self._failed_in_a_row = 0
-                return scored
+                return assessed
             self._failed_in_a_row += 1
             if self._failed_in_a_row == FAILED_IN_A_ROW:
                 raise RunError(
@@ -165,7 +165,7 @@ class Isolation:
                 Reason.ASSESSOR_FAILED, f"assessing it crashed or exceeded its time, {DEATHS_PER_IMAGE} times"
             )
             batch = replace(batch, rejections=(rejection,), images=(), texts=None)
-        return scored_batch(batch, [], self._work, versions="{}")
+        return assessed_batch(batch, [], self._work, versions="{}")
 
 
 class _Process:

@@ -230,8 +230,11 @@ class AssessingJob(Foundation, ABC):
             asking=self.asking(contract),
         )
 
-    def introduction(self) -> Iterator[tuple[str, str]]:
-        """Label and text of what a run says first: who is asked, with which questions, and for which images."""
+    def introduction(self, chunks: Iterable[Chunk]) -> Iterator[tuple[str, str]]:
+        """Label and text of what a run says first: who is asked, with which questions, and for which images.
+
+        chunks: that the run is about.
+        """
         for table in self.tables:
             yield "rows of", table.describe()
         assessor = self.settings.assessor

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from iqa_core.assessor.load import fingerprint
 from iqa_core.assessor.viewed import require_views
+from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.plan import Plan
+from iqa_core.corpus.sources import Kind
 from iqa_core.errors import CallerError
 from iqa_core.grounding.calibration import Calibration
 from iqa_core.grounding.locating import names_asked
@@ -85,18 +87,21 @@ class PartsAsked:
         boxes: UserBoxes | BoxTable | None = self.boxes
         if boxes is not None and not dry_run:
             boxes = BoxTable(plan.storage, self._boxes_uri(plan))
-        return Grounding(self.dimensions, self.cells, boxes, self.calibration, self.at_chance)
+        most = 0 if self.boxes is None else self.boxes.most[1]
+        return Grounding(self.dimensions, self.cells, boxes, self.calibration, self.at_chance, most)
 
     def provide(self, plan: Plan) -> None:
         """Put the user's boxes beside the plan, under a name of their own: readers find them there."""
         if self.boxes is not None and plan.storage.stat(self._boxes_uri(plan)) is None:
             plan.storage.put(self._boxes_uri(plan), self.boxes.to_parquet(), scratch=scratch_of(plan.output))
 
-    def introduction(self) -> Iterator[tuple[str, str]]:
-        """Label and text of what a run says of it first."""
+    def introduction(self, chunks: Iterable[Chunk]) -> Iterator[tuple[str, str]]:
+        """Label and text of what a run says of it first. chunks: that the run is about."""
         yield "asked", f"{', '.join(self.dimensions)}, in {self.grid} cells"
         if self.boxes is not None:
             yield "boxes", f"{len(self.boxes.rows):,} of {self.boxes_given}"
+            if astray := _astray(self.boxes, chunks):
+                yield "", f"{len(astray):,} of them in files that are not in this run's input, such as {astray[0]}"
         if self.calibration is not None:
             yield "against", f"cells of {self.calibrated_on}"
         for name, verdict in self.verdicts.items():
@@ -171,6 +176,16 @@ def parts_asked(
         verdicts=verdicts,
         keep_at_chance=settings.keep_at_chance,
     )
+
+
+def _astray(boxes: UserBoxes, chunks: Iterable[Chunk]) -> list[str]:
+    """The sources of those boxes whose source is none of the chunks'; none where rows of an input name the files."""
+    sources = {source for source, *_ in boxes.rows}
+    for chunk in chunks:
+        if chunk.kind not in (Kind.IMAGE, Kind.WEBDATASET):
+            return []
+        sources.difference_update(span.source for span in chunk.spans)
+    return [source for source, *_ in boxes.rows if source in sources]
 
 
 def _calibration(base: Foundation, given: str, dimensions: tuple[str, ...], cells: int) -> Calibration:

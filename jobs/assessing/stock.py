@@ -89,7 +89,7 @@ def opening(job: AssessingJob, proposal: Proposal, stock: Stock, pool: str) -> s
     expected, finished = stock.expected, stock.finished
     todo = len(expected.keys() - finished)
     lines = [
-        *(f"{label:<10} {text}" for label, text in job.introduction()),
+        *(f"{label:<10} {text}" for label, text in job.introduction(considered_chunks(job))),
         f"output     {job.output}",
         f"plan       {counted(stock.images_expected, 'image')} in {counted(len(expected), 'chunk')}",
         f"finished   {counted(stock.table.images, 'image')} in {counted(len(finished), 'chunk')}; to do: {todo:,}",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from iqa_core.tables.sink import ScoredBatch
-from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, Work, from_scored_row
+from iqa_core.tables.sink import AssessedBatch
+from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, Work, from_assessed_row
 from jobs.on_ray.cluster import Pool
 from jobs.on_ray.read_tasks import read_each
 from jobs.on_ray.transport import ChunkFailure
@@ -41,7 +41,7 @@ of 128 MiB; ours are single batches, and a reader would wait 60 ms for each."""
 CALLS_PER_ACTOR = 2
 """Calls that an actor takes at once; one of them assesses, so that Ray's work for a batch overlaps with another's."""
 
-Event = ScoredBatch | ChunkFailure
+Event = AssessedBatch | ChunkFailure
 
 
 def waves(tasks: Iterable[ChunkTask], max_chunks: int) -> Iterator[list[ChunkTask]]:
@@ -104,7 +104,7 @@ def stream(wave: Sequence[ChunkTask], work: Work, pool: Pool) -> Iterator[Event]
     tables: Iterable[pa.Table] = rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=4)
     for table in tables:
         for i in range(table.num_rows):
-            yield from_scored_row({name: table.column(name)[i] for name in table.column_names})
+            yield from_assessed_row({name: table.column(name)[i] for name in table.column_names})
 
 
 def readers_at_once(wave: Sequence[ChunkTask], pool: Pool) -> int:

@@ -28,7 +28,7 @@ from iqa_core.corpus.reading import ReadPlan, open_chunk
 from iqa_core.deadline import deadline
 from iqa_core.errors import RunError
 from iqa_core.records import Reason, Rejection
-from iqa_core.tables.sink import ScoredBatch
+from iqa_core.tables.sink import AssessedBatch
 from jobs.assessing.metrics import BusySeconds
 from jobs.on_ray.transport import ChunkFailure, failure_of, from_ipc, to_ipc
 
@@ -50,12 +50,17 @@ READY_ROW = pa.schema(
 )
 """A ready batch as it travels from a reader to an actor, or the failure of a chunk."""
 
-SCORED_ROW = pa.schema([*PASSED_ON, ("rows", pa.binary()), ("versions", pa.string()), ("answers", pa.string())])
-"""A scored batch as it travels to the driver."""
+ASSESSED_ROW = pa.schema([*PASSED_ON, ("rows", pa.binary()), ("versions", pa.string()), ("answers", pa.string())])
+"""An assessed batch as it travels to the driver."""
 
 
 class Asking(Protocol):
     """What a job asks an assessor about images, and the rows that it makes of what it is told. Picklable."""
+
+    @property
+    def passes(self) -> int:
+        """How often an image goes through the model at most; a batch's time limit grows with it."""
+        ...
 
     def results(self, assessor: Assessor, batch: ReadyBatch) -> Sequence[Any]:
         """What is said of each prepared image of a batch, in order; an image that fails has a Rejection in its place.
@@ -113,10 +118,10 @@ def read_chunk(chunk: Chunk, work: Work, only: frozenset[int] | None = None) -> 
         yield failure_of(chunk.name, error)
 
 
-def scored_batch(batch: ReadyBatch, results: Sequence[Any], work: Work, versions: str) -> ScoredBatch:
+def assessed_batch(batch: ReadyBatch, results: Sequence[Any], work: Work, versions: str) -> AssessedBatch:
     """Rows of the job's table for a batch, given what the assessor said of its images."""
     asking = work.asking
-    return ScoredBatch(
+    return AssessedBatch(
         batch.origin, batch.ordinals, asking.rows(batch, results), versions, asking.answers(batch, results)
     )
 
@@ -133,7 +138,7 @@ class ReadChunks:
 
 
 class AssessBatches:
-    """The actors' side of the stream: holds the assessor; ready batches in, scored batches out."""
+    """The actors' side of the stream: holds the assessor; ready batches in, assessed batches out."""
 
     def __init__(self, given: Callable[[], Work]) -> None:
         """given: a callable, since Ray writes arguments that are dataclasses into its logs, secrets and all."""
@@ -155,16 +160,18 @@ class AssessBatches:
     def __call__(self, table: pa.Table) -> pa.Table:
         return pa.concat_tables([self._scored(table.slice(i, 1)) for i in range(table.num_rows)])
 
-    def assess(self, batch: ReadyBatch) -> ScoredBatch:
+    def assess(self, batch: ReadyBatch) -> AssessedBatch:
         """Rows of the job's table for one batch. Ends the process at the time limit, or when the device is broken."""
         try:
-            limit_s = time_limit_s(self._work.config, self._work.spec.rubric, len(batch.images))
+            limit_s = time_limit_s(
+                self._work.config, self._work.spec.rubric, len(batch.images), self._work.asking.passes
+            )
             with deadline(limit_s), self._busy.counted():
                 results = self._work.asking.results(self._assessor, batch)
         except AssessorBroken as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
-        return scored_batch(batch, results, self._work, self._versions)
+        return assessed_batch(batch, results, self._work, self._versions)
 
     def _scored(self, row: pa.Table) -> pa.Table:
         kept = [row.column(name) for name in PASSED_ON.names]
@@ -177,14 +184,14 @@ class AssessBatches:
                 return self._ended(row, error)
             answers = json.dumps(batch.answers)
             own = [pa.array([to_ipc(batch.rows)], pa.binary()), pa.array([batch.versions]), pa.array([answers])]
-        return pa.table([*kept, *own], schema=SCORED_ROW)
+        return pa.table([*kept, *own], schema=ASSESSED_ROW)
 
     def _ended(self, row: pa.Table, error: RunError) -> pa.Table:
         """In the place of a batch: what ends the run, such as a server that is gone."""
         chunk = Origin.from_json(row.column("origin")[0].as_py()).chunk
-        failed = pa.Table.from_pylist([{"failure": failure_of(chunk, error).to_json()}], SCORED_ROW)
+        failed = pa.Table.from_pylist([{"failure": failure_of(chunk, error).to_json()}], ASSESSED_ROW)
         return failed.set_column(
-            SCORED_ROW.get_field_index("versions"), SCORED_ROW.field("versions"), pa.array([self._versions])
+            ASSESSED_ROW.get_field_index("versions"), ASSESSED_ROW.field("versions"), pa.array([self._versions])
         )
 
 
@@ -230,11 +237,11 @@ def from_ready_row(row: pa.Table) -> ReadyBatch:
     )
 
 
-def from_scored_row(row: dict[str, pa.Scalar]) -> ScoredBatch | ChunkFailure:
-    """The batch of one row of SCORED_ROW, or the failure that its reader passed on."""
+def from_assessed_row(row: dict[str, pa.Scalar]) -> AssessedBatch | ChunkFailure:
+    """The batch of one row of ASSESSED_ROW, or the failure that its reader passed on."""
     if row["failure"].is_valid:
         return ChunkFailure.from_json(row["failure"].as_py())
-    return ScoredBatch(
+    return AssessedBatch(
         origin=Origin.from_json(row["origin"].as_py()),
         ordinals=tuple(row["ordinals"].as_py()),
         rows=from_ipc(row["rows"]),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from iqa_core.assessor.load import fingerprint
-from iqa_core.corpus.chunks import LOCATION
+from iqa_core.corpus.chunks import LOCATION, Chunk
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import checked_contract
 from iqa_core.fusion import FusionWeights
@@ -81,10 +81,10 @@ class GroundingJob(AssessingJob):
         """See `AssessingJob.publish`."""
         return publish(self, outcome)
 
-    def introduction(self) -> Iterator[tuple[str, str]]:
+    def introduction(self, chunks: Iterable[Chunk]) -> Iterator[tuple[str, str]]:
         """See `AssessingJob.introduction`."""
-        yield from super(GroundingJob, self).introduction()
-        yield from self.parts_asked.introduction()
+        yield from super(GroundingJob, self).introduction(chunks)
+        yield from self.parts_asked.introduction(chunks)
 
 
 def own_columns() -> frozenset[str]:

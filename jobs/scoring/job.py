@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from iqa_core.assessor.load import fingerprint
+from iqa_core.corpus.chunks import Chunk
 from iqa_core.corpus.plan.plan import Contract
 from iqa_core.corpus.plan.proposal import checked_contract
 from iqa_core.errors import CallerError
@@ -92,11 +93,11 @@ class ScoringJob(AssessingJob):
         if self.parts_asked is not None:
             self.parts_asked.provide(self.plan)
 
-    def introduction(self) -> Iterator[tuple[str, str]]:
+    def introduction(self, chunks: Iterable[Chunk]) -> Iterator[tuple[str, str]]:
         """See `AssessingJob.introduction`."""
-        yield from super(ScoringJob, self).introduction()
+        yield from super(ScoringJob, self).introduction(chunks)
         if self.parts_asked is not None:
-            yield from self.parts_asked.introduction()
+            yield from self.parts_asked.introduction(chunks)
 
     def about_chunks(self) -> Mapping[str, Any]:
         """See `AssessingJob.about_chunks`."""

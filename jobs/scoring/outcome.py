@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from iqa_core.errors import NAMES_SHOWN
 from iqa_core.questions import scales_json
 from iqa_core.report.grounding_report import grounding_report
-from iqa_core.report.scoring_report import scoring_report
+from iqa_core.report.scoring_report import GROUNDING_REPORT, scoring_report
 from iqa_core.tables.regions.beside_scores import GroundedSummary
 from iqa_core.tables.regions.nesting import GROUNDING, REGIONS
 from iqa_core.tables.scores.columns import TABLE_VERSION
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def publish(job: ScoringJob, outcome: RunOutcome[Summary | GroundedSummary]) -> int:
     """Write run.json, print the result, write the reports; the exit code."""
-    reports = {"report.html": lambda: scoring_report(open_score_table(job.storage, job.output))}
-    if job.parts_asked is not None:
-        reports["grounding.html"] = lambda: grounding_report(job.storage, job.output)
+    reports = {}
+    if job.parts_asked is not None:  # first: the other one names it
+        reports[GROUNDING_REPORT] = lambda: grounding_report(job.storage, job.output)
+    reports["report.html"] = lambda: scoring_report(open_score_table(job.storage, job.output))
     return published(job, outcome, record(job, outcome), closing(job, outcome), reports)
 
 

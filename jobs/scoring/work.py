@@ -32,6 +32,11 @@ class Scoring:
     probs: bool = False
     written: WrittenColumns | None = None
 
+    @property
+    def passes(self) -> int:
+        """See `Asking.passes`."""
+        return 1
+
     def results(self, assessor: Assessor, batch: ReadyBatch) -> list[Assessment | Rejection]:
         """See `Asking.results`."""
         return assess_each(assessor, batch.images, batch.texts)
@@ -56,6 +61,11 @@ class GroundedScoring:
 
     scoring: Scoring
     grounding: Grounding
+
+    @property
+    def passes(self) -> int:
+        """See `Asking.passes`."""
+        return self.grounding.passes
 
     def results(
         self, assessor: Assessor, batch: ReadyBatch

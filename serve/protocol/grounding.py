@@ -33,7 +33,9 @@ FIELDS = MULTIPART_FIELDS - {"probs", "answers"} | {"grid", "boxes"}
 
 
 def _numbers(given: object) -> object:
-    """The four numbers of a box that a form has as text, `x,y,width,height`."""
+    """The four numbers of a box that a form has as text, `x,y,width,height`. Raises ValueError for true and false."""
+    if isinstance(given, list) and any(isinstance(side, bool) for side in given):
+        raise ValueError("a box is four numbers, none of which is true or false")
     return given.split(",", 4) if isinstance(given, str) and len(given) <= 256 else given
 
 

@@ -30,6 +30,9 @@ def test_other_rubrics_are_bounded_as_ever() -> None:
     rubric = load_any_rubric("interior-v2")
     assert batch_bounds(config, rubric) == (4096, 256)
     assert time_limit_s(config, rubric, 200) == 9
+    assert time_limit_s(config, rubric, 200, passes=17) == 153
+    assert [quiet_limit_s(config, rubric, 7, passes) for passes in (1, 17)] == [7, 153 + GRACE_S]
+    assert quiet_limit_s(config, rubric, 1800, 17) == 1800
 
 
 def test_time_grows_with_images_and_tokens() -> None:

@@ -13,7 +13,7 @@ from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.protocol import Assessor
 from iqa_core.errors import CallerError
 from iqa_core.grounding import batches
-from iqa_core.grounding.batches import Grounded, Viewable, assess_and_ground_each, ground_each
+from iqa_core.grounding.batches import Grounded, Viewable, assess_and_ground_each, ground_each, passes_of
 from iqa_core.grounding.boxes import Box
 from iqa_core.grounding.locating import Region, assess_regions, locate
 from iqa_core.records import Assessment, Reason, Rejection
@@ -120,3 +120,7 @@ def test_an_image_that_the_assessor_fails_on_costs_only_itself() -> None:
 def test_an_assessor_without_views_is_refused() -> None:
     with pytest.raises(CallerError, match="no visual tokens"):
         ground_each(load_assessor("fake:"), [viewable(PIXELS[0], [])], NAMES, 2)
+
+
+def test_an_image_goes_through_the_model_once_for_every_64_parts() -> None:
+    assert [passes_of(2, 0), passes_of(2, 59), passes_of(2, 60), passes_of(3, 1024)] == [1, 1, 2, 17]

@@ -40,7 +40,8 @@ def test_a_mask_has_the_box_that_pycocotools_gives_it() -> None:
 def test_what_lies_outside_a_picture_is_cut_off() -> None:
     assert RECTANGLE.inside(640, 480) == RECTANGLE
     assert Box(-10, 470, 30, 30).inside(640, 480) == Box(0, 470, 20, 10)
-    for outside in (Box(640, 0, 5, 5), Box(0, -5, 5, 5)):
+    thin = (Box(0, 0, 1e-46, 5), Box(0, 479.9999999, 5, 5))
+    for outside in (Box(640, 0, 5, 5), Box(0, -5, 5, 5), *thin):
         assert outside.inside(640, 480) is None
 
 

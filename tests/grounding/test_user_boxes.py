@@ -39,6 +39,7 @@ def test_each_image_has_its_boxes_in_the_files_order(tmp_path: Path, monkeypatch
             UserBox(str(row["box_id"]), str(row["label"]), Box(float(str(row["x"])), 2.5, 3, 4)) for row in own
         ]
     assert [len(boxes) for boxes in table.of_images(images)] == [2, 2, 0, 2, 0, 0]
+    assert found.most[1] == 2
     assert table.of_images([]) == []
     (tmp_path / "table.parquet").unlink()
     with pytest.raises(Missing, match="put the file back"):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import iqa_core.assessor
 from iqa_core.__main__ import main
 from iqa_core.agreement.measures import wilson
 from iqa_core.assessor.direct import load_assessor
@@ -29,6 +30,7 @@ from tests.assessor import tiny
 
 STRIPES = np.repeat(np.where(np.arange(96) // 2 % 2, 156, 100)[None, :, None], 96, axis=0).repeat(3, 2).astype(np.uint8)
 NAMES = ("quality", "aesthetics")
+SAMPLES = Path(iqa_core.assessor.__path__[0]) / "samples"
 
 
 class Meter:
@@ -157,6 +159,7 @@ def test_as_a_command_it_prints_verdicts_and_writes_them(tmp_path: Path, capsys:
     [
         (["--grounding", "no"], "--grounding no is no folder"),
         (["--grounding", ".", "--limit", "0"], "--limit 0"),
+        (["--grounding", str(SAMPLES), "--dimensions", "nope"], "--dimensions is a list of dimensions of rubric"),
         (["--grounding", ".", "--ladder", "."], "two checks"),
         (["--grounding", ".", "--min-fall", "5"], "fall by 0 to 4"),
         (["--method", "tiles"], "belong to --grounding"),

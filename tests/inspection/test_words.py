@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 
 from iqa_core.__main__ import main
-from iqa_core.rubrics import Rubric, load_rubric
+from iqa_core.rubrics import Rubric, WrittenRubric, load_any_rubric, load_rubric
+from iqa_core.written.parsing import Parsed, parsed
 from tests.rubrics.released.copies import CARD, PROMPTS, Q_REALIGN, VQASCORE, write_copy
+from tests.rubrics.released.writer_copies import MR_IQA, MR_IQA_2, Q_INSIGHT, VISUALQUALITY_R1
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_copy(tmp_path / "realign", {**Q_REALIGN, "README.md": CARD})
     write_copy(tmp_path / "t2v", VQASCORE)
+    for name, files in {"r1": VISUALQUALITY_R1, "insight": Q_INSIGHT, "mr": MR_IQA, "mr2": MR_IQA_2}.items():
+        write_copy(tmp_path / name, files)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -54,6 +58,34 @@ def test_the_words_of_vqascore(
     assert rubric.slots == ("prompt",)
 
 
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("visualquality-r1 r1", "<think>Sound.</think>\n<answer> 3.5 </answer>"),
+        ("visualquality-r1 r1 --form plain", "<answer>3.50</answer>"),
+        ("q-insight insight", '<think>Sound.</think>\n<answer>\n{"rating": 3.5}\n</answer>'),
+        ("q-insight insight --form training", '<think>Sound.</think><answer>{"rating": 3.5}</answer>'),
+        ("mr-iqa mr", "<answer>3.50</answer>"),
+        ("mr-iqa mr --form thinking", '<thinking>Sound.</thinking><answer>{"rating": 3.50}</answer>'),
+        ("mr-iqa mr --form plain-training", "<answer>3.50</answer>"),
+        (
+            "mr-iqa-2 mr2",
+            '<think>\n\n</think>\n\n{"reasoning": {"seen": "Sound.", "mended": "Nothing."}, "mark": "3.50"}',
+        ),
+    ],
+)
+def test_the_words_of_a_model_that_writes_and_its_answer(
+    line: str, answer: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(f"rubric {line} --output new.toml".split()) == 0
+    assert capsys.readouterr().out.endswith("written in new.toml\n")
+    rubric = load_any_rubric("new.toml")
+    assert isinstance(rubric, WrittenRubric)
+    found = parsed(answer, rubric.form)
+    assert isinstance(found, Parsed)
+    assert found.values == (3.5,)
+
+
 def test_a_file_has_what_is_printed_without_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rubric = printed(capsys, "rubric q-realign realign")
     assert main("rubric q-realign realign --output new/realign.toml".split()) == 0
@@ -73,6 +105,10 @@ def test_a_file_has_what_is_printed_without_it(here: Path, capsys: pytest.Captur
         ("q-realign t2v", "has neither Q-ReAlign's code"),
         ("q-realign realign --model mini", "--model mini: q-realign asks all its models in the same words"),
         ("vqascore realign", "models there: none"),
+        ("mr-iqa-2 mr", "prompt_contract.py is not there"),
+        ("mr-iqa mr --form loud", "--form loud: mr-iqa is asked as one of plain, thinking, plain-training"),
+        ("mr-iqa mr --model 4b", "--model 4b: mr-iqa asks all its models in the same words"),
+        ("mr-iqa-2 mr2 --form plain", "--form plain: mr-iqa-2 has one way of asking"),
         ("vqascore t2v --model ../../secret", "models there: clip_t5, other"),
         ("q-realign realign --output words.txt", "ends in .toml"),
         ("q-realign realign --output s3://bucket/words.toml", "to this machine alone"),

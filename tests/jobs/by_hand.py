@@ -14,7 +14,7 @@ from jobs.assessing.job import AssessingJob
 from jobs.assessing.proposing import applied, proposed
 from jobs.assessing.run import AssessingRun
 from jobs.assessing.stock import take_stock
-from jobs.assessing.work import ChunkTask, Work, read_chunk, scored_batch
+from jobs.assessing.work import ChunkTask, Work, assessed_batch, read_chunk
 from jobs.command import parse
 from jobs.grounding.job import checked as checked_grounding
 from jobs.grounding.settings import GroundSettings
@@ -75,4 +75,4 @@ def _carry_out(task: ChunkTask, work: Work, assessor: Assessor, run: AssessingRu
         if isinstance(batch, ChunkFailure):
             run.take(batch)
         else:
-            run.take(scored_batch(batch, work.asking.results(assessor, batch), work, "{}"))
+            run.take(assessed_batch(batch, work.asking.results(assessor, batch), work, "{}"))

@@ -19,7 +19,7 @@ from iqa_core.corpus.plan.proposal import apply
 from iqa_core.errors import CallerError
 from iqa_core.tables.sink import Sink
 from jobs.assessing.proposing import proposed
-from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_scored_row
+from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_assessed_row
 from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.settings import ScoreSettings
 from tests.arrow_types import Example, all_types, refused_types
@@ -58,7 +58,7 @@ def scored(job: ScoringJob, contract: Contract) -> pa.Table:
 def _complete(chunk: Chunk, read: ReadChunks, assess: AssessBatches, sink: Sink) -> Iterator[tuple[str, pa.Table]]:
     for ready in read(ChunkTask.of(chunk)):
         done = assess(ready)
-        batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})
+        batch = from_assessed_row({name: done.column(name)[0] for name in done.column_names})
         assert not hasattr(batch, "message"), batch
         if (complete := sink.add(batch)) is not None:
             yield batch.origin.chunk, complete.rows()

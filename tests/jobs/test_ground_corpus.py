@@ -150,8 +150,32 @@ def test_a_dry_run_times_boxes_before_they_are_written(tmp_path: Path, capsys: p
     flags = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--boxes", str(boxes)]
     settings = parse(GroundSettings, [*flags, *FAKE, "--dry-run", "--estimate"])
     assert ground_corpus(settings) == 0
-    assert "images/s here in one process" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "images/s here in one process" in said
+    assert "in files that are not" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_boxes_in_other_files_are_counted_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the input says which files there are: a list's rows are not read yet."""
+    write_folder(tmp_path / "in", {f"{i}.png": tiny_png(i) for i in range(8)})
+    elsewhere = tmp_path / "out" / "3.png"
+    given = [box(tmp_path / "in" / "3.png", "3.png"), box(elsewhere, "3.png", "b"), box(elsewhere, "3.png", "c")]
+    boxes = write_boxes(tmp_path / "boxes.jsonl", *given)
+    told = f"2 of them in files that are not in this run's input, such as {elsewhere}"
+    flags = ("--input", str(tmp_path / "in"), "--boxes", str(boxes))
+    settings = parse(GroundSettings, [*flags, *FAKE, "--output", str(tmp_path / "dry"), "--dry-run"])
+    assert ground_corpus(settings) == 0
+    assert told in capsys.readouterr().out
+    assert ground(tmp_path / "parts", *flags) == 0
+    opening, _, rest = capsys.readouterr().out.partition("pool ")
+    assert told in opening
+    assert "  of no image            2" in rest
+    (tmp_path / "list.jsonl").write_text(json.dumps({"uri": str(tmp_path / "in" / "3.png")}))
+    assert ground(tmp_path / "listed", "--input", tmp_path / "list.jsonl", "--boxes", boxes) == 0
+    assert "in files that are not" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -67,8 +67,15 @@ def test_one_pass_makes_the_tables_of_two_runs(tmp_path: Path, capsys: pytest.Ca
     assert {"statuses", "grid", "boxes"}.isdisjoint(alone)
     assert (tmp_path / "both" / "report.html").exists()
     assert (tmp_path / "both" / "grounding.html").exists()
-    contract = json.loads((tmp_path / "scores" / "plan" / "000000.json").read_bytes())
-    assert "grounding" not in contract, "outputs without it are as they were"
+    assert str(tmp_path / "both" / "grounding.html") in (tmp_path / "both" / "report.html").read_text()
+    assert "grounding.html" not in (tmp_path / "scores" / "report.html").read_text()
+    plain, grounded = (
+        json.loads((tmp_path / name / "plan" / "000000.json").read_bytes()) for name in ("scores", "both")
+    )
+    assert grounded.pop("grounding")["dimensions"] == [*DIMENSIONS]
+    assert plain == grounded, "outputs without it are as they were"
+    for file in (tmp_path / "scores" / "scores").iterdir():
+        assert file.read_bytes() == (tmp_path / "both" / "scores" / file.name).read_bytes()
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from iqa_core.tables.sink import Sink
 from jobs.assessing.dry_run import print_dry_run
 from jobs.assessing.isolation import SingleReader
 from jobs.assessing.proposing import applied, proposed
-from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_scored_row
+from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_assessed_row
 from jobs.scoring.job import ScoringJob, checked
 from jobs.scoring.settings import ScoreSettings
 from tests.corpora import assessed_alone, tiny_png, write_asking, write_folder
@@ -138,7 +138,7 @@ def worked(job: ScoringJob) -> list[dict[str, Any]]:
     for chunk in job.plan.chunks():
         for ready in read(ChunkTask.of(chunk)):
             done = assess(ready)
-            batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})
+            batch = from_assessed_row({name: done.column(name)[0] for name in done.column_names})
             assert not hasattr(batch, "message"), batch
             if (complete := sink.add(batch)) is not None:
                 rows += complete.rows().to_pylist()

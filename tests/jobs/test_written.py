@@ -21,11 +21,11 @@ from iqa_core.errors import DONE, CallerError
 from iqa_core.report.scoring_report import scoring_report
 from iqa_core.rubrics import WrittenRubric, load_any_rubric
 from iqa_core.tables.scores.score_table import open_score_table
-from iqa_core.tables.sink import ScoredBatch, Sink
+from iqa_core.tables.sink import AssessedBatch, Sink
 from iqa_core.written.columns import WrittenColumns
 from iqa_core.written.parsing import Parsed, parsed
 from jobs.assessing.proposing import applied, proposed
-from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_scored_row
+from jobs.assessing.work import AssessBatches, ChunkTask, ReadChunks, from_assessed_row
 from jobs.evaluation.flow import evaluate
 from jobs.evaluation.settings import EvaluateSettings
 from jobs.scoring.job import checked
@@ -194,8 +194,8 @@ def test_counts_travel_from_the_actors_also_where_images_come_again_in_other_bat
     for task in (ChunkTask.of(chunk, only=tuple(range(0, len(NAMES), 7))), ChunkTask.of(chunk)):
         for ready in read(task):
             done = assess(ready)
-            batch = from_scored_row({name: done.column(name)[0] for name in done.column_names})
-            assert isinstance(batch, ScoredBatch)
+            batch = from_assessed_row({name: done.column(name)[0] for name in done.column_names})
+            assert isinstance(batch, AssessedBatch)
             complete = sink.add(batch)
     assert complete is not None
     assert complete.answers.total() == len(NAMES)

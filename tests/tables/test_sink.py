@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from iqa_core.corpus.chunks import Origin
 from iqa_core.errors import RunError
-from iqa_core.tables.sink import ScoredBatch, Sink
+from iqa_core.tables.sink import AssessedBatch, Sink
 
 
-def batch(ordinals: list[int], images: int, chunk: str = "c", layout: str = "l", mark: str = "") -> ScoredBatch:
+def batch(ordinals: list[int], images: int, chunk: str = "c", layout: str = "l", mark: str = "") -> AssessedBatch:
     rows = pa.table({"key": [f"{chunk}{layout}{i}{mark}" for i in ordinals]}, schema=pa.schema({"key": pa.string()}))
     answers = tuple({f"{mark}{i}": 1} for i in ordinals)
-    return ScoredBatch(Origin(chunk, images, layout, None), tuple(ordinals), rows, f"versions{mark}", answers)
+    return AssessedBatch(Origin(chunk, images, layout, None), tuple(ordinals), rows, f"versions{mark}", answers)
 
 
-def keys(sink: Sink, added: ScoredBatch) -> list[str] | None:
+def keys(sink: Sink, added: AssessedBatch) -> list[str] | None:
     complete = sink.add(added)
     return None if complete is None else complete.rows().column("key").to_pylist()
 

@@ -209,7 +209,7 @@ class TransformersAssessor:
 
     def _text_of_view(self, texts: Mapping[str, str]) -> int:
         """Bound on the tokens that one more question about a view adds: all text behind the image is asked anew."""
-        return self._encoder.longest_prompt_text(texts) or self.preparer.cost.text_tokens
+        return self._encoder.longest_prompt_text(texts) or self.preparer.cost.longest
 
     @property
     def _for_views(self) -> tuple[SmartResizePreparer, int]:

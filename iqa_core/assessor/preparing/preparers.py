@@ -54,16 +54,19 @@ class TokenCost:
 
     text_tokens: int
     """Tokens of text in the prompts of all questions, but for what stands in slots."""
+    longest: int
+    """Those in the longest prompt alone: what one more question about a part of an image adds at most."""
     places: tuple[tuple[str, int], ...] = ()
     """Slot -> how often its text goes through the model."""
 
     @classmethod
     def of(cls, rubric: BaseRubric) -> TokenCost:
         """The cost under a rubric, estimated from its text: readers have no tokenizer. What is written is not in it."""
-        texts = [rubric.system or "", *(f"{query}{answer_start}" for query, answer_start in rubric.asked_texts)]
+        questions = [_tokens(f"{query}{answer_start}") for query, answer_start in rubric.asked_texts]
+        around = MARKUP_TOKENS + _tokens(rubric.system or "")
         queries = [query for query, _ in rubric.asked_texts]
         places = tuple((slot, _num_places(f"{{{slot}}}", queries)) for slot in rubric.slots)
-        return cls(MARKUP_TOKENS + sum(map(_tokens, texts)), places)
+        return cls(around + sum(questions), around + max(questions), places)
 
     def of_texts(self, texts: Mapping[str, str]) -> int:
         """Tokens of an image's texts, slot -> text; none for slots that the rubric lacks."""

@@ -386,6 +386,6 @@ def _columns_of(table: _CarriedColumns, own: frozenset[str], reading: int) -> li
 def _differences_message(plan: Plan, differences: Sequence[str]) -> str:
     shown = "\n".join(f"  {difference}" for difference in differences)
     return (
-        f"--output {plan.output} holds scores that were made in another way:\n{shown}\n"
+        f"--output {plan.output} holds results that were made in another way:\n{shown}\n"
         "choose another --output, or run with what it was made with"
     )

@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 2**17
 takes 2 s to parse, the largest tree 200 MB."""
 
 MAX_TEXT = 2000
-"""Characters of one text; the longest that is known has 58."""
+"""Characters of one text; the longest that is known has 920."""
 
 NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What parsing raises: a null byte and a number of 5,000 digits are ValueError, a thousand brackets the last two."""
@@ -96,6 +96,12 @@ class Source:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise CallerError(f"{self.place(node)}: a plain number is expected here; it is not where it was")
         return self.quote(value, node)
+
+    def truth(self, node: ast.expr) -> Quote[bool]:
+        """A literal True or False. Raises CallerError for anything else."""
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, bool):
+            raise CallerError(f"{self.place(node)}: a plain True or False is expected here; it is not where it was")
+        return self.quote(node.value, node)
 
     def numbers(self, node: ast.expr) -> list[Quote[float]]:
         """A list or tuple of literal numbers. Raises CallerError for anything else."""

@@ -16,7 +16,7 @@ WIDE = 100
 
 def toml_text(reading: ReleasedWords) -> str:
     """The file's text, with a final newline."""
-    return "\n".join([*_comments(reading), *_table(reading.content), ""])
+    return "\n".join([*_comments(reading), *_tables(reading.content), ""])
 
 
 def _comments(reading: ReleasedWords) -> Iterator[str]:
@@ -25,20 +25,29 @@ def _comments(reading: ReleasedWords) -> Iterator[str]:
     yield from (f"# {note}" for note in reading.notes)
 
 
-def _table(content: Mapping[str, Any]) -> Iterator[str]:
-    """Lines of a table; a list of dictionaries becomes an array of tables behind the rest."""
+def _tables(content: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of the file; dictionaries become tables behind the rest, and lists of them arrays of tables."""
     arrays = {
         key: value for key, value in content.items() if isinstance(value, list) and value and isinstance(value[0], dict)
     }
-    yield from (f"{key} = {_value(value)}" for key, value in content.items() if key not in arrays)
-    for key, tables in arrays.items():
-        for table in tables:
-            yield from ("", f"[[{key}]]", *_table(table))
+    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+    yield from _lines({key: value for key, value in content.items() if key not in arrays and key not in tables})
+    for key, table in tables.items():
+        yield from ("", f"[{key}]", *_lines(table))
+    for key, array in arrays.items():
+        for table in array:
+            yield from ("", f"[[{key}]]", *_lines(table))
+
+
+def _lines(table: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{_key(key)} = {_value(value)}" for key, value in table.items())
 
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)  # the escapes of TOML's basic strings are JSON's
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{_key(key)} = {_value(one)}' for key, one in value.items())} }}"
     if isinstance(value, list):

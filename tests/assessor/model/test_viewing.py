@@ -30,6 +30,7 @@ from iqa_core.assessor.preparing.preparers import SmartResizePreparer, make_prep
 from iqa_core.assessor.prompts.chat import build_prompt
 from iqa_core.assessor.protocol import View, Viewed
 from iqa_core.errors import CallerError
+from iqa_core.grounding.tokens import TokenGrid
 from iqa_core.records import Assessment, ImageLimits
 from iqa_core.rubrics import load_rubric
 from tests.assessor.ovis2_5.golden import FOLDER
@@ -191,6 +192,39 @@ def test_one_forward_gives_assessments_and_views(assessor: TransformersAssessor)
             np.testing.assert_allclose(scores(both.views), scores(own), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_views_and_names_beside_them_change_no_assessments_and_no_views(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """Quarters and a box, of one dimension and of two, or none at all."""
+    folder = request.getfixturevalue(name)
+    assessor = load_assessor(str(folder), "interior-v2", threads=1, max_pixels=448 * 448 if folder == FOLDER else None)
+    assert isinstance(assessor, TransformersAssessor)
+    images = [assessor.preparer.prepare(image) for image in make_images((112, 112), (100, 160), (130, 100))]
+    grids = [TokenGrid(*assessor.view_grid(image)) for image in images]
+    quarters = [[*grid.cells(2)] for grid in grids]
+    with_box = [[(0, 1, grid.columns), *own] for grid, own in zip(grids, quarters, strict=True)]
+    ordinary = assessor.assess(images)
+    found = [
+        assessor.assess_with_views(images, views, names)
+        for views, names in (
+            ([[]] * 3, ["lighting"]),
+            (quarters, ["lighting"]),
+            (with_box, ["distortion", "lighting"]),
+        )
+    ]
+    for i, expected in enumerate(ordinary):
+        none, bare, boxed = [one[i] for one in found if isinstance(one[i], Viewed)]
+        assert isinstance(none, Viewed)
+        assert isinstance(bare, Viewed)
+        assert isinstance(boxed, Viewed)
+        np.testing.assert_allclose(
+            scores([one.assessment for one in (none, bare, boxed)]), scores([expected] * 3), atol=1e-5
+        )
+        assert none.views == []
+        np.testing.assert_allclose(scores(boxed.views)[1:, 0], scores(bare.views)[:, 0], atol=1e-5)
+
+
 @pytest.mark.parametrize("view", [(), (1, 1), (2, 1), (-1, 0), (15, 16)])
 def test_a_view_that_is_none_of_the_image_is_refused(assessor: TransformersAssessor, view: tuple[int, ...]) -> None:
     image = assessor.preparer.prepare(make_images((112, 112))[0])
@@ -275,3 +309,23 @@ def test_batches_are_bounded_by_texts_that_every_question_about_a_view_has(qwen:
     assessor.assess_views(images, [[(0,), (1, 2)]] * 6, ["faithful", "style"], texts)
     assert max(seen) <= bound
     assert len(seen) == 3
+    assessor._batch_tokens = bound = 14_000
+    seen.clear()
+    assessor.assess_with_views(images, [[(0,), (1, 2)]] * 6, ["faithful", "style"], texts)
+    assert max(seen) <= bound
+    assert len(seen) == 3, "two images, whose seven questions have the text each"
+
+
+def test_a_question_about_a_view_is_counted_with_its_own_text_alone(assessor: TransformersAssessor) -> None:
+    """All four questions' texts for each would make batches of two."""
+    images = [assessor.preparer.prepare(image) for image in make_images(*[(112, 112)] * 6)]
+    views: list[list[View]] = [[(0, 1), (2, 3), (4, 5), (6, 7)]] * 6
+    forwards, before = list[int](), assessor._batch_tokens
+    hook = assessor.model.model.visual.register_forward_pre_hook(lambda *_: forwards.append(1))
+    assessor._batch_tokens = 3_000
+    try:
+        assessor.assess_with_views(images, views, ["lighting"])
+    finally:
+        assessor._batch_tokens = before
+        hook.remove()
+    assert len(forwards) == 1

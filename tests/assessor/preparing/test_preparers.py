@@ -169,7 +169,11 @@ def test_a_text_costs_what_it_costs_wherever_it_goes_through_the_model(shown: Pa
     cost = TokenCost.of(load_rubric(str(shown)))
     assert cost.places == (("prompt", 2), ("style", 1))
     assert cost.of_texts({"prompt": "a" * 40, "style": "犬" * 4}) == 2 * 10 + 3
-    assert TokenCost.of(load_rubric("interior-v2")).of_texts({"prompt": "a" * 40}) == 0
+    ordinary = TokenCost.of(load_rubric("interior-v2"))
+    assert ordinary.of_texts({"prompt": "a" * 40}) == 0
+    assert ordinary.text_tokens / 4 < ordinary.longest < ordinary.text_tokens / 2, (
+        "four questions of much the same length"
+    )
 
 
 def test_what_all_questions_begin_with_costs_once(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from iqa_core.storage.storage import Storage
 from iqa_core.tables.heartbeats import SCORING, Pulse
 from iqa_core.tables.scores.columns import table_schema
 from iqa_core.tables.scores.score_table import open_score_table, score_ledger
-from iqa_core.tables.sink import ScoredBatch
+from iqa_core.tables.sink import AssessedBatch
 from jobs.assessing.proposing import applied, proposed
 from jobs.assessing.run import AssessingRun
 from jobs.assessing.stock import take_stock
-from jobs.assessing.work import read_chunk, scored_batch
+from jobs.assessing.work import assessed_batch, read_chunk
 from jobs.command import parse
 from jobs.compaction.flow import compact
 from jobs.compaction.settings import CompactSettings
@@ -61,7 +61,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AssessingRu
         run.close()
 
 
-def batches(run: AssessingRun, chunk: int, rejection: Rejection | None = None) -> Iterator[ScoredBatch]:
+def batches(run: AssessingRun, chunk: int, rejection: Rejection | None = None) -> Iterator[AssessedBatch]:
     """All of one chunk, rejected for this reason."""
     job = run._job
     contract = job.plan.contract()
@@ -70,7 +70,7 @@ def batches(run: AssessingRun, chunk: int, rejection: Rejection | None = None) -
     for batch in read_chunk(list(job.plan.chunks())[chunk], work):
         assert not isinstance(batch, ChunkFailure)
         rejections = (rejection or Rejection(Reason.CORRUPT, "it is broken"),) * len(batch.ordinals)
-        yield scored_batch(replace(batch, rejections=rejections, images=()), [], work, "{}")
+        yield assessed_batch(replace(batch, rejections=rejections, images=()), [], work, "{}")
 
 
 def told(run: AssessingRun) -> dict[str, Any]:

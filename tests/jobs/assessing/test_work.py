@@ -29,7 +29,7 @@ from iqa_core.tables.heartbeats import SCORING, Pulse
 from iqa_core.tables.scores.columns import own_columns, table_schema
 from iqa_core.tables.sink import Sink
 from jobs.assessing.proposing import applied, proposed
-from jobs.assessing.work import Work, from_ready_row, read_chunk, scored_batch, to_ready_row
+from jobs.assessing.work import Work, assessed_batch, from_ready_row, read_chunk, to_ready_row
 from jobs.command import parse
 from jobs.on_ray.transport import ChunkFailure
 from jobs.scoring.job import checked
@@ -81,7 +81,7 @@ def scored(chunk: Chunk) -> pa.Table | str:
         if isinstance(read, ChunkFailure):
             return read.message
         batch = from_ready_row(to_ready_row(read))
-        complete = sink.add(scored_batch(batch, assess_each(ASSESSOR, batch.images), WORK, "{}"))
+        complete = sink.add(assessed_batch(batch, assess_each(ASSESSOR, batch.images), WORK, "{}"))
     assert complete is not None, "some of its images did not come back"
     return complete.rows().select(SCHEMA.names).cast(SCHEMA)
 
@@ -141,7 +141,7 @@ def test_a_list_that_needs_a_package_throughout_fills_no_table(
         for task in run.tasks():
             for batch in read_chunk(Chunk.from_bytes(task.encoded), work):
                 assert not isinstance(batch, ChunkFailure)
-                run.take(scored_batch(batch, assess_each(ASSESSOR, batch.images), work, "{}"))
+                run.take(assessed_batch(batch, assess_each(ASSESSOR, batch.images), work, "{}"))
         assert run.conclude() == code
         run.close()
     assert len(job.ledger.finished()) == (code == DONE)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from iqa_core.rubrics.released import ReleasedWords, toml_text
 
 READABLE = st.text(st.characters(exclude_categories=["C"]) | st.sampled_from("\n\t\"'\\#{}[]="))
-SCALARS = READABLE | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = READABLE | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False)
 TABLES = st.dictionaries(st.sampled_from(["name", "query", "list"]), SCALARS | st.lists(READABLE, max_size=5))
 
 

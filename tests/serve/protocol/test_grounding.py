@@ -197,6 +197,7 @@ REFUSED: list[tuple[Mapping[str, Any], str]] = [
     ({"boxes": [[0, 0, 10]]}, "boxes.0: Value should have at least 4 items"),
     ({"boxes": [[0, 0, 10, 10], [0, 0, 0, 10]]}, "boxes.1: a box is x, y, width and height, the last two above 0"),
     ({"images": [{**FAKE_BODY["images"][0], "boxes": [[0, 0, -1, 10]]}]}, "images.0.boxes.0: a box is x, y"),
+    ({"boxes": [[True, 0, 10, 10]]}, "a box is four numbers, none of which is true or false"),
     ({"boxes": ["a,b,c,d"]}, "boxes.0.0: Input should be a valid number"),
     ({"dimensions": ["smell"]}, "dimensions: 'smell' is none of layout, harmony, lighting, distortion"),
     ({"dimensions": []}, "dimensions"),
