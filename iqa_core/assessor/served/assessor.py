@@ -22,7 +22,16 @@ from iqa_core.assessor.checkpoint.system_prompt import system_prompt
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.preparing.preparers import FullSizePreparer, TokenCost
 from iqa_core.assessor.protocol import AssessorSpec, texts_of_images
-from iqa_core.assessor.served.server import EXPLICIT, PREFIX, Choice, Refused, ServedModel, Server, require_answer
+from iqa_core.assessor.served.server import (
+    EXPLICIT,
+    PREFIX,
+    TOKEN_VARIABLE,
+    Choice,
+    Refused,
+    ServedModel,
+    Server,
+    require_answer,
+)
 from iqa_core.errors import CallerError
 from iqa_core.images.in_memory import as_file
 from iqa_core.records import (
@@ -44,9 +53,6 @@ if TYPE_CHECKING:
 
 ENGINE = "openai"
 """As the fingerprint has it."""
-
-TOKEN_VARIABLE = "IQA_ENGINE_TOKEN"
-"""Of the environment: the server's bearer token."""
 
 TOKEN = "engine_token"
 """Of a spec's options, which are never shown: the same on its way to the processes of a cluster."""

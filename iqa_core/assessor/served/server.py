@@ -19,11 +19,16 @@ from iqa_core.records import Finish
 
 T = TypeVar("T")
 
+TOKEN_VARIABLE = "IQA_ENGINE_TOKEN"
+"""Of the environment: the server's bearer token."""
+
 PREFIX = "openai:"
 """Begins `--assessor.engine openai:URL`."""
 
 REFUSED = frozenset({400, 413, 422})
 """Status of an answer that is about one request, not about the server."""
+
+UNKNOWN_CALLER = frozenset({401, 403})
 
 EXPLICIT = frozenset({"vllm", "sglang"})
 """What `/v1/models` says of servers that take every setting of decoding, and have defaults of their own without."""
@@ -109,10 +114,10 @@ class Server:
         self._http.close()
 
     def _version(self) -> str:
-        """What `/version` says, which vLLM has and others may."""
+        """What `/version` says, which vLLM has and others may. Raises RunError where it is gone."""
         try:
             found = self._asked("GET", "/version", None, lambda found: found)
-        except (RequestRefused, RunError, Refused):
+        except RequestRefused:
             return ""
         return str(found.get("version", "")) if isinstance(found, dict) else ""
 
@@ -126,6 +131,11 @@ class Server:
             else:
                 if body is not None and answer.status in REFUSED:
                     raise Refused(f"the server refuses with {answer.status}: {answer.words}")
+                if answer.status in UNKNOWN_CALLER:
+                    raise RequestRefused(
+                        f"{self._endpoint.url} refuses with {answer.status}: {answer.words}; its token is read "
+                        f"from the environment ({TOKEN_VARIABLE})"
+                    )
                 if (found := attempts.accepted(answer, read)) is not None:
                     return found
             time.sleep(attempts.wait_s())

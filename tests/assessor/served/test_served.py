@@ -14,7 +14,8 @@ import pytest
 from iqa_core.assessor.config import AssessorConfig
 from iqa_core.assessor.isolation import assess_each
 from iqa_core.assessor.load import describe, fingerprint, load, load_unverified
-from iqa_core.assessor.served.assessor import TOKEN_VARIABLE, ServedAssessor
+from iqa_core.assessor.served.assessor import ServedAssessor
+from iqa_core.assessor.served.server import TOKEN_VARIABLE
 from iqa_core.errors import CallerError, RunError
 from iqa_core.records import Assessment, FreeQuestion, ImageLimits, Rejection
 from jobs.command import parse
@@ -169,6 +170,9 @@ def test_what_no_server_gives_and_what_is_none_is_refused_before_the_start(
         served(url, rubric, checkpoint="no-such-model")
     wire.faults = ["400"]
     with pytest.raises(CallerError, match="about a grey square: the server refuses with 400"):
+        served(url, rubric)
+    wire.wanted = "Bearer s3cret"
+    with pytest.raises(CallerError, match=f"refuses with 401.*{TOKEN_VARIABLE}"):
         served(url, rubric)
     monkeypatch.setenv(TOKEN_VARIABLE, "s3cret")
     wire.tokens.clear()

@@ -35,6 +35,8 @@ class Wire:
         """One for each of the next requests: 429, 500, 400, cut, slow, few, gone-model, thoughts, or an empty one."""
         self.refuse_colour: tuple[int, int, int] | None = None
         """Of the first pixel of images that are always refused with 400."""
+        self.wanted: str | None = None
+        """Header of whom it knows; None is everybody."""
         self.bodies: list[dict[str, Any]] = []
         self.tokens: set[str | None] = set()
         self.given: Counter[bytes] = Counter()
@@ -77,7 +79,9 @@ def serving(wire: Wire) -> Iterator[str]:
             """Nothing."""
 
         def do_GET(self) -> None:
-            if self.path == "/v1/models":
+            if wire.wanted not in (None, self.headers.get("authorization")):
+                self._json(401, {"error": "Unauthorized"})
+            elif self.path == "/v1/models":
                 self._json(200, {"data": [{"id": wire.model, "root": "/models/fake", "owned_by": wire.owner}]})
             elif self.path == "/version":
                 self._json(200, {"version": "1.2.3"})
