@@ -25,7 +25,7 @@ from iqa_core.assessor.protocol import Assessor
 from iqa_core.demo.scenes import make_scene
 from iqa_core.records import Assessment, ImageHeader, Rejection, RgbImage
 
-SEED, SIDE, WARM, TIMED, TURNS = 23, 112, 16, 128, 3
+SEED, SIDE, WARM, TIMED, TURNS = 23, 112, 16, 64, 3
 RUBRIC = "interior-written-v1"
 
 
