@@ -18,13 +18,14 @@ WORDS, FIELDS = "actor/plugin/prompt_contract.py", "actor/plugin/actor_contract.
 USE = "actor/scripts/eval_training_aligned_actor.py"
 SCHEMA = "REASONING_EVIDENCE_SOLUTION_RATING_ACTOR_SCHEMA"
 QUESTION, SYSTEM, THINKING = "USER_PROMPT_TEXT", "SYSTEM_PROMPT", "ENABLE_THINKING"
-REASONING = "reasoning"
+REASONING, PIXELS = "reasoning", "max_pixels"
 SETTINGS = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "presence_penalty")
 
 
 def read_mr_iqa_2(folder: Path) -> ReleasedWords:
     """The rubric. Raises CallerError when the words are not where they were."""
-    words, fields = python_file(folder, WORDS), python_file(folder, FIELDS)
+    words, fields, use = (python_file(folder, name) for name in (WORDS, FIELDS, USE))
+    pixels = flag_defaults(use, (PIXELS,))[PIXELS]
     keys = together(fields.texts(fields.assigned_once("REASONING_FIELDS")))
     outer = together(fields.texts(fields.assigned_once("REASONING_RATING_FIELDS")))
     if len(outer.value) != 2 or outer.value[0] != REASONING:
@@ -42,8 +43,9 @@ def read_mr_iqa_2(folder: Path) -> ReleasedWords:
             output={"grammar": "json", "reasoning": list(keys.value), "quoted": True, "strip_prefix": True},
             label=number,
             asks_for=tuple(f'"{key}"' for key in (REASONING, *keys.value, number)),
-            decoding=flag_defaults(python_file(folder, USE), SETTINGS),
+            decoding=flag_defaults(use, SETTINGS),
             sources=(("keys of the answer", f"{outer.place}; {keys.place}"),),
+            notes=(f"images have at most {pixels.value:.0f} pixels ({pixels.place}): --assessor.max-pixels",),
         ),
     )
 

@@ -5,11 +5,21 @@ Its demonstration puts the question before the image (`use`), its training behin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from iqa_core.errors import CallerError
 from iqa_core.rubrics.released.reading import ReleasedWords
-from iqa_core.rubrics.released.source import is_there, python_file
-from iqa_core.rubrics.released.turns import call_settings, order, template_arguments, user_turns
+from iqa_core.rubrics.released.source import Source, is_there, python_file
+from iqa_core.rubrics.released.turns import (
+    Turn,
+    asked_text,
+    call_settings,
+    has_system_turn,
+    order,
+    template_arguments,
+    user_turns,
+)
 from iqa_core.rubrics.released.writers import Writer, written_reading
 
 USE = "src/eval/demo_score.py"
@@ -23,7 +33,10 @@ def read_q_insight(folder: Path, form: str = FORMS[0]) -> ReleasedWords:
     """The rubric; decoding is always the demonstration's. Raises CallerError when words are not where they were."""
     demonstration = python_file(folder, USE)
     asking = demonstration if form == "use" else python_file(folder, TRAINING)
-    parts = order(asking, user_turns(asking))
+    turns = user_turns(asking)
+    parts = order(asking, turns)
+    if form == "use":
+        _check_asked(demonstration, turns)
     return written_reading(
         folder,
         Writer(
@@ -40,6 +53,16 @@ def read_q_insight(folder: Path, form: str = FORMS[0]) -> ReleasedWords:
             notes=_other_order(folder, form, parts.value),
         ),
     )
+
+
+def _check_asked(demonstration: Source, turns: Sequence[Turn]) -> None:
+    """Raises CallerError where the turns are not of the two texts that are read."""
+    if not has_system_turn(demonstration):
+        raise CallerError(f"{USE} has no system turn any more, so {SYSTEM} is not what is asked with")
+    for turn in turns:
+        asked = asked_text(demonstration, turn.text)
+        if asked != demonstration.text(demonstration.assigned_once(QUESTION)):
+            raise CallerError(f"{demonstration.place(turn.text)}: {QUESTION} is not what is asked any more")
 
 
 def _other_order(folder: Path, form: str, taken: tuple[str, ...]) -> tuple[str, ...]:

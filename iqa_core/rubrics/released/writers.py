@@ -83,10 +83,11 @@ def _check_words(writer: Writer) -> None:
                 "the words are not those that they were"
             )
     named = {float(number) for number in NUMBER.findall(words)}
-    if missing := {RATING.worst, RATING.best} - named:
+    if named != {RATING.worst, RATING.best}:
+        told = ", ".join(f"{number:g}" for number in sorted(named)) or "none"
         raise CallerError(
-            f"{writer.question.place}: the words do not name {min(missing):g}, an end of the range {RATING.worst:g} to "
-            f"{RATING.best:g}; the words are not those that they were"
+            f"{writer.question.place}: the words name the numbers {told}, and named {RATING.worst:g} and "
+            f"{RATING.best:g}, the ends of the range; they are not those that they were"
         )
 
 

@@ -41,6 +41,12 @@ def test_what_greedy_decoding_ignores_is_noted_and_left_out(tmp_path: Path) -> N
     assert f"top_k 20 ({place}) has no effect at temperature 0 and is left out" in words.notes
 
 
+def test_the_size_of_images_is_told(tmp_path: Path) -> None:
+    words = read_mr_iqa_2(write_copy(tmp_path, MR_IQA_2))
+    place = line_of(tmp_path, USE, "--max_pixels")
+    assert words.notes[0] == f"images have at most 196608 pixels ({place}): --assessor.max-pixels"
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [

@@ -130,5 +130,6 @@ parser.add_argument("--top_p", type=float, default=1.0)
 parser.add_argument("--top_k", type=int, default=20)
 parser.add_argument("--repetition_penalty", type=float, default=1.0)
 parser.add_argument("--presence_penalty", type=float, default=1.5)
+parser.add_argument("--max_pixels", type=int, default=196608)
 """,
 }
