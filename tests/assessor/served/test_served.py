@@ -116,7 +116,7 @@ def test_a_server_without_a_name_gets_what_openai_has_and_what_is_set(wire: Wire
 @pytest.mark.parametrize("fault", ["429", "500", "cut", "slow", "few"])
 def test_a_fault_that_passes_costs_nothing(fault: str, wire: Wire, url: str, rubric: str) -> None:
     assessor = served(url, rubric)
-    wire.faults = [fault] * 3
+    wire.faults = [fault] * 2  # one fewer than the requests that an image has: all may meet the same one
     same(assess_each(assessor, IMAGES), wire.assessor.assess(IMAGES))
 
 
@@ -145,6 +145,15 @@ def test_a_server_that_is_another_ends_the_run(fault: str, said: str, wire: Wire
     wire.faults = [fault]
     with pytest.raises(RunError, match=said):
         assess_each(assessor, IMAGES[:1])
+
+
+def test_a_version_is_what_the_server_says_and_none_where_it_has_none(wire: Wire, url: str, rubric: str) -> None:
+    """One that cannot be had now is not none: the fingerprint would be another."""
+    wire.version_status = 404
+    assert served(url, rubric).versions["engine"] == "vllm"
+    wire.version_status = 503
+    with pytest.raises(RunError, match="gave no answer"):
+        served(url, rubric, timeout_s=1)
 
 
 def test_free_questions_are_answered(wire: Wire, url: str, rubric: str) -> None:

@@ -37,6 +37,7 @@ class Wire:
         """Of the first pixel of images that are always refused with 400."""
         self.wanted: str | None = None
         """Header of whom it knows; None is everybody."""
+        self.version_status = 200
         self.bodies: list[dict[str, Any]] = []
         self.tokens: set[str | None] = set()
         self.given: Counter[bytes] = Counter()
@@ -84,7 +85,7 @@ def serving(wire: Wire) -> Iterator[str]:
             elif self.path == "/v1/models":
                 self._json(200, {"data": [{"id": wire.model, "root": "/models/fake", "owned_by": wire.owner}]})
             elif self.path == "/version":
-                self._json(200, {"version": "1.2.3"})
+                self._json(wire.version_status, {"version": "1.2.3"})
             else:
                 self._json(404, {})
 
